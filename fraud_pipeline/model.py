@@ -1,0 +1,215 @@
+"""FraudModel: booster, feature list, calibration and policy, kept together in a directory of plain files.
+
+Belongs here: fitting one model with given hyper-parameters, predicting, explaining, saving, loading, publishing.
+Must not be here: the search for hyper-parameters (`tuning.py`), judging (`evaluation.py`), the registry (`registry.py`).
+
+The directory holds `booster.ubj`, `model.json` (features, calibration, policy, lineage, hashes of the other files) and
+`reference.parquet` (what features and scores looked like in training, for drift). No pickle: loading runs no foreign code.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logit
+
+from fraud_pipeline.decisions import Policy
+from fraud_pipeline.features import FEATURES
+
+FORMAT_VERSION: Final = 1
+BOOSTER_FILE: Final = "booster.ubj"
+MANIFEST_FILE: Final = "model.json"
+REFERENCE_FILE: Final = "reference.parquet"
+
+
+class IncompatibleModelError(ValueError):
+    """A model directory that this code cannot rebuild, or whose files are not the ones that were saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Beta calibration of a raw probability p: logit = a log p - b log(1 - p) + c; a, b > 0 keep the ranking.
+
+    Source: Kull, Silva Filho and Flach, "Beta calibration", AISTATS 2017.
+    """
+
+    a: float = 1.0
+    b: float = 1.0
+    c: float = 0.0
+
+    def __call__(self, margin: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Calibrated probabilities, shape (n,), from log-odds of the booster, shape (n,)."""
+        margin = margin.astype(np.float64)
+        return np.asarray(expit(self.a * log_expit(margin) - self.b * log_expit(-margin) + self.c))
+
+
+def fit_calibration(margin: NDArray[np.floating[Any]], labels: NDArray[np.float64]) -> Calibration:
+    """The calibration of least log loss on held-out rows; `margin` log-odds and `labels` 0 or 1, both shape (n,)."""
+    log_p, log_q = log_expit(margin.astype(np.float64)), log_expit(-margin.astype(np.float64))
+
+    def log_loss(parameters: NDArray[np.float64]) -> float:
+        z = parameters[0] * log_p - parameters[1] * log_q + parameters[2]
+        return float(-np.mean(labels * log_expit(z) + (1 - labels) * log_expit(-z)))
+
+    offset = float(logit(np.clip(labels.mean(), 1e-6, 1 - 1e-6)) - logit(np.clip(expit(margin).mean(), 1e-6, 1 - 1e-6)))
+    best = minimize(log_loss, [1.0, 1.0, offset], method="L-BFGS-B", bounds=[(0.01, 10), (0.01, 10), (-20, 20)])
+    return Calibration(*(float(value) for value in best.x))
+
+
+def training_parameters(parameters: Mapping[str, Any], *, threads: int, seed: int) -> dict[str, Any]:
+    """XGBoost's own parameter dictionary for a fraud booster."""
+    fixed = {"objective": "binary:logistic", "tree_method": "hist", "nthread": threads, "seed": seed, "verbosity": 1}
+    return {**fixed, **parameters}
+
+
+def fit_booster(
+    features: pd.DataFrame,
+    labels: NDArray[np.float64],
+    *,
+    parameters: Mapping[str, Any],
+    rounds: int,
+    threads: int = 0,
+    seed: int = 0,
+) -> xgb.Booster:
+    """A booster of `rounds` trees on rows (n, k) and labels (n,) of 0 or 1; `threads` 0 means all cores."""
+    matrix = xgb.QuantileDMatrix(features, label=labels, max_bin=int(parameters.get("max_bin", 256)))
+    return xgb.train(training_parameters(parameters, threads=threads, seed=seed), matrix, num_boost_round=rounds)
+
+
+@dataclass(frozen=True)
+class FraudModel:
+    """Everything needed to turn a feature row into a calibrated probability and a decision."""
+
+    booster: xgb.Booster
+    features: tuple[str, ...]
+    calibration: Calibration
+    policy: Policy
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    reference: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def margin(self, features: pd.DataFrame) -> NDArray[np.float32]:
+        """Log-odds before calibration, shape (n,), of feature rows that hold at least the model's columns."""
+        rows = features.loc[:, list(self.features)].to_numpy(np.float32)
+        return np.asarray(self.booster.inplace_predict(rows, predict_type="margin"), dtype=np.float32)
+
+    def predict(self, features: pd.DataFrame) -> NDArray[np.float64]:
+        """Calibrated fraud probabilities, shape (n,)."""
+        return self.calibration(self.margin(features))
+
+    def contributions(self, features: pd.DataFrame) -> pd.DataFrame:
+        """Additive contributions to the margin (n, k + 1), `bias` last; XGBoost's TreeSHAP."""
+        rows = xgb.DMatrix(features.loc[:, list(self.features)])
+        values = self.booster.predict(rows, pred_contribs=True)
+        return pd.DataFrame(values, columns=[*self.features, "bias"], index=features.index)
+
+    def importance(self) -> pd.Series:
+        """Total gain per feature as a share of all gain, largest first; features never used have 0."""
+        gain = pd.Series(self.booster.get_score(importance_type="total_gain"), dtype="float64")
+        gain = gain.reindex(list(self.features), fill_value=0.0)
+        return (gain / max(gain.sum(), 1e-12)).sort_values(ascending=False)
+
+    def save(self, directory: Path) -> str:
+        """Write the model into `directory`, replacing what is there only once all is written; returns its SHA-256."""
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        staging.chmod(0o755)
+        self.booster.save_model(staging / BOOSTER_FILE)
+        self.reference.to_parquet(staging / REFERENCE_FILE, index=False)
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "features": [asdict(definition) for definition in FEATURES if definition.name in set(self.features)],
+            "feature_order": list(self.features),
+            "calibration": asdict(self.calibration),
+            "policy": asdict(self.policy),
+            "lineage": dict(self.lineage),
+            "sha256": {name: file_hash(staging / name) for name in (BOOSTER_FILE, REFERENCE_FILE)},
+        }
+        (staging / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, default=str))
+        if directory.exists():
+            shutil.rmtree(directory)
+        staging.rename(directory)
+        return file_hash(directory / MANIFEST_FILE)
+
+    @classmethod
+    def load(cls, directory: Path, *, expected_sha256: str | None = None, threads: int = 1) -> "FraudModel":
+        """Read a model directory. Raises IncompatibleModelError when its files were changed or its features are
+        not the ones this code builds; `threads` is 1 because parallel prediction of single rows only adds latency.
+        """
+        manifest = _read_manifest(directory, expected_sha256=expected_sha256)
+        _check_features(manifest["features"], directory=directory)
+        booster = xgb.Booster()
+        booster.load_model(directory / BOOSTER_FILE)
+        booster.set_param({"nthread": threads})
+        return cls(
+            booster=booster,
+            features=tuple(manifest["feature_order"]),
+            calibration=Calibration(**manifest["calibration"]),
+            policy=Policy(**manifest["policy"]),
+            lineage=manifest["lineage"],
+            reference=pd.read_parquet(directory / REFERENCE_FILE),
+        )
+
+
+def publish(directory: Path, *, link: Path) -> Path:
+    """Make `link` point at a verified copy of a model directory in one atomic step; returns the copy.
+
+    Readers see the old champion or the new one, never a mixture; the copies before it stay for a rollback.
+    Raises IncompatibleModelError before anything is replaced.
+    """
+    FraudModel.load(directory)
+    versions = link.parent / f"{link.name}-versions"
+    copy = versions / file_hash(directory / MANIFEST_FILE)[:16]
+    if not copy.exists():
+        versions.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".incoming-", dir=versions))
+        shutil.copytree(directory, staging, dirs_exist_ok=True)
+        staging.rename(copy)
+    swap = link.with_name(f".{link.name}.{os.getpid()}")
+    swap.unlink(missing_ok=True)
+    swap.symlink_to(copy.relative_to(link.parent))
+    swap.replace(link)
+    return copy
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(directory: Path, *, expected_sha256: str | None) -> dict[str, Any]:
+    path = directory / MANIFEST_FILE
+    if not path.is_file():
+        raise IncompatibleModelError(f"{directory.name} holds no {MANIFEST_FILE}; export the champion again")
+    if expected_sha256 is not None and file_hash(path) != expected_sha256:
+        raise IncompatibleModelError(f"{path.name} is not the file that was registered; export the champion again")
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise IncompatibleModelError(
+            f"model format {manifest.get('format_version')} is not {FORMAT_VERSION}; retrain with this release"
+        )
+    for name, expected in manifest["sha256"].items():
+        if not (directory / name).is_file() or file_hash(directory / name) != expected:
+            raise IncompatibleModelError(f"{name} is missing or was changed after saving; export the champion again")
+    return manifest
+
+
+def _check_features(saved: list[dict[str, Any]], *, directory: Path) -> None:
+    known = {definition.name: json.loads(json.dumps(asdict(definition), default=str)) for definition in FEATURES}
+    strange = [entry["name"] for entry in saved if known.get(entry["name"]) != entry]
+    if strange:
+        raise IncompatibleModelError(
+            f"{directory.name} needs features this code does not build as they were: {', '.join(strange[:5])}; "
+            "run the release that trained it, or retrain"
+        )

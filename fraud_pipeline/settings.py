@@ -1,0 +1,102 @@
+"""Every knob of the system, read from the environment (`FRAUD_...`) and from `settings.env` in the home directory.
+
+Belongs here: names, defaults, ranges, where files live. Must not be here: anything that acts on a setting.
+The environment wins over the file. The command line writes the file, so that the Dagster UI sees the same world.
+"""
+
+import os
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+HOME_VARIABLE: Final = "FRAUD_HOME"
+SETTINGS_FILE: Final = "settings.env"
+
+
+def home_directory() -> Path:
+    """Where all state lives: `$FRAUD_HOME`, or `.fraud` in the working directory."""
+    return Path(os.environ.get(HOME_VARIABLE, ".fraud")).resolve()
+
+
+class Settings(BaseSettings):
+    """One deployment's settings; build it with `load_settings()`."""
+
+    model_config = SettingsConfigDict(env_prefix="FRAUD_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Field(default_factory=home_directory)
+
+    # Data
+    first_day: date = Field(date(2026, 1, 1), description="first day of the calendar of daily partitions")
+    data_path: Path | None = Field(None, description="CSV or Parquet file; without it the synthetic world is the source")
+    columns: str = Field("", description="our_name=file_column pairs, comma separated")
+    label_delay: timedelta = Field(timedelta(days=7), description="from event to report, for files with only a label")
+    label_maturity: timedelta = Field(
+        timedelta(days=30), description="an unreported transaction counts as legitimate after this long"
+    )
+    max_rejected_share: float = Field(0.05, ge=0, le=1, description="a run with more rejected rows than this stops")
+
+    # Synthetic world
+    seed: int = 7
+    difficulty: float = Field(0.5, ge=0, le=1, description="how far fraudsters mimic their victim")
+
+    # Training
+    n_trials: int = Field(25, ge=1, description="Optuna trials")
+    tuning_timeout: timedelta = Field(timedelta(minutes=30), description="no new trial starts after this long")
+    tuning_workers: int = Field(1, ge=1, description="parallel Optuna workers sharing one study")
+
+    # Policy
+    precision_floor: float = Field(0.85, gt=0, lt=1, description="blocks must be right at least this often")
+    alert_budget_per_day: float = Field(20, gt=0, description="transactions per day that people can look at")
+    review_cost_cents: int = Field(500, ge=0, description="one analyst looking at one transaction")
+    false_block_cost_cents: int = Field(2_000, ge=0, description="one good customer turned away")
+
+    # Operations
+    owner: str = Field("fraud-ml@example.com", description="owner shown on every asset: an e-mail or team:name")
+    schedules_enabled: bool = Field(True, description="schedules and sensors start switched on")
+    mlflow_tracking_uri: str = Field("", description="MLflow server; empty: a SQLite file in the home directory")
+    model_name: str = "fraud_model"
+    alert_webhook_url: str = Field("", description="run failures are posted here as JSON; empty: only logged")
+
+    @property
+    def tables_directory(self) -> Path:
+        return self.home / "tables"
+
+    @property
+    def model_directory(self) -> Path:
+        """Working copies of models, one directory per stage."""
+        return self.home / "models"
+
+    @property
+    def champion_directory(self) -> Path:
+        """The exported champion: what serving reads when no registry can be reached."""
+        return self.home / "champion"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def artifact_directory(self) -> Path:
+        return self.home / "mlflow-artifacts"
+
+
+def load_settings() -> Settings:
+    """Settings of the current home directory; pydantic's error names a bad variable and its range."""
+    return Settings(_env_file=home_directory() / SETTINGS_FILE)
+
+
+def save_settings(values: dict[str, str], *, home: Path) -> None:
+    """Merge values (field name -> text) into the home directory's settings file; empty text removes one."""
+    path = home / SETTINGS_FILE
+    lines = path.read_text().splitlines() if path.exists() else []
+    merged = dict(line.split("=", 1) for line in lines if "=" in line)
+    merged |= {f"FRAUD_{name.upper()}": value for name, value in values.items()}
+    home.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{name}={value}\n" for name, value in sorted(merged.items()) if value))
