@@ -131,7 +131,7 @@ class FraudModel:
             "features": [asdict(definition) for definition in FEATURES if definition.name in set(self.features)],
             "feature_order": list(self.features),
             "calibration": asdict(self.calibration),
-            "policy": asdict(self.policy),
+            "policy": self.policy.to_dict(),
             "lineage": dict(self.lineage),
             "sha256": {name: file_hash(staging / name) for name in (BOOSTER_FILE, REFERENCE_FILE)},
         }
@@ -155,7 +155,7 @@ class FraudModel:
             booster=booster,
             features=tuple(manifest["feature_order"]),
             calibration=Calibration(**manifest["calibration"]),
-            policy=Policy(**manifest["policy"]),
+            policy=Policy.from_dict(manifest["policy"]),
             lineage=manifest["lineage"],
             reference=pd.read_parquet(directory / REFERENCE_FILE),
         )

@@ -1,0 +1,63 @@
+"""Days: the calendar of daily partitions and the span of days one run works on.
+
+Belongs here: partitions and what every daily asset shares. Must not be here: any asset.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from fraud_pipeline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The days a run works on: `first` to `last`, both included."""
+
+    first: date
+    last: date
+
+    @property
+    def start(self) -> pd.Timestamp:
+        return pd.Timestamp(self.first, tz="UTC")
+
+    @property
+    def end(self) -> pd.Timestamp:
+        return pd.Timestamp(self.last, tz="UTC") + pd.Timedelta(days=1)
+
+    @property
+    def days(self) -> list[date]:
+        return [self.first + timedelta(days=offset) for offset in range((self.last - self.first).days + 1)]
+
+
+def span_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Span:
+    """The days of this run; a backfill with a single-run policy covers many."""
+    keys = sorted(context.partition_keys)
+    return Span(first=date.fromisoformat(keys[0]), last=date.fromisoformat(keys[-1]))
+
+
+def build_calendar(settings: Settings) -> dg.DailyPartitionsDefinition:
+    """Days in UTC from the first to the last day of a file, or from `first_day` on, for ever."""
+    return dg.DailyPartitionsDefinition(
+        start_date=settings.first_day.isoformat(),
+        end_date=(settings.last_day + timedelta(days=1)).isoformat() if settings.last_day else None,
+        timezone="UTC",
+    )
+
+
+def daily(settings: Settings, calendar: dg.DailyPartitionsDefinition, *, group: str) -> dict[str, Any]:
+    """What every daily asset shares. One run does a day or a year."""
+    return {
+        "partitions_def": calendar,
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "owners": [settings.owner],
+        "group_name": group,
+        "kinds": {"python", "parquet"},
+        # A file of the past is never fresh; a living source that brought nothing for two days is an incident.
+        "freshness_policy": None
+        if settings.last_day
+        else dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=30)),
+    }

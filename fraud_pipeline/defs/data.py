@@ -1,0 +1,109 @@
+"""Data assets: source -> raw -> accepted | rejected, and what was reported when.
+
+Belongs here: daily tables of events. Must not be here: rules about rows (`validation.py`), features.
+"""
+
+import dagster as dg
+import pandas as pd
+from pandera.errors import SchemaErrors
+
+from fraud_pipeline.defs.calendar import daily, span_of
+from fraud_pipeline.defs.metadata import counts_table, preview, volume_plot
+from fraud_pipeline.defs.resources import SourceResource, TablesResource
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS
+from fraud_pipeline.validation import check_rejected_share, validate
+
+
+def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The assets of the `data` group."""
+    shared = daily(settings, calendar, group="data")
+
+    @dg.asset(**shared, description="Transactions as the source gave them, unchecked, by day.")
+    def raw_transactions(
+        context: dg.AssetExecutionContext, tables: TablesResource, source: SourceResource
+    ) -> dg.MaterializeResult:
+        span = span_of(context)
+        raw = source.source().transactions(start=span.start, end=span.end)
+        tables.store().write_days("raw_transactions", raw, time_column="event_time", days=span.days)
+        return dg.MaterializeResult(metadata={"dagster/row_count": len(raw), "days": len(span.days)})
+
+    @dg.multi_asset(
+        specs=[
+            dg.AssetSpec(
+                "transactions",
+                deps=[raw_transactions],
+                description="Accepted transactions: typed, unique, in range. Everything downstream reads these.",
+                **{key: value for key, value in shared.items() if key != "backfill_policy"},
+            ),
+            dg.AssetSpec(
+                "rejected_transactions",
+                deps=[raw_transactions],
+                description="Rows that were refused, each with the field and the reason. Nothing is dropped silently.",
+                **{key: value for key, value in shared.items() if key != "backfill_policy"},
+            ),
+        ],
+        backfill_policy=shared["backfill_policy"],
+        check_specs=[
+            dg.AssetCheckSpec("schema", asset="transactions", blocking=True, description="Pandera schema of the table."),
+        ],
+    )
+    def validated_transactions(context: dg.AssetExecutionContext, tables: TablesResource):  # type: ignore[no-untyped-def]  # noqa: ANN202 - dagster reads an annotated generator as one output
+        span, store = span_of(context), tables.store()
+        raw = store.read("raw_transactions", span.first, span.last)
+        result = validate(raw, now=span.end)
+        check_rejected_share(result, max_share=settings.max_rejected_share)
+        store.write_days("transactions", result.accepted, time_column="event_time", days=span.days)
+        store.write_days("rejected_transactions", result.rejected, time_column="event_time", days=span.days)
+        amounts = result.accepted["amount_cents"] / 100
+        yield dg.MaterializeResult(
+            "transactions",
+            metadata={
+                "dagster/row_count": len(result.accepted),
+                "customers": int(result.accepted["customer_id"].nunique()),
+                "merchants": int(result.accepted["merchant_id"].nunique()),
+                "amount_median": float(amounts.median()),
+                "amount_99th_percentile": float(amounts.quantile(0.99)),
+                "volume": volume_plot(result.accepted),
+                "preview": preview(result.accepted.drop(columns=["customer_id", "merchant_id"])),
+            },
+            check_results=[_schema_check(result.accepted)],
+        )
+        yield dg.MaterializeResult(
+            "rejected_transactions",
+            metadata={"dagster/row_count": len(result.rejected), "reasons": counts_table(result.summary())},
+        )
+
+    @dg.asset(
+        **shared,
+        deps=[raw_transactions],
+        description="What somebody said about a transaction, by the day they said it. A label exists only from then on.",
+    )
+    def fraud_reports(
+        context: dg.AssetExecutionContext, tables: TablesResource, source: SourceResource
+    ) -> dg.MaterializeResult:
+        span = span_of(context)
+        reports = FRAUD_REPORTS.validate(source.source().reports(start=span.start, end=span.end), lazy=True)
+        tables.store().write_days("fraud_reports", reports, time_column="reported_at", days=span.days)
+        delay = (reports["reported_at"] - reports["event_time"]) / pd.Timedelta(days=1)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": len(reports),
+                "frauds": int(reports["is_fraud"].sum()),
+                "delay_days_median": float(delay.median()) if len(delay) else 0.0,
+                "delay_days_90th_percentile": float(delay.quantile(0.9)) if len(delay) else 0.0,
+            }
+        )
+
+    return [raw_transactions, validated_transactions, fraud_reports]
+
+
+def _schema_check(frame: pd.DataFrame) -> dg.AssetCheckResult:
+    try:
+        TRANSACTIONS.validate(frame, lazy=True)
+    except SchemaErrors as errors:
+        # The failure cases hold card data; only columns, checks and counts may leave.
+        failures = errors.failure_cases.groupby(["column", "check"]).size()
+        found = {f"{column}: {check}": int(count) for (column, check), count in failures.items()}
+        return dg.AssetCheckResult(passed=False, check_name="schema", asset_key="transactions", metadata=found)
+    return dg.AssetCheckResult(passed=True, check_name="schema", asset_key="transactions", metadata={"rows": len(frame)})

@@ -1,0 +1,106 @@
+"""Resources: they hand plain domain objects to assets, so that the domain never sees dagster.
+
+Belongs here: configuration to object. Must not be here: what assets do with them.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+from dagster_mlflow.resources import CONFIG_SCHEMA, MlFlow
+
+from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.registry import Registry
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.sources import FileSource, TransactionSource, parse_columns
+from fraud_pipeline.tables import TableStore
+
+
+class TablesResource(dg.ConfigurableResource):
+    """The files that tables live in."""
+
+    directory: str
+
+    def store(self) -> TableStore:
+        return TableStore(Path(self.directory))
+
+
+class SourceResource(dg.ConfigurableResource):
+    """Where transactions come from: a file when there is a `data_path`, the synthetic world otherwise."""
+
+    data_path: str = ""
+    columns: str = ""
+    label_delay_seconds: float
+    seed: int
+    difficulty: float
+    first_day: str
+
+    def source(self) -> TransactionSource:
+        if self.data_path:
+            return FileSource(
+                Path(self.data_path),
+                columns=parse_columns(self.columns) if self.columns else None,
+                label_delay=timedelta(seconds=self.label_delay_seconds),
+            )
+        return SyntheticWorld(world_config(seed=self.seed, difficulty=self.difficulty, first_day=self.first_day))
+
+
+class RegistryResource(dg.ConfigurableResource):
+    """The MLflow registry of the fraud model."""
+
+    tracking_uri: str
+    model_name: str
+    artifact_directory: str
+
+    def registry(self) -> Registry:
+        return Registry(
+            tracking_uri=self.tracking_uri,
+            model_name=self.model_name,
+            artifact_directory=Path(self.artifact_directory) if self.artifact_directory else None,
+        )
+
+
+@dg.resource(
+    config_schema=CONFIG_SCHEMA,
+    required_resource_keys={"registry"},
+    description="The MLflow run of this Dagster run, by dagster-mlflow.",
+)
+def mlflow_run(context: dg.InitResourceContext) -> Iterator[MlFlow]:
+    """dagster-mlflow's run, in an experiment whose files live in the home directory, ended when the Dagster run ends.
+
+    The library's hook ends it only in the job it is attached to; *Materialize all* runs outside of any such job.
+    """
+    registry: Registry = context.resources.registry.registry()
+    registry.ensure_experiment(context.resource_config["experiment_name"])
+    run = MlFlow(context)
+    yield run
+    run.end_run()
+
+
+def build_resources(settings: Settings) -> dict[str, object]:
+    """The resources of one deployment, by the names that assets ask for."""
+    return {
+        "tables": TablesResource(directory=str(settings.tables_directory)),
+        "source": SourceResource(
+            data_path=str(settings.data_path) if settings.data_path else "",
+            columns=settings.columns,
+            label_delay_seconds=settings.label_delay.total_seconds(),
+            seed=settings.seed,
+            difficulty=settings.difficulty,
+            first_day=settings.first_day.isoformat(),
+        ),
+        "registry": RegistryResource(
+            tracking_uri=settings.tracking_uri,
+            model_name=settings.model_name,
+            artifact_directory="" if settings.mlflow_tracking_uri else str(settings.artifact_directory),
+        ),
+        "mlflow": mlflow_run.configured(
+            {
+                "experiment_name": settings.model_name,
+                "mlflow_tracking_uri": settings.tracking_uri,
+                "env": {},
+                "extra_tags": {},
+            }
+        ),
+    }

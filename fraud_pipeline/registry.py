@@ -1,0 +1,217 @@
+"""The model registry: versions, the `champion` and `challenger` aliases, and the history of who was champion.
+
+Belongs here: everything said to MLflow's registry. Must not be here: the judgement (`gate.py`), training, serving.
+
+A promotion is recorded as an MLflow run of its own experiment, opened before the alias moves and finished after: the
+history and the alias live in one system, and a crash in between leaves a record that says so.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from fraud_pipeline.model import MANIFEST_FILE, FraudModel, file_hash
+
+Alias = Literal["champion", "challenger"]
+Action = Literal["promote", "shadow_only", "reject", "rollback"]
+
+ARTIFACT_NAME: Final = "fraud_model"
+SHA256_TAG: Final = "sha256"
+
+
+class RegistryError(RuntimeError):
+    """The registry cannot do what was asked; the message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """One version of the model and where its directory is kept."""
+
+    version: int
+    run_id: str
+    source: str
+    sha256: str
+    aliases: tuple[str, ...]
+    created_at: pd.Timestamp
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """One decision about a version: what was done, when, why, and who was champion before and after."""
+
+    decided_at: pd.Timestamp
+    action: Action
+    version: int
+    previous_champion: int | None
+    champion: int | None
+    reasons: tuple[str, ...]
+    confirmed: bool
+
+
+class Registry:
+    """Versions and promotions of one named model in the MLflow server at `tracking_uri`.
+
+    `artifact_directory` is where runs keep files when the tracking store is a local database file.
+    """
+
+    def __init__(self, *, tracking_uri: str, model_name: str, artifact_directory: Path | None = None) -> None:
+        self.tracking_uri = tracking_uri
+        self.model_name = model_name
+        self._artifact_directory = artifact_directory
+        self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+    def ensure_experiment(self, name: str) -> str:
+        """The id of an experiment, created when missing."""
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = self._artifact_directory.joinpath(name).as_uri() if self._artifact_directory else None
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def register(self, directory: Path, *, run_id: str, tags: Mapping[str, str]) -> RegisteredModel:
+        """Store a model directory with the MLflow run that trained it, as a new version and the `challenger`.
+
+        Raises IncompatibleModelError when this code cannot rebuild the model from the directory.
+        """
+        FraudModel.load(directory)
+        self._client.log_artifacts(run_id, str(directory), ARTIFACT_NAME)
+        source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACT_NAME}"
+        try:
+            self._client.create_registered_model(self.model_name, description="Card fraud model with its policy")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        created = self._client.create_model_version(
+            self.model_name, source=source, run_id=run_id, tags={**tags, SHA256_TAG: file_hash(directory / MANIFEST_FILE)}
+        )
+        self._client.set_registered_model_alias(self.model_name, "challenger", str(created.version))
+        return self.get(int(created.version))
+
+    def get(self, version: int) -> RegisteredModel:
+        """One version. Raises RegistryError when it does not exist."""
+        found = {model.version: model for model in self.versions()}
+        if version not in found:
+            known = ", ".join(str(known) for known in sorted(found)) or "none"
+            raise RegistryError(f"{self.model_name} has no version {version}; versions are: {known}")
+        return found[version]
+
+    def versions(self) -> tuple[RegisteredModel, ...]:
+        """All versions, newest first."""
+        try:
+            aliases = dict(self._client.get_registered_model(self.model_name).aliases)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return ()
+        found = self._client.search_model_versions(f"name = '{self.model_name}'", max_results=1_000)
+        models = [
+            RegisteredModel(
+                version=int(entry.version),
+                run_id=entry.run_id,
+                source=entry.source,
+                sha256=entry.tags[SHA256_TAG],
+                aliases=tuple(sorted(name for name, version in aliases.items() if int(version) == int(entry.version))),
+                created_at=_moment(entry.creation_timestamp),
+                tags=entry.tags,
+            )
+            for entry in found
+        ]
+        return tuple(sorted(models, key=lambda model: -model.version))
+
+    def with_alias(self, alias: Alias) -> RegisteredModel | None:
+        """The version that carries an alias, if any."""
+        return next((model for model in self.versions() if alias in model.aliases), None)
+
+    def download(self, model: RegisteredModel) -> Path:
+        """A local directory with the model's files, their hash checked against the registered one."""
+        mlflow.set_tracking_uri(self.tracking_uri)
+        directory = Path(mlflow.artifacts.download_artifacts(artifact_uri=model.source))
+        if file_hash(directory / MANIFEST_FILE) != model.sha256:
+            raise RegistryError(f"version {model.version} was changed after registration; retrain, do not promote it")
+        return directory
+
+    def load(self, model: RegisteredModel) -> FraudModel:
+        """The model itself. Raises IncompatibleModelError when this code cannot rebuild it."""
+        return FraudModel.load(self.download(model), expected_sha256=model.sha256)
+
+    def decide(self, version: int, *, action: Action, reasons: Sequence[str]) -> Promotion:
+        """Record a decision about a version and, for `promote` and `rollback`, make it the champion."""
+        champion = self.with_alias("champion")
+        moves = action in ("promote", "rollback")
+        after = version if moves else champion.version if champion else None
+        run = self._client.create_run(
+            self.ensure_experiment(self._history_name),
+            run_name=f"{action} v{version}",
+            tags={
+                "action": action,
+                "version": str(version),
+                "previous_champion": str(champion.version) if champion else "",
+                "champion": str(after) if after is not None else "",
+                "reasons": json.dumps(list(reasons)),
+            },
+        )
+        if moves:
+            self._client.set_registered_model_alias(self.model_name, "champion", str(version))
+        self._client.set_terminated(run.info.run_id)
+        return _promotion(self._client.get_run(run.info.run_id))
+
+    def history(self) -> tuple[Promotion, ...]:
+        """All decisions, oldest first."""
+        experiment = self._client.get_experiment_by_name(self._history_name)
+        if experiment is None:
+            return ()
+        runs: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs([experiment.experiment_id], max_results=1_000, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return tuple(sorted((_promotion(run) for run in runs), key=lambda entry: entry.decided_at))
+
+    def champion_at(self, moment: pd.Timestamp) -> int | None:
+        """The version that was champion at an instant, or None when there was none yet."""
+        past = [entry for entry in self.history() if entry.confirmed and entry.decided_at <= moment]
+        return past[-1].champion if past else None
+
+    def previous_champion(self) -> RegisteredModel:
+        """The champion before the present one. Raises RegistryError when there has been only one."""
+        current = self.with_alias("champion")
+        for entry in reversed(self.history()):
+            if current and entry.champion == current.version and entry.previous_champion not in (None, current.version):
+                return self.get(int(entry.previous_champion or 0))
+        raise RegistryError("there is no earlier champion to go back to; promote a version by its number instead")
+
+    @property
+    def _history_name(self) -> str:
+        return f"{self.model_name}_promotions"
+
+
+def _promotion(run: Run) -> Promotion:
+    tags: dict[str, Any] = run.data.tags
+    return Promotion(
+        decided_at=_moment(run.info.start_time),
+        action=tags["action"],
+        version=int(tags["version"]),
+        previous_champion=int(tags["previous_champion"]) if tags["previous_champion"] else None,
+        champion=int(tags["champion"]) if tags["champion"] else None,
+        reasons=tuple(json.loads(tags["reasons"])),
+        confirmed=run.info.status == "FINISHED",
+    )
+
+
+def _moment(milliseconds: int) -> pd.Timestamp:
+    return pd.Timestamp(milliseconds, unit="ms", tz="UTC")
+
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
