@@ -27,6 +27,7 @@ DEFAULT_FRACTIONS: Final[Mapping[PartName, float]] = MappingProxyType(
     {"train": 0.6, "tune": 0.15, "calibrate": 0.1, "test": 0.15}
 )
 MAX_WARM_UP_SHARE: Final = 0.25
+EPOCH: Final = pd.Timestamp(0, tz="UTC")
 
 
 class SplitError(ValueError):
@@ -174,7 +175,7 @@ def _check_part(name: PartName, labels: NDArray[np.float64], period: Period) -> 
 
 
 def _microsecond(instant: pd.Timestamp) -> int:
-    return int(instant.as_unit("us").value)
+    return _span(instant - EPOCH)
 
 
 def _span(length: timedelta) -> int:

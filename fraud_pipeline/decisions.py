@@ -90,9 +90,9 @@ class PolicyReport:
 def choose_policy(
     probability: NDArray[np.float64],
     labels: NDArray[np.float64],
-    *,
     amounts_cents: NDArray[np.int64],
     days: NDArray[np.int64],
+    *,
     costs: CostModel,
     alert_budget_per_day: float,
     precision_floor: float = 0.85,

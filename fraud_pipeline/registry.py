@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from fraud_pipeline.model import MANIFEST_FILE, FraudModel, file_hash
+from fraud_pipeline.model import MANIFEST_FILE, FraudModel, file_hash, publish
 
 Alias = Literal["champion", "challenger"]
 Action = Literal["promote", "shadow_only", "reject", "rollback"]
@@ -164,6 +164,21 @@ class Registry:
             self._client.set_registered_model_alias(self.model_name, "champion", str(version))
         self._client.set_terminated(run.info.run_id)
         return _promotion(self._client.get_run(run.info.run_id))
+
+    def install_champion(
+        self, version: int, *, action: Literal["promote", "rollback"], reasons: Sequence[str], directory: Path
+    ) -> Promotion:
+        """Make a version the champion and export it to `directory`.
+
+        The model is loaded and its hash checked before anything changes, so one that this code cannot rebuild
+        raises IncompatibleModelError and the present champion stays.
+        """
+        model = self.get(version)
+        files = self.download(model)
+        FraudModel.load(files, expected_sha256=model.sha256)
+        decision = self.decide(version, action=action, reasons=reasons)
+        publish(files, link=directory)
+        return decision
 
     def history(self) -> tuple[Promotion, ...]:
         """All decisions, oldest first."""

@@ -8,7 +8,7 @@ import pandas as pd
 from pandera.errors import SchemaErrors
 
 from fraud_pipeline.defs.calendar import daily, span_of
-from fraud_pipeline.defs.metadata import counts_table, preview, volume_plot
+from fraud_pipeline.defs.metadata import counts_table, preview
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS
@@ -64,7 +64,6 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
                 "merchants": int(result.accepted["merchant_id"].nunique()),
                 "amount_median": float(amounts.median()),
                 "amount_99th_percentile": float(amounts.quantile(0.99)),
-                "volume": volume_plot(result.accepted),
                 "preview": preview(result.accepted.drop(columns=["customer_id", "merchant_id"])),
             },
             check_results=[_schema_check(result.accepted)],

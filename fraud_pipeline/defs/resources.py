@@ -4,7 +4,7 @@ Belongs here: configuration to object. Must not be here: what assets do with the
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -43,7 +43,9 @@ class SourceResource(dg.ConfigurableResource):
                 columns=parse_columns(self.columns) if self.columns else None,
                 label_delay=timedelta(seconds=self.label_delay_seconds),
             )
-        return SyntheticWorld(world_config(seed=self.seed, difficulty=self.difficulty, first_day=self.first_day))
+        return SyntheticWorld(
+            WorldConfig(seed=self.seed, difficulty=self.difficulty, first_day=date.fromisoformat(self.first_day))
+        )
 
 
 class RegistryResource(dg.ConfigurableResource):

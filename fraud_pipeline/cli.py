@@ -1,0 +1,273 @@
+"""The `fraud-detect` command.
+
+Belongs here: arguments, calling one function, words for a person. Must not be here: anything worth testing without a shell.
+Heavy libraries are imported by the commands that need them, so that `--help` answers at once.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pandas as pd
+from pydantic import ValidationError
+
+from fraud_pipeline.settings import Settings, home_directory, load_settings, save_settings
+
+if TYPE_CHECKING:
+    from fraud_pipeline.registry import Registry
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+UI_PORT: Final = 3000
+TRANSACTIONS_PER_DAY: Final = 833  # of the default synthetic world
+
+
+def duration(text: str) -> timedelta:
+    """A time span such as 7d, 36h or 30min. Raises argparse's error for anything else."""
+    try:
+        return pd.Timedelta(text).to_pytimedelta()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time span; write for example 7d or 36h") from error
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """From transactions to a promoted champion, with progress and a summary."""
+    started = time.monotonic()
+    first, last = _configure_source(arguments)
+    settings = load_settings()
+    from fraud_pipeline.instance import PipelineFailedError, run_pipeline  # noqa: PLC0415 - dagster takes seconds
+
+    print(f"Training on {_source_name(settings)}, {first} to {last}; everything is kept in {_short(settings.home)}\n")
+    try:
+        run_pipeline(settings, first=first, last=last, tell=lambda line: print(line, flush=True))
+    except PipelineFailedError as error:
+        print(f"\nTraining stopped: {error}", file=sys.stderr)
+        return 1
+    print(_summary(settings, seconds=time.monotonic() - started))
+    return 0
+
+
+def generate_data(arguments: argparse.Namespace) -> int:
+    """Write synthetic transactions, reports and the truth to Parquet files."""
+    from tqdm import tqdm  # noqa: PLC0415 - only here
+
+    from fraud_pipeline.generator import SyntheticWorld, WorldConfig  # noqa: PLC0415 - only here
+
+    settings = load_settings()
+    seed = settings.seed if arguments.seed is None else arguments.seed
+    world = SyntheticWorld(WorldConfig(seed=seed, difficulty=settings.difficulty, first_day=settings.first_day))
+    days = _days(arguments.transactions)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    start = pd.Timestamp(settings.first_day, tz="UTC")
+    spans = [(start + pd.Timedelta(days=day), start + pd.Timedelta(days=day + 1)) for day in range(days)]
+    for name in ("transactions", "reports", "oracle"):
+        parts = [getattr(world, name)(start=a, end=b) for a, b in tqdm(spans, desc=name, unit="day", disable=None)]
+        frame = pd.concat(parts, ignore_index=True)
+        frame.to_parquet(arguments.out / f"{name}.parquet", index=False)
+        print(f"{len(frame):>10,} rows  {arguments.out / name}.parquet")
+    return 0
+
+
+def ui(arguments: argparse.Namespace) -> int:
+    """`dagster dev` over the same instance."""
+    from fraud_pipeline.instance import prepare_dagster_home  # noqa: PLC0415 - dagster takes seconds
+
+    settings = load_settings()
+    prepare_dagster_home(settings)
+    print(f"Dagster UI on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C")
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "fraud_pipeline.definitions"]
+    environment = {**os.environ, "FRAUD_HOME": str(settings.home)}
+    return subprocess.call([*command, "-h", arguments.host, "-p", str(arguments.port)], env=environment)  # noqa: S603 - our own arguments
+
+
+def models(_: argparse.Namespace) -> int:
+    """List versions and the history of promotions."""
+    registry = _registry(load_settings())
+    for model in registry.versions():
+        score = model.tags.get("average_precision", "?")
+        print(f"v{model.version:<4} {model.created_at:%Y-%m-%d %H:%M} UTC  AP {score}  {' '.join(model.aliases)}")
+    print("\nPromotions, newest first:")
+    for entry in reversed(registry.history()):
+        unsure = "" if entry.confirmed else "  (interrupted: check the alias)"
+        print(
+            f"{entry.decided_at:%Y-%m-%d %H:%M:%S}  {entry.action:<12} v{entry.version}  champion: v{entry.champion}{unsure}"
+        )
+    return 0
+
+
+def promote(arguments: argparse.Namespace) -> int:
+    """Make a version the champion by hand."""
+    settings = load_settings()
+    registry = _registry(settings)
+    decision = registry.install_champion(
+        arguments.version, action="promote", reasons=[arguments.reason], directory=settings.champion_directory
+    )
+    print(f"v{decision.version} is champion (before: v{decision.previous_champion or '-'})")
+    return 0
+
+
+def rollback(arguments: argparse.Namespace) -> int:
+    """Make the champion before the present one champion again."""
+    settings = load_settings()
+    registry = _registry(settings)
+    decision = registry.install_champion(
+        registry.previous_champion().version,
+        action="rollback",
+        reasons=[arguments.reason],
+        directory=settings.champion_directory,
+    )
+    print(f"v{decision.version} is champion again (before: v{decision.previous_champion})")
+    return 0
+
+
+def test(arguments: argparse.Namespace) -> int:
+    """The project's own tests, from a checkout."""
+    return subprocess.call([sys.executable, "-m", "pytest", *arguments.pytest], cwd=ROOT)  # noqa: S603 - our own arguments
+
+
+def _configure_source(arguments: argparse.Namespace) -> tuple[date, date]:
+    """Write the source's settings where the UI finds them; the first and last day to train on."""
+    home = home_directory()
+    common = {"n_trials": str(arguments.n_trials or "")}
+    if arguments.data_path is None:
+        save_settings({**common, "data_path": "", "columns": "", "first_day": "", "last_day": ""}, home=home)
+        first = load_settings().first_day
+        return first, first + timedelta(days=_days(arguments.transactions) - 1)
+
+    from fraud_pipeline.sources import FileSource, parse_columns  # noqa: PLC0415 - pyarrow
+
+    delay = arguments.label_delay or load_settings().label_delay
+    columns = parse_columns(arguments.columns) if arguments.columns else None
+    source = FileSource(arguments.data_path.resolve(), columns=columns, label_delay=delay)
+    first, last = source.first_day, source.last_day
+    values = {
+        **common,
+        "data_path": str(arguments.data_path.resolve()),
+        "columns": arguments.columns,
+        "label_delay": f"{delay.total_seconds():.0f}",
+        # Every label of such a file is there after the delay, so nothing is gained by waiting longer.
+        "label_maturity": "" if source.has_report_times else f"{delay.total_seconds():.0f}",
+        "first_day": first.isoformat(),
+        "last_day": last.isoformat(),
+    }
+    save_settings(values, home=home)
+    return first, last
+
+
+def _days(transactions: int) -> int:
+    return max(1, math.ceil(transactions / TRANSACTIONS_PER_DAY))
+
+
+def _registry(settings: Settings) -> "Registry":
+    from fraud_pipeline.defs.resources import build_resources  # noqa: PLC0415 - dagster and mlflow take seconds
+
+    return build_resources(settings)["registry"].registry()
+
+
+def _source_name(settings: Settings) -> str:
+    return settings.data_path.name if settings.data_path else "the synthetic world"
+
+
+def _short(path: Path) -> str:
+    """Relative to the working directory where that is shorter."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _summary(settings: Settings, *, seconds: float) -> str:
+    """What came out, where it is, and what to do next."""
+    from fraud_pipeline.evaluation import Evaluation  # noqa: PLC0415 - only here
+
+    found = Evaluation.from_dict(json.loads((settings.model_directory / "evaluation.json").read_text()))
+    registry = _registry(settings)
+    latest = registry.history()[-1]
+    meaning = {
+        "average_precision": "ranking quality for rare fraud; chance is the fraud rate",
+        "roc_auc": "a fraud is scored above a legitimate row this often",
+        "recall_at_precision": f"frauds caught when {settings.precision_floor:.0%} of alerts must be right",
+        "recall_at_budget": f"frauds caught with {settings.alert_budget_per_day:g} alerts a day",
+        "cost_saved": "share of the cost of doing nothing that the policy saves",
+        "calibration_error": "mean distance of probability and observed rate",
+        "card_precision": "compromised cards among the 100 most suspicious of a day",
+    }
+    lines = [
+        "",
+        f"Tested on {found.counts['rows']:,} later transactions with {found.counts['frauds']:,} known frauds "
+        "(95 % intervals from resampled customers):",
+        *(f"  {name:<22}{metric!s:<26}{meaning[name]}" for name, metric in found.metrics.items()),
+        "",
+        f"Verdict on version {latest.version}: {latest.action}; champion is version {latest.champion or '-'}.",
+        *(f"  - {reason}" for reason in latest.reasons),
+        "",
+        f"Champion directory  {_short(settings.champion_directory)}",
+        f"MLflow              mlflow ui --backend-store-uri {settings.tracking_uri}",
+        "Dagster UI          make ui          (or: fraud-detect ui)",
+        "Versions            fraud-detect models, promote, rollback",
+        f"Done in {seconds:.0f} s.",
+    ]
+    return "\n".join(lines)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and its arguments."""
+    top = argparse.ArgumentParser(prog="fraud-detect", description=__doc__.splitlines()[0])
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    one = commands.add_parser("train", help="from transactions to a promoted champion")
+    one.add_argument("--data-path", type=Path, help="CSV or Parquet file; without it, the synthetic world")
+    one.add_argument("--columns", default="", help="our_name=file_column,... where they cannot be guessed")
+    one.add_argument("--label-delay", type=duration, help="from event to report, for files with only a label (7d)")
+    one.add_argument("--n-trials", type=int, help="Optuna trials")
+    one.add_argument("--transactions", type=int, default=100_000, help="how many, in the synthetic world")
+    one.set_defaults(run=train)
+
+    one = commands.add_parser("generate-data", help="write the synthetic world to Parquet files")
+    one.add_argument("--transactions", type=int, default=100_000)
+    one.add_argument("--seed", type=int)
+    one.add_argument("--out", type=Path, default=Path("data"))
+    one.set_defaults(run=generate_data)
+
+    one = commands.add_parser("ui", help="the Dagster UI over the same instance")
+    one.add_argument("--host", default="127.0.0.1")
+    one.add_argument("--port", type=int, default=UI_PORT)
+    one.set_defaults(run=ui)
+
+    one = commands.add_parser("models", help="versions and the history of promotions")
+    one.set_defaults(run=models)
+
+    one = commands.add_parser("promote", help="make a version the champion by hand")
+    one.add_argument("version", type=int)
+    one.add_argument("--reason", default="by hand")
+    one.set_defaults(run=promote)
+
+    one = commands.add_parser("rollback", help="make the previous champion the champion again")
+    one.add_argument("--reason", default="by hand")
+    one.set_defaults(run=rollback)
+
+    one = commands.add_parser("test", help="run the project's tests; further arguments go to pytest")
+    one.add_argument("pytest", nargs=argparse.REMAINDER)
+    one.set_defaults(run=test)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; errors that a person can mend are one message, not a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # The beta notice of dagster-mlflow is for its authors' users, not for ours.
+    warnings.filterwarnings("ignore", category=UserWarning, module="dagster")
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except ValidationError as error:
+        print(f"fraud-detect: a FRAUD_ setting is wrong: {error}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"fraud-detect: {error}", file=sys.stderr)
+    return 1

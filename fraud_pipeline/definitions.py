@@ -1,0 +1,39 @@
+"""What Dagster loads: `defs`, and `build_defs` for other settings and other resources.
+
+Belongs here: putting the pieces together. Must not be here: any piece.
+"""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from fraud_pipeline.defs.automation import build_jobs, build_schedules, build_sensors
+from fraud_pipeline.defs.calendar import build_calendar
+from fraud_pipeline.defs.checks import leak_checks
+from fraud_pipeline.defs.data import data_assets
+from fraud_pipeline.defs.features import feature_assets
+from fraud_pipeline.defs.resources import build_resources
+from fraud_pipeline.defs.training import training_assets
+from fraud_pipeline.settings import Settings, load_settings
+
+
+def build_defs(
+    settings: Settings | None = None, *, resource_overrides: Mapping[str, object] | None = None
+) -> dg.Definitions:
+    """All definitions for one deployment; `resource_overrides` replaces resources by name."""
+    settings = settings or load_settings()
+    calendar = build_calendar(settings)
+    jobs = build_jobs(calendar)
+    return dg.Definitions(
+        assets=[*data_assets(settings, calendar), *feature_assets(settings, calendar), *training_assets(settings)],
+        asset_checks=leak_checks(settings, calendar),
+        jobs=list(jobs.values()),
+        schedules=build_schedules(settings, jobs),
+        sensors=build_sensors(settings),
+        resources={**build_resources(settings), **(resource_overrides or {})},
+        # dagster-mlflow keeps one global run per process, and a spawned step costs seconds of imports: one process a run.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,104 @@
+"""Jobs, schedules and sensors: what runs by itself, when, and who hears of a failure.
+
+Belongs here: selections, cron lines, notification. Must not be here: assets and their rules.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import dagster as dg
+import httpx
+from dagster_mlflow import end_mlflow_on_run_finished
+
+from fraud_pipeline.settings import Settings
+
+DATA_AND_FEATURES: Final = dg.AssetSelection.groups("data", "features")
+TRAINING: Final = dg.AssetSelection.groups("training")
+WEBHOOK_TIMEOUT_SECONDS: Final = 10
+
+
+def build_jobs(calendar: dg.DailyPartitionsDefinition) -> dict[str, Any]:
+    """Jobs by name."""
+    hooks = {end_mlflow_on_run_finished}
+    return {
+        "ingest_job": dg.define_asset_job(
+            "ingest_job",
+            selection=DATA_AND_FEATURES,
+            partitions_def=calendar,
+            description="One day (or, as a backfill, many) from the source to features.",
+        ),
+        "training_job": dg.define_asset_job(
+            "training_job",
+            selection=TRAINING,
+            hooks=hooks,
+            description="Train on all features there are, evaluate, register, and promote if the gate agrees.",
+        ),
+        "source_to_champion_job": dg.define_asset_job(
+            "source_to_champion_job",
+            selection=DATA_AND_FEATURES | TRAINING,
+            partitions_def=calendar,
+            hooks=hooks,
+            description="Everything in one run: what `fraud-detect train` launches.",
+        ),
+    }
+
+
+def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[Any]:
+    """Daily data and features, weekly retraining; switched on unless the settings say otherwise."""
+    status = dg.DefaultScheduleStatus.RUNNING if settings.schedules_enabled else dg.DefaultScheduleStatus.STOPPED
+    daily = dg.build_schedule_from_partitioned_job(
+        jobs["ingest_job"],
+        name="daily_ingest",
+        hour_of_day=1,
+        minute_of_hour=30,
+        default_status=status,
+        description="Yesterday's transactions, reports and features, every night.",
+    )
+    weekly = dg.ScheduleDefinition(
+        name="weekly_retraining",
+        job=jobs["training_job"],
+        cron_schedule="0 4 * * 1",
+        execution_timezone="UTC",
+        default_status=status,
+        description="Retrain on Monday morning, after Sunday's data; the gate decides whether it goes live.",
+    )
+    return [daily, weekly]
+
+
+def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:
+    """One line that says what failed, where to look and what to do next."""
+    reason = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
+    return f"{job} failed in {step}: {reason} | run {run_id} | open it in the Dagster UI under Runs, then re-execute from failure"
+
+
+def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
+    """A failed run writes one clear line and, where a webhook is set, posts it."""
+
+    @dg.run_failure_sensor(
+        name="run_failure_alert",
+        default_status=dg.DefaultSensorStatus.RUNNING if settings.schedules_enabled else dg.DefaultSensorStatus.STOPPED,
+        minimum_interval_seconds=10,
+        description="Writes a clear line for every failed run and posts it to FRAUD_ALERT_WEBHOOK_URL if set.",
+    )
+    def run_failure_alert(context: dg.RunFailureSensorContext) -> None:
+        events = context.get_step_failure_events()
+        step, message = "the run", context.failure_event.message or ""
+        if events:
+            error = events[0].step_failure_data.error
+            step = events[0].step_key or step
+            # Dagster wraps the exception of an asset; the cause is what a person needs to read.
+            cause = error.cause or error if error else None
+            message = cause.message if cause else message
+        line = failure_line(
+            job=context.dagster_run.job_name, run_id=context.dagster_run.run_id, step=step, message=message
+        )
+        context.log.error(line)
+        if settings.alert_webhook_url:
+            answer = httpx.post(
+                settings.alert_webhook_url,
+                json={"text": line, "run_id": context.dagster_run.run_id, "job": context.dagster_run.job_name},
+                timeout=WEBHOOK_TIMEOUT_SECONDS,
+            )
+            answer.raise_for_status()
+
+    return [run_failure_alert]

@@ -1,0 +1,70 @@
+"""The feature table, by day.
+
+Belongs here: which history a day needs. Must not be here: what a feature is (`features.py`).
+"""
+
+import dagster as dg
+import pandas as pd
+
+from fraud_pipeline.defs.calendar import Span, daily, span_of
+from fraud_pipeline.defs.metadata import preview
+from fraud_pipeline.defs.resources import TablesResource
+from fraud_pipeline.features import FEATURES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.tables import TableStore
+from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS
+
+
+def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The assets of the `features` group."""
+    lookback = dg.TimeWindowPartitionMapping(
+        start_offset=-lookback_days(settings), allow_nonexistent_upstream_partitions=True
+    )
+
+    @dg.asset(
+        **daily(settings, calendar, group="features"),
+        deps=[dg.AssetDep("transactions", partition_mapping=lookback), dg.AssetDep("fraud_reports", partition_mapping=lookback)],
+        description="Features of every transaction, from events strictly before it. The only feature code there is.",
+        code_version=FeatureEngineer.code_version(),
+    )
+    def features(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult:
+        span, store = span_of(context), tables.store()
+        new = store.read("transactions", span.first, span.last)
+        rows = engineer(settings).compute(history=history_before(store, span, settings=settings), new=new)
+        store.write_days("features", rows, time_column="event_time", days=span.days)
+        missing = rows[[definition.name for definition in FEATURES]].isna().mean()
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": len(rows),
+                "features": len(FEATURES),
+                "always_missing": int((missing == 1).sum()),
+                "missing_share": dg.MetadataValue.md(
+                    missing[missing > 0].sort_values(ascending=False).map("{:.1%}".format).to_frame("missing").to_markdown()
+                ),
+                "preview": preview(rows.iloc[:, 4:14]),
+            }
+        )
+
+    return [features]
+
+
+def engineer(settings: Settings) -> FeatureEngineer:
+    """The feature code with this deployment's label maturity."""
+    return FeatureEngineer(label_maturity=settings.label_maturity)
+
+
+def lookback_days(settings: Settings) -> int:
+    """Days of events before a transaction that its features may depend on."""
+    return engineer(settings).lookback.days
+
+
+def history_before(store: TableStore, span: Span, *, settings: Settings) -> History:
+    """Everything features of `span` may look at: the days before it; the span's own events are added by the engineer."""
+    first = (span.start - pd.Timedelta(days=lookback_days(settings))).date()
+    transactions = store.read("transactions", first, span.last, schema=TRANSACTIONS, allow_missing=True)
+    reports = store.read("fraud_reports", first, span.last, schema=FRAUD_REPORTS, allow_missing=True)
+    return History(
+        transactions=transactions,
+        reports=reports,
+        merchant_days=merchant_days(transactions, reports, label_maturity=settings.label_maturity),
+    )

@@ -1,0 +1,35 @@
+"""What assets show to people: tables and pictures as Dagster metadata.
+
+Belongs here: domain values to metadata values. Must not be here: computing what is shown.
+"""
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from fraud_pipeline import plots
+
+
+def image(png: bytes, *, title: str) -> dg.MetadataValue:
+    """A picture that the UI shows in place."""
+    return dg.MetadataValue.md(plots.markdown_image(png, alternative=title))
+
+
+def preview(frame: pd.DataFrame, *, rows: int = 5) -> dg.MetadataValue:
+    """The first rows as a table."""
+    return dg.MetadataValue.md(frame.head(rows).to_markdown(index=False))
+
+
+def counts_table(counts: dict[str, int]) -> dg.MetadataValue:
+    """Counts by name, largest first."""
+    rows = sorted(counts.items(), key=lambda item: -item[1])
+    return dg.MetadataValue.md("\n".join(["| what | rows |", "|---|---:|", *(f"| {k} | {v:,} |" for k, v in rows)]))
+
+
+def volume_plot(transactions: pd.DataFrame, *, frauds: pd.Series | None = None) -> dg.MetadataValue:
+    """Transactions and known frauds per day; `frauds` are the days of the known ones."""
+    rows = transactions["event_time"].dt.floor("D").value_counts().sort_index()
+    known = frauds.dt.floor("D").value_counts() if frauds is not None else pd.Series(dtype="int64")
+    counts = known.reindex(rows.index, fill_value=0).to_numpy(np.int64)
+    days = pd.DatetimeIndex(rows.index).tz_localize(None)
+    return image(plots.daily_volume(days, rows.to_numpy(np.int64), counts), title="volume by day")

@@ -1,0 +1,317 @@
+"""From features to a promoted champion: the linear chain that one MLflow run follows.
+
+Belongs here: loading, one call, writing, showing. Must not be here: how to train (`training.py`) or judge (`gate.py`).
+"""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+from dagster_mlflow import end_mlflow_on_run_finished
+from tqdm import tqdm
+
+from fraud_pipeline import plots
+from fraud_pipeline.decisions import CostModel
+from fraud_pipeline.defs.metadata import image, preview, volume_plot
+from fraud_pipeline.defs.resources import RegistryResource, TablesResource
+from fraud_pipeline.evaluation import Evaluation
+from fraud_pipeline.features import FEATURES
+from fraud_pipeline.gate import GateRules, gate_verdict
+from fraud_pipeline.model import FraudModel, IncompatibleModelError
+from fraud_pipeline.model_card import model_card
+from fraud_pipeline.registry import RegisteredModel, Registry
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.training import (
+    PolicySettings,
+    TuningSettings,
+    build_training_set,
+    days,
+    evaluate_model,
+    part,
+    segments,
+    train_model,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class TuningConfig(dg.Config):
+    """What can be changed for one run in the launchpad; empty means the deployment's setting."""
+
+    n_trials: int | None = None
+    seed: int | None = None
+
+
+def policy_settings(settings: Settings) -> PolicySettings:
+    """What this deployment wants of decisions."""
+    return PolicySettings(
+        costs=CostModel(
+            review_cost_cents=settings.review_cost_cents, false_block_cost_cents=settings.false_block_cost_cents
+        ),
+        precision_floor=settings.precision_floor,
+        alert_budget_per_day=settings.alert_budget_per_day,
+    )
+
+
+def training_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """The assets of the `training` group."""
+    shared: dict[str, Any] = {"group_name": "training", "owners": [settings.owner], "pool": "training"}
+    candidate = settings.model_directory / "candidate"
+    evaluation_file = settings.model_directory / "evaluation.json"
+    policy = policy_settings(settings)
+
+    @dg.asset(
+        **shared,
+        kinds={"python", "parquet"},
+        deps=["features", "transactions", "fraud_reports"],
+        description="Matured feature rows, labelled by what was known, in time order: train, tune, calibrate, test.",
+    )
+    def training_set(tables: TablesResource) -> dg.MaterializeResult:
+        store = tables.store()
+        known_days = store.days("features")
+        first, last = known_days[0], known_days[-1]
+        as_of = pd.Timestamp(last, tz="UTC") + pd.Timedelta(days=1)
+        transactions = store.read("transactions", first, last, allow_missing=True)
+        reports = store.read("fraud_reports", first, last, allow_missing=True)
+        rows, split = build_training_set(
+            store.read("features", first, last, allow_missing=True),
+            transactions,
+            reports,
+            as_of=as_of,
+            label_maturity=settings.label_maturity,
+            gap=settings.gap,
+            warm_up=settings.warm_up,
+        )
+        store.write("training_set", rows)
+        parts = rows.groupby("part", sort=False)["label"].agg(rows="size", frauds="sum")
+        parts["from"] = [split.periods[name].start.date() for name in parts.index]
+        parts["to"] = [split.periods[name].end.date() for name in parts.index]
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": len(rows),
+                "frauds": int(rows["label"].sum()),
+                "as_of": as_of.isoformat(),
+                "parts": dg.MetadataValue.md(parts.reset_index().to_markdown(index=False)),
+                "left_out": {
+                    "immature": split.immature_rows,
+                    "immature_known_frauds": split.immature_known_frauds,
+                    "warm_up": split.warm_up_rows,
+                    "gap": split.gap_rows,
+                },
+                "volume": volume_plot(rows, frauds=rows.loc[rows["label"] == 1, "event_time"]),
+                "preview": preview(rows[["event_time", "amount_cents", "channel", "label", "part"]]),
+            }
+        )
+
+    @dg.asset(
+        **shared,
+        kinds={"xgboost", "optuna", "mlflow"},
+        deps=[training_set],
+        required_resource_keys={"mlflow"},
+        hooks={end_mlflow_on_run_finished},
+        description="XGBoost tuned by Optuna on average precision, calibrated, with thresholds chosen by expected cost.",
+    )
+    def fraud_model(
+        context: dg.AssetExecutionContext, config: TuningConfig, tables: TablesResource
+    ) -> dg.MaterializeResult:
+        rows, mlflow = tables.store().read_whole("training_set"), context.resources.mlflow
+        n_trials = config.n_trials or settings.n_trials
+        with tqdm(total=n_trials, desc="tuning", unit="trial", disable=None) as bar:
+
+            def on_trial(number: int, best: float) -> None:
+                bar.update()
+                context.log.info(f"trial {number} of {n_trials}: best average precision so far {best:.3f}")
+
+            trained = train_model(
+                rows,
+                tuning=TuningSettings(
+                    n_trials=n_trials,
+                    seed=settings.seed if config.seed is None else config.seed,
+                    timeout=settings.tuning_timeout,
+                    workers=settings.tuning_workers,
+                    journal=settings.model_directory / "studies.journal",
+                ),
+                policy=policy,
+                lineage={
+                    "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "data_sha256": tables.store().fingerprint_whole("training_set"),
+                    "label_maturity_days": settings.label_maturity.total_seconds() / 86_400,
+                    "source": "file" if settings.data_path else "synthetic world",
+                    "mlflow_run_id": mlflow.active_run().info.run_id,
+                    "dagster_run_id": context.run_id,
+                },
+                on_trial=on_trial,
+            )
+        digest = trained.model.save(candidate)
+        importance = trained.model.importance()
+        trials = trained.tuning.trials
+        history = plots.tuning_history(trials["value"].where(trials["state"] == "COMPLETE").to_numpy(np.float64))
+        cost = plots.cost_by_threshold(trained.policy_report, trained.model.policy)
+        drawn = plots.feature_importance(importance.to_dict(), unit="share of total gain")
+        mlflow.log_params({**trained.tuning.parameters, "rounds": trained.tuning.rounds, "features": len(FEATURES)})
+        mlflow.log_metric("tuning_average_precision", trained.tuning.average_precision)
+        mlflow.log_text(trials.to_csv(index=False), "trials.csv")
+        for name, png in {"tuning_history": history, "cost_by_threshold": cost, "feature_importance": drawn}.items():
+            _log_image(mlflow, png, name=name)
+        return dg.MaterializeResult(
+            metadata={
+                "sha256": digest,
+                "trials": len(trials),
+                "trees": trained.tuning.rounds,
+                "tuning_average_precision": trained.tuning.average_precision,
+                "review_threshold": _threshold(trained.model.policy.review_threshold),
+                "block_threshold": _threshold(trained.model.policy.block_threshold),
+                "tuning_history": image(history, title="tuning history"),
+                "cost_by_threshold": image(cost, title="expected cost by threshold"),
+                "feature_importance": image(drawn, title="feature importance"),
+                "mlflow_run_id": mlflow.active_run().info.run_id,
+            }
+        )
+
+    @dg.asset(
+        **shared,
+        kinds={"python", "mlflow"},
+        deps=[fraud_model],
+        required_resource_keys={"mlflow"},
+        hooks={end_mlflow_on_run_finished},
+        description="The model on the newest matured days, which nothing was fitted on: metrics with intervals.",
+    )
+    def evaluation(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult:
+        mlflow = context.resources.mlflow
+        model, rows = FraudModel.load(candidate), part(tables.store().read_whole("training_set"), "test")
+        found = evaluate_model(model, rows, policy=policy)
+        evaluation_file.write_text(json.dumps(found.to_dict(), indent=2))
+        scores, labels = model.predict(rows), rows["label"].to_numpy(np.float64)
+        drawn = {
+            "precision_recall": plots.precision_recall(scores, labels, precision_floor=settings.precision_floor),
+            "calibration": plots.calibration(scores, labels),
+            "score_distribution": plots.score_distribution(scores, labels, model.policy),
+        }
+        mlflow.log_metrics({name: metric.value for name, metric in found.metrics.items() if np.isfinite(metric.value)})
+        mlflow.log_text(model_card(model, found), "model_card.md")
+        mlflow.log_dict(found.to_dict(), "evaluation.json")
+        for name, png in drawn.items():
+            _log_image(mlflow, png, name=name)
+        return dg.MaterializeResult(
+            metadata={
+                **{name: metric.value for name, metric in found.metrics.items() if np.isfinite(metric.value)},
+                "table": dg.MetadataValue.md(found.to_markdown()),
+                "model_card": dg.MetadataValue.md(model_card(model, found)),
+                **{name: image(png, title=name.replace("_", " ")) for name, png in drawn.items()},
+            }
+        )
+
+    @dg.asset(
+        **shared,
+        kinds={"mlflow"},
+        deps=[evaluation],
+        required_resource_keys={"mlflow"},
+        hooks={end_mlflow_on_run_finished},
+        description="The model as a version in the MLflow registry, with the alias `challenger`.",
+    )
+    def registered_model(context: dg.AssetExecutionContext, registry: RegistryResource) -> dg.MaterializeResult:
+        found = Evaluation.from_dict(json.loads(evaluation_file.read_text()))
+        run_id = str(FraudModel.load(candidate).lineage["mlflow_run_id"])
+        version = registry.registry().register(
+            candidate,
+            run_id=run_id,
+            tags={"average_precision": f"{found.metrics['average_precision'].value:.4f}", "dagster_run_id": context.run_id},
+        )
+        return dg.MaterializeResult(
+            metadata={"version": version.version, "sha256": version.sha256, "mlflow_run_id": run_id, "source": version.source}
+        )
+
+    @dg.asset(
+        **shared,
+        kinds={"mlflow"},
+        deps=[registered_model],
+        required_resource_keys={"mlflow"},
+        hooks={end_mlflow_on_run_finished},
+        output_required=False,
+        check_specs=[
+            dg.AssetCheckSpec(
+                "gate",
+                asset="champion",
+                blocking=True,
+                description="May the challenger replace the champion? Both are judged on the same newest matured days.",
+            )
+        ],
+        description="The model that decides about customers: alias `champion`, exported to a directory for serving.",
+    )
+    def champion(
+        context: dg.AssetExecutionContext, tables: TablesResource, registry: RegistryResource
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        models = registry.registry()
+        challenger, current = models.with_alias("challenger"), models.with_alias("champion")
+        if challenger is None:
+            raise dg.Failure("there is no challenger to judge; materialize registered_model first")
+        rows = part(tables.store().read_whole("training_set"), "test")
+        scores, incompatibility = _scores(models, challenger, rows)
+        champion_scores, _ = _scores(models, current, rows) if current else (None, None)
+        verdict = gate_verdict(
+            np.zeros(len(rows)) if scores is None else scores,
+            champion_scores,
+            rows["label"].to_numpy(np.float64),
+            amounts_cents=rows["amount_cents"].to_numpy(np.int64),
+            customers=rows["customer_id"].to_numpy(),
+            days=days(rows),
+            alert_budget_per_day=settings.alert_budget_per_day,
+            rules=GateRules(),
+            segments=segments(rows),
+            incompatibility=incompatibility,
+        )
+        reasons = [f"{reason.check}: {reason.detail}" for reason in verdict.reasons]
+        told = {"verdict": verdict.decision, "reasons": dg.MetadataValue.md(verdict.to_markdown())}
+        if verdict.decision == "promote":
+            models.install_champion(
+                challenger.version, action="promote", reasons=reasons, directory=settings.champion_directory
+            )
+            yield dg.MaterializeResult(
+                metadata={
+                    **told,
+                    "version": challenger.version,
+                    "previous_version": current.version if current else 0,
+                    "directory": dg.MetadataValue.path(str(settings.champion_directory)),
+                    "history": _history_table(models),
+                },
+                check_results=[dg.AssetCheckResult(passed=True, check_name="gate", metadata=told)],
+            )
+            return
+        models.decide(challenger.version, action=verdict.decision, reasons=reasons)
+        # A model kept in shadow is a normal day; one that is rejected needs somebody to look.
+        severity = dg.AssetCheckSeverity.WARN if verdict.decision == "shadow_only" else dg.AssetCheckSeverity.ERROR
+        yield dg.AssetCheckResult(passed=False, check_name="gate", severity=severity, metadata=told)
+
+    return [training_set, fraud_model, evaluation, registered_model, champion]
+
+
+def _scores(models: Registry, model: RegisteredModel, rows: pd.DataFrame) -> tuple[np.ndarray | None, str | None]:
+    """Probabilities of the rows, or why this code cannot compute them."""
+    try:
+        return models.load(model).predict(rows), None
+    except IncompatibleModelError as error:
+        logger.warning("version %d cannot be scored: %s", model.version, error)
+        return None, f"Version {model.version} cannot be rebuilt: {error}."
+
+
+def _threshold(value: float) -> float | str:
+    return float(value) if np.isfinite(value) else "never"
+
+
+def _log_image(mlflow: Any, png: bytes, *, name: str) -> None:
+    # log_image wants pixels; the bytes are a finished file.
+    mlflow.tracking_client.log_stream(mlflow.active_run().info.run_id, io.BytesIO(png), f"plots/{name}.png")
+
+
+def _history_table(models: Registry) -> dg.MetadataValue:
+    rows = [
+        f"| {entry.decided_at:%Y-%m-%d %H:%M} | {entry.action} | {entry.version} | {entry.champion or '-'} |"
+        for entry in reversed(models.history()[-20:])
+    ]
+    return dg.MetadataValue.md("\n".join(["| when (UTC) | action | version | champion after |", "|---|---|---|---|", *rows]))

@@ -1,0 +1,236 @@
+"""May this model decide about customers? The verdict on a challenger, and each reason for it.
+
+Belongs here: the rules of promotion as data and how they are judged. Must not be here: metric definitions
+(`evaluation.py`), who is champion and how that is stored (`registry.py`).
+
+Both models score the same fresh rows and are resampled together, for the difference of two models on one sample is
+known far better than either of them. Each check can hold a model back in shadow (it scores, nobody acts) or reject it;
+the strictest outcome of all checks is the verdict. Two identical models pass: the newer one is as good and fresher.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_pipeline.evaluation import (
+    Floats,
+    Interval,
+    average_precision,
+    budget_shares,
+    calibration_error,
+    customer_resamples,
+    rank_frauds,
+    segment_rows,
+)
+
+Outcome = Literal["promote", "shadow_only", "reject"]
+_SEVERITY: Final[tuple[Outcome, ...]] = get_args(Outcome)
+_ROUNDING: Final = 1e-9
+_ALL: Final = ("", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """What a challenger must show. Average precision (AP) and shares are between 0 and 1."""
+
+    min_frauds: int = 30
+    min_frauds_without_champion: int = 10
+    min_frauds_per_segment: int = 20
+    min_lift_without_champion: float = 3.0
+    ap_tolerance: float = 0.05
+    cost_tolerance: float = 0.02
+    segment_ap_tolerance: float = 0.1
+    max_relative_calibration_error: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One check: what it allows, a sentence to act on, and the figures behind it."""
+
+    check: str
+    outcome: Outcome
+    detail: str
+    figures: Mapping[str, float]
+
+    @property
+    def passed(self) -> bool:
+        """Whether this check alone would promote."""
+        return self.outcome == "promote"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The strictest outcome of all checks, and all of them."""
+
+    decision: Outcome
+    reasons: tuple[Reason, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; undefined figures are None."""
+        values = asdict(self)
+        for reason in values["reasons"]:
+            reason["figures"] = {name: None if np.isnan(x) else float(x) for name, x in reason["figures"].items()}
+        return {**values, "reasons": list(values["reasons"])}
+
+    def to_markdown(self) -> str:
+        """The verdict and a table of its reasons for people."""
+        rows = [f"| {reason.check} | {reason.outcome} | {reason.detail} |" for reason in self.reasons]
+        return "\n".join([f"**{self.decision}**", "", "| check | outcome | why |", "|---|---|---|", *rows])
+
+
+def gate_verdict(
+    challenger: Floats,
+    champion: Floats | None,
+    labels: Floats,
+    *,
+    amounts_cents: NDArray[np.int64],
+    customers: NDArray[Any],
+    days: NDArray[np.int64],
+    alert_budget_per_day: float,
+    rules: GateRules,
+    segments: Mapping[str, NDArray[Any]] | None = None,
+    incompatibility: str | None = None,
+    replicates: int = 200,
+    seed: int = 0,
+) -> Verdict:
+    """Judge `challenger` against `champion`, both probabilities of the same rows; every array has shape (n,).
+
+    Without a champion the alternative is rules alone, so a model is promoted that ranks several times better than
+    chance beyond doubt. `incompatibility` says why this installation cannot compute the challenger's features, if so.
+    Raises ValueError for missing scores and unknown labels.
+    """
+    scores = challenger if champion is None else np.concatenate([challenger, champion])
+    if not (np.isfinite(scores).all() and np.isin(labels, (0, 1)).all()):
+        raise ValueError("challenger, champion, labels: judge rows with finite scores and a known label only")
+    frauds = int(labels.sum())
+    reasons = [_compatible(incompatibility), _enough_frauds(frauds, first=champion is None, rules=rules)]
+    reasons.append(_calibrated(challenger, labels, rules=rules))
+    names, codes = np.unique(customers, return_inverse=True)
+    resamples = customer_resamples(len(names), len(labels), replicates=replicates, seed=seed)
+    if champion is None:
+        precision = [average_precision(rank_frauds(challenger, labels, drawn[:, codes])) for drawn in resamples]
+        base_rate = frauds / max(len(labels), 1)
+        reasons.append(_above_floor(Interval.of(np.concatenate(precision)), base_rate=base_rate, rules=rules))
+    else:
+        groups = {
+            key: rows
+            for key, rows in segment_rows(segments or {}).items()
+            if labels[rows].sum() >= rules.min_frauds_per_segment
+        }
+        groups[_ALL] = np.ones(len(labels), dtype=bool)
+        gains: dict[tuple[str, str], list[Floats]] = {key: [] for key in groups}
+        savings = []
+        lost = (labels * amounts_cents)[labels == 1]
+        for drawn in resamples:
+            weights = drawn[:, codes]
+            for key, rows in groups.items():
+                new, old = (rank_frauds(of[rows], labels[rows], weights[:, rows]) for of in (challenger, champion))
+                gains[key].append(average_precision(new) - average_precision(old))
+            new_share, old_share = (
+                budget_shares(of, labels, days, weights, budget=alert_budget_per_day) for of in (challenger, champion)
+            )
+            at_stake = weights[:, labels == 1] * lost
+            total = at_stake.sum(axis=1)
+            more = ((new_share - old_share) * at_stake).sum(axis=1)
+            savings.append(np.divide(more, total, out=np.full_like(total, np.nan), where=total > 0))
+        gain = {key: Interval.of(np.concatenate(blocks)) for key, blocks in gains.items()}
+        reasons.append(_not_worse(gain.pop(_ALL), rules=rules))
+        reasons.append(_saves_as_much(Interval.of(np.concatenate(savings)), rules=rules))
+        reasons.append(_no_segment_worse(gain, rules=rules))
+    decision = max((reason.outcome for reason in reasons), key=_SEVERITY.index)
+    return Verdict(decision=decision, reasons=tuple(reasons))
+
+
+def _compatible(incompatibility: str | None) -> Reason:
+    if incompatibility is None:
+        return Reason("compatibility", "promote", "This installation can compute every feature of the model.", {})
+    detail = f"{incompatibility} Train the model again with the installed feature code."
+    return Reason("compatibility", "reject", detail, {})
+
+
+def _enough_frauds(frauds: int, *, first: bool, rules: GateRules) -> Reason:
+    needed = rules.min_frauds_without_champion if first else rules.min_frauds
+    figures = {"frauds": float(frauds), "needed": float(needed)}
+    if frauds >= needed:
+        return Reason("frauds", "promote", f"The window holds {frauds} frauds, at least {needed} are needed.", figures)
+    detail = f"The window holds {frauds} frauds of {needed} needed; judge again on a longer window."
+    return Reason("frauds", "shadow_only", detail, figures)
+
+
+def _undefined(check: str, figures: Mapping[str, float]) -> Reason:
+    return Reason(check, "shadow_only", "Undefined without frauds: judge again on a longer window.", figures)
+
+
+def _calibrated(probability: Floats, labels: Floats, *, rules: GateRules) -> Reason:
+    error = float(calibration_error(probability, labels, np.ones((1, len(labels))))[0])
+    base_rate = float(labels.mean()) if len(labels) else np.nan
+    relative = error / base_rate if base_rate > 0 else np.nan
+    limit = rules.max_relative_calibration_error
+    figures = {"calibration_error": error, "base_rate": base_rate, "relative": relative, "limit": limit}
+    if np.isnan(relative):
+        return _undefined("calibration", figures)
+    if relative <= limit:
+        detail = f"Probabilities are off by {relative:.0%} of the fraud rate, at most {limit:.0%} is allowed."
+        return Reason("calibration", "promote", detail, figures)
+    detail = (
+        f"Probabilities are off by {relative:.0%} of the fraud rate, {limit:.0%} is allowed: thresholds would not mean "
+        "what they say; calibrate on newer data."
+    )
+    return Reason("calibration", "shadow_only", detail, figures)
+
+
+def _above_floor(precision: Interval, *, base_rate: float, rules: GateRules) -> Reason:
+    lift, low = (precision.value / base_rate, precision.low / base_rate) if base_rate > 0 else (np.nan, np.nan)
+    floor = rules.min_lift_without_champion
+    figures = {"average_precision": precision.value, "lift": lift, "lift_low": low, "floor": floor}
+    if np.isnan(lift):
+        return _undefined("floor", figures)
+    found = f"Average precision is {lift:.1f} times that of chance (at least {low:.1f}); the floor is {floor:g} times"
+    if low >= floor:
+        return Reason("floor", "promote", f"{found}, and rules alone are the alternative.", figures)
+    if lift < floor:
+        return Reason("floor", "reject", f"{found}: check features and labels before training again.", figures)
+    return Reason("floor", "shadow_only", f"{found}: judge again on a longer window.", figures)
+
+
+def _not_worse(gain: Interval, *, rules: GateRules) -> Reason:
+    figures = {"gain": gain.value, "low": gain.low, "high": gain.high, "tolerance": rules.ap_tolerance}
+    if np.isnan(gain.value):
+        return _undefined("average_precision", figures)
+    found = f"Average precision differs from the champion's by {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    if gain.high < -_ROUNDING:
+        return Reason("average_precision", "reject", f"{found}, clearly worse: keep the champion.", figures)
+    if gain.value >= -_ROUNDING and gain.low > -rules.ap_tolerance:
+        return Reason("average_precision", "promote", f"{found}: no loss beyond {rules.ap_tolerance:g}.", figures)
+    detail = f"{found}, inconclusive: let it score in shadow and judge again on a longer window."
+    return Reason("average_precision", "shadow_only", detail, figures)
+
+
+def _saves_as_much(more: Interval, *, rules: GateRules) -> Reason:
+    figures = {"more": more.value, "low": more.low, "high": more.high, "tolerance": rules.cost_tolerance}
+    if np.isnan(more.value):
+        return _undefined("cost_at_budget", figures)
+    found = f"Within the alert budget it catches {more.value:+.1%} of the money at stake compared with the champion"
+    if more.value >= -rules.cost_tolerance:
+        return Reason("cost_at_budget", "promote", f"{found}: no loss beyond {rules.cost_tolerance:.0%}.", figures)
+    detail = f"{found}: look at the large frauds that it ranks lower, or raise their weight in training."
+    return Reason("cost_at_budget", "shadow_only", detail, figures)
+
+
+def _no_segment_worse(gains: Mapping[tuple[str, str], Interval], *, rules: GateRules) -> Reason:
+    figures = {f"{segment}: {group}": gain.value for (segment, group), gain in gains.items()}
+    # A drop counts only when its whole interval is one: of many small segments some always drop by chance.
+    worse = [
+        f"{segment} {group} ({gain.value:+.3f})"
+        for (segment, group), gain in gains.items()
+        if gain.value < -rules.segment_ap_tolerance and gain.high < 0
+    ]
+    if worse:
+        detail = f"Average precision drops in {', '.join(worse)}: bring more frauds of these segments and train again."
+        return Reason("segments", "shadow_only", detail, figures)
+    enough = f"segments with at least {rules.min_frauds_per_segment} frauds"
+    detail = f"None of {len(gains)} {enough} drops clearly by more than {rules.segment_ap_tolerance:g}."
+    return Reason("segments", "promote", detail, figures)

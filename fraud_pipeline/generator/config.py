@@ -1,0 +1,49 @@
+"""The settings of a synthetic world: small, frozen, and enough to make every row of it again.
+
+Belongs here: knobs and their ranges. Must not be here: constants of behaviour, which live beside what they shape.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from fraud_pipeline.generator.drift_schedule import DEFAULT_DRIFTS, Drift, ScheduledDrift, with_dates
+
+MIN_MERCHANTS: Final = 600
+LOWEST_FRAUD_RATE: Final = 0.003
+HIGHEST_FRAUD_RATE: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldConfig:
+    """One synthetic world. The default makes about 100,000 transactions in 120 days.
+
+    `fraud_rate` is the share of transactions. `difficulty` (0 to 1) is how far fraudsters mimic their victim.
+    Raises ValueError that names the field and its range.
+    """
+
+    seed: int = 7
+    first_day: date = date(2026, 1, 1)
+    customers: int = 1_000
+    merchants: int = 800
+    fraud_rate: float = 0.006
+    difficulty: float = 0.5
+    drifts: tuple[Drift, ...] = DEFAULT_DRIFTS
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "seed": (0, 2**63),
+            "customers": (10, 10_000_000),
+            "merchants": (MIN_MERCHANTS, 1_000_000),
+            "fraud_rate": (LOWEST_FRAUD_RATE, HIGHEST_FRAUD_RATE),
+            "difficulty": (0, 1),
+        }
+        for name, (lowest, highest) in ranges.items():
+            if not lowest <= getattr(self, name) <= highest:
+                message = f"{name} must be between {lowest} and {highest}"
+                raise ValueError(message)
+
+
+def drift_schedule(config: WorldConfig) -> tuple[ScheduledDrift, ...]:
+    """Every change of the world with its calendar dates, in the order of the configuration."""
+    return with_dates(config.drifts, first_day=config.first_day)

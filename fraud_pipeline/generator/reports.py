@@ -1,0 +1,48 @@
+"""Fraud reports as events: what the bank was told, and when.
+
+Belongs here: late, missing and wrong reports, found again from (seed, day) however the reader slices time. Must not be
+here: when a victim notices a row of an episode (`episodes.py`).
+"""
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fraud_pipeline.generator import chance
+from fraud_pipeline.generator.episodes import MAX_REPORT_DAYS
+from fraud_pipeline.generator.population import Ints
+from fraud_pipeline.generator.rows import Rows, World, transaction_ids
+from fraud_pipeline.transactions import DAY, times
+
+_WRONG: Final = 0.01  # share of all reports that accuse an honest transaction
+_LATE_MEDIAN_DAYS: Final = 4.0
+_LATE_SPREAD: Final = 1.2
+
+
+def wrong_reports(world: World, day: int) -> tuple[NDArray[np.float64], Ints]:
+    """Which of a day's ordinary rows are reported in error: positions in the day (0 to 1), delays in microseconds.
+
+    Needs no row of the day, so that a reader far in the future can tell cheaply that a day has none.
+    """
+    rng = chance.batch_generator(world.config.seed, "wrong reports", day)
+    expected = world.config.fraud_rate * world.customers.activity.sum() * _WRONG / (1 - _WRONG)
+    count = rng.poisson(expected)
+    late_days = _LATE_MEDIAN_DAYS * np.exp(_LATE_SPREAD * rng.standard_normal(count))
+    return rng.random(count), (np.minimum(late_days, MAX_REPORT_DAYS) * DAY).astype(np.int64)
+
+
+def report_frame(world: World, rows: Rows, *, reported_at: Ints) -> pd.DataFrame:
+    """Reports of rows, in order of `reported_at`; every report says fraud."""
+    order = np.lexsort((rows.key, reported_at))
+    return pd.DataFrame(
+        {
+            "transaction_id": transaction_ids(rows),
+            "reported_at": times(reported_at),
+            "is_fraud": np.ones(len(order), dtype=bool),
+            "event_time": times(rows.time),
+            "customer_id": world.customer_ids[rows.customer],
+            "merchant_id": world.merchant_ids[rows.merchant],
+        }
+    ).iloc[order].reset_index(drop=True)

@@ -1,0 +1,111 @@
+"""The synthetic world as a transaction source: any span of time, in any order, from the seed alone.
+
+Belongs here: which days a span needs, and small caches. Must not be here: what happens on a day.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from fraud_pipeline.generator import chance
+from fraud_pipeline.generator.behaviour import ordinary_life
+from fraud_pipeline.generator.config import WorldConfig
+from fraud_pipeline.generator.episodes import MAX_REPORT_DAYS, MAX_SPAN_DAYS, episodes_starting
+from fraud_pipeline.generator.population import Ints, make_customers, make_market, make_merchants
+from fraud_pipeline.generator.reports import report_frame, wrong_reports
+from fraud_pipeline.generator.rows import Rows, Truth, World, day_of, id_strings, joined, make_rows, raw_frame, take
+from fraud_pipeline.transactions import DAY, MICROSECOND
+
+_LOOKBACK_DAYS = MAX_SPAN_DAYS + MAX_REPORT_DAYS
+_ORDINARY_DAYS_KEPT = 2
+
+Told = tuple[Rows, Truth]
+
+
+def make_world(config: WorldConfig) -> World:
+    """Everything that stays the same from day to day."""
+    merchants = make_merchants(config)
+
+    def ids(purpose: str, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
+        return id_strings(chance.keys(config.seed, purpose, np.arange(count)), length=12)
+
+    return World(
+        config=config,
+        epoch=pd.Timestamp(config.first_day, tz="UTC").value // 1_000 * MICROSECOND,
+        customers=make_customers(config),
+        merchants=merchants,
+        market_before=make_market(merchants, with_newcomers=False),
+        market_after=make_market(merchants, with_newcomers=True),
+        customer_ids=ids("customer ids", config.customers),
+        merchant_ids=ids("merchant ids", config.merchants),
+    )
+
+
+class SyntheticWorld:
+    """A seeded world of customers, merchants and thieves: a `TransactionSource` without a file.
+
+    The world begins on `config.first_day`; before it nothing happens. Holds a few days of rows at a time.
+    """
+
+    def __init__(self, config: WorldConfig | None = None) -> None:
+        self.config = config or WorldConfig()
+        self._world = make_world(self.config)
+        self._ordinary = lru_cache(maxsize=_ORDINARY_DAYS_KEPT)(self._make_ordinary)
+        self._episodes = lru_cache(maxsize=_LOOKBACK_DAYS + 32)(self._make_episodes)
+        self._wrong = lru_cache(maxsize=_LOOKBACK_DAYS + 32)(self._make_wrong)
+
+    def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """Raw transactions with `event_time` in [start, end), in order of time; amounts in currency units."""
+        rows, _ = self.told(start=start, end=end)
+        return raw_frame(self._world, rows)
+
+    def reports(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """Fraud reports with `reported_at` in [start, end), in order of report."""
+        begin, stop = _microseconds(start), _microseconds(end)
+        last = (stop - 1 - self._world.epoch) // DAY
+        first = (begin - self._world.epoch) // DAY - _LOOKBACK_DAYS
+        pieces, moments = [], []
+        for day in range(max(first, 0), last + 1):
+            rows, truth = self._episodes(day)
+            for some, when in ((rows, truth.reported_at), self._wrong(day)):
+                inside = (when >= begin) & (when < stop)
+                if inside.any():
+                    pieces.append(take(some, inside))
+                    moments.append(when[inside])
+        if not pieces:
+            pieces, moments = [take(self._episodes(0)[0], slice(0))], [np.zeros(0, dtype=np.int64)]
+        return report_frame(self._world, joined(pieces), reported_at=np.concatenate(moments))
+
+    def told(self, *, start: pd.Timestamp, end: pd.Timestamp) -> Told:
+        """Rows with `event_time` in [start, end), in order of time, and beside them what they really are."""
+        begin, stop = _microseconds(start), _microseconds(end)
+        first, last = (begin - self._world.epoch) // DAY, (stop - 1 - self._world.epoch) // DAY
+        ordinary = [self._ordinary(day) for day in range(max(first, 0), last + 1)]
+        stories = [self._episodes(day) for day in range(max(first - MAX_SPAN_DAYS, 0), last + 1)]
+        nothing = tuple(take(part, slice(0)) for part in self._episodes(0))
+        told = [nothing, *ordinary, *stories]
+        rows, truth = joined([rows for rows, _ in told]), joined([truth for _, truth in told])
+        inside = np.flatnonzero((rows.time >= begin) & (rows.time < stop))
+        order = inside[np.lexsort((rows.key[inside], rows.time[inside]))]
+        return take(rows, order), take(truth, order)
+
+    def _make_ordinary(self, day: int) -> Told:
+        intents, truth = ordinary_life(self._world, day)
+        return make_rows(self._world, intents), truth
+
+    def _make_episodes(self, day: int) -> Told:
+        intents, truth = episodes_starting(self._world, day)
+        return make_rows(self._world, intents), truth
+
+    def _make_wrong(self, day: int) -> tuple[Rows, Ints]:
+        position, delay = wrong_reports(self._world, day)
+        if not len(position):
+            return take(self._episodes(0)[0], slice(0)), delay
+        rows, _ = self._ordinary(day)
+        chosen = np.floor(position * len(rows.key)).astype(np.int64)
+        return take(rows, chosen), rows.time[chosen] + delay
+
+
+def _microseconds(moment: pd.Timestamp) -> int:
+    return int(moment.tz_convert("UTC").value // 1_000)

@@ -1,0 +1,107 @@
+"""The Dagster instance of a home directory, and running the whole pipeline on it from the shell.
+
+Belongs here: preparing $DAGSTER_HOME, launching the job, telling how it goes. Must not be here: what the job does.
+"""
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from datetime import date
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import dagster as dg
+import yaml
+
+from fraud_pipeline.definitions import build_defs
+from fraud_pipeline.settings import Settings
+
+POSTGRES_VARIABLE: Final = "DAGSTER_POSTGRES_URL"
+INSTANCE_FILE: Final = "dagster.yaml"
+RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
+RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
+
+
+class PipelineFailedError(RuntimeError):
+    """The run failed; the message is the first cause and where to read more."""
+
+
+def prepare_dagster_home(settings: Settings) -> Path:
+    """Put `dagster.yaml` where Dagster reads it, with PostgreSQL storage when DAGSTER_POSTGRES_URL is set."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    template = Path(str(files("fraud_pipeline"))).parent / INSTANCE_FILE
+    if not os.environ.get(POSTGRES_VARIABLE):
+        shutil.copyfile(template, home / INSTANCE_FILE)
+    else:
+        config = yaml.safe_load(template.read_text())
+        config["storage"] = {"postgres": {"postgres_url": {"env": POSTGRES_VARIABLE}}}
+        (home / INSTANCE_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def run_pipeline(settings: Settings, *, first: date, last: date, tell: Callable[[str], None]) -> str:
+    """Materialize everything from the source to the champion for the days `first` to `last` in one run; returns its id.
+
+    `tell` receives a line for each step as it ends. Raises PipelineFailedError with the cause of the first failure.
+    """
+    prepare_dagster_home(settings)
+    run_id = str(uuid.uuid4())
+    with dg.DagsterInstance.get() as instance:
+        progress = _Progress(tell)
+        instance.add_event_listener(run_id, progress)
+        result = (
+            build_defs(settings)
+            .resolve_job_def("source_to_champion_job")
+            .execute_in_process(
+                instance=instance,
+                run_id=run_id,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                tags={
+                    RANGE_START_TAG: first.isoformat(),
+                    RANGE_END_TAG: last.isoformat(),
+                },
+                raise_on_error=False,
+            )
+        )
+    if not result.success:
+        raise PipelineFailedError(
+            f"{progress.failure or 'the run failed'}\nrun {run_id}; `fraud-detect ui` shows its log under Runs"
+        )
+    return run_id
+
+
+class _Progress:
+    """Turns Dagster's events into lines for a person."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._started: dict[str, float] = {}
+        self._told: set[str] = set()
+        self.failure = ""
+
+    def __call__(self, entry: dg.EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is None:
+            if entry.user_message.startswith("trial "):
+                self._tell(f"    {entry.user_message}")
+            return
+        step = event.step_key or ""
+        if event.event_type is dg.DagsterEventType.STEP_START:
+            self._started[step] = time.monotonic()
+        elif event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
+            # A run over many days reports each of them; a person wants one line.
+            name = event.asset_key.to_user_string() if event.asset_key else step
+            if name not in self._told:
+                self._told.add(name)
+                count = event.step_materialization_data.materialization.metadata.get("dagster/row_count")
+                rows = f"{getattr(count, 'value', 0):>12,} rows" if count is not None else " " * 17
+                self._tell(f"  {name:<24}{rows}  {time.monotonic() - self._started[step]:6.1f} s")
+        elif event.event_type is dg.DagsterEventType.STEP_FAILURE and not self.failure:
+            error = event.step_failure_data.error
+            cause = error.cause or error if error else None
+            self.failure = f"{step}: {cause.message.strip() if cause else event.message}"

@@ -1,0 +1,276 @@
+"""Pictures of a model and its data as PNG bytes, readable at 800 pixels.
+
+Belongs here: drawing arrays that others computed. Must not be here: metrics worth a number, files, orchestration.
+
+Figures are objects without pyplot, whose global state is not safe in the threads of an orchestrator.
+"""
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from fraud_pipeline.decisions import Policy, PolicyReport
+
+Floats = NDArray[np.float64]
+INK: Final = "#24303c"
+QUIET: Final = "#8894a0"
+GRID: Final = "#e6eaee"
+FRAUD: Final = "#c8402f"
+LEGITIMATE: Final = "#2f6ea5"
+ACCENT: Final = "#c27a12"
+SMALLEST: Final = 1e-6
+_PAPER: Final[dict[str, Any]] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
+
+
+def precision_recall(probability: Floats, labels: Floats, *, precision_floor: float | None = None) -> bytes:
+    """Precision against recall over all thresholds, with the share of fraud as the level of chance; arrays (n,)."""
+    figure, axes = _canvas("Precision and recall", x="recall (share of frauds caught)", y="precision (share of alerts)")
+    if not labels.any():
+        return _png(_note(figure, axes, "no known fraud"))
+    order = np.argsort(-probability, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
+    caught = np.cumsum(labels[order])[last]
+    recall, precision = caught / labels.sum(), caught / (last + 1)
+    axes.step(np.append(0, recall), np.append(precision[0], precision), where="post", color=FRAUD, linewidth=2)
+    _level(axes, labels.mean(), f"chance {100 * labels.mean():.2g} %", color=QUIET, at="left")
+    if precision_floor is not None:
+        _level(axes, precision_floor, f"floor {100 * precision_floor:g} %", color=ACCENT, at="right")
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.03))
+    _percent(axes.xaxis, axes.yaxis)
+    return _png(figure)
+
+
+def calibration(probability: Floats, labels: Floats, *, bins: int = 12) -> bytes:
+    """Observed fraud rate against predicted probability in bins of equal expected fraud, on log axes; arrays (n,)."""
+    figure, axes = _canvas("Calibration", x="predicted probability", y="observed fraud rate")
+    if not labels.any():
+        return _png(_note(figure, axes, "no known fraud"))
+    order = np.argsort(probability, kind="stable")
+    expected = np.cumsum(np.maximum(probability[order], SMALLEST))
+    groups = np.minimum(expected / expected[-1] * bins, bins - 1).astype(np.intp)
+    rows = np.bincount(groups, minlength=bins)
+    filled = rows > 0
+    predicted = np.bincount(groups, probability[order], minlength=bins)[filled] / rows[filled]
+    frauds = np.bincount(groups, labels[order], minlength=bins)[filled]
+    observed = frauds / rows[filled]
+    spread = 1.96 * np.sqrt(np.maximum(frauds, 1)) / rows[filled]
+    floor = max(min(predicted.min(), observed[observed > 0].min(initial=1.0)) / 2, SMALLEST)
+    axes.plot([floor, 1], [floor, 1], color=QUIET, linestyle="--", linewidth=1.2, label="perfect")
+    axes.errorbar(
+        predicted,
+        np.maximum(observed, floor),
+        yerr=[np.clip(np.minimum(spread, observed - floor), 0, None), spread],
+        color=FRAUD,
+        ecolor=FRAUD,
+        elinewidth=1,
+        capsize=2,
+        marker="o",
+        linewidth=1.8,
+        label="model (95 % counting error)",
+    )
+    axes.set(xscale="log", yscale="log", xlim=(floor, 1.1), ylim=(floor, 1.1))
+    _percent(axes.xaxis, axes.yaxis)
+    _legend(axes)
+    return _png(figure)
+
+
+def cost_by_threshold(report: PolicyReport, policy: Policy) -> bytes:
+    """Expected cost per day by review threshold, with the chosen thresholds and the part beyond the alert budget."""
+    figure, axes = _canvas("Expected cost by review threshold", x="review threshold", y="cost per day (currency units)")
+    thresholds = np.maximum(report.thresholds, SMALLEST)
+    axes.plot(thresholds, report.cost_cents_per_day / 100, color=LEGITIMATE, linewidth=2, label="expected cost")
+    over = report.alerts_per_day > report.alert_budget_per_day
+    if over.any():
+        axes.axvspan(
+            thresholds.min() / 1.1, thresholds[over].max(), color=GRID, zorder=0, label="beyond the alert budget"
+        )
+    idle = report.do_nothing_cents_per_day / 100
+    axes.axhline(idle, color=QUIET, linestyle="--", linewidth=1.2, label="cost of doing nothing")
+    for threshold, name, color in (
+        (policy.review_threshold, "review", ACCENT),
+        (policy.block_threshold, "block", FRAUD),
+    ):
+        if np.isfinite(threshold):
+            axes.axvline(threshold, color=color, linewidth=1.6, label=f"{name} from {100 * threshold:.3g} %")
+    axes.set(xscale="log", xlim=(thresholds.min() / 1.1, min(1.0, thresholds.max() * 1.1)))
+    # Reviewing everything costs many times doing nothing and would squeeze the part that matters into a line.
+    axes.set_ylim(0, max(idle, report.cost_cents_per_day.min() / 100, 1.0) * 1.6)
+    _percent(axes.xaxis)
+    _thousands(axes.yaxis)
+    axes.legend(frameon=True, edgecolor=GRID, loc="best", fontsize=9)
+    return _png(figure)
+
+
+def feature_importance(importance: Mapping[str, float], *, top: int = 20, unit: str = "mean gain") -> bytes:
+    """The `top` features by importance as bars, largest first."""
+    shown = sorted(importance.items(), key=lambda item: item[1])[-top:]
+    figure, axes = _canvas(f"Most important {len(shown)} of {len(importance)} features", x=unit, y="", rows=len(shown))
+    axes.barh([name for name, _ in shown], [value for _, value in shown], color=LEGITIMATE, height=0.7)
+    axes.grid(visible=False, axis="y")
+    axes.margins(y=0.02)
+    axes.tick_params(axis="y", length=0, labelsize=9)
+    return _png(figure)
+
+
+def score_distribution(probability: Floats, labels: Floats, policy: Policy | None = None) -> bytes:
+    """How probabilities of frauds and of legitimate rows are spread, each as shares of its own; arrays (n,)."""
+    figure, axes = _canvas("Score distribution", x="probability", y="share of each kind")
+    if len(probability) == 0:
+        return _png(_note(figure, axes, "no rows"))
+    clipped = np.clip(probability, SMALLEST, 1)
+    edges = np.geomspace(min(clipped.min(), 0.1), 1, 51).tolist()
+    for label, name, color in ((0, "legitimate", LEGITIMATE), (1, "fraud", FRAUD)):
+        scores = clipped[labels == label]
+        weights = np.full(len(scores), 1 / max(len(scores), 1))
+        axes.hist(scores, bins=edges, weights=weights, color=color, alpha=0.65, label=f"{name} ({len(scores):,})")
+    thresholds = () if policy is None else (policy.review_threshold, policy.block_threshold)
+    for threshold, name in zip(thresholds, ("review", "block"), strict=False):
+        if np.isfinite(threshold):
+            axes.axvline(threshold, color=INK, linestyle=":", linewidth=1.4)
+            axes.annotate(
+                name,
+                (threshold, 0.98),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                va="top",
+                color=INK,
+                fontsize=9,
+                bbox=_PAPER,
+            )
+    axes.set(xscale="log")
+    _percent(axes.xaxis, axes.yaxis)
+    _legend(axes)
+    return _png(figure)
+
+
+def daily_volume(days: pd.DatetimeIndex, rows: NDArray[np.int64], frauds: NDArray[np.int64]) -> bytes:
+    """Transactions and known frauds per day, one above the other; arrays (number of days,)."""
+    figure = _figure()
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for axes, counts, name, color in (
+        (upper, rows, "transactions per day", LEGITIMATE),
+        (lower, frauds, "known frauds per day", FRAUD),
+    ):
+        _style(axes, x="", y=name)
+        axes.bar(days.to_numpy(), counts, color=color, width=0.9)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _thousands(axes.yaxis)
+    lower.xaxis.set_major_formatter(ConciseDateFormatter(lower.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]  # matplotlib's stubs leave it out
+    _title(upper, "Transactions and known frauds")
+    return _png(figure)
+
+
+def tuning_history(values: Floats) -> bytes:
+    """Average precision of each trial in order, NaN for pruned ones, and the best so far; shape (trials,)."""
+    figure, axes = _canvas("Tuning history", x="trial", y="average precision on the tune part")
+    trials = np.arange(1, len(values) + 1)
+    done = np.isfinite(values)
+    axes.plot(trials[done], values[done], "o", color=LEGITIMATE, alpha=0.6, markersize=5, label="finished trial")
+    if done.any():
+        best = np.maximum.accumulate(np.where(done, values, -np.inf))
+        axes.step(trials[best > -np.inf], best[best > -np.inf], where="post", color=FRAUD, linewidth=2, label="best")
+    if not done.all():
+        axes.plot(
+            trials[~done],
+            np.zeros((~done).sum()),
+            "|",
+            color=QUIET,
+            markersize=9,
+            transform=axes.get_xaxis_transform(),
+            label="pruned trial",
+            clip_on=False,
+        )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes)
+    return _png(figure)
+
+
+def markdown_image(png: bytes, *, alternative: str = "plot") -> str:
+    """A picture that carries itself, for markdown in run metadata."""
+    return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def _figure(*, rows: int = 12) -> Figure:
+    figure = Figure(
+        figsize=(8, max(4.5, 1.2 + 0.27 * rows)),
+        dpi=100,
+        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12),
+        facecolor="white",
+    )
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _canvas(title: str, *, x: str, y: str, rows: int = 12) -> tuple[Figure, Axes]:
+    figure = _figure(rows=rows)
+    axes = figure.subplots()
+    _style(axes, x=x, y=y)
+    _title(axes, title)
+    return figure, axes
+
+
+def _style(axes: Axes, *, x: str, y: str) -> None:
+    axes.set_axisbelow(True)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(QUIET)
+    axes.tick_params(colors=INK, labelsize=10)
+    axes.set_xlabel(x, color=INK, fontsize=11)
+    axes.set_ylabel(y, color=INK, fontsize=11)
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, loc="left", color=INK, fontsize=13, fontweight="bold", pad=10)
+
+
+def _legend(axes: Axes) -> None:
+    # Above the axes no curve can run through it, and the title stands on the left.
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=9, borderaxespad=0.2)
+
+
+def _level(axes: Axes, height: float, text: str, *, color: str, at: Literal["left", "right"]) -> None:
+    axes.axhline(height, color=color, linestyle="--", linewidth=1.2)
+    axes.annotate(
+        text,
+        (0.01 if at == "left" else 0.99, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 5),
+        textcoords="offset points",
+        ha=at,
+        va="bottom",
+        color=color,
+        fontsize=9,
+        bbox=_PAPER,
+    )
+
+
+def _note(figure: Figure, axes: Axes, text: str) -> Figure:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=QUIET, fontsize=13)
+    return figure
+
+
+def _percent(*axes: Axis) -> None:
+    for axis in axes:
+        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
+
+
+def _thousands(axis: Axis) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.0f}"))
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
