@@ -111,7 +111,7 @@ def time_ordered_split(
     bounds = _bounds(start, end, gap=_span(gap), fractions=fractions, test_start=fixed)
 
     parts = {
-        name: np.flatnonzero(matured & (event_time >= low) & (event_time < high)).astype(np.int64)
+        name: np.flatnonzero((event_time >= low) & (event_time < high)).astype(np.int64)
         for name, (low, high) in bounds.items()
     }
     periods = {name: Period(_timestamp(low), _timestamp(high)) for name, (low, high) in bounds.items()}

@@ -165,7 +165,68 @@ class Rule:
     conditions: tuple[Condition, ...]
 
 
-RULES: Final[tuple[Rule, ...]] = ()
+_KNOWN_CUSTOMER: Final = Condition("customer_transaction_count_30d", ">=", 5)
+_NEW_MERCHANT: Final = Condition("customer_same_merchant_count_30d", "==", 0)
+
+RULES: Final[tuple[Rule, ...]] = (
+    Rule(
+        "amount_far_above_habit",
+        "More than 8 times the customer's usual amount and 1.5 times the largest, at a merchant new to the customer",
+        "review",
+        (
+            _KNOWN_CUSTOMER,
+            _NEW_MERCHANT,
+            Condition("customer_amount_over_median_30d", ">", 8),
+            Condition("customer_amount_over_max_30d", ">", 1.5),
+        ),
+    ),
+    Rule(
+        "many_transactions",
+        "At least 5 other transactions of the customer within the last hour",
+        "review",
+        (Condition("customer_transaction_count_1h", ">=", 5),),
+    ),
+    Rule(
+        "impossible_speed",
+        "Farther from the last transaction than a plane could have flown since",
+        "review",
+        (Condition("customer_speed_from_last_30d", ">", 1_000), Condition("customer_distance_from_last_30d", ">", 200)),
+    ),
+    Rule(
+        "large_amount_in_new_country",
+        "More than 4 times the customer's usual amount, in a country new to the customer",
+        "review",
+        (
+            _KNOWN_CUSTOMER,
+            Condition("customer_same_country_count_30d", "==", 0),
+            Condition("customer_amount_over_median_30d", ">", 4),
+        ),
+    ),
+    Rule(
+        "reported_merchant",
+        "At least 3 frauds reported at the merchant within 7 days, and on 5 % or more of its transactions",
+        "review",
+        (Condition("merchant_report_count_7d", ">=", 3), Condition("merchant_report_rate_30d", ">=", 0.05)),
+    ),
+    Rule(
+        "reported_customer_at_new_merchant",
+        "The customer reported a fraud within 2 days and the merchant is new to the customer",
+        "review",
+        (_NEW_MERCHANT, Condition("customer_seconds_since_last_report_60d", "<", 2 * 86_400)),
+    ),
+    Rule(
+        "small_tests_then_large",
+        "At least 3 transactions within an hour, one of them tiny, then more than twice the largest in 30 days",
+        "block",
+        (
+            _KNOWN_CUSTOMER,
+            _NEW_MERCHANT,
+            Condition("customer_transaction_count_1h", ">=", 3),
+            Condition("customer_amount_min_24h", "<", 3_00),
+            Condition("customer_amount_over_max_30d", ">", 2),
+        ),
+    ),
+)
 
 
 def reason_codes(features: pd.DataFrame, *, rules: tuple[Rule, ...] = RULES) -> NDArray[np.object_]:

@@ -115,6 +115,10 @@ class TestBudget:
         shares = budget_shares(scores, labels, days, np.ones((1, 8)), budget=2)
         assert shares[0].tolist() == pytest.approx([1, 1 / 3, 0, 0])
 
+    def test_equal_scores_of_two_days_are_no_tie(self) -> None:
+        shares = budget_shares(np.full(2, 0.5), np.ones(2), np.array([0, 1]), np.ones((1, 2)), budget=1)
+        assert shares[0].tolist() == [1, 1]
+
     @given(samples(), st.integers(1, 8))
     def test_the_best_rows_of_each_day_are_taken(self, sample: Sample, budget: int) -> None:
         distinct = sample.scores + np.linspace(0, 1e-6, sample.size)

@@ -25,7 +25,9 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
     ) -> dg.MaterializeResult:
         span = span_of(context)
         raw = source.source().transactions(start=span.start, end=span.end)
-        tables.store().write_days("raw_transactions", raw, time_column="event_time", days=span.days)
+        tables.store().write_days(
+            "raw_transactions", raw, time_column="event_time", days=span.days, misplaced_day=span.first
+        )
         return dg.MaterializeResult(metadata={"dagster/row_count": len(raw), "days": len(span.days)})
 
     @dg.multi_asset(
@@ -51,7 +53,7 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
     def validated_transactions(context: dg.AssetExecutionContext, tables: TablesResource):  # type: ignore[no-untyped-def]  # noqa: ANN202 - dagster reads an annotated generator as one output
         span, store = span_of(context), tables.store()
         raw = store.read("raw_transactions", span.first, span.last)
-        result = validate(raw, now=span.end)
+        result = validate(raw, now=span.end, fallback_time=span.start)
         check_rejected_share(result, max_share=settings.max_rejected_share)
         store.write_days("transactions", result.accepted, time_column="event_time", days=span.days)
         store.write_days("rejected_transactions", result.rejected, time_column="event_time", days=span.days)

@@ -19,11 +19,11 @@ from fraud_pipeline.generator.rows import Intents, Truth, World
 from fraud_pipeline.generator.story import KINDS, NEVER, episode_number
 from fraud_pipeline.transactions import DAY, HOUR
 
-HABIT: Final = 0.6  # share of purchases, not on a trip, at one of the favourites
-FAVOURITES: Final[tuple[float, ...]] = (0.6, 0.3, 0.1)
-ELSEWHERE: Final = 0.03  # share of online purchases that seem to come from another town
-ELSEWHERE_WEIGHT: Final = (HOME_WEIGHT + TRIP_WEIGHT) / 2
-_OVERDISPERSION: Final = 3.0
+HABIT: Final = 0.75  # share of purchases, not on a trip, at one of the favourites
+FAVOURITES: Final[tuple[float, ...]] = (0.5, 0.25, 0.15, 0.1)
+ELSEWHERE: Final = 0.02  # share of online purchases that seem to come from another town
+ELSEWHERE_WEIGHT: Final = 0.6 * HOME_WEIGHT + 0.4 * TRIP_WEIGHT
+OVERDISPERSION: Final = 3.0
 _WEEKDAY: Final = (0.95, 0.93, 0.95, 1.0, 1.15, 1.2, 0.82)
 _PERIOD_DAYS: Final = 28
 _YEAR_DAYS: Final = 365
@@ -127,7 +127,7 @@ def ordinary_life(world: World, day: int) -> tuple[Intents, Truth]:
     """Everybody's ordinary spending of one day, counts gamma-Poisson."""
     rng = chance.batch_generator(world.config.seed, "ordinary life", day)
     there = whereabouts(world, day)
-    mood = rng.gamma(_OVERDISPERSION, 1 / _OVERDISPERSION, world.config.customers)
+    mood = rng.gamma(OVERDISPERSION, 1 / OVERDISPERSION, world.config.customers)
     counts = rng.poisson(purchases_expected(world, day, there) * mood)
     customer = np.repeat(np.arange(len(counts)), counts)
     size = len(customer)

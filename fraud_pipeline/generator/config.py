@@ -24,7 +24,7 @@ class WorldConfig:
 
     seed: int = 7
     first_day: date = date(2026, 1, 1)
-    customers: int = 1_000
+    customers: int = 500
     merchants: int = 800
     fraud_rate: float = 0.006
     difficulty: float = 0.5

@@ -31,10 +31,10 @@ MAX_DURATION_DAYS: Final = 6
 MAX_SPAN_DAYS: Final = MAX_DELAY_DAYS + MAX_DURATION_DAYS + 1
 MAX_REPORT_DAYS: Final = 90
 GAP_SPREAD: Final = 0.9
-RING_DAYS: Final = 21
-RING_SIZE: Final = 2
+RING_DAYS: Final = 28
+RING_SIZE: Final = 1
 RING_TOWN: Final = 0.5
-NOTICED: Final = 0.18
+NOTICED: Final = 0.12
 SHARES: Final = np.array([scenario.share for scenario in SCENARIOS])
 NEW: Final = [scenario.name for scenario in SCENARIOS].index(NEW_SCENARIO)
 _MAX_ROWS: Final = 12
@@ -73,20 +73,24 @@ def delay_chance(scenario: int) -> Floats:
     return np.asarray(weights / weights.sum())
 
 
-def terminal_regulars(world: World, rng: np.random.Generator, there: Whereabouts) -> Ints:
-    """The customers whose favourite shop, in its category, is one compromised terminal."""
+def compromised_terminals(world: World, day: int, there: Whereabouts, *, expected: float) -> list[Ints]:
+    """For each terminal compromised on a day, its regulars: the customers whose favourite of its category it is."""
+    rng = chance.batch_generator(world.config.seed, "terminals", day)
     shops = np.flatnonzero(~world.merchants.online & ~world.merchants.newcomer)
-    weight = world.merchants.weight[shops]
-    terminal = shops[np.searchsorted(np.cumsum(weight) / weight.sum(), rng.random())]
+    weight = np.cumsum(world.merchants.weight[shops])
     everyone = np.arange(world.config.customers)
-    category = np.full(len(everyone), world.merchants.category[terminal])
-    pick = favourite_pick(world, customer=everyone, category=category, slot=np.zeros_like(everyone))
-    favourite = world.market_before.choose(zone=there.zone, category=category, pick=pick)
-    return np.flatnonzero(favourite == terminal)
+    regulars = []
+    for draw in rng.random(rng.poisson(expected)):
+        terminal = shops[np.searchsorted(weight, draw * weight[-1])]
+        category = np.full(len(everyone), world.merchants.category[terminal])
+        pick = favourite_pick(world, customer=everyone, category=category, slot=np.zeros_like(everyone))
+        favourite = world.market_before.choose(zone=there.zone, category=category, pick=pick)
+        regulars.append(np.flatnonzero(favourite == terminal))
+    return regulars
 
 
 def ring_pick(world: World, *, day: Ints, category: Ints, slot: Ints) -> Floats:
-    """The pick that leads to an online merchant that thieves favour for three weeks, popular or not, shape (n,)."""
+    """The pick that leads to an online merchant that thieves favour for four weeks, popular or not, shape (n,)."""
     number = (day // RING_DAYS * len(CATEGORIES) + category) * RING_SIZE + slot
     draw = chance.uniform(chance.keys(world.config.seed, "ring", number), "merchant")
     market = world.market_before
@@ -98,7 +102,7 @@ def ring_pick(world: World, *, day: Ints, category: Ints, slot: Ints) -> Floats:
 
 
 def ring_town(world: World, *, day: Ints) -> Ints:
-    """The zone from which thieves work for three weeks, shape (n,)."""
+    """The zone from which thieves work for four weeks, shape (n,)."""
     return zones_drawn(
         ELSEWHERE_WEIGHT, chance.uniform(chance.keys(world.config.seed, "ring town", day // RING_DAYS), "zone")
     )
@@ -118,7 +122,9 @@ def episodes_starting(world: World, day: int) -> tuple[Intents, Truth]:
     stage = (place_in_episode >= counts[episode, 0]).astype(np.int64)
     who, what = customer[episode], scenario[episode]
     category, online, pick = _choices(world, rng, day, stages, scenario=what, stage=stage, customer=who)
-    time = _times(world, rng, day, stages, scenario=scenario, episode=episode, stage=stage, customer=who, category=category)
+    time = _times(
+        world, rng, day, stages, scenario=scenario, episode=episode, stage=stage, customer=who, category=category
+    )
     zone, latitude, longitude = _places(world, rng, day, stages, there, scenario=scenario, customer=customer)
     usual = usual_log_amount(world.config, world.customers, customer=who, category=category)
     weight = np.where(stages.own[what], 1.0, stages.mimicry)
@@ -134,7 +140,8 @@ def episodes_starting(world: World, day: int) -> tuple[Intents, Truth]:
         latitude=latitude[episode],
         longitude=longitude[episode],
         pick=pick,
-        log_amount=np.where(np.isnan(price), base, price) + stages.spread[what, stage] * rng.standard_normal(len(episode)),
+        log_amount=np.where(np.isnan(price), base, price)
+        + stages.spread[what, stage] * rng.standard_normal(len(episode)),
     )
     first = np.cumsum(total) - total
     reported_at, known_end = _reports(rng, time, scenario=scenario, episode=episode, first=first)
@@ -150,8 +157,8 @@ def _cast(world: World, rng: np.random.Generator, day: int, there: Whereabouts) 
     for s, expected in enumerate(episodes_per_day(world, day)):
         victims = SCENARIOS[s].victims_per_terminal
         if victims:
-            found = [terminal_regulars(world, rng, there) for _ in range(rng.poisson(expected / victims))]
-            hit = np.concatenate([rng.permutation(regulars)[:victims] for regulars in found] or [np.zeros(0, np.int64)])
+            found = compromised_terminals(world, day, there, expected=expected / victims)
+            hit = np.concatenate([np.zeros(0, np.int64), *(rng.permutation(regulars)[:victims] for regulars in found)])
         else:
             hit = np.searchsorted(exposure, rng.random(rng.poisson(expected)) * exposure[-1])
         scenarios.append(np.full(len(hit), s))
@@ -239,16 +246,14 @@ def _places(
     return zone, latitude, longitude
 
 
-def _reports(
-    rng: np.random.Generator, time: Ints, *, scenario: Ints, episode: Ints, first: Ints
-) -> tuple[Ints, Ints]:
+def _reports(rng: np.random.Generator, time: Ints, *, scenario: Ints, episode: Ints, first: Ints) -> tuple[Ints, Ints]:
     """When each row is reported, and when each episode ends because the victim calls the bank.
 
     A victim may notice any row within minutes; otherwise the call comes log-normally late. The call covers all rows
     before it, but for those that the victim overlooks.
     """
     fraud = np.array([one.fraud for one in SCENARIOS])[scenario]
-    at_once = (1 + 29 * rng.random(len(time))) * 60 * SECOND
+    at_once = (1 + 19 * rng.random(len(time))) * 60 * SECOND
     noticed = np.where(rng.random(len(time)) < NOTICED, time + at_once.astype(np.int64), NEVER)
     late_days = _LATE_MEDIAN_DAYS * np.exp(_LATE_SPREAD * rng.standard_normal(len(scenario)))
     late = (np.minimum(late_days, MAX_REPORT_DAYS - MAX_DURATION_DAYS) * DAY).astype(np.int64)

@@ -37,8 +37,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 HOMES: Final = 2  # a customer who moves goes to the other home, and perhaps back years later
-PURCHASES_PER_DAY: Final = 0.715  # of a mean customer; trips, seasons and hard negatives come on top
-_ACTIVITY_SHAPE: Final = 2.0
+PURCHASES_PER_DAY: Final = 1.48  # of a mean customer; trips, seasons and hard negatives come on top
+_ACTIVITY_SHAPE: Final = 3.0
 _TASTE_CONCENTRATION: Final = 14.0
 _ONLINE_MERCHANTS: Final = 0.3
 _NEWCOMERS: Final = 0.15
@@ -108,7 +108,7 @@ def make_customers(config: WorldConfig) -> Customers:
     scatter_km = rng.normal(0, 4, size=(2, HOMES, count))
     activity = of_segment([s.activity for s in SEGMENTS]) * rng.gamma(_ACTIVITY_SHAPE, 1 / _ACTIVITY_SHAPE, count)
     return Customers(
-        activity=PURCHASES_PER_DAY * (0.05 + 0.95 * activity),
+        activity=PURCHASES_PER_DAY * activity / activity.mean(),
         wealth=of_segment([s.wealth for s in SEGMENTS]) + rng.normal(0, 0.3, count),
         later_hours=of_segment([s.later for s in SEGMENTS]) + rng.normal(0, 1.3, count),
         trips_per_year=of_segment([s.trips_per_year for s in SEGMENTS]),
@@ -116,7 +116,8 @@ def make_customers(config: WorldConfig) -> Customers:
         taste=taste / taste.sum(axis=1, keepdims=True),
         home_zone=zone,
         home_latitude=ZONE_LATITUDE[zone] + scatter_km[0] / EARTH_KM_PER_DEGREE,
-        home_longitude=ZONE_LONGITUDE[zone] + scatter_km[1] / EARTH_KM_PER_DEGREE / np.cos(np.radians(ZONE_LATITUDE[zone])),
+        home_longitude=ZONE_LONGITUDE[zone]
+        + scatter_km[1] / EARTH_KM_PER_DEGREE / np.cos(np.radians(ZONE_LATITUDE[zone])),
     )
 
 

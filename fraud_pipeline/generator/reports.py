@@ -36,13 +36,17 @@ def wrong_reports(world: World, day: int) -> tuple[NDArray[np.float64], Ints]:
 def report_frame(world: World, rows: Rows, *, reported_at: Ints) -> pd.DataFrame:
     """Reports of rows, in order of `reported_at`; every report says fraud."""
     order = np.lexsort((rows.key, reported_at))
-    return pd.DataFrame(
-        {
-            "transaction_id": transaction_ids(rows),
-            "reported_at": times(reported_at),
-            "is_fraud": np.ones(len(order), dtype=bool),
-            "event_time": times(rows.time),
-            "customer_id": world.customer_ids[rows.customer],
-            "merchant_id": world.merchant_ids[rows.merchant],
-        }
-    ).iloc[order].reset_index(drop=True)
+    return (
+        pd.DataFrame(
+            {
+                "transaction_id": transaction_ids(rows),
+                "reported_at": times(reported_at),
+                "is_fraud": np.ones(len(order), dtype=bool),
+                "event_time": times(rows.time),
+                "customer_id": world.customer_ids[rows.customer],
+                "merchant_id": world.merchant_ids[rows.merchant],
+            }
+        )
+        .iloc[order]
+        .reset_index(drop=True)
+    )

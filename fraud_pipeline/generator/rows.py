@@ -124,8 +124,7 @@ def make_rows(world: World, intents: Intents) -> Rows:
     longitude = np.where(
         in_shop,
         world.merchants.longitude[merchant],
-        intents.longitude
-        + scatter * chance.normal(intents.key, "longitude") / np.cos(np.radians(intents.latitude)),
+        intents.longitude + scatter * chance.normal(intents.key, "longitude") / np.cos(np.radians(intents.latitude)),
     )
     missing = {name: chance.uniform(intents.key, f"missing {name}") < share for name, share in _MISSING.items()}
     return Rows(
@@ -159,11 +158,14 @@ def _cents(world: World, intents: Intents, *, merchant: Ints) -> Ints:
     whole = (intents.category == TRANSFER) & (chance.uniform(intents.key, "whole amount") < 0.5)
     step = np.where(intents.category == CASH, 1_000, np.where(whole, 100, 1))
     cents = np.maximum(np.round(amount / step), 1) * step
-    return np.asarray(np.minimum(cents * _unit_error(world, intents, merchant=merchant), MAX_AMOUNT_CENTS), dtype=np.int64)
+    return np.asarray(
+        np.minimum(cents * unit_error(world, time=intents.time, merchant=merchant), MAX_AMOUNT_CENTS), dtype=np.int64
+    )
 
 
-def _unit_error(world: World, intents: Intents, *, merchant: Ints) -> Floats:
-    day = day_of(world, intents.time)
+def unit_error(world: World, *, time: Ints, merchant: Ints) -> Floats:
+    """What an upstream fault multiplies each amount by, shape (n,); 1 on a good day."""
+    day = day_of(world, time)
     days, position = np.unique(day, return_inverse=True)
     broken = np.array([world.drift("units_fault", int(today)) > 0 for today in days], dtype=bool)[position]
     if not broken.any():

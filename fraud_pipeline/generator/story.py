@@ -24,7 +24,7 @@ class Stage:
 
     `rows` is the mean of a geometric count, `online` a chance, `at_home` the chance to act from the victim's place,
     `shift` the log factor on the category's usual amount (on `price`, if given), `gap_minutes` the median gap,
-    `ring` the chance to use one of the few merchants that thieves favour for three weeks.
+    `ring` the chance to use one of the few merchants that thieves favour for four weeks.
     """
 
     rows: float
@@ -57,13 +57,13 @@ class Scenario:
 
 
 _GOODS: Final[Mapping[CategoryName, float]] = {
-    "electronics": 0.28, "clothing": 0.24, "digital": 0.16, "home": 0.12, "luxury": 0.04, "travel": 0.08,
-    "entertainment": 0.08,
+    "electronics": 0.18, "clothing": 0.16, "digital": 0.28, "home": 0.08, "luxury": 0.03, "travel": 0.1,
+    "entertainment": 0.1, "transport": 0.07,
 }  # fmt: skip
 _SMALL: Final[Mapping[CategoryName, float]] = {"digital": 0.5, "transport": 0.2, "entertainment": 0.15, "grocery": 0.15}
 _SHOPS: Final[Mapping[CategoryName, float]] = {
-    "grocery": 0.3, "fuel": 0.14, "restaurant": 0.16, "transport": 0.06, "clothing": 0.14, "electronics": 0.1,
-    "health": 0.05, "entertainment": 0.05,
+    "grocery": 0.31, "fuel": 0.11, "restaurant": 0.16, "transport": 0.06, "clothing": 0.1, "electronics": 0.08,
+    "health": 0.05, "entertainment": 0.05, "home": 0.04, "cash": 0.04,
 }  # fmt: skip
 _TRANSFER: Final[Mapping[CategoryName, float]] = {"transfer": 1.0}
 
@@ -87,37 +87,37 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
         stages=(Stage(rows=3.0, online=1.0, at_home=0.9, shift=0.3, gap_minutes=15, spread=0.7, categories=_GOODS),),
     ),
     Scenario(
-        name="card_testing", fraud=True, share=0.24, delay_days=3.0, night=0.6,
+        name="card_testing", fraud=True, share=0.2, delay_days=3.0, night=0.6,
         stages=(
-            Stage(rows=2.5, online=1, at_home=0.05, shift=0, price=1.5, gap_minutes=2, categories=_SMALL, ring=0.8),
-            Stage(rows=4.0, online=1, at_home=0.05, shift=1.3, gap_minutes=10, categories=_GOODS, ring=0.7),
+            Stage(rows=3.0, online=1, at_home=0.05, shift=0, price=1.5, gap_minutes=2, categories=_SMALL, ring=0.8),
+            Stage(rows=4.5, online=1, at_home=0.05, shift=1.6, gap_minutes=5, categories=_GOODS, ring=0.7),
         ),
     ),
     Scenario(
-        name="stolen_number", fraud=True, share=0.17, delay_days=4.0, night=0.5,
-        stages=(Stage(rows=4.0, online=1, at_home=0.1, shift=1.3, gap_minutes=30, categories=_GOODS, ring=0.7),),
+        name="stolen_number", fraud=True, share=0.13, delay_days=4.0, night=0.5,
+        stages=(Stage(rows=5.0, online=1, at_home=0.1, shift=1.6, gap_minutes=9, categories=_GOODS, ring=0.7),),
     ),
     Scenario(
-        name="skimmed_terminal", fraud=True, share=0.24, delay_days=4.0, night=0.4, victims_per_terminal=4,
+        name="skimmed_terminal", fraud=True, share=0.27, delay_days=4.0, night=0.4, victims_per_terminal=4,
         stages=(Stage(
-            rows=4.0, online=0, at_home=0.0, shift=1.0, gap_minutes=25,
-            categories={**_SHOPS, "cash": 0.5},
+            rows=5.0, online=0, at_home=0.0, shift=1.2, gap_minutes=9,
+            categories={**_SHOPS, "cash": 0.25},
         ),),
     ),
     Scenario(
-        name="account_takeover", fraud=True, share=0.09, delay_days=2.0, night=0.5,
+        name="account_takeover", fraud=True, share=0.07, delay_days=2.0, night=0.5,
         stages=(Stage(
-            rows=2.5, online=1, at_home=0.1, shift=1.8, gap_minutes=15, ring=0.7,
+            rows=3.0, online=1, at_home=0.1, shift=1.9, gap_minutes=8, ring=0.7,
             categories={"transfer": 0.75, "digital": 0.15, "electronics": 0.1},
         ),),
     ),
     Scenario(
-        name="lost_card", fraud=True, share=0.18, delay_days=0.5, night=0.4,
-        stages=(Stage(rows=5.0, online=0, at_home=1, shift=0.7, gap_minutes=14, categories=_SHOPS),),
+        name="lost_card", fraud=True, share=0.26, delay_days=0.5, night=0.4,
+        stages=(Stage(rows=6.0, online=0, at_home=1, shift=1.0, gap_minutes=7, categories=_SHOPS),),
     ),
     Scenario(
-        name="payment_scam", fraud=True, share=0.08, own=True,
-        stages=(Stage(rows=1.6, online=1, at_home=0.97, shift=2.2, gap_minutes=120, ring=0.6, categories=_TRANSFER),),
+        name="payment_scam", fraud=True, share=0.07, own=True,
+        stages=(Stage(rows=1.8, online=1, at_home=0.97, shift=2.2, gap_minutes=60, ring=0.6, categories=_TRANSFER),),
     ),
     Scenario(
         name="wallet_theft", fraud=True, share=0.3, delay_days=1.0, night=0.1,
@@ -165,13 +165,14 @@ class Stages:
 
 def stages_at(difficulty: float) -> Stages:
     """The stages of every scenario as arrays, with the strangers' ways pulled towards the victim's."""
+    mimicry = difficulty**2  # the middle of the scale is a world in which a good model finds most fraud
     shape = (len(SCENARIOS), MAX_STAGES)
     values = {name: np.zeros(shape) for name in ("more", "online", "at_home", "shift", "spread", "log_gap", "ring")}
     log_price = np.full(shape, np.nan)
     taste = np.zeros((*shape, len(by_category({}, default=0.0))))
     exists = np.zeros(shape, dtype=bool)
     for s, scenario in enumerate(SCENARIOS):
-        pull = 0.0 if scenario.own else difficulty
+        pull = 0.0 if scenario.own else mimicry
         for a, stage in enumerate(scenario.stages):
             exists[s, a] = True
             values["more"][s, a] = 1 - 1 / stage.rows
@@ -190,6 +191,6 @@ def stages_at(difficulty: float) -> Stages:
         log_price=log_price,
         taste=taste,
         own=np.array([scenario.own for scenario in SCENARIOS]),
-        night=np.array([s.night * (1 if s.own else 1 - 0.6 * difficulty) for s in SCENARIOS]),
-        mimicry=difficulty * 0.5,
+        night=np.array([s.night * (1 if s.own else 1 - 0.6 * mimicry) for s in SCENARIOS]),
+        mimicry=mimicry * 0.5,
     )

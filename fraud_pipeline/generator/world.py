@@ -11,14 +11,27 @@ import pandas as pd
 from fraud_pipeline.generator import chance
 from fraud_pipeline.generator.behaviour import ordinary_life
 from fraud_pipeline.generator.config import WorldConfig
-from fraud_pipeline.generator.episodes import MAX_REPORT_DAYS, MAX_SPAN_DAYS, episodes_starting
+from fraud_pipeline.generator.episodes import MAX_DURATION_DAYS, MAX_REPORT_DAYS, MAX_SPAN_DAYS, episodes_starting
+from fraud_pipeline.generator.oracle import oracle_scores
 from fraud_pipeline.generator.population import Ints, make_customers, make_market, make_merchants
 from fraud_pipeline.generator.reports import report_frame, wrong_reports
-from fraud_pipeline.generator.rows import Rows, Truth, World, day_of, id_strings, joined, make_rows, raw_frame, take
-from fraud_pipeline.transactions import DAY, MICROSECOND
+from fraud_pipeline.generator.rows import (
+    Rows,
+    Truth,
+    World,
+    id_strings,
+    joined,
+    make_rows,
+    raw_frame,
+    take,
+    transaction_ids,
+)
+from fraud_pipeline.generator.story import FRAUD_KIND, KINDS
+from fraud_pipeline.transactions import DAY, times
 
 _LOOKBACK_DAYS = MAX_SPAN_DAYS + MAX_REPORT_DAYS
 _ORDINARY_DAYS_KEPT = 2
+_ORACLE_MEMORY_DAYS = MAX_DURATION_DAYS + 2
 
 Told = tuple[Rows, Truth]
 
@@ -32,7 +45,7 @@ def make_world(config: WorldConfig) -> World:
 
     return World(
         config=config,
-        epoch=pd.Timestamp(config.first_day, tz="UTC").value // 1_000 * MICROSECOND,
+        epoch=pd.Timestamp(config.first_day, tz="UTC").value // 1_000,
         customers=make_customers(config),
         merchants=merchants,
         market_before=make_market(merchants, with_newcomers=False),
@@ -76,6 +89,29 @@ class SyntheticWorld:
         if not pieces:
             pieces, moments = [take(self._episodes(0)[0], slice(0))], [np.zeros(0, dtype=np.int64)]
         return report_frame(self._world, joined(pieces), reported_at=np.concatenate(moments))
+
+    def oracle(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """The truth about rows with `event_time` in [start, end), and the best score somebody can give who knows the
+        generator but not the truth. Never join it into features.
+
+        Columns: transaction_id, event_time, is_fraud, kind (scenario, honest event or ordinary), episode_id (0: none),
+        oracle_score (chance of fraud given all rows up to this one).
+        """
+        known_from = start - pd.Timedelta(days=_ORACLE_MEMORY_DAYS)
+        rows, truth = self.told(start=known_from, end=end)
+        scores = oracle_scores(self._world, rows)
+        inside = rows.time >= _microseconds(start)
+        rows, truth = take(rows, inside), take(truth, inside)
+        return pd.DataFrame(
+            {
+                "transaction_id": transaction_ids(rows),
+                "event_time": times(rows.time),
+                "is_fraud": FRAUD_KIND[truth.kind],
+                "kind": np.array(KINDS, dtype=object)[truth.kind],
+                "episode_id": truth.episode,
+                "oracle_score": scores[inside],
+            }
+        )
 
     def told(self, *, start: pd.Timestamp, end: pd.Timestamp) -> Told:
         """Rows with `event_time` in [start, end), in order of time, and beside them what they really are."""

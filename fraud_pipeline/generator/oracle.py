@@ -1,0 +1,328 @@
+"""The ceiling: how well somebody who knows the generator, but not the truth of a row, can tell fraud.
+
+Belongs here: the posterior chance of fraud of each row given all rows up to it. Must not be here: anything that reads
+`Truth`. What the oracle knows and where it approximates is written in docs/synthetic-world.md.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_pipeline.generator.behaviour import (
+    ELSEWHERE,
+    ELSEWHERE_WEIGHT,
+    FAVOURITES,
+    OVERDISPERSION,
+    Whereabouts,
+    favourite_pick,
+    habit_chance,
+    online_chance,
+    purchases_expected,
+    taste_on,
+    whereabouts,
+)
+from fraud_pipeline.generator.categories import HOUR_DENSITY, LOG_PRICE, ONLINE, SHARE, SPREAD
+from fraud_pipeline.generator.episodes import (
+    GAP_SPREAD,
+    MAX_DELAY_DAYS,
+    MAX_DURATION_DAYS,
+    NOTICED,
+    RING_DAYS,
+    RING_SIZE,
+    RING_TOWN,
+    compromised_terminals,
+    delay_chance,
+    episodes_per_day,
+    ring_pick,
+    ring_town,
+    row_taste,
+)
+from fraud_pipeline.generator.geography import EARTH_KM_PER_DEGREE, NET, ZONE_LATITUDE, ZONE_LONGITUDE, ZONES
+from fraud_pipeline.generator.population import Floats, Ints, usual_log_amount
+from fraud_pipeline.generator.rows import POSITION_NOISE_KM, Rows, World, day_of, take, unit_error
+from fraud_pipeline.generator.story import MAX_STAGES, SCENARIOS, Stages, stages_at
+from fraud_pipeline.transactions import DAY, HOUR
+
+_SURVIVES_NOTICE: Final = 1 - 0.8 * NOTICED
+_SAME_PLACE: Final = 0.9
+_FRAUD: Final = np.array([scenario.fraud for scenario in SCENARIOS])
+_DAY_ELAPSED: Final = np.concatenate([[0.0], np.cumsum(SHARE @ HOUR_DENSITY)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evidence:
+    """Densities per hour of each row: ordinary (n,), first of a story (n, scenarios), any of a story (n, s, stages).
+
+    `marks` leaves out place for strangers; `place` (n, zones) is the density of where the row is from each zone.
+    """
+
+    ordinary: Floats
+    elapsed: Floats
+    expected: Floats
+    first: Floats
+    marks: Floats
+    anywhere: Floats
+    place: Floats
+    zone: Ints
+
+
+def oracle_scores(world: World, rows: Rows) -> Floats:
+    """Chance that each row is fraud, given the rows before it in `rows`, shape (n,); `rows` in order of time."""
+    day = day_of(world, rows.time)
+    scores = np.zeros(len(day))
+    if not len(day):
+        return scores
+    stages = stages_at(world.config.difficulty)
+    days = [(today, np.flatnonzero(day == today)) for today in np.unique(day)]
+    pieces = [_evidence(world, stages, int(today), take(rows, here)) for today, here in days]
+    order = np.lexsort((np.arange(len(day)), rows.customer))
+
+    def column(name: str) -> NDArray[np.generic]:
+        return np.concatenate([getattr(piece, name) for piece in pieces])[order]
+
+    scores[order] = _filter(
+        rows.customer[order], rows.time[order] / HOUR, day[order],
+        column("ordinary"), column("elapsed"), column("expected"), column("first"), column("marks"),
+        column("anywhere"), column("place"), column("zone"),
+        stages.more, stages.exists, stages.log_gap - np.log(60), stages.own, _FRAUD,
+    )  # fmt: skip
+    return scores
+
+
+def _normal(distance: Floats, spread: Floats | float) -> Floats:
+    return np.asarray(np.exp(-0.5 * (distance / spread) ** 2) / (spread * math.sqrt(2 * math.pi)))
+
+
+def _near(rows: Rows, latitude: Floats, longitude: Floats) -> Floats:
+    """Density per km2 of an online row's position around a point; 1 where the position is missing."""
+    north = (rows.latitude - latitude) * EARTH_KM_PER_DEGREE
+    east = (rows.longitude - longitude) * EARTH_KM_PER_DEGREE * np.cos(np.radians(latitude))
+    density = _normal(north, POSITION_NOISE_KM) * _normal(east, POSITION_NOISE_KM)
+    return np.where(np.isnan(density), 1.0, density)
+
+
+def _evidence(world: World, stages: Stages, day: int, rows: Rows) -> _Evidence:
+    """Everything about one day's rows that does not depend on other rows."""
+    there, market, everyone = whereabouts(world, day), world.market(day), np.arange(world.config.customers)
+    who, merchant = rows.customer, rows.merchant
+    category, online = world.merchants.category[merchant], world.merchants.online[merchant]
+    amount = (
+        np.log(rows.cents / unit_error(world, time=rows.time, merchant=merchant))
+        - world.merchants.price_level[merchant]
+    )
+    hour = (rows.time - world.epoch) % DAY / HOUR
+    own_hour = np.floor((hour - world.customers.later_hours[who]) % 24).astype(np.int64) % 24
+    awake = HOUR_DENSITY[category, own_hour]
+    usual = usual_log_amount(world.config, world.customers, customer=who, category=category)
+
+    net = market.probability[NET, merchant]
+    by_zone = np.stack([_near(rows, ZONE_LATITUDE[z], ZONE_LONGITUDE[z]) for z in range(ZONES)], axis=1)
+    place = np.where(online[:, None], by_zone, market.probability[:ZONES, merchant].T)
+    own_place = np.where(
+        online, _near(rows, there.latitude[who], there.longitude[who]), place[np.arange(len(who)), there.zone[who]]
+    )
+    strange_place = place @ ELSEWHERE_WEIGHT
+
+    expected = purchases_expected(world, day, there)
+    shop = np.where(online, net, 1.0)
+    spot = np.where(online, (1 - ELSEWHERE) * own_place + ELSEWHERE * strange_place, 1.0)
+    market_zone = np.where(online, NET, there.zone[who])
+    new = np.where(online, net, own_place)
+    favourite = np.zeros(len(who))
+    for slot, weight in enumerate(FAVOURITES):
+        pick = favourite_pick(world, customer=who, category=category, slot=np.full(len(who), slot))
+        favourite += weight * (market.choose(zone=market_zone, category=category, pick=pick) == merchant)
+    habit = habit_chance(there, customer=who, online=online)
+    by_net = online_chance(world, there, customer=who, category=category)
+    ordinary = (
+        expected[who] * taste_on(world, day, there, who)[np.arange(len(who)), category]
+        * awake * np.where(online, by_net, 1 - by_net)
+        * (habit * favourite + (1 - habit) * new) * spot * _normal(amount - usual, SPREAD[category])
+    )  # fmt: skip
+
+    marks = np.zeros((len(who), len(SCENARIOS), MAX_STAGES))
+    anywhere, first = np.zeros_like(marks[:, :, 0]), np.zeros_like(marks[:, :, 0])
+    starts = _first_uses(world, day, there, everyone)
+    for s, scenario in enumerate(SCENARIOS):
+        now = _share_started_in_this_ring(s, day)
+        ring_shop = now * _at_ring(world, day, category, merchant) + (1 - now) * _at_ring(
+            world, day - RING_DAYS, category, merchant
+        )
+        town = now * place[:, ring_town(world, day=np.array([day]))[0]]
+        town = town + (1 - now) * place[:, ring_town(world, day=np.array([max(day - RING_DAYS, 0)]))[0]]
+        away = strange_place if scenario.own else RING_TOWN * town + (1 - RING_TOWN) * strange_place
+        home = own_place if scenario.own else place[np.arange(len(who)), there.zone[who]]
+        anywhere[:, s] = stages.at_home[s, 0] * home + (1 - stages.at_home[s, 0]) * away
+        for a in range(len(scenario.stages)):
+            what, at = np.full(len(who), s), np.full(len(who), a)
+            taste = row_taste(world, stages, scenario=what, stage=at, customer=who)[np.arange(len(who)), category]
+            on_net = np.where(ONLINE[category] == 1, 1.0, stages.online[s, a] * (ONLINE[category] > 0))
+            weight = 1.0 if scenario.own else stages.mimicry
+            base = LOG_PRICE[category] + weight * (usual - LOG_PRICE[category]) + stages.shift[s, a]
+            centre = base if np.isnan(stages.log_price[s, a]) else stages.log_price[s, a]
+            found = np.where(online, stages.ring[s, a] * ring_shop + (1 - stages.ring[s, a]) * shop, 1.0)
+            marks[:, s, a] = (
+                taste
+                * np.where(online, on_net, 1 - on_net)
+                * found
+                * _normal(amount - centre, float(stages.spread[s, a]))
+            )
+        first_hour = stages.night[s] * (hour < 6) / 6 + (1 - stages.night[s]) * awake
+        first[:, s] = starts[who, s] * first_hour * marks[:, s, 0] * anywhere[:, s]
+    return _Evidence(
+        ordinary=ordinary,
+        elapsed=np.interp((hour - world.customers.later_hours[who]) % 24, np.arange(25), _DAY_ELAPSED),
+        expected=expected[who],
+        first=first,
+        marks=marks,
+        anywhere=anywhere,
+        place=place,
+        zone=np.where(online, np.argmax(by_zone, axis=1), world.merchants.zone[merchant]),
+    )
+
+
+def _first_uses(world: World, day: int, there: Whereabouts, everyone: Ints) -> Floats:
+    """Expected first uses on a day, (customers, scenarios): starts of the days before, spread by their delay."""
+    exposure = world.customers.activity / world.customers.activity.sum()
+    uses = np.zeros((len(everyone), len(SCENARIOS)))
+    for s, scenario in enumerate(SCENARIOS):
+        for delay, share in enumerate(delay_chance(s)[: day + 1]):
+            expected = episodes_per_day(world, day - delay)[s]
+            if not scenario.victims_per_terminal:
+                uses[:, s] += share * expected * exposure
+                continue
+            then = whereabouts(world, day - delay)
+            terminals = expected / scenario.victims_per_terminal
+            for regulars in compromised_terminals(world, day - delay, then, expected=terminals):
+                uses[regulars, s] += share * min(1.0, scenario.victims_per_terminal / max(len(regulars), 1))
+    return uses
+
+
+def _share_started_in_this_ring(scenario: int, day: int) -> float:
+    delays = np.arange(MAX_DELAY_DAYS + 1)
+    return float(delay_chance(scenario)[(day - delays) // RING_DAYS == day // RING_DAYS].sum())
+
+
+def _at_ring(world: World, day: int, category: Ints, merchant: Ints) -> Floats:
+    if day < 0:
+        return np.zeros(len(merchant))
+    net, when = np.full(len(merchant), NET), np.full(len(merchant), day)
+    found = [
+        world.market(day).choose(
+            zone=net,
+            category=category,
+            pick=ring_pick(world, day=when, category=category, slot=np.full(len(net), slot)),
+        )
+        for slot in range(RING_SIZE)
+    ]
+    return np.asarray(np.mean([shop == merchant for shop in found], axis=0))
+
+
+@numba.njit(cache=True)  # type: ignore[misc]  # numba ships no types
+def _filter(
+    customer,
+    hours,
+    day,
+    ordinary,
+    elapsed,
+    expected,
+    first,
+    marks,
+    anywhere,
+    place,
+    zone,
+    more,
+    exists,
+    log_gap,
+    own,
+    fraud,
+):  # type: ignore[no-untyped-def]  # as above; fmt: skip
+    """Forward filter over each customer's rows: a row starts a story, follows an earlier row of one, or is ordinary.
+
+    `open_[i, s, a]` is the chance that row i is the latest row so far of a story in scenario s, stage a.
+    """
+    n, scenarios, stages = marks.shape
+    scores = np.zeros(n)
+    open_ = np.zeros((n, scenarios, stages))
+    honest = np.zeros(n)
+    now = np.zeros((scenarios, stages))
+    begin = 0
+    for r in range(n):
+        if r == 0 or customer[r] != customer[r - 1]:
+            begin = r
+        while hours[r] - hours[begin] > 24.0 * MAX_DURATION_DAYS:
+            begin += 1
+        today = 0.0
+        for i in range(begin, r):
+            if day[i] == day[r]:
+                today += honest[i]
+        mood = (OVERDISPERSION + today) / (OVERDISPERSION + expected[r] * elapsed[r])
+        plain = ordinary[r] * mood
+        now[:] = 0.0
+        now[:, 0] = first[r]
+        for i in range(begin, r):
+            wait = max(hours[r] - hours[i], 1e-6)
+            for s in range(scenarios):
+                for a in range(stages):
+                    now_open = open_[i, s, a]
+                    if now_open < 1e-9:
+                        continue
+                    for b in range(a, min(a + 2, stages)):
+                        if exists[s, b]:
+                            now[s, b] += (
+                                now_open
+                                * _next(wait, s, a, b, more, exists, log_gap, fraud)
+                                * _where(r, zone[i], s, b, marks, anywhere, place, own)
+                            )
+        total = plain + now.sum()
+        if total <= 0.0:
+            continue
+        for i in range(begin, r):
+            wait = max(hours[r] - hours[i], 1e-6)
+            for s in range(scenarios):
+                for a in range(stages):
+                    now_open = open_[i, s, a]
+                    if now_open < 1e-9:
+                        continue
+                    for b in range(a, min(a + 2, stages)):
+                        if exists[s, b]:
+                            explained = (
+                                now_open
+                                * _next(wait, s, a, b, more, exists, log_gap, fraud)
+                                * _where(r, zone[i], s, b, marks, anywhere, place, own)
+                            )
+                            open_[i, s, a] = max(open_[i, s, a] - explained / total, 0.0)
+        for s in range(scenarios):
+            for a in range(stages):
+                open_[r, s, a] = now[s, a] / total
+                if fraud[s]:
+                    scores[r] += now[s, a] / total
+        honest[r] = plain / total
+    return scores
+
+
+@numba.njit(cache=True)  # type: ignore[misc]  # numba ships no types
+def _next(wait, s, a, b, more, exists, log_gap, fraud):  # type: ignore[no-untyped-def]  # as above
+    """Density per hour that the row after one in stage a comes now, in stage b, given that none came before."""
+    survives = _SURVIVES_NOTICE if fraud[s] else 1.0
+    onward = a + 1 < exists.shape[1] and exists[s, a + 1]
+    gone = 0.0
+    for c in range(a, a + 2 if onward else a + 1):
+        step = survives * (more[s, a] if c == a else 1 - more[s, a])
+        gone += step * 0.5 * math.erfc(-(math.log(wait) - log_gap[s, c]) / (GAP_SPREAD * math.sqrt(2.0)))
+    step = survives * (more[s, a] if b == a else 1 - more[s, a])
+    z = (math.log(wait) - log_gap[s, b]) / GAP_SPREAD
+    density = math.exp(-0.5 * z * z) / (GAP_SPREAD * math.sqrt(2.0 * math.pi) * wait)
+    return step * density / max(1.0 - gone, 1e-6)
+
+
+@numba.njit(cache=True)  # type: ignore[misc]  # numba ships no types
+def _where(r, zone_before, s, b, marks, anywhere, place, own):  # type: ignore[no-untyped-def]  # as above
+    """Density of a later row of a story: its marks, from where the row before was."""
+    if own[s]:
+        return marks[r, s, b] * anywhere[r, s]
+    return marks[r, s, b] * (_SAME_PLACE * place[r, zone_before] + (1 - _SAME_PLACE) * anywhere[r, s])

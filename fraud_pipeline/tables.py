@@ -1,0 +1,238 @@
+"""The files that tables live in: one Parquet file per day, or one for a whole table.
+
+Belongs here: placing, replacing and reading files. Must not be here: what a table means.
+
+A file appears complete or not at all: it is written beside its place, synced, and renamed. An empty day has a file too,
+so that "ran, nothing there" differs from "never ran".
+"""
+
+import fcntl
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa_schema
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fraud_pipeline.transactions import DAY, empty, microseconds
+
+_SUFFIX = ".parquet"
+_TEMPORARY = ".tmp"
+_EPOCH = date(1970, 1, 1)
+
+
+class MissingDaysError(LookupError):
+    """Days of a table that were asked for and never written."""
+
+    def __init__(self, name: str, days: Sequence[date]) -> None:
+        shown = ", ".join(day.isoformat() for day in days[:3]) + (", ..." if len(days) > 3 else "")
+        super().__init__(f"table '{name}' lacks {len(days)} of the days asked for ({shown}): materialize those first")
+        self.name, self.days = name, tuple(days)
+
+
+@dataclass(frozen=True, slots=True)
+class TableStore:
+    """Tables under one directory: `<name>/<day>.parquet` for daily ones, `<name>.parquet` for whole ones.
+
+    Object columns are text: strings come back as strings, missing as None, and any other Python value as `str(value)`.
+    Every other dtype comes back as it was.
+    """
+
+    root: Path
+
+    def write_days(
+        self,
+        name: str,
+        frame: pd.DataFrame,
+        *,
+        time_column: str,
+        days: Sequence[date],
+        misplaced_day: date | None = None,
+    ) -> None:
+        """Replace these days of a table by the rows of `frame`, in their order; a day without rows gets an empty file.
+
+        `time_column` (`datetime64[*, tz]`) says which UTC day a row belongs to. A row whose time is missing or outside
+        `days` goes to `misplaced_day`, or is a ValueError where there is none. Each day is replaced atomically.
+        """
+        days = sorted(set(days))
+        misplaced = days.index(misplaced_day) if misplaced_day is not None else None
+        position = _day_positions(frame[time_column], days=days, misplaced=misplaced)
+        order = np.argsort(position, kind="stable")
+        bounds = np.searchsorted(position[order], np.arange(len(days) + 1))
+        # Days mostly come in order already, and a slice of the whole table costs no copy.
+        table = _to_arrow(frame if (np.diff(order) == 1).all() else frame.iloc[order])
+        directory = self.root / name
+        directory.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(directory)
+        for index, day in enumerate(days):
+            rows = table.slice(bounds[index], bounds[index + 1] - bounds[index])
+            with _replacing(directory / f"{day.isoformat()}{_SUFFIX}") as file:
+                pq.write_table(rows, file)
+        _sync_directory(directory)
+
+    def write(self, name: str, frame: pd.DataFrame) -> None:
+        """Replace a whole table atomically."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(self.root)
+        with _replacing(self._whole(name)) as file:
+            pq.write_table(_to_arrow(frame), file)
+        _sync_directory(self.root)
+
+    def read(
+        self,
+        name: str,
+        first: date,
+        last: date,
+        *,
+        schema: pa_schema.DataFrameSchema | None = None,
+        allow_missing: bool = False,
+    ) -> pd.DataFrame:
+        """Rows of the days `first` to `last`, both included, in order of day.
+
+        MissingDaysError when one of them was never written. With `allow_missing` such days count as empty; when none is
+        there at all, the answer is no rows of `schema`.
+        """
+        there = [day for day in self.days(name) if first <= day <= last]
+        if not allow_missing and len(there) < (last - first).days + 1:
+            raise MissingDaysError(name, sorted(_days_between(first, last) - set(there)))
+        if not there:
+            if schema is None:
+                raise MissingDaysError(name, sorted(_days_between(first, last)))
+            return empty(schema)
+        paths = [self.root / name / f"{day.isoformat()}{_SUFFIX}" for day in there]
+        with ThreadPoolExecutor() as pool:
+            tables = list(pool.map(_read_file, paths))
+        return _to_pandas(_concatenate(tables))
+
+    def read_whole(self, name: str) -> pd.DataFrame:
+        """A table written by `write`; FileNotFoundError when there is none."""
+        return _to_pandas(_read_file(self._require_whole(name)))
+
+    def days(self, name: str) -> list[date]:
+        """The days a table has, in order; empty days count."""
+        return sorted(date.fromisoformat(path.stem) for path in (self.root / name).glob(f"[!.]*{_SUFFIX}"))
+
+    def fingerprint_whole(self, name: str) -> str:
+        """SHA-256 (hex) of a whole table's file: equal content written by one pyarrow version gives an equal one."""
+        with self._require_whole(name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _whole(self, name: str) -> Path:
+        return self.root / f"{name}{_SUFFIX}"
+
+    def _require_whole(self, name: str) -> Path:
+        if not self._whole(name).exists():
+            raise FileNotFoundError(f"table '{name}' was never written: materialize it first")
+        return self._whole(name)
+
+
+def _days_between(first: date, last: date) -> set[date]:
+    return {first + timedelta(days=offset) for offset in range((last - first).days + 1)}
+
+
+def _day_positions(times: pd.Series, *, days: Sequence[date], misplaced: int | None) -> NDArray[np.int64]:
+    """The index in `days` of each row's UTC day, shape (n,)."""
+    if times.empty:
+        return np.empty(0, dtype=np.int64)
+    if not isinstance(times.dtype, pd.DatetimeTZDtype):
+        raise TypeError(f"column '{times.name}' has dtype {times.dtype}, not a time with a timezone: convert it first")
+    numbers = np.array([(day - _EPOCH).days for day in days], dtype=np.int64)
+    row_days = microseconds(times) // DAY
+    positions = np.searchsorted(numbers, row_days)
+    outside = numbers[np.minimum(positions, len(numbers) - 1)] != row_days
+    outside |= times.isna().to_numpy()
+    if misplaced is not None:
+        positions[outside] = misplaced
+    elif outside.any():
+        raise ValueError(
+            f"{outside.sum()} of {len(times)} rows have a missing '{times.name}' or one outside the {len(days)} days "
+            "being written: read exactly these days from the source, or name a misplaced_day"
+        )
+    return positions
+
+
+def _to_arrow(frame: pd.DataFrame) -> pa.Table:
+    return pa.table({str(name): _array(column) for name, column in frame.items()})
+
+
+def _array(column: pd.Series) -> pa.Array:
+    if column.dtype != object:
+        return pa.array(column, from_pandas=True)
+    try:
+        return pa.array(column, type=pa.string(), from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+        # UTF-8 has no lone surrogates; a visible escape keeps the row, and different text stays different.
+        texts = [None if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
+        return pa.array([text and text.encode(errors="backslashreplace").decode() for text in texts], type=pa.string())
+
+
+def _read_file(path: Path) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        return file.read(use_threads=False)
+
+
+def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table. Empty days have no say in the types; a column that is text on some days becomes text on all."""
+    tables = [table for table in tables if len(table)] or tables[:1]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        text = {field.name for table in tables for field in table.schema if field.type == pa.string()}
+        return pa.concat_tables([_as_text(table, text) for table in tables], promote_options="permissive")
+
+
+def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
+    fields = [pa.field(field.name, pa.string()) if field.name in names else field for field in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.unify_dictionaries().to_pandas(split_blocks=True)
+    return frame
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    It is locked while its writer lives: that tells a file being written from what a killed writer left.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
+    try:
+        with temporary.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(directory: Path) -> None:
+    for path in directory.glob(f".*{_TEMPORARY}"):
+        try:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # its writer lives, or has just finished
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

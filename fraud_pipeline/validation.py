@@ -1,0 +1,268 @@
+"""Raw rows in, accepted rows and rejected rows with their reason out. Nothing is dropped silently.
+
+Belongs here: the rules about one row and about a batch. Must not be here: reading files, storing tables.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fraud_pipeline.transactions import (
+    CHANNELS,
+    EARLIEST_EVENT_TIME,
+    MAX_AMOUNT_CENTS,
+    MAX_ID_LENGTH,
+    REJECTED_TRANSACTIONS,
+    TIME_DTYPE,
+    TRANSACTION_COLUMNS,
+)
+
+CLOCK_TOLERANCE: Final = pd.Timedelta(minutes=5)
+
+REASONS: Final = MappingProxyType(
+    {
+        "missing": "the field is required and empty: fill it, or map the right column to it",
+        "time_missing_or_unreadable": "write the time as 2026-01-31T13:45:00Z, or map the right column to event_time",
+        "wrong_type": "text fields need text, amounts and positions need plain numbers such as 12.34",
+        "too_early": f"the time lies before {EARLIEST_EVENT_TIME:%Y-%m-%d}: check its unit and format",
+        "future_time": "the time lies in the future: check the sender's clock and timezone",
+        "control_character": "remove NUL, control characters and broken Unicode from the text",
+        "too_long": f"shorten the text to at most {MAX_ID_LENGTH} characters",
+        "not_finite": "replace infinite numbers",
+        "out_of_range": f"amounts must be above 0 and at most {MAX_AMOUNT_CENTS // 100}, latitudes within -90..90, "
+        "longitudes within -180..180",
+        "finer_than_a_cent": "round amounts to two decimals, in currency units",
+        "unknown_channel": f"the channel must be one of {', '.join(CHANNELS)}, or empty",
+        "bad_country": "the country must be a two-letter ISO 3166 code such as DE, or empty",
+        "incomplete_position": "give both latitude and longitude, or neither",
+        "duplicate_id": "each transaction_id may occur once: the first row was kept",
+    }
+)
+"""Why a row was rejected -> what to do about it."""
+
+Flags = NDArray[np.bool_]
+
+
+class TooManyRejectedRowsError(ValueError):
+    """More rows were rejected than the run may tolerate: the input is wrong, not just dirty."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationResult:
+    """`accepted` follows the TRANSACTIONS schema, `rejected` REJECTED_TRANSACTIONS; together they hold every row."""
+
+    accepted: pd.DataFrame
+    rejected: pd.DataFrame
+
+    @property
+    def rejected_share(self) -> float:
+        total = len(self.accepted) + len(self.rejected)
+        return len(self.rejected) / total if total else 0.0
+
+    def summary(self) -> dict[str, int]:
+        """Rejected rows by reason, most frequent first."""
+        return {str(reason): int(count) for reason, count in self.rejected["reason"].value_counts().items()}
+
+
+class _Verdict:
+    """The first failing field and reason of every row."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.field = np.full(n_rows, None, dtype=object)
+        self.reason = np.full(n_rows, None, dtype=object)
+        self.good = np.ones(n_rows, dtype=bool)
+
+    def reject(self, rows: Flags, *, field: str, reason: str) -> None:
+        new = rows & self.good
+        self.field[new], self.reason[new] = field, reason
+        self.good &= ~new
+
+
+def validate(
+    raw: pd.DataFrame,
+    *,
+    now: pd.Timestamp,
+    known_ids: Collection[str] | None = None,
+    fallback_time: pd.Timestamp | None = None,
+) -> ValidationResult:
+    """Split raw rows (any types, columns may be absent) into accepted ones and rejected ones with a reason.
+
+    A row gets the first reason that applies, in the order of the fields; a repeated id is judged last, so the first
+    good row of an id wins, and none does whose id is in `known_ids`. Times up to five minutes after `now` pass.
+    Rejected rows without a usable time carry `fallback_time`, so that they have a day to be stored under.
+    """
+    raw = raw.reset_index(drop=True)
+    verdict = _Verdict(len(raw))
+    columns: dict[str, object] = {}
+    columns["transaction_id"] = ids = _text(raw, "transaction_id", verdict, required=True)
+    columns["event_time"] = times = _time(raw, verdict, now=now)
+    columns["customer_id"] = _text(raw, "customer_id", verdict, required=True)
+    columns["merchant_id"] = _text(raw, "merchant_id", verdict, required=True)
+    columns["amount_cents"] = _cents(raw, verdict)
+    columns["category"] = _text(raw, "category", verdict)
+    columns["channel"] = channel = _text(raw, "channel", verdict)
+    verdict.reject(
+        ~pd.isna(channel) & ~np.isin(channel.astype(str), CHANNELS), field="channel", reason="unknown_channel"
+    )
+    columns["country"] = country = _text(raw, "country", verdict)
+    wrong = ~pd.isna(country) & ~_matches(country, "^[A-Z]{2}$")
+    verdict.reject(wrong, field="country", reason="bad_country")
+    columns["latitude"] = latitude = _coordinate(raw, "latitude", verdict, limit=90)
+    columns["longitude"] = longitude = _coordinate(raw, "longitude", verdict, limit=180)
+    for field, here, other in (("latitude", latitude, longitude), ("longitude", longitude, latitude)):
+        verdict.reject(np.isnan(here) & ~np.isnan(other), field=field, reason="incomplete_position")
+    if known_ids is not None:
+        verdict.reject(pd.Series(ids).isin(known_ids).to_numpy(), field="transaction_id", reason="duplicate_id")
+    repeated = pd.Series(ids)[verdict.good].duplicated().reindex(raw.index, fill_value=False)
+    verdict.reject(repeated.to_numpy(), field="transaction_id", reason="duplicate_id")
+
+    good, bad = verdict.good, ~verdict.good
+    accepted = pd.DataFrame({name: columns[name] for name in TRANSACTION_COLUMNS})[good].reset_index(drop=True)
+    usable = times.ge(EARLIEST_EVENT_TIME) & times.le(now)
+    stored_under = times.where(usable, fallback_time).astype(TIME_DTYPE)
+    rejected = pd.DataFrame(
+        {
+            "row": np.flatnonzero(bad).astype("int64"),
+            "event_time": stored_under[bad].reset_index(drop=True),
+            "transaction_id": ids[bad],
+            "field": verdict.field[bad],
+            "reason": verdict.reason[bad],
+        }
+    )
+    return ValidationResult(accepted=accepted, rejected=rejected[list(REJECTED_TRANSACTIONS.columns)])
+
+
+def check_rejected_share(result: ValidationResult, *, max_share: float) -> None:
+    """TooManyRejectedRowsError with the most frequent reasons when more than `max_share` (0..1) of the rows are bad."""
+    if result.rejected_share <= max_share:
+        return
+    counts = result.rejected.groupby(["field", "reason"]).size().sort_values(ascending=False)
+    lines = [f"  {count} x {field}: {reason} - {REASONS[reason]}" for (field, reason), count in counts.head(5).items()]
+    total = len(result.accepted) + len(result.rejected)
+    raise TooManyRejectedRowsError(
+        f"{len(result.rejected)} of {total} rows were rejected ({result.rejected_share:.1%}, limit {max_share:.1%}). "
+        "Most frequent reasons:\n" + "\n".join(lines) + "\n"
+        "Mend the input or the column mapping; raise the setting max_rejected_share only if these rows may be lost."
+    )
+
+
+def _cells(raw: pd.DataFrame, name: str) -> pd.Series:
+    return raw[name] if name in raw else pd.Series(np.full(len(raw), None, dtype=object), index=raw.index)
+
+
+def _text(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bool = False) -> NDArray[np.object_]:
+    """Text cells as str, everything unusable as None; empty or blank text is missing."""
+    cells = _cells(raw, name)
+    values = cells.to_numpy(dtype=object)
+    is_text = np.fromiter((isinstance(value, str) for value in values), dtype=bool, count=len(values))
+    present = is_text | cells.notna().to_numpy()
+    texts = np.where(is_text, values, None)
+    try:
+        arrow = pa.array(texts, type=pa.string())
+        broken = np.zeros(len(values), dtype=bool)
+    except UnicodeEncodeError:
+        broken = np.fromiter((_is_broken(text) for text in texts), dtype=bool, count=len(texts))
+        arrow = pa.array(np.where(broken, None, texts), type=pa.string())
+    blank = _flags(pc.equal(pc.utf8_trim_whitespace(arrow), ""))
+    control = broken | _flags(pc.match_substring_regex(arrow, r"[\x00-\x1f\x7f]"))
+    blank &= ~control
+    long = _flags(pc.greater(pc.utf8_length(arrow), MAX_ID_LENGTH))
+    if required:
+        verdict.reject(~present | blank, field=name, reason="missing")
+    verdict.reject(present & ~is_text, field=name, reason="wrong_type")
+    verdict.reject(control, field=name, reason="control_character")
+    verdict.reject(long, field=name, reason="too_long")
+    return np.where(is_text & ~blank & ~control & ~long, values, None)
+
+
+def _is_broken(text: str | None) -> bool:
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _flags(condition: pa.Array) -> Flags:
+    flags: Flags = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)  # noqa: FBT003 - pyarrow's argument
+    return flags.copy()
+
+
+def _matches(texts: NDArray[np.object_], pattern: str) -> Flags:
+    return _flags(pc.match_substring_regex(pa.array(texts, type=pa.string()), pattern))
+
+
+def _time(raw: pd.DataFrame, verdict: _Verdict, *, now: pd.Timestamp) -> pd.Series:
+    """Times as `datetime64[us, UTC]`, NaT where unusable; a time without timezone is UTC."""
+    cells = _cells(raw, "event_time")
+    is_time = np.ones(len(cells), dtype=bool)
+    if not pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        values = cells.to_numpy(dtype=object)
+        is_time = np.fromiter((isinstance(value, datetime) for value in values), dtype=bool, count=len(values))
+        verdict.reject(cells.notna().to_numpy() & ~is_time, field="event_time", reason="wrong_type")
+        cells = pd.Series(np.where(is_time, values, None), dtype=object)
+    times = pd.to_datetime(cells, utc=True, errors="coerce").astype(TIME_DTYPE)
+    verdict.reject(times.isna().to_numpy(), field="event_time", reason="time_missing_or_unreadable")
+    verdict.reject(times.lt(EARLIEST_EVENT_TIME).to_numpy(), field="event_time", reason="too_early")
+    verdict.reject(times.gt(now + CLOCK_TOLERANCE).to_numpy(), field="event_time", reason="future_time")
+    return times
+
+
+def _numbers(raw: pd.DataFrame, name: str, verdict: _Verdict) -> NDArray[np.float64]:
+    """Numbers and text that spells one as float64, NaN where missing or unusable."""
+    cells = _cells(raw, name)
+    kind = cells.dtype.kind
+    if kind in "iuf":
+        numbers = cells.to_numpy(dtype="float64", na_value=np.nan)
+        readable = np.ones(len(cells), dtype=bool)
+    else:
+        parsed = [_number(value) for value in cells.to_numpy(dtype=object)]
+        numbers = np.array([np.nan if number is None else number for number in parsed], dtype="float64")
+        readable = np.array([number is not None for number in parsed], dtype=bool) | cells.isna().to_numpy()
+    verdict.reject(~readable, field=name, reason="wrong_type")
+    verdict.reject(np.isinf(numbers), field=name, reason="not_finite")
+    return numbers
+
+
+def _number(value: object) -> float | None:
+    """None where `value` is no number; empty text is NaN."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | Decimal | np.number):
+        return None
+    if isinstance(value, str):
+        if "_" in value:  # a digit separator in Python, not in data
+            return None
+        value = value.strip() or "nan"
+    try:
+        return float(value)  # type: ignore[arg-type]  # NumPy's complex numbers raise TypeError
+    except (ValueError, TypeError):
+        return None
+    except OverflowError:
+        return float("inf")
+
+
+def _cents(raw: pd.DataFrame, verdict: _Verdict) -> NDArray[np.int64]:
+    amount = _numbers(raw, "amount", verdict)
+    cents = amount * 100
+    whole = np.rint(cents)
+    # A column of 32-bit floats cannot spell large amounts to the cent; what it can spell is judged.
+    precision = 2.0**-22 if _cells(raw, "amount").dtype == np.float32 else 2.0**-50
+    verdict.reject(np.isnan(amount), field="amount", reason="missing")
+    verdict.reject((amount <= 0) | (whole > MAX_AMOUNT_CENTS), field="amount", reason="out_of_range")
+    finer = (whole < 1) | (np.abs(cents - whole) > 1e-6 + np.abs(cents) * precision)
+    verdict.reject(finer, field="amount", reason="finer_than_a_cent")
+    return np.where(verdict.good, whole, 0).astype("int64")
+
+
+def _coordinate(raw: pd.DataFrame, name: str, verdict: _Verdict, *, limit: float) -> NDArray[np.float64]:
+    values = _numbers(raw, name, verdict)
+    verdict.reject(np.abs(values) > limit, field=name, reason="out_of_range")
+    return values
