@@ -72,14 +72,24 @@ def _definitions() -> tuple[FeatureDefinition, ...]:
         _define("customer", "seconds_since_last", "seconds", "since the customer's last transaction", "30d"),
         _define("customer", "seconds_since_first", "seconds", "since the customer's first transaction", "30d"),
         _define("customer", "distinct_merchants", "count", "different merchants of the customer", "24h"),
-        _define("customer", "habit_hour_share", "share", "customer's transactions within 2 hours of this time of day", "30d"),
+        _define(
+            "customer", "habit_hour_share", "share", "customer's transactions within 2 hours of this time of day", "30d"
+        ),
         _define("customer", "same_merchant_count", "count", "customer's transactions at this merchant", "30d"),
-        _define("customer", "same_merchant_seconds_since_last", "seconds", "since the customer was at this merchant", "30d"),
+        _define(
+            "customer", "same_merchant_seconds_since_last", "seconds", "since the customer was at this merchant", "30d"
+        ),
         _define("customer", "same_category_count", "count", "customer's transactions in this category", "30d"),
-        _define("customer", "same_category_seconds_since_last", "seconds", "since the customer was in this category", "30d"),
-        _define("customer", "amount_over_category_mean", "ratio", "amount over the customer's mean in this category", "30d"),
+        _define(
+            "customer", "same_category_seconds_since_last", "seconds", "since the customer was in this category", "30d"
+        ),
+        _define(
+            "customer", "amount_over_category_mean", "ratio", "amount over the customer's mean in this category", "30d"
+        ),
         _define("customer", "same_country_count", "count", "customer's transactions in this country", "30d"),
-        _define("customer", "same_country_seconds_since_last", "seconds", "since the customer was in this country", "30d"),
+        _define(
+            "customer", "same_country_seconds_since_last", "seconds", "since the customer was in this country", "30d"
+        ),
         _define("customer", "same_channel_share", "share", "customer's transactions by this channel", "30d"),
         _define("customer", "distance_from_last", "km", "from the place of the customer's last transaction", "30d"),
         _define("customer", "speed_from_last", "km/h", "needed to come from that place", "30d"),
@@ -88,7 +98,9 @@ def _definitions() -> tuple[FeatureDefinition, ...]:
         _define("customer", "seconds_since_last_report", "seconds", "since the customer's last fraud report", "60d"),
     ]
     features += [
-        _define("merchant", "transaction_count", "count", "transactions at the merchant, whole days before today", window)
+        _define(
+            "merchant", "transaction_count", "count", "transactions at the merchant, whole days before today", window
+        )
         for window in MERCHANT_WINDOWS
     ]
     features += [
@@ -96,14 +108,31 @@ def _definitions() -> tuple[FeatureDefinition, ...]:
         _define("merchant", "amount_over_mean", "ratio", "amount over that mean", "30d"),
     ]
     features += [
-        _define("merchant", "report_count", "count", "fraud reports at the merchant", window) for window in REPORT_WINDOWS
+        _define("merchant", "report_count", "count", "fraud reports at the merchant", window)
+        for window in REPORT_WINDOWS
     ]
     features += [
         _define("merchant", "report_rate", "share", "fraud reports over transactions at the merchant", "30d"),
-        _define("merchant", "seconds_since_last_report", "seconds", "since the last fraud report at the merchant", "60d"),
-        _define("merchant", "days_since_first_reported_fraud", "days", "since the first fraud reported at the merchant", "60d"),
-        _define("merchant", "days_since_last_reported_fraud", "days", "since the last fraud reported at the merchant", "60d"),
-        _define("merchant", "cleared_count", "count", "transactions at the merchant that stayed unreported until mature", "30d"),
+        _define(
+            "merchant", "seconds_since_last_report", "seconds", "since the last fraud report at the merchant", "60d"
+        ),
+        _define(
+            "merchant",
+            "days_since_first_reported_fraud",
+            "days",
+            "since the first fraud reported at the merchant",
+            "60d",
+        ),
+        _define(
+            "merchant", "days_since_last_reported_fraud", "days", "since the last fraud reported at the merchant", "60d"
+        ),
+        _define(
+            "merchant",
+            "cleared_count",
+            "count",
+            "transactions at the merchant that stayed unreported until mature",
+            "30d",
+        ),
         _define("merchant", "days_since_last_cleared", "days", "since the last of those", "30d"),
     ]
     return tuple(features)

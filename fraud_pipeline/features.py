@@ -84,7 +84,12 @@ class FeatureEngineer:
             new["merchant_id"], history.merchant_days["merchant_id"], history.reports["merchant_id"]
         )
         columns = _merchant_days(
-            history.merchant_days, days_codes, codes, now, entities=entities, to_clear=snapshots.days_to_clear(self.label_maturity)
+            history.merchant_days,
+            days_codes,
+            codes,
+            now,
+            entities=entities,
+            to_clear=snapshots.days_to_clear(self.label_maturity),
         )
         columns["merchant_amount_over_mean_30d"] = _ratio(amount, columns["merchant_amount_mean_30d"])
         columns |= _merchant_reports(history.reports, report_codes, codes, now, entities=entities)
@@ -164,7 +169,9 @@ def _customer(events: _Events, now: Ints, *, amount: Floats) -> Columns:
         columns[f"customer_amount_sum_{window}"] = total
         columns[f"customer_amount_mean_{window}"] = _ratio(total, count)
     day, month = low["24h"], low["30d"]
-    columns["customer_amount_min_24h"], columns["customer_amount_max_24h"] = windows.window_extremes(order, cents, day, high)
+    columns["customer_amount_min_24h"], columns["customer_amount_max_24h"] = windows.window_extremes(
+        order, cents, day, high
+    )
     _, columns["customer_amount_max_30d"] = windows.window_extremes(order, cents, month, high)
     mean, spread = windows.window_spread(order, cents, month, high)
     median = windows.window_median(order, cents, month, high)
@@ -239,7 +246,8 @@ def _merchant_reports(reports: pd.DataFrame, report_codes: Ints, codes: Ints, no
     queries = group(codes, now, entities=entities)
     bounds = window_bounds(grouped, queries, np.array(list(REPORT_WINDOWS.values()), np.int64))
     columns: Columns = {
-        f"merchant_report_count_{window}": bounds.high - low for window, low in zip(REPORT_WINDOWS, bounds.low, strict=True)
+        f"merchant_report_count_{window}": bounds.high - low
+        for window, low in zip(REPORT_WINDOWS, bounds.low, strict=True)
     }
     longest = bounds.low[-1]
     earliest, latest = windows.window_extremes(grouped.order, happened, longest, bounds.high)

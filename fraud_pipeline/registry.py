@@ -92,7 +92,10 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         created = self._client.create_model_version(
-            self.model_name, source=source, run_id=run_id, tags={**tags, SHA256_TAG: file_hash(directory / MANIFEST_FILE)}
+            self.model_name,
+            source=source,
+            run_id=run_id,
+            tags={**tags, SHA256_TAG: file_hash(directory / MANIFEST_FILE)},
         )
         self._client.set_registered_model_alias(self.model_name, "challenger", str(created.version))
         return self.get(int(created.version))

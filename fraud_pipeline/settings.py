@@ -31,7 +31,9 @@ class Settings(BaseSettings):
     # Data
     first_day: date = Field(date(2026, 1, 1), description="first day of the calendar of daily partitions")
     last_day: date | None = Field(None, description="last day of the calendar; empty: it grows every day")
-    data_path: Path | None = Field(None, description="CSV or Parquet file; without it the synthetic world is the source")
+    data_path: Path | None = Field(
+        None, description="CSV or Parquet file; without it the synthetic world is the source"
+    )
     columns: str = Field("", description="our_name=file_column pairs, comma separated")
     label_delay: timedelta = Field(timedelta(days=7), description="from event to report, for files with only a label")
     label_maturity: timedelta = Field(
@@ -44,7 +46,9 @@ class Settings(BaseSettings):
     difficulty: float = Field(0.5, ge=0, le=1, description="how far fraudsters mimic their victim")
 
     # Training
-    gap: timedelta = Field(timedelta(days=3), description="between train, tune, calibrate and test: no episode straddles")
+    gap: timedelta = Field(
+        timedelta(days=3), description="between train, tune, calibrate and test: no episode straddles"
+    )
     warm_up: timedelta = Field(timedelta(days=14), description="first days, whose windows are not full yet")
     n_trials: int = Field(25, ge=1, description="Optuna trials")
     tuning_timeout: timedelta = Field(timedelta(minutes=30), description="no new trial starts after this long")

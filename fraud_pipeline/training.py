@@ -158,9 +158,7 @@ def train_model(
     unseen = pd.concat([parts["calibrate"], parts["test"]])
     sample = unseen.sample(min(len(unseen), REFERENCE_ROWS), random_state=tuning.seed).sort_values("event_time")
     reference = sample.loc[:, list(FEATURE_NAMES)].assign(score=model.predict(sample)).reset_index(drop=True)
-    return TrainedModel(
-        model=replace(model, reference=reference), tuning=result, policy_report=report
-    )
+    return TrainedModel(model=replace(model, reference=reference), tuning=result, policy_report=report)
 
 
 def evaluate_model(model: FraudModel, rows: pd.DataFrame, *, policy: PolicySettings) -> Evaluation:

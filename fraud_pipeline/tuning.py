@@ -103,7 +103,10 @@ def tune(
             num_boost_round=MAX_ROUNDS,
             evals=[(watch, "tune")],
             verbose_eval=False,
-            callbacks=[xgb.callback.EarlyStopping(EARLY_STOPPING_ROUNDS, save_best=True, maximize=True), _Pruning(trial)],
+            callbacks=[
+                xgb.callback.EarlyStopping(EARLY_STOPPING_ROUNDS, save_best=True, maximize=True),
+                _Pruning(trial),
+            ],
         )
         trial.set_user_attr("rounds", booster.num_boosted_rounds())
         return float(average_precision_score(tune_on.labels, booster.predict(watch)))

@@ -47,7 +47,9 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         ],
         backfill_policy=shared["backfill_policy"],
         check_specs=[
-            dg.AssetCheckSpec("schema", asset="transactions", blocking=True, description="Pandera schema of the table."),
+            dg.AssetCheckSpec(
+                "schema", asset="transactions", blocking=True, description="Pandera schema of the table."
+            ),
         ],
     )
     def validated_transactions(context: dg.AssetExecutionContext, tables: TablesResource):  # type: ignore[no-untyped-def]  # noqa: ANN202 - dagster reads an annotated generator as one output
@@ -107,4 +109,6 @@ def _schema_check(frame: pd.DataFrame) -> dg.AssetCheckResult:
         failures = errors.failure_cases.groupby(["column", "check"]).size()
         found = {f"{column}: {check}": int(count) for (column, check), count in failures.items()}
         return dg.AssetCheckResult(passed=False, check_name="schema", asset_key="transactions", metadata=found)
-    return dg.AssetCheckResult(passed=True, check_name="schema", asset_key="transactions", metadata={"rows": len(frame)})
+    return dg.AssetCheckResult(
+        passed=True, check_name="schema", asset_key="transactions", metadata={"rows": len(frame)}
+    )

@@ -23,7 +23,10 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
 
     @dg.asset(
         **daily(settings, calendar, group="features"),
-        deps=[dg.AssetDep("transactions", partition_mapping=lookback), dg.AssetDep("fraud_reports", partition_mapping=lookback)],
+        deps=[
+            dg.AssetDep("transactions", partition_mapping=lookback),
+            dg.AssetDep("fraud_reports", partition_mapping=lookback),
+        ],
         description="Features of every transaction, from events strictly before it. The only feature code there is.",
         code_version=FeatureEngineer.code_version(),
     )
@@ -39,7 +42,11 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
                 "features": len(FEATURES),
                 "always_missing": int((missing == 1).sum()),
                 "missing_share": dg.MetadataValue.md(
-                    missing[missing > 0].sort_values(ascending=False).map("{:.1%}".format).to_frame("missing").to_markdown()
+                    missing[missing > 0]
+                    .sort_values(ascending=False)
+                    .map("{:.1%}".format)
+                    .to_frame("missing")
+                    .to_markdown()
                 ),
                 "preview": preview(rows.iloc[:, 4:14]),
             }

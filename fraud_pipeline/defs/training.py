@@ -221,10 +221,18 @@ def training_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         version = registry.registry().register(
             candidate,
             run_id=run_id,
-            tags={"average_precision": f"{found.metrics['average_precision'].value:.4f}", "dagster_run_id": context.run_id},
+            tags={
+                "average_precision": f"{found.metrics['average_precision'].value:.4f}",
+                "dagster_run_id": context.run_id,
+            },
         )
         return dg.MaterializeResult(
-            metadata={"version": version.version, "sha256": version.sha256, "mlflow_run_id": run_id, "source": version.source}
+            metadata={
+                "version": version.version,
+                "sha256": version.sha256,
+                "mlflow_run_id": run_id,
+                "source": version.source,
+            }
         )
 
     @dg.asset(
@@ -314,4 +322,6 @@ def _history_table(models: Registry) -> dg.MetadataValue:
         f"| {entry.decided_at:%Y-%m-%d %H:%M} | {entry.action} | {entry.version} | {entry.champion or '-'} |"
         for entry in reversed(models.history()[-20:])
     ]
-    return dg.MetadataValue.md("\n".join(["| when (UTC) | action | version | champion after |", "|---|---|---|---|", *rows]))
+    return dg.MetadataValue.md(
+        "\n".join(["| when (UTC) | action | version | champion after |", "|---|---|---|---|", *rows])
+    )

@@ -10,7 +10,9 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
+
+from fraud_pipeline.transactions import DAY
 
 _MASK: Final = (1 << 64) - 1
 
@@ -49,3 +51,11 @@ def uniform(row_keys: NDArray[np.uint64], lane: str) -> NDArray[np.float64]:
 def normal(row_keys: NDArray[np.uint64], lane: str) -> NDArray[np.float64]:
     """One standard normal number per key, shape (n,)."""
     return np.asarray(ndtri(uniform(row_keys, lane)))
+
+
+def late_microseconds(
+    rng: np.random.Generator, count: int, *, median_days: float, spread: float, longest_days: float
+) -> NDArray[np.int64]:
+    """Log-normal delays cut off at the longest by inverse distribution, so that none piles up there, shape (count,)."""
+    z = ndtri(rng.random(count) * ndtr(np.log(longest_days / median_days) / spread))
+    return np.asarray(median_days * np.exp(spread * z) * DAY).astype(np.int64)

@@ -50,7 +50,7 @@ def episodes_per_day(world: World, day: int) -> Floats:
     per_row = np.array([scenario.share / rows_expected(s) for s, scenario in enumerate(SCENARIOS)])
     usual_fraud = np.array([scenario.fraud and scenario.name != NEW_SCENARIO for scenario in SCENARIOS])
     honest = np.array([not scenario.fraud for scenario in SCENARIOS])
-    expected = fraud_rows * np.where(honest, SHARES * per_row[usual_fraud].sum(), per_row)
+    expected: Floats = fraud_rows * np.where(honest, SHARES * per_row[usual_fraud].sum(), per_row)
     expected[NEW] *= world.drift("new_scenario", day)
     return expected
 
@@ -255,8 +255,13 @@ def _reports(rng: np.random.Generator, time: Ints, *, scenario: Ints, episode: I
     fraud = np.array([one.fraud for one in SCENARIOS])[scenario]
     at_once = (1 + 19 * rng.random(len(time))) * 60 * SECOND
     noticed = np.where(rng.random(len(time)) < NOTICED, time + at_once.astype(np.int64), NEVER)
-    late_days = _LATE_MEDIAN_DAYS * np.exp(_LATE_SPREAD * rng.standard_normal(len(scenario)))
-    late = (np.minimum(late_days, MAX_REPORT_DAYS - MAX_DURATION_DAYS) * DAY).astype(np.int64)
+    late = chance.late_microseconds(
+        rng,
+        len(scenario),
+        median_days=_LATE_MEDIAN_DAYS,
+        spread=_LATE_SPREAD,
+        longest_days=MAX_REPORT_DAYS - MAX_DURATION_DAYS,
+    )
     overlooked = rng.random(len(time)) < _OVERLOOKED
     if not len(time):
         return time, late

@@ -8,16 +8,12 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from fraud_pipeline.generator.behaviour import (
     ELSEWHERE,
     ELSEWHERE_WEIGHT,
     FAVOURITES,
-    OVERDISPERSION,
-    Whereabouts,
     favourite_pick,
     habit_chance,
     online_chance,
@@ -27,10 +23,7 @@ from fraud_pipeline.generator.behaviour import (
 )
 from fraud_pipeline.generator.categories import HOUR_DENSITY, LOG_PRICE, ONLINE, SHARE, SPREAD
 from fraud_pipeline.generator.episodes import (
-    GAP_SPREAD,
     MAX_DELAY_DAYS,
-    MAX_DURATION_DAYS,
-    NOTICED,
     RING_DAYS,
     RING_SIZE,
     RING_TOWN,
@@ -45,24 +38,22 @@ from fraud_pipeline.generator.geography import EARTH_KM_PER_DEGREE, NET, ZONE_LA
 from fraud_pipeline.generator.population import Floats, Ints, usual_log_amount
 from fraud_pipeline.generator.rows import POSITION_NOISE_KM, Rows, World, day_of, take, unit_error
 from fraud_pipeline.generator.story import MAX_STAGES, SCENARIOS, Stages, stages_at
+from fraud_pipeline.generator.story_filter import fraud_chance
 from fraud_pipeline.transactions import DAY, HOUR
 
-_SURVIVES_NOTICE: Final = 1 - 0.8 * NOTICED
-_SAME_PLACE: Final = 0.9
-_FRAUD: Final = np.array([scenario.fraud for scenario in SCENARIOS])
 _DAY_ELAPSED: Final = np.concatenate([[0.0], np.cumsum(SHARE @ HOUR_DENSITY)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Evidence:
-    """Densities per hour of each row: ordinary (n,), first of a story (n, scenarios), any of a story (n, s, stages).
+    """Densities of each row, per hour where a rate is meant: ordinary (n,), first row of a story (n, scenarios).
 
-    `marks` leaves out place for strangers; `place` (n, zones) is the density of where the row is from each zone.
+    `marks` (n, scenarios, stages) is the density of what is bought, `anywhere` (n, scenarios) of where, and `place`
+    (n, zones) of where if the actor is known to be in a zone. `zone` is where the row was seen.
     """
 
     ordinary: Floats
-    elapsed: Floats
-    expected: Floats
+    expected_so_far: Floats
     first: Floats
     marks: Floats
     anywhere: Floats
@@ -81,15 +72,22 @@ def oracle_scores(world: World, rows: Rows) -> Floats:
     pieces = [_evidence(world, stages, int(today), take(rows, here)) for today, here in days]
     order = np.lexsort((np.arange(len(day)), rows.customer))
 
-    def column(name: str) -> NDArray[np.generic]:
+    def column(name: str) -> Floats:
         return np.concatenate([getattr(piece, name) for piece in pieces])[order]
 
-    scores[order] = _filter(
-        rows.customer[order], rows.time[order] / HOUR, day[order],
-        column("ordinary"), column("elapsed"), column("expected"), column("first"), column("marks"),
-        column("anywhere"), column("place"), column("zone"),
-        stages.more, stages.exists, stages.log_gap - np.log(60), stages.own, _FRAUD,
-    )  # fmt: skip
+    scores[order] = fraud_chance(
+        customer=rows.customer[order],
+        hours=rows.time[order] / HOUR,
+        day=day[order],
+        ordinary=column("ordinary"),
+        expected_so_far=column("expected_so_far"),
+        first=column("first"),
+        marks=column("marks"),
+        anywhere=column("anywhere"),
+        place=column("place"),
+        zone=column("zone").astype(np.int64),
+        stages=stages,
+    )
     return scores
 
 
@@ -107,7 +105,7 @@ def _near(rows: Rows, latitude: Floats, longitude: Floats) -> Floats:
 
 def _evidence(world: World, stages: Stages, day: int, rows: Rows) -> _Evidence:
     """Everything about one day's rows that does not depend on other rows."""
-    there, market, everyone = whereabouts(world, day), world.market(day), np.arange(world.config.customers)
+    there, market = whereabouts(world, day), world.market(day)
     who, merchant = rows.customer, rows.merchant
     category, online = world.merchants.category[merchant], world.merchants.online[merchant]
     amount = (
@@ -146,7 +144,7 @@ def _evidence(world: World, stages: Stages, day: int, rows: Rows) -> _Evidence:
 
     marks = np.zeros((len(who), len(SCENARIOS), MAX_STAGES))
     anywhere, first = np.zeros_like(marks[:, :, 0]), np.zeros_like(marks[:, :, 0])
-    starts = _first_uses(world, day, there, everyone)
+    starts = _first_uses(world, day)
     for s, scenario in enumerate(SCENARIOS):
         now = _share_started_in_this_ring(s, day)
         ring_shop = now * _at_ring(world, day, category, merchant) + (1 - now) * _at_ring(
@@ -175,8 +173,8 @@ def _evidence(world: World, stages: Stages, day: int, rows: Rows) -> _Evidence:
         first[:, s] = starts[who, s] * first_hour * marks[:, s, 0] * anywhere[:, s]
     return _Evidence(
         ordinary=ordinary,
-        elapsed=np.interp((hour - world.customers.later_hours[who]) % 24, np.arange(25), _DAY_ELAPSED),
-        expected=expected[who],
+        expected_so_far=expected[who]
+        * np.interp((hour - world.customers.later_hours[who]) % 24, np.arange(25), _DAY_ELAPSED),
         first=first,
         marks=marks,
         anywhere=anywhere,
@@ -185,10 +183,10 @@ def _evidence(world: World, stages: Stages, day: int, rows: Rows) -> _Evidence:
     )
 
 
-def _first_uses(world: World, day: int, there: Whereabouts, everyone: Ints) -> Floats:
+def _first_uses(world: World, day: int) -> Floats:
     """Expected first uses on a day, (customers, scenarios): starts of the days before, spread by their delay."""
     exposure = world.customers.activity / world.customers.activity.sum()
-    uses = np.zeros((len(everyone), len(SCENARIOS)))
+    uses = np.zeros((world.config.customers, len(SCENARIOS)))
     for s, scenario in enumerate(SCENARIOS):
         for delay, share in enumerate(delay_chance(s)[: day + 1]):
             expected = episodes_per_day(world, day - delay)[s]
@@ -220,109 +218,3 @@ def _at_ring(world: World, day: int, category: Ints, merchant: Ints) -> Floats:
         for slot in range(RING_SIZE)
     ]
     return np.asarray(np.mean([shop == merchant for shop in found], axis=0))
-
-
-@numba.njit(cache=True)  # type: ignore[misc]  # numba ships no types
-def _filter(
-    customer,
-    hours,
-    day,
-    ordinary,
-    elapsed,
-    expected,
-    first,
-    marks,
-    anywhere,
-    place,
-    zone,
-    more,
-    exists,
-    log_gap,
-    own,
-    fraud,
-):  # type: ignore[no-untyped-def]  # as above; fmt: skip
-    """Forward filter over each customer's rows: a row starts a story, follows an earlier row of one, or is ordinary.
-
-    `open_[i, s, a]` is the chance that row i is the latest row so far of a story in scenario s, stage a.
-    """
-    n, scenarios, stages = marks.shape
-    scores = np.zeros(n)
-    open_ = np.zeros((n, scenarios, stages))
-    honest = np.zeros(n)
-    now = np.zeros((scenarios, stages))
-    begin = 0
-    for r in range(n):
-        if r == 0 or customer[r] != customer[r - 1]:
-            begin = r
-        while hours[r] - hours[begin] > 24.0 * MAX_DURATION_DAYS:
-            begin += 1
-        today = 0.0
-        for i in range(begin, r):
-            if day[i] == day[r]:
-                today += honest[i]
-        mood = (OVERDISPERSION + today) / (OVERDISPERSION + expected[r] * elapsed[r])
-        plain = ordinary[r] * mood
-        now[:] = 0.0
-        now[:, 0] = first[r]
-        for i in range(begin, r):
-            wait = max(hours[r] - hours[i], 1e-6)
-            for s in range(scenarios):
-                for a in range(stages):
-                    now_open = open_[i, s, a]
-                    if now_open < 1e-9:
-                        continue
-                    for b in range(a, min(a + 2, stages)):
-                        if exists[s, b]:
-                            now[s, b] += (
-                                now_open
-                                * _next(wait, s, a, b, more, exists, log_gap, fraud)
-                                * _where(r, zone[i], s, b, marks, anywhere, place, own)
-                            )
-        total = plain + now.sum()
-        if total <= 0.0:
-            continue
-        for i in range(begin, r):
-            wait = max(hours[r] - hours[i], 1e-6)
-            for s in range(scenarios):
-                for a in range(stages):
-                    now_open = open_[i, s, a]
-                    if now_open < 1e-9:
-                        continue
-                    for b in range(a, min(a + 2, stages)):
-                        if exists[s, b]:
-                            explained = (
-                                now_open
-                                * _next(wait, s, a, b, more, exists, log_gap, fraud)
-                                * _where(r, zone[i], s, b, marks, anywhere, place, own)
-                            )
-                            open_[i, s, a] = max(open_[i, s, a] - explained / total, 0.0)
-        for s in range(scenarios):
-            for a in range(stages):
-                open_[r, s, a] = now[s, a] / total
-                if fraud[s]:
-                    scores[r] += now[s, a] / total
-        honest[r] = plain / total
-    return scores
-
-
-@numba.njit(cache=True)  # type: ignore[misc]  # numba ships no types
-def _next(wait, s, a, b, more, exists, log_gap, fraud):  # type: ignore[no-untyped-def]  # as above
-    """Density per hour that the row after one in stage a comes now, in stage b, given that none came before."""
-    survives = _SURVIVES_NOTICE if fraud[s] else 1.0
-    onward = a + 1 < exists.shape[1] and exists[s, a + 1]
-    gone = 0.0
-    for c in range(a, a + 2 if onward else a + 1):
-        step = survives * (more[s, a] if c == a else 1 - more[s, a])
-        gone += step * 0.5 * math.erfc(-(math.log(wait) - log_gap[s, c]) / (GAP_SPREAD * math.sqrt(2.0)))
-    step = survives * (more[s, a] if b == a else 1 - more[s, a])
-    z = (math.log(wait) - log_gap[s, b]) / GAP_SPREAD
-    density = math.exp(-0.5 * z * z) / (GAP_SPREAD * math.sqrt(2.0 * math.pi) * wait)
-    return step * density / max(1.0 - gone, 1e-6)
-
-
-@numba.njit(cache=True)  # type: ignore[misc]  # numba ships no types
-def _where(r, zone_before, s, b, marks, anywhere, place, own):  # type: ignore[no-untyped-def]  # as above
-    """Density of a later row of a story: its marks, from where the row before was."""
-    if own[s]:
-        return marks[r, s, b] * anywhere[r, s]
-    return marks[r, s, b] * (_SAME_PLACE * place[r, zone_before] + (1 - _SAME_PLACE) * anywhere[r, s])

@@ -105,7 +105,7 @@ def make_customers(config: WorldConfig) -> Customers:
     taste = SHARE * np.stack([by_category(segment.taste, default=1.0) for segment in SEGMENTS])[segment]
     taste = rng.standard_gamma(_TASTE_CONCENTRATION * taste / taste.sum(axis=1, keepdims=True)) + 1e-4
     zone = zones_drawn(HOME_WEIGHT, rng.random(HOMES * count)).reshape(HOMES, count)
-    scatter_km = rng.normal(0, 4, size=(2, HOMES, count))
+    north, east = rng.normal(0, 4 / EARTH_KM_PER_DEGREE, size=(2, HOMES, count))
     activity = of_segment([s.activity for s in SEGMENTS]) * rng.gamma(_ACTIVITY_SHAPE, 1 / _ACTIVITY_SHAPE, count)
     return Customers(
         activity=PURCHASES_PER_DAY * activity / activity.mean(),
@@ -115,9 +115,8 @@ def make_customers(config: WorldConfig) -> Customers:
         online=of_segment([s.online for s in SEGMENTS]) * rng.lognormal(0, 0.3, count),
         taste=taste / taste.sum(axis=1, keepdims=True),
         home_zone=zone,
-        home_latitude=ZONE_LATITUDE[zone] + scatter_km[0] / EARTH_KM_PER_DEGREE,
-        home_longitude=ZONE_LONGITUDE[zone]
-        + scatter_km[1] / EARTH_KM_PER_DEGREE / np.cos(np.radians(ZONE_LATITUDE[zone])),
+        home_latitude=ZONE_LATITUDE[zone] + north,
+        home_longitude=ZONE_LONGITUDE[zone] + east / np.cos(np.radians(ZONE_LATITUDE[zone])),
     )
 
 

@@ -14,7 +14,7 @@ from fraud_pipeline.generator import chance
 from fraud_pipeline.generator.episodes import MAX_REPORT_DAYS
 from fraud_pipeline.generator.population import Ints
 from fraud_pipeline.generator.rows import Rows, World, transaction_ids
-from fraud_pipeline.transactions import DAY, times
+from fraud_pipeline.transactions import times
 
 _WRONG: Final = 0.01  # share of all reports that accuse an honest transaction
 _LATE_MEDIAN_DAYS: Final = 4.0
@@ -29,8 +29,10 @@ def wrong_reports(world: World, day: int) -> tuple[NDArray[np.float64], Ints]:
     rng = chance.batch_generator(world.config.seed, "wrong reports", day)
     expected = world.config.fraud_rate * world.customers.activity.sum() * _WRONG / (1 - _WRONG)
     count = rng.poisson(expected)
-    late_days = _LATE_MEDIAN_DAYS * np.exp(_LATE_SPREAD * rng.standard_normal(count))
-    return rng.random(count), (np.minimum(late_days, MAX_REPORT_DAYS) * DAY).astype(np.int64)
+    delay = chance.late_microseconds(
+        rng, count, median_days=_LATE_MEDIAN_DAYS, spread=_LATE_SPREAD, longest_days=MAX_REPORT_DAYS
+    )
+    return rng.random(count), delay
 
 
 def report_frame(world: World, rows: Rows, *, reported_at: Ints) -> pd.DataFrame:

@@ -6,7 +6,7 @@ intent says what somebody wants to do; nothing in it says whether that is fraud,
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -92,17 +92,15 @@ class Rows:
     longitude: Floats
 
 
-def take(table: Table, which: NDArray[Any]) -> Table:
-    """The chosen rows of every column, by mask or index."""
+def take(table: Table, which: NDArray[Any] | slice) -> Table:
+    """The chosen rows of every column, by mask, index or slice."""
     return type(table)(**{column.name: getattr(table, column.name)[which] for column in fields(table)})
 
 
 def joined(tables: Sequence[Table]) -> Table:
     """The tables one below the other; at least one."""
-    columns = {
-        column.name: np.concatenate([getattr(table, column.name) for table in tables]) for column in fields(tables[0])
-    }
-    return cast("Table", type(tables[0])(**columns))
+    names = [column.name for column in fields(tables[0])]
+    return type(tables[0])(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in names})
 
 
 def day_of(world: World, time: Ints) -> Ints:
@@ -158,9 +156,8 @@ def _cents(world: World, intents: Intents, *, merchant: Ints) -> Ints:
     whole = (intents.category == TRANSFER) & (chance.uniform(intents.key, "whole amount") < 0.5)
     step = np.where(intents.category == CASH, 1_000, np.where(whole, 100, 1))
     cents = np.maximum(np.round(amount / step), 1) * step
-    return np.asarray(
-        np.minimum(cents * unit_error(world, time=intents.time, merchant=merchant), MAX_AMOUNT_CENTS), dtype=np.int64
-    )
+    cents *= unit_error(world, time=intents.time, merchant=merchant)
+    return np.asarray(np.minimum(cents, MAX_AMOUNT_CENTS), dtype=np.int64)
 
 
 def unit_error(world: World, *, time: Ints, merchant: Ints) -> Floats:

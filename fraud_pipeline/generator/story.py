@@ -159,6 +159,7 @@ class Stages:
     ring: NDArray[np.float64]
     taste: NDArray[np.float64]
     own: NDArray[np.bool_]
+    fraud: NDArray[np.bool_]
     night: NDArray[np.float64]
     mimicry: float
 
@@ -191,6 +192,7 @@ def stages_at(difficulty: float) -> Stages:
         log_price=log_price,
         taste=taste,
         own=np.array([scenario.own for scenario in SCENARIOS]),
+        fraud=np.array([scenario.fraud for scenario in SCENARIOS]),
         night=np.array([s.night * (1 if s.own else 1 - 0.6 * mimicry) for s in SCENARIOS]),
         mimicry=mimicry * 0.5,
     )

@@ -117,10 +117,10 @@ class SyntheticWorld:
         """Rows with `event_time` in [start, end), in order of time, and beside them what they really are."""
         begin, stop = _microseconds(start), _microseconds(end)
         first, last = (begin - self._world.epoch) // DAY, (stop - 1 - self._world.epoch) // DAY
-        ordinary = [self._ordinary(day) for day in range(max(first, 0), last + 1)]
-        stories = [self._episodes(day) for day in range(max(first - MAX_SPAN_DAYS, 0), last + 1)]
-        nothing = tuple(take(part, slice(0)) for part in self._episodes(0))
-        told = [nothing, *ordinary, *stories]
+        no_rows, no_truth = self._episodes(0)
+        told = [(take(no_rows, slice(0)), take(no_truth, slice(0)))]  # a span without a day still has columns
+        told += [self._ordinary(day) for day in range(max(first, 0), last + 1)]
+        told += [self._episodes(day) for day in range(max(first - MAX_SPAN_DAYS, 0), last + 1)]
         rows, truth = joined([rows for rows, _ in told]), joined([truth for _, truth in told])
         inside = np.flatnonzero((rows.time >= begin) & (rows.time < stop))
         order = inside[np.lexsort((rows.key[inside], rows.time[inside]))]
