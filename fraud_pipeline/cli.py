@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -261,8 +260,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors that a person can mend are one message, not a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    # The beta notice of dagster-mlflow is for its authors' users, not for ours.
-    warnings.filterwarnings("ignore", category=UserWarning, module="dagster")
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))

@@ -68,13 +68,13 @@ def labels_as_of(
     """What is known at `as_of` about each transaction: 1 fraud, 0 legitimate, NaN unknown; shape (n,).
 
     The latest report strictly before `as_of` decides; of reports at one instant, fraud wins. A row without a report is
-    legitimate once it is at least `label_maturity` old and unknown before. Reports from `as_of` on change nothing.
+    legitimate once it is older than `label_maturity` and unknown before; reports from `as_of` on change nothing.
     """
     known = reports.loc[reports["reported_at"] < as_of, ["transaction_id", "reported_at", "is_fraud"]]
     latest = known.sort_values(["reported_at", "is_fraud"]).drop_duplicates("transaction_id", keep="last")
     verdicts = latest.set_index("transaction_id")["is_fraud"].astype("float64")
     reported = transactions["transaction_id"].map(verdicts).to_numpy(dtype=np.float64)
-    matured = (transactions["event_time"] <= as_of - label_maturity).to_numpy()
+    matured = (transactions["event_time"] < as_of - label_maturity).to_numpy()
     return np.where(np.isnan(reported) & matured, 0.0, reported)
 
 
@@ -97,7 +97,7 @@ def time_ordered_split(
     A gap of at least `label_maturity` makes the test as hard as live scoring, where the newest labels are missing.
     Raises SplitError when a part would hold no fraud or no legitimate row, or when no time is left for it.
     """
-    matured = event_time <= _microsecond(as_of) - _span(label_maturity)
+    matured = event_time < _microsecond(as_of) - _span(label_maturity)
     if not matured.any():
         raise SplitError(
             f"event_time: none of {len(event_time)} rows is {label_maturity} old at {as_of}; "

@@ -31,7 +31,7 @@ def build_defs(
         schedules=build_schedules(settings, jobs),
         sensors=build_sensors(settings),
         resources={**build_resources(settings), **(resource_overrides or {})},
-        # dagster-mlflow keeps one global run per process, and a spawned step costs seconds of imports: one process a run.
+        # dagster-mlflow keeps one run per process, and a spawned step costs seconds of imports: one process a run.
         executor=dg.in_process_executor,
     )
 

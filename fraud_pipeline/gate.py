@@ -1,7 +1,7 @@
 """May this model decide about customers? The verdict on a challenger, and each reason for it.
 
 Belongs here: the rules of promotion as data and how they are judged. Must not be here: metric definitions
-(`evaluation.py`), who is champion and how that is stored (`registry.py`).
+(`metrics.py`), who is champion and how that is stored (`registry.py`).
 
 Both models score the same fresh rows and are resampled together, for the difference of two models on one sample is
 known far better than either of them. Each check can hold a model back in shadow (it scores, nobody acts) or reject it;
@@ -15,15 +15,14 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_pipeline.evaluation import (
+from fraud_pipeline.evaluation import Interval, segment_rows
+from fraud_pipeline.metrics import (
     Floats,
-    Interval,
     average_precision,
     budget_shares,
     calibration_error,
     customer_resamples,
     rank_frauds,
-    segment_rows,
 )
 
 Outcome = Literal["promote", "shadow_only", "reject"]

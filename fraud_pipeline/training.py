@@ -10,6 +10,7 @@ only ever looked at. The model that is evaluated is the model that is shipped: n
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,16 +18,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fraud_pipeline import features as feature_code
 from fraud_pipeline.dataset import PART_NAMES, PartName, Split, labels_as_of, time_ordered_split
 from fraud_pipeline.decisions import CostModel, Policy, PolicyReport, choose_policy
 from fraud_pipeline.evaluation import Evaluation, evaluate
-from fraud_pipeline.features import FEATURES
+from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.model import Calibration, FraudModel, fit_booster, fit_calibration
 from fraud_pipeline.transactions import DAY, microseconds
 from fraud_pipeline.tuning import LabelledRows, TuningResult, tune
 
-FEATURE_NAMES: Final = tuple(definition.name for definition in FEATURES)
 REFERENCE_ROWS: Final = 20_000
 NEVER: Final = Policy(review_threshold=np.inf, block_threshold=np.inf)
 AMOUNT_BANDS_CENTS: Final = (0, 10_00, 50_00, 200_00, 1_000_00)
@@ -146,7 +145,7 @@ def train_model(
         policy=chosen,
         lineage={
             **lineage,
-            "feature_code": feature_code.code_version(),
+            "feature_code": FeatureEngineer.code_version(),
             "parameters": dict(result.parameters),
             "rounds": result.rounds,
             "trained_from": training_set["event_time"].min().isoformat(),
@@ -190,7 +189,7 @@ def days(rows: pd.DataFrame) -> NDArray[np.int64]:
 def segments(rows: pd.DataFrame) -> dict[str, NDArray[Any]]:
     """Groups of rows that a good average may hide: by channel and by size of the amount."""
     edges = [*AMOUNT_BANDS_CENTS, np.inf]
-    names = [f"{low / 100:g} to {high / 100:g}" for low, high in zip(edges, edges[1:], strict=False)]
+    names = [f"{low / 100:g} to {high / 100:g}" for low, high in pairwise(edges)]
     found = {"amount": np.asarray(pd.cut(rows["amount_cents"], edges, labels=names, right=False).astype(object))}
     if rows["channel"].notna().any():
         found["channel"] = rows["channel"].to_numpy()

@@ -106,7 +106,7 @@ FRAUD_REPORTS: Final = pa.DataFrameSchema(
 REJECTED_TRANSACTIONS: Final = pa.DataFrameSchema(
     {
         "row": pa.Column("int64"),
-        "event_time": pa.Column(pd.DatetimeTZDtype("us", "UTC"), nullable=True),
+        "event_time": _time(nullable=True),
         "transaction_id": pa.Column(str, nullable=True),
         "field": pa.Column(str),
         "reason": pa.Column(str),

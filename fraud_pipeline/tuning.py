@@ -104,7 +104,7 @@ def tune(
             evals=[(watch, "tune")],
             verbose_eval=False,
             callbacks=[
-                xgb.callback.EarlyStopping(EARLY_STOPPING_ROUNDS, save_best=True, maximize=True),
+                xgb.callback.EarlyStopping(rounds=EARLY_STOPPING_ROUNDS, save_best=True, maximize=True),
                 _Pruning(trial),
             ],
         )

@@ -50,6 +50,7 @@ REASONS: Final = MappingProxyType(
 """Why a row was rejected -> what to do about it."""
 
 Flags = NDArray[np.bool_]
+Objects = NDArray[np.object_]
 
 
 class TooManyRejectedRowsError(ValueError):
@@ -77,9 +78,9 @@ class _Verdict:
     """The first failing field and reason of every row."""
 
     def __init__(self, n_rows: int) -> None:
-        self.field = np.full(n_rows, None, dtype=object)
-        self.reason = np.full(n_rows, None, dtype=object)
-        self.good = np.ones(n_rows, dtype=bool)
+        self.field: Objects = np.full(n_rows, None, dtype=object)
+        self.reason: Objects = np.full(n_rows, None, dtype=object)
+        self.good: Flags = np.ones(n_rows, dtype=bool)
 
     def reject(self, rows: Flags, *, field: str, reason: str) -> None:
         new = rows & self.good
@@ -110,9 +111,8 @@ def validate(
     columns["amount_cents"] = _cents(raw, verdict)
     columns["category"] = _text(raw, "category", verdict)
     columns["channel"] = channel = _text(raw, "channel", verdict)
-    verdict.reject(
-        ~pd.isna(channel) & ~np.isin(channel.astype(str), CHANNELS), field="channel", reason="unknown_channel"
-    )
+    unknown = ~pd.isna(channel) & ~pd.Series(channel).isin(CHANNELS).to_numpy()
+    verdict.reject(unknown, field="channel", reason="unknown_channel")
     columns["country"] = country = _text(raw, "country", verdict)
     wrong = ~pd.isna(country) & ~_matches(country, "^[A-Z]{2}$")
     verdict.reject(wrong, field="country", reason="bad_country")
@@ -128,7 +128,8 @@ def validate(
     good, bad = verdict.good, ~verdict.good
     accepted = pd.DataFrame({name: columns[name] for name in TRANSACTION_COLUMNS})[good].reset_index(drop=True)
     usable = times.ge(EARLIEST_EVENT_TIME) & times.le(now)
-    stored_under = times.where(usable, fallback_time).astype(TIME_DTYPE)
+    fallback = pd.Series(fallback_time, index=times.index, dtype=TIME_DTYPE)
+    stored_under = times.where(usable, fallback)
     rejected = pd.DataFrame(
         {
             "row": np.flatnonzero(bad).astype("int64"),
@@ -145,8 +146,8 @@ def check_rejected_share(result: ValidationResult, *, max_share: float) -> None:
     """TooManyRejectedRowsError with the most frequent reasons when more than `max_share` (0..1) of the rows are bad."""
     if result.rejected_share <= max_share:
         return
-    counts = result.rejected.groupby(["field", "reason"]).size().sort_values(ascending=False)
-    lines = [f"  {count} x {field}: {reason} - {REASONS[reason]}" for (field, reason), count in counts.head(5).items()]
+    counts = result.rejected.groupby(["field", "reason"]).size().sort_values(ascending=False).head(5).reset_index()
+    lines = [f"  {count} x {field}: {reason} - {REASONS[reason]}" for field, reason, count in counts.to_numpy()]
     total = len(result.accepted) + len(result.rejected)
     raise TooManyRejectedRowsError(
         f"{len(result.rejected)} of {total} rows were rejected ({result.rejected_share:.1%}, limit {max_share:.1%}). "
@@ -159,19 +160,19 @@ def _cells(raw: pd.DataFrame, name: str) -> pd.Series:
     return raw[name] if name in raw else pd.Series(np.full(len(raw), None, dtype=object), index=raw.index)
 
 
-def _text(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bool = False) -> NDArray[np.object_]:
+def _text(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bool = False) -> Objects:
     """Text cells as str, everything unusable as None; empty or blank text is missing."""
     cells = _cells(raw, name)
     values = cells.to_numpy(dtype=object)
     is_text = np.fromiter((isinstance(value, str) for value in values), dtype=bool, count=len(values))
     present = is_text | cells.notna().to_numpy()
-    texts = np.where(is_text, values, None)
+    texts = _only(values, is_text)
     try:
         arrow = pa.array(texts, type=pa.string())
         broken = np.zeros(len(values), dtype=bool)
     except UnicodeEncodeError:
         broken = np.fromiter((_is_broken(text) for text in texts), dtype=bool, count=len(texts))
-        arrow = pa.array(np.where(broken, None, texts), type=pa.string())
+        arrow = pa.array(_only(texts, ~broken), type=pa.string())
     blank = _flags(pc.equal(pc.utf8_trim_whitespace(arrow), ""))
     control = broken | _flags(pc.match_substring_regex(arrow, r"[\x00-\x1f\x7f]"))
     blank &= ~control
@@ -181,7 +182,13 @@ def _text(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bool = F
     verdict.reject(present & ~is_text, field=name, reason="wrong_type")
     verdict.reject(control, field=name, reason="control_character")
     verdict.reject(long, field=name, reason="too_long")
-    return np.where(is_text & ~blank & ~control & ~long, values, None)
+    return _only(values, is_text & ~blank & ~control & ~long)
+
+
+def _only(values: Objects, rows: Flags) -> Objects:
+    kept = np.full(len(values), None, dtype=object)
+    kept[rows] = values[rows]
+    return kept
 
 
 def _is_broken(text: str | None) -> bool:
@@ -193,11 +200,11 @@ def _is_broken(text: str | None) -> bool:
 
 
 def _flags(condition: pa.Array) -> Flags:
-    flags: Flags = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)  # noqa: FBT003 - pyarrow's argument
+    flags: Flags = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
     return flags.copy()
 
 
-def _matches(texts: NDArray[np.object_], pattern: str) -> Flags:
+def _matches(texts: Objects, pattern: str) -> Flags:
     return _flags(pc.match_substring_regex(pa.array(texts, type=pa.string()), pattern))
 
 
@@ -209,11 +216,11 @@ def _time(raw: pd.DataFrame, verdict: _Verdict, *, now: pd.Timestamp) -> pd.Seri
         values = cells.to_numpy(dtype=object)
         is_time = np.fromiter((isinstance(value, datetime) for value in values), dtype=bool, count=len(values))
         verdict.reject(cells.notna().to_numpy() & ~is_time, field="event_time", reason="wrong_type")
-        cells = pd.Series(np.where(is_time, values, None), dtype=object)
+        cells = pd.Series(_only(values, is_time))
     times = pd.to_datetime(cells, utc=True, errors="coerce").astype(TIME_DTYPE)
     verdict.reject(times.isna().to_numpy(), field="event_time", reason="time_missing_or_unreadable")
     verdict.reject(times.lt(EARLIEST_EVENT_TIME).to_numpy(), field="event_time", reason="too_early")
-    verdict.reject(times.gt(now + CLOCK_TOLERANCE).to_numpy(), field="event_time", reason="future_time")
+    verdict.reject(times.sub(CLOCK_TOLERANCE).gt(now).to_numpy(), field="event_time", reason="future_time")
     return times
 
 
@@ -242,7 +249,7 @@ def _number(value: object) -> float | None:
             return None
         value = value.strip() or "nan"
     try:
-        return float(value)  # type: ignore[arg-type]  # NumPy's complex numbers raise TypeError
+        return float(value)
     except (ValueError, TypeError):
         return None
     except OverflowError:

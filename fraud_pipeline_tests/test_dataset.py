@@ -42,8 +42,8 @@ def labels(of: pd.DataFrame, known: pd.DataFrame) -> list[float]:
 
 class TestLabels:
     def test_without_reports_only_old_rows_are_known_to_be_legitimate(self) -> None:
-        assert labels(transactions([400, 240]), reports()) == [0.0, 0.0]
-        assert np.isnan(labels(transactions([239, 0, -5]), reports())).all()
+        assert labels(transactions([400, 241]), reports()) == [0.0, 0.0]
+        assert np.isnan(labels(transactions([240, 0, -5]), reports())).all()
 
     def test_a_report_is_known_before_the_row_matures(self) -> None:
         assert labels(transactions([5, 5]), reports((0, 2, True), (1, 2, False))) == [1.0, 0.0]
@@ -126,21 +126,21 @@ class TestSplit:
         used = np.concatenate([parts.rows(part) for part in PART_NAMES])
         assert len(np.unique(used)) == len(used)
         assert len(used) + parts.immature_rows + parts.warm_up_rows + parts.gap_rows == len(event_time)
-        assert (parts.warm_up_rows, parts.immature_rows) == (3 * 24, 10 * 24 - 1)
+        assert (parts.warm_up_rows, parts.immature_rows) == (3 * 24, 10 * 24)
 
     def test_immature_rows_are_left_out_even_when_already_reported(self) -> None:
         event_time, known = hourly()
-        young = event_time > event_time[-1] - 9 * DAY
+        young = event_time >= event_time[-1] - 9 * DAY
         known[young & (known == 0)] = np.nan
         parts = split(event_time, known)
         assert not young[parts.test].any()
-        assert parts.immature_known_frauds == len(range(1220, 1440, 20))
+        assert parts.immature_known_frauds == len(range(1200, 1440, 20))
         assert not np.isnan(known[np.concatenate([parts.rows(part) for part in PART_NAMES])]).any()
 
     def test_the_last_matured_row_is_a_test_row(self) -> None:
         event_time, known = hourly()
-        last_matured = microseconds(pd.Series([AS_OF - MATURITY]))[0]
-        assert event_time[split(event_time, known).test[-1]] == last_matured
+        just_matured = microseconds(pd.Series([AS_OF - MATURITY]))[0]
+        assert event_time[split(event_time, known).test[-1]] == just_matured - HOUR
 
     def test_row_order_does_not_matter(self) -> None:
         event_time, known = hourly()

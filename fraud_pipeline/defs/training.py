@@ -40,6 +40,9 @@ from fraud_pipeline.training import (
 
 logger = logging.getLogger(__name__)
 
+# dagster-mlflow builds its methods from mlflow's at run time, so there is no type to name.
+MlflowRun = dg.ResourceParam[Any]
+
 
 class TuningConfig(dg.Config):
     """What can be changed for one run in the launchpad; empty means the deployment's setting."""
@@ -113,14 +116,13 @@ def training_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         **shared,
         kinds={"xgboost", "optuna", "mlflow"},
         deps=[training_set],
-        required_resource_keys={"mlflow"},
         hooks={end_mlflow_on_run_finished},
         description="XGBoost tuned by Optuna on average precision, calibrated, with thresholds chosen by expected cost.",
     )
     def fraud_model(
-        context: dg.AssetExecutionContext, config: TuningConfig, tables: TablesResource
+        context: dg.AssetExecutionContext, config: TuningConfig, tables: TablesResource, mlflow: MlflowRun
     ) -> dg.MaterializeResult:
-        rows, mlflow = tables.store().read_whole("training_set"), context.resources.mlflow
+        rows = tables.store().read_whole("training_set")
         n_trials = config.n_trials or settings.n_trials
         with tqdm(total=n_trials, desc="tuning", unit="trial", disable=None) as bar:
 
@@ -178,12 +180,10 @@ def training_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         **shared,
         kinds={"python", "mlflow"},
         deps=[fraud_model],
-        required_resource_keys={"mlflow"},
         hooks={end_mlflow_on_run_finished},
         description="The model on the newest matured days, which nothing was fitted on: metrics with intervals.",
     )
-    def evaluation(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult:
-        mlflow = context.resources.mlflow
+    def evaluation(tables: TablesResource, mlflow: MlflowRun) -> dg.MaterializeResult:
         model, rows = FraudModel.load(candidate), part(tables.store().read_whole("training_set"), "test")
         found = evaluate_model(model, rows, policy=policy)
         evaluation_file.write_text(json.dumps(found.to_dict(), indent=2))
@@ -211,7 +211,6 @@ def training_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         **shared,
         kinds={"mlflow"},
         deps=[evaluation],
-        required_resource_keys={"mlflow"},
         hooks={end_mlflow_on_run_finished},
         description="The model as a version in the MLflow registry, with the alias `challenger`.",
     )
@@ -239,7 +238,6 @@ def training_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         **shared,
         kinds={"mlflow"},
         deps=[registered_model],
-        required_resource_keys={"mlflow"},
         hooks={end_mlflow_on_run_finished},
         output_required=False,
         check_specs=[
@@ -253,7 +251,7 @@ def training_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         description="The model that decides about customers: alias `champion`, exported to a directory for serving.",
     )
     def champion(
-        context: dg.AssetExecutionContext, tables: TablesResource, registry: RegistryResource
+        tables: TablesResource, registry: RegistryResource
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         models = registry.registry()
         challenger, current = models.with_alias("challenger"), models.with_alias("champion")

@@ -1,0 +1,102 @@
+"""Which column of a file is which of our fields: by name where it is obvious, by the person's word otherwise.
+
+Belongs here: names. Must not be here: files, values.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+REQUIRED_FIELDS: Final = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount")
+OPTIONAL_FIELDS: Final = ("is_fraud", "reported_at", "category", "channel", "country", "latitude", "longitude")
+FIELDS: Final = (*REQUIRED_FIELDS, *OPTIONAL_FIELDS)
+
+# Home positions (`lat`, `long` in some public files) are left out on purpose: a position is where the card was used.
+SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "transaction_id": ("tx_id", "txn_id", "trans_id", "trans_num", "transaction", "transactionid"),
+        "event_time": (
+            *("tx_datetime", "trans_date_trans_time", "transaction_time", "transaction_datetime", "transaction_date"),
+            *("timestamp", "datetime", "tx_time"),
+        ),
+        "customer_id": ("customer", "cc_num", "card_id", "card_number", "account_id", "client_id", "user_id"),
+        "merchant_id": ("merchant", "terminal_id", "merchant_name", "vendor_id"),
+        "amount": ("amt", "tx_amount", "transaction_amount", "trans_amount"),
+        "is_fraud": ("tx_fraud", "isfraud", "fraud", "fraud_label", "label", "class"),
+        "reported_at": ("report_time", "reported_time", "fraud_reported_at"),
+        "category": ("merchant_category", "merchant_category_code", "mcc"),
+        "channel": ("entry_mode", "pos_entry_mode", "payment_channel", "transaction_channel"),
+        "country": ("country_code", "merchant_country"),
+        "latitude": ("merch_lat", "merchant_lat", "merchant_latitude"),
+        "longitude": ("merch_long", "merch_lon", "merchant_long", "merchant_lon", "merchant_longitude"),
+    }
+)
+
+
+class SourceError(ValueError):
+    """A file cannot be used as it is; the message says why and what to do."""
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """`"transaction_id=TX_ID,event_time=WHEN"` as {our field: file column}; SourceError says what is wrong with it."""
+    mapping: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        field, equals, column = (piece.strip() for piece in part.partition("="))
+        if not (equals and field and column):
+            raise SourceError(f"column mapping: '{part}' is not of the form field=FILE_COLUMN. {_example({})}")
+        if field in mapping:
+            raise SourceError(f"column mapping: '{field}' is given twice; keep one of them")
+        mapping[field] = column
+    _check_fields(mapping)
+    return mapping
+
+
+def resolve_columns(names: Sequence[str], *, columns: Mapping[str, str] | None = None) -> dict[str, str]:
+    """{our field: file column} for the columns of a file: the given mapping first, obvious names for the rest.
+
+    SourceError lists the file's columns and an example mapping when a required field is not found, a name fits twice,
+    or a mapped column is not there.
+    """
+    chosen = dict(columns or {})
+    _check_fields(chosen)
+    listing = f"The file's columns: {', '.join(names)}."
+    if repeated := sorted({name for name in names if list(names).count(name) > 1}):
+        raise SourceError(f"the file has more than one column named {', '.join(repeated)}: rename one. {listing}")
+    if absent := [f"{field}={column}" for field, column in chosen.items() if column not in names]:
+        raise SourceError(f"column mapping: no such column for {', '.join(absent)}. {listing}")
+    if len(set(chosen.values())) < len(chosen):
+        raise SourceError(f"column mapping: one column is given for two fields; each needs its own. {listing}")
+    free = {name: _normalised(name) for name in names if name not in chosen.values()}
+    for field in FIELDS:
+        if field in chosen:
+            continue
+        exact = [name for name, normalised in free.items() if normalised == field]
+        found = exact or [name for name, normalised in free.items() if normalised in SYNONYMS[field]]
+        if len(found) > 1:
+            raise SourceError(
+                f"'{field}' could be any of the columns {', '.join(found)}: say which one. "
+                f"{_example({**chosen, field: found[0]})} {listing}"
+            )
+        if found:
+            chosen[field] = found[0]
+    if missing := [field for field in REQUIRED_FIELDS if field not in chosen]:
+        raise SourceError(f"no column found for {', '.join(missing)}. {listing} {_example(chosen)}")
+    return chosen
+
+
+def _check_fields(mapping: Mapping[str, str]) -> None:
+    if unknown := [field for field in mapping if field not in FIELDS]:
+        raise SourceError(
+            f"column mapping: unknown field {', '.join(unknown)}. Required: {', '.join(REQUIRED_FIELDS)}; "
+            f"optional: {', '.join(OPTIONAL_FIELDS)}. The field stands left of '=', the file's column right of it"
+        )
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
+
+
+def _example(known: Mapping[str, str]) -> str:
+    fields = [*REQUIRED_FIELDS, *(field for field in known if field not in REQUIRED_FIELDS)]
+    return 'Example: --columns "' + ",".join(f"{field}={known.get(field, 'YOUR_COLUMN')}" for field in fields) + '"'

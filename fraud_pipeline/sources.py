@@ -1,0 +1,179 @@
+"""Where transactions come from: what every source offers, and the one that reads a CSV or Parquet file.
+
+Belongs here: reading, and turning a file's spellings into ours. Must not be here: judging rows (`validation.py`).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fraud_pipeline.column_mapping import SourceError, parse_columns, resolve_columns
+from fraud_pipeline.file_columns import labels_from, numbers_from, text_from, times_from
+from fraud_pipeline.file_reading import column_names, read_columns
+from fraud_pipeline.transactions import EARLIEST_EVENT_TIME, FRAUD_REPORTS, REPORT_COLUMNS, TIME_DTYPE, empty
+from fraud_pipeline.validation import validate
+
+__all__ = ["FileSource", "SourceError", "TransactionSource", "parse_columns"]
+
+
+class TransactionSource(Protocol):
+    """What every source of transactions offers."""
+
+    def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """Unchecked rows with `event_time` in [start, end): ids, time, amount in currency units, optional columns."""
+        ...
+
+    def reports(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """FRAUD_REPORTS rows with `reported_at` in [start, end)."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Transactions of one CSV or Parquet file.
+
+    `columns` maps our fields to the file's columns; obvious names need no mapping. A file with labels but without
+    report times gets `reported_at = event_time + label_delay`. The file is read once per process and version of it.
+    """
+
+    path: Path
+    columns: Mapping[str, str] | None = None
+    label_delay: timedelta = timedelta(days=7)
+
+    def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """Rows of [start, end) in order of time.
+
+        Rows without a usable time (missing, unreadable, before 1990, in the future) come with the span that holds the
+        file's first day, so that they are rejected there and not lost.
+        """
+        content, table = self._content, self._content.table
+        low, high = np.searchsorted(content.times, [_microsecond(start), _microsecond(end)])
+        rows = table.slice(content.n_misplaced + low, high - low)
+        if start <= pd.Timestamp(self.first_day, tz="UTC") < end:
+            rows = pa.concat_tables([table.slice(0, content.n_misplaced), rows])
+        frame: pd.DataFrame = rows.drop_columns(content.label_columns).to_pandas()
+        return frame
+
+    def reports(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """Frauds reported in [start, end), in order of report; rows that validation would reject have none."""
+        reports = self._reports
+        within = reports["reported_at"].ge(start) & reports["reported_at"].lt(end)
+        return reports[within].reset_index(drop=True)
+
+    @property
+    def first_day(self) -> date:
+        """UTC day of the first transaction with a usable time."""
+        return _day(self._content.times[0])
+
+    @property
+    def last_day(self) -> date:
+        """UTC day of the last transaction with a usable time."""
+        return _day(self._content.times[-1])
+
+    @property
+    def has_report_times(self) -> bool:
+        """Whether the file itself says when a fraud was reported."""
+        return "reported_at" in self._content.label_columns
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """SHA-256 (hex) of the file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @cached_property
+    def _reports(self) -> pd.DataFrame:
+        content = self._content
+        if not content.label_columns:
+            return empty(FRAUD_REPORTS)
+        frauds = content.table.slice(content.n_misplaced).filter(pc.field("is_fraud")).to_pandas()
+        times = frauds["reported_at"] if self.has_report_times else frauds["event_time"] + self.label_delay
+        frauds["reported_at"] = times.astype(TIME_DTYPE)
+        result = validate(frauds, now=pd.Timestamp.now(tz="UTC"))
+        usable = np.ones(len(frauds), dtype=bool)
+        usable[result.rejected["row"]] = False
+        usable &= frauds["reported_at"].ge(EARLIEST_EVENT_TIME).to_numpy()
+        reports = frauds.loc[usable, list(REPORT_COLUMNS)].astype({"is_fraud": bool, "event_time": TIME_DTYPE})
+        ordered: pd.DataFrame = reports.sort_values("reported_at", kind="stable").reset_index(drop=True)
+        return ordered
+
+    @property
+    def _content(self) -> "_Content":
+        if not self.path.is_file():
+            raise SourceError(f"{self.path}: no such file; check the data path")
+        status = self.path.stat()
+        mapping = tuple(sorted(self.columns.items())) if self.columns else ()
+        try:
+            return _load(self.path, status.st_mtime_ns, status.st_size, mapping)
+        except SourceError as error:
+            raise SourceError(f"{self.path.name}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """A file's rows: first those without a usable time, then the others in order of `times` (int64 microseconds)."""
+
+    table: pa.Table
+    times: np.ndarray[tuple[int], np.dtype[np.int64]]
+    n_misplaced: int
+    label_columns: list[str]
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path, modified: int, size: int, mapping: tuple[tuple[str, str], ...]) -> _Content:
+    """The rows of one version of a file; `modified` and `size` only tell versions apart."""
+    del modified
+    if size == 0:
+        raise SourceError("the file is empty (0 bytes): export it again")
+    columns = resolve_columns(column_names(path), columns=dict(mapping))
+    raw = read_columns(path, list(columns.values()))
+    if len(raw) == 0:
+        raise SourceError("the file has a header and no rows: export it again")
+    fields: dict[str, pa.Array] = {}
+    for field, name in columns.items():
+        column = raw.column(name).combine_chunks()
+        if field in ("event_time", "reported_at"):
+            fields[field] = times_from(column, name=name, field=field)
+        elif field in ("amount", "latitude", "longitude"):
+            fields[field] = numbers_from(column, name=name, field=field)
+        elif field == "is_fraud":
+            fields[field] = labels_from(column, name=name)
+        else:
+            fields[field] = text_from(column, name=name, field=field)
+    if "reported_at" in fields:
+        reported = fields["reported_at"].is_valid()
+        fields["is_fraud"] = pc.and_kleene(fields.get("is_fraud", reported), reported)
+
+    moments = fields["event_time"].cast(pa.int64())
+    low, high = _microsecond(EARLIEST_EVENT_TIME), _microsecond(pd.Timestamp.now(tz="UTC"))
+    usable = pc.and_(pc.greater_equal(moments, low), pc.less_equal(moments, high))
+    times = np.where(usable.fill_null(False), moments.fill_null(0), -1)
+    if (times < 0).all():
+        raise SourceError(
+            f"no row has a usable time in '{columns['event_time']}' (event_time): all are before "
+            f"{EARLIEST_EVENT_TIME:%Y-%m-%d}, in the future, or missing. Map the right column to event_time"
+        )
+    table = pa.table(fields)
+    if (np.diff(times) < 0).any():
+        order = np.argsort(times, kind="stable")
+        table, times = table.take(pa.array(order)), times[order]
+    n_misplaced = int(np.searchsorted(times, 0))
+    labels: list[str] = [field for field in ("is_fraud", "reported_at") if field in fields]
+    return _Content(table=table, times=times[n_misplaced:], n_misplaced=n_misplaced, label_columns=labels)
+
+
+def _microsecond(time: pd.Timestamp) -> int:
+    return time.value // 1000
+
+
+def _day(microsecond: np.int64) -> date:
+    return pd.Timestamp(int(microsecond), unit="us", tz="UTC").date()
