@@ -68,7 +68,10 @@ def _definitions() -> tuple[FeatureDefinition, ...]:
         _define("customer", "amount_over_max", "ratio", "amount over the customer's largest", "30d"),
         _define("customer", "amount_median", "cents", "median amount of the customer", "30d"),
         _define("customer", "amount_over_median", "ratio", "amount over the customer's median", "30d"),
-        _define("customer", "amount_over_typical", "ratio", "amount over the customer's geometric mean", "30d"),
+        _define("customer", "amount_over_typical", "ratio", "amount over the customer's typical one", "30d"),
+        _define("customer", "high_amount_count", "count", "customer's amounts above 2.5 typical ones", "7d"),
+        _define("customer", "high_amount_count", "count", "customer's amounts above 2.5 typical ones", "30d"),
+        _define("customer", "amount_peak", "ratio", "largest of the customer's amounts over the typical one", "7d"),
         _define("customer", "seconds_since_last", "seconds", "since the customer's last transaction", "30d"),
         _define("customer", "seconds_since_first", "seconds", "since the customer's first transaction", "30d"),
         _define("customer", "distinct_merchants", "count", "different merchants of the customer", "24h"),
@@ -134,6 +137,11 @@ def _definitions() -> tuple[FeatureDefinition, ...]:
             "30d",
         ),
         _define("merchant", "days_since_last_cleared", "days", "since the last of those", "30d"),
+        _define(
+            "merchant", "fraud_run_length", "count", "frauds reported at the merchant since the last of those", "60d"
+        ),
+        _define("merchant", "fraud_run_days", "days", "since the first fraud of that run", "60d"),
+        _define("merchant", "fraud_run_smallest_amount", "cents", "smallest amount of that run", "60d"),
     ]
     return tuple(features)
 

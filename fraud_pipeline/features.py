@@ -38,6 +38,7 @@ __all__ = ["FEATURES", "FEATURE_NAMES", "FeatureDefinition", "FeatureEngineer", 
 
 Columns = dict[str, NDArray[Any]]
 HABIT_REACH: Final = 2 * HOUR
+HIGH_AMOUNT: Final = 2.5  # times the typical amount: what a customer rarely spends
 EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday
 
 
@@ -70,21 +71,24 @@ class FeatureEngineer:
         """
         events = _events(history.transactions, new)
         now = microseconds(new["event_time"])
+        reports = _first_reports(history.reports)
         columns = _transaction(new, now)
         columns |= _customer(events, now, amount=columns["amount"])
-        columns |= _customer_reports(history.reports, new, now)
-        columns |= self._merchant(history, new, now, amount=columns["amount"])
+        columns |= _customer_reports(reports, new, now)
+        columns |= self._merchant(history.merchant_days, reports, new, now, amount=columns["amount"])
         # XGBoost and the stored table hold float32; converting here makes both the same bits.
         values = {name: np.asarray(columns[name], dtype=np.float32) for name in FEATURE_NAMES}
         whose = new[["transaction_id", "event_time"]].reset_index(drop=True)
         return pd.concat([whose, pd.DataFrame(values)], axis=1)
 
-    def _merchant(self, history: History, new: pd.DataFrame, now: Ints, *, amount: Floats) -> Columns:
+    def _merchant(
+        self, days: pd.DataFrame, reports: pd.DataFrame, new: pd.DataFrame, now: Ints, *, amount: Floats
+    ) -> Columns:
         codes, days_codes, report_codes, entities = _shared_codes(
-            new["merchant_id"], history.merchant_days["merchant_id"], history.reports["merchant_id"]
+            new["merchant_id"], days["merchant_id"], reports["merchant_id"]
         )
-        columns = _merchant_days(
-            history.merchant_days,
+        columns, cleared = _merchant_days(
+            days,
             days_codes,
             codes,
             now,
@@ -92,7 +96,7 @@ class FeatureEngineer:
             to_clear=snapshots.days_to_clear(self.label_maturity),
         )
         columns["merchant_amount_over_mean_30d"] = _ratio(amount, columns["merchant_amount_mean_30d"])
-        columns |= _merchant_reports(history.reports, report_codes, codes, now, entities=entities)
+        columns |= _merchant_reports(reports, report_codes, codes, now, cleared=cleared, entities=entities)
         columns["merchant_report_rate_30d"] = _ratio(
             columns["merchant_report_count_30d"], columns["merchant_transaction_count_30d"]
         )
@@ -146,7 +150,7 @@ def _events(history: pd.DataFrame, new: pd.DataFrame) -> _Events:
     return _Events(
         frame=frame,
         times=microseconds(frame["event_time"]),
-        ties=pd.util.hash_array(frame["transaction_id"].to_numpy(dtype=object), categorize=False).view(np.int64),
+        ties=_ties(frame),
         customers=customers.astype(np.int64),
         entities=len(names),
     )
@@ -175,7 +179,9 @@ def _customer(events: _Events, now: Ints, *, amount: Floats) -> Columns:
     _, columns["customer_amount_max_30d"] = windows.window_extremes(order, cents, month, high)
     mean, spread = windows.window_spread(order, cents, month, high)
     median = windows.window_median(order, cents, month, high)
-    logs = windows.window_sum(order, windows.fixed_log(cents), month, high)
+    typical = windows.window_typical(order, cents, median, month, high, HIGH_AMOUNT)
+    high_7d, peak_7d = windows.count_above(order, cents, HIGH_AMOUNT * typical, low["7d"], high)
+    high_30d, _ = windows.count_above(order, cents, HIGH_AMOUNT * typical, month, high)
     columns |= {
         "customer_amount_spread_30d": spread,
         "customer_amount_z_score_30d": _ratio(amount - mean, spread),
@@ -183,7 +189,10 @@ def _customer(events: _Events, now: Ints, *, amount: Floats) -> Columns:
         "customer_amount_over_max_30d": _ratio(amount, columns["customer_amount_max_30d"]),
         "customer_amount_median_30d": median,
         "customer_amount_over_median_30d": _ratio(amount, median),
-        "customer_amount_over_typical_30d": _ratio(amount, windows.exp_of_mean(logs, high - month)),
+        "customer_amount_over_typical_30d": _ratio(amount, typical),
+        "customer_high_amount_count_7d": high_7d,
+        "customer_high_amount_count_30d": high_30d,
+        "customer_amount_peak_7d": _ratio(peak_7d, typical),
         "customer_seconds_since_last_30d": _age(times, high - 1, now, high > month) / SECOND,
         "customer_seconds_since_first_30d": _age(times, month, now, high > month) / SECOND,
         "customer_habit_hour_share_30d": windows.hour_share(times, now, month, high, HABIT_REACH, DAY),
@@ -231,7 +240,7 @@ def _places(frame: pd.DataFrame, grouped: Groups, month: Bounds, now: Ints) -> C
 
 def _customer_reports(reports: pd.DataFrame, new: pd.DataFrame, now: Ints) -> Columns:
     codes, report_codes, entities = _shared_codes(new["customer_id"], reports["customer_id"])
-    grouped, _ = _frauds(reports, report_codes, entities=entities)
+    grouped = _by_report_time(reports, report_codes, entities=entities)
     queries = group(codes, now, entities=entities)
     bounds = window_bounds(grouped, queries, np.array([LONGEST_WINDOW]))
     count = bounds.high - bounds.low[0]
@@ -241,8 +250,11 @@ def _customer_reports(reports: pd.DataFrame, new: pd.DataFrame, now: Ints) -> Co
     }
 
 
-def _merchant_reports(reports: pd.DataFrame, report_codes: Ints, codes: Ints, now: Ints, *, entities: int) -> Columns:
-    grouped, happened = _frauds(reports, report_codes, entities=entities)
+def _merchant_reports(
+    reports: pd.DataFrame, report_codes: Ints, codes: Ints, now: Ints, *, cleared: Floats, entities: int
+) -> Columns:
+    grouped = _by_report_time(reports, report_codes, entities=entities)
+    happened = microseconds(reports["event_time"])
     queries = group(codes, now, entities=entities)
     bounds = window_bounds(grouped, queries, np.array(list(REPORT_WINDOWS.values()), np.int64))
     columns: Columns = {
@@ -252,7 +264,12 @@ def _merchant_reports(reports: pd.DataFrame, report_codes: Ints, codes: Ints, no
     longest = bounds.low[-1]
     earliest, latest = windows.window_extremes(grouped.order, happened, longest, bounds.high)
     age = _age(grouped.times, bounds.high - 1, now, bounds.high > longest)
+    amounts = reports["amount_cents"].to_numpy(np.int64)
+    run, first, smallest = windows.run_after(grouped.order, happened, amounts, cleared, longest, bounds.high)
     return columns | {
+        "merchant_fraud_run_length_60d": run,
+        "merchant_fraud_run_days_60d": (now - first) / DAY,
+        "merchant_fraud_run_smallest_amount_60d": smallest,
         "merchant_seconds_since_last_report_60d": age / SECOND,
         "merchant_days_since_first_reported_fraud_60d": (now - earliest) / DAY,
         "merchant_days_since_last_reported_fraud_60d": (now - latest) / DAY,
@@ -261,7 +278,8 @@ def _merchant_reports(reports: pd.DataFrame, report_codes: Ints, codes: Ints, no
 
 def _merchant_days(
     days: pd.DataFrame, days_codes: Ints, codes: Ints, now: Ints, *, entities: int, to_clear: int
-) -> Columns:
+) -> tuple[Columns, Floats]:
+    """Volume and cleared features, and when each query's merchant was last cleared (-inf: never)."""
     midnight = now // DAY * DAY
     grouped = group(days_codes, microseconds(days["day"]), entities=entities)
     widths = np.array(list(MERCHANT_WINDOWS.values()), np.int64)
@@ -281,15 +299,23 @@ def _merchant_days(
     last = days["last_cleared_time"].to_numpy(np.int64)
     _, latest = windows.window_extremes(grouped.order, last, known.low[0], known.high)
     columns["merchant_days_since_last_cleared_30d"] = np.where(latest > snapshots.NEVER, (now - latest) / DAY, np.nan)
-    return columns
+    return columns, np.where(latest > snapshots.NEVER, latest, -np.inf)
 
 
-def _frauds(reports: pd.DataFrame, codes: Ints, *, entities: int) -> tuple[Groups, Ints]:
-    """Fraud reports by entity and report time, each transaction once, and when the reported ones happened (rows,)."""
-    kept = (reports["is_fraud"].to_numpy(bool)) & (codes >= 0)
-    when = microseconds(reports["reported_at"])[kept]
-    ties = pd.util.hash_array(reports["transaction_id"].to_numpy(dtype=object)[kept], categorize=False).view(np.int64)
-    return group(codes[kept], when, entities=entities, ties=ties), microseconds(reports["event_time"])[kept]
+def _first_reports(reports: pd.DataFrame) -> pd.DataFrame:
+    """The first fraud report of each transaction: a second one, or a retraction, changes no window."""
+    frauds = reports[reports["is_fraud"].to_numpy(bool)]
+    return frauds.sort_values("reported_at").drop_duplicates("transaction_id", ignore_index=True)
+
+
+def _by_report_time(reports: pd.DataFrame, codes: Ints, *, entities: int) -> Groups:
+    return group(codes, microseconds(reports["reported_at"]), entities=entities, ties=_ties(reports))
+
+
+def _ties(frame: pd.DataFrame) -> Ints:
+    """A number per transaction id that orders what happened at one instant, the same in every process."""
+    ids = frame["transaction_id"].to_numpy(dtype=object)
+    return np.asarray(pd.util.hash_array(ids, categorize=False).view(np.int64))
 
 
 def _codes(values: pd.Series) -> Ints:

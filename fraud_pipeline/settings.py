@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     columns: str = Field("", description="our_name=file_column pairs, comma separated")
     label_delay: timedelta = Field(timedelta(days=7), description="from event to report, for files with only a label")
     label_maturity: timedelta = Field(
-        timedelta(days=30), description="an unreported transaction counts as legitimate after this long"
+        timedelta(days=21), description="an unreported transaction counts as legitimate after this long"
     )
     max_rejected_share: float = Field(0.05, ge=0, le=1, description="a run with more rejected rows than this stops")
 

@@ -99,10 +99,9 @@ class FileSource:
         times = frauds["reported_at"] if self.has_report_times else frauds["event_time"] + self.label_delay
         frauds["reported_at"] = times.astype(TIME_DTYPE)
         result = validate(frauds, now=pd.Timestamp.now(tz="UTC"))
-        usable = np.ones(len(frauds), dtype=bool)
-        usable[result.rejected["row"]] = False
-        usable &= frauds["reported_at"].ge(EARLIEST_EVENT_TIME).to_numpy()
-        reports = frauds.loc[usable, list(REPORT_COLUMNS)].astype({"is_fraud": bool, "event_time": TIME_DTYPE})
+        reported_at = frauds["reported_at"].drop(result.rejected["row"]).reset_index(drop=True)
+        reports = result.accepted.assign(reported_at=reported_at, is_fraud=True)[list(REPORT_COLUMNS)]
+        reports = reports[reported_at.ge(EARLIEST_EVENT_TIME)]
         ordered: pd.DataFrame = reports.sort_values("reported_at", kind="stable").reset_index(drop=True)
         return ordered
 

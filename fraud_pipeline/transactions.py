@@ -97,6 +97,7 @@ FRAUD_REPORTS: Final = pa.DataFrameSchema(
         "event_time": _time(),
         "customer_id": _identifier(),
         "merchant_id": _identifier(),
+        "amount_cents": pa.Column("int64", pa.Check.in_range(1, MAX_AMOUNT_CENTS)),
     },
     strict=True,
     ordered=True,

@@ -20,7 +20,6 @@ Floats = NDArray[np.float64]
 
 MISSING_CODE: Final = -1
 ROBUST_EVENTS: Final = 128
-LOG_SCALE: Final = 1 << 20
 EARTH_RADIUS_KM: Final = 6371.0088
 MICRODEGREES: Final = 1_000_000
 
@@ -185,6 +184,57 @@ def window_median(order: Ints, values: Ints, low: Ints, high: Ints) -> Floats:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def window_typical(order: Ints, values: Ints, medians: Floats, low: Ints, high: Ints, factor: float) -> Floats:
+    """Mean of the newest `ROBUST_EVENTS` values of each slice that are at most `factor` medians; shape (queries,)."""
+    out = np.full(len(high), np.nan)
+    for q in range(len(high)):
+        total, n = 0, 0
+        for p in range(max(low[q], high[q] - ROBUST_EVENTS), high[q]):
+            value = values[order[p]]
+            if value <= factor * medians[q]:
+                total += value
+                n += 1
+        if n:
+            out[q] = total / n
+    return out
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def count_above(order: Ints, values: Ints, limits: Floats, low: Ints, high: Ints) -> tuple[Ints, Ints]:
+    """Values of each slice above the query's limit (queries,): how many, and the largest; both 0 where there is none."""
+    count, largest = np.zeros(len(high), np.int64), np.zeros(len(high), np.int64)
+    for q in range(len(high)):
+        for p in range(low[q], high[q]):
+            value = values[order[p]]
+            if value > limits[q]:
+                count[q] += 1
+                largest[q] = max(largest[q], value)
+    return count, largest
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def run_after(
+    order: Ints, happened: Ints, amounts: Ints, cleared: Ints, low: Ints, high: Ints
+) -> tuple[Ints, Floats, Floats]:
+    """Reported events of each slice that happened after `cleared` (queries,): count, first time, smallest amount.
+
+    Each of shape (queries,); the last two are NaN where there is none.
+    """
+    count = np.zeros(len(high), np.int64)
+    first, smallest = np.full(len(high), np.nan), np.full(len(high), np.nan)
+    for q in range(len(high)):
+        for p in range(low[q], high[q]):
+            i = order[p]
+            if happened[i] > cleared[q]:
+                count[q] += 1
+                if not first[q] <= happened[i]:
+                    first[q] = happened[i]
+                if not smallest[q] <= amounts[i]:
+                    smallest[q] = amounts[i]
+    return count, first, smallest
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def window_distinct(order: Ints, codes: Ints, low: Ints, high: Ints) -> Floats:
     """Number of different codes (rows,) among the newest `ROBUST_EVENTS` events of each slice, shape (queries,)."""
     out = np.zeros(len(high))
@@ -280,28 +330,10 @@ def places(
     return from_last, since, from_centre
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def fixed_log(values: Ints) -> Ints:
-    """Natural logarithms of positive integers as whole multiples of 1 / LOG_SCALE, so that their sums are exact."""
-    out = np.empty(len(values), np.int64)
-    for i in range(len(values)):
-        out[i] = round(math.log(values[i]) * LOG_SCALE)
-    return out
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def exp_of_mean(sums: Ints, counts: Ints) -> Floats:
-    """Geometric means from sums of `fixed_log` and counts, each (queries,); NaN where the count is 0."""
-    out = np.full(len(sums), np.nan)
-    for q in range(len(sums)):
-        if counts[q]:
-            out[q] = math.exp(sums[q] / counts[q] / LOG_SCALE)
-    return out
-
-
 def kernels() -> tuple[Any, ...]:
     """Every compiled function, so that tests can run their plain Python too."""
     return (
-        _group, _bounds, window_sum, window_extremes, window_spread, window_median, window_distinct,
-        same_kind, hour_share, distance_km, places, fixed_log, exp_of_mean,
+        _group, _bounds, window_sum, window_extremes, window_spread, window_median, window_typical, count_above,
+        run_after, window_distinct,
+        same_kind, hour_share, distance_km, places,
     )  # fmt: skip

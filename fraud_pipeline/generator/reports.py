@@ -47,6 +47,7 @@ def report_frame(world: World, rows: Rows, *, reported_at: Ints) -> pd.DataFrame
                 "event_time": times(rows.time),
                 "customer_id": world.customer_ids[rows.customer],
                 "merchant_id": world.merchant_ids[rows.merchant],
+                "amount_cents": rows.cents,
             }
         )
         .iloc[order]
