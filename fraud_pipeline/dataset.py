@@ -24,7 +24,7 @@ from fraud_pipeline.transactions import MICROSECOND
 PartName = Literal["train", "tune", "calibrate", "test"]
 PART_NAMES: Final[tuple[PartName, ...]] = get_args(PartName)
 DEFAULT_FRACTIONS: Final[Mapping[PartName, float]] = MappingProxyType(
-    {"train": 0.6, "tune": 0.15, "calibrate": 0.1, "test": 0.15}
+    {"train": 0.55, "tune": 0.15, "calibrate": 0.1, "test": 0.2}
 )
 MAX_WARM_UP_SHARE: Final = 0.25
 EPOCH: Final = pd.Timestamp(0, tz="UTC")

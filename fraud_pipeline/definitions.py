@@ -26,7 +26,7 @@ def build_defs(
     jobs = build_jobs(calendar)
     return dg.Definitions(
         assets=[*data_assets(settings, calendar), *feature_assets(settings, calendar), *training_assets(settings)],
-        asset_checks=leak_checks(settings, calendar),
+        asset_checks=leak_checks(),
         jobs=list(jobs.values()),
         schedules=build_schedules(settings, jobs),
         sensors=build_sensors(settings),

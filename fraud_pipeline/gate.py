@@ -20,10 +20,10 @@ from fraud_pipeline.metrics import (
     Floats,
     average_precision,
     budget_shares,
-    calibration_error,
     customer_resamples,
     rank_frauds,
 )
+from fraud_pipeline.metrics import ratio as metric_ratio
 
 Outcome = Literal["promote", "shadow_only", "reject"]
 _SEVERITY: Final[tuple[Outcome, ...]] = get_args(Outcome)
@@ -42,7 +42,7 @@ class GateRules:
     ap_tolerance: float = 0.05
     cost_tolerance: float = 0.02
     segment_ap_tolerance: float = 0.1
-    max_relative_calibration_error: float = 0.5
+    max_miscalibration: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,11 @@ def gate_verdict(
         raise ValueError("challenger, champion, labels: judge rows with finite scores and a known label only")
     frauds = int(labels.sum())
     reasons = [_compatible(incompatibility), _enough_frauds(frauds, first=champion is None, rules=rules)]
-    reasons.append(_calibrated(challenger, labels, rules=rules))
     names, codes = np.unique(customers, return_inverse=True)
+    observed, expected = np.bincount(codes, labels), np.bincount(codes, challenger)
+    blocks = customer_resamples(len(names), len(names), replicates=replicates, seed=seed)
+    ratio = [metric_ratio(drawn @ observed, drawn @ expected) for drawn in blocks]
+    reasons.append(_calibrated(Interval.of(np.concatenate(ratio)), rules=rules))
     resamples = customer_resamples(len(names), len(labels), replicates=replicates, seed=seed)
     if champion is None:
         precision = [average_precision(rank_frauds(challenger, labels, drawn[:, codes])) for drawn in resamples]
@@ -163,20 +166,16 @@ def _undefined(check: str, figures: Mapping[str, float]) -> Reason:
     return Reason(check, "shadow_only", "Undefined without frauds: judge again on a longer window.", figures)
 
 
-def _calibrated(probability: Floats, labels: Floats, *, rules: GateRules) -> Reason:
-    error = float(calibration_error(probability, labels, np.ones((1, len(labels))))[0])
-    base_rate = float(labels.mean()) if len(labels) else np.nan
-    relative = error / base_rate if base_rate > 0 else np.nan
-    limit = rules.max_relative_calibration_error
-    figures = {"calibration_error": error, "base_rate": base_rate, "relative": relative, "limit": limit}
-    if np.isnan(relative):
-        return _undefined("calibration", figures)
-    if relative <= limit:
-        detail = f"Probabilities are off by {relative:.0%} of the fraud rate, at most {limit:.0%} is allowed."
-        return Reason("calibration", "promote", detail, figures)
+def _calibrated(ratio: Interval, *, rules: GateRules) -> Reason:
+    limit = rules.max_miscalibration
+    figures = {"observed_over_expected": ratio.value, "low": ratio.low, "high": ratio.high, "limit": limit}
+    found = f"Observed over predicted frauds is {ratio}"
+    # Few frauds make the ratio uncertain; only a model that is beyond doubt off by more than the limit is held back.
+    if ratio.low <= limit and ratio.high >= 1 / limit:
+        return Reason("calibration", "promote", f"{found}; a factor of {limit:g} is allowed.", figures)
     detail = (
-        f"Probabilities are off by {relative:.0%} of the fraud rate, {limit:.0%} is allowed: thresholds would not mean "
-        "what they say; calibrate on newer data."
+        f"{found}, clearly beyond a factor of {limit:g}: thresholds would not mean what they say; "
+        "calibrate on newer data."
     )
     return Reason("calibration", "shadow_only", detail, figures)
 

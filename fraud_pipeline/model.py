@@ -122,23 +122,24 @@ class FraudModel:
     def save(self, directory: Path) -> str:
         """Write the model into `directory`, replacing what is there only once all is written; returns its SHA-256."""
         directory.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        staging.chmod(0o755)
-        self.booster.save_model(staging / BOOSTER_FILE)
-        self.reference.to_parquet(staging / REFERENCE_FILE, index=False)
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "features": [asdict(definition) for definition in FEATURES if definition.name in set(self.features)],
-            "feature_order": list(self.features),
-            "calibration": asdict(self.calibration),
-            "policy": self.policy.to_dict(),
-            "lineage": dict(self.lineage),
-            "sha256": {name: file_hash(staging / name) for name in (BOOSTER_FILE, REFERENCE_FILE)},
-        }
-        (staging / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, default=str))
-        if directory.exists():
-            shutil.rmtree(directory)
-        staging.rename(directory)
+        with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as temporary:
+            staging = Path(temporary) / directory.name
+            staging.mkdir()
+            self.booster.save_model(staging / BOOSTER_FILE)
+            self.reference.to_parquet(staging / REFERENCE_FILE, index=False)
+            manifest = {
+                "format_version": FORMAT_VERSION,
+                "features": [asdict(definition) for definition in FEATURES if definition.name in set(self.features)],
+                "feature_order": list(self.features),
+                "calibration": asdict(self.calibration),
+                "policy": self.policy.to_dict(),
+                "lineage": dict(self.lineage),
+                "sha256": {name: file_hash(staging / name) for name in (BOOSTER_FILE, REFERENCE_FILE)},
+            }
+            (staging / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, default=str, allow_nan=False))
+            if directory.exists():
+                shutil.rmtree(directory)
+            staging.rename(directory)
         return file_hash(directory / MANIFEST_FILE)
 
     @classmethod
@@ -146,19 +147,25 @@ class FraudModel:
         """Read a model directory. Raises IncompatibleModelError when its files were changed or its features are
         not the ones this code builds; `threads` is 1 because parallel prediction of single rows only adds latency.
         """
-        manifest = _read_manifest(directory, expected_sha256=expected_sha256)
-        _check_features(manifest["features"], directory=directory)
-        booster = xgb.Booster()
-        booster.load_model(directory / BOOSTER_FILE)
-        booster.set_param({"nthread": threads})
-        return cls(
-            booster=booster,
-            features=tuple(manifest["feature_order"]),
-            calibration=Calibration(**manifest["calibration"]),
-            policy=Policy.from_dict(manifest["policy"]),
-            lineage=manifest["lineage"],
-            reference=pd.read_parquet(directory / REFERENCE_FILE),
-        )
+        directory = directory.resolve()  # a link may move while its files are read
+        try:
+            manifest = _read_manifest(directory, expected_sha256=expected_sha256)
+            _check_features(manifest, directory=directory)
+            booster = xgb.Booster()
+            booster.load_model(directory / BOOSTER_FILE)
+            booster.set_param({"nthread": threads})
+            return cls(
+                booster=booster,
+                features=tuple(manifest["feature_order"]),
+                calibration=Calibration(**manifest["calibration"]),
+                policy=Policy.from_dict(manifest["policy"]),
+                lineage=manifest["lineage"],
+                reference=pd.read_parquet(directory / REFERENCE_FILE),
+            )
+        except IncompatibleModelError:
+            raise
+        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+            raise IncompatibleModelError(f"{directory.name} cannot be read ({error!r}); export the champion again") from error
 
 
 def publish(directory: Path, *, link: Path) -> Path:
@@ -169,12 +176,15 @@ def publish(directory: Path, *, link: Path) -> Path:
     """
     FraudModel.load(directory)
     versions = link.parent / f"{link.name}-versions"
-    copy = versions / file_hash(directory / MANIFEST_FILE)[:16]
-    if not copy.exists():
-        versions.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".incoming-", dir=versions))
-        shutil.copytree(directory, staging, dirs_exist_ok=True)
-        staging.rename(copy)
+    digest = file_hash(directory / MANIFEST_FILE)
+    copy = versions / digest[:16]
+    versions.mkdir(parents=True, exist_ok=True)
+    try:
+        FraudModel.load(copy, expected_sha256=digest)
+    except IncompatibleModelError:  # not there, or damaged since
+        shutil.rmtree(copy, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=versions) as temporary:
+            shutil.copytree(directory, Path(temporary) / copy.name).rename(copy)
     swap = link.with_name(f".{link.name}.{os.getpid()}")
     swap.unlink(missing_ok=True)
     swap.symlink_to(copy.relative_to(link.parent))
@@ -205,9 +215,10 @@ def _read_manifest(directory: Path, *, expected_sha256: str | None) -> dict[str,
     return manifest
 
 
-def _check_features(saved: list[dict[str, Any]], *, directory: Path) -> None:
+def _check_features(manifest: dict[str, Any], *, directory: Path) -> None:
     known = {definition.name: json.loads(json.dumps(asdict(definition), default=str)) for definition in FEATURES}
-    strange = [entry["name"] for entry in saved if known.get(entry["name"]) != entry]
+    saved = {entry["name"]: entry for entry in manifest["features"]}
+    strange = [name for name in manifest["feature_order"] if name not in known or known[name] != saved.get(name)]
     if strange:
         raise IncompatibleModelError(
             f"{directory.name} needs features this code does not build as they were: {', '.join(strange[:5])}; "

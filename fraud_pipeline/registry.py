@@ -122,7 +122,7 @@ class Registry:
                 version=int(entry.version),
                 run_id=entry.run_id,
                 source=entry.source,
-                sha256=entry.tags[SHA256_TAG],
+                sha256=entry.tags.get(SHA256_TAG, ""),  # absent when somebody registered it by other means
                 aliases=tuple(sorted(name for name, version in aliases.items() if int(version) == int(entry.version))),
                 created_at=_moment(entry.creation_timestamp),
                 tags=entry.tags,
@@ -137,8 +137,8 @@ class Registry:
 
     def download(self, model: RegisteredModel) -> Path:
         """A local directory with the model's files, their hash checked against the registered one."""
-        mlflow.set_tracking_uri(self.tracking_uri)
-        directory = Path(mlflow.artifacts.download_artifacts(artifact_uri=model.source))
+        files = mlflow.artifacts.download_artifacts(artifact_uri=model.source, tracking_uri=self.tracking_uri)
+        directory = Path(files)
         if file_hash(directory / MANIFEST_FILE) != model.sha256:
             raise RegistryError(f"version {model.version} was changed after registration; retrain, do not promote it")
         return directory
@@ -203,11 +203,16 @@ class Registry:
         return past[-1].champion if past else None
 
     def previous_champion(self) -> RegisteredModel:
-        """The champion before the present one. Raises RegistryError when there has been only one."""
+        """The champion that the present one was promoted over, so that two rollbacks go back two promotions.
+
+        Raises RegistryError when there has been only one.
+        """
         current = self.with_alias("champion")
         for entry in reversed(self.history()):
-            if current and entry.champion == current.version and entry.previous_champion not in (None, current.version):
-                return self.get(int(entry.previous_champion or 0))
+            before = entry.previous_champion
+            if current and entry.action == "promote" and entry.version == current.version and before is not None:
+                if before != current.version:
+                    return self.get(before)
         raise RegistryError("there is no earlier champion to go back to; promote a version by its number instead")
 
     @property

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 HOME_VARIABLE: Final = "FRAUD_HOME"
@@ -18,7 +18,7 @@ SETTINGS_FILE: Final = "settings.env"
 
 def home_directory() -> Path:
     """Where all state lives: `$FRAUD_HOME`, or `.fraud` in the working directory."""
-    return Path(os.environ.get(HOME_VARIABLE, ".fraud")).resolve()
+    return Path(os.environ.get(HOME_VARIABLE) or ".fraud").resolve()
 
 
 class Settings(BaseSettings):
@@ -50,7 +50,7 @@ class Settings(BaseSettings):
         timedelta(days=3), description="between train, tune, calibrate and test: no episode straddles"
     )
     warm_up: timedelta = Field(timedelta(days=14), description="first days, whose windows are not full yet")
-    n_trials: int = Field(25, ge=1, description="Optuna trials")
+    n_trials: int = Field(12, ge=1, description="Optuna trials")
     tuning_timeout: timedelta = Field(timedelta(minutes=30), description="no new trial starts after this long")
     tuning_workers: int = Field(1, ge=1, description="parallel Optuna workers sharing one study")
 
@@ -66,6 +66,11 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str = Field("", description="MLflow server; empty: a SQLite file in the home directory")
     model_name: str = "fraud_model"
     alert_webhook_url: str = Field("", description="run failures are posted here as JSON; empty: only logged")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.resolve()
 
     @property
     def tables_directory(self) -> Path:
@@ -104,6 +109,12 @@ def save_settings(values: dict[str, str], *, home: Path) -> None:
     path = home / SETTINGS_FILE
     lines = path.read_text().splitlines() if path.exists() else []
     merged = dict(line.split("=", 1) for line in lines if "=" in line)
-    merged |= {f"FRAUD_{name.upper()}": value for name, value in values.items()}
+    merged |= {f"FRAUD_{name.upper()}": _quoted(value) for name, value in values.items()}
     home.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{name}={value}\n" for name, value in sorted(merged.items()) if value))
+
+
+def _quoted(text: str) -> str:
+    """Without quotes, a path that holds ` #` would end there."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'" if text else ""

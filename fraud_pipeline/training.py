@@ -114,7 +114,7 @@ def train_model(
         timeout=tuning.timeout,
         workers=tuning.workers,
         journal=tuning.journal,
-        study_name=str(lineage.get("data_sha256", "study")),
+        study_name=f"{lineage.get('data_sha256', 'study')}-seed-{tuning.seed}",
         on_trial=on_trial,
     )
     # The best trial never fitted on the newest labelled days; the shipped trees do.

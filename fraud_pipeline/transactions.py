@@ -118,6 +118,7 @@ REJECTED_TRANSACTIONS: Final = pa.DataFrameSchema(
 )
 
 TRANSACTION_COLUMNS: Final[tuple[str, ...]] = tuple(TRANSACTIONS.columns)
+OPTIONAL_COLUMNS: Final = tuple(name for name, column in TRANSACTIONS.columns.items() if column.nullable)
 REPORT_COLUMNS: Final[tuple[str, ...]] = tuple(FRAUD_REPORTS.columns)
 
 

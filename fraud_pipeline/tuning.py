@@ -4,6 +4,7 @@ Belongs here: the search space, the objective, pruning, the study. Must not be h
 """
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,8 +24,8 @@ from sklearn.metrics import average_precision_score
 
 from fraud_pipeline.model import training_parameters
 
-MAX_ROUNDS: Final = 600
-EARLY_STOPPING_ROUNDS: Final = 40
+MAX_ROUNDS: Final = 400
+EARLY_STOPPING_ROUNDS: Final = 30
 REPORT_EVERY: Final = 10
 MAX_BINS: Final = (256, 1024, 4096)
 
@@ -53,7 +54,7 @@ def suggest_parameters(trial: Trial) -> dict[str, Any]:
     """The search space. `max_bin` and `base_score` are in it because their defaults blur heavy-tailed amounts."""
     return {
         "max_depth": trial.suggest_int("max_depth", 3, 10),
-        "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.3, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 0.04, 0.3, log=True),
         "min_child_weight": trial.suggest_float("min_child_weight", 0.5, 64, log=True),
         "subsample": trial.suggest_float("subsample", 0.5, 1.0),
         "colsample_bytree": trial.suggest_float("colsample_bytree", 0.3, 1.0),
@@ -94,11 +95,13 @@ def tune(
         cut = xgb.QuantileDMatrix(train.features, label=train.labels, max_bin=max_bin)
         return cut, xgb.QuantileDMatrix(tune_on.features, label=tune_on.labels, ref=cut, max_bin=max_bin)
 
+    threads_each = max(1, (threads or os.cpu_count() or 1) // workers)
+
     def objective(trial: Trial) -> float:
         parameters = suggest_parameters(trial)
         cut, watch = matrices(parameters["max_bin"])
         booster = xgb.train(
-            {**training_parameters(parameters, threads=threads, seed=seed), "eval_metric": "aucpr"},
+            {**training_parameters(parameters, threads=threads_each, seed=seed), "eval_metric": "aucpr"},
             cut,
             num_boost_round=MAX_ROUNDS,
             evals=[(watch, "tune")],
@@ -152,7 +155,7 @@ def _study(*, journal: Path | None, name: str, seed: int) -> optuna.Study:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=30),
     )
     # A resumed sampler must not propose its first points again.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=8)
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=6)
     return study
 
 

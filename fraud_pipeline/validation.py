@@ -44,7 +44,7 @@ REASONS: Final = MappingProxyType(
         "unknown_channel": f"the channel must be one of {', '.join(CHANNELS)}, or empty",
         "bad_country": "the country must be a two-letter ISO 3166 code such as DE, or empty",
         "incomplete_position": "give both latitude and longitude, or neither",
-        "duplicate_id": "each transaction_id may occur once: the first row was kept",
+        "duplicate_id": "each transaction_id may occur once (the first row was kept): is the right column mapped?",
     }
 )
 """Why a row was rejected -> what to do about it."""
@@ -84,6 +84,8 @@ class _Verdict:
 
     def reject(self, rows: Flags, *, field: str, reason: str) -> None:
         new = rows & self.good
+        if not new.any():
+            return
         self.field[new], self.reason[new] = field, reason
         self.good &= ~new
 
@@ -163,9 +165,11 @@ def _cells(raw: pd.DataFrame, name: str) -> pd.Series:
 def _text(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bool = False) -> Objects:
     """Text cells as str, everything unusable as None; empty or blank text is missing."""
     cells = _cells(raw, name)
-    values = cells.to_numpy(dtype=object)
-    is_text = np.fromiter((isinstance(value, str) for value in values), dtype=bool, count=len(values))
-    present = is_text | cells.notna().to_numpy()
+    values, present = cells.to_numpy(dtype=object), cells.notna().to_numpy()
+    if set(map(type, values[present])) <= {str}:  # five times faster than asking each row
+        is_text = present
+    else:
+        is_text = np.fromiter((isinstance(value, str) for value in values), dtype=bool, count=len(values))
     texts = _only(values, is_text)
     try:
         arrow = pa.array(texts, type=pa.string())
@@ -182,7 +186,7 @@ def _text(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bool = F
     verdict.reject(present & ~is_text, field=name, reason="wrong_type")
     verdict.reject(control, field=name, reason="control_character")
     verdict.reject(long, field=name, reason="too_long")
-    return _only(values, is_text & ~blank & ~control & ~long)
+    return _only(texts, ~(blank | control | long))
 
 
 def _only(values: Objects, rows: Flags) -> Objects:
@@ -227,8 +231,7 @@ def _time(raw: pd.DataFrame, verdict: _Verdict, *, now: pd.Timestamp) -> pd.Seri
 def _numbers(raw: pd.DataFrame, name: str, verdict: _Verdict) -> NDArray[np.float64]:
     """Numbers and text that spells one as float64, NaN where missing or unusable."""
     cells = _cells(raw, name)
-    kind = cells.dtype.kind
-    if kind in "iuf":
+    if name not in raw or cells.dtype.kind in "iuf":
         numbers = cells.to_numpy(dtype="float64", na_value=np.nan)
         readable = np.ones(len(cells), dtype=bool)
     else:
@@ -237,7 +240,7 @@ def _numbers(raw: pd.DataFrame, name: str, verdict: _Verdict) -> NDArray[np.floa
         readable = np.array([number is not None for number in parsed], dtype=bool) | cells.isna().to_numpy()
     verdict.reject(~readable, field=name, reason="wrong_type")
     verdict.reject(np.isinf(numbers), field=name, reason="not_finite")
-    return numbers
+    return np.where(np.isinf(numbers), np.nan, numbers)
 
 
 def _number(value: object) -> float | None:
@@ -258,12 +261,13 @@ def _number(value: object) -> float | None:
 
 def _cents(raw: pd.DataFrame, verdict: _Verdict) -> NDArray[np.int64]:
     amount = _numbers(raw, "amount", verdict)
-    cents = amount * 100
+    verdict.reject(np.isnan(amount), field="amount", reason="missing")
+    out_of_range = (amount <= 0) | (amount > MAX_AMOUNT_CENTS / 100)
+    verdict.reject(out_of_range, field="amount", reason="out_of_range")
+    cents = np.where(out_of_range, np.nan, amount) * 100
     whole = np.rint(cents)
     # A column of 32-bit floats cannot spell large amounts to the cent; what it can spell is judged.
     precision = 2.0**-22 if _cells(raw, "amount").dtype == np.float32 else 2.0**-50
-    verdict.reject(np.isnan(amount), field="amount", reason="missing")
-    verdict.reject((amount <= 0) | (whole > MAX_AMOUNT_CENTS), field="amount", reason="out_of_range")
     finer = (whole < 1) | (np.abs(cents - whole) > 1e-6 + np.abs(cents) * precision)
     verdict.reject(finer, field="amount", reason="finer_than_a_cent")
     return np.where(verdict.good, whole, 0).astype("int64")

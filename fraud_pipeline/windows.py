@@ -1,7 +1,7 @@
 """The kernel: exact statistics of the events in [t - w, t), over flat integer arrays.
 
-Belongs here: grouping events by entity, window bounds, sums, order statistics, last-seen. Must not be here: frames,
-names, what any number means.
+Belongs here: grouping events by entity, window bounds, sums and order statistics of one value. Must not be here: what
+compares a transaction with its window (`comparisons.py`), frames, names, what any number means.
 
 Events are grouped once by (entity, time). Every window is a slice [low, high) of that order, found by two pointers, so
 a year of rows costs one pass per window. Integer sums wrap around, which keeps differences of prefix sums exact. Loops
@@ -9,7 +9,8 @@ are compiled and scalar on purpose: a vectorised logarithm may round differently
 """
 
 import math
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numba import njit
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-MISSING_CODE: Final = -1
-ROBUST_EVENTS: Final = 128
-EARTH_RADIUS_KM: Final = 6371.0088
-MICRODEGREES: Final = 1_000_000
+
+def kernel(function: Function) -> Function:
+    """Compile a function of flat arrays; never with fast math, which may round one row otherwise than many."""
+    compiled: Function = njit(cache=True)(function)
+    return compiled
 
 
 class Groups(NamedTuple):
@@ -39,7 +42,7 @@ class Bounds(NamedTuple):
     high: Ints
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@kernel
 def _group(codes: Ints, times: Ints, ties: Ints, entities: int) -> tuple[Ints, Ints, Ints]:
     n = len(codes)
     in_time_order = True
@@ -81,7 +84,7 @@ def group(codes: Ints, times: Ints, *, entities: int, ties: Ints | None = None) 
     return Groups(*_group(codes, times, np.empty(0, np.int64) if ties is None else ties, entities))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@kernel
 def _bounds(
     starts: Ints, times: Ints, query_starts: Ints, query_order: Ints, query_times: Ints, widths: Ints, queries: int
 ) -> tuple[Ints, Ints]:
@@ -119,7 +122,7 @@ def window_bounds(events: Groups, queries: Groups, widths: Ints) -> Bounds:
     )
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@kernel
 def window_sum(order: Ints, values: Ints, low: Ints, high: Ints) -> Ints:
     """Sums of int64 values (rows,) over each slice, shape (queries,), exact modulo 2^64."""
     n = len(order)
@@ -132,7 +135,7 @@ def window_sum(order: Ints, values: Ints, low: Ints, high: Ints) -> Ints:
     return out
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@kernel
 def window_extremes(order: Ints, values: Ints, low: Ints, high: Ints) -> tuple[Floats, Floats]:
     """Smallest and largest value of each slice, each of shape (queries,); NaN where it is empty."""
     smallest, largest = np.full(len(high), np.nan), np.full(len(high), np.nan)
@@ -146,7 +149,7 @@ def window_extremes(order: Ints, values: Ints, low: Ints, high: Ints) -> tuple[F
     return smallest, largest
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@kernel
 def window_spread(order: Ints, values: Ints, low: Ints, high: Ints) -> tuple[Floats, Floats]:
     """Mean and standard deviation (n - 1) of each slice, each of shape (queries,); NaN below 1 and 2 events."""
     mean, deviation = np.full(len(high), np.nan), np.full(len(high), np.nan)
@@ -162,36 +165,37 @@ def window_spread(order: Ints, values: Ints, low: Ints, high: Ints) -> tuple[Flo
         if n > 1:
             squares = 0.0
             for p in range(low[q], high[q]):
-                squares += (values[order[p]] - middle) ** 2
+                apart = values[order[p]] - middle
+                squares += apart * apart
             deviation[q] = math.sqrt(squares / (n - 1))
     return mean, deviation
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@kernel
 def window_median(order: Ints, values: Ints, low: Ints, high: Ints) -> Floats:
-    """Median of the newest `ROBUST_EVENTS` values of each slice, shape (queries,); NaN where it is empty."""
+    """Median of each slice, shape (queries,); NaN where it is empty."""
     out = np.full(len(high), np.nan)
-    kept = np.empty(ROBUST_EVENTS, np.int64)
     for q in range(len(high)):
-        n = min(high[q] - low[q], ROBUST_EVENTS)
+        n = high[q] - low[q]
         if n == 0:
             continue
+        ranked = np.empty(n, np.int64)
         for k in range(n):
-            kept[k] = values[order[high[q] - n + k]]
-        ranked = np.sort(kept[:n])
+            ranked[k] = values[order[low[q] + k]]
+        ranked.sort()
         out[q] = (ranked[(n - 1) // 2] + ranked[n // 2]) / 2
     return out
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def window_typical(order: Ints, values: Ints, medians: Floats, low: Ints, high: Ints, factor: float) -> Floats:
-    """Mean of the newest `ROBUST_EVENTS` values of each slice that are at most `factor` medians; shape (queries,)."""
+@kernel
+def window_mean_up_to(order: Ints, values: Ints, limits: Floats, low: Ints, high: Ints) -> Floats:
+    """Mean of the values of each slice that are at most the query's limit (queries,); NaN where there is none."""
     out = np.full(len(high), np.nan)
     for q in range(len(high)):
         total, n = 0, 0
-        for p in range(max(low[q], high[q] - ROBUST_EVENTS), high[q]):
+        for p in range(low[q], high[q]):
             value = values[order[p]]
-            if value <= factor * medians[q]:
+            if value <= limits[q]:
                 total += value
                 n += 1
         if n:
@@ -199,141 +203,26 @@ def window_typical(order: Ints, values: Ints, medians: Floats, low: Ints, high: 
     return out
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def count_above(order: Ints, values: Ints, limits: Floats, low: Ints, high: Ints) -> tuple[Ints, Ints]:
-    """Values of each slice above the query's limit (queries,): how many, and the largest; both 0 where there is none."""
-    count, largest = np.zeros(len(high), np.int64), np.zeros(len(high), np.int64)
-    for q in range(len(high)):
-        for p in range(low[q], high[q]):
-            value = values[order[p]]
-            if value > limits[q]:
-                count[q] += 1
-                largest[q] = max(largest[q], value)
-    return count, largest
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def run_after(
-    order: Ints, happened: Ints, amounts: Ints, cleared: Ints, low: Ints, high: Ints
-) -> tuple[Ints, Floats, Floats]:
-    """Reported events of each slice that happened after `cleared` (queries,): count, first time, smallest amount.
-
-    Each of shape (queries,); the last two are NaN where there is none.
-    """
+@kernel
+def window_count_above(order: Ints, values: Ints, limits: Floats, low: Ints, high: Ints) -> Ints:
+    """How many values of each slice are above the query's limit (queries,); none are above a missing limit."""
     count = np.zeros(len(high), np.int64)
-    first, smallest = np.full(len(high), np.nan), np.full(len(high), np.nan)
     for q in range(len(high)):
         for p in range(low[q], high[q]):
-            i = order[p]
-            if happened[i] > cleared[q]:
-                count[q] += 1
-                if not first[q] <= happened[i]:
-                    first[q] = happened[i]
-                if not smallest[q] <= amounts[i]:
-                    smallest[q] = amounts[i]
-    return count, first, smallest
+            count[q] += values[order[p]] > limits[q]
+    return count
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def window_distinct(order: Ints, codes: Ints, low: Ints, high: Ints) -> Floats:
-    """Number of different codes (rows,) among the newest `ROBUST_EVENTS` events of each slice, shape (queries,)."""
-    out = np.zeros(len(high))
+@kernel
+def window_distinct(order: Ints, codes: Ints, low: Ints, high: Ints) -> Ints:
+    """Number of different codes (rows,) in each slice, shape (queries,); for slices of at most some hundred events."""
+    out = np.zeros(len(high), np.int64)
     for q in range(len(high)):
-        first = max(low[q], high[q] - ROBUST_EVENTS)
-        for p in range(first, high[q]):
+        for p in range(low[q], high[q]):
             new = True
-            for r in range(first, p):
+            for r in range(low[q], p):
                 if codes[order[r]] == codes[order[p]]:
                     new = False
                     break
             out[q] += new
     return out
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def same_kind(
-    order: Ints, times: Ints, codes: Ints, amounts: Ints, wanted: Ints, now: Ints, low: Ints, high: Ints
-) -> tuple[Floats, Floats, Floats]:
-    """Events of each slice whose code (rows,) is the `wanted` one (queries,): count, microseconds since the last, mean.
-
-    All of shape (queries,); NaN when the wanted code is missing, and for the last two when there is no such event.
-    """
-    count, since = np.full(len(high), np.nan), np.full(len(high), np.nan)
-    mean = np.full(len(high), np.nan)
-    for q in range(len(high)):
-        if wanted[q] == MISSING_CODE:
-            continue
-        n, total = 0, 0
-        for p in range(low[q], high[q]):
-            if codes[order[p]] == wanted[q]:
-                n += 1
-                total += amounts[order[p]]
-                since[q] = now[q] - times[p]
-        count[q] = n
-        if n:
-            mean[q] = total / n
-    return count, since, mean
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def hour_share(times: Ints, now: Ints, low: Ints, high: Ints, reach: int, day: int) -> Floats:
-    """Share of each slice whose time of day is within `reach` microseconds of the query's, around the clock."""
-    out = np.full(len(high), np.nan)
-    for q in range(len(high)):
-        if low[q] == high[q]:
-            continue
-        near = 0
-        for p in range(low[q], high[q]):
-            apart = (now[q] - times[p]) % day
-            near += min(apart, day - apart) <= reach
-        out[q] = near / (high[q] - low[q])
-    return out
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def distance_km(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
-    """Great-circle distance of two points in degrees, by the haversine formula."""
-    a, b = math.radians(latitude), math.radians(other_latitude)
-    across = math.radians(other_longitude - longitude)
-    h = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(across / 2) ** 2
-    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(h, 1.0)))
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def places(
-    order: Ints, times: Ints, latitude: Floats, longitude: Floats, query_rows: Ints, now: Ints, low: Ints, high: Ints
-) -> tuple[Floats, Floats, Floats]:
-    """Km and microseconds since the last place, and km from the mean place of each slice; each (queries,).
-
-    Events without a position (rows,) are passed over. Positions are summed as whole microdegrees, which is exact.
-    """
-    from_last, since = np.full(len(high), np.nan), np.full(len(high), np.nan)
-    from_centre = np.full(len(high), np.nan)
-    for q in range(len(high)):
-        row = query_rows[q]
-        if math.isnan(latitude[row]) or math.isnan(longitude[row]):
-            continue
-        n, north, east, last = 0, 0, 0, -1
-        for p in range(low[q], high[q]):
-            i = order[p]
-            if not (math.isnan(latitude[i]) or math.isnan(longitude[i])):
-                n += 1
-                north += round(latitude[i] * MICRODEGREES)
-                east += round(longitude[i] * MICRODEGREES)
-                last = p
-        if n:
-            i = order[last]
-            from_last[q] = distance_km(latitude[row], longitude[row], latitude[i], longitude[i])
-            centre = (north / n / MICRODEGREES, east / n / MICRODEGREES)
-            from_centre[q] = distance_km(latitude[row], longitude[row], centre[0], centre[1])
-            since[q] = now[q] - times[last]
-    return from_last, since, from_centre
-
-
-def kernels() -> tuple[Any, ...]:
-    """Every compiled function, so that tests can run their plain Python too."""
-    return (
-        _group, _bounds, window_sum, window_extremes, window_spread, window_median, window_typical, count_above,
-        run_after, window_distinct,
-        same_kind, hour_share, distance_km, places,
-    )  # fmt: skip

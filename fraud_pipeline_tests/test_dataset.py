@@ -117,7 +117,7 @@ class TestSplit:
         event_time, known = hourly()
         parts = split(event_time, known)
         free = HOURS_OF_DATA - 10 * 24 - 3 * 24 - 3 * 24
-        for part, share in zip(PART_NAMES, (0.6, 0.15, 0.1, 0.15), strict=True):
+        for part, share in zip(PART_NAMES, (0.55, 0.15, 0.1, 0.2), strict=True):
             assert len(parts.rows(part)) == pytest.approx(free * share, abs=2)
 
     def test_every_row_is_used_once_or_its_absence_is_explained(self) -> None:

@@ -7,9 +7,11 @@ import dagster as dg
 import pandas as pd
 
 from fraud_pipeline.defs.calendar import Span, daily, span_of
+from fraud_pipeline.defs.checks import check_result
 from fraud_pipeline.defs.metadata import preview
 from fraud_pipeline.defs.resources import TablesResource
 from fraud_pipeline.features import FEATURES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.leakage import LeakVerdict, future_invariance
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS
@@ -29,11 +31,20 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
         ],
         description="Features of every transaction, from events strictly before it. The only feature code there is.",
         code_version=FeatureEngineer.code_version(),
+        check_specs=[
+            dg.AssetCheckSpec(
+                "future_invariance",
+                asset="features",
+                blocking=True,
+                description="Changing everything after an instant must not change one bit of a feature before it.",
+            )
+        ],
     )
     def features(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult:
         span, store = span_of(context), tables.store()
         new = store.read("transactions", span.first, span.last)
-        rows = engineer(settings).compute(history=history_before(store, span, settings=settings), new=new)
+        history = history_before(store, span, settings=settings)
+        rows = engineer(settings).compute(history=history, new=new)
         store.write_days("features", rows, time_column="event_time", days=span.days)
         missing = rows[[definition.name for definition in FEATURES]].isna().mean()
         return dg.MaterializeResult(
@@ -49,10 +60,16 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
                     .to_markdown()
                 ),
                 "preview": preview(rows.iloc[:, 4:14]),
-            }
+            },
+            check_results=[check_result(_keeps_out_the_future(history, new, settings=settings), asset="features")],
         )
 
     return [features]
+
+
+def _keeps_out_the_future(history: History, new: pd.DataFrame, *, settings: Settings) -> LeakVerdict:
+    cut = new["event_time"].iloc[len(new) // 2] if len(new) else pd.Timestamp.now(tz="UTC")
+    return future_invariance(engineer(settings), history=history, new=new, cut=cut)
 
 
 def engineer(settings: Settings) -> FeatureEngineer:

@@ -26,7 +26,7 @@ class WorldConfig:
     first_day: date = date(2026, 1, 1)
     customers: int = 500
     merchants: int = 800
-    fraud_rate: float = 0.006
+    fraud_rate: float = 0.008
     difficulty: float = 0.5
     drifts: tuple[Drift, ...] = DEFAULT_DRIFTS
 
