@@ -49,9 +49,11 @@ def shared_codes(*columns: NDArray[Any]) -> tuple[list[Ints], int]:
 
 def first_of_each(*keys: NDArray[Any]) -> NDArray[np.bool_]:
     """Which rows are the first with their combination of keys, shape (n,)."""
-    if len(keys) == 1:
-        return ~pd.Series(keys[0], copy=False).duplicated().to_numpy()
-    return ~pd.DataFrame(dict(enumerate(keys))).duplicated().to_numpy()
+    numbers, _ = codes(keys[0])
+    for key in keys[1:]:
+        parts, count = codes(key)
+        numbers, _ = codes(numbers * count + parts)
+    return np.diff(np.maximum.accumulate(numbers), prepend=-1) > 0
 
 
 def tie_breakers(ids: NDArray[Any]) -> Ints:

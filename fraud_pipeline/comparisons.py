@@ -90,17 +90,17 @@ def distance_km(latitude: float, longitude: float, other_latitude: float, other_
 
 @kernel
 def places(
-    order: Ints, times: Ints, latitude: Floats, longitude: Floats, query_rows: Ints, now: Ints, low: Ints, high: Ints
+    order: Ints, times: Ints, latitude: Floats, longitude: Floats, now: Ints, low: Ints, high: Ints
 ) -> tuple[Floats, Floats, Floats]:
     """Km and microseconds since the last place, and km from the mean place of each slice; each (queries,).
 
-    Events without a position (rows,) are passed over. Positions are summed as whole microdegrees, which is exact.
+    Query q stands at row q. Events without a position (rows,) are passed over. Positions are summed as whole
+    microdegrees, which is exact.
     """
     from_last, since = np.full(len(high), np.nan), np.full(len(high), np.nan)
     from_centre = np.full(len(high), np.nan)
     for q in range(len(high)):
-        row = query_rows[q]
-        if math.isnan(latitude[row]) or math.isnan(longitude[row]):
+        if math.isnan(latitude[q]) or math.isnan(longitude[q]):
             continue
         n, north, east, last = 0, 0, 0, -1
         for p in range(low[q], high[q]):
@@ -112,8 +112,8 @@ def places(
                 last = p
         if n:
             i = order[last]
-            from_last[q] = distance_km(latitude[row], longitude[row], latitude[i], longitude[i])
+            from_last[q] = distance_km(latitude[q], longitude[q], latitude[i], longitude[i])
             centre = (north / n / MICRODEGREES, east / n / MICRODEGREES)
-            from_centre[q] = distance_km(latitude[row], longitude[row], centre[0], centre[1])
+            from_centre[q] = distance_km(latitude[q], longitude[q], centre[0], centre[1])
             since[q] = now[q] - times[last]
     return from_last, since, from_centre

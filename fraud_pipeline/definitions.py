@@ -23,7 +23,7 @@ def build_defs(
     """All definitions for one deployment; `resource_overrides` replaces resources by name."""
     settings = settings or load_settings()
     calendar = build_calendar(settings)
-    jobs = build_jobs(calendar)
+    jobs = build_jobs()
     return dg.Definitions(
         assets=[*data_assets(settings, calendar), *feature_assets(settings, calendar), *training_assets(settings)],
         asset_checks=leak_checks(),

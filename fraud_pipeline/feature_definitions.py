@@ -1,9 +1,13 @@
 """The feature list as data: name, unit, entity and meaning of every model input.
 
 Belongs here: definitions and what derives from them (schema, documentation). Must not be here: how they are computed.
-Names derive from definitions: entity, statistic, window. A new feature is a new line here and a value in `features.py`.
+Names derive from definitions: entity, statistic, window. A new feature is a new line here and a value in
+`features.py`, `customer_features.py` or `merchant_features.py`.
+
+    python -m fraud_pipeline.feature_definitions > docs/features.md
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,134 +23,99 @@ CUSTOMER_WINDOWS: Final[dict[Window, int]] = {"1h": HOUR, "24h": DAY, "7d": 7 * 
 MERCHANT_WINDOWS: Final[dict[Window, int]] = {"1d": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
 REPORT_WINDOWS: Final[dict[Window, int]] = {"7d": 7 * DAY, "30d": 30 * DAY, "60d": 60 * DAY}
 LONGEST_WINDOW: Final = 60 * DAY
+NEWEST_EVENTS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureDefinition:
     """One model input. A value that cannot be known, for want of history or of an optional column, is missing."""
 
-    name: str
     entity: Entity
+    statistic: str
     window: Window
     unit: Unit
     description: str
     dtype: str = "float32"
 
-
-def _define(entity: Entity, statistic: str, unit: Unit, description: str, window: Window = "") -> FeatureDefinition:
-    prefix = "" if entity == "transaction" else entity
-    name = "_".join(part for part in (prefix, statistic, window) if part)
-    text = description if not window else f"{description}, last {window}"
-    return FeatureDefinition(name=name, entity=entity, window=window, unit=unit, description=text)
-
-
-def _definitions() -> tuple[FeatureDefinition, ...]:
-    features = [
-        _define("transaction", "amount", "cents", "amount of the transaction"),
-        _define("transaction", "hour_of_day", "hour", "time of day in UTC, with fraction"),
-        _define("transaction", "day_of_week", "weekday", "day of the week, Monday is 0"),
-        _define("transaction", "is_weekend", "flag", "Saturday or Sunday"),
-        _define("transaction", "is_night", "flag", "between 0 and 6 o'clock UTC"),
-        _define("transaction", "is_online", "flag", "channel is online"),
-        _define("transaction", "is_contactless", "flag", "channel is contactless"),
-        _define("transaction", "is_atm", "flag", "channel is a cash machine"),
-        _define("transaction", "is_transfer", "flag", "channel is a transfer"),
-    ]
-    for window in CUSTOMER_WINDOWS:
-        features += [
-            _define("customer", "transaction_count", "count", "transactions of the customer", window),
-            _define("customer", "amount_sum", "cents", "amount spent by the customer", window),
-            _define("customer", "amount_mean", "cents", "mean amount of the customer", window),
-        ]
-    features += [
-        _define("customer", "amount_min", "cents", "smallest amount of the customer", "24h"),
-        _define("customer", "amount_max", "cents", "largest amount of the customer", "24h"),
-        _define("customer", "amount_max", "cents", "largest amount of the customer", "30d"),
-        _define("customer", "amount_spread", "cents", "standard deviation of the customer's amounts", "30d"),
-        _define("customer", "amount_z_score", "sigma", "amount minus the customer's mean, over the spread", "30d"),
-        _define("customer", "amount_over_mean", "ratio", "amount over the customer's mean", "30d"),
-        _define("customer", "amount_over_max", "ratio", "amount over the customer's largest", "30d"),
-        _define("customer", "amount_median", "cents", "median amount of the customer", "30d"),
-        _define("customer", "amount_over_median", "ratio", "amount over the customer's median", "30d"),
-        _define("customer", "amount_over_typical", "ratio", "amount over the customer's typical one", "30d"),
-        _define("customer", "high_amount_count", "count", "customer's amounts above 2.5 typical ones", "7d"),
-        _define("customer", "high_amount_count", "count", "customer's amounts above 2.5 typical ones", "30d"),
-        _define("customer", "amount_peak", "ratio", "largest of the customer's amounts over the typical one", "7d"),
-        _define("customer", "seconds_since_last", "seconds", "since the customer's last transaction", "30d"),
-        _define("customer", "seconds_since_first", "seconds", "since the customer's first transaction", "30d"),
-        _define("customer", "distinct_merchants", "count", "different merchants of the customer", "24h"),
-        _define(
-            "customer", "habit_hour_share", "share", "customer's transactions within 2 hours of this time of day", "30d"
-        ),
-        _define("customer", "same_merchant_count", "count", "customer's transactions at this merchant", "30d"),
-        _define(
-            "customer", "same_merchant_seconds_since_last", "seconds", "since the customer was at this merchant", "30d"
-        ),
-        _define("customer", "same_category_count", "count", "customer's transactions in this category", "30d"),
-        _define(
-            "customer", "same_category_seconds_since_last", "seconds", "since the customer was in this category", "30d"
-        ),
-        _define(
-            "customer", "amount_over_category_mean", "ratio", "amount over the customer's mean in this category", "30d"
-        ),
-        _define("customer", "same_country_count", "count", "customer's transactions in this country", "30d"),
-        _define(
-            "customer", "same_country_seconds_since_last", "seconds", "since the customer was in this country", "30d"
-        ),
-        _define("customer", "same_channel_share", "share", "customer's transactions by this channel", "30d"),
-        _define("customer", "distance_from_last", "km", "from the place of the customer's last transaction", "30d"),
-        _define("customer", "speed_from_last", "km/h", "needed to come from that place", "30d"),
-        _define("customer", "distance_from_centre", "km", "from the customer's mean place", "30d"),
-        _define("customer", "report_count", "count", "fraud reports of the customer", "60d"),
-        _define("customer", "seconds_since_last_report", "seconds", "since the customer's last fraud report", "60d"),
-    ]
-    features += [
-        _define(
-            "merchant", "transaction_count", "count", "transactions at the merchant, whole days before today", window
-        )
-        for window in MERCHANT_WINDOWS
-    ]
-    features += [
-        _define("merchant", "amount_mean", "cents", "mean amount at the merchant, whole days before today", "30d"),
-        _define("merchant", "amount_over_mean", "ratio", "amount over that mean", "30d"),
-    ]
-    features += [
-        _define("merchant", "report_count", "count", "fraud reports at the merchant", window)
-        for window in REPORT_WINDOWS
-    ]
-    features += [
-        _define("merchant", "report_rate", "share", "fraud reports over transactions at the merchant", "30d"),
-        _define(
-            "merchant", "seconds_since_last_report", "seconds", "since the last fraud report at the merchant", "60d"
-        ),
-        _define(
-            "merchant",
-            "days_since_first_reported_fraud",
-            "days",
-            "since the first fraud reported at the merchant",
-            "60d",
-        ),
-        _define(
-            "merchant", "days_since_last_reported_fraud", "days", "since the last fraud reported at the merchant", "60d"
-        ),
-        _define(
-            "merchant",
-            "cleared_count",
-            "count",
-            "transactions at the merchant that stayed unreported until mature",
-            "30d",
-        ),
-        _define("merchant", "days_since_last_cleared", "days", "since the last of those", "30d"),
-        _define(
-            "merchant", "fraud_run_length", "count", "frauds reported at the merchant since the last of those", "60d"
-        ),
-        _define("merchant", "fraud_run_days", "days", "since the first fraud of that run", "60d"),
-        _define("merchant", "fraud_run_smallest_amount", "cents", "smallest amount of that run", "60d"),
-    ]
-    return tuple(features)
+    @property
+    def name(self) -> str:
+        """Entity, statistic and window in one word."""
+        prefix = "" if self.entity == "transaction" else self.entity
+        return "_".join(part for part in (prefix, self.statistic, self.window) if part)
 
 
-FEATURES: Final = _definitions()
+_NONE: Final[tuple[Window, ...]] = ("",)
+_CUSTOMER: Final = tuple(CUSTOMER_WINDOWS)
+_MERCHANT: Final = tuple(MERCHANT_WINDOWS)
+_REPORTS: Final = tuple(REPORT_WINDOWS)
+
+_TABLE: Final[tuple[tuple[Entity, str, tuple[Window, ...], Unit, str], ...]] = (
+    ("transaction", "amount", _NONE, "cents", "amount"),
+    ("transaction", "hour_of_day", _NONE, "hour", "time of day in UTC, with fraction"),
+    ("transaction", "day_of_week", _NONE, "weekday", "day of the week in UTC, Monday is 0"),
+    ("transaction", "is_weekend", _NONE, "flag", "Saturday or Sunday"),
+    ("transaction", "is_night", _NONE, "flag", "between 0 and 6 o'clock UTC"),
+    ("transaction", "is_online", _NONE, "flag", "channel is online"),
+    ("transaction", "is_contactless", _NONE, "flag", "channel is contactless"),
+    ("transaction", "is_atm", _NONE, "flag", "channel is a cash machine"),
+    ("transaction", "is_transfer", _NONE, "flag", "channel is a transfer"),
+    ("customer", "transaction_count", _CUSTOMER, "count", "transactions"),
+    ("customer", "amount_sum", _CUSTOMER, "cents", "amount spent"),
+    ("customer", "amount_mean", _CUSTOMER, "cents", "mean amount"),
+    ("customer", "amount_min", ("24h",), "cents", "smallest amount"),
+    ("customer", "amount_max", ("24h", "30d"), "cents", "largest amount"),
+    ("customer", "amount_spread", ("30d",), "cents", "standard deviation of the amounts"),
+    ("customer", "amount_z_score", ("30d",), "sigma", "this amount minus the mean, over the standard deviation"),
+    ("customer", "amount_over_mean", ("30d",), "ratio", "this amount over the mean"),
+    ("customer", "amount_over_max", ("30d",), "ratio", "this amount over the largest"),
+    ("customer", "amount_median", ("30d",), "cents", "median amount"),
+    ("customer", "amount_over_median", ("30d",), "ratio", "this amount over the median"),
+    ("customer", "amount_over_typical", ("30d",), "ratio", "this amount over the mean of those up to 2.5 medians"),
+    ("customer", "high_amount_count", ("7d", "30d"), "count", "amounts above 2.5 typical ones"),
+    ("customer", "amount_peak", ("7d",), "ratio", "largest amount over the typical one of 30 days"),
+    ("customer", "seconds_since_last", ("30d",), "seconds", "since the last transaction"),
+    ("customer", "seconds_since_first", ("30d",), "seconds", "since the first transaction: how much past there is"),
+    ("customer", "distinct_merchants", ("24h",), "count", "different merchants"),
+    ("customer", "habit_hour_share", ("30d",), "share", "transactions within 2 hours of this time of day"),
+    ("customer", "same_merchant_count", ("30d",), "count", "transactions at this merchant"),
+    ("customer", "same_merchant_seconds_since_last", ("30d",), "seconds", "since the last one at this merchant"),
+    ("customer", "same_category_count", ("30d",), "count", "transactions in this category"),
+    ("customer", "same_category_seconds_since_last", ("30d",), "seconds", "since the last one in this category"),
+    ("customer", "same_category_amount_over_mean", ("30d",), "ratio", "this amount over the mean in this category"),
+    ("customer", "same_country_count", ("30d",), "count", "transactions in this country"),
+    ("customer", "same_country_seconds_since_last", ("30d",), "seconds", "since the last one in this country"),
+    ("customer", "same_channel_share", ("30d",), "share", "transactions by this channel"),
+    ("customer", "distance_from_last", ("30d",), "km", "from the place of the last transaction that has one"),
+    ("customer", "speed_from_last", ("30d",), "km/h", "needed to come from that place"),
+    ("customer", "distance_from_centre", ("30d",), "km", "from the mean place"),
+    ("customer", "report_count", ("60d",), "count", "fraud reports about the customer's transactions"),
+    ("customer", "seconds_since_last_report", ("60d",), "seconds", "since the last fraud report"),
+    ("merchant", "transaction_count", _MERCHANT, "count", "transactions, whole days before today"),
+    ("merchant", "amount_mean", ("30d",), "cents", "mean amount, whole days before today"),
+    ("merchant", "amount_over_mean", ("30d",), "ratio", "this amount over that mean"),
+    ("merchant", "report_count", _REPORTS, "count", "fraud reports"),
+    ("merchant", "report_rate", ("30d",), "share", "fraud reports over transactions"),
+    ("merchant", "seconds_since_last_report", ("60d",), "seconds", "since the last fraud report"),
+    (
+        "merchant",
+        "days_since_first_reported_fraud",
+        ("60d",),
+        "days",
+        "since the first of the reported frauds happened",
+    ),
+    ("merchant", "days_since_last_reported_fraud", ("60d",), "days", "since the last of the reported frauds happened"),
+    ("merchant", "cleared_count", ("30d",), "count", "transactions nobody reported until their label was mature"),
+    ("merchant", "days_since_last_cleared", ("30d",), "days", "since the last transaction of that kind"),
+    ("merchant", "fraud_run_length", ("60d",), "count", "reported frauds that happened after the last cleared one"),
+    ("merchant", "fraud_run_days", ("60d",), "days", "since the first fraud of that run happened"),
+    ("merchant", "fraud_run_smallest_amount", ("60d",), "cents", "smallest amount of that run"),
+)
+
+FEATURES: Final = tuple(
+    FeatureDefinition(entity=entity, statistic=statistic, window=window, unit=unit, description=description)
+    for entity, statistic, windows, unit, description in _TABLE
+    for window in windows
+)
 FEATURE_NAMES: Final = tuple(definition.name for definition in FEATURES)
 
 
@@ -157,7 +126,27 @@ def features_schema() -> pa.DataFrameSchema:
     return pa.DataFrameSchema({**whose, **values}, strict=True, ordered=True, name="features")
 
 
-def features_markdown() -> str:
-    """The table of all features for docs/features.md."""
+def features_page() -> str:
+    """The page docs/features.md."""
     rows = [f"| `{f.name}` | {f.entity} | {f.window or '-'} | {f.unit} | {f.description} |" for f in FEATURES]
-    return "\n".join(["| feature | entity | window | unit | meaning |", "|---|---|---|---|---|", *rows])
+    return "\n".join(
+        [_INTRODUCTION, "| feature | of the | window | unit | meaning |", "|---|---|---|---|---|", *rows, ""]
+    )
+
+
+_INTRODUCTION: Final = f"""# Features
+
+The {len(FEATURES)} model inputs. This page is generated: `python -m fraud_pipeline.feature_definitions > docs/features.md`.
+
+- A window of width w before an instant t is [t - w, t): the transaction itself and others at the same instant are out.
+- A value that cannot be known, for want of history or of an optional column, is missing (NaN), never zero.
+- Customers: counts, sums and means are exact over the whole window; every other statistic looks at its newest
+  {NEWEST_EVENTS} events.
+- Merchants: volume and cleared transactions come from whole UTC days that are over. A day's cleared transactions are
+  used once all of it has had the label maturity's time to be reported.
+- Reports count from the instant they were made. A transaction reported twice counts twice; a withdrawal changes nothing.
+  What is more than a count of a merchant's reports looks at the newest {NEWEST_EVENTS}.
+"""
+
+if __name__ == "__main__":
+    sys.stdout.write(features_page())

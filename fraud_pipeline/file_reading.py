@@ -66,8 +66,8 @@ def read_columns(path: Path, names: list[str]) -> pa.Table:
         raise SourceError(_csv_cause(str(error))) from None
     if ragged:
         raise SourceError(
-            f"{len(ragged)} lines do not have as many values as the header has columns: the file was cut off, or a "
-            "value holds a comma without quotes. Export it again"
+            f"lines whose number of values is not that of the header's columns: {len(ragged)}. The file was cut off, "
+            "or a value holds a comma without quotes: export it again"
         )
     return table
 

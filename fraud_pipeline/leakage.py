@@ -7,7 +7,8 @@ row: a feature that is the label, a missing value that is, a group that is, or a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from fraud_pipeline.features import History
+from fraud_pipeline.snapshots import NEVER, days_to_clear
 from fraud_pipeline.transactions import MAX_AMOUNT_CENTS
 
 MIN_FRAUDS: Final = 20
@@ -36,6 +38,9 @@ class LeakVerdict:
 class Engineer(Protocol):
     """What `future_invariance` needs of the feature code."""
 
+    @property
+    def label_maturity(self) -> timedelta: ...
+
     def compute(self, *, history: History, new: pd.DataFrame) -> pd.DataFrame: ...
 
 
@@ -49,7 +54,7 @@ def auc(values: NDArray[Any], labels: NDArray[np.float64]) -> float:
 
 
 def single_feature_auc(values: pd.DataFrame, labels: NDArray[np.float64], *, limit: float = 0.97) -> LeakVerdict:
-    """No feature (n, k) alone may separate fraud (n,) better than `limit`, in either direction; missing ranks lowest."""
+    """No feature (n, k) alone may separate fraud (n,) better than `limit`, either way round; missing ranks lowest."""
     if labels.sum() < MIN_FRAUDS:
         return _too_few("single_feature_auc", labels)
     lowest = values.fillna(-np.inf)
@@ -62,7 +67,7 @@ def single_feature_auc(values: pd.DataFrame, labels: NDArray[np.float64], *, lim
 
 
 def null_pattern_auc(values: pd.DataFrame, labels: NDArray[np.float64], *, limit: float = 0.65) -> LeakVerdict:
-    """Which input values (n, k) are missing must not tell fraud: rates by pattern from the first half, AUC on the second.
+    """Which input values (n, k) are missing must not tell fraud: rates learnt on the first half, AUC on the second.
 
     Rows are in order of time. For columns of the source only: a feature is honestly missing where history is.
     """
@@ -86,7 +91,7 @@ def segment_base_rate(
     """No group of a segment (n,) with enough rows may be mostly fraud: such a group is the label by another name."""
     worst, highest = "no group", 0.0
     for segment, groups in segments.items():
-        rates = pd.Series(labels).groupby(pd.Series(groups)).agg(["mean", "size"])
+        rates = pd.Series(labels).groupby(pd.Series(groups), dropna=False).agg(["mean", "size"])
         rates = rates[rates["size"] >= MIN_GROUP_ROWS]
         if len(rates) and rates["mean"].max() > highest:
             worst, highest = f"{segment} {rates['mean'].idxmax()}", float(rates["mean"].max())
@@ -101,20 +106,21 @@ def future_invariance(
 ) -> LeakVerdict:
     """Features of rows before `cut` must keep every bit when everything from `cut` on is removed, changed or added.
 
-    Looks at up to `INVARIANCE_CUSTOMERS` customers. The perturbed future holds other amounts, merchants and times, and
-    a fraud report about every row.
+    Looks at up to `INVARIANCE_CUSTOMERS` customers. The other future has other amounts, merchants and times, a fraud
+    report about every row, and other merchant days, also in what matures only after `cut`. A cut amid a day sees more
+    than one at midnight.
     """
     generator = np.random.default_rng(seed)
     customers = new["customer_id"].unique()
     sample = generator.choice(customers, min(len(customers), INVARIANCE_CUSTOMERS), replace=False)
     rows = new[new["customer_id"].isin(sample)].reset_index(drop=True)
+    known = history.transactions[history.transactions["customer_id"].isin(sample)]
     past = rows["event_time"] < cut
+    history = replace(history, transactions=known)
     before = engineer.compute(history=history, new=rows)[past.to_numpy()]
-    future = _perturbed(rows[~past], generator)
-    after = engineer.compute(
-        history=_without_future(history, future, cut=cut),
-        new=pd.concat([rows[past], future], ignore_index=True),
-    ).iloc[: int(past.sum())]
+    others = pd.concat([rows[past], _perturbed(rows[~past], generator)], ignore_index=True)
+    other = _other_history(history, others, cut=cut, settles_in=days_to_clear(engineer.label_maturity))
+    after = engineer.compute(history=other, new=others).iloc[: len(before)]
     names = [name for name in before.columns if before[name].dtype.kind == "f"]
     changed = {
         name: int((before[name].to_numpy().view(np.uint32) != after[name].to_numpy().view(np.uint32)).sum())
@@ -139,17 +145,26 @@ def _perturbed(future: pd.DataFrame, generator: np.random.Generator) -> pd.DataF
     return kept.assign(merchant_id=merchants, amount_cents=amounts, event_time=later.astype(kept["event_time"].dtype))
 
 
-def _without_future(history: History, future: pd.DataFrame, *, cut: pd.Timestamp) -> History:
+def _other_history(history: History, rows: pd.DataFrame, *, cut: pd.Timestamp, settles_in: int) -> History:
     reports = history.reports[history.reports["reported_at"] < cut]
-    added = future[["transaction_id", "event_time", "customer_id", "merchant_id", "amount_cents"]]
-    added = added.assign(reported_at=added["event_time"], is_fraud=True)[list(reports.columns)]
-    transactions = history.transactions[history.transactions["event_time"] < cut]
-    days = history.merchant_days
-    days = days[days["day"] < cut.floor("D")]
+    added = rows[["transaction_id", "event_time", "customer_id", "merchant_id", "amount_cents"]]
+    added = added.assign(reported_at=added["event_time"].clip(lower=cut), is_fraud=True)[list(reports.columns)]
     return History(
-        transactions=transactions,
+        transactions=history.transactions[history.transactions["event_time"] < cut],
         reports=pd.concat([reports, added], ignore_index=True) if len(added) else reports,
-        merchant_days=days,
+        merchant_days=_other_days(history.merchant_days, today=cut.floor("D"), settles_in=settles_in),
+    )
+
+
+def _other_days(days: pd.DataFrame, *, today: pd.Timestamp, settles_in: int) -> pd.DataFrame:
+    """Days that are not over have another volume, days that have not settled lose what was cleared."""
+    over = days["day"] < today
+    settled = days["day"] < today - pd.Timedelta(days=settles_in)
+    return days.assign(
+        transaction_count=days["transaction_count"].where(over, 7 * days["transaction_count"]),
+        amount_sum_cents=days["amount_sum_cents"].where(over, 3 * days["amount_sum_cents"]),
+        cleared_count=days["cleared_count"].where(settled, 0),
+        last_cleared_time=days["last_cleared_time"].where(settled, NEVER),
     )
 
 

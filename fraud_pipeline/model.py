@@ -165,7 +165,9 @@ class FraudModel:
         except IncompatibleModelError:
             raise
         except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-            raise IncompatibleModelError(f"{directory.name} cannot be read ({error!r}); export the champion again") from error
+            raise IncompatibleModelError(
+                f"{directory.name} cannot be read ({error!r}); export the champion again"
+            ) from error
 
 
 def publish(directory: Path, *, link: Path) -> Path:

@@ -209,10 +209,9 @@ class Registry:
         """
         current = self.with_alias("champion")
         for entry in reversed(self.history()):
-            before = entry.previous_champion
-            if current and entry.action == "promote" and entry.version == current.version and before is not None:
-                if before != current.version:
-                    return self.get(before)
+            promoted = current is not None and entry.action == "promote" and entry.version == current.version
+            if promoted and entry.previous_champion not in (None, entry.version):
+                return self.get(int(entry.previous_champion or 0))
         raise RegistryError("there is no earlier champion to go back to; promote a version by its number instead")
 
     @property

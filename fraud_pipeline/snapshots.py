@@ -22,9 +22,9 @@ def days_to_clear(label_maturity: timedelta) -> int:
 def merchant_days(transactions: pd.DataFrame, reports: pd.DataFrame, *, label_maturity: timedelta) -> pd.DataFrame:
     """One row per merchant and UTC day with transactions.
 
-    Columns: merchant_id, day, transaction_count, amount_sum_cents, cleared_count, last_cleared_time (microseconds, NEVER
-    if none). A transaction is cleared when nobody reported it as fraud within `label_maturity`; both cleared columns of a
-    day hold once `days_to_clear` further days are over, and must not be looked at before.
+    Columns: merchant_id, day, transaction_count, amount_sum_cents, cleared_count, last_cleared_time (microseconds,
+    NEVER if none). A transaction is cleared when nobody reported it as fraud within `label_maturity`; both cleared
+    columns of a day hold once `days_to_clear` further days are over, and must not be looked at before.
     """
     frauds = reports[reports["is_fraud"]]
     prompt = frauds.loc[frauds["reported_at"] <= frauds["event_time"] + label_maturity, "transaction_id"]

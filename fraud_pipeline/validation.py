@@ -166,7 +166,7 @@ def _text(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bool = F
     """Text cells as str, everything unusable as None; empty or blank text is missing."""
     cells = _cells(raw, name)
     values, present = cells.to_numpy(dtype=object), cells.notna().to_numpy()
-    if set(map(type, values[present])) <= {str}:  # five times faster than asking each row
+    if set(map(type, values[present])) <= {str}:  # the common case, without asking each row in Python
         is_text = present
     else:
         is_text = np.fromiter((isinstance(value, str) for value in values), dtype=bool, count=len(values))

@@ -10,7 +10,7 @@ are compiled and scalar on purpose: a vectorised logarithm may round differently
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -23,8 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def kernel(function: Function) -> Function:
     """Compile a function of flat arrays; never with fast math, which may round one row otherwise than many."""
-    compiled: Function = njit(cache=True)(function)
-    return compiled
+    return cast("Function", njit(cache=True)(function))
 
 
 class Groups(NamedTuple):
@@ -40,6 +39,16 @@ class Bounds(NamedTuple):
 
     low: Ints
     high: Ints
+
+
+@kernel
+def _order_ties(starts: Ints, order: Ints, grouped: Ints, ties: Ints) -> None:
+    for e in range(len(starts) - 1):
+        for p in range(starts[e] + 1, starts[e + 1]):
+            k = p
+            while k > starts[e] and grouped[k - 1] == grouped[k] and ties[order[k - 1]] > ties[order[k]]:
+                order[k - 1], order[k] = order[k], order[k - 1]
+                k -= 1
 
 
 @kernel
@@ -66,12 +75,7 @@ def _group(codes: Ints, times: Ints, ties: Ints, entities: int) -> tuple[Ints, I
     for p in range(n):
         grouped[p] = times[order[p]]
     if len(ties) == n:
-        for e in range(entities):
-            for p in range(starts[e] + 1, starts[e + 1]):
-                k = p
-                while k > starts[e] and grouped[k - 1] == grouped[k] and ties[order[k - 1]] > ties[order[k]]:
-                    order[k - 1], order[k] = order[k], order[k - 1]
-                    k -= 1
+        _order_ties(starts, order, grouped, ties)
     return starts, order, grouped
 
 

@@ -160,7 +160,7 @@ class TestSplit:
         assert times(event_time[parts.test]).min() == test_start
         assert parts.periods["calibrate"].end == test_start - timedelta(days=1)
         sizes = [len(parts.rows(part)) for part in ("train", "tune", "calibrate")]
-        assert np.divide(sizes, sum(sizes)) == pytest.approx([0.6 / 0.85, 0.15 / 0.85, 0.1 / 0.85], abs=0.01)
+        assert np.divide(sizes, sum(sizes)) == pytest.approx([0.55 / 0.8, 0.15 / 0.8, 0.1 / 0.8], abs=0.01)
 
     def test_data_that_ended_long_ago_are_split_up_to_their_own_end(self) -> None:
         event_time, known = hourly()

@@ -4,6 +4,7 @@ Belongs here: selections, cron lines, notification. Must not be here: assets and
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 import dagster as dg
@@ -17,14 +18,13 @@ TRAINING: Final = dg.AssetSelection.groups("training")
 WEBHOOK_TIMEOUT_SECONDS: Final = 10
 
 
-def build_jobs(calendar: dg.DailyPartitionsDefinition) -> dict[str, Any]:
+def build_jobs() -> dict[str, Any]:
     """Jobs by name."""
     hooks = {end_mlflow_on_run_finished}
     return {
         "ingest_job": dg.define_asset_job(
             "ingest_job",
             selection=DATA_AND_FEATURES,
-            partitions_def=calendar,
             description="One day (or, as a backfill, many) from the source to features.",
         ),
         "training_job": dg.define_asset_job(
@@ -36,24 +36,30 @@ def build_jobs(calendar: dg.DailyPartitionsDefinition) -> dict[str, Any]:
         "source_to_champion_job": dg.define_asset_job(
             "source_to_champion_job",
             selection=DATA_AND_FEATURES | TRAINING,
-            partitions_def=calendar,
             hooks=hooks,
             description="Everything in one run: what `fraud-detect train` launches.",
         ),
     }
 
 
-def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[Any]:
+def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:
     """Daily data and features, weekly retraining; switched on unless the settings say otherwise."""
     status = dg.DefaultScheduleStatus.RUNNING if settings.schedules_enabled else dg.DefaultScheduleStatus.STOPPED
-    daily = dg.build_schedule_from_partitioned_job(
-        jobs["ingest_job"],
+
+    @dg.schedule(
         name="daily_ingest",
-        hour_of_day=1,
-        minute_of_hour=30,
+        job=jobs["ingest_job"],
+        cron_schedule="30 1 * * *",
+        execution_timezone="UTC",
         default_status=status,
         description="Yesterday's transactions, reports and features, every night.",
     )
+    def daily_ingest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        yesterday = (context.scheduled_execution_time - timedelta(days=1)).date()
+        if settings.last_day and yesterday > settings.last_day:
+            return dg.SkipReason(f"{yesterday} is not in the calendar: the file ends on {settings.last_day}")
+        return dg.RunRequest(run_key=yesterday.isoformat(), partition_key=yesterday.isoformat())
+
     weekly = dg.ScheduleDefinition(
         name="weekly_retraining",
         job=jobs["training_job"],
@@ -62,7 +68,7 @@ def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[Any]:
         default_status=status,
         description="Retrain on Monday morning, after Sunday's data; the gate decides whether it goes live.",
     )
-    return [daily, weekly]
+    return [daily_ingest, weekly]
 
 
 def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:

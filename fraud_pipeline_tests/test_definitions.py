@@ -1,0 +1,127 @@
+"""What Dagster is told: every asset explains itself, jobs and schedules run what they say."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fraud_pipeline.definitions import build_defs
+from fraud_pipeline.defs.automation import failure_line
+from fraud_pipeline.settings import Settings
+
+ASSETS = {
+    "raw_transactions",
+    "transactions",
+    "rejected_transactions",
+    "fraud_reports",
+    "features",
+    "training_set",
+    "fraud_model",
+    "evaluation",
+    "registered_model",
+    "champion",
+}
+DAILY = {"raw_transactions", "transactions", "rejected_transactions", "fraud_reports", "features"}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("home"), first_day=date(2026, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def definitions(settings: Settings) -> dg.Definitions:
+    return build_defs(settings)
+
+
+def test_the_graph_holds_every_stage_from_source_to_champion(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS
+    assert {key.asset_key.to_user_string() for key in graph.asset_check_keys} == {
+        "champion",
+        "features",
+        "training_set",
+        "transactions",
+    }
+
+
+def test_every_asset_explains_itself(definitions: dg.Definitions) -> None:
+    for spec in definitions.resolve_all_asset_specs():
+        assert spec.description
+        assert spec.group_name in {"data", "features", "training"}
+        assert spec.owners == ["fraud-ml@example.com"]
+        assert spec.kinds
+
+
+def test_daily_assets_do_a_day_or_a_year_in_one_run(definitions: dg.Definitions) -> None:
+    for name in ASSETS:
+        asset = definitions.resolve_assets_def(name)
+        if name in DAILY:
+            assert asset.backfill_policy == dg.BackfillPolicy.single_run()
+            assert isinstance(asset.partitions_def, dg.DailyPartitionsDefinition)
+        else:
+            assert asset.partitions_def is None
+
+
+def test_checks_before_training_and_promotion_block(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert {key.name: graph.get_check_spec(key).blocking for key in graph.asset_check_keys} == dict.fromkeys(
+        ["schema", "future_invariance", "single_feature_auc", "null_pattern_auc", "segment_base_rate", "gate"], True
+    )
+
+
+def test_the_nightly_tick_asks_for_yesterday(definitions: dg.Definitions) -> None:
+    schedule = definitions.resolve_schedule_def("daily_ingest")
+    tick = schedule.evaluate_tick(
+        dg.build_schedule_context(
+            scheduled_execution_time=datetime(2026, 3, 10, 1, 30, tzinfo=UTC),
+            repository_def=definitions.get_repository_def(),
+        )
+    )
+    assert [request.partition_key for request in tick.run_requests or []] == ["2026-03-09"]
+    assert (schedule.cron_schedule, schedule.job_name) == ("30 1 * * *", "ingest_job")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+
+
+def test_the_nightly_tick_skips_days_after_the_end_of_a_file(settings: Settings) -> None:
+    file = settings.model_copy(update={"last_day": date(2026, 3, 8)})
+    schedule = build_defs(file).resolve_schedule_def("daily_ingest")
+    tick = schedule.evaluate_tick(
+        dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 10, 1, 30, tzinfo=UTC))
+    )
+    assert tick.skip_message == "2026-03-09 is not in the calendar: the file ends on 2026-03-08"
+
+
+def test_the_weekly_tick_retrains_on_monday(definitions: dg.Definitions) -> None:
+    schedule = definitions.resolve_schedule_def("weekly_retraining")
+    tick = schedule.evaluate_tick(
+        dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC))
+    )
+    assert len(tick.run_requests or []) == 1
+    assert (schedule.cron_schedule, schedule.job_name) == ("0 4 * * 1", "training_job")
+
+
+def test_schedules_and_sensors_stay_off_when_the_settings_say_so(settings: Settings) -> None:
+    quiet = build_defs(settings.model_copy(update={"schedules_enabled": False}))
+    for name in ("daily_ingest", "weekly_retraining"):
+        assert quiet.resolve_schedule_def(name).default_status is dg.DefaultScheduleStatus.STOPPED
+    assert quiet.resolve_sensor_def("run_failure_alert").default_status is dg.DefaultSensorStatus.STOPPED
+
+
+def test_the_calendar_of_a_file_ends_with_the_file(settings: Settings) -> None:
+    file = settings.model_copy(update={"first_day": date(2018, 4, 1), "last_day": date(2018, 4, 3)})
+    days = build_defs(file).resolve_assets_def("features").partitions_def
+    assert days is not None
+    assert list(days.get_partition_keys()) == ["2018-04-01", "2018-04-02", "2018-04-03"]
+
+
+def test_the_workspace_file_loads_these_definitions() -> None:
+    workspace = Path(__file__).parent.parent / "workspace.yaml"
+    assert "module_name: fraud_pipeline.definitions" in workspace.read_text()
+
+
+def test_a_failure_is_one_line_that_says_what_to_do() -> None:
+    line = failure_line(job="ingest_job", run_id="r1", step="transactions", message="\n  ValueError: bad\n  more\n")
+    assert line.startswith("ingest_job failed in transactions: ValueError: bad | run r1 | ")
+    assert "\n" not in line
