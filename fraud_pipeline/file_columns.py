@@ -15,6 +15,8 @@ from fraud_pipeline.column_mapping import SourceError
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _STARTS_LIKE_A_TIME: Final = r"^\d{4}-\d{2}-\d{2}"
+_OFFSET: Final = r"\d{2}:\d{2}.*?(?P<offset>[zZ]|[+-]\d{2}(?::?\d{2})?)$"
+_DAYLIGHT_SAVING_HOURS: Final = 1
 _HAS_OFFSET: Final = r"\d{2}:\d{2}.*([zZ]|[+-]\d{2}(:?\d{2})?)$"
 
 CHANNEL_SYNONYMS: Final = MappingProxyType(
@@ -42,7 +44,7 @@ def text_from(column: pa.Array, *, name: str, field: str) -> pa.Array:
         if pa.types.is_floating(column.type):  # whole numbers with gaps, as pandas writes them
             column = column.cast(pa.int64())
         text = column.cast(pa.string())
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise SourceError(
             f"column '{name}' ({field}) holds {column.type}, which is no text and no whole number: map another column"
         ) from error
@@ -116,7 +118,21 @@ def _times_from_text(text: pa.Array, *, name: str, field: str) -> pa.Array:
             f"column '{name}' ({field}) mixes {with_offset} times with a UTC offset and {len(offset) - with_offset} "
             "without one: write all of them with an offset such as Z or +02:00, or none (then they are UTC)"
         )
+    offsets = pc.unique(pc.struct_field(pc.extract_regex(candidates, _OFFSET), "offset")).drop_null().to_pylist()
+    hours = [_offset_hours(offset) for offset in offsets]
+    if hours and max(hours) - min(hours) > _DAYLIGHT_SAVING_HOURS:
+        raise SourceError(
+            f"column '{name}' ({field}) mixes timezones: its UTC offsets lie {max(hours) - min(hours):g} hours apart, "
+            "more than summer time explains. Convert all times to UTC and write them with Z"
+        )
     return times
+
+
+def _offset_hours(offset: str) -> float:
+    if offset in ("z", "Z"):
+        return 0
+    digits = offset[1:].replace(":", "").ljust(4, "0")
+    return (int(digits[:2]) + int(digits[2:]) / 60) * (-1 if offset[0] == "-" else 1)
 
 
 def labels_from(column: pa.Array, *, name: str) -> pa.Array:

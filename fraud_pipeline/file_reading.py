@@ -4,6 +4,7 @@ Belongs here: file formats. Must not be here: what a column means.
 """
 
 import csv
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from fraud_pipeline.column_mapping import SourceError
 
 # "NA" is not among them: it is Namibia's country code.
 _NULLS = ["", "NULL", "Null", "null", "NaN", "nan", "None", "N/A", "n/a", "#N/A"]
+_DATA = re.compile(r"\s*([+-]?\d+(\.\d*)?|\d{4}-\d\d-\d\d.*)\s*")
 _OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -22,8 +24,11 @@ def column_names(path: Path) -> list[str]:
     if _is_parquet(path):
         with _open_parquet(path) as file:
             return [str(name) for name in file.schema_arrow.names]
-    with pa.input_stream(str(path), compression="detect") as file:
-        start = file.read(1 << 16)
+    try:
+        with pa.input_stream(str(path), compression="detect") as file:
+            start = file.read(1 << 16)
+    except OSError as error:
+        raise SourceError("the file is cut off or damaged: copy or export it again") from error
     try:
         header = start.partition(b"\n")[0].decode("utf-8-sig").rstrip("\r")
     except UnicodeDecodeError as error:
@@ -33,6 +38,8 @@ def column_names(path: Path) -> list[str]:
         found = max(_OTHER_DELIMITERS, key=header.count)
         seems = f" It seems to be separated by {_OTHER_DELIMITERS[found]}." if found in header else ""
         raise SourceError(f"the first line is no comma-separated header.{seems} Save it with commas and a header line")
+    if any(_DATA.fullmatch(name) for name in names):  # card data, not to be shown as names of columns
+        raise SourceError("the first line looks like data: add a header line with the names of the columns")
     return names
 
 
@@ -61,6 +68,8 @@ def read_columns(path: Path, names: list[str]) -> pa.Table:
                 strings_can_be_null=True,
             ),
         )
+    except OSError as error:
+        raise SourceError("the file is cut off or damaged: copy or export it again") from error
     except pa.ArrowException as error:
         # pyarrow's message quotes the row, which holds card data.
         raise SourceError(_csv_cause(str(error))) from None

@@ -95,13 +95,19 @@ class FileSource:
         content = self._content
         if not content.label_columns:
             return empty(FRAUD_REPORTS)
-        frauds = content.table.slice(content.n_misplaced).filter(pc.field("is_fraud")).to_pandas()
-        times = frauds["reported_at"] if self.has_report_times else frauds["event_time"] + self.label_delay
+        dated = content.table.slice(content.n_misplaced)
+        # Of rows that share an id, validation keeps the first valid one, and only that one's label counts.
+        fraud_ids = dated.filter(pc.field("is_fraud")).column("transaction_id").combine_chunks()
+        frauds = dated.filter(pc.is_in(dated.column("transaction_id"), value_set=fraud_ids)).to_pandas()
+        times = frauds["event_time"] + self.label_delay
+        if self.has_report_times:
+            # A report from before its transaction is a slip; believing it would let features see the future.
+            times = frauds["reported_at"].where(frauds["reported_at"].ge(frauds["event_time"]), times)
         frauds["reported_at"] = times.astype(TIME_DTYPE)
         result = validate(frauds, now=pd.Timestamp.now(tz="UTC"))
-        reported_at = frauds["reported_at"].drop(result.rejected["row"]).reset_index(drop=True)
-        reports = result.accepted.assign(reported_at=reported_at, is_fraud=True)[list(REPORT_COLUMNS)]
-        reports = reports[reported_at.ge(EARLIEST_EVENT_TIME)]
+        kept = frauds.drop(result.rejected["row"]).reset_index(drop=True)
+        reports = result.accepted.assign(reported_at=kept["reported_at"], is_fraud=True)[list(REPORT_COLUMNS)]
+        reports = reports[kept["is_fraud"].eq(True)]
         ordered: pd.DataFrame = reports.sort_values("reported_at", kind="stable").reset_index(drop=True)
         return ordered
 

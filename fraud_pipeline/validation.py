@@ -26,7 +26,7 @@ from fraud_pipeline.transactions import (
     TRANSACTION_COLUMNS,
 )
 
-CLOCK_TOLERANCE: Final = pd.Timedelta(minutes=5)
+CLOCK_TOLERANCE: Final = pd.Timedelta(minutes=5).as_unit("us")
 
 REASONS: Final = MappingProxyType(
     {

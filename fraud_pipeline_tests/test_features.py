@@ -1,4 +1,4 @@
-"""Every feature against its definition, written out naively over small random worlds, and the rules all features keep."""
+"""Every feature against its definition, written out naively over small random worlds, and the rules they all keep."""
 
 import math
 import statistics
@@ -62,13 +62,10 @@ def report(row: Row, *, after: float, is_fraud: bool = True) -> Row:
 
 def frame(rows: list[Row], schema: Any = TRANSACTIONS) -> pd.DataFrame:
     """Rows as the pipeline's tables hold them."""
-    made = pd.DataFrame(rows, columns=list(schema.columns)) if rows else empty(schema)
-    types = {
-        name: "object" if str(column.dtype) == "str" else column.dtype.type for name, column in schema.columns.items()
-    }
-    return made.astype(types).where(
-        lambda table: table.notna() | ~table.columns.isin(["category", "channel", "country"]), None
-    )
+    if not rows:
+        return empty(schema)
+    types = {name: column.dtype.type for name, column in schema.columns.items() if str(column.dtype) != "str"}
+    return pd.DataFrame(rows, columns=list(schema.columns), dtype="object").astype(types)
 
 
 @dataclass(frozen=True)
