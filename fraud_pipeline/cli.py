@@ -1,6 +1,7 @@
 """The `fraud-detect` command.
 
-Belongs here: arguments, calling one function, words for a person. Must not be here: anything worth testing without a shell.
+Belongs here: arguments, calling one function, words for a person.
+Must not be here: anything worth testing without a shell.
 Heavy libraries are imported by the commands that need them, so that `--help` answers at once.
 """
 
@@ -32,10 +33,11 @@ TRANSACTIONS_PER_DAY: Final = 833  # of the default synthetic world
 
 def duration(text: str) -> timedelta:
     """A time span such as 7d, 36h or 30min. Raises argparse's error for anything else."""
-    try:
-        return pd.Timedelta(text).to_pytimedelta()
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time span; write for example 7d or 36h") from error
+    span = pd.to_timedelta(text, errors="coerce")
+    # pandas takes a number without a unit for nanoseconds.
+    if pd.isna(span) or span < pd.Timedelta(0) or text.strip()[-1].isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no time span; write for example 7d or 36h")
+    return span.to_pytimedelta()
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -83,7 +85,7 @@ def ui(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     prepare_dagster_home(settings)
     print(f"Dagster UI on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C")
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "fraud_pipeline.definitions"]
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(ROOT / "workspace.yaml")]
     environment = {**os.environ, "FRAUD_HOME": str(settings.home)}
     return subprocess.call([*command, "-h", arguments.host, "-p", str(arguments.port)], env=environment)  # noqa: S603 - our own arguments
 
@@ -97,9 +99,8 @@ def models(_: argparse.Namespace) -> int:
     print("\nPromotions, newest first:")
     for entry in reversed(registry.history()):
         unsure = "" if entry.confirmed else "  (interrupted: check the alias)"
-        print(
-            f"{entry.decided_at:%Y-%m-%d %H:%M:%S}  {entry.action:<12} v{entry.version}  champion: v{entry.champion}{unsure}"
-        )
+        what = f"{entry.action:<12} v{entry.version}  champion: v{entry.champion or '-'}"
+        print(f"{entry.decided_at:%Y-%m-%d %H:%M:%S}  {what}{unsure}")
     return 0
 
 
@@ -152,9 +153,9 @@ def _configure_source(arguments: argparse.Namespace) -> tuple[date, date]:
         **common,
         "data_path": str(arguments.data_path.resolve()),
         "columns": arguments.columns,
-        "label_delay": f"{delay.total_seconds():.0f}",
+        "label_delay": pd.Timedelta(delay).isoformat(),
         # Every label of such a file is there after the delay, so nothing is gained by waiting longer.
-        "label_maturity": "" if source.has_report_times else f"{delay.total_seconds():.0f}",
+        "label_maturity": "" if source.has_report_times else pd.Timedelta(delay).isoformat(),
         "first_day": first.isoformat(),
         "last_day": last.isoformat(),
     }

@@ -1,10 +1,11 @@
 """FraudModel: booster, feature list, calibration and policy, kept together in a directory of plain files.
 
 Belongs here: fitting one model with given hyper-parameters, predicting, explaining, saving, loading, publishing.
-Must not be here: the search for hyper-parameters (`tuning.py`), judging (`evaluation.py`), the registry (`registry.py`).
+Must not be here: the search for hyper-parameters (`tuning.py`), judging (`evaluation.py`), the registry.
 
 The directory holds `booster.ubj`, `model.json` (features, calibration, policy, lineage, hashes of the other files) and
-`reference.parquet` (what features and scores looked like in training, for drift). No pickle: loading runs no foreign code.
+`reference.parquet` (what features and scores looked like in training, for drift). No pickle: loading runs no foreign
+code.
 """
 
 import hashlib

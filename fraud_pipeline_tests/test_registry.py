@@ -1,7 +1,6 @@
 """Versions, aliases and the history of promotions, in a real MLflow database and with real files."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -16,6 +15,12 @@ from fraud_pipeline.decisions import Policy
 from fraud_pipeline.model import BOOSTER_FILE, MANIFEST_FILE, FraudModel, IncompatibleModelError, file_hash
 from fraud_pipeline.registry import RegisteredModel, Registry, RegistryError
 from fraud_pipeline.training import TrainedModel
+
+# MLflow and its dependencies warn about themselves; nothing here can mend that.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
 
 NAMES: Final = count(1)
 
@@ -68,15 +73,14 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(database: Path, trained: TrainedModel, tmp_path: Path) -> Iterator[Place]:
+def place(database: Path, trained: TrainedModel, tmp_path: Path) -> Place:
     registry = Registry(
         tracking_uri=f"sqlite:///{database / 'mlflow.db'}",
         model_name=f"fraud_model_{next(NAMES)}",
         artifact_directory=database / "artifacts",
     )
     small = replace(trained.model, reference=trained.model.reference.head(10))
-    yield Place(registry=registry, model=small, directory=tmp_path)
-    # Versions live in the shared database until its directory goes.
+    return Place(registry=registry, model=small, directory=tmp_path)
 
 
 class TestRegistering:

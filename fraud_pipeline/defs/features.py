@@ -19,16 +19,12 @@ from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS
 
 def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The assets of the `features` group."""
-    lookback = dg.TimeWindowPartitionMapping(
-        start_offset=-lookback_days(settings), allow_nonexistent_upstream_partitions=True
-    )
 
     @dg.asset(
         **daily(settings, calendar, group="features"),
-        deps=[
-            dg.AssetDep("transactions", partition_mapping=lookback),
-            dg.AssetDep("fraud_reports", partition_mapping=lookback),
-        ],
+        # Earlier days are read too, as far as they are there. Dagster is told of the same day only: it would count the
+        # two months after a change as its consequence and start days that have no transactions yet.
+        deps=["transactions", "fraud_reports"],
         description="Features of every transaction, from events strictly before it. The only feature code there is.",
         code_version=FeatureEngineer.code_version(),
         check_specs=[
