@@ -168,9 +168,13 @@ def _days(transactions: int) -> int:
 
 
 def _registry(settings: Settings) -> "Registry":
-    from fraud_pipeline.defs.resources import build_resources  # noqa: PLC0415 - dagster and mlflow take seconds
+    from fraud_pipeline.registry import Registry  # noqa: PLC0415 - mlflow takes seconds
 
-    return build_resources(settings)["registry"].registry()
+    return Registry(
+        tracking_uri=settings.tracking_uri,
+        model_name=settings.model_name,
+        artifact_directory=None if settings.mlflow_tracking_uri else settings.artifact_directory,
+    )
 
 
 def _source_name(settings: Settings) -> str:
@@ -253,7 +257,6 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=rollback)
 
     one = commands.add_parser("test", help="run the project's tests; further arguments go to pytest")
-    one.add_argument("pytest", nargs=argparse.REMAINDER)
     one.set_defaults(run=test)
     return top
 
@@ -261,7 +264,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors that a person can mend are one message, not a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    arguments = parser().parse_args(argv)
+    top = parser()
+    arguments, rest = top.parse_known_args(argv)
+    if rest and arguments.run is not test:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.pytest = rest
     try:
         return int(arguments.run(arguments))
     except ValidationError as error:

@@ -236,4 +236,6 @@ def _moment(milliseconds: int) -> pd.Timestamp:
     return pd.Timestamp(milliseconds, unit="ms", tz="UTC")
 
 
-logging.getLogger("alembic").setLevel(logging.WARNING)
+# Making the first tables is no news to a person.
+for _name in ("alembic", "mlflow.store.db.utils"):
+    logging.getLogger(_name).setLevel(logging.WARNING)

@@ -54,7 +54,8 @@ class TestHome:
 class TestOrder:
     def test_defaults_without_a_file(self, home: Path) -> None:
         found = load_settings()
-        assert (found.home, found.n_trials, found.data_path, found.last_day) == (home, 25, None, None)
+        assert found.model_dump(exclude={"home"}) == Settings(home=home).model_dump(exclude={"home"})
+        assert (found.home, found.data_path, found.last_day) == (home, None, None)
 
     def test_the_file_wins_over_defaults_and_the_environment_over_the_file(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,11 +77,11 @@ class TestOrder:
 
 class TestFile:
     def test_what_the_command_line_saves_is_read_with_its_type(self, home: Path) -> None:
-        values = {"first_day": "2026-02-01", "label_delay": "604800", "schedules_enabled": "false", "data_path": "x.csv"}
+        values = {"first_day": "2026-02-01", "label_delay": "P7D", "gap": "36h", "schedules_enabled": "false", "data_path": "x.csv"}
         save_settings(values, home=home)
         found = load_settings()
         assert found.first_day == date(2026, 2, 1)
-        assert found.label_delay == timedelta(days=7)
+        assert (found.label_delay, found.gap) == (timedelta(days=7), timedelta(hours=36))
         assert found.schedules_enabled is False
         assert found.data_path == Path("x.csv")
 
@@ -88,7 +89,8 @@ class TestFile:
         save_settings({"n_trials": "3", "seed": "11"}, home=home)
         save_settings({"n_trials": "", "difficulty": "0.25"}, home=home)
         found = load_settings()
-        assert (found.n_trials, found.seed, found.difficulty) == (25, 11, 0.25)
+        assert (found.seed, found.difficulty) == (11, 0.25)
+        assert found.n_trials == Settings.model_fields["n_trials"].default
         assert "N_TRIALS" not in (home / SETTINGS_FILE).read_text()
 
     @given(path=st.text(st.sampled_from("ab/ #'\"\\=ü;&"), min_size=1, max_size=12).map(lambda text: f"/d{text}.csv"))
