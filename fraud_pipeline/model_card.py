@@ -18,7 +18,7 @@ def model_card(model: FraudModel, evaluation: Evaluation) -> str:
     top = "\n".join(f"| {name} | {share:.1%} |" for name, share in model.importance().head(10).items())
     return f"""# Card fraud model
 
-**Use.** Rank and decide on card transactions at the moment they happen. Not for credit decisions or for judging people.
+**Use.** Rank and decide on card transactions at the moment they happen. Not for credit, not for judging people.
 
 **Training.** {lineage.get("training_rows", 0):,} transactions with {lineage.get("training_frauds", 0):,} known frauds from
 {lineage.get("trained_from")} to {lineage.get("trained_to")}; source: {lineage.get("source")}. A transaction counts as
@@ -37,8 +37,8 @@ legitimate {lineage.get("label_maturity_days")} days after it happened when nobo
 |---|---:|
 {top}
 
-**Limits.** Frauds that nobody reports are invisible to training and to these figures. Figures hold for the weeks they were
-measured on; drift and performance reports say when they stop to hold.
+**Limits.** Frauds that nobody reports are invisible to training and to these figures, which hold for the weeks they
+were measured on.
 
 **Lineage.** data {lineage.get("data_sha256", "")[:16]}, feature code {lineage.get("feature_code", "")[:16]}, MLflow run
 {lineage.get("mlflow_run_id")}, Dagster run {lineage.get("dagster_run_id")}.

@@ -120,8 +120,8 @@ class Registry:
         models = [
             RegisteredModel(
                 version=int(entry.version),
-                run_id=entry.run_id,
-                source=entry.source,
+                run_id=str(entry.run_id),
+                source=str(entry.source),
                 sha256=entry.tags.get(SHA256_TAG, ""),  # absent when somebody registered it by other means
                 aliases=tuple(sorted(name for name, version in aliases.items() if int(version) == int(entry.version))),
                 created_at=_moment(entry.creation_timestamp),

@@ -183,11 +183,10 @@ def window_median(order: Ints, values: Ints, low: Ints, high: Ints) -> Floats:
         n = high[q] - low[q]
         if n == 0:
             continue
-        ranked = np.empty(n, np.int64)
+        inside = np.empty(n, np.int64)
         for k in range(n):
-            ranked[k] = values[order[low[q] + k]]
-        ranked.sort()
-        out[q] = (ranked[(n - 1) // 2] + ranked[n // 2]) / 2
+            inside[k] = values[order[low[q] + k]]
+        out[q] = np.median(inside)
     return out
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import Tables
 from mlflow.tracking import MlflowClient
 
-from conftest import Tables
 from fraud_pipeline.cli import duration, main
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.model import FraudModel
@@ -47,6 +47,7 @@ def home(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FRAUD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DAGSTER_HOME", "")
     return tmp_path / "home"
 
 
@@ -196,7 +197,14 @@ class TestTrain:
         code = main(argv)
         told = capsys.readouterr()
         assert (code, told.err) == (0, "")
-        for line in ("raw_transactions", "features", "fraud_model", "champion", "average_precision", "Verdict on version 1"):
+        for line in (
+            "raw_transactions",
+            "features",
+            "fraud_model",
+            "champion",
+            "average_precision",
+            "Verdict on version 1",
+        ):
             assert line in told.out
         settings = load_settings()
         assert (settings.data_path, settings.columns, settings.n_trials) == (file, COLUMNS, 1)
@@ -206,7 +214,7 @@ class TestTrain:
         assert metrics["roc_auc"]["value"] > 0.7
 
     def test_data_that_cannot_be_learned_from_stop_with_the_cause(
-        self, home: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, empty_home: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         pd.read_csv(file).head(300).to_csv(tmp_path / "one-morning.csv", index=False)
         assert main(["train", "--data-path", str(tmp_path / "one-morning.csv"), "--columns", COLUMNS]) == 1

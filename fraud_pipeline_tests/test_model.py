@@ -172,7 +172,9 @@ class TestRefusal:
         content = bytearray((saved / name).read_bytes())
         content[len(content) // 2] ^= 1
         (saved / name).write_bytes(content)
-        with pytest.raises(IncompatibleModelError, match=f"{name} is missing or was changed.*export the champion again"):
+        with pytest.raises(
+            IncompatibleModelError, match=f"{name} is missing or was changed.*export the champion again"
+        ):
             FraudModel.load(saved)
 
     @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
@@ -247,9 +249,7 @@ class TestRefusal:
 
 
 class TestSaving:
-    def test_over_an_earlier_model(
-        self, saved: Path, model: FraudModel, other: FraudModel, rows: pd.DataFrame
-    ) -> None:
+    def test_over_an_earlier_model(self, saved: Path, model: FraudModel, other: FraudModel, rows: pd.DataFrame) -> None:
         other.save(saved)
         np.testing.assert_array_equal(FraudModel.load(saved).predict(rows), other.predict(rows))
         assert [path.name for path in saved.parent.iterdir()] == ["model"]

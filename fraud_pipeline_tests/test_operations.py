@@ -129,7 +129,7 @@ def _answers(url: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def page(ui: Ui) -> Iterator[Any]:
+def page() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: install the package `chromium` to run the browser tests")
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only where there is a browser
@@ -183,6 +183,11 @@ BACKFILL_STATUS = (
 )
 
 
+FIRST_TICK = """{ sensorOrError(sensorSelector: {
+  repositoryName: "__repository__", repositoryLocationName: "fraud_pipeline", sensorName: "run_failure_alert"
+}) { ... on Sensor { sensorState { ticks(limit: 1) { status } } } } }"""
+
+
 class TestDaemon:
     def test_schedules_and_sensors_are_running(self, ui: Ui) -> None:
         found = ui.graphql(
@@ -202,10 +207,9 @@ class TestDaemon:
 
     def test_a_failed_run_posts_one_line_that_names_the_cause(self, ui: Ui) -> None:
         # The first tick of a run status sensor only sets its cursor; failures before it are not its business.
-        ticked = '{ sensorOrError(sensorSelector: {repositoryName: "__repository__", repositoryLocationName: "fraud_pipeline", sensorName: "run_failure_alert"}) { ... on Sensor { sensorState { ticksCount: ticks(limit: 1) { status } } } } }'
         wait_for(
             "the sensor's first tick",
-            lambda: ui.graphql(ticked)["sensorOrError"]["sensorState"]["ticksCount"],
+            lambda: ui.graphql(FIRST_TICK)["sensorOrError"]["sensorState"]["ticks"],
             seconds=SENSOR_SECONDS,
         )
         launched = ui.graphql(LAUNCH, job="ingest_job", tags=[{"key": "dagster/partition", "value": "2026-01-05"}])
@@ -216,7 +220,7 @@ class TestDaemon:
         assert "failed in raw_transactions: " in told["text"]
         assert "no such file; check the data path" in told["text"]
 
-    def test_materialize_all_of_the_asset_graph_runs_to_its_end(self, ui: Ui, tmp_path: Path) -> None:
+    def test_materialize_all_of_the_asset_graph_runs_to_its_end(self, ui: Ui) -> None:
         """What the button does: a backfill of every asset; here the source is gone, so start behind it."""
         days = [(date(2026, 1, 1) + timedelta(days=offset)).isoformat() for offset in range(49)]
         names = ["features", "training_set", "fraud_model", "evaluation", "registered_model", "champion"]

@@ -1,4 +1,4 @@
-"""The main job, for real: synthetic transactions to a promoted champion on a real Dagster instance and a real MLflow."""
+"""The main job, for real: transactions to a promoted champion on a real Dagster instance and a real MLflow."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ pytestmark = [
 ]
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 2, 19)
+DAILY = ("raw_transactions", "transactions", "rejected_transactions", "fraud_reports", "features")
 
 
 def settings_for(home: Path, **changes: object) -> Settings:
@@ -73,14 +74,13 @@ class TestMainJob:
     def test_a_person_sees_each_step_once(self, deployment: Deployment) -> None:
         told = [line.split()[0] for line in deployment.lines if not line.startswith("    ")]
         assert sorted(told) == sorted(
-            ["raw_transactions", "transactions", "rejected_transactions", "fraud_reports", "features"]
-            + ["training_set", "fraud_model", "evaluation", "registered_model", "champion"]
+            [*DAILY, "training_set", "fraud_model", "evaluation", "registered_model", "champion"]
         )
         assert sum(line.strip().startswith("trial ") for line in deployment.lines) == 2
 
     def test_every_day_has_every_daily_table(self, deployment: Deployment) -> None:
         days = [FIRST + timedelta(days=offset) for offset in range((LAST - FIRST).days + 1)]
-        for table in ("raw_transactions", "transactions", "rejected_transactions", "fraud_reports", "features"):
+        for table in DAILY:
             assert deployment.store.days(table) == days
 
     def test_no_row_is_lost_on_the_way(self, deployment: Deployment) -> None:
@@ -176,12 +176,12 @@ class TestAgain:
 class TestStops:
     """What must stop a run does, before anything reaches a model."""
 
-    def file(self, deployment: Deployment, path: Path, **changes: object) -> Path:
+    def file(self, deployment: Deployment, path: Path) -> Path:
         rows = deployment.store.read("transactions", FIRST, LAST)
         rows = rows.assign(amount=rows.pop("amount_cents") / 100)
         reports = deployment.store.read("fraud_reports", FIRST, LAST)
         rows["is_fraud"] = rows["transaction_id"].isin(reports["transaction_id"]).astype(int)
-        rows.assign(**changes).to_parquet(path)
+        rows.to_parquet(path)
         return path
 
     def run(self, home: Path, data: Path, **changes: object) -> None:

@@ -77,7 +77,13 @@ class TestOrder:
 
 class TestFile:
     def test_what_the_command_line_saves_is_read_with_its_type(self, home: Path) -> None:
-        values = {"first_day": "2026-02-01", "label_delay": "P7D", "gap": "36h", "schedules_enabled": "false", "data_path": "x.csv"}
+        values = {
+            "first_day": "2026-02-01",
+            "label_delay": "P7D",
+            "gap": "36:00:00",
+            "schedules_enabled": "false",
+            "data_path": "x.csv",
+        }
         save_settings(values, home=home)
         found = load_settings()
         assert found.first_day == date(2026, 2, 1)

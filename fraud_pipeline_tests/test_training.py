@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 from conftest import LABEL_MATURITY, Tables
+
 from fraud_pipeline.dataset import PART_NAMES, SplitError
 from fraud_pipeline.decisions import decide
 from fraud_pipeline.evaluation import Evaluation

@@ -46,7 +46,9 @@ class TestSearch:
 
     def test_the_best_trial_can_be_fitted_again(self) -> None:
         result = search(4)
-        booster = fit_booster(TRAIN.features, TRAIN.labels, parameters=result.parameters, rounds=result.rounds, threads=1)
+        booster = fit_booster(
+            TRAIN.features, TRAIN.labels, parameters=result.parameters, rounds=result.rounds, threads=1
+        )
         scores = booster.inplace_predict(TUNE_ON.features)
         assert average_precision_score(TUNE_ON.labels, scores) == pytest.approx(result.average_precision)
         assert result.average_precision == result.trials["value"].max()
@@ -68,7 +70,9 @@ class TestSearch:
         assert "PRUNED" in set(states)
         assert set(states) <= {"PRUNED", "COMPLETE"}
         assert (states.loc[:4] == "COMPLETE").all(), "the first trials are what later ones are measured against"
-        assert states.loc[int(result.trials["value"].where(result.trials["state"] == "COMPLETE").idxmax())] == "COMPLETE"
+        assert (
+            states.loc[int(result.trials["value"].where(result.trials["state"] == "COMPLETE").idxmax())] == "COMPLETE"
+        )
 
 
 class TestResuming:
@@ -81,7 +85,9 @@ class TestResuming:
         assert told == [4, 5, 6]
         assert len(second.trials) == 6
         pd.testing.assert_frame_equal(columns(second).head(3), columns(first), check_dtype=False)
-        assert second.trials["params_learning_rate"].is_unique, "a resumed sampler must not propose its first points again"
+        assert second.trials["params_learning_rate"].is_unique, (
+            "a resumed sampler must not propose its first points again"
+        )
 
     def test_a_finished_study_is_only_read(self, tmp_path: Path) -> None:
         first = search(3, journal=tmp_path / "studies.journal")
@@ -127,7 +133,9 @@ class TestProgressAndLimits:
         assert len(told) == 6
         assert result.average_precision == result.trials["value"].max()
         # What a worker found holds when nobody works beside it.
-        booster = fit_booster(TRAIN.features, TRAIN.labels, parameters=result.parameters, rounds=result.rounds, threads=1)
+        booster = fit_booster(
+            TRAIN.features, TRAIN.labels, parameters=result.parameters, rounds=result.rounds, threads=1
+        )
         scores = booster.inplace_predict(TUNE_ON.features)
         assert average_precision_score(TUNE_ON.labels, scores) == pytest.approx(result.average_precision)
 
@@ -136,5 +144,7 @@ class TestProgressAndLimits:
     def test_a_part_of_one_kind_is_refused_by_name(self, name: str, label: float) -> None:
         flat = LabelledRows(features=TRAIN.features, labels=np.full(len(TRAIN.labels), label))
         parts = {"train": TRAIN, "tune": TUNE_ON} | {name: flat}
-        with pytest.raises(ValueError, match=f"the {name} part needs both fraud and legitimate rows; give it more days"):
+        with pytest.raises(
+            ValueError, match=f"the {name} part needs both fraud and legitimate rows; give it more days"
+        ):
             tune(train=parts["train"], tune_on=parts["tune"], n_trials=1, seed=0)

@@ -8,5 +8,5 @@ import warnings
 
 import dagster as dg
 
-# Single-run backfills, the MLflow hook and lookback mappings are beta in Dagster; the pinned version is tested with them.
+# Single-run backfills and the MLflow hook are beta in Dagster; the pinned version is tested with them.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)

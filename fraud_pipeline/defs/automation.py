@@ -74,7 +74,8 @@ def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.Sche
 def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:
     """One line that says what failed, where to look and what to do next."""
     reason = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
-    return f"{job} failed in {step}: {reason} | run {run_id} | open it in the Dagster UI under Runs, then re-execute from failure"
+    remedy = "open it in the Dagster UI under Runs, then re-execute from failure"
+    return f"{job} failed in {step}: {reason} | run {run_id} | {remedy}"
 
 
 def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:

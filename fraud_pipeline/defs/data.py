@@ -80,7 +80,7 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
     @dg.asset(
         **shared,
         deps=[raw_transactions],
-        description="What somebody said about a transaction, by the day they said it. A label exists only from then on.",
+        description="What was said about a transaction, by the day it was said. A label exists only from then on.",
     )
     def fraud_reports(
         context: dg.AssetExecutionContext, tables: TablesResource, source: SourceResource
@@ -88,7 +88,7 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         span = span_of(context)
         reports = FRAUD_REPORTS.validate(source.source().reports(start=span.start, end=span.end), lazy=True)
         tables.store().write_days("fraud_reports", reports, time_column="reported_at", days=span.days)
-        delay = (reports["reported_at"] - reports["event_time"]) / pd.Timedelta(days=1)
+        delay = (reports["reported_at"] - reports["event_time"]).dt.total_seconds() / 86_400
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": len(reports),

@@ -79,7 +79,7 @@ def lookback_days(settings: Settings) -> int:
 
 
 def history_before(store: TableStore, span: Span, *, settings: Settings) -> History:
-    """Everything features of `span` may look at: the days before it; the span's own events are added by the engineer."""
+    """Everything that features of `span` may look at: the days before it, as far as they are there, and its own."""
     first = (span.start - pd.Timedelta(days=lookback_days(settings))).date()
     transactions = store.read("transactions", first, span.last, schema=TRANSACTIONS, allow_missing=True)
     reports = store.read("fraud_reports", first, span.last, schema=FRAUD_REPORTS, allow_missing=True)

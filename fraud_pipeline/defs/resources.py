@@ -6,6 +6,7 @@ Belongs here: configuration to object. Must not be here: what assets do with the
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster_mlflow.resources import CONFIG_SCHEMA, MlFlow
@@ -75,7 +76,7 @@ def mlflow_run(context: dg.InitResourceContext) -> Iterator[MlFlow]:
     """
     registry: Registry = context.resources.registry.registry()
     registry.ensure_experiment(context.resource_config["experiment_name"])
-    run = MlFlow(context)
+    run: Any = MlFlow(context)  # type: ignore[no-untyped-call]  # dagster-mlflow has no types
     yield run
     run.end_run()
 

@@ -62,7 +62,9 @@ def policy_settings(settings: Settings) -> PolicySettings:
     )
 
 
-def training_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+def training_assets(  # noqa: C901, PLR0915 - one linear chain of small bodies over shared settings
+    settings: Settings,
+) -> list[dg.AssetsDefinition]:
     """The assets of the `training` group."""
     shared: dict[str, Any] = {"group_name": "training", "owners": [settings.owner], "pool": "training"}
     candidate = settings.model_directory / "candidate"
@@ -128,7 +130,7 @@ def training_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
             def on_trial(number: int, best: float) -> None:
                 bar.update()
-                context.log.info(f"trial {number} of {n_trials}: best average precision so far {best:.3f}")
+                context.log.info("trial %d of %d: best average precision so far %.3f", number, n_trials, best)
 
             trained = train_model(
                 rows,
@@ -155,7 +157,9 @@ def training_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         trials = trained.tuning.trials
         history = plots.tuning_history(trials["value"].where(trials["state"] == "COMPLETE").to_numpy(np.float64))
         cost = plots.cost_by_threshold(trained.policy_report, trained.model.policy)
-        drawn = plots.feature_importance(importance.to_dict(), unit="share of total gain")
+        drawn = plots.feature_importance(
+            {str(name): share for name, share in importance.items()}, unit="share of total gain"
+        )
         mlflow.log_params({**trained.tuning.parameters, "rounds": trained.tuning.rounds, "features": len(FEATURES)})
         mlflow.log_metric("tuning_average_precision", trained.tuning.average_precision)
         mlflow.log_text(trials.to_csv(index=False), "trials.csv")

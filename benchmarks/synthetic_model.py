@@ -1,0 +1,150 @@
+"""How good the model of the synthetic world is, beside the best that anybody could know.
+
+    python benchmarks/synthetic_model.py [--transactions N] [--n-trials N] [--seeds N]
+
+Trains as the pipeline does, without Dagster and MLflow, with the settings' defaults, and judges the test part twice: by
+the labels that were reported, as a bank can, and by the truth, which only the generator knows. The oracle knows how the
+world is made, but not which rows are fraud. 95 % intervals: resampled customers for one seed, spread between seeds for
+several. Prints a table, and as its last line one JSON object.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fraud_pipeline.decisions import CostModel, Policy
+from fraud_pipeline.evaluation import Interval, evaluate
+from fraud_pipeline.features import FeatureEngineer, History, merchant_days
+from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, days, part, train_model
+from fraud_pipeline.validation import validate
+
+TRANSACTIONS_PER_DAY: Final = 833  # of the default world
+METRICS: Final = {"ap": "average_precision", "auc": "roc_auc", "recall_at_p85": "recall_at_precision"}
+Figures = dict[str, Interval]
+
+
+def policy_of(settings: Settings) -> PolicySettings:
+    costs = CostModel(
+        review_cost_cents=settings.review_cost_cents, false_block_cost_cents=settings.false_block_cost_cents
+    )
+    return PolicySettings(costs=costs, precision_floor=0.85, alert_budget_per_day=settings.alert_budget_per_day)
+
+
+def training_rows(world: SyntheticWorld, settings: Settings, *, end: pd.Timestamp) -> pd.DataFrame:
+    """What the pipeline's tables hold on the day after the last."""
+    start = pd.Timestamp(settings.first_day, tz="UTC")
+    transactions = validate(world.transactions(start=start, end=end), now=end).accepted
+    reports = world.reports(start=start, end=end)
+    maturity = settings.label_maturity
+    history = History(
+        transactions=transactions.iloc[:0],
+        reports=reports,
+        merchant_days=merchant_days(transactions, reports, label_maturity=maturity),
+    )
+    features = FeatureEngineer(label_maturity=maturity).compute(history=history, new=transactions)
+    rows, _ = build_training_set(
+        features,
+        transactions,
+        reports,
+        as_of=end,
+        label_maturity=maturity,
+        gap=settings.gap,
+        warm_up=settings.warm_up,
+    )
+    return rows
+
+
+def judge(
+    scores: NDArray[np.float64], labels: NDArray[np.float64], rows: pd.DataFrame, policy: PolicySettings
+) -> Figures:
+    found = evaluate(
+        scores,
+        labels,
+        amounts_cents=rows["amount_cents"].to_numpy(np.int64),
+        customers=rows["customer_id"].to_numpy(),
+        days=days(rows),
+        policy=Policy(review_threshold=np.inf, block_threshold=np.inf),
+        costs=policy.costs,
+        alert_budget_per_day=policy.alert_budget_per_day,
+        precision_floor=policy.precision_floor,
+    )
+    return {short: found.metrics[name] for short, name in METRICS.items()}
+
+
+def one_seed(*, seed: int, transactions: int, n_trials: int) -> dict[tuple[str, str], Figures]:
+    """Figures by (who scores, who says what is fraud)."""
+    began = time.perf_counter()
+    settings = Settings(seed=seed)
+    policy = policy_of(settings)
+    world = SyntheticWorld(WorldConfig(seed=seed, difficulty=settings.difficulty, first_day=settings.first_day))
+    length = timedelta(days=math.ceil(transactions / TRANSACTIONS_PER_DAY))
+    rows = training_rows(world, settings, end=pd.Timestamp(settings.first_day, tz="UTC") + length)
+    trained = train_model(rows, tuning=TuningSettings(n_trials=n_trials, seed=seed), policy=policy, lineage={})
+    test = part(rows, "test")
+    last = test["event_time"].max() + pd.Timedelta(microseconds=1)
+    oracle = world.oracle(start=test["event_time"].min(), end=last).set_index("transaction_id")
+    oracle = oracle.loc[test["transaction_id"]]
+    labels = {"reported": test["label"].to_numpy(np.float64), "truth": oracle["is_fraud"].to_numpy(np.float64)}
+    scores = {"model": trained.model.predict(test), "oracle": oracle["oracle_score"].to_numpy(np.float64)}
+    counts = ", ".join(f"{int(label.sum())} frauds by {name}" for name, label in labels.items())
+    seconds = time.perf_counter() - began
+    print(
+        f"seed {seed}: tested on {len(test):,} rows, {counts}; {trained.tuning.rounds} trees; {seconds:.0f} s",
+        flush=True,
+    )
+    return {
+        (who, judged_by): judge(score, label, test, policy)
+        for judged_by, label in labels.items()
+        for who, score in scores.items()
+    }
+
+
+def over_seeds(intervals: Sequence[Interval]) -> Interval:
+    """The mean; of several seeds with the normal interval of their spread, of one with its own."""
+    if len(intervals) == 1:
+        return intervals[0]
+    values = [interval.value for interval in intervals]
+    mean, half = statistics.mean(values), 1.96 * statistics.stdev(values) / math.sqrt(len(values))
+    return Interval(value=mean, low=mean - half, high=mean + half)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="quality of the synthetic world's model")
+    parser.add_argument("--transactions", type=int, default=100_000)
+    parser.add_argument("--n-trials", type=int, default=Settings.model_fields["n_trials"].default)
+    parser.add_argument("--seeds", type=int, default=1, help="how many worlds to average over")
+    arguments = parser.parse_args()
+    first = Settings().seed
+    found = [
+        one_seed(seed=seed, transactions=arguments.transactions, n_trials=arguments.n_trials)
+        for seed in range(first, first + arguments.seeds)
+    ]
+    figures: dict[str, object] = {
+        "seeds": arguments.seeds,
+        "transactions": arguments.transactions,
+        "n_trials": arguments.n_trials,
+    }
+    print(f"\n{'':20}{'average precision':26}{'ROC-AUC':26}recall at precision .85")
+    for who, judged_by in found[0]:
+        means = {short: over_seeds([one[who, judged_by][short] for one in found]) for short in METRICS}
+        print(f"{f'{who}, {judged_by}':20}" + "".join(f"{interval!s:26}" for interval in means.values()))
+        prefix = ("" if judged_by == "reported" else "truth_") + ("" if who == "model" else "oracle_")
+        for short, interval in means.items():
+            figures[f"{prefix}{short}"] = round(interval.value, 4)
+            figures[f"{prefix}{short}_interval"] = [round(interval.low, 4), round(interval.high, 4)]
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Arrows point one way: the domain knows no orchestration, serving needs no training, and each outside system has its room.
+
+What a module loads is asked of fresh processes; what it may load is written here once.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+PACKAGE: Final = Path(__file__).resolve().parent.parent / "fraud_pipeline"
+OUTSIDE: Final = {"dagster", "dagster_mlflow", "mlflow", "kafka", "sqlalchemy", "bentoml"}
+TRAINING_ONLY: Final = {"optuna", "sklearn", "matplotlib"}
+
+SERVING: Final = ("model", "features", "decisions", "validation", "transactions", "sources", "snapshots", "windows")
+TRAINING: Final = ("tuning", "training", "model_card", "plots")
+# Each outside system has one adapter; the orchestration may use any.
+ADAPTERS: Final = {
+    "dagster": ("defs/", "definitions.py", "instance.py"),
+    "dagster_mlflow": ("defs/",),
+    "mlflow": ("registry.py",),
+    "sqlalchemy": ("database.py",),
+    "kafka": ("topics.py",),
+    "optuna": ("tuning.py",),
+    "bentoml": (),
+}
+NOT_DOMAIN: Final = {
+    "__init__",
+    "cli",
+    "definitions",
+    "instance",
+    "registry",
+    "database",
+    "topics",
+    "settings",
+    "scoring",
+    *TRAINING,
+}
+
+
+def modules() -> list[str]:
+    """Every module and package directly below `fraud_pipeline`."""
+    files = [path.stem for path in PACKAGE.glob("*.py")]
+    packages = [path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name != "defs"]
+    return sorted({*files, *packages})
+
+
+DOMAIN: Final = [name for name in modules() if name not in NOT_DOMAIN]
+
+
+def loaded_by(*names: str, without: str = "") -> set[str]:
+    """Top-level packages in memory after importing these modules in a fresh process where `without` is not installed."""
+    imports = "\n".join(f"import {name}" for name in names)
+    missing = f"import sys\nif {without!r}: sys.modules[{without!r}] = None"
+    program = f"{missing}\n{imports}\nimport json\nsys.modules.pop({without!r}, None)\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(json.loads(told.stdout.splitlines()[-1]))
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages that a file imports anywhere, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+class TestWhatIsLoaded:
+    def test_the_package_itself_loads_nothing(self) -> None:
+        bare = loaded_by("sys")
+        assert loaded_by("fraud_pipeline") - bare == {"fraud_pipeline"}
+
+    def test_the_domain_loads_no_orchestration_and_no_training_library(self) -> None:
+        # XGBoost itself loads scikit-learn where it is installed, so the domain is tried without.
+        found = loaded_by(*(f"fraud_pipeline.{name}" for name in DOMAIN), without="sklearn")
+        assert found & (OUTSIDE | TRAINING_ONLY) == set()
+
+    def test_what_serving_needs_loads_no_training_library(self) -> None:
+        found = loaded_by(*(f"fraud_pipeline.{name}" for name in SERVING), without="sklearn")
+        assert found & (OUTSIDE | TRAINING_ONLY | {"tqdm", "IPython"}) == set()
+
+    def test_training_loads_no_orchestration(self) -> None:
+        found = loaded_by(*(f"fraud_pipeline.{name}" for name in TRAINING))
+        assert found & OUTSIDE == set()
+
+    def test_the_registry_loads_no_orchestration(self) -> None:
+        assert loaded_by("fraud_pipeline.registry") & {"dagster", "dagster_mlflow", "kafka", "bentoml"} == set()
+
+    def test_rooms_that_are_spoken_of_exist(self) -> None:
+        assert {*SERVING, *TRAINING} <= set(modules())
+        assert {"dataset", "evaluation", "gate", "generator", "metrics"} <= set(DOMAIN)
+
+
+class TestWhatIsWritten:
+    @pytest.mark.parametrize("library", ADAPTERS)
+    def test_an_outside_system_is_imported_in_its_rooms_only(self, library: str) -> None:
+        users = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if library in imported(path)}
+        assert {user for user in users if not user.startswith(ADAPTERS[library] or ("nowhere",))} == set()
+
+    def test_the_domain_imports_no_adapter_and_no_orchestration(self) -> None:
+        above = {"defs", "definitions", "instance", "registry", "settings", "cli", "database", "topics"}
+        files = [
+            path for name in (*DOMAIN, *TRAINING) for path in (PACKAGE / f"{name}.py", *PACKAGE.glob(f"{name}/*.py"))
+        ]
+        wrong = {
+            f"{path.relative_to(PACKAGE)}: {node.module}"
+            for path in files
+            if path.exists()
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.startswith("fraud_pipeline")
+            and (
+                {*node.module.split(".")[1:2]} | {alias.name for alias in node.names if node.module == "fraud_pipeline"}
+            )
+            & above
+        }
+        assert wrong == set()
