@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.features import FEATURE_NAMES
-from fraud_pipeline.instance import PipelineFailedError, prepare_dagster_home, run_pipeline
+from fraud_pipeline.instance import PipelineFailedError, run_pipeline
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
@@ -210,13 +210,3 @@ class TestStops:
         settings = settings_for(tmp_path / "home")
         with pytest.raises(PipelineFailedError, match="bring"):
             run_pipeline(settings, first=FIRST, last=FIRST + timedelta(days=6), tell=lambda _: None)
-
-
-def test_postgres_storage_is_one_environment_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = settings_for(tmp_path)
-    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://user:secret@host/db")
-    text = (prepare_dagster_home(settings) / "dagster.yaml").read_text()
-    assert "postgres_url:\n      env: DAGSTER_POSTGRES_URL" in text
-    assert "secret" not in text
-    monkeypatch.delenv("DAGSTER_POSTGRES_URL")
-    assert "postgres" not in (prepare_dagster_home(settings) / "dagster.yaml").read_text().split("telemetry:")[1]
