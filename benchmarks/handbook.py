@@ -87,7 +87,7 @@ def main() -> None:
 
     everything = FileSource(arguments.data, label_delay=timedelta(0))
     frauds = everything.reports(start=week, end=week + pd.Timedelta(days=7))["transaction_id"]
-    truth = transactions.loc[test, "transaction_id"].isin(frauds).astype("float64").to_numpy()
+    truth = np.asarray(transactions.loc[test, "transaction_id"].isin(frauds), dtype=np.float64)
     ap = float(average_precision(rank_frauds(scores, truth, np.ones((1, len(truth)))))[0])
     figures = {
         "week": arguments.week,

@@ -2,18 +2,21 @@
 
     python benchmarks/tuning.py [--n-trials N] [--transactions N]
 
-The plain loop does what a first script does: build a matrix, fit all the trees, score. A second one stops early, to show
-what is left to the shared matrices and the pruning. All get the same rows, the same suggested parameters and all cores;
-each trial is scored by average precision on the same rows. Prints a table, and as its last line one JSON object.
+The plain loop does what a first script does: build a matrix, fit all the trees, score. A second one stops early, to
+show what is left to the shared matrices and the pruning. All get the same rows, the same suggested parameters and all
+cores; each trial is scored by average precision on the same rows. Prints a table, and as its last line one JSON object.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+# It decides how XGBoost's threads wait, so it comes before XGBoost, for all contenders alike.
+from fraud_pipeline.model import training_parameters
+
+# isort: split
 import numpy as np
 import pandas as pd
 import xgboost as xgb
@@ -22,7 +25,6 @@ from synthetic_model import TRANSACTIONS_PER_DAY, training_rows
 
 from fraud_pipeline.features import FEATURE_NAMES
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
-from fraud_pipeline.model import training_parameters
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import part
 from fraud_pipeline.tuning import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, LabelledRows, tune
@@ -65,10 +67,10 @@ def plain_loop(
 
 def suggested(trials: pd.DataFrame) -> list[dict[str, Any]]:
     """The parameters of each trial, as the search proposed them."""
-    names = {column: column.removeprefix("params_") for column in trials if column.startswith("params_")}
+    names = {name: name.removeprefix("params_") for name in map(str, trials) if name.startswith("params_")}
     whole = {"max_depth", "max_delta_step", "max_bin"}
-    records: list[Mapping[str, Any]] = trials[list(names)].rename(columns=names).to_dict("records")
-    return [{name: int(value) if name in whole else value for name, value in record.items()} for record in records]
+    records = trials[list(names)].rename(columns=names).to_dict("records")
+    return [{str(name): int(value) if name in whole else value for name, value in record.items()} for record in records]
 
 
 def main() -> None:

@@ -205,7 +205,7 @@ def _summary(settings: Settings, *, seconds: float) -> str:
     lines = [
         "",
         f"Tested on {found.counts['rows']:,} later transactions with {found.counts['frauds']:,} known frauds; 95 % "
-         "intervals from resampled customers:",
+        "intervals from resampled customers:",
         *(f"  {name:<22}{metric!s:<26}{meaning[name]}" for name, metric in found.metrics.items()),
         "",
         f"Verdict on version {latest.version}: {latest.action}; champion is version {latest.champion or '-'}.",

@@ -148,7 +148,9 @@ def _perturbed(future: pd.DataFrame, generator: np.random.Generator) -> pd.DataF
 def _other_history(history: History, rows: pd.DataFrame, *, cut: pd.Timestamp, settles_in: int) -> History:
     reports = history.reports[history.reports["reported_at"] < cut]
     added = rows[["transaction_id", "event_time", "customer_id", "merchant_id", "amount_cents"]]
-    added = added.assign(reported_at=added["event_time"].clip(lower=cut), is_fraud=True)[list(reports.columns)]
+    added = added.assign(reported_at=added["event_time"].where(added["event_time"] >= cut, cut), is_fraud=True)[
+        list(reports.columns)
+    ]
     return History(
         transactions=history.transactions[history.transactions["event_time"] < cut],
         reports=pd.concat([reports, added], ignore_index=True) if len(added) else reports,

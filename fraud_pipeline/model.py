@@ -18,6 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+# XGBoost's threads spin while they wait. Where another process needs a core, that makes a tree cost ten times as much;
+# sleeping costs little. OpenMP reads this once, when XGBoost is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import pandas as pd
 import xgboost as xgb

@@ -59,7 +59,7 @@ class FraudReport(BaseModel):
 
 
 def _time(*, nullable: bool = False) -> pa.Column:
-    return pa.Column(pd.DatetimeTZDtype("us", "UTC"), pa.Check.ge(EARLIEST_EVENT_TIME), nullable=nullable)
+    return pa.Column(TIME_DTYPE, pa.Check.ge(EARLIEST_EVENT_TIME), nullable=nullable)
 
 
 def _identifier(*, unique: bool = False, nullable: bool = False) -> pa.Column:
@@ -124,7 +124,7 @@ REPORT_COLUMNS: Final[tuple[str, ...]] = tuple(FRAUD_REPORTS.columns)
 
 def microseconds(times: pd.Series) -> NDArray[np.int64]:
     """Whole microseconds since 1970-01-01 UTC of a timezone-aware time column, shape (n,)."""
-    return times.astype(TIME_DTYPE).astype("int64").to_numpy()
+    return np.asarray(times.astype(TIME_DTYPE).astype("int64"), dtype=np.int64)
 
 
 def times(values: NDArray[np.int64]) -> pd.Series:

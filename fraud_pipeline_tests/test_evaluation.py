@@ -11,19 +11,17 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from fraud_pipeline.decisions import CostModel, Policy
-from fraud_pipeline.evaluation import (
-    Evaluation,
+from fraud_pipeline.evaluation import Evaluation, evaluate, segment_rows
+from fraud_pipeline.metrics import (
     Floats,
     average_precision,
     budget_shares,
     calibration_error,
     card_precision,
     customer_resamples,
-    evaluate,
     rank_frauds,
     recall_at_precision,
     roc_auc,
-    segment_rows,
 )
 
 COSTS = CostModel(review_cost_cents=100, false_block_cost_cents=1_000, recovered_on_review=0.5, recovered_on_block=1)

@@ -1,4 +1,4 @@
-"""Arrows point one way: the domain knows no orchestration, serving needs no training, and each outside system has its room.
+"""Arrows point one way: the domain knows no orchestration, and each outside system has its room.
 
 What a module loads is asked of fresh processes; what it may load is written here once.
 """
@@ -53,10 +53,11 @@ DOMAIN: Final = [name for name in modules() if name not in NOT_DOMAIN]
 
 
 def loaded_by(*names: str, without: str = "") -> set[str]:
-    """Top-level packages in memory after importing these modules in a fresh process where `without` is not installed."""
+    """Top-level packages in memory after importing these in a fresh process where `without` is not installed."""
     imports = "\n".join(f"import {name}" for name in names)
     missing = f"import sys\nif {without!r}: sys.modules[{without!r}] = None"
-    program = f"{missing}\n{imports}\nimport json\nsys.modules.pop({without!r}, None)\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    tell = "import json\nprint(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    program = f"{missing}\n{imports}\nsys.modules.pop({without!r}, None)\n{tell}"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(json.loads(told.stdout.splitlines()[-1]))
 

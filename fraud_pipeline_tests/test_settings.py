@@ -1,6 +1,5 @@
 """Settings come from the environment, then from the file in the home directory, then from defaults."""
 
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from fraud_pipeline.settings import SETTINGS_FILE, Settings, home_directory, loa
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home directory of its own; the environment holds no other setting."""
     monkeypatch.setenv("FRAUD_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
@@ -132,5 +131,5 @@ class TestErrors:
     def test_settings_cannot_be_changed_once_read(self, home: Path) -> None:
         found = load_settings()
         with pytest.raises(ValidationError, match="frozen"):
-            found.n_trials = 1
+            found.n_trials = 1  # type: ignore[misc]  # that is what is tested
         assert found.home == home

@@ -73,11 +73,11 @@ class TestTransaction:
 
     def test_refuses_fields_it_does_not_know(self) -> None:
         with pytest.raises(ValidationError, match="card_number"):
-            Transaction(**GOOD, card_number="4111")
+            Transaction(**GOOD, card_number="4111")  # type: ignore[call-arg]  # that is what is tested
 
     def test_cannot_be_changed(self) -> None:
         with pytest.raises(ValidationError, match="frozen"):
-            Transaction(**GOOD).amount_cents = 1
+            Transaction(**GOOD).amount_cents = 1  # type: ignore[misc]  # that is what is tested
 
 
 class TestFraudReport:
@@ -130,7 +130,7 @@ class TestTimes:
 
     @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
     @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-    def test_microseconds_mean_the_same_instant_in_every_zone_and_unit(self, zone: str, unit: str) -> None:
+    def test_microseconds_mean_the_same_instant_in_every_zone_and_unit(self, zone: str, unit: Any) -> None:
         instant = pd.Timestamp("2026-03-29 01:30", tz="UTC")
-        column = pd.Series([instant]).dt.tz_convert(zone).astype(f"datetime64[{unit}, {zone}]")
+        column = pd.Series(pd.DatetimeIndex([instant]).tz_convert(zone).as_unit(unit))
         assert microseconds(column).tolist() == [(instant - pd.Timestamp(0, tz="UTC")) // timedelta(microseconds=1)]

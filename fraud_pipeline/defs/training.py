@@ -119,7 +119,7 @@ def training_assets(  # noqa: C901, PLR0915 - one linear chain of small bodies o
         kinds={"xgboost", "optuna", "mlflow"},
         deps=[training_set],
         hooks={end_mlflow_on_run_finished},
-        description="XGBoost tuned by Optuna on average precision, calibrated, with thresholds chosen by expected cost.",
+        description="XGBoost tuned by Optuna on average precision, calibrated; thresholds chosen by expected cost.",
     )
     def fraud_model(
         context: dg.AssetExecutionContext, config: TuningConfig, tables: TablesResource, mlflow: MlflowRun
