@@ -67,16 +67,18 @@ def plain_loop(
 
 def suggested(trials: pd.DataFrame) -> list[dict[str, Any]]:
     """The parameters of each trial, as the search proposed them."""
-    names = {name: name.removeprefix("params_") for name in map(str, trials) if name.startswith("params_")}
-    whole = {"max_depth", "max_delta_step", "max_bin"}
-    records = trials[list(names)].rename(columns=names).to_dict("records")
-    return [{str(name): int(value) if name in whole else value for name, value in record.items()} for record in records]
+    parameters = trials.filter(like="params_").rename(columns=lambda name: name.removeprefix("params_"))
+    whole = {"max_depth", "max_delta_step", "max_bin"}  # a data frame turns them into fractions
+    return [
+        {str(name): int(value) if name in whole else value for name, value in record.items()}
+        for record in parameters.to_dict("records")
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="speed of the hyper-parameter search")
     parser.add_argument("--n-trials", type=int, default=12)
-    parser.add_argument("--transactions", type=int, default=60_000)
+    parser.add_argument("--transactions", type=int, default=100_000)
     arguments = parser.parse_args()
     settings = Settings(seed=SEED)
     end = pd.Timestamp(settings.first_day, tz="UTC") + pd.Timedelta(days=arguments.transactions // TRANSACTIONS_PER_DAY)

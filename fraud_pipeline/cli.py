@@ -202,10 +202,10 @@ def _summary(settings: Settings, *, seconds: float) -> str:
         "calibration_error": "mean distance of probability and observed rate",
         "card_precision": "compromised cards among the 100 most suspicious of a day",
     }
+    tested = f"Tested on {found.counts['rows']:,} later transactions with {found.counts['frauds']:,} known frauds"
     lines = [
         "",
-        f"Tested on {found.counts['rows']:,} later transactions with {found.counts['frauds']:,} known frauds; 95 % "
-        "intervals from resampled customers:",
+        f"{tested} (95 % intervals from resampled customers):",
         *(f"  {name:<22}{metric!s:<26}{meaning[name]}" for name, metric in found.metrics.items()),
         "",
         f"Verdict on version {latest.version}: {latest.action}; champion is version {latest.champion or '-'}.",

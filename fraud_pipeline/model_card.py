@@ -21,8 +21,8 @@ def model_card(model: FraudModel, evaluation: Evaluation) -> str:
 **Use.** Rank and decide on card transactions at the moment they happen. Not for credit, not for judging people.
 
 **Training.** {lineage.get("training_rows", 0):,} transactions with {lineage.get("training_frauds", 0):,} known frauds
-from {lineage.get("trained_from")} to {lineage.get("trained_to")}; source: {lineage.get("source")}. A transaction counts as
-legitimate {lineage.get("label_maturity_days")} days after it happened when nobody reported it.
+from {lineage.get("trained_from")} to {lineage.get("trained_to")}; source: {lineage.get("source")}. A transaction counts
+as legitimate {lineage.get("label_maturity_days")} days after it happened when nobody reported it.
 
 **Decisions.** Review {review}; block {block}.
 

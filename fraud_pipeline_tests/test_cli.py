@@ -149,9 +149,9 @@ class TestGenerateData:
         self, empty_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         out = tmp_path / "data"
-        assert main(["generate-data", "--transactions", "20000", "--out", str(out), "--seed", "3"]) == 0
+        assert main(["generate-data", "--transactions", "10000", "--out", str(out), "--seed", "3"]) == 0
         found = {name: pd.read_parquet(out / f"{name}.parquet") for name in ("transactions", "reports", "oracle")}
-        assert len(found["transactions"]) == pytest.approx(20_000, rel=0.1)
+        assert len(found["transactions"]) == pytest.approx(10_000, rel=0.1)
         assert found["transactions"]["transaction_id"].tolist() == found["oracle"]["transaction_id"].tolist()
         FRAUD_REPORTS.validate(found["reports"])
         told = capsys.readouterr().out
@@ -292,8 +292,9 @@ class TestTest:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        assert main(["test", "--collect-only", "-q", "fraud_pipeline_tests/test_cli.py", "-k", "TestTest"]) == 0
-        assert "test_cli.py::TestTest::test_further_arguments_go_to_pytest_from_anywhere" in capfd.readouterr().out
+        assert main(["test", "--version"]) == 0
+        told = capfd.readouterr()
+        assert f"pytest {pytest.__version__}" in told.out + told.err
 
     def test_other_commands_refuse_what_they_do_not_know(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:

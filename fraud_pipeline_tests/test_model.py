@@ -1,11 +1,10 @@
 """A model is a directory of plain files: it comes back bit for bit, or it is refused with a reason and a remedy."""
 
 import json
-import multiprocessing
-import os
 import signal
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,26 @@ from fraud_pipeline.training import TrainedModel, part
 
 FILES = (BOOSTER_FILE, MANIFEST_FILE, REFERENCE_FILE)
 POLICY = Policy(review_threshold=0.2, block_threshold=0.7)
+# A process that kills itself when Python is about to do a thing for the n-th time.
+KILLED_WHILE_SAVING = """
+import os, signal, sys
+from pathlib import Path
+from fraud_pipeline.model import FraudModel
+
+source, target, event, suffix, nth = sys.argv[1:]
+model = FraudModel.load(Path(source))
+seen = 0
+
+def hook(name, arguments):
+    global seen
+    if name == event and str(arguments[0]).endswith(suffix):
+        seen += 1
+        if seen == int(nth):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+model.save(Path(target))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -263,30 +282,29 @@ class TestSaving:
         np.testing.assert_array_equal(FraudModel.load(saved).predict(rows), model.predict(rows))
         assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
-    def test_killed_at_any_moment_leaves_a_whole_model_or_none(
-        self, saved: Path, model: FraudModel, other: FraudModel, rows: pd.DataFrame
+    def test_killed_at_any_step_leaves_a_whole_model_or_one_that_is_refused(
+        self, model: FraudModel, other: FraudModel, rows: pd.DataFrame, tmp_path: Path
     ) -> None:
-        whole = [model.predict(rows).tobytes(), other.predict(rows).tobytes()]
-        context = multiprocessing.get_context("fork")
-        outcomes = set()
-        for attempt in range(12):
-            process = context.Process(target=_save_for_ever, args=([model, other], saved))
-            process.start()
-            time.sleep(0.02 + 0.007 * attempt)
-            os.kill(process.pid or 0, signal.SIGKILL)
-            process.join()
+        other.save(tmp_path / "new")
+        # The last file is about to be written, the old model to go, half of it is gone, the new one about to arrive.
+        steps = [("open", MANIFEST_FILE, 1), ("shutil.rmtree", "model", 1), ("os.remove", "", 2), ("os.rename", "", 1)]
+        victims = []
+        for number, (event, suffix, nth) in enumerate(steps):
+            directory = tmp_path / str(number) / "model"
+            model.save(directory)
+            argv = [sys.executable, "-c", KILLED_WHILE_SAVING, str(tmp_path / "new"), str(directory)]
+            victims.append((directory, subprocess.Popen([*argv, event, suffix, str(nth)])))
+        assert [process.wait(60) for _, process in victims] == [-signal.SIGKILL] * len(steps)
+        old = model.predict(rows).tobytes()
+        outcomes = []
+        for directory, _ in victims:
             try:
-                outcomes.add(whole.index(FraudModel.load(saved).predict(rows).tobytes()))
+                outcomes.append("old" if FraudModel.load(directory).predict(rows).tobytes() == old else "mixed")
             except IncompatibleModelError:
-                outcomes.add(-1)
-                model.save(saved)  # what a killed save left behind is no obstacle
-        assert 1 in outcomes  # the killed process had begun to replace models, not only to start
-
-
-def _save_for_ever(models: list[FraudModel], directory: Path) -> None:
-    while True:
-        for one in models:
-            one.save(directory)
+                outcomes.append("refused")
+            other.save(directory)  # what a killed save left behind is no obstacle
+            assert FraudModel.load(directory).policy == other.policy
+        assert outcomes == ["old", "old", "refused", "refused"]
 
 
 class TestPublishing:
