@@ -4,6 +4,7 @@ Belongs here: names, defaults, ranges, where files live. Must not be here: anyth
 The environment wins over the file. The command line writes the file, so that the Dagster UI sees the same world.
 """
 
+import hashlib
 import os
 from datetime import date, timedelta
 from pathlib import Path
@@ -74,7 +75,11 @@ class Settings(BaseSettings):
 
     @property
     def tables_directory(self) -> Path:
-        return self.home / "tables"
+        """Tables of one source: rows of two sources must never meet in one training set."""
+        if self.data_path is None:
+            return self.home / "tables" / f"synthetic-{self.seed}-{self.difficulty:g}"
+        source = f"{self.data_path}\n{self.columns}\n{self.label_delay.total_seconds()}"
+        return self.home / "tables" / f"{self.data_path.stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
     @property
     def model_directory(self) -> Path:

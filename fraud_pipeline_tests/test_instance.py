@@ -62,7 +62,7 @@ def test_with_the_variable_runs_and_events_are_in_postgres_and_the_password_is_n
     assert postgres_url not in (home / "dagster.yaml").read_text()
     with dg.DagsterInstance.from_config(str(home)) as instance:
         result = dg.materialize([one], instance=instance)
-        assert type(instance.run_storage._storage).__module__.startswith("dagster_postgres")  # type: ignore[attr-defined]  # a wrapper
+        assert type(instance.run_storage).__module__.startswith("dagster_postgres")
     with dg.DagsterInstance.from_config(str(home)) as again:
         run = again.get_run_by_id(result.run_id)
         assert run is not None

@@ -26,7 +26,7 @@ class TestHome:
         assert found.home == tmp_path / "here" / "state"
         assert found.tracking_uri == f"sqlite:///{tmp_path}/here/state/mlflow.db"
         for directory in (
-            found.tables_directory,
+            found.tables_directory.parent,
             found.model_directory,
             found.champion_directory,
             found.dagster_home,
@@ -133,3 +133,12 @@ class TestErrors:
         with pytest.raises(ValidationError, match="frozen"):
             found.n_trials = 1  # type: ignore[misc]  # that is what is tested
         assert found.home == home
+
+
+class TestSources:
+    def test_every_source_has_tables_of_its_own(self, tmp_path: Path) -> None:
+        world = Settings(home=tmp_path)
+        file = Settings(home=tmp_path, data_path=Path("mine.csv"))
+        mapped = Settings(home=tmp_path, data_path=Path("mine.csv"), columns="amount=AMT")
+        assert len({one.tables_directory for one in (world, file, mapped)}) == 3
+        assert Settings(home=tmp_path).tables_directory == world.tables_directory
