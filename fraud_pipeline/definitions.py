@@ -12,6 +12,7 @@ from fraud_pipeline.defs.calendar import build_calendar
 from fraud_pipeline.defs.checks import leak_checks
 from fraud_pipeline.defs.data import data_assets
 from fraud_pipeline.defs.features import feature_assets
+from fraud_pipeline.defs.promotion import promotion_assets
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.defs.training import training_assets
 from fraud_pipeline.settings import Settings, load_settings
@@ -25,7 +26,12 @@ def build_defs(
     calendar = build_calendar(settings)
     jobs = build_jobs()
     return dg.Definitions(
-        assets=[*data_assets(settings, calendar), *feature_assets(settings, calendar), *training_assets(settings)],
+        assets=[
+            *data_assets(settings, calendar),
+            *feature_assets(settings, calendar),
+            *training_assets(settings),
+            *promotion_assets(settings),
+        ],
         asset_checks=leak_checks(),
         jobs=list(jobs.values()),
         schedules=build_schedules(settings, jobs),

@@ -101,6 +101,14 @@ class _Progress:
                 count = event.step_materialization_data.materialization.metadata.get("dagster/row_count")
                 rows = f"{getattr(count, 'value', 0):>12,} rows" if count is not None else " " * 17
                 self._tell(f"  {name:<24}{rows}  {time.monotonic() - self._started[step]:6.1f} s")
+        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.blocking and check.severity is dg.AssetCheckSeverity.ERROR:
+                finding = check.metadata.get("finding")
+                said = (
+                    f"check {check.check_name} of {check.asset_key.to_user_string()}: {getattr(finding, 'value', '')}"
+                )
+                self.failure = f"{self.failure}\n{said}".strip()
         elif event.event_type is dg.DagsterEventType.STEP_FAILURE and not self.failure:
             error = event.step_failure_data.error
             cause = error.cause or error if error else None
