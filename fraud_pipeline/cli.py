@@ -173,7 +173,7 @@ def _registry(settings: Settings) -> "Registry":
     return Registry(
         tracking_uri=settings.tracking_uri,
         model_name=settings.model_name,
-        artifact_directory=None if settings.mlflow_tracking_uri else settings.artifact_directory,
+        artifact_directory=settings.artifact_directory,
     )
 
 

@@ -22,8 +22,8 @@ from fraud_pipeline.metrics import (
     budget_shares,
     customer_resamples,
     rank_frauds,
+    ratio,
 )
-from fraud_pipeline.metrics import ratio as metric_ratio
 
 Outcome = Literal["promote", "shadow_only", "reject"]
 _SEVERITY: Final[tuple[Outcome, ...]] = get_args(Outcome)
@@ -109,8 +109,8 @@ def gate_verdict(
     names, codes = np.unique(customers, return_inverse=True)
     observed, expected = np.bincount(codes, labels), np.bincount(codes, challenger)
     blocks = customer_resamples(len(names), len(names), replicates=replicates, seed=seed)
-    ratio = [metric_ratio(drawn @ observed, drawn @ expected) for drawn in blocks]
-    reasons.append(_calibrated(Interval.of(np.concatenate(ratio)), rules=rules))
+    miscalibration = [ratio(drawn @ observed, drawn @ expected) for drawn in blocks]
+    reasons.append(_calibrated(Interval.of(np.concatenate(miscalibration)), rules=rules))
     resamples = customer_resamples(len(names), len(labels), replicates=replicates, seed=seed)
     if champion is None:
         precision = [average_precision(rank_frauds(challenger, labels, drawn[:, codes])) for drawn in resamples]
@@ -166,12 +166,17 @@ def _undefined(check: str, figures: Mapping[str, float]) -> Reason:
     return Reason(check, "shadow_only", "Undefined without frauds: judge again on a longer window.", figures)
 
 
-def _calibrated(ratio: Interval, *, rules: GateRules) -> Reason:
+def _calibrated(miscalibration: Interval, *, rules: GateRules) -> Reason:
     limit = rules.max_miscalibration
-    figures = {"observed_over_expected": ratio.value, "low": ratio.low, "high": ratio.high, "limit": limit}
-    found = f"Observed over predicted frauds is {ratio}"
+    figures = {
+        "observed_over_expected": miscalibration.value,
+        "low": miscalibration.low,
+        "high": miscalibration.high,
+        "limit": limit,
+    }
+    found = f"Observed over predicted frauds is {miscalibration}"
     # Few frauds make the ratio uncertain; only a model that is beyond doubt off by more than the limit is held back.
-    if ratio.low <= limit and ratio.high >= 1 / limit:
+    if miscalibration.low <= limit and miscalibration.high >= 1 / limit:
         return Reason("calibration", "promote", f"{found}; a factor of {limit:g} is allowed.", figures)
     detail = (
         f"{found}, clearly beyond a factor of {limit:g}: thresholds would not mean what they say; "

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from fraud_pipeline.features import History
+from fraud_pipeline.metrics import rank_frauds, roc_auc
 from fraud_pipeline.snapshots import NEVER, days_to_clear
 from fraud_pipeline.transactions import MAX_AMOUNT_CENTS
 
@@ -46,11 +47,9 @@ class Engineer(Protocol):
 
 def auc(values: NDArray[Any], labels: NDArray[np.float64]) -> float:
     """Probability that a fraud has the larger value, ties counting half; NaN without both kinds."""
-    frauds = float(labels.sum())
-    legitimate = len(labels) - frauds
-    if not frauds or not legitimate:
-        return float("nan")
-    return float((rankdata(values)[labels == 1].sum() - frauds * (frauds + 1) / 2) / (frauds * legitimate))
+    # Ranks stand in for the values, of which some may be infinite.
+    ranks = rank_frauds(rankdata(values), labels, np.ones((1, len(labels))))
+    return float(roc_auc(ranks)[0])
 
 
 def single_feature_auc(values: pd.DataFrame, labels: NDArray[np.float64], *, limit: float = 0.97) -> LeakVerdict:

@@ -100,8 +100,9 @@ class Settings(BaseSettings):
         return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
 
     @property
-    def artifact_directory(self) -> Path:
-        return self.home / "mlflow-artifacts"
+    def artifact_directory(self) -> Path | None:
+        """Where MLflow keeps files when its store is our own database file; a server has its own place."""
+        return None if self.mlflow_tracking_uri else self.home / "mlflow-artifacts"
 
 
 def load_settings() -> Settings:

@@ -5,7 +5,7 @@ compares a transaction with its window (`comparisons.py`), frames, names, what a
 
 Events are grouped once by (entity, time). Every window is a slice [low, high) of that order, found by two pointers, so
 a year of rows costs one pass per window. Integer sums wrap around, which keeps differences of prefix sums exact. Loops
-are compiled and scalar on purpose: a vectorised logarithm may round differently in a long array than in a short one.
+are compiled and scalar on purpose: a vectorised sine may round differently in a long array than in a short one.
 """
 
 import math

@@ -30,10 +30,11 @@ class TestHome:
             found.model_directory,
             found.champion_directory,
             found.dagster_home,
-            found.artifact_directory,
         ):
             assert directory.is_absolute()
             assert directory.parent == found.home
+        assert found.artifact_directory == found.home / "mlflow-artifacts"
+        assert Settings(mlflow_tracking_uri="http://mlflow:5000").artifact_directory is None
 
     @pytest.mark.parametrize("value", [None, ""])
     def test_unset_or_empty_means_dot_fraud(

@@ -26,10 +26,9 @@ def counts_table(counts: dict[str, int]) -> dg.MetadataValue:
     return dg.MetadataValue.md("\n".join(["| what | rows |", "|---|---:|", *(f"| {k} | {v:,} |" for k, v in rows)]))
 
 
-def volume_plot(transactions: pd.DataFrame, *, frauds: pd.Series | None = None) -> dg.MetadataValue:
-    """Transactions and known frauds per day; `frauds` are the days of the known ones."""
+def volume_plot(transactions: pd.DataFrame, *, frauds: pd.Series) -> dg.MetadataValue:
+    """Transactions and known frauds per day; `frauds` are the times of the known ones."""
     rows = transactions["event_time"].dt.floor("D").value_counts().sort_index()
-    known = frauds.dt.floor("D").value_counts() if frauds is not None else pd.Series(dtype="int64")
-    counts = known.reindex(rows.index, fill_value=0).to_numpy(np.int64)
+    counts = frauds.dt.floor("D").value_counts().reindex(rows.index, fill_value=0).to_numpy(np.int64)
     days = pd.DatetimeIndex(rows.index).tz_localize(None)
     return image(plots.daily_volume(days, rows.to_numpy(np.int64), counts), title="volume by day")

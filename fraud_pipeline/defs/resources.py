@@ -96,7 +96,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
         "registry": RegistryResource(
             tracking_uri=settings.tracking_uri,
             model_name=settings.model_name,
-            artifact_directory="" if settings.mlflow_tracking_uri else str(settings.artifact_directory),
+            artifact_directory=str(settings.artifact_directory or ""),
         ),
         "mlflow": mlflow_run.configured(
             {

@@ -7,7 +7,7 @@ Belongs here: loading, one call, writing, showing. Must not be here: how to trai
 import io
 import json
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
@@ -25,6 +25,7 @@ from fraud_pipeline.features import FEATURES
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.model_card import model_card
 from fraud_pipeline.settings import Settings
+from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import (
     PolicySettings,
     TuningSettings,
@@ -75,8 +76,7 @@ def training_assets(
     )
     def training_set(tables: TablesResource) -> dg.MaterializeResult:
         store = tables.store()
-        known_days = store.days("features")
-        first, last = known_days[0], known_days[-1]
+        first, last = _feature_days(store)
         as_of = pd.Timestamp(last, tz="UTC") + pd.Timedelta(days=1)
         transactions = store.read("transactions", first, last, allow_missing=True)
         reports = store.read("fraud_reports", first, last, allow_missing=True)
@@ -235,6 +235,13 @@ def training_assets(
         )
 
     return [training_set, fraud_model, evaluation, registered_model]
+
+
+def _feature_days(store: TableStore) -> tuple[date, date]:
+    days_there = store.days("features")
+    if not days_there:
+        raise dg.Failure("there are no features yet; materialize features first")
+    return days_there[0], days_there[-1]
 
 
 def _threshold(value: float) -> float | str:
