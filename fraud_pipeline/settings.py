@@ -61,6 +61,37 @@ class Settings(BaseSettings):
     review_cost_cents: int = Field(500, ge=0, description="one analyst looking at one transaction")
     false_block_cost_cents: int = Field(2_000, ge=0, description="one good customer turned away")
 
+    # Database and memory
+    database_url: str = Field(
+        "", description="SQLAlchemy URL of PostgreSQL; empty: a SQLite file in the home directory"
+    )
+    statement_timeout: timedelta = Field(timedelta(seconds=2), description="a slower SQL statement is given up")
+    history_cache_events: int = Field(1_000_000, ge=0, description="customers' events kept in memory per process")
+
+    # Service
+    currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="the one currency of all amounts")
+    http_workers: int = Field(1, ge=1, description="processes that answer requests")
+    max_batch_transactions: int = Field(1_000, ge=1, description="transactions in one /score_batch request")
+    max_body_bytes: int = Field(1_000_000, ge=1_000, description="a larger request body is refused unread")
+    max_in_flight: int = Field(192, ge=1, description="requests at once per process; more are turned away early")
+    max_micro_batch: int = Field(128, ge=1, description="waiting transactions that are scored together")
+    rate_limit_per_second: int = Field(2_000, ge=1, description="requests per client and second")
+    rate_limit_storage: str = Field(
+        "", description="redis:// URL that all workers share; empty: memory of each process"
+    )
+    max_blocks_per_minute: int = Field(60, ge=1, description="more blocks than this become reviews and raise an alarm")
+    champion_poll_interval: timedelta = Field(
+        timedelta(seconds=5), description="how often a new champion is looked for"
+    )
+    shadow_challenger: bool = Field(False, description="the challenger scores too, off the answer's path")
+
+    # Who may ask
+    jwt_issuer: str = "fraud-detect"
+    jwt_audience: str = "fraud-detect-http"
+    jwt_keys: Path | None = Field(
+        None, description="JWK set of the keys that tokens may be signed with; empty: keys.json"
+    )
+
     # Operations
     owner: str = Field("fraud-ml@example.com", description="owner shown on every asset: an e-mail or team:name")
     schedules_enabled: bool = Field(True, description="schedules and sensors start switched on")
@@ -90,6 +121,21 @@ class Settings(BaseSettings):
     def champion_directory(self) -> Path:
         """The exported champion: what serving reads when no registry can be reached."""
         return self.home / "champion"
+
+    @property
+    def challenger_directory(self) -> Path:
+        """The exported challenger, for scoring in shadow."""
+        return self.home / "challenger"
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the database of decisions."""
+        return self.database_url or f"sqlite:///{self.home / 'fraud.db'}"
+
+    @property
+    def keys_file(self) -> Path:
+        """Where the keys that sign and verify tokens are kept."""
+        return self.jwt_keys or self.home / "keys.json"
 
     @property
     def dagster_home(self) -> Path:

@@ -6,7 +6,7 @@ Money is integer cents. Time is whole microseconds UTC: `datetime64[us, UTC]` in
 Absent optional values are missing (`None` or NaN), never zero and never an empty string.
 """
 
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,21 @@ class Transaction(BaseModel):
     country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] | None = None
     latitude: float | None = Field(default=None, ge=-90, le=90)
     longitude: float | None = Field(default=None, ge=-180, le=180)
+
+
+class TransactionRow(NamedTuple):
+    """One accepted transaction in the columns of TRANSACTIONS; `event_time` in microseconds since 1970-01-01 UTC."""
+
+    transaction_id: str
+    event_time: int
+    customer_id: str
+    merchant_id: str
+    amount_cents: int
+    category: str | None = None
+    channel: str | None = None
+    country: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
 
 
 class FraudReport(BaseModel):

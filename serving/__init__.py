@@ -1,0 +1,1 @@
+"""What runs now: the HTTP service and the stream consumer. Imports nothing by itself."""
