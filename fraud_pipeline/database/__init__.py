@@ -1,0 +1,18 @@
+"""The database of decisions: SQLAlchemy Core over SQLite or PostgreSQL, and nothing of SQLAlchemy leaves this room.
+
+Belongs here: connections, tables, statements. Must not be here: what a decision is (`scoring.py`).
+"""
+
+from fraud_pipeline.database.batch import Batch, HistoryReadError, StoredDecision, Versions, scoring_batch
+from fraud_pipeline.database.engine import Database, DatabaseOutdatedError, DatabaseUnavailableError
+
+__all__ = [
+    "Batch",
+    "Database",
+    "DatabaseOutdatedError",
+    "DatabaseUnavailableError",
+    "HistoryReadError",
+    "StoredDecision",
+    "Versions",
+    "scoring_batch",
+]

@@ -1,0 +1,194 @@
+"""One scoring transaction: lock the customers, read what is known, store events, decisions and alerts.
+
+Belongs here: the statements of that transaction, in its terms. Must not be here: what is decided (`scoring.py`), what
+is kept in memory between transactions (`memory.py`), loading and pruning (`history.py`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from fraud_pipeline.database.engine import Database, DatabaseUnavailableError, translated
+from fraud_pipeline.database.statements import count_up, insert_new, next_version, one_of
+from fraud_pipeline.database.tables import (
+    ALERTS,
+    CUSTOMERS,
+    DECISIONS,
+    FRAUD_REPORTS,
+    MEMORY_VERSIONS,
+    MERCHANT_DAYS,
+    TRANSACTIONS,
+)
+from fraud_pipeline.transactions import REPORT_COLUMNS, TRANSACTION_COLUMNS, TransactionRow
+
+_EVENT = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
+_REPORT = [FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS]
+
+
+class HistoryReadError(DatabaseUnavailableError):
+    """History could not be read; storing may still work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Which state of memory a transaction sees: `customers` after it, reports and merchants' days as they are."""
+
+    customers: Mapping[str, int]
+    reports: int
+    merchant_days: int
+    merchant_days_as_of: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDecision:
+    """A row of `decisions`; `features` are the bytes of a float32 row in the order of `FEATURE_NAMES`."""
+
+    transaction_id: str
+    decided_at: int
+    decision: str
+    probability: float | None
+    decided_by: str
+    mode: str
+    missing: str
+    reasons: str
+    model_version: str | None
+    model_sha256: str | None
+    features: bytes
+    customer_version: int
+    reports_version: int
+    merchant_days_version: int
+
+
+@contextmanager
+def scoring_batch(database: Database, *, read_only: bool = False) -> Iterator["Batch"]:
+    """A transaction for one micro-batch, committed when the block ends well."""
+    with database.transaction(read_only=read_only) as connection:
+        yield Batch(connection)
+
+
+class Batch:
+    """The statements of one open transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def lock(self, customers: Sequence[str]) -> Versions:
+        """Make other transactions of these customers wait, and give each customer its next version."""
+        counted = count_up(self._connection, CUSTOMERS, sorted(customers))
+        names = MEMORY_VERSIONS.c
+        found = {
+            name: (version, as_of)
+            for name, version, as_of in self._connection.execute(sa.select(names.name, names.version, names.as_of))
+        }
+        return Versions(
+            customers=counted,
+            reports=found["reports"][0],
+            merchant_days=found["merchant_days"][0],
+            merchant_days_as_of=found["merchant_days"][1],
+        )
+
+    def customer_events(self, customers: Sequence[str], *, since: int) -> Sequence[Any]:
+        """Events of these customers from `since` (microseconds) on, in columns of TRANSACTIONS."""
+        return self._history(
+            sa.select(*_EVENT).where(
+                one_of(self._connection, TRANSACTIONS.c.customer_id, customers), TRANSACTIONS.c.event_time >= since
+            )
+        )
+
+    def reports(self, *, above_version: int, up_to_version: int, since: int) -> Sequence[Any]:
+        """Reports that became known in these versions, made from `since` on, in columns of FRAUD_REPORTS."""
+        version = FRAUD_REPORTS.c.version
+        return self._history(
+            sa.select(*_REPORT).where(
+                version > above_version, version <= up_to_version, FRAUD_REPORTS.c.reported_at >= since
+            )
+        )
+
+    def merchant_days(self, merchants: Sequence[str], *, since: int, up_to_version: int) -> Sequence[Any]:
+        """Days of these merchants from `since` on as that version knows them, each day once."""
+        days = MERCHANT_DAYS.c
+        rows = self._history(
+            sa.select(*(column for column in days if column.name != "version"))
+            .where(
+                one_of(self._connection, days.merchant_id, merchants), days.day >= since, days.version <= up_to_version
+            )
+            .order_by(days.version)
+        )
+        return list({(row[0], row[1]): row for row in rows}.values())
+
+    def add_transactions(self, rows: Sequence[TransactionRow], versions: Mapping[str, int]) -> set[str]:
+        """Remember these events; the ids of those that were not known."""
+        columns = dict(zip(TRANSACTION_COLUMNS, zip(*rows, strict=True), strict=True))
+        known_at = [versions[row.customer_id] for row in rows]
+        columns = {name: list(values) for name, values in columns.items()} | {"customer_version": known_at}
+        return set(insert_new(self._connection, TRANSACTIONS, columns))
+
+    def stored(self, ids: Sequence[str]) -> dict[str, tuple[TransactionRow | None, StoredDecision | None]]:
+        """The event and the decision of each id that has one of them."""
+        events = self._connection.execute(
+            sa.select(*_EVENT).where(one_of(self._connection, TRANSACTIONS.c.transaction_id, ids))
+        )
+        decisions = self._connection.execute(
+            sa.select(*DECISIONS.c).where(one_of(self._connection, DECISIONS.c.transaction_id, ids))
+        )
+        known = {row[0]: TransactionRow(*row) for row in events}
+        decided = {row[0]: StoredDecision(*row) for row in decisions}
+        return {id_: (known.get(id_), decided.get(id_)) for id_ in known.keys() | decided.keys()}
+
+    def add_decisions(self, decisions: Sequence[StoredDecision]) -> None:
+        """Store decisions of ids that have none; the customer's lock keeps others from deciding the same."""
+        names = StoredDecision.__slots__
+        insert_new(self._connection, DECISIONS, {name: [getattr(row, name) for row in decisions] for name in names})
+
+    def add_alerts(self, *, ids: list[str], customers: list[str], decisions: list[str], created_at: int) -> None:
+        """Open an alert for each decision that a person should look at."""
+        columns = {
+            "transaction_id": ids,
+            "customer_id": customers,
+            "created_at": [created_at] * len(ids),
+            "decision": decisions,
+            "status": ["open"] * len(ids),
+        }
+        insert_new(self._connection, ALERTS, columns)
+
+    def add_report(self, transaction_id: str, *, reported_at: int, is_fraud: bool) -> int | None:
+        """Store what was said about a transaction; when it was said, or None for an id that is not known.
+
+        Saying the same as the newest report changes nothing, so that a retry counts once.
+        """
+        event = self._connection.execute(
+            sa.select(*_EVENT).where(TRANSACTIONS.c.transaction_id == transaction_id)
+        ).one_or_none()
+        if event is None:
+            return None
+        version = next_version(self._connection, "reports", as_of=reported_at)
+        newest = self._connection.execute(
+            sa.select(FRAUD_REPORTS.c.reported_at, FRAUD_REPORTS.c.is_fraud)
+            .where(FRAUD_REPORTS.c.transaction_id == transaction_id)
+            .order_by(FRAUD_REPORTS.c.reported_at.desc())
+            .limit(1)
+        ).one_or_none()
+        if newest is not None and newest.is_fraud == is_fraud:
+            return int(newest.reported_at)
+        row = TransactionRow(*event)
+        at = max(reported_at, row.event_time, newest.reported_at + 1 if newest is not None else 0)
+        self._connection.execute(
+            sa.insert(FRAUD_REPORTS).values(
+                transaction_id=transaction_id,
+                reported_at=at,
+                is_fraud=is_fraud,
+                event_time=row.event_time,
+                customer_id=row.customer_id,
+                merchant_id=row.merchant_id,
+                amount_cents=row.amount_cents,
+                version=version,
+            )
+        )
+        return at
+
+    def _history(self, statement: sa.Select[Any]) -> Sequence[Any]:
+        with translated(HistoryReadError):
+            return self._connection.execute(statement).all()

@@ -1,0 +1,154 @@
+"""Connections: SQLite by default, PostgreSQL by one setting; transactions, and migrations.
+
+Belongs here: engines, pools, time limits, what counts as the database being away. Must not be here: statements.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+READ_ONLY: Final = "fraud_read_only"
+_MIGRATION_LOCK: Final = 7_266_843  # an arbitrary number that names the lock
+_IN_EACH_OTHERS_WAY: Final = ("DeadlockDetected", "SerializationFailure")
+
+
+class DatabaseUnavailableError(RuntimeError):
+    """The database is away, too slow, or refuses; nothing of the transaction happened, or its outcome is unknown.
+
+    `retry` tells whether asking at once again may help: a connection was stale, or two transactions were in each
+    other's way.
+    """
+
+    def __init__(self, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class DatabaseOutdatedError(RuntimeError):
+    """The tables are not of this release."""
+
+
+@contextmanager
+def translated(kind: type[DatabaseUnavailableError]) -> Iterator[None]:
+    """Failures of the database within the block as errors of this kind."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
+        # The driver's text may hold values of the statement, so only its class is told.
+        cause = type(getattr(error, "orig", None) or error).__name__
+        raise kind(
+            f"the database does not answer as it should ({cause}); see that it runs and that its URL is right",
+            retry=getattr(error, "connection_invalidated", False) or cause in _IN_EACH_OTHERS_WAY,
+        ) from error
+
+
+class Database:
+    """One database of decisions; `url` is an SQLAlchemy URL of SQLite or PostgreSQL."""
+
+    def __init__(self, url: str, *, statement_timeout: timedelta = timedelta(seconds=2)) -> None:
+        self.engine = _engine(sa.make_url(url), statement_timeout=statement_timeout)
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether arrays can be sent and rows be locked."""
+        return self.engine.dialect.name == "postgresql"
+
+    @contextmanager
+    def transaction(self, *, read_only: bool = False) -> Iterator[sa.Connection]:
+        """One transaction, committed when the block ends well.
+
+        Raises DatabaseUnavailableError when the database is away, gives up a slow statement, or breaks a deadlock.
+        """
+        with (
+            translated(DatabaseUnavailableError),
+            self.engine.connect().execution_options(**{READ_ONLY: read_only}) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def upgrade(self, revision: str = "head") -> None:
+        """Bring the tables to a revision; processes that start together wait for each other."""
+        with self.transaction() as connection:
+            if self.is_postgresql:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            command.upgrade(_alembic(connection), revision)
+
+    def downgrade(self, revision: str) -> None:
+        """Take the tables back to a revision; `base` is an empty database."""
+        with self.transaction() as connection:
+            command.downgrade(_alembic(connection), revision)
+
+    def check_revision(self) -> None:
+        """Raise DatabaseOutdatedError when the tables are not of this release."""
+        with self.transaction(read_only=True) as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+        if found != wanted:
+            raise DatabaseOutdatedError(
+                f"the database is at revision {found or 'none'}, this release needs {wanted}: run `fraud-detect migrate`"
+            )
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self.engine.dispose()
+
+
+def _alembic(connection: sa.Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _engine(url: sa.URL, *, statement_timeout: timedelta) -> sa.Engine:
+    seconds = statement_timeout.total_seconds()
+    if url.get_backend_name() == "postgresql":
+        milliseconds = round(1_000 * seconds)
+        return sa.create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=4,
+            max_overflow=8,
+            pool_timeout=seconds,
+            hide_parameters=True,
+            connect_args={
+                "connect_timeout": max(2, round(seconds)),
+                "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=10000",
+                "application_name": "fraud-detect",
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+            },
+        )
+    if url.get_backend_name() != "sqlite":
+        raise ValueError("database_url: give an SQLAlchemy URL of PostgreSQL, or none for a SQLite file")
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        url,
+        hide_parameters=True,
+        connect_args={"timeout": seconds, "check_same_thread": False, "isolation_level": None},
+    )
+    sa.event.listen(engine, "connect", _configure_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer that starts as a reader cannot wait for its turn: the lock is asked for at once.
+    read_only = connection.get_execution_options().get(READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

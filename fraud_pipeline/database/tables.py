@@ -1,0 +1,107 @@
+"""The tables of decisions and of what they were based on.
+
+Belongs here: columns and keys. Must not be here: statements (`batch.py`, `store.py`), how tables change (`migrations/`).
+
+History is a set of events keyed by transaction id. What a decision knew is told by versions: events carry the version
+of their customer at which they became known, reports and merchants' days the version of their table. So a decision's
+features can be computed again later, bit for bit, whatever arrived since.
+"""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+METADATA: Final = sa.MetaData()
+
+TRANSACTIONS: Final = sa.Table(
+    "transactions",
+    METADATA,
+    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("event_time", sa.BigInteger, nullable=False),
+    sa.Column("customer_id", sa.Text, nullable=False),
+    sa.Column("merchant_id", sa.Text, nullable=False),
+    sa.Column("amount_cents", sa.BigInteger, nullable=False),
+    sa.Column("category", sa.Text),
+    sa.Column("channel", sa.Text),
+    sa.Column("country", sa.Text),
+    sa.Column("latitude", sa.Double),
+    sa.Column("longitude", sa.Double),
+    sa.Column("customer_version", sa.BigInteger, nullable=False),
+    sa.Index("transactions_of_customer", "customer_id", "event_time"),
+    sa.Index("transactions_by_time", "event_time"),
+)
+
+# No foreign key to the events: history is pruned long before decisions are.
+DECISIONS: Final = sa.Table(
+    "decisions",
+    METADATA,
+    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("decided_at", sa.BigInteger, nullable=False),
+    sa.Column("decision", sa.Text, nullable=False),
+    sa.Column("probability", sa.Double),
+    sa.Column("decided_by", sa.Text, nullable=False),
+    sa.Column("mode", sa.Text, nullable=False),
+    sa.Column("missing", sa.Text, nullable=False),
+    sa.Column("reasons", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Text),
+    sa.Column("model_sha256", sa.Text),
+    sa.Column("features", sa.LargeBinary, nullable=False),
+    sa.Column("customer_version", sa.BigInteger, nullable=False),
+    sa.Column("reports_version", sa.BigInteger, nullable=False),
+    sa.Column("merchant_days_version", sa.BigInteger, nullable=False),
+    sa.Index("decisions_by_time", "decided_at"),
+)
+
+CUSTOMERS: Final = sa.Table(
+    "customers",
+    METADATA,
+    sa.Column("customer_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+
+FRAUD_REPORTS: Final = sa.Table(
+    "fraud_reports",
+    METADATA,
+    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("reported_at", sa.BigInteger, primary_key=True),
+    sa.Column("is_fraud", sa.Boolean, nullable=False),
+    sa.Column("event_time", sa.BigInteger, nullable=False),
+    sa.Column("customer_id", sa.Text, nullable=False),
+    sa.Column("merchant_id", sa.Text, nullable=False),
+    sa.Column("amount_cents", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Index("fraud_reports_by_version", "version"),
+    sa.Index("fraud_reports_by_time", "reported_at"),
+)
+
+MERCHANT_DAYS: Final = sa.Table(
+    "merchant_days",
+    METADATA,
+    sa.Column("merchant_id", sa.Text, primary_key=True),
+    sa.Column("day", sa.BigInteger, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),
+    sa.Column("transaction_count", sa.BigInteger, nullable=False),
+    sa.Column("amount_sum_cents", sa.BigInteger, nullable=False),
+    sa.Column("cleared_count", sa.BigInteger, nullable=False),
+    sa.Column("last_cleared_time", sa.BigInteger, nullable=False),
+)
+
+# One row for the reports and one for the merchants' days; `as_of` is the instant that the newest version covers.
+MEMORY_VERSIONS: Final = sa.Table(
+    "memory_versions",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("as_of", sa.BigInteger, nullable=False),
+)
+
+ALERTS: Final = sa.Table(
+    "alerts",
+    METADATA,
+    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("customer_id", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("decision", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Index("alerts_by_status", "status", "created_at"),
+)

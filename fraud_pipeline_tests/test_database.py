@@ -1,0 +1,205 @@
+"""Both kinds of database: migrations there and back, what is away, and the statements of one scoring transaction."""
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError, scoring_batch
+from fraud_pipeline.database.history import (
+    load_history,
+    merchant_days_as_of,
+    prune,
+    read_reports,
+    read_transactions,
+    refresh_merchant_days,
+)
+from fraud_pipeline.database.tables import METADATA
+from fraud_pipeline.snapshots import merchant_days
+from fraud_pipeline.transactions import DAY, HOUR, TransactionRow, microseconds
+from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
+
+NOON = 20_000 * DAY + 12 * HOUR
+
+
+def row(number: int, *, customer: str = "c-1", merchant: str = "m-1", at: int = NOON) -> TransactionRow:
+    return TransactionRow(f"t-{number}", at + number, customer, merchant, 1_000 + number, channel="online")
+
+
+class TestMigrations:
+    def test_up_down_up(self, database_url: str) -> None:
+        database = Database(database_url)
+        for _ in range(2):
+            database.upgrade()
+            database.check_revision()
+            with database.transaction() as connection:
+                assert set(METADATA.tables) <= set(sa.inspect(connection).get_table_names())
+            database.downgrade("base")
+            with database.transaction() as connection:
+                assert not set(METADATA.tables) & set(sa.inspect(connection).get_table_names())
+        database.close()
+
+    def test_they_make_the_tables_that_statements_expect(self, database: Database) -> None:
+        with database.transaction() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+    def test_processes_that_start_together_wait_for_each_other(self, database_url: str) -> None:
+        errors: list[BaseException] = []
+
+        def start() -> None:
+            one = Database(database_url, statement_timeout=timedelta(seconds=20))
+            try:
+                one.upgrade()
+            except BaseException as error:  # noqa: BLE001 - told below
+                errors.append(error)
+            one.close()
+
+        threads = [threading.Thread(target=start) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+
+    def test_an_old_database_is_refused_with_the_remedy(self, database_url: str) -> None:
+        database = Database(database_url)
+        with pytest.raises(DatabaseOutdatedError, match="fraud-detect migrate"):
+            database.check_revision()
+        database.close()
+
+
+class TestAway:
+    def test_a_server_that_is_not_there(self) -> None:
+        database = Database("postgresql://user:secret@127.0.0.1:1/none")
+        with pytest.raises(DatabaseUnavailableError) as raised, database.transaction():
+            pass
+        assert "secret" not in str(raised.value)
+        database.close()
+
+    def test_a_slow_statement_is_given_up(self, empty_postgres_url: str) -> None:
+        database = Database(empty_postgres_url, statement_timeout=timedelta(milliseconds=50))
+        with pytest.raises(DatabaseUnavailableError, match="QueryCanceled"), database.transaction() as connection:
+            connection.execute(sa.text("SELECT pg_sleep(5)"))
+        database.close()
+
+    def test_other_databases_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="database_url"):
+            Database("mysql://127.0.0.1/none")
+
+
+class TestBatch:
+    def test_each_transaction_of_a_customer_gets_the_next_version(self, database: Database) -> None:
+        for expected in (1, 2):
+            with scoring_batch(database) as batch:
+                assert batch.lock(["b", "a"]).customers == {"a": expected, "b": expected}
+
+    def test_a_failed_transaction_leaves_nothing(self, database: Database) -> None:
+        with pytest.raises(ZeroDivisionError), scoring_batch(database) as batch:
+            versions = batch.lock(["c-1"])
+            batch.add_transactions([row(1)], versions.customers)
+            raise ZeroDivisionError
+        with scoring_batch(database) as batch:
+            assert batch.lock(["c-1"]).customers == {"c-1": 1}
+            assert batch.stored(["t-1"]) == {}
+
+    def test_only_new_ids_are_added_and_the_first_content_stays(self, database: Database) -> None:
+        with scoring_batch(database) as batch:
+            versions = batch.lock(["c-1"]).customers
+            assert batch.add_transactions([row(1), row(2)], versions) == {"t-1", "t-2"}
+        with scoring_batch(database) as batch:
+            versions = batch.lock(["c-1"]).customers
+            assert batch.add_transactions([row(2)._replace(amount_cents=5), row(3)], versions) == {"t-3"}
+            assert batch.stored(["t-2"])["t-2"] == (row(2), None)
+
+    def test_events_of_the_customers_asked_for_since_the_instant_asked_for(self, database: Database) -> None:
+        rows = [row(1), row(2), row(3, customer="c-2"), row(4, at=NOON - DAY)]
+        with scoring_batch(database) as batch:
+            batch.add_transactions(rows, batch.lock(["c-1", "c-2"]).customers)
+        with scoring_batch(database) as batch:
+            found = batch.customer_events(["c-1"], since=NOON)
+        assert {TransactionRow(*one) for one in found} == {row(1), row(2)}
+
+    def test_a_report_counts_once_however_often_it_is_sent_and_a_change_of_mind_is_another(
+        self, database: Database
+    ) -> None:
+        with scoring_batch(database) as batch:
+            batch.add_transactions([row(1)], batch.lock(["c-1"]).customers)
+        said = []
+        for at, is_fraud in ((NOON + DAY, True), (NOON + DAY + 5, True), (NOON + DAY, False)):
+            with scoring_batch(database) as batch:
+                said.append(batch.add_report("t-1", reported_at=at, is_fraud=is_fraud))
+        assert said == [NOON + DAY, NOON + DAY, NOON + DAY + 1]
+        with scoring_batch(database) as batch:
+            assert batch.add_report("t-9", reported_at=NOON, is_fraud=True) is None
+            version = batch.lock(["c-1"]).reports
+            assert len(batch.reports(above_version=0, up_to_version=version, since=0)) == 2
+
+    def test_a_report_is_never_older_than_its_transaction(self, database: Database) -> None:
+        with scoring_batch(database) as batch:
+            batch.add_transactions([row(1)], batch.lock(["c-1"]).customers)
+            assert batch.add_report("t-1", reported_at=NOON - HOUR, is_fraud=True) == NOON + 1
+
+
+class TestHistory:
+    def test_tables_come_back_as_they_were_loaded_and_loading_again_adds_nothing(
+        self, database: Database, tables: Tables
+    ) -> None:
+        transactions = tables.transactions.tail(5_000).reset_index(drop=True)
+        loaded = load_history(database, transactions=transactions, reports=tables.reports)
+        assert (loaded.transactions, loaded.reports) == (5_000, len(tables.reports))
+        again = load_history(database, transactions=transactions, reports=tables.reports)
+        assert (again.transactions, again.reports) == (0, 0)
+        start, end = pd.Timestamp(0, tz="UTC"), tables.as_of + pd.Timedelta(days=400)
+        found = read_transactions(database, start=start, end=end)
+        key = ["event_time", "transaction_id"]
+        pd.testing.assert_frame_equal(
+            found.sort_values(key, ignore_index=True), transactions.sort_values(key, ignore_index=True)
+        )
+        key = ["reported_at", "transaction_id"]
+        pd.testing.assert_frame_equal(
+            read_reports(database, start=start, end=end).sort_values(key, ignore_index=True),
+            tables.reports.sort_values(key, ignore_index=True),
+        )
+
+    def test_merchants_days_are_those_of_the_tables_and_only_changed_ones_are_written_again(
+        self, database: Database, tables: Tables
+    ) -> None:
+        transactions = tables.transactions[tables.transactions["event_time"] < tables.as_of.floor("D")]
+        load_history(database, transactions=transactions.tail(8_000), reports=tables.reports)
+        lookback = timedelta(days=60)
+
+        def refresh(now: pd.Timestamp) -> int:
+            return refresh_merchant_days(database, now=now, lookback=lookback, label_maturity=LABEL_MATURITY)
+
+        assert merchant_days_as_of(database) == pd.Timestamp(0, tz="UTC")
+        expected = merchant_days(transactions.tail(8_000), tables.reports, label_maturity=LABEL_MATURITY)
+        assert refresh(tables.as_of) == len(expected)
+        assert merchant_days_as_of(database) == tables.as_of
+        assert refresh(tables.as_of) == 0
+        merchant = str(expected["merchant_id"].iloc[0])
+        mine = expected[expected["merchant_id"] == merchant]
+        with scoring_batch(database) as batch:
+            versions = batch.lock(["nobody"])
+            found = batch.merchant_days([merchant], since=0, up_to_version=versions.merchant_days)
+        wanted = mine.assign(day=microseconds(mine["day"]))
+        assert sorted(map(tuple, found)) == sorted(wanted[list(wanted.columns)].itertuples(index=False, name=None))
+
+    def test_pruning_removes_what_no_window_reaches(self, database: Database) -> None:
+        with scoring_batch(database) as batch:
+            batch.add_transactions([row(1), row(2, at=NOON - 100 * DAY)], batch.lock(["c-1"]).customers)
+        removed = prune(database, before=pd.Timestamp(NOON - 50 * DAY, unit="us", tz="UTC"))
+        assert removed.transactions == 1
+        with scoring_batch(database) as batch:
+            assert set(batch.stored(["t-1", "t-2"])) == {"t-1"}
+
+
+def test_sqlite_makes_its_directory(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'new' / 'fraud.db'}")
+    database.upgrade()
+    database.close()
+    assert (tmp_path / "new" / "fraud.db").exists()
