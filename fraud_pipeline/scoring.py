@@ -204,7 +204,9 @@ class Scorer:
         loaded = self._champion() if mode in ("full", "no_history") else None
         if loaded is None:
             mode = "rules" if mode in ("full", "rules") else "fail_safe"
-        first = {row.transaction_id: row for row in reversed(rows)}
+        first: dict[str, TransactionRow] = {}
+        for row in rows:
+            first.setdefault(row.transaction_id, row)
         self._spent.clear()
         started = time.perf_counter()
         with scoring_batch(self._database) as batch:

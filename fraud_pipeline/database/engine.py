@@ -95,7 +95,7 @@ class Database:
         wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
         if found != wanted:
             raise DatabaseOutdatedError(
-                f"the database is at revision {found or 'none'}, this release needs {wanted}: run `fraud-detect migrate`"
+                f"the database is at revision {found or 'none'} and not {wanted}: run `fraud-detect migrate`"
             )
 
     def close(self) -> None:

@@ -107,21 +107,37 @@ def refresh_merchant_days(
     return len(changed)
 
 
-def read_transactions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+def read_transactions(
+    database: Database, *, start: pd.Timestamp, end: pd.Timestamp, with_version: bool = False
+) -> pd.DataFrame:
     """Accepted transactions with `event_time` in [start, end), in order of time."""
-    columns = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
+    columns = list(TRANSACTIONS.columns) if with_version else [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
     return _read(database, columns, time=TRANSACTIONS.c.event_time, start=start, end=end)
 
 
-def read_reports(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+def read_reports(
+    database: Database, *, start: pd.Timestamp, end: pd.Timestamp, with_version: bool = False
+) -> pd.DataFrame:
     """Fraud reports with `reported_at` in [start, end), in order of report."""
-    columns = [FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS]
+    columns = list(FRAUD_REPORTS.columns) if with_version else [FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS]
     return _read(database, columns, time=FRAUD_REPORTS.c.reported_at, start=start, end=end)
 
 
 def read_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """Decisions with `decided_at` in [start, end), in order of decision; all columns of the table."""
     return _read(database, list(DECISIONS.columns), time=DECISIONS.c.decided_at, start=start, end=end)
+
+
+def read_merchant_days(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    """Merchants' days in [start, end) in all their versions, `day` in microseconds, in order of version."""
+    low, high = (int(moment.value // 1_000) for moment in (start, end))
+    day, version = MERCHANT_DAYS.c.day, MERCHANT_DAYS.c.version
+    with database.transaction(read_only=True) as connection:
+        rows = connection.execute(
+            sa.select(*MERCHANT_DAYS.columns).where(day >= low, day < high).order_by(version)
+        ).all()
+    frame = pd.DataFrame(rows, columns=[column.name for column in MERCHANT_DAYS.columns])
+    return frame.astype({column.name: _dtype(column) for column in MERCHANT_DAYS.columns})
 
 
 def prune(database: Database, *, before: pd.Timestamp) -> Pruned:
@@ -159,11 +175,21 @@ def _read(
     for column in columns:
         if column.name in ("event_time", "reported_at", "decided_at"):
             frame[column.name] = times(frame[column.name].to_numpy(np.int64))
-        elif isinstance(column.type, sa.Double):
-            frame[column.name] = frame[column.name].astype("float64")
-        elif isinstance(column.type, sa.Text):
-            frame[column.name] = frame[column.name].astype(object)
+        else:
+            frame[column.name] = frame[column.name].astype(_dtype(column))
     return frame
+
+
+def _dtype(column: sa.Column[Any]) -> str:
+    """What a column is in a frame, whether it has rows or not."""
+    match column.type:
+        case sa.Double():
+            return "float64"
+        case sa.BigInteger():
+            return "int64"
+        case sa.Boolean():
+            return "bool"
+    return "object"
 
 
 def _chunks(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -27,7 +27,7 @@ def insert_new(connection: sa.Connection, table: sa.Table, columns: Columns) -> 
 
 
 def count_up(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> dict[str, int]:
-    """Add 1 to the `version` of each key, which starts at 1, and lock its row; `keys` sorted, so that nobody deadlocks."""
+    """Add 1 to the `version` of each key, which starts at 1, and lock its row; sorted keys never deadlock."""
     key = table.primary_key.columns[0]
     columns = {key.name: keys, "version": [1] * len(keys)}
     if connection.dialect.name == "postgresql":

@@ -1,6 +1,6 @@
 """The tables of decisions and of what they were based on.
 
-Belongs here: columns and keys. Must not be here: statements (`batch.py`, `store.py`), how tables change (`migrations/`).
+Belongs here: columns and keys. Must not be here: statements (`batch.py`, `history.py`), changes (`migrations/`).
 
 History is a set of events keyed by transaction id. What a decision knew is told by versions: events carry the version
 of their customer at which they became known, reports and merchants' days the version of their table. So a decision's

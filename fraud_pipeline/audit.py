@@ -1,0 +1,118 @@
+"""Served features recomputed from history: does every decision rest on the values that training would have seen?
+
+Belongs here: comparing what was stored with what is computed again. Must not be here: SQL, features, promotion.
+
+First all rows are computed at once from everything known today. What differs is computed again from what was known
+when it was decided: an event that arrived late, or a report from the same second, explains a difference. What then
+still differs is skew.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History
+from fraud_pipeline.transactions import TRANSACTION_COLUMNS
+
+COMPARED_MODES = ("full", "rules")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """History with the version at which each row became known.
+
+    `transactions` carry `customer_version`, `reports` and `merchant_days` (all versions of a day) `version`.
+    """
+
+    transactions: pd.DataFrame
+    reports: pd.DataFrame
+    merchant_days: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """How many decisions were compared, and how many of them differ from today's knowledge, and for no reason."""
+
+    compared: int
+    explained_by_later_knowledge: int
+    different: int
+    features: tuple[str, ...]
+    transaction_ids: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every difference is explained."""
+        return self.different == 0
+
+    @property
+    def finding(self) -> str:
+        """One sentence for a person."""
+        if self.passed:
+            late = f", {self.explained_by_later_knowledge} of them from what was known then" if self.compared else ""
+            return f"{self.compared} served rows computed again, bit for bit the same{late}."
+        names = ", ".join(self.features[:5])
+        return (
+            f"{self.different} of {self.compared} served rows cannot be computed again ({names}): serving and training "
+            "see different features. Run one release of the feature code everywhere and rebuild the online history."
+        )
+
+
+def audit(decisions: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -> Audit:
+    """Compare the stored features of `decisions` (rows of the table) that were made with history.
+
+    `known` must reach back as far as any of their windows.
+    """
+    decisions = decisions[decisions["mode"].isin(COMPARED_MODES)]
+    events = known.transactions.set_index("transaction_id", drop=False)
+    decisions = decisions[decisions["transaction_id"].isin(events.index)].reset_index(drop=True)
+    stored = _stored_bits(decisions)
+    new = events.loc[decisions["transaction_id"]].reset_index(drop=True)
+    computed = _bits(_compute(new, known, events=known.transactions, engineer=engineer))
+    suspects = np.flatnonzero((stored != computed).any(axis=1))
+    unequal = np.zeros(len(FEATURE_NAMES), bool)
+    different: list[str] = []
+    for position in suspects:
+        again = _as_known(decisions.iloc[position], new.iloc[[position]], known, engineer=engineer)
+        wrong = stored[position] != again
+        if wrong.any():
+            different.append(str(decisions["transaction_id"].iloc[position]))
+            unequal |= wrong
+    return Audit(
+        compared=len(decisions),
+        explained_by_later_knowledge=len(suspects) - len(different),
+        different=len(different),
+        features=tuple(name for name, wrong in zip(FEATURE_NAMES, unequal, strict=True) if wrong),
+        transaction_ids=tuple(different),
+    )
+
+
+def _as_known(decision: pd.Series, new: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -> NDArray[np.uint32]:
+    """One row's features from what its decision knew: earlier versions, and its own micro-batch."""
+    of_customer = known.transactions[known.transactions["customer_id"] == new["customer_id"].iloc[0]]
+    then = Known(
+        transactions=of_customer[of_customer["customer_version"] <= decision["customer_version"]],
+        reports=known.reports[known.reports["version"] <= decision["reports_version"]],
+        merchant_days=known.merchant_days[known.merchant_days["version"] <= decision["merchant_days_version"]],
+    )
+    return _bits(_compute(new, then, events=then.transactions, engineer=engineer))[0]
+
+
+def _compute(new: pd.DataFrame, known: Known, *, events: pd.DataFrame, engineer: FeatureEngineer) -> pd.DataFrame:
+    days = known.merchant_days.drop_duplicates(["merchant_id", "day"], keep="last").drop(columns="version")
+    history = History(
+        transactions=events[list(TRANSACTION_COLUMNS)],
+        reports=known.reports.drop(columns="version"),
+        merchant_days=days,
+    )
+    return engineer.compute(history=history, new=new[list(TRANSACTION_COLUMNS)])
+
+
+def _stored_bits(decisions: pd.DataFrame) -> NDArray[np.uint32]:
+    rows = b"".join(decisions["features"])
+    return np.frombuffer(rows, np.uint32).reshape(len(decisions), len(FEATURE_NAMES))
+
+
+def _bits(features: pd.DataFrame) -> NDArray[np.uint32]:
+    return np.ascontiguousarray(features[list(FEATURE_NAMES)].to_numpy(np.float32)).view(np.uint32)
