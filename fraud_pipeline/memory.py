@@ -9,7 +9,9 @@ what carries another version than the one remembered is read again. Several proc
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain, groupby
+from operator import itemgetter
+from sys import intern
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +31,8 @@ MERCHANT_DAY_COLUMNS: Final = (
 _DTYPES: Final[Mapping[str, Any]] = {"int64": np.int64, "float64": np.float64, "bool": np.bool_}
 # A little more is read than asked for, so that a somewhat late transaction finds its window remembered.
 SLACK: Final = 3 * DAY
+_CUSTOMER: Final = itemgetter(TRANSACTION_COLUMNS.index("customer_id"))
+_REPEATED: Final = {"customer_id", "merchant_id", "category", "channel", "country"}
 _TIMES: Final = {"event_time", "reported_at"}
 
 
@@ -80,7 +84,7 @@ class _Layout:
 
     def arrays(self, rows: Sequence[Sequence[Any]]) -> tuple[NDArray[Any], ...]:
         """Rows as the arrays of a block."""
-        columns = list(zip(*rows, strict=True)) if rows else [()] * len(self.names)
+        columns = list(map(_interned, self.names, zip(*rows, strict=True))) if rows else [()] * len(self.names)
         return tuple(
             np.array([columns[i] for i in which], dtype).reshape(len(which), len(rows)) for dtype, which in self.kinds
         )
@@ -91,6 +95,13 @@ class _Layout:
             return rows_to_table([], self.names)
         joined = [np.concatenate([block.arrays[k] for block in blocks], axis=1) for k in range(len(self.kinds))]
         return {name: joined[k][row] for name, (k, row) in self._place.items()}
+
+
+def _interned(name: str, column: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Equal texts as one object: windows compare them by the million, and memory holds them once."""
+    if name not in _REPEATED:
+        return column
+    return tuple(value if value is None else intern(value) for value in column)
 
 
 Load = Callable[[Sequence[str], int], Iterable[Sequence[Any]]]
@@ -162,29 +173,31 @@ class CustomerMemory:
 
     def committed(self, versions: Mapping[str, int], added: Sequence[Sequence[Any]]) -> None:
         """The transaction that counted to `versions` and added these events has happened."""
-        layout = self._remembered.layout
-        of_customer: dict[str, list[Sequence[Any]]] = {}
-        for row in added:
-            of_customer.setdefault(row[2], []).append(row)
+        by_customer = sorted(added, key=_CUSTOMER)
+        together = self._remembered.layout.arrays(by_customer)
+        sizes = {customer: len(list(rows)) for customer, rows in groupby(by_customer, key=_CUSTOMER)}
+        stops = dict(zip(sizes, accumulate(sizes.values()), strict=True))
         for customer, version in versions.items():
             block = self._remembered.get(customer)
             if block is None or block.version != version - 1:
                 continue  # nothing that could be brought up to date
             arrays, since = block.arrays, block.since
-            if rows := of_customer.get(customer):
-                arrays = tuple(np.concatenate(pair, axis=1) for pair in zip(arrays, layout.arrays(rows), strict=True))
-                since, arrays = self._without_past(since, arrays, newest=max(row[1] for row in rows))
+            if customer in sizes:
+                part = slice(stops[customer] - sizes[customer], stops[customer])
+                arrays = tuple(
+                    np.concatenate((old, new[:, part]), axis=1) for old, new in zip(arrays, together, strict=True)
+                )
+                since, arrays = self._without_past(since, arrays)
             self._remembered.put(customer, _Block(version=version, since=since, arrays=arrays))
 
-    def _without_past(
-        self, since: int, arrays: tuple[NDArray[Any], ...], *, newest: int
-    ) -> tuple[int, tuple[NDArray[Any], ...]]:
+    def _without_past(self, since: int, arrays: tuple[NDArray[Any], ...]) -> tuple[int, tuple[NDArray[Any], ...]]:
         """Without events that no window of newer transactions reaches, once enough have gathered to be worth a copy."""
-        needed = newest - self._window - SLACK
+        kind, row = self._remembered.layout.time
+        happened = arrays[kind][row]
+        needed = int(happened[-1]) - self._window - SLACK
         if needed - since < SLACK:
             return since, arrays
-        kind, row = self._remembered.layout.time
-        recent = arrays[kind][row] >= needed
+        recent = happened >= needed
         return needed, tuple(array[:, recent] for array in arrays)
 
 

@@ -26,6 +26,7 @@ from fraud_pipeline.transactions import REPORT_COLUMNS, TRANSACTION_COLUMNS, Tra
 
 _EVENT = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
 _REPORT = [FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS]
+_MEMORY = sa.select(MEMORY_VERSIONS.c.name, MEMORY_VERSIONS.c.version, MEMORY_VERSIONS.c.as_of)
 
 
 class HistoryReadError(DatabaseUnavailableError):
@@ -78,11 +79,7 @@ class Batch:
     def lock(self, customers: Sequence[str]) -> Versions:
         """Make other transactions of these customers wait, and give each customer its next version."""
         counted = count_up(self._connection, CUSTOMERS, sorted(customers))
-        names = MEMORY_VERSIONS.c
-        found = {
-            name: (version, as_of)
-            for name, version, as_of in self._connection.execute(sa.select(names.name, names.version, names.as_of))
-        }
+        found = {name: (version, as_of) for name, version, as_of in self._connection.execute(_MEMORY)}
         return Versions(
             customers=counted,
             reports=found["reports"][0],

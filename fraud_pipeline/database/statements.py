@@ -2,11 +2,12 @@
 
 Belongs here: how columns of values reach a statement. Must not be here: which statement (`batch.py`, `history.py`).
 
-PostgreSQL takes a column as one array, which is three times as fast as a parameter per value; SQLite has no arrays.
+PostgreSQL gets all rows as one JSON text: a parameter per value, or an array per column, costs several times as much.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,23 +20,16 @@ Columns = Mapping[str, Sequence[Any]]
 
 def insert_new(connection: sa.Connection, table: sa.Table, columns: Columns) -> list[Any]:
     """Insert rows whose key is not there yet; the first key column of those that were not."""
-    if connection.dialect.name == "postgresql":
-        statement = _insert_arrays(table).on_conflict_do_nothing().returning(table.primary_key.columns[0])
-        return list(connection.execute(statement, columns).scalars())
-    statement = sqlite.insert(table).on_conflict_do_nothing().returning(table.primary_key.columns[0])
-    return list(connection.execute(statement, _rows(columns)).scalars())
+    parameters = _json(columns) if connection.dialect.name == "postgresql" else _rows(columns)
+    return list(connection.execute(_insert_new(table, connection.dialect.name), parameters).scalars())
 
 
 def count_up(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> dict[str, int]:
     """Add 1 to the `version` of each key, which starts at 1, and lock its row; sorted keys never deadlock."""
-    key = table.primary_key.columns[0]
-    columns = {key.name: keys, "version": [1] * len(keys)}
-    if connection.dialect.name == "postgresql":
-        statement = _insert_arrays(table)
-        changed = statement.on_conflict_do_update(index_elements=[key], set_={"version": table.c.version + 1})
-        return _pairs(connection.execute(changed.returning(key, table.c.version), columns))
-    changed = sqlite.insert(table).on_conflict_do_update(index_elements=[key], set_={"version": table.c.version + 1})
-    return _pairs(connection.execute(changed.returning(key, table.c.version), _rows(columns)))
+    columns = {table.primary_key.columns[0].name: keys, "version": [1] * len(keys)}
+    parameters = _json(columns) if connection.dialect.name == "postgresql" else _rows(columns)
+    found = connection.execute(_count_up(table, connection.dialect.name), parameters)
+    return {key: version for key, version in found}  # noqa: C416 - rows are no plain tuples for dict()
 
 
 def next_version(connection: sa.Connection, name: str, *, as_of: int) -> int:
@@ -58,16 +52,34 @@ def one_of(connection: sa.Connection, column: sa.Column[str], values: Sequence[s
     return column.in_(values)
 
 
-@lru_cache(maxsize=16)
-def _insert_arrays(table: sa.Table) -> postgresql.Insert:
-    arrays = [sa.bindparam(column.name, type_=postgresql.ARRAY(column.type)) for column in table.columns]
-    rows = sa.func.unnest(*arrays).table_valued(*(sa.column(column.name, column.type) for column in table.columns))
+# A statement that is made once is also compiled and keyed once.
+@cache
+def _insert_new(table: sa.Table, dialect: str) -> sa.Executable:
+    return _insert(table, dialect).on_conflict_do_nothing().returning(table.primary_key.columns[0])
+
+
+@cache
+def _count_up(table: sa.Table, dialect: str) -> sa.Executable:
+    key, version = table.primary_key.columns[0], table.c.version
+    counted = _insert(table, dialect).on_conflict_do_update(index_elements=[key], set_={"version": version + 1})
+    return counted.returning(key, version)
+
+
+def _insert(table: sa.Table, dialect: str) -> postgresql.Insert | sqlite.Insert:
+    if dialect != "postgresql":
+        return sqlite.insert(table)
+    columns = (sa.column(column.name, column.type) for column in table.columns)
+    rows = sa.func.json_to_recordset(sa.bindparam("rows", type_=sa.Text).cast(postgresql.JSON)).table_valued(*columns)
     names = [column.name for column in table.columns]
-    return postgresql.insert(table).from_select(names, sa.select(*rows.render_derived().columns))
+    return postgresql.insert(table).from_select(names, sa.select(*rows.render_derived(with_types=True).columns))
 
 
-def _pairs(result: sa.Result[Any]) -> dict[str, int]:
-    return {key: version for key, version in result}  # noqa: C416 - rows are no plain tuples for dict()
+def _json(columns: Columns) -> dict[str, str]:
+    return {"rows": json.dumps(_rows(columns), default=_bytea, ensure_ascii=False)}
+
+
+def _bytea(value: bytes) -> str:
+    return f"\\x{value.hex()}"
 
 
 def _rows(columns: Columns) -> list[dict[str, Any]]:

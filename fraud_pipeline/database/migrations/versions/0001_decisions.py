@@ -24,7 +24,7 @@ def upgrade() -> None:
         sa.Column("customer_version", sa.BigInteger, nullable=False),
     )
     op.create_index("transactions_of_customer", "transactions", ["customer_id", "event_time"])
-    op.create_index("transactions_by_time", "transactions", ["event_time"])
+    op.create_index("transactions_by_time", "transactions", ["event_time"], postgresql_using="brin")
     op.create_table(
         "decisions",
         sa.Column("transaction_id", sa.Text, primary_key=True),
@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.Column("reports_version", sa.BigInteger, nullable=False),
         sa.Column("merchant_days_version", sa.BigInteger, nullable=False),
     )
-    op.create_index("decisions_by_time", "decisions", ["decided_at"])
+    op.create_index("decisions_by_time", "decisions", ["decided_at"], postgresql_using="brin")
     op.create_table(
         "customers",
         sa.Column("customer_id", sa.Text, primary_key=True),
