@@ -59,6 +59,23 @@ class Audit:
         )
 
 
+def with_tables(known: Known, *, transactions: pd.DataFrame, reports: pd.DataFrame) -> Known:
+    """The same history, with the content of the offline tables wherever they hold a row of it."""
+    return Known(
+        transactions=_overlaid(known.transactions, transactions, key=["transaction_id"], version="customer_version"),
+        reports=_overlaid(known.reports, reports, key=["transaction_id", "reported_at"], version="version"),
+        merchant_days=known.merchant_days,
+    )
+
+
+def _overlaid(known: pd.DataFrame, table: pd.DataFrame, *, key: list[str], version: str) -> pd.DataFrame:
+    """A row of the table that the database lacks was always known, so that its absence online shows."""
+    versions = known.set_index(key)[version]
+    at = pd.MultiIndex.from_frame(table[key]) if len(key) > 1 else pd.Index(table[key[0]])
+    ours = table.assign(**{version: versions.reindex(at, fill_value=0).to_numpy()})
+    return pd.concat([ours, known], ignore_index=True).drop_duplicates(key, ignore_index=True)
+
+
 def audit(decisions: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -> Audit:
     """Compare the stored features of `decisions` (rows of the table) that were made with history.
 
@@ -74,7 +91,7 @@ def audit(decisions: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -
     unequal = np.zeros(len(FEATURE_NAMES), bool)
     different: list[str] = []
     for position in suspects:
-        again = _as_known(decisions.iloc[position], new.iloc[[position]], known, engineer=engineer)
+        again = _as_known(decisions.iloc[position], new.iloc[[int(position)]], known, engineer=engineer)
         wrong = stored[position] != again
         if wrong.any():
             different.append(str(decisions["transaction_id"].iloc[position]))
@@ -96,7 +113,8 @@ def _as_known(decision: pd.Series, new: pd.DataFrame, known: Known, *, engineer:
         reports=known.reports[known.reports["version"] <= decision["reports_version"]],
         merchant_days=known.merchant_days[known.merchant_days["version"] <= decision["merchant_days_version"]],
     )
-    return _bits(_compute(new, then, events=then.transactions, engineer=engineer))[0]
+    bits: NDArray[np.uint32] = _bits(_compute(new, then, events=then.transactions, engineer=engineer))[0]
+    return bits
 
 
 def _compute(new: pd.DataFrame, known: Known, *, events: pd.DataFrame, engineer: FeatureEngineer) -> pd.DataFrame:

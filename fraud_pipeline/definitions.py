@@ -14,6 +14,7 @@ from fraud_pipeline.defs.data import data_assets
 from fraud_pipeline.defs.features import feature_assets
 from fraud_pipeline.defs.promotion import promotion_assets
 from fraud_pipeline.defs.resources import build_resources
+from fraud_pipeline.defs.serving import serving_assets
 from fraud_pipeline.defs.training import training_assets
 from fraud_pipeline.settings import Settings, load_settings
 
@@ -30,6 +31,7 @@ def build_defs(
             *data_assets(settings, calendar),
             *feature_assets(settings, calendar),
             *training_assets(settings),
+            *serving_assets(settings),
             *promotion_assets(settings),
         ],
         asset_checks=leak_checks(),

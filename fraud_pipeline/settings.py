@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         "", description="SQLAlchemy URL of PostgreSQL; empty: a SQLite file in the home directory"
     )
     statement_timeout: timedelta = Field(timedelta(seconds=2), description="a slower SQL statement is given up")
+    history_retention: timedelta = Field(
+        timedelta(days=180), description="events older than this leave the database; reports can come as late as this"
+    )
     history_cache_events: int = Field(1_000_000, ge=0, description="customers' events kept in memory per process")
 
     # Service
@@ -130,7 +133,8 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """SQLAlchemy URL of the database of decisions."""
-        return self.database_url or f"sqlite:///{self.home / 'fraud.db'}"
+        # As with tables, one source's history must never meet another's.
+        return self.database_url or f"sqlite:///{self.home / f'{self.tables_directory.name}.db'}"
 
     @property
     def keys_file(self) -> Path:

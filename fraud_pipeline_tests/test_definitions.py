@@ -20,6 +20,7 @@ ASSETS = {
     "fraud_model",
     "evaluation",
     "registered_model",
+    "online_history",
     "champion",
 }
 DAILY = {"raw_transactions", "transactions", "rejected_transactions", "fraud_reports", "features"}
@@ -41,6 +42,7 @@ def test_the_graph_holds_every_stage_from_source_to_champion(definitions: dg.Def
     assert {key.asset_key.to_user_string() for key in graph.asset_check_keys} == {
         "champion",
         "features",
+        "online_history",
         "training_set",
         "transactions",
     }
@@ -49,7 +51,7 @@ def test_the_graph_holds_every_stage_from_source_to_champion(definitions: dg.Def
 def test_every_asset_explains_itself(definitions: dg.Definitions) -> None:
     for spec in definitions.resolve_all_asset_specs():
         assert spec.description
-        assert spec.group_name in {"data", "features", "training"}
+        assert spec.group_name in {"data", "features", "training", "serving"}
         assert spec.owners == ["fraud-ml@example.com"]
         assert spec.kinds
 
@@ -66,8 +68,9 @@ def test_daily_assets_do_a_day_or_a_year_in_one_run(definitions: dg.Definitions)
 
 def test_checks_before_training_and_promotion_block(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
+    names = ["schema", "future_invariance", "single_feature_auc", "null_pattern_auc", "segment_base_rate"]
     assert {key.name: graph.get_check_spec(key).blocking for key in graph.asset_check_keys} == dict.fromkeys(
-        ["schema", "future_invariance", "single_feature_auc", "null_pattern_auc", "segment_base_rate", "gate"], True
+        [*names, "served_features", "gate"], True
     )
 
 
@@ -104,7 +107,7 @@ def test_the_weekly_tick_retrains_on_monday(definitions: dg.Definitions) -> None
 
 def test_schedules_and_sensors_stay_off_when_the_settings_say_so(settings: Settings) -> None:
     quiet = build_defs(settings.model_copy(update={"schedules_enabled": False}))
-    for name in ("daily_ingest", "weekly_retraining"):
+    for name in ("daily_ingest", "weekly_retraining", "daily_online_history"):
         assert quiet.resolve_schedule_def(name).default_status is dg.DefaultScheduleStatus.STOPPED
     assert quiet.resolve_sensor_def("run_failure_alert").default_status is dg.DefaultSensorStatus.STOPPED
 

@@ -9,15 +9,21 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from mlflow.tracking import MlflowClient
 
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.history import read_transactions
+from fraud_pipeline.database.tables import DECISIONS
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.resources import build_resources
-from fraud_pipeline.features import FEATURE_NAMES
+from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.instance import PipelineFailedError, run_pipeline
 from fraud_pipeline.model import FraudModel
+from fraud_pipeline.scoring import Scorer
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
+from fraud_pipeline_tests.test_scoring import rows_of
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
@@ -36,6 +42,8 @@ def settings_for(home: Path, **changes: object) -> Settings:
         "warm_up": timedelta(days=5),
         "gap": timedelta(days=1),
         "n_trials": 2,
+        # The world of these tests lies in the past.
+        "history_retention": timedelta(days=10_000),
         **changes,
     }
     return Settings(**values)  # type: ignore[arg-type]  # pydantic checks them
@@ -74,7 +82,7 @@ class TestMainJob:
     def test_a_person_sees_each_step_once(self, deployment: Deployment) -> None:
         told = [line.split()[0] for line in deployment.lines if not line.startswith("    ")]
         assert sorted(told) == sorted(
-            [*DAILY, "training_set", "fraud_model", "evaluation", "registered_model", "champion"]
+            [*DAILY, "training_set", "fraud_model", "evaluation", "registered_model", "online_history", "champion"]
         )
         assert sum(line.strip().startswith("trial ") for line in deployment.lines) == 2
 
@@ -171,6 +179,57 @@ class TestAgain:
         assert decision.version == 2
         assert any(reason.startswith("average_precision: ") for reason in decision.reasons)
         assert registry.champion_at(pd.Timestamp.now(tz="UTC")) == decision.champion
+
+
+class TestServedFeatures:
+    """What was served is computed again from the offline tables before anything is promoted."""
+
+    def serve(self, deployment: Deployment, rows: pd.DataFrame) -> Database:
+        database = Database(deployment.settings.database)
+        engineer = FeatureEngineer(label_maturity=deployment.settings.label_maturity)
+        Scorer(database=database, champion=lambda: None, engineer=engineer).score(rows_of(rows))
+        return database
+
+    def test_history_is_in_the_database_after_the_main_job(self, deployment: Deployment) -> None:
+        database = Database(deployment.settings.database)
+        found = read_transactions(
+            database, start=pd.Timestamp(FIRST, tz="UTC"), end=pd.Timestamp(LAST, tz="UTC") + pd.Timedelta(days=1)
+        )
+        assert len(found) == len(deployment.store.read("transactions", FIRST, LAST))
+        database.close()
+
+    def test_rows_served_like_training_pass(self, deployment: Deployment, instance: dg.DagsterInstance) -> None:
+        rows = deployment.store.read("transactions", LAST, LAST)
+        self.serve(deployment, rows).close()
+        job = build_defs(deployment.settings).resolve_job_def("online_history_job")
+        result = job.execute_in_process(instance=instance)
+        (check,) = result.get_asset_check_evaluations()
+        assert check.passed
+        assert check.metadata["compared"].value == len(rows)
+        assert check.metadata["different"].value == 0
+
+    def test_one_served_bit_that_differs_blocks_promotion(
+        self, deployment: Deployment, instance: dg.DagsterInstance
+    ) -> None:
+        registry = build_resources(deployment.settings)["registry"].registry()  # type: ignore[attr-defined]  # values are of many kinds
+        before = registry.with_alias("champion").version
+        database = self.serve(deployment, deployment.store.read("transactions", LAST, LAST))
+        with database.transaction() as connection:
+            decision = connection.execute(sa.select(DECISIONS).limit(1)).one()
+            features = bytearray(decision.features)
+            features[0] ^= 1
+            connection.execute(
+                sa.update(DECISIONS)
+                .where(DECISIONS.c.transaction_id == decision.transaction_id)
+                .values(features=bytes(features))
+            )
+        job = build_defs(deployment.settings).resolve_job_def("training_job")
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        assert not result.success
+        assert registry.with_alias("champion").version == before
+        with database.transaction() as connection:
+            connection.execute(sa.delete(DECISIONS))
+        database.close()
 
 
 class TestStops:

@@ -118,9 +118,10 @@ class Batch:
 
     def add_transactions(self, rows: Sequence[TransactionRow], versions: Mapping[str, int]) -> set[str]:
         """Remember these events; the ids of those that were not known."""
-        columns = dict(zip(TRANSACTION_COLUMNS, zip(*rows, strict=True), strict=True))
-        known_at = [versions[row.customer_id] for row in rows]
-        columns = {name: list(values) for name, values in columns.items()} | {"customer_version": known_at}
+        columns = {
+            name: list(values) for name, values in zip(TRANSACTION_COLUMNS, zip(*rows, strict=True), strict=True)
+        }
+        columns["customer_version"] = [versions[row.customer_id] for row in rows]
         return set(insert_new(self._connection, TRANSACTIONS, columns))
 
     def stored(self, ids: Sequence[str]) -> dict[str, tuple[TransactionRow | None, StoredDecision | None]]:
@@ -142,7 +143,7 @@ class Batch:
 
     def add_alerts(self, *, ids: list[str], customers: list[str], decisions: list[str], created_at: int) -> None:
         """Open an alert for each decision that a person should look at."""
-        columns = {
+        columns: dict[str, list[Any]] = {
             "transaction_id": ids,
             "customer_id": customers,
             "created_at": [created_at] * len(ids),

@@ -4,7 +4,7 @@ Belongs here: statements over many customers, outside any answer's path. Must no
 (`batch.py`), how days are computed (`snapshots.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -14,7 +14,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
-from fraud_pipeline.database.statements import count_up, insert_new, next_version
+from fraud_pipeline.database.statements import count_up, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
     CUSTOMERS,
     DECISIONS,
@@ -33,6 +33,7 @@ from fraud_pipeline.transactions import (
 )
 
 _CHUNK: Final = 20_000
+_TIMES: Final = ("event_time", "reported_at", "decided_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,16 @@ def refresh_merchant_days(
 
 
 def read_transactions(
-    database: Database, *, start: pd.Timestamp, end: pd.Timestamp, with_version: bool = False
+    database: Database,
+    *,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    with_version: bool = False,
+    customers: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Accepted transactions with `event_time` in [start, end), in order of time."""
+    """Accepted transactions with `event_time` in [start, end), in order of time; of these customers, if given."""
     columns = list(TRANSACTIONS.columns) if with_version else [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
-    return _read(database, columns, time=TRANSACTIONS.c.event_time, start=start, end=end)
+    return _read(database, columns, time=TRANSACTIONS.c.event_time, start=start, end=end, customers=customers)
 
 
 def read_reports(
@@ -128,6 +134,25 @@ def read_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp
     return _read(database, list(DECISIONS.columns), time=DECISIONS.c.decided_at, start=start, end=end)
 
 
+def read_newest_decisions(database: Database, *, limit: int) -> pd.DataFrame:
+    """The newest decisions, in order of decision; all columns of the table."""
+    newest = sa.select(*DECISIONS.columns).order_by(DECISIONS.c.decided_at.desc()).limit(limit)
+    with database.transaction(read_only=True) as connection:
+        rows = connection.execute(newest).all()
+    return _frame(list(reversed(rows)), list(DECISIONS.columns))
+
+
+def customers_of(database: Database, transaction_ids: Sequence[str]) -> list[str]:
+    """The customers of these transactions, each once."""
+    found: set[str] = set()
+    with database.transaction(read_only=True) as connection:
+        for first in range(0, len(transaction_ids), _CHUNK):
+            ids = transaction_ids[first : first + _CHUNK]
+            chosen = sa.select(TRANSACTIONS.c.customer_id).where(one_of(connection, TRANSACTIONS.c.transaction_id, ids))
+            found.update(connection.execute(chosen).scalars())
+    return sorted(found)
+
+
 def read_merchant_days(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """Merchants' days in [start, end) in all their versions, `day` in microseconds, in order of version."""
     low, high = (int(moment.value // 1_000) for moment in (start, end))
@@ -136,8 +161,7 @@ def read_merchant_days(database: Database, *, start: pd.Timestamp, end: pd.Times
         rows = connection.execute(
             sa.select(*MERCHANT_DAYS.columns).where(day >= low, day < high).order_by(version)
         ).all()
-    frame = pd.DataFrame(rows, columns=[column.name for column in MERCHANT_DAYS.columns])
-    return frame.astype({column.name: _dtype(column) for column in MERCHANT_DAYS.columns})
+    return _frame(rows, list(MERCHANT_DAYS.columns))
 
 
 def prune(database: Database, *, before: pd.Timestamp) -> Pruned:
@@ -167,16 +191,27 @@ def _read(
     time: sa.Column[int],
     start: pd.Timestamp,
     end: pd.Timestamp,
+    customers: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     low, high = (int(moment.value // 1_000) for moment in (start, end))
+    wanted = sa.select(*columns).where(time >= low, time < high).order_by(time)
     with database.transaction(read_only=True) as connection:
-        rows = connection.execute(sa.select(*columns).where(time >= low, time < high).order_by(time)).all()
+        if customers is None:
+            return _frame(connection.execute(wanted).all(), columns)
+        parts = (customers[first : first + _CHUNK] for first in range(0, len(customers), _CHUNK))
+        rows = [
+            row
+            for part in parts
+            for row in connection.execute(wanted.where(one_of(connection, TRANSACTIONS.c.customer_id, part)))
+        ]
+    return _frame(rows, columns)
+
+
+def _frame(rows: Sequence[Any], columns: list[sa.Column[Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[column.name for column in columns])
-    for column in columns:
-        if column.name in ("event_time", "reported_at", "decided_at"):
-            frame[column.name] = times(frame[column.name].to_numpy(np.int64))
-        else:
-            frame[column.name] = frame[column.name].astype(_dtype(column))
+    frame = frame.astype({column.name: _dtype(column) for column in columns})
+    for name in set(_TIMES) & set(frame.columns):
+        frame[name] = times(frame[name].to_numpy(np.int64))
     return frame
 
 
@@ -204,7 +239,7 @@ def _columns(frame: pd.DataFrame, names: tuple[str, ...]) -> dict[str, list[Any]
         if column.dtype.kind == "M":
             found[name] = microseconds(column).tolist()
         elif column.dtype.kind == "f" or column.dtype == object:
-            found[name] = column.astype(object).where(column.notna(), None).tolist()
+            found[name] = [None if missing else value for value, missing in zip(column, column.isna(), strict=True)]
         else:
             found[name] = column.tolist()
     return found

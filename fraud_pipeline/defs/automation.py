@@ -14,7 +14,8 @@ from dagster_mlflow import end_mlflow_on_run_finished
 from fraud_pipeline.settings import Settings
 
 DATA_AND_FEATURES: Final = dg.AssetSelection.groups("data", "features")
-TRAINING: Final = dg.AssetSelection.groups("training")
+ONLINE_HISTORY: Final = dg.AssetSelection.assets("online_history")
+TRAINING: Final = dg.AssetSelection.groups("training") | ONLINE_HISTORY
 WEBHOOK_TIMEOUT_SECONDS: Final = 10
 
 
@@ -32,6 +33,11 @@ def build_jobs() -> dict[str, Any]:
             selection=TRAINING,
             hooks=hooks,
             description="Train on all features there are, evaluate, register, and promote if the gate agrees.",
+        ),
+        "online_history_job": dg.define_asset_job(
+            "online_history_job",
+            selection=ONLINE_HISTORY,
+            description="History and merchants' days of yesterday into the database; also rebuilds an empty one.",
         ),
         "source_to_champion_job": dg.define_asset_job(
             "source_to_champion_job",
@@ -68,7 +74,15 @@ def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.Sche
         default_status=status,
         description="Retrain on Monday morning, after Sunday's data; the gate decides whether it goes live.",
     )
-    return [daily_ingest, weekly]
+    midnight = dg.ScheduleDefinition(
+        name="daily_online_history",
+        job=jobs["online_history_job"],
+        cron_schedule="2 0 * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description="Merchants' days as of midnight, soon after it: features of whole days need them.",
+    )
+    return [daily_ingest, weekly, midnight]
 
 
 def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:

@@ -29,7 +29,8 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         owners=[settings.owner],
         pool="training",
         kinds={"mlflow"},
-        deps=["registered_model"],
+        # A model is not promoted while serving sees other features than training.
+        deps=["registered_model", "online_history"],
         hooks={end_mlflow_on_run_finished},
         output_required=False,
         check_specs=[

@@ -4,6 +4,7 @@ Belongs here: configuration to object. Must not be here: what assets do with the
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import dagster as dg
 from dagster_mlflow.resources import CONFIG_SCHEMA, MlFlow
 
+from fraud_pipeline.database import Database
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.settings import Settings
@@ -47,6 +49,22 @@ class SourceResource(dg.ConfigurableResource):
         return SyntheticWorld(
             WorldConfig(seed=self.seed, difficulty=self.difficulty, first_day=date.fromisoformat(self.first_day))
         )
+
+
+class DatabaseResource(dg.ConfigurableResource):
+    """The database of decisions; statements of a batch run may take minutes."""
+
+    url: str
+
+    @contextmanager
+    def opened(self) -> Iterator[Database]:
+        """The database with the tables of this release."""
+        database = Database(self.url, statement_timeout=timedelta(minutes=10))
+        try:
+            database.upgrade()
+            yield database
+        finally:
+            database.close()
 
 
 class RegistryResource(dg.ConfigurableResource):
@@ -93,6 +111,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
             difficulty=settings.difficulty,
             first_day=settings.first_day.isoformat(),
         ),
+        "database": DatabaseResource(url=settings.database),
         "registry": RegistryResource(
             tracking_uri=settings.tracking_uri,
             model_name=settings.model_name,
