@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 UI_PORT: Final = 3000
+SERVICE_PORT: Final = 8080
 TRANSACTIONS_PER_DAY: Final = 833  # of the default synthetic world
 
 
@@ -126,6 +127,55 @@ def rollback(arguments: argparse.Namespace) -> int:
         directory=settings.champion_directory,
     )
     print(f"v{decision.version} is champion again (before: v{decision.previous_champion})")
+    return 0
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """The HTTP service, with the follower of the registry beside it."""
+    from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
+    from serving.launch import serve as become_the_server  # noqa: PLC0415 - only here
+
+    settings = load_settings()
+    database = Database(settings.database)
+    database.upgrade()
+    database.close()
+    if not settings.keys_file.exists():
+        from serving.security import create_keys  # noqa: PLC0415 - only here
+
+        create_keys(settings.keys_file)
+        print(f"New signing key in {_short(settings.keys_file)}; `fraud-detect token` issues tokens with it.")
+    print(f"Scoring on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
+    become_the_server(settings, host=arguments.host, port=arguments.port)
+
+
+def token(arguments: argparse.Namespace) -> int:
+    """Print a signed token for a client of the HTTP service."""
+    from serving.security import issue_local_token  # noqa: PLC0415 - only here
+
+    print(
+        issue_local_token(
+            load_settings(), subject=arguments.subject, scopes=arguments.scopes.split(","), lifetime=arguments.lifetime
+        )
+    )
+    return 0
+
+
+def follow(_: argparse.Namespace) -> int:
+    """Export what the registry's aliases name, as long as this runs."""
+    from fraud_pipeline.following import main_follow  # noqa: PLC0415 - mlflow takes seconds
+
+    return main_follow(load_settings())
+
+
+def migrate(_: argparse.Namespace) -> int:
+    """Bring the database of decisions to this release."""
+    from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
+
+    database = Database(load_settings().database, statement_timeout=timedelta(hours=1))
+    database.upgrade()
+    database.check_revision()
+    database.close()
+    print("The database is of this release.")
     return 0
 
 
@@ -255,6 +305,23 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("rollback", help="make the previous champion the champion again")
     one.add_argument("--reason", default="by hand")
     one.set_defaults(run=rollback)
+
+    one = commands.add_parser("serve", help="the HTTP service: POST /score and others")
+    one.add_argument("--host", default="127.0.0.1")
+    one.add_argument("--port", type=int, default=SERVICE_PORT)
+    one.set_defaults(run=serve)
+
+    one = commands.add_parser("token", help="a signed token for a client of the HTTP service")
+    one.add_argument("--subject", required=True, help="who the client is; limits are counted per subject")
+    one.add_argument("--scopes", default="score,feedback", help="of score, feedback, metrics, admin")
+    one.add_argument("--lifetime", type=duration, default=timedelta(days=1))
+    one.set_defaults(run=token)
+
+    one = commands.add_parser("follow", help="export what the registry's aliases name, for services elsewhere")
+    one.set_defaults(run=follow)
+
+    one = commands.add_parser("migrate", help="bring the database of decisions to this release")
+    one.set_defaults(run=migrate)
 
     one = commands.add_parser("test", help="run the project's tests; further arguments go to pytest")
     one.set_defaults(run=test)

