@@ -227,7 +227,8 @@ _AMOUNTS = st.one_of(
     st.integers(-(10**12), 10**12),
 )
 _TEXTS = st.one_of(
-    st.text(min_size=1, max_size=70), st.text(alphabet="\x00\x1f\x7f\x85\xa0\u2003\u200b \tx", min_size=1)
+    st.text(min_size=1, max_size=70),
+    st.text(alphabet="\x00\x1f\x7f\x85\xa0\u1680\u2003\u2028\u200b\u3000 \tx", min_size=1),
 )
 _TIMES = st.datetimes(
     (NOW - timedelta(days=61)).replace(tzinfo=None), (NOW + timedelta(minutes=6)).replace(tzinfo=None)

@@ -47,8 +47,10 @@ _WITHOUT_CENTS: Final = frozenset(
     )
 )
 
-_PRINTABLE: Final = r"[^\x00-\x1f\x7f]"
-_NOT_BLANK: Final = rf"^{_PRINTABLE}*[^\x00-\x1f\x7f\s]{_PRINTABLE}*$"
+# White space is spelled out, because \s means another set in each dialect that reads the pattern in /openapi.json.
+_CONTROL: Final = r"\x00-\x1f\x7f"
+_WHITE: Final = r" \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_NOT_BLANK: Final = rf"^[^{_CONTROL}]*[^{_CONTROL}{_WHITE}][^{_CONTROL}]*$"
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH, pattern=_NOT_BLANK)]
 Country = Annotated[str, StringConstraints(pattern="^[A-Z]{2}$")]

@@ -1,0 +1,211 @@
+"""What the service does at each path: read the request, ask the scorer, shape the answer.
+
+Belongs here: paths, and which error is which status. Must not be here: rules about requests (`requests.py`) or fraud
+(`fraud_pipeline`), who may ask (`security.py`), how the pieces are built (`service.py`).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, now_microseconds, provisional
+from fraud_pipeline.transactions import TransactionRow
+from serving.answers import answer, batch_body, conflict_body, decision_body, error_body, reasons_body, time_of
+from serving.batching import MicroBatcher, OverloadedError
+from serving.champion import LoadedModel
+from serving.openapi import describe
+from serving.refusals import FieldProblem, RequestError
+from serving.requests import RequestParser, check_content_type, parse_feedback, parse_transaction_id
+
+ANSWER_WITHIN: Final = 10.0
+"""Seconds for a whole request, its body included; what waits or writes longer is given up."""
+
+log: Final = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Records(Protocol):
+    """What is asked of the scorer outside of scoring."""
+
+    def find(self, transaction_id: str) -> Scored | None: ...
+    def report(self, transaction_id: str, *, is_fraud: bool) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The handlers of all paths and what they need."""
+
+    parser: RequestParser
+    batcher: MicroBatcher[TransactionRow, Scored | Conflict]
+    records: Records
+    champion: Callable[[], LoadedModel | None]
+    metrics: Callable[[], tuple[bytes, str]]
+
+    async def score(self, request: Request) -> Response:
+        """POST /score: the decision on one transaction."""
+        started = time.perf_counter()
+        row = self.parser.transaction(await _json(request), now=now_microseconds())
+        try:
+            outcome = await self.batcher.score_one(row)
+        except StorageUnavailableError:
+            return await asyncio.to_thread(_not_stored, row)
+        if isinstance(outcome, Conflict):
+            return answer(conflict_body(), status=409)
+        return answer(decision_body(outcome, latency_ms=_milliseconds(started)))
+
+    async def score_batch(self, request: Request) -> Response:
+        """POST /score_batch: the decisions on several transactions, in their order."""
+        started = time.perf_counter()
+        rows = self.parser.batch(await _json(request), now=now_microseconds())
+        outcomes = await self.batcher.score_many(rows)
+        return answer(batch_body(outcomes, latency_ms=_milliseconds(started)))
+
+    async def feedback(self, request: Request) -> Response:
+        """POST /feedback: what a transaction turned out to be."""
+        sent = parse_feedback(await _json(request))
+        fraud = sent.label == "fraud"
+        reported_at = await asyncio.to_thread(self.records.report, sent.transaction_id, is_fraud=fraud)
+        if reported_at is None:
+            raise _unknown_transaction()
+        return answer({"transaction_id": sent.transaction_id, "reported_at": time_of(reported_at)})
+
+    async def decision(self, request: Request) -> Response:
+        """GET /decisions/{transaction_id}: the stored decision."""
+        started = time.perf_counter()
+        transaction_id = parse_transaction_id(request.path_params["transaction_id"])
+        scored = await asyncio.to_thread(self.records.find, transaction_id)
+        if scored is None:
+            raise _unknown_transaction()
+        return answer(decision_body(scored, latency_ms=_milliseconds(started)))
+
+    async def model(self, _request: Request) -> Response:
+        """GET /model: the model that decides now."""
+        loaded = self.champion()
+        if loaded is None:
+            raise RequestError(
+                status=404, code="no_model", message="No model is loaded: rules decide until a champion is promoted."
+            )
+        return answer(
+            {
+                "version": loaded.version,
+                "sha256": loaded.sha256,
+                "loaded_at": loaded.loaded_at,
+                "features": loaded.model.features,
+                **loaded.model.policy.to_dict(),
+            }
+        )
+
+    async def description(self, _request: Request) -> Response:
+        """GET /openapi.json."""
+        document = describe(
+            currency=self.parser.currency, max_batch=self.parser.max_batch, now=time_of(now_microseconds())
+        )
+        return answer(document)
+
+    async def measurements(self, _request: Request) -> Response:
+        """GET /metrics: Prometheus text of all workers."""
+        content, content_type = await asyncio.to_thread(self.metrics)
+        return Response(content, headers={"Content-Type": content_type})
+
+    def application(self) -> Starlette:
+        """The ASGI application of these endpoints; its errors are JSON too."""
+        paths: dict[tuple[str, str], Handler] = {
+            ("POST", "/score"): self.score,
+            ("POST", "/score_batch"): self.score_batch,
+            ("POST", "/feedback"): self.feedback,
+            ("GET", "/decisions/{transaction_id:path}"): self.decision,
+            ("GET", "/model"): self.model,
+            ("GET", "/openapi.json"): self.description,
+            ("GET", "/metrics"): self.measurements,
+        }
+        app = Starlette(
+            routes=[Route(path, _in_time(handler), methods=[method]) for (method, path), handler in paths.items()],
+            exception_handlers=dict.fromkeys([*_EXPECTED, Exception], _failed),
+        )
+        app.router.redirect_slashes = False  # a redirected POST loses its body with many clients
+        return app
+
+
+async def _json(request: Request) -> bytes:
+    headers = request.headers
+    check_content_type(headers.get("content-type"), encoding=headers.get("content-encoding"))
+    return await request.body()
+
+
+def _in_time(handler: Handler) -> Handler:
+    async def answered(request: Request) -> Response:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            return await handler(request)
+
+    return answered
+
+
+def _milliseconds(started: float) -> float:
+    return round((time.perf_counter() - started) * 1_000, 3)
+
+
+def _unknown_transaction() -> RequestError:
+    return RequestError(
+        status=404,
+        code="unknown_transaction",
+        message="No decision is stored under this transaction_id; score it first.",
+    )
+
+
+def _not_stored(row: TransactionRow) -> Response:
+    decision, reasons = provisional(row)
+    instead = {"decision": decision, "decided_by": "fail_safe", "reasons": reasons_body(reasons)}
+    return _storage_away(provisional=instead)
+
+
+def _storage_away(*, provisional: dict[str, Any] | None = None) -> Response:
+    body = error_body(
+        code="storage_unavailable",
+        message="Decisions cannot be stored now, so none was made; send the same request again.",
+        provisional=provisional,
+    )
+    return answer(body, status=503, headers={"Retry-After": "5"})
+
+
+_EXPECTED: Final = (
+    RequestError,
+    HTTPException,
+    OverloadedError,
+    TimeoutError,
+    StorageUnavailableError,
+    ClientDisconnect,
+)
+
+
+async def _failed(_request: Request, error: Exception) -> Response:
+    status = 500
+    headers: Mapping[str, str] | None = None
+    fields: tuple[FieldProblem, ...] = ()
+    code, message = "internal_error", "The service failed on this request; its log tells why."
+    match error:
+        case StorageUnavailableError():
+            return _storage_away()
+        case ClientDisconnect():
+            return Response(status_code=400)  # nobody reads it
+        case RequestError():
+            status, code, message, fields = error.status, error.code, error.message, error.fields
+        case HTTPException(status_code=405):
+            status, headers = 405, error.headers
+            code, message = "wrong_method", "Ask this path with a method of the Allow header."
+        case HTTPException():
+            status, code, message = error.status_code, "unknown_path", "Nothing is here: /openapi.json lists the paths."
+        case OverloadedError() | TimeoutError():
+            status, headers = 503, {"Retry-After": "1"}
+            code, message = "overloaded", "Too busy to answer in time; send the same request again."
+        case _:
+            log.error("a request failed", exc_info=error)
+    return answer(error_body(code=code, message=message, fields=fields), status=status, headers=headers)

@@ -1,0 +1,27 @@
+"""Starts the HTTP service as `bentoml serve` would.
+
+Belongs here: the command and environment of the process. Must not be here: what the service is made of (`service.py`).
+"""
+
+import os
+import socket
+import sys
+from typing import Final, NoReturn
+
+from fraud_pipeline.settings import HOME_VARIABLE, Settings
+
+SERVICE: Final = "serving.service:FraudDetection"
+
+
+def serve(settings: Settings, *, host: str, port: int) -> NoReturn:
+    """Become the server of these settings' home directory; signals and exit status are its own."""
+    # BentoML empties the metrics directory under its home when it starts, so each server has a home of its own.
+    environment = os.environ | {
+        HOME_VARIABLE: str(settings.home),
+        "BENTOML_HOME": str(settings.home / "bentoml" / str(port)),
+        "BENTOML_DO_NOT_TRACK": "true",
+    }
+    address = socket.gethostbyname(host)  # BentoML takes no names
+    command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", address, "--port", str(port)]
+    sys.stdout.flush()
+    os.execve(sys.executable, command, environment)  # noqa: S606  # our own command, through no shell

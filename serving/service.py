@@ -1,0 +1,114 @@
+"""The HTTP service: `bentoml serve serving.service:FraudDetection`, or `fraud-detect serve`.
+
+Belongs here: how the pieces are put together, started and stopped. Must not be here: any rule.
+
+BentoML runs the workers, the lifespan and the health probes. Requests go past its routing and middlewares, which cost
+as much as scoring does, to one ASGI application; everything, BentoML's own routes included, lies behind the guard.
+"""
+
+import gc
+import sys
+from typing import Any, ClassVar, Final
+
+import bentoml
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fraud_pipeline.database import Database, DatabaseUnavailableError
+from fraud_pipeline.features import FeatureEngineer
+from fraud_pipeline.scoring import Conflict, Scored, Scorer, StorageUnavailableError
+from fraud_pipeline.settings import Settings, load_settings
+from fraud_pipeline.transactions import TransactionRow
+from serving.batching import MicroBatcher
+from serving.endpoints import Endpoints
+from serving.requests import RequestParser
+
+HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz"})
+_SETTINGS: Final = load_settings()
+
+
+class Runtime:
+    """Everything that one worker process holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._database = Database(settings.database, statement_timeout=settings.statement_timeout)
+        self._ready = False
+        scorer = Scorer(
+            database=self._database,
+            champion=lambda: None,
+            engineer=FeatureEngineer(label_maturity=settings.label_maturity),
+            cache_events=settings.history_cache_events,
+        )
+        self._batcher = MicroBatcher[TransactionRow, Scored | Conflict](
+            scorer.score, max_rows=settings.max_micro_batch, together=(StorageUnavailableError,)
+        )
+        self.application = Endpoints(
+            parser=RequestParser(currency=settings.currency, max_batch=settings.max_batch_transactions),
+            batcher=self._batcher,
+            records=scorer,
+            champion=lambda: None,
+            metrics=lambda: (b"", "text/plain"),
+        ).application()
+
+    def start(self) -> None:
+        """Once, before the first request."""
+        self.is_ready()
+        # A thread waits up to this long for another to give up the interpreter: the event loop must not wait 5 ms.
+        sys.setswitchinterval(0.0005)
+        # What is loaded by now lives as long as the process: collections need not walk it again.
+        gc.collect()
+        gc.freeze()
+
+    def is_ready(self) -> bool:
+        """False until the database is usable; then true for good, since without it there still is an answer."""
+        if not self._ready:
+            try:
+                if self._database.is_postgresql:
+                    self._database.check_revision()
+                else:
+                    self._database.upgrade()
+            except DatabaseUnavailableError:
+                return False
+            self._ready = True
+        return self._ready
+
+    async def close(self) -> None:
+        """Answer what waits, then give everything back."""
+        await self._batcher.close()
+        self._database.close()
+
+
+class GuardedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML ships no types of it
+    """A BentoML service whose requests go to our application; BentoML's own answers only the health probes."""
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:  # noqa: FBT001, FBT002  # BentoML's signature
+        bentoml_app: ASGIApp = super().to_asgi(is_main=is_main)
+        runtime = self.inner.runtime = Runtime(load_settings())
+
+        async def entrance(scope: Scope, receive: Receive, send: Send) -> None:
+            bentomls = scope["type"] == "lifespan" or scope["path"] in HEALTH_PATHS
+            await (bentoml_app if bentomls else runtime.application)(scope, receive, send)
+
+        return entrance
+
+
+@bentoml.service(
+    name="fraud_detection",
+    service_class=GuardedService,
+    workers=_SETTINGS.http_workers,
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+class FraudDetection:
+    """One worker."""
+
+    runtime: ClassVar[Runtime]
+
+    def __init__(self) -> None:
+        self.runtime.start()
+
+    def __is_ready__(self) -> bool:
+        return self.runtime.is_ready()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # as above
+    async def close(self) -> None:
+        await self.runtime.close()
