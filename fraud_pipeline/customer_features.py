@@ -51,7 +51,7 @@ def customer_events(history: Table, new: Table) -> CustomerEvents:
         customers[once],
         rows["event_time"][once],
         entities=entities,
-        ties=tie_breakers(rows["transaction_id"][once]),
+        ties=lambda tied: tie_breakers(rows["transaction_id"][once[tied]]),
     )
     grouped = grouped._replace(order=once[grouped.order])
     queries = windows.group(customers[: len(now)], now, entities=entities)

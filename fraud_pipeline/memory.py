@@ -30,8 +30,9 @@ MERCHANT_DAY_COLUMNS: Final = (
 )
 _DTYPES: Final[Mapping[str, Any]] = {"int64": np.int64, "float64": np.float64, "bool": np.bool_}
 # A little more is read than asked for, so that a somewhat late transaction finds its window remembered.
-SLACK: Final = 3 * DAY
+SLACK: Final = DAY
 _CUSTOMER: Final = itemgetter(TRANSACTION_COLUMNS.index("customer_id"))
+_MAX_PIECES: Final = 8
 _REPEATED: Final = {"customer_id", "merchant_id", "category", "channel", "country"}
 _TIMES: Final = {"event_time", "reported_at"}
 
@@ -54,17 +55,17 @@ NO_REPORTS: Final = rows_to_table([], REPORT_COLUMNS)
 NO_MERCHANT_DAYS: Final = rows_to_table([], MERCHANT_DAY_COLUMNS)
 
 
+Arrays = tuple[NDArray[Any], ...]
+
+
 @dataclass(slots=True)
 class _Block:
-    """Rows of one customer or merchant from `since` on, one array of each kind: (columns of that kind, n)."""
+    """Rows of one customer or merchant from `since` on, in pieces: one array (columns of its kind, n) of each kind."""
 
     version: int
     since: int
-    arrays: tuple[NDArray[Any], ...]
-
-    @property
-    def size(self) -> int:
-        return int(self.arrays[0].shape[1])
+    size: int
+    pieces: list[Arrays]
 
 
 class _Layout:
@@ -82,19 +83,23 @@ class _Layout:
         }
         self.time = self._place[time]
 
-    def arrays(self, rows: Sequence[Sequence[Any]]) -> tuple[NDArray[Any], ...]:
-        """Rows as the arrays of a block."""
+    def arrays(self, rows: Sequence[Sequence[Any]]) -> Arrays:
+        """Rows as a piece of a block."""
         columns = list(map(_interned, self.names, zip(*rows, strict=True))) if rows else [()] * len(self.names)
         return tuple(
             np.array([columns[i] for i in which], dtype).reshape(len(which), len(rows)) for dtype, which in self.kinds
         )
 
+    def joined(self, pieces: Sequence[Arrays]) -> Arrays:
+        """Pieces as one."""
+        return tuple(np.concatenate([piece[k] for piece in pieces], axis=1) for k in range(len(self.kinds)))
+
     def table(self, blocks: Sequence[_Block]) -> Table:
         """All rows of these blocks."""
         if not blocks:
             return rows_to_table([], self.names)
-        joined = [np.concatenate([block.arrays[k] for block in blocks], axis=1) for k in range(len(self.kinds))]
-        return {name: joined[k][row] for name, (k, row) in self._place.items()}
+        arrays = self.joined([piece for block in blocks for piece in block.pieces])
+        return {name: arrays[k][row] for name, (k, row) in self._place.items()}
 
 
 def _interned(name: str, column: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -126,7 +131,8 @@ class _Remembered:
             for row in load(stale, first):
                 found[row[self._entity]].append(row)
             for name, rows in found.items():
-                self.put(name, _Block(version=versions[name], since=first, arrays=self.layout.arrays(rows)))
+                pieces = [self.layout.arrays(rows)] if rows else []
+                self.put(name, _Block(version=versions[name], since=first, size=len(rows), pieces=pieces))
         blocks = []
         for name in versions:
             self._blocks.move_to_end(name)
@@ -142,6 +148,12 @@ class _Remembered:
         old = self._blocks.get(name)
         self._rows += block.size - (old.size if old else 0)
         self._blocks[name] = block
+
+    def append(self, block: _Block, piece: Arrays) -> None:
+        size = int(piece[0].shape[1])
+        block.pieces.append(piece)
+        block.size += size
+        self._rows += size
 
     def clear(self) -> None:
         self._blocks.clear()
@@ -181,24 +193,24 @@ class CustomerMemory:
             block = self._remembered.get(customer)
             if block is None or block.version != version - 1:
                 continue  # nothing that could be brought up to date
-            arrays, since = block.arrays, block.since
-            if customer in sizes:
-                part = slice(stops[customer] - sizes[customer], stops[customer])
-                arrays = tuple(
-                    np.concatenate((old, new[:, part]), axis=1) for old, new in zip(arrays, together, strict=True)
-                )
-                since, arrays = self._without_past(since, arrays)
-            self._remembered.put(customer, _Block(version=version, since=since, arrays=arrays))
+            block.version = version
+            if size := sizes.get(customer, 0):
+                part = slice(stops[customer] - size, stops[customer])
+                # A view would keep the whole batch alive.
+                self._remembered.append(block, tuple(array[:, part].copy() for array in together))
+                if len(block.pieces) > _MAX_PIECES:
+                    self._compact(customer, block)
 
-    def _without_past(self, since: int, arrays: tuple[NDArray[Any], ...]) -> tuple[int, tuple[NDArray[Any], ...]]:
-        """Without events that no window of newer transactions reaches, once enough have gathered to be worth a copy."""
+    def _compact(self, customer: str, block: _Block) -> None:
+        """One piece again, without events that no window of newer transactions reaches."""
+        arrays = self._remembered.layout.joined(block.pieces)
         kind, row = self._remembered.layout.time
         happened = arrays[kind][row]
-        needed = int(happened[-1]) - self._window - SLACK
-        if needed - since < SLACK:
-            return since, arrays
-        recent = happened >= needed
-        return needed, tuple(array[:, recent] for array in arrays)
+        since = max(block.since, int(happened.max()) - self._window - SLACK)
+        recent = happened >= since
+        kept = tuple(array[:, recent] for array in arrays)
+        compact = _Block(version=block.version, since=since, size=int(recent.sum()), pieces=[kept])
+        self._remembered.put(customer, compact)
 
 
 class MerchantMemory:

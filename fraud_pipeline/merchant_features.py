@@ -60,8 +60,12 @@ def _days(
 def _reports(
     reports: Table, of_reports: Ints, merchants: Ints, now: Ints, *, cleared: Floats, entities: int
 ) -> Columns:
-    ties = tie_breakers(reports["transaction_id"])
-    grouped = windows.group(of_reports, reports["reported_at"], entities=entities, ties=ties)
+    grouped = windows.group(
+        of_reports,
+        reports["reported_at"],
+        entities=entities,
+        ties=lambda tied: tie_breakers(reports["transaction_id"][tied]),
+    )
     queries = windows.group(merchants, now, entities=entities)
     bounds = windows.window_bounds(grouped, queries, np.array(list(REPORT_WINDOWS.values()), np.int64))
     columns: Columns = {

@@ -22,8 +22,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(function: Function) -> Function:
-    """Compile a function of flat arrays; never with fast math, which may round one row otherwise than many."""
-    return cast("Function", njit(cache=True)(function))
+    """Compile a function of flat arrays; never with fast math, which may round one row otherwise than many.
+
+    Compiled code needs no interpreter, so other threads go on meanwhile.
+    """
+    return cast("Function", njit(cache=True, nogil=True)(function))
 
 
 class Groups(NamedTuple):
@@ -52,7 +55,7 @@ def _order_ties(starts: Ints, order: Ints, grouped: Ints, ties: Ints) -> None:
 
 
 @kernel
-def _group(codes: Ints, times: Ints, ties: Ints, entities: int) -> tuple[Ints, Ints, Ints]:
+def _group(codes: Ints, times: Ints, entities: int) -> tuple[Ints, Ints, Ints]:
     n = len(codes)
     in_time_order = True
     for i in range(1, n):
@@ -74,18 +77,25 @@ def _group(codes: Ints, times: Ints, ties: Ints, entities: int) -> tuple[Ints, I
     grouped = np.empty(n, np.int64)
     for p in range(n):
         grouped[p] = times[order[p]]
-    if len(ties) == n:
-        _order_ties(starts, order, grouped, ties)
     return starts, order, grouped
 
 
-def group(codes: Ints, times: Ints, *, entities: int, ties: Ints | None = None) -> Groups:
+def group(codes: Ints, times: Ints, *, entities: int, ties: Callable[[Ints], Ints] | None = None) -> Groups:
     """Order events by entity and time; codes (n,) from 0 to entities - 1, times (n,) in microseconds.
 
-    `ties` (n,) orders events of one entity at one instant, so that the order depends on the events alone and not on
-    how they arrived. Linear for events that already come in order of time.
+    `ties` gives numbers (k,) for rows (k,) that share an instant; they order events of one entity there, so that the
+    order depends on the events alone and not on how they arrived. Linear for events that come in order of time.
     """
-    return Groups(*_group(codes, times, np.empty(0, np.int64) if ties is None else ties, entities))
+    groups = Groups(*_group(codes, times, entities))
+    if ties is not None:
+        # Few events share an instant, and numbers for all of them would cost as much as the rest.
+        later = np.flatnonzero(groups.times[1:] == groups.times[:-1]) + 1
+        if len(later):
+            tied = groups.order[np.union1d(later - 1, later)]
+            numbers = np.zeros(len(times), np.int64)
+            numbers[tied] = ties(tied)
+            _order_ties(groups.starts, groups.order, groups.times, numbers)
+    return groups
 
 
 @kernel

@@ -119,7 +119,7 @@ class TestGroup:
     ) -> None:
         for arrived in (events, data.draw(st.permutations(events))):
             codes, times, ties = (column(arrived, number) for number in range(3))
-            grouped = windows.group(codes, times, entities=ENTITIES, ties=ties)
+            grouped = windows.group(codes, times, entities=ENTITIES, ties=lambda rows, of=ties: of[rows])
             assert [arrived[i] for i in grouped.order] == sorted(events)
             assert grouped.times.tolist() == [time for _, time, _ in sorted(events)]
 
