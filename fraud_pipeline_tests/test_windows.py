@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -119,7 +120,7 @@ class TestGroup:
     ) -> None:
         for arrived in (events, data.draw(st.permutations(events))):
             codes, times, ties = (column(arrived, number) for number in range(3))
-            grouped = windows.group(codes, times, entities=ENTITIES, ties=lambda rows, of=ties: of[rows])
+            grouped = windows.group(codes, times, entities=ENTITIES, ties=partial(np.take, ties))
             assert [arrived[i] for i in grouped.order] == sorted(events)
             assert grouped.times.tolist() == [time for _, time, _ in sorted(events)]
 
