@@ -98,6 +98,13 @@ class Conflict:
     transaction_id: str
 
 
+Within = Callable[[Batch, Sequence[Scored | Conflict]], None]
+
+
+def _nothing_more(_batch: Batch, _answers: Sequence[Scored | Conflict]) -> None:
+    """The transaction holds what the scorer stores and no more."""
+
+
 class HistoryUnavailableError(RuntimeError):
     """History cannot be read now; score without it."""
 
@@ -166,23 +173,22 @@ class Scorer:
         self._reports = ReportMemory()
         self._spent: dict[Stage, float] = {}
 
-    def score(self, rows: Sequence[TransactionRow], *, mode: Mode = "full") -> list[Scored | Conflict]:
+    def score(
+        self, rows: Sequence[TransactionRow], *, mode: Mode = "full", within: Within = _nothing_more
+    ) -> list[Scored | Conflict]:
         """One stored decision per row, in order; without a model, `full` and `no_history` decide by rules.
 
+        `within` is called with the answers before the transaction is committed; what it raises undoes everything.
         Raises HistoryUnavailableError, ModelUnavailableError, or StorageUnavailableError; then nothing was stored, or
         asking again with the same rows gives what was.
         """
-        if not rows:
-            return []
         try:
-            return self._score(rows, mode=mode)
-        except HistoryUnavailableError:
-            raise
+            return self._score(rows, mode=mode, within=within)
         except DatabaseUnavailableError as error:
             if not error.retry:
                 raise StorageUnavailableError(str(error)) from error
         try:
-            return self._score(rows, mode=mode)
+            return self._score(rows, mode=mode, within=within)
         except DatabaseUnavailableError as error:
             raise StorageUnavailableError(str(error)) from error
 
@@ -200,10 +206,14 @@ class Scorer:
         with _storage(), scoring_batch(self._database) as batch:
             return batch.add_report(transaction_id, reported_at=self._clock(), is_fraud=is_fraud)
 
-    def _score(self, rows: Sequence[TransactionRow], *, mode: Mode) -> list[Scored | Conflict]:
+    def _score(self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within) -> list[Scored | Conflict]:
         loaded = self._champion() if mode in ("full", "no_history") else None
         if loaded is None:
             mode = "rules" if mode in ("full", "rules") else "fail_safe"
+        if not rows:
+            with scoring_batch(self._database) as batch:
+                within(batch, [])
+            return []
         first: dict[str, TransactionRow] = {}
         for row in rows:
             first.setdefault(row.transaction_id, row)
@@ -225,11 +235,13 @@ class Scorer:
                 scored = self._decide(new, features, mode=mode, loaded=loaded)
                 _store(batch, new, scored, features, versions, loaded=loaded)
                 answers |= {one.transaction_id: one for one in scored}
+            in_order = [self._answer(row, answers, first) for row in rows]
+            within(batch, in_order)
         self._tell_stages(time.perf_counter() - started)
         self._customers.committed(versions.customers, [row for id_, row in first.items() if id_ in added])
         if new and loaded is not None:
             self._shadow(features.values, scored)
-        return [self._answer(row, answers, first) for row in rows]
+        return in_order
 
     @staticmethod
     def _answer(

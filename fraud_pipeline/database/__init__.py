@@ -5,13 +5,17 @@ Belongs here: connections, tables, statements. Must not be here: what a decision
 
 from fraud_pipeline.database.batch import Batch, HistoryReadError, StoredDecision, Versions, scoring_batch
 from fraud_pipeline.database.engine import Database, DatabaseOutdatedError, DatabaseUnavailableError
+from fraud_pipeline.database.positions import FencedError, Position, Positions
 
 __all__ = [
     "Batch",
     "Database",
     "DatabaseOutdatedError",
     "DatabaseUnavailableError",
+    "FencedError",
     "HistoryReadError",
+    "Position",
+    "Positions",
     "StoredDecision",
     "Versions",
     "scoring_batch",

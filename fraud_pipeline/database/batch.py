@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database, DatabaseUnavailableError, translated
+from fraud_pipeline.database.positions import Positions
 from fraud_pipeline.database.statements import count_up, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
     ALERTS,
@@ -75,6 +76,7 @@ class Batch:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self.positions = Positions(connection)
 
     def lock(self, customers: Sequence[str]) -> Versions:
         """Make other transactions of these customers wait, and give each customer its next version."""

@@ -96,6 +96,18 @@ MEMORY_VERSIONS: Final = sa.Table(
     sa.Column("as_of", sa.BigInteger, nullable=False),
 )
 
+# How far a topic's partition was read: decided before `next_offset`, answered on the topic of decisions before
+# `published_offset`. Whoever reads a partition counts up its `epoch`; a late writer of an earlier epoch is refused.
+STREAM_POSITIONS: Final = sa.Table(
+    "stream_positions",
+    METADATA,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("next_offset", sa.BigInteger, nullable=False),
+    sa.Column("published_offset", sa.BigInteger, nullable=False),
+)
+
 ALERTS: Final = sa.Table(
     "alerts",
     METADATA,
