@@ -1,0 +1,236 @@
+"""Limits: the first so many are let through, the next is turned away at once, and the application never sees it."""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Final
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from limits.aio.storage import memory
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import limits
+from serving.limits import BodyLimit, ConcurrencyLimit, RateLimiter
+
+SOME_TIME: Final = 1_790_000_000
+
+
+@dataclass
+class Story:
+    """Runs a coroutine against an application and keeps the refusals it counted."""
+
+    refusals: Counter[str] = field(default_factory=Counter)
+
+    def count(self, reason: str) -> None:
+        self.refusals[reason] += 1
+
+    def run(self, app: ASGIApp, story: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                await story(client)
+
+        asyncio.run(whole())
+
+
+async def length_of_body(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers how many bytes it was sent."""
+    try:
+        body = await Request(scope, receive).body()
+    except ClientDisconnect:
+        await Response("nobody reads this", status_code=400)(scope, receive, send)
+    else:
+        await Response(str(len(body)))(scope, receive, send)
+
+
+class TestRateLimiter:
+    @given(phase=st.floats(0.001, 0.999), limit=st.integers(1, 50))
+    def test_the_limit_goes_through_and_the_next_waits_as_long_as_it_is_told(self, phase: float, limit: int) -> None:
+        clock = SimpleNamespace(now=SOME_TIME + phase)
+
+        async def story() -> None:
+            limiter = RateLimiter(per_second=limit)
+            for _ in range(limit):
+                assert await limiter.hit("shop-7") is None
+            wait = await limiter.hit("shop-7")
+            assert wait is not None
+            assert await limiter.hit("shop-8") is None
+            clock.now += wait
+            assert await limiter.hit("shop-7") is None
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(memory, "time", SimpleNamespace(time=lambda: clock.now))
+            asyncio.run(story())
+
+    def test_without_its_redis_it_limits_by_its_own_memory_and_asks_again_only_later(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(memory, "time", SimpleNamespace(time=lambda: SOME_TIME + 0.5))
+        monkeypatch.setattr(limits, "STORAGE_RETRY", 3_600)
+        failures: list[str] = []
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # nobody listens
+
+            async def story() -> None:
+                url = f"redis://127.0.0.1:{taken.getsockname()[1]}"
+                limiter = RateLimiter(per_second=10, storage=url, on_storage_failure=lambda: failures.append("away"))
+                assert [await limiter.hit("shop-7") for _ in range(12)] == [None] * 10 + [1, 1]
+
+            asyncio.run(story())
+        assert failures == ["away"]
+
+    def test_a_redis_that_does_not_answer_holds_up_nobody_for_long(self) -> None:
+        failures: list[str] = []
+
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async def story() -> None:
+            async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+                url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+                limiter = RateLimiter(per_second=10, storage=url, on_storage_failure=lambda: failures.append("away"))
+                assert await asyncio.wait_for(limiter.hit("shop-7"), timeout=30) is None
+
+        asyncio.run(story())
+        assert failures == ["away"]
+
+    @pytest.mark.parametrize("storage", ["memcached://host", "http://host", "cache:6379", "memory://"])
+    def test_other_storages_are_refused_without_quoting_the_url(self, storage: str) -> None:
+        with pytest.raises(ValueError, match="FRAUD_RATE_LIMIT_STORAGE") as caught:
+            RateLimiter(per_second=1, storage=storage)
+        assert storage not in str(caught.value)
+
+
+class TestBodyLimit:
+    @given(chunks=st.lists(st.binary(max_size=40), max_size=8), limit=st.integers(1, 120))
+    def test_whole_bodies_up_to_the_limit_go_through_announced_or_not(self, chunks: list[bytes], limit: int) -> None:
+        story = Story()
+        total = sum(map(len, chunks))
+
+        async def chunked() -> AsyncIterator[bytes]:
+            for chunk in chunks:
+                yield chunk
+
+        async def sent(client: httpx.AsyncClient) -> None:
+            for content in (b"".join(chunks), chunked()):
+                answer = await client.post("/", content=content)
+                if total <= limit:
+                    assert (answer.status_code, answer.text) == (200, str(total))
+                else:
+                    assert answer.status_code == 413
+                    assert answer.json()["error"]["code"] == "body_too_large"
+                    assert answer.headers["connection"] == "close"
+
+        story.run(BodyLimit(length_of_body, max_bytes=limit, on_refusal=story.count), sent)
+        assert story.refusals["body_too_large"] == (2 if total > limit else 0)
+
+    @pytest.mark.parametrize(
+        ("headers", "read"),
+        [
+            ([(b"content-length", b"1000")], 0),
+            ([(b"content-length", b"1"), (b"content-length", b"1000")], 0),
+            ([(b"content-length", b"1"), (b"transfer-encoding", b"chunked")], 11),
+            ([(b"transfer-encoding", b"chunked"), (b"content-length", b"1")], 11),
+            ([(b"content-length", b"-1")], 11),
+            ([(b"content-length", b"9" * 5_000)], 11),
+            ([], 11),
+        ],
+    )
+    def test_reading_stops_at_the_limit(self, headers: list[tuple[bytes, bytes]], read: int) -> None:
+        messages = 0
+        answers: list[Message] = []
+
+        async def endless() -> Message:
+            nonlocal messages
+            messages += 1
+            return {"type": "http.request", "body": b"0123456789", "more_body": True}
+
+        async def send(message: Message) -> None:
+            answers.append(message)
+
+        limit = BodyLimit(length_of_body, max_bytes=100, on_refusal=lambda _: None)
+        asyncio.run(limit({"type": "http", "headers": headers}, endless, send))
+        assert messages == read
+        assert [answer.get("status") for answer in answers] == [413, None]
+
+    def test_an_answer_that_has_begun_is_finished(self) -> None:
+        async def early(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await length_of_disconnect(scope, receive, send)
+
+        async def length_of_disconnect(_: Scope, receive: Receive, send: Send) -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            await send({"type": "http.response.body", "body": b"enough"})
+
+        async def sent(client: httpx.AsyncClient) -> None:
+            async def chunks() -> AsyncIterator[bytes]:
+                for _ in range(3):
+                    yield b"0123456789"
+
+            assert (await client.post("/", content=chunks())).text == "enough"
+
+        story = Story()
+        story.run(BodyLimit(early, max_bytes=15, on_refusal=story.count), sent)
+        assert story.refusals == {"body_too_large": 1}
+
+
+class TestConcurrencyLimit:
+    def test_so_many_at_once_and_the_rest_is_turned_away_while_they_are_answered(self) -> None:
+        story = Story()
+
+        async def sent(client: httpx.AsyncClient) -> None:
+            tasks = [asyncio.create_task(client.post("/")) for _ in range(10)]
+            done, answering = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            while len(done) < 7:
+                more, answering = await asyncio.wait(answering, return_when=asyncio.FIRST_COMPLETED)
+                done |= more
+            assert limit.in_flight == 3
+            for task in done:
+                refused = task.result()
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                assert refused.json()["error"]["code"] == "overloaded"
+            free.set()
+            assert [task.result().status_code for task in (await asyncio.wait(answering))[0]] == [200] * 3
+            assert limit.in_flight == 0
+            assert (await client.post("/")).status_code == 200
+
+        async def held(scope: Scope, receive: Receive, send: Send) -> None:
+            await free.wait()
+            await length_of_body(scope, receive, send)
+
+        free = asyncio.Event()
+        limit = ConcurrencyLimit(held, max_in_flight=3, on_refusal=story.count)
+        story.run(limit, sent)
+        assert story.refusals == {"overloaded": 7}
+
+    def test_a_request_that_fails_or_is_given_up_makes_room(self) -> None:
+        entered = asyncio.Event()
+
+        async def failing(scope: Scope, _receive: Receive, _send: Send) -> None:
+            if scope["path"] == "/waits":
+                entered.set()
+                await asyncio.Event().wait()
+            raise OSError
+
+        async def sent(client: httpx.AsyncClient) -> None:
+            with pytest.raises(OSError):  # noqa: PT011  # the one above has no words
+                await client.post("/fails")
+            waiting = asyncio.create_task(client.post("/waits"))
+            await entered.wait()
+            assert limit.in_flight == 1
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            assert limit.in_flight == 0
+
+        limit = ConcurrencyLimit(failing, max_in_flight=1, on_refusal=lambda _: None)
+        Story().run(limit, sent)

@@ -1,0 +1,194 @@
+"""The keys that sign and verify tokens, kept in a JWK set file.
+
+Belongs here: making, reading and watching that file, and which keys are strong enough. Must not be here: tokens, HTTP.
+The type of a key decides its one algorithm; what a token says about algorithms decides nothing.
+"""
+
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from jwt.algorithms import OKPAlgorithm
+
+from fraud_pipeline.settings import Settings
+
+Algorithm = Literal["EdDSA", "RS256", "HS256"]
+VerifyingKey = Ed25519PublicKey | RSAPublicKey | bytes
+SigningKey = Ed25519PrivateKey | RSAPrivateKey | bytes
+Stamp = tuple[int, int, int]
+
+CHECK_EVERY: Final = 1.0
+"""Seconds between two looks at the file."""
+
+log: Final = logging.getLogger(__name__)
+_ALGORITHMS: Final[Mapping[str, Algorithm]] = MappingProxyType({"OKP": "EdDSA", "RSA": "RS256", "oct": "HS256"})
+_PRIVATE: Final = 0o600
+
+
+class KeyFileError(RuntimeError):
+    """The file of keys cannot be used; the message says what to do, and holds nothing of any key."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key; `signing` is None where only the public half is known."""
+
+    kid: str
+    algorithm: Algorithm
+    verifying: VerifyingKey = field(repr=False)
+    signing: SigningKey | None = field(repr=False)
+
+
+class KeySet:
+    """The keys of a file, read again when the file changes; a file that became unusable changes nothing.
+
+    To rotate: put the new key first, so that it signs; take the old one out when its last token has expired.
+    """
+
+    def __init__(self, path: Path, *, check_every: float = CHECK_EVERY) -> None:
+        self._path = path
+        self._check_every = check_every
+        self._check_at = time.monotonic() + check_every
+        self._stamp = _stamp(path)
+        self._keys = read_keys(path)
+        self._generation = 1
+
+    def refresh(self) -> int:
+        """Follow the file; how many times its keys were read tells a caller whether they changed."""
+        now = time.monotonic()
+        if now >= self._check_at:
+            self._check_at = now + self._check_every
+            stamp = _stamp(self._path)
+            if stamp != self._stamp:
+                self._stamp = stamp
+                self._read_again()
+        return self._generation
+
+    def find(self, kid: str | None) -> Key | None:
+        """The key of this id."""
+        return self._keys.get(kid) if kid is not None else None
+
+    def to_sign(self) -> tuple[Key, SigningKey]:
+        """The first key that can sign, and what it signs with. Raises KeyFileError."""
+        for key in self._keys.values():
+            if key.signing is not None:
+                return key, key.signing
+        raise KeyFileError(self._path, "holds public keys only: let the owner of the private keys issue tokens")
+
+    def _read_again(self) -> None:
+        try:
+            self._keys = read_keys(self._path)
+        except KeyFileError as error:
+            log.error("%s (the keys read before stay in use)", error)  # noqa: TRY400  # a trace could quote the file
+        else:
+            self._generation += 1
+            log.info("keys read again: %s", ", ".join(self._keys))
+
+
+def open_keys(settings: Settings) -> KeySet:
+    """The keys of these settings; our own file is made at first use, a file named by a setting must exist."""
+    if settings.jwt_keys is None and not settings.keys_file.exists():
+        try:
+            create_keys(settings.keys_file)
+        except FileExistsError:
+            log.debug("another process was first to make the keys")
+    return KeySet(settings.keys_file)
+
+
+def create_keys(path: Path) -> None:
+    """Write a fresh Ed25519 key that only the owner can read; FileExistsError rather than replace a file."""
+    jwk = {"kid": secrets.token_hex(8), **OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"keys": [jwk]}, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename, a link never replaces what another process put there first.
+        path.hardlink_to(unfinished)
+    finally:
+        unfinished.unlink()
+
+
+def read_keys(path: Path) -> dict[str, Key]:
+    """Key id -> key, in the order of the file. Raises KeyFileError."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+            document = json.load(file)
+    except FileNotFoundError:
+        raise KeyFileError(
+            path, "does not exist: name a JWK set in FRAUD_JWT_KEYS, or leave it empty to have one made"
+        ) from None
+    except OSError as error:
+        raise KeyFileError(
+            path, f"cannot be read ({error.strerror}): let the service's user, and only it, read it"
+        ) from None
+    except (ValueError, RecursionError):
+        raise KeyFileError(path, "is not JSON: write a JWK set (RFC 7517)") from None
+    entries = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise KeyFileError(path, 'is not a JWK set: write {"keys": [...]} with at least one key')
+    if mode & 0o077 and any("d" in entry or entry.get("kty") == "oct" for entry in entries):
+        raise KeyFileError(
+            path, f"holds secrets and others may use it (mode {mode:04o}): chmod 600 it, and replace its keys"
+        )
+    keys: dict[str, Key] = {}
+    for position, entry in enumerate(entries):
+        key = _key(entry, path=path, position=position)
+        if key.kid in keys:
+            raise KeyFileError(path, f"keys[{position}] repeats a kid: give each key its own")
+        keys[key.kid] = key
+    return keys
+
+
+def _key(entry: Mapping[str, Any], *, path: Path, position: int) -> Key:
+    where = f"keys[{position}]"
+    kid, kind = entry.get("kid"), entry.get("kty")
+    if not isinstance(kid, str) or not kid:
+        raise KeyFileError(path, f"{where} has no kid: give each key an id of its own")
+    algorithm = _ALGORITHMS.get(kind) if isinstance(kind, str) else None
+    if algorithm is None:
+        raise KeyFileError(path, f"{where} has an unknown kty: use OKP (Ed25519), RSA or oct")
+    if entry.get("alg", algorithm) != algorithm or entry.get("use", "sig") != "sig":
+        raise KeyFileError(path, f"{where} is meant for something else: {kind} keys here sign with {algorithm}")
+    try:
+        jwk = jwt.PyJWK(dict(entry), algorithm)
+        key = jwk.Algorithm.prepare_key(jwk.key)
+        weakness = jwk.Algorithm.check_key_length(key)
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError, AttributeError):
+        # What the library says about a key quotes the key.
+        raise KeyFileError(path, f"{where} is damaged: make the {kind} key anew") from None
+    if weakness:
+        raise KeyFileError(path, f"{where} is too short: RSA keys need 2048 bits, oct keys 32 random bytes")
+    match key:
+        case Ed25519PrivateKey() | RSAPrivateKey():
+            return Key(kid, algorithm, verifying=key.public_key(), signing=key)
+        case Ed25519PublicKey() | RSAPublicKey():
+            return Key(kid, algorithm, verifying=key, signing=None)
+        case bytes():
+            return Key(kid, algorithm, verifying=key, signing=key)
+    raise KeyFileError(path, f"{where} has an unknown curve: OKP keys here are Ed25519")
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
