@@ -61,7 +61,7 @@ class MicroBatcher(Generic[Row, Outcome]):
         score: Callable[[Sequence[Row]], list[Outcome]],
         *,
         max_rows: int,
-        max_chunk: int = 256,
+        max_chunk: int = 500,
         max_wait: float = 1.0,
         together: tuple[type[Exception], ...] = (),
     ) -> None:

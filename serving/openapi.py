@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 
 from serving.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
+from serving.guard import PATHS
 from serving.requests import BatchIn, FeedbackIn, TransactionIn, whole_units
 
 Json = dict[str, Any]
@@ -94,7 +95,6 @@ def describe(*, currency: str, max_batch: int, now: datetime) -> Json:
                 "post": _operation(
                     "score",
                     "Decide on one transaction",
-                    scopes=("score",),
                     body=("TransactionIn", example),
                     answer="DecisionOut",
                     example=_DECISION,
@@ -105,7 +105,6 @@ def describe(*, currency: str, max_batch: int, now: datetime) -> Json:
                 "post": _operation(
                     "score_batch",
                     f"Decide on up to {max_batch} transactions",
-                    scopes=("score",),
                     body=("BatchIn", {"transactions": [example]}),
                     answer="BatchOut",
                     example={"decisions": [_DECISION]},
@@ -116,7 +115,6 @@ def describe(*, currency: str, max_batch: int, now: datetime) -> Json:
                 "post": _operation(
                     "feedback",
                     "Report what a transaction turned out to be",
-                    scopes=("feedback",),
                     body=("FeedbackIn", {"transaction_id": example["transaction_id"], "label": "fraud"}),
                     answer="FeedbackOut",
                     errors=(*_WITH_BODY, 404),
@@ -136,29 +134,22 @@ def describe(*, currency: str, max_batch: int, now: datetime) -> Json:
                 "get": _operation(
                     "decision",
                     "The stored decision on a transaction",
-                    scopes=("score",),
                     answer="DecisionOut",
                     example={**_DECISION, "replayed": True},
                     errors=(404, 422),
                 ),
             },
-            "/model": {
-                "get": _operation(
-                    "model", "The model that decides now", scopes=("score",), answer="ModelOut", errors=(404,)
-                )
-            },
-            "/openapi.json": {"get": _operation("description", "This document", scopes=("admin",), answer=None)},
-            "/metrics": {
-                "get": _operation(
-                    "metrics", "Prometheus metrics of all workers", scopes=("metrics", "admin"), answer="text"
-                )
-            },
+            "/model": {"get": _operation("model", "The model that decides now", answer="ModelOut", errors=(404,))},
+            "/openapi.json": {"get": _operation("description", "This document", answer=None)},
+            "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers", answer="text")},
         },
         "components": {
             "schemas": schemas,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
+    for (method, path), scopes in PATHS.items():
+        document["paths"][path][method.lower()]["security"] = [{"token": [scope]} for scope in sorted(scopes)]
     document["paths"]["/score"]["post"]["responses"]["200"]["links"] = _LINKS
     return document
 
@@ -179,7 +170,6 @@ def _operation(
     name: str,
     summary: str,
     *,
-    scopes: Sequence[str],
     answer: str | None,
     body: tuple[str, Json] | None = None,
     example: Json | None = None,
@@ -188,7 +178,6 @@ def _operation(
     operation: Json = {
         "operationId": name,
         "summary": summary,
-        "security": [{"token": [scope]} for scope in scopes],
         "responses": {
             "200": _success(answer, example=example),
             **{str(status): _error(status) for status in sorted({*errors, *_EVERYWHERE})},

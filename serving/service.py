@@ -7,22 +7,27 @@ as much as scoring does, to one ASGI application; everything, BentoML's own rout
 """
 
 import gc
+import logging
 import sys
 from typing import Any, ClassVar, Final
 
 import bentoml
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette import types as asgi
 
-from fraud_pipeline.database import Database, DatabaseUnavailableError
+from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
 from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.scoring import Conflict, Scored, Scorer, StorageUnavailableError
+from fraud_pipeline.scoring import Conflict, Scored, Scorer, StorageUnavailableError, now_microseconds, provisional
 from fraud_pipeline.settings import Settings, load_settings
 from fraud_pipeline.transactions import TransactionRow
 from serving.batching import MicroBatcher
 from serving.endpoints import Endpoints
+from serving.guard import OPEN, Guard
+from serving.keys import open_keys
+from serving.limits import RateLimiter
 from serving.requests import RequestParser
+from serving.security import TokenVerifier
 
-HEALTH_PATHS: Final = frozenset({"/livez", "/readyz", "/healthz"})
+log: Final = logging.getLogger(__name__)
 _SETTINGS: Final = load_settings()
 
 
@@ -30,6 +35,7 @@ class Runtime:
     """Everything that one worker process holds."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._database = Database(settings.database, statement_timeout=settings.statement_timeout)
         self._ready = False
         scorer = Scorer(
@@ -41,7 +47,7 @@ class Runtime:
         self._batcher = MicroBatcher[TransactionRow, Scored | Conflict](
             scorer.score, max_rows=settings.max_micro_batch, together=(StorageUnavailableError,)
         )
-        self.application = Endpoints(
+        self._application = Endpoints(
             parser=RequestParser(currency=settings.currency, max_batch=settings.max_batch_transactions),
             batcher=self._batcher,
             records=scorer,
@@ -49,9 +55,31 @@ class Runtime:
             metrics=lambda: (b"", "text/plain"),
         ).application()
 
+    def guarded(self, bentoml_app: asgi.ASGIApp) -> Guard:
+        """The whole of the service: our paths, and BentoML's application for its lifespan and the open paths."""
+
+        async def everything(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+            bentomls = scope["type"] == "lifespan" or scope["path"] in OPEN
+            await (bentoml_app if bentomls else self._application)(scope, receive, send)
+
+        return Guard(
+            everything,
+            verifier=TokenVerifier(
+                open_keys(self._settings), issuer=self._settings.jwt_issuer, audience=self._settings.jwt_audience
+            ),
+            rate_limiter=RateLimiter(
+                per_second=self._settings.rate_limit_per_second, storage=self._settings.rate_limit_storage
+            ),
+            max_body_bytes=self._settings.max_body_bytes,
+            max_in_flight=self._settings.max_in_flight,
+            on_refusal=lambda _code: None,
+        )
+
     def start(self) -> None:
         """Once, before the first request."""
         self.is_ready()
+        # Compiles what the first request would otherwise wait for.
+        provisional(TransactionRow("", now_microseconds(), "", "", 1))
         # A thread waits up to this long for another to give up the interpreter: the event loop must not wait 5 ms.
         sys.setswitchinterval(0.0005)
         # What is loaded by now lives as long as the process: collections need not walk it again.
@@ -66,7 +94,8 @@ class Runtime:
                     self._database.check_revision()
                 else:
                     self._database.upgrade()
-            except DatabaseUnavailableError:
+            except (DatabaseUnavailableError, DatabaseOutdatedError) as error:
+                log.warning("not ready: %s", error)
                 return False
             self._ready = True
         return self._ready
@@ -80,15 +109,10 @@ class Runtime:
 class GuardedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML ships no types of it
     """A BentoML service whose requests go to our application; BentoML's own answers only the health probes."""
 
-    def to_asgi(self, is_main: bool = True) -> ASGIApp:  # noqa: FBT001, FBT002  # BentoML's signature
-        bentoml_app: ASGIApp = super().to_asgi(is_main=is_main)
-        runtime = self.inner.runtime = Runtime(load_settings())
-
-        async def entrance(scope: Scope, receive: Receive, send: Send) -> None:
-            bentomls = scope["type"] == "lifespan" or scope["path"] in HEALTH_PATHS
-            await (bentoml_app if bentomls else runtime.application)(scope, receive, send)
-
-        return entrance
+    def to_asgi(self, is_main: bool = True) -> asgi.ASGIApp:  # noqa: FBT001, FBT002  # BentoML's signature
+        bentoml_app: asgi.ASGIApp = super().to_asgi(is_main=is_main)
+        runtime = self.inner.runtime = Runtime(_SETTINGS)
+        return runtime.guarded(bentoml_app)
 
 
 @bentoml.service(

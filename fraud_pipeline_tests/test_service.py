@@ -1,0 +1,324 @@
+"""The real process: `bentoml serve` with a champion, a SQLite database and keys in a home of its own."""
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from bad_inputs import BAD_INPUTS, CARD, BadInput, good_transaction
+
+from fraud_pipeline.model import publish
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.training import TrainedModel
+from serving.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
+from serving.security import SCOPES, issue_token_for
+
+HEALTH: Final = {"/livez", "/readyz", "/healthz"}
+OUR_PATHS: Final = {
+    "/score",
+    "/score_batch",
+    "/feedback",
+    "/decisions/{transaction_id}",
+    "/model",
+    "/openapi.json",
+    "/metrics",
+}
+START_SECONDS: Final = 60
+FORGED: Final = "e30.e30.e30"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running service and how to ask it."""
+
+    process: "subprocess.Popen[bytes]"
+    home: Path
+    url: str
+    token: str
+
+    def client(self, *, token: str | None = None) -> httpx.Client:
+        """A client with all scopes, or with another token; an empty one sends none."""
+        token = self.token if token is None else token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def start(home: Path, **settings: str) -> Server:
+    """The service on a free port, ready."""
+    port = free_port()
+    environment = os.environ | {"FRAUD_HOME": str(home), "FRAUD_RATE_LIMIT_PER_SECOND": "100000"} | settings
+    command = [sys.executable, "-c", _SERVE, str(port)]
+    with (home / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=home)
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                token = issue_token_for(
+                    Settings(home=home), subject="tests", scopes=SCOPES, lifetime=timedelta(hours=1)
+                )
+                return Server(process, home, url, token=token)
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    process.kill()
+    pytest.fail(f"the service did not start:\n{(home / 'server.log').read_text()[-3_000:]}")
+
+
+_SERVE: Final = """
+import sys
+from fraud_pipeline.settings import load_settings
+from serving.launch import serve
+serve(load_settings(), host="localhost", port=int(sys.argv[1]))
+"""
+
+
+def stop(server: Server) -> int:
+    server.process.send_signal(signal.SIGTERM)
+    return server.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory, trained: TrainedModel) -> Path:
+    """A home directory with a champion."""
+    home = tmp_path_factory.mktemp("home")
+    trained.model.save(home / "trained")
+    publish(home / "trained", link=Settings(home=home).champion_directory)
+    return home
+
+
+@pytest.fixture(scope="session")
+def server(home: Path) -> Iterator[Server]:
+    """One service for all tests that do not stop it."""
+    server = start(home)
+    yield server
+    assert stop(server) == 0
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    """A client that may do everything."""
+    with server.client() as client:
+        yield client
+
+
+def transaction(transaction_id: str, **changes: Any) -> dict[str, Any]:
+    return good_transaction(**{"transaction_id": transaction_id, "amount": 19.99} | changes)
+
+
+def test_a_transaction_gets_one_decision_and_again_the_same(client: httpx.Client) -> None:
+    sent = transaction("once")
+    first = client.post("/score", json=sent)
+    decision = DecisionOut.model_validate(first.json())
+    assert (first.status_code, decision.transaction_id, decision.decided_by) == (200, "once", "model")
+    assert (decision.mode, decision.replayed) == ("full", False)
+    assert datetime.now(UTC) - decision.decided_at < timedelta(minutes=1)
+
+    again = DecisionOut.model_validate(client.post("/score", json=sent).json())
+    stored = DecisionOut.model_validate(client.get("/decisions/once").json())
+    for other in (again, stored):
+        assert other == decision.model_copy(update={"replayed": True, "latency_ms": other.latency_ms})
+
+
+def test_an_id_used_for_another_transaction_is_a_conflict(client: httpx.Client) -> None:
+    client.post("/score", json=transaction("taken"))
+    answer = client.post("/score", json=transaction("taken", customer_id="somebody else"))
+    assert (answer.status_code, ErrorOut.model_validate(answer.json()).error.code) == (409, "conflict")
+
+
+def test_a_batch_is_answered_in_its_order_and_conflicts_stand_at_their_place(client: httpx.Client) -> None:
+    first = transaction("batch-0")
+    client.post("/score", json=first)
+    sent = [transaction(f"batch-{number}") for number in range(1, 600)]
+    clash = transaction("batch-0", merchant_id="another")
+    answer = client.post("/score_batch", json={"transactions": [*sent[:300], clash, *sent[300:], first]})
+    decisions = BatchOut.model_validate(answer.json()).decisions
+    assert [one.transaction_id for one in decisions] == [
+        *(one["transaction_id"] for one in sent[:300]),
+        "batch-0",
+        *(one["transaction_id"] for one in sent[300:]),
+        "batch-0",
+    ]
+    assert [type(one).__name__ for one in (decisions[0], decisions[300], decisions[-1])] == [
+        "DecisionOut",
+        "UndecidedOut",
+        "DecisionOut",
+    ]
+
+
+def test_one_bad_transaction_refuses_a_batch_of_which_nothing_is_stored(client: httpx.Client) -> None:
+    batch = [transaction("unstored"), transaction("bad", amount=-1)]
+    assert client.post("/score_batch", json={"transactions": batch}).status_code == 422
+    assert client.get("/decisions/unstored").status_code == 404
+
+
+def test_many_callers_at_once_each_get_their_own_answer(client: httpx.Client) -> None:
+    ids = [f"crowd-{number}" for number in range(200)]
+    with ThreadPoolExecutor(32) as callers:
+        answers = list(callers.map(lambda id_: client.post("/score", json=transaction(id_)).json(), ids))
+    assert [answer["transaction_id"] for answer in answers] == ids
+    assert {answer["replayed"] for answer in answers} == {False}
+
+
+def test_feedback_is_remembered_once(client: httpx.Client) -> None:
+    client.post("/score", json=transaction("reported"))
+    sent = {"transaction_id": "reported", "label": "fraud"}
+    first = FeedbackOut.model_validate(client.post("/feedback", json=sent).json())
+    assert FeedbackOut.model_validate(client.post("/feedback", json=sent).json()) == first
+
+
+def test_ids_may_hold_anything_printable(client: httpx.Client) -> None:
+    strange = "a/b?c=d#e%20f é\u2003g"
+    client.post("/score", json=transaction(strange))
+    answer = client.get("/decisions/" + "".join(f"%{byte:02x}" for byte in strange.encode()))
+    assert answer.json()["transaction_id"] == strange
+
+
+def test_the_model_is_named(client: httpx.Client, trained: TrainedModel) -> None:
+    model = ModelOut.model_validate(client.get("/model").json())
+    assert model.features == list(trained.model.features)
+    assert client.post("/score", json=transaction("by model")).json()["model_version"] == model.version
+
+
+@pytest.mark.parametrize("bad", BAD_INPUTS, ids=[bad.name for bad in BAD_INPUTS])
+def test_bad_input_is_refused_with_place_and_remedy_and_never_repeated(bad: BadInput, client: httpx.Client) -> None:
+    answer = client.request(bad.method, bad.path, content=bad.body, headers=bad.headers)
+    error = ErrorOut.model_validate(answer.json()).error
+    assert answer.status_code == bad.status
+    assert error.code
+    assert len(error.message) > 10
+    assert CARD not in answer.text
+    assert bad.blames is None or bad.blames in {field.path for field in error.fields}
+    assert all(field.problem and len(field.remedy) > 10 for field in error.fields)
+
+
+def test_the_corpus_is_broad() -> None:
+    assert len({bad.name for bad in BAD_INPUTS}) == len(BAD_INPUTS) >= 100
+
+
+def test_the_description_lists_every_path_and_its_examples_are_accepted(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["paths"].keys() == OUR_PATHS
+    for path, operations in document["paths"].items():
+        if body := operations.get("post", {}).get("requestBody"):
+            example = body["content"]["application/json"]["example"]
+            assert client.post(path, json=example).status_code == 200, path
+
+
+def test_storage_away_is_said_with_a_provisional_answer_and_later_decided(server: Server, client: httpx.Client) -> None:
+    sent = transaction("stormy")
+    lock = sqlite3.connect(Settings(home=server.home).database.removeprefix("sqlite:///"), isolation_level=None)
+    try:
+        lock.execute("BEGIN IMMEDIATE")
+        answer = client.post("/score", json=sent)
+        batch = client.post("/score_batch", json={"transactions": [sent]})
+    finally:
+        lock.execute("ROLLBACK")
+        lock.close()
+    body = ErrorOut.model_validate(answer.json())
+    assert (answer.status_code, batch.status_code, answer.headers["Retry-After"]) == (503, 503, "5")
+    assert body.provisional is not None
+    assert body.provisional.decided_by == "fail_safe"
+    later = client.post("/score", json=sent)
+    assert (later.status_code, later.json()["replayed"]) == (200, False)
+
+
+_LIST_PATHS: Final = """
+import bentoml
+for route in bentoml.service(type("Plain", (), {})).to_asgi().routes:
+    print(route.path or "/")
+"""
+
+
+@pytest.fixture(scope="session")
+def bentoml_paths() -> set[str]:
+    """The paths that BentoML itself would answer, in the installed version."""
+    listed = subprocess.run([sys.executable, "-c", _LIST_PATHS], capture_output=True, text=True, check=True)
+    return set(listed.stdout.split())
+
+
+def test_only_the_health_probes_are_open(server: Server, bentoml_paths: set[str]) -> None:
+    assert {"/metrics", "/docs.json", "/schema.json", *HEALTH} <= bentoml_paths
+    guarded = {*OUR_PATHS, *bentoml_paths, "/static_content/index.html", "/anything"} - HEALTH
+    with server.client(token="") as stranger, server.client(token=FORGED) as forger:
+        for path, method in product(guarded, ("GET", "POST", "HEAD", "OPTIONS", "PUT")):
+            assert stranger.request(method, path).status_code == 401, (method, path)
+            assert forger.request(method, path).status_code == 401, (method, path)
+        assert {stranger.get(path).status_code for path in HEALTH} == {200}
+
+
+def test_nothing_of_bentoml_answers_but_its_health_probes(client: httpx.Client, bentoml_paths: set[str]) -> None:
+    for path in bentoml_paths - HEALTH - OUR_PATHS:
+        assert client.get(path).status_code == 404, path
+
+
+_STRANGER_TIMES: Final = """
+from datetime import UTC, datetime, timedelta
+import schemathesis
+from hypothesis import strategies as st
+
+# The schema cannot say that times must be recent.
+minutes = st.integers(-59 * 24 * 60, 4)
+recent = minutes.map(lambda ago: (datetime.now(UTC) + timedelta(minutes=ago)).isoformat())
+schemathesis.openapi.format("date-time", recent)
+"""
+_EXPECTED: Final = """
+[checks]
+negative_data_rejection.expected-statuses = ["4xx"]
+positive_data_acceptance.expected-statuses = ["2xx", "404", "409"]
+"""
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing_in_two_thousand_requests(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "recent_times.py").write_text(_STRANGER_TIMES)
+    (tmp_path / "schemathesis.toml").write_text(_EXPECTED)
+    with server.client() as client:
+        (tmp_path / "openapi.json").write_bytes(client.get("/openapi.json").content)
+    command = [Path(sys.executable).with_name("schemathesis"), "run", "openapi.json", "--url", server.url]
+    options = ["--checks", "all", "--max-examples", "450", "--header", f"Authorization: Bearer {server.token}"]
+    environment = os.environ | {"SCHEMATHESIS_HOOKS": "recent_times", "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
+    result = subprocess.run(
+        [*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-8_000:] + result.stderr
+    generated = re.search(r"(\d+) generated, (\d+) passed", result.stdout)
+    assert generated is not None, result.stdout[-2_000:]
+    assert int(generated[1]) >= 2_000
+
+
+def test_sigterm_answers_everything_in_flight(home: Path) -> None:
+    server = start(home)
+    callers = 8
+    with server.client() as client, ThreadPoolExecutor(callers) as threads:
+        batches = [
+            {"transactions": [transaction(f"last-{caller}-{number}") for number in range(100)]}
+            for caller in range(callers)
+        ]
+        assert all(threads.map(lambda _: client.get("/livez").is_success, range(callers)))
+        answers = [threads.submit(client.post, "/score_batch", json=batch) for batch in batches]
+        while not any(answer.done() for answer in answers):
+            time.sleep(0.001)
+        assert stop(server) == 0
+        assert [answer.result().status_code for answer in answers] == [200] * callers
