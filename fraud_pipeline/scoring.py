@@ -312,7 +312,9 @@ class Scorer:
             by = "model"
             try:
                 with self._stage("model"):
-                    decisions, probabilities, reasons = by_model(features.values, loaded.model)
+                    decisions, probabilities, reasons = by_model(
+                        features.values, loaded.model, without_history=mode == "no_history"
+                    )
             except Exception as error:  # whatever a damaged model raises, rules can answer
                 raise ModelUnavailableError(f"version {loaded.version} failed ({type(error).__name__})") from error
         decided_at = self._clock()
@@ -348,7 +350,7 @@ class Scorer:
 
 
 def by_model(
-    values: NDArray[np.float32], model: FraudModel
+    values: NDArray[np.float32], model: FraudModel, *, without_history: bool = False
 ) -> tuple[NDArray[np.object_], list[float], list[tuple[Reason, ...]]]:
     """Decisions, probabilities and reasons by the model's policy, of feature rows (n, features).
 
@@ -364,7 +366,11 @@ def by_model(
         _, fired = rules_decide(_named(values[doubted]))
         for position, contribution, names in zip(doubted, contributions, fired, strict=True):
             reasons[position] = explain(
-                contributions=contribution[:-1], values=rows[position], features=model.features, rules_fired=names
+                contributions=contribution[:-1],
+                values=rows[position],
+                features=model.features,
+                rules_fired=names,
+                without_history=without_history,
             )
     return decisions, probabilities.tolist(), reasons
 
