@@ -139,24 +139,16 @@ def serve(arguments: argparse.Namespace) -> int:
     database = Database(settings.database)
     database.upgrade()
     database.close()
-    if not settings.keys_file.exists():
-        from serving.security import create_keys  # noqa: PLC0415 - only here
-
-        create_keys(settings.keys_file)
-        print(f"New signing key in {_short(settings.keys_file)}; `fraud-detect token` issues tokens with it.")
     print(f"Scoring on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
     become_the_server(settings, host=arguments.host, port=arguments.port)
 
 
 def token(arguments: argparse.Namespace) -> int:
     """Print a signed token for a client of the HTTP service."""
-    from serving.security import issue_local_token  # noqa: PLC0415 - only here
+    from serving.security import issue_token_for  # noqa: PLC0415 - only here
 
-    print(
-        issue_local_token(
-            load_settings(), subject=arguments.subject, scopes=arguments.scopes.split(","), lifetime=arguments.lifetime
-        )
-    )
+    scopes = arguments.scopes.split(",")
+    print(issue_token_for(load_settings(), subject=arguments.subject, scopes=scopes, lifetime=arguments.lifetime))
     return 0
 
 
