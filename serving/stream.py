@@ -5,8 +5,8 @@ polling, assignment, retries (`consumer.py`, `ranges.py`), the layout of message
 
 The order is the guarantee. A bad record is acknowledged by the dead-letter topic before its offset may be passed.
 Decisions, history, alerts and the next offset are one database transaction, under a fence that refuses a reader who
-has been replaced. Decisions are published after that, and `published_offset` follows only what was acknowledged:
-whatever was decided and not published is read again, and the scorer answers it with what it stored.
+has been replaced. Decisions are published after that, and `published_offset` follows only what was acknowledged: whatever
+was decided and perhaps not published is read again, and the scorer answers it with what it stored.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from kafka import KafkaProducer
 
-from fraud_pipeline.database import Batch, Position
+from fraud_pipeline.database import Batch, Database, Position, scoring_batch
 from fraud_pipeline.scoring import Conflict, Mode, Scored, Within
 from fraud_pipeline.topics import KafkaSettings, Message
 from fraud_pipeline.transactions import TransactionRow
@@ -85,6 +85,7 @@ class StreamScorer:
         self,
         *,
         scorer: ScoresRows,
+        database: Database,
         producer: KafkaProducer,
         kafka: KafkaSettings,
         currency: str,
@@ -92,6 +93,7 @@ class StreamScorer:
         reached: Callable[[Point], None] = lambda _point: None,
     ) -> None:
         self._scorer = scorer
+        self._database = database
         self._producer = producer
         self._kafka = kafka
         self._reader = MessageReader(currency=currency)
@@ -137,8 +139,12 @@ class StreamScorer:
         self._reached("stored")
         self._publish(transactions, answers)
         self._reached("published")
+        published = {at: replace(position, published_offset=position.next_offset) for at, position in after.items()}
+        with scoring_batch(self._database) as batch:
+            for at, position in published.items():
+                batch.positions.move(*at, before=after[at], after=position)
         return Handled(
-            positions={at: replace(position, published_offset=position.next_offset) for at, position in after.items()},
+            positions=published,
             decided=sum(isinstance(answer, Scored) and not answer.replayed for answer in answers),
             replayed=sum(isinstance(answer, Scored) and answer.replayed for answer in answers),
             dead_letters=len(bad) + len(refused),
