@@ -1,0 +1,205 @@
+"""A circuit breaker: leaves a failing dependency alone, and finds out with one call at a time when it is back.
+
+Belongs here: states and who may call. Must not be here: what the dependencies are, what is done without them
+(`resilience.py`).
+
+The lock guards state only and is never held during a call, so calls run side by side.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+State = Literal["closed", "half_open", "open"]
+Outcome = Literal["good", "bad", "unknown"]
+Result = TypeVar("Result")
+
+
+class BreakerOpenError(RuntimeError):
+    """The call was not made: too many failed before it. Ask again after `retry_after` seconds."""
+
+    def __init__(self, name: str, *, retry_after: float) -> None:
+        super().__init__(f"{name} is left alone after failures; ask again in {retry_after:.1f} s")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When a breaker opens: after `failures_in_row`, or when `failure_share` of a rolling `window` of calls fail.
+
+    It stays open for `recovery_time` and closes after `good_probes`; a probe is given up after `probe_timeout`.
+    All times are in seconds of a monotonic clock.
+    """
+
+    failures_in_row: int = 3
+    failure_share: float = 0.5
+    window: float = 10.0
+    minimum_calls: int = 20
+    recovery_time: float = 5.0
+    good_probes: int = 2
+    probe_timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerCounts:
+    """What happened since the start; calls of unknown outcome are in none."""
+
+    good: int
+    bad: int
+    refused: int
+    opened: int
+
+
+class Entry:
+    """One admitted call: settle it with its outcome; leaving the block unsettled says nothing about the dependency."""
+
+    def __init__(self, settle: Callable[[int, Outcome], None], ticket: int) -> None:
+        self._settle = settle
+        self._ticket = ticket
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tell the breaker; it ignores calls that it admitted before its last change, and second outcomes of probes."""
+        self._settle(self._ticket, outcome)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.settle("unknown")
+
+
+class CircuitBreaker:
+    """Leaves a failing dependency alone: closed -> open -> half open, where exactly one call at a time may probe it.
+
+    Only `failures` are failures; any other exception says nothing. `on_change` is told the name and the new state while
+    the lock is held, so that states are told in order: it must be quick.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        failures: tuple[type[Exception], ...],
+        policy: BreakerPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        on_change: Callable[[str, State], None] = lambda _name, _state: None,
+    ) -> None:
+        self.name = name
+        self._failures = failures
+        self._policy = policy or BreakerPolicy()
+        self._clock = clock
+        self._on_change = on_change
+        self._lock = threading.RLock()
+        self._state: State = "closed"
+        self._ticket = 0  # of the calls that may still tell; a new one makes all earlier calls strangers
+        self._until = 0.0  # when open ends, or when the running probe is given up
+        self._probing = False
+        self._good_probes = 0
+        self._in_row = 0
+        self._recent: deque[tuple[float, bool]] = deque()
+        self._recent_bad = 0
+        self._good = self._bad = self._refused = self._opened = 0
+
+    @property
+    def state(self) -> State:
+        """The state now."""
+        with self._lock:
+            self._let_time_pass(self._clock())
+            return self._state
+
+    @property
+    def counts(self) -> BreakerCounts:
+        """Calls by outcome so far."""
+        with self._lock:
+            return BreakerCounts(good=self._good, bad=self._bad, refused=self._refused, opened=self._opened)
+
+    def enter(self) -> Entry:
+        """Admit a call whose outcome the caller settles. Raises BreakerOpenError."""
+        with self._lock:
+            now = self._clock()
+            self._let_time_pass(now)
+            if self._state == "open" or self._probing:
+                self._refused += 1
+                raise BreakerOpenError(self.name, retry_after=self._until - now)
+            if self._state == "half_open":
+                self._probing, self._until = True, now + self._policy.probe_timeout
+            return Entry(self._settle, self._ticket)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Run the block as one call. Raises BreakerOpenError, and what the block raises."""
+        with self.enter() as entry:
+            try:
+                yield
+            except self._failures:
+                entry.settle("bad")
+                raise
+            entry.settle("good")
+
+    def run(self, function: Callable[[], Result]) -> Result:
+        """The result of one call. Raises BreakerOpenError, and what the function raises."""
+        with self.call():
+            return function()
+
+    def _let_time_pass(self, now: float) -> None:
+        if self._probing and now >= self._until:  # whoever never comes back has failed, and did so then
+            self._open(self._until)
+        if self._state == "open" and now >= self._until:
+            self._good_probes = 0
+            self._become("half_open")
+
+    def _settle(self, ticket: int, outcome: Outcome) -> None:
+        with self._lock:
+            now = self._clock()
+            self._let_time_pass(now)
+            if ticket != self._ticket:
+                return
+            if outcome != "unknown":
+                self._good += outcome == "good"
+                self._bad += outcome == "bad"
+            if self._state == "closed":
+                self._remember(now, outcome)
+            else:
+                self._probed(now, outcome)
+
+    def _remember(self, now: float, outcome: Outcome) -> None:
+        if outcome == "unknown":
+            return
+        recent, policy, bad = self._recent, self._policy, outcome == "bad"
+        recent.append((now, bad))
+        self._recent_bad += bad
+        while recent[0][0] <= now - policy.window:
+            self._recent_bad -= recent.popleft()[1]
+        self._in_row = self._in_row + 1 if bad else 0
+        enough = len(recent) >= policy.minimum_calls
+        often = enough and self._recent_bad >= policy.failure_share * len(recent)
+        if bad and (often or self._in_row >= policy.failures_in_row):
+            self._open(now)
+
+    def _probed(self, now: float, outcome: Outcome) -> None:
+        self._probing = False
+        self._ticket += 1
+        if outcome == "bad":
+            self._open(now)
+        elif outcome == "good":
+            self._good_probes += 1
+            if self._good_probes >= self._policy.good_probes:
+                self._in_row = self._recent_bad = 0
+                self._recent.clear()
+                self._become("closed")
+
+    def _open(self, now: float) -> None:
+        self._opened += 1
+        self._probing = False
+        self._until = now + self._policy.recovery_time
+        self._become("open")
+
+    def _become(self, state: State) -> None:
+        self._state = state
+        self._ticket += 1
+        self._on_change(self.name, state)
