@@ -1,0 +1,125 @@
+"""The model that serves now: follows the exported directory, and swaps only for one that proves itself.
+
+Belongs here: loading, proving, swapping between two requests. Must not be here: the registry (another process exports
+what its aliases name, see `fraud_pipeline/following.py`), scoring.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from fraud_pipeline.model import MANIFEST_FILE, FraudModel, IncompatibleModelError, file_hash
+
+log = logging.getLogger(__name__)
+
+Event = Literal["loaded", "refused"]
+REGISTERED_FILE: Final = "registered.json"
+_GOLDEN_ROWS: Final = 128
+_SAME: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that proved itself, and which one it is; times are RFC 3339."""
+
+    model: FraudModel
+    version: str
+    sha256: str
+    loaded_at: str
+
+
+class ChampionHolder:
+    """Holds the model of a directory that another process replaces; `on_event` hears of every load and refusal.
+
+    A model that cannot be verified is refused, once per content, and the last good one serves on.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        poll_interval: float = 5.0,
+        on_event: Callable[[Event, str], None] = lambda _event, _version: None,
+    ) -> None:
+        self._directory = directory
+        self._poll_interval = poll_interval
+        self._on_event = on_event
+        self._current: LoadedModel | None = None
+        self._refused: set[str] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name=f"{directory.name}-holder", daemon=True)
+
+    def current(self) -> LoadedModel | None:
+        """The model to use for one micro-batch, or None while there has been no good one."""
+        return self._current
+
+    def start(self) -> None:
+        """Load what is there, then look for another one from time to time."""
+        self.check_now()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+
+    def check_now(self) -> None:
+        """Take over what the directory holds, if it is another model and a good one."""
+        manifest = self._directory / MANIFEST_FILE
+        try:
+            digest = file_hash(manifest)
+        except OSError:
+            return  # nothing there, or just being replaced
+        if digest in self._refused or (self._current is not None and self._current.sha256 == digest):
+            return
+        try:
+            loaded = _proven(self._directory, sha256=digest)
+        except (IncompatibleModelError, ValueError) as error:
+            self._refused.add(digest)
+            log.error("model %s refused, the last good one serves on: %s", digest[:12], error)  # noqa: TRY400 - a person needs the line, not the trace
+            self._on_event("refused", digest[:12])
+            return
+        self._current = loaded
+        log.info("model version %s serves", loaded.version)
+        self._on_event("loaded", loaded.version)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._poll_interval):
+            self.check_now()
+
+
+def _proven(directory: Path, *, sha256: str) -> LoadedModel:
+    """A model whose files are whole, that gives the scores it gave in training, and that is warm."""
+    directory = directory.resolve()  # a link may move while its files are read
+    model = FraudModel.load(directory, expected_sha256=sha256)
+    golden = model.reference.head(_GOLDEN_ROWS)
+    values = golden[list(model.features)].to_numpy(np.float32)
+    found = model.probabilities(values)
+    if not np.allclose(found, golden["score"].to_numpy(np.float64), rtol=_SAME, atol=0):
+        raise IncompatibleModelError(
+            f"{directory.name} does not score its own reference as in training; install the XGBoost that trained it"
+        )
+    nothing = np.full((1, len(model.features)), np.nan, np.float32)
+    if not np.isfinite(model.probabilities(nothing)).all():
+        raise IncompatibleModelError(f"{directory.name} has no score for a row without history; train it again")
+    model.contributions_of(values[:1])
+    return LoadedModel(
+        model=model,
+        version=_version(directory, sha256=sha256),
+        sha256=sha256,
+        loaded_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+
+
+def _version(directory: Path, *, sha256: str) -> str:
+    """The registry's number, or the beginning of the hash where the directory was copied by hand."""
+    try:
+        return str(json.loads((directory / REGISTERED_FILE).read_text())["version"])
+    except (OSError, ValueError, KeyError):
+        return sha256[:12]
