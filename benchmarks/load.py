@@ -4,7 +4,7 @@ Belongs here: sending prepared requests at a rate or from a number of clients, a
 here: what is measured (`http.py`).
 
 Open loop: a request has an instant at which it is due, and its latency counts from there, so that a stalled server
-cannot hide the requests it kept from being sent.
+cannot hide the requests it kept from being sent. Beyond what this generator can send, latency counts from sending.
 """
 
 import asyncio
@@ -130,7 +130,9 @@ async def _timed(client: Client, request: bytes, outcome: Outcome, *, due: float
         outcome.errors[type(error).__name__] += 1
 
 
-async def open_loop(client: Client, requests: Iterator[bytes], *, rate: float, seconds: float) -> Outcome:
+async def open_loop(
+    client: Client, requests: Iterator[bytes], *, rate: float, seconds: float, from_sending: bool = False
+) -> Outcome:
     """Requests at a fixed rate, whatever the server does."""
     outcome, tasks, started = Outcome(), set[asyncio.Task[None]](), time.perf_counter()
     for number in range(round(rate * seconds)):
@@ -138,8 +140,11 @@ async def open_loop(client: Client, requests: Iterator[bytes], *, rate: float, s
         wait = due - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
-        elif number % 50 == 0:
+        elif number % 10 == 0:
             await asyncio.sleep(0)
+        if time.perf_counter() - started > 1.5 * seconds:
+            break  # this machine cannot send more
+        due = time.perf_counter() if from_sending else due
         task = asyncio.create_task(_timed(client, next(requests), outcome, due=due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
