@@ -94,6 +94,7 @@ def test_times_with_an_offset_are_read_to_the_edges_of_the_window(text: str, sec
         ({"event_time": "2026-06-01T12:05:00.000001Z"}, "event_time", "future_time"),
         ({"event_time": "2026-04-02T11:59:59.999999Z"}, "event_time", "too_old"),
         ({"event_time": "2026-06-01T12:00:00"}, "event_time", "time_missing_or_unreadable"),
+        ({"event_time": "\u0662026-06-01T12:00:00Z"}, "event_time", "time_missing_or_unreadable"),
         ({"event_time": "2026-06-01 12:00:00Z"}, "event_time", "time_missing_or_unreadable"),
         ({"event_time": "2026-13-01T12:00:00Z"}, "event_time", "time_missing_or_unreadable"),
         ({"event_time": "2026-06-01T12:00:00+99:00"}, "event_time", "time_missing_or_unreadable"),
@@ -105,6 +106,7 @@ def test_times_with_an_offset_are_read_to_the_edges_of_the_window(text: str, sec
         ({"amount": MAX_AMOUNT_CENTS // 100 + 1}, "amount", "out_of_range"),
         ({"amount": 10**30}, "amount", "out_of_range"),
         ({"amount": 0.001}, "amount", "finer_than_a_cent"),
+        ({"amount": 1e-9}, "amount", "finer_than_a_cent"),
         ({"amount": 12.345}, "amount", "finer_than_a_cent"),
         ({"amount": float("nan")}, "amount", "not_finite"),
         ({"amount": float("-inf")}, "amount", "not_finite"),
@@ -271,6 +273,17 @@ def test_http_and_files_give_the_same_row_or_the_same_reason(
         assert first in verdict or first[1] in {"future_time", "finer_than_a_cent", "incomplete_position"}
     else:
         assert known_to_files == []
+
+
+def test_white_space_alone_is_no_id_in_http_as_in_files() -> None:
+    white = [chr(code) for code in range(0x11_0000) if chr(code).isspace()]
+    raw = pd.DataFrame(
+        [GOOD | {"transaction_id": f"t{char!r}", "customer_id": char, "event_time": NOW} for char in white]
+    )
+    of_files = validate(raw, now=pd.Timestamp(NOW)).rejected
+    assert [problems(body(customer_id=char)) for char in white] == [
+        [(field, reason)] for field, reason in zip(of_files["field"], of_files["reason"], strict=True)
+    ]
 
 
 @given(

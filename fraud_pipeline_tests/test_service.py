@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -296,7 +297,7 @@ def test_schemathesis_finds_nothing_in_two_thousand_requests(server: Server, tmp
     (tmp_path / "schemathesis.toml").write_text(_EXPECTED)
     with server.client() as client:
         (tmp_path / "openapi.json").write_bytes(client.get("/openapi.json").content)
-    command = [Path(sys.executable).with_name("schemathesis"), "run", "openapi.json", "--url", server.url]
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", "openapi.json", "--url", server.url]
     options = ["--checks", "all", "--max-examples", "450", "--header", f"Authorization: Bearer {server.token}"]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "recent_times", "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
     result = subprocess.run(
@@ -322,3 +323,26 @@ def test_sigterm_answers_everything_in_flight(home: Path) -> None:
             time.sleep(0.001)
         assert stop(server) == 0
         assert [answer.result().status_code for answer in answers] == [200] * callers
+
+
+def test_sigterm_ends_connections_by_their_answers_so_that_no_request_is_lost(home: Path) -> None:
+    server = start(home)
+    asked = threading.Barrier(9)
+
+    def ask_until_told(caller: int) -> list[int]:
+        statuses = []
+        with server.client() as client:
+            for number in range(100_000):
+                answer = client.post("/score", json=transaction(f"loop-{caller}-{number}"))
+                statuses.append(answer.status_code)
+                if number == 0:
+                    asked.wait(30)
+                if answer.headers.get("connection") == "close":
+                    break
+        return statuses
+
+    with ThreadPoolExecutor(8) as threads:
+        callers = [threads.submit(ask_until_told, caller) for caller in range(8)]
+        asked.wait(30)
+        assert stop(server) == 0
+        assert {status for caller in callers for status in caller.result()} == {200}

@@ -23,7 +23,7 @@ _MAX_INTEGER_DIGITS: Final = 18
 _FUTURE: Final = CLOCK_TOLERANCE // pd.Timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_RFC_3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_RFC_3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
 # ISO 4217 currencies whose smallest coin is the unit itself.
 _WITHOUT_CENTS: Final = frozenset(
     (

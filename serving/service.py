@@ -20,11 +20,14 @@ from fraud_pipeline.scoring import Conflict, Scored, Scorer, StorageUnavailableE
 from fraud_pipeline.settings import Settings, load_settings
 from fraud_pipeline.transactions import TransactionRow
 from serving.batching import MicroBatcher
+from serving.champion import ChampionHolder
+from serving.draining import Draining
 from serving.endpoints import Endpoints
 from serving.guard import OPEN, Guard
 from serving.keys import open_keys
 from serving.limits import RateLimiter
 from serving.requests import RequestParser
+from serving.resilience import BlockCap, Breakers, DegradeLadder, ResilientScorer
 from serving.security import TokenVerifier
 
 log: Final = logging.getLogger(__name__)
@@ -38,20 +41,25 @@ class Runtime:
         self._settings = settings
         self._database = Database(settings.database, statement_timeout=settings.statement_timeout)
         self._ready = False
+        self._champion = ChampionHolder(
+            settings.champion_directory, poll_interval=settings.champion_poll_interval.total_seconds()
+        )
         scorer = Scorer(
             database=self._database,
-            champion=lambda: None,
+            champion=self._champion.current,
             engineer=FeatureEngineer(label_maturity=settings.label_maturity),
             cache_events=settings.history_cache_events,
+            may_block=BlockCap(per_minute=settings.max_blocks_per_minute),
         )
+        resilient = ResilientScorer(scorer, breakers=Breakers.build(), ladder=DegradeLadder())
         self._batcher = MicroBatcher[TransactionRow, Scored | Conflict](
-            scorer.score, max_rows=settings.max_micro_batch, together=(StorageUnavailableError,)
+            resilient.score, max_rows=settings.max_micro_batch, together=(StorageUnavailableError,)
         )
         self._application = Endpoints(
             parser=RequestParser(currency=settings.currency, max_batch=settings.max_batch_transactions),
             batcher=self._batcher,
-            records=scorer,
-            champion=lambda: None,
+            records=resilient,
+            champion=self._champion.current,
             metrics=lambda: (b"", "text/plain"),
         ).application()
 
@@ -77,6 +85,7 @@ class Runtime:
 
     def start(self) -> None:
         """Once, before the first request."""
+        self._champion.start()
         self.is_ready()
         # Compiles what the first request would otherwise wait for.
         provisional(TransactionRow("", now_microseconds(), "", "", 1))
@@ -103,6 +112,7 @@ class Runtime:
     async def close(self) -> None:
         """Answer what waits, then give everything back."""
         await self._batcher.close()
+        self._champion.close()
         self._database.close()
 
 
@@ -112,7 +122,8 @@ class GuardedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML shi
     def to_asgi(self, is_main: bool = True) -> asgi.ASGIApp:  # noqa: FBT001, FBT002  # BentoML's signature
         bentoml_app: asgi.ASGIApp = super().to_asgi(is_main=is_main)
         runtime = self.inner.runtime = Runtime(_SETTINGS)
-        return runtime.guarded(bentoml_app)
+        draining = self.inner.draining = Draining(runtime.guarded(bentoml_app))
+        return draining
 
 
 @bentoml.service(
@@ -126,12 +137,17 @@ class FraudDetection:
     """One worker."""
 
     runtime: ClassVar[Runtime]
+    draining: ClassVar[Draining]
 
     def __init__(self) -> None:
         self.runtime.start()
 
     def __is_ready__(self) -> bool:
-        return self.runtime.is_ready()
+        return self.runtime.is_ready() and not self.draining.begun
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]  # as above
+    async def drain_at_the_end(self) -> None:
+        self.draining.install()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # as above
     async def close(self) -> None:
