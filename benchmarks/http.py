@@ -73,7 +73,7 @@ class World:
         plain = self.transactions.tail(50_000).sample(frac=1, random_state=1)
         amounts = (plain["amount_cents"] / 100).tolist()
         fields = [name for name in TRANSACTION_COLUMNS if name not in ("transaction_id", "event_time", "amount_cents")]
-        columns = {name: plain[name].astype(object).where(plain[name].notna(), None).tolist() for name in fields}
+        columns = {name: [None if pd.isna(value) else value for value in plain[name]] for name in fields}
         run = f"{time.time_ns():x}"
         for number, row in enumerate(cycle(range(len(plain)))):
             yield {
@@ -433,7 +433,7 @@ async def _batches(client: Client, requests: list[bytes]) -> Outcome:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]  # it has one
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="length of one measurement")
     parser.add_argument("--workers", type=int, default=1, help="worker processes of our service")
     parser.add_argument("--soak", type=float, default=0.0, help="seconds at 100/s while memory is watched")

@@ -40,6 +40,6 @@ app = Starlette(routes=[Route("/predict", predict, methods=["POST"]), Route("/re
 class Plain:
     """BentoML as its tutorial writes it."""
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types of it
     def predict(self, features: list[float | None]) -> dict[str, float]:
         return {"probability": probability(features)}

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Tables
 from mlflow.tracking import MlflowClient
 
 from fraud_pipeline.cli import duration, main
@@ -20,6 +19,7 @@ from fraud_pipeline.registry import Registry
 from fraud_pipeline.settings import Settings, load_settings
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import FRAUD_REPORTS
+from fraud_pipeline_tests.conftest import Tables
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [

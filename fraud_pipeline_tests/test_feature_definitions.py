@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from feature_worlds import DAY, MATURITY, PATIENT, SECOND, START, Row, World, transaction, worlds
 from hypothesis import given
 
 from fraud_pipeline.comparisons import distance_km
@@ -21,6 +20,7 @@ from fraud_pipeline.feature_definitions import (
     features_page,
     features_schema,
 )
+from fraud_pipeline_tests.feature_worlds import DAY, MATURITY, PATIENT, SECOND, START, Row, World, transaction, worlds
 
 
 def mean(values: list[float]) -> float:

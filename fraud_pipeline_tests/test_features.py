@@ -5,13 +5,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from feature_worlds import ENGINEER, MATURITY, PATIENT, World, bits, frame, report, transaction, worlds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_pipeline.feature_definitions import FEATURE_NAMES, features_schema
 from fraud_pipeline.snapshots import merchant_days
 from fraud_pipeline.transactions import FRAUD_REPORTS
+from fraud_pipeline_tests.feature_worlds import (
+    ENGINEER,
+    MATURITY,
+    PATIENT,
+    World,
+    bits,
+    frame,
+    report,
+    transaction,
+    worlds,
+)
 
 
 @PATIENT

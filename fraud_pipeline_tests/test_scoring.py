@@ -44,7 +44,7 @@ from fraud_pipeline.transactions import DAY, HOUR, TRANSACTION_COLUMNS, Transact
 from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
 
 ENGINEER = FeatureEngineer(label_maturity=LABEL_MATURITY)
-EVER = {"start": pd.Timestamp(0, tz="UTC"), "end": pd.Timestamp("2200-01-01", tz="UTC")}
+BEGINNING, END = pd.Timestamp(0, tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def count(database: Database, of: sa.Table) -> int:
 
 
 def stored_bits(database: Database) -> dict[str, NDArray[np.uint32]]:
-    decisions = read_decisions(database, **EVER)
+    decisions = read_decisions(database, start=BEGINNING, end=END)
     return {
         id_: np.frombuffer(features, np.uint32)
         for id_, features in zip(decisions["transaction_id"], decisions["features"], strict=True)
@@ -112,11 +112,11 @@ def stored_bits(database: Database) -> dict[str, NDArray[np.uint32]]:
 
 def audited(database: Database) -> Audit:
     known = Known(
-        transactions=read_transactions(database, **EVER, with_version=True),
-        reports=read_reports(database, **EVER, with_version=True),
-        merchant_days=read_merchant_days(database, **EVER),
+        transactions=read_transactions(database, start=BEGINNING, end=END, with_version=True),
+        reports=read_reports(database, start=BEGINNING, end=END, with_version=True),
+        merchant_days=read_merchant_days(database, start=BEGINNING, end=END),
     )
-    return audit(read_decisions(database, **EVER), known, engineer=ENGINEER)
+    return audit(read_decisions(database, start=BEGINNING, end=END), known, engineer=ENGINEER)
 
 
 class TestExactness:

@@ -19,11 +19,11 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from bad_inputs import BAD_INPUTS, CARD, BadInput, good_transaction
 
 from fraud_pipeline.model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import TrainedModel
+from fraud_pipeline_tests.bad_inputs import BAD_INPUTS, CARD, BadInput, good_transaction
 from serving.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
 from serving.security import SCOPES, issue_token_for
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LABEL_MATURITY, Tables
 
 from fraud_pipeline.dataset import PART_NAMES, SplitError
 from fraud_pipeline.decisions import decide
@@ -23,6 +22,7 @@ from fraud_pipeline.training import (
     segments,
     train_model,
 )
+from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""The tests; they share what conftest.py builds."""
