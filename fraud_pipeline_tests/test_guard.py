@@ -61,7 +61,7 @@ class Service:
 
         async def whole() -> None:
             transport = httpx.ASGITransport(self.guard)
-            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://service") as client:
                 await story(client)
 
         asyncio.run(whole())

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import limits
-from serving.limits import BodyLimit, ConcurrencyLimit, RateLimiter
+from serving.limits import STORAGE_RETRY, BodyLimit, ConcurrencyLimit, RateLimiter
 
 SOME_TIME: Final = 1_790_000_000
 
@@ -35,7 +35,7 @@ class Story:
     def run(self, app: ASGIApp, story: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
         async def whole() -> None:
             transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://service") as client:
                 await story(client)
 
         asyncio.run(whole())
@@ -83,6 +83,7 @@ class TestRateLimiter:
                 url = f"redis://127.0.0.1:{taken.getsockname()[1]}"
                 limiter = RateLimiter(per_second=10, storage=url, on_storage_failure=lambda: failures.append("away"))
                 assert [await limiter.hit("shop-7") for _ in range(12)] == [None] * 10 + [1, 1]
+                await limiter.close()
 
             asyncio.run(story())
         assert failures == ["away"]
@@ -99,9 +100,30 @@ class TestRateLimiter:
                 url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
                 limiter = RateLimiter(per_second=10, storage=url, on_storage_failure=lambda: failures.append("away"))
                 assert await asyncio.wait_for(limiter.hit("shop-7"), timeout=30) is None
+                await limiter.close()
 
         asyncio.run(story())
         assert failures == ["away"]
+
+    def test_one_request_finds_out_for_all_whether_the_redis_is_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = SimpleNamespace(now=0.0)
+        monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        failures: list[str] = []
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+
+            async def story() -> None:
+                url = f"redis://127.0.0.1:{taken.getsockname()[1]}"
+                limiter = RateLimiter(per_second=99, storage=url, on_storage_failure=lambda: failures.append("away"))
+                for clock.now in (1, 1 + STORAGE_RETRY, 1 + 2 * STORAGE_RETRY):
+                    await limiter.hit("shop-7")
+                    await asyncio.gather(*(limiter.hit("shop-7") for _ in range(20)))
+                clock.now += STORAGE_RETRY
+                await asyncio.gather(*(limiter.hit("shop-7") for _ in range(20)))
+                await limiter.close()
+
+            asyncio.run(story())
+        assert failures == ["away"] * 4
 
     @pytest.mark.parametrize("storage", ["memcached://host", "http://host", "cache:6379", "memory://"])
     def test_other_storages_are_refused_without_quoting_the_url(self, storage: str) -> None:

@@ -14,6 +14,7 @@ from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
+from redis.asyncio import BlockingConnectionPool
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,9 +22,9 @@ from serving.answers import answer, error_body
 
 RATE_WINDOW: Final = 1
 """Seconds: who waits as long as the window is let through again."""
-STORAGE_TIMEOUT: Final = 0.1
+STORAGE_TIMEOUT: Final = 0.25
 STORAGE_RETRY: Final = 5.0
-MAX_STORAGE_CONNECTIONS: Final = 1_000
+STORAGE_CONNECTIONS: Final = 16
 
 log: Final = logging.getLogger(__name__)
 
@@ -41,7 +42,13 @@ class RateLimiter:
             raise ValueError("FRAUD_RATE_LIMIT_STORAGE is no Redis URL: write redis://host:6379, or leave it empty")
         self._limit = RateLimitItemPerSecond(per_second)
         self._memory = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._shared = SlidingWindowCounterRateLimiter(_redis(storage)) if storage else None
+        # Requests wait for a connection: to open one for each of a burst takes longer than the burst.
+        self._pool = (
+            BlockingConnectionPool.from_url(storage, max_connections=STORAGE_CONNECTIONS, timeout=STORAGE_TIMEOUT)
+            if storage
+            else None
+        )
+        self._shared = SlidingWindowCounterRateLimiter(_redis(storage, self._pool)) if self._pool else None
         self._on_storage_failure = on_storage_failure
         self._failing = False
         self._ask_at = 0.0
@@ -52,6 +59,11 @@ class RateLimiter:
         if allowed is None:
             allowed = await self._memory.hit(self._limit, subject)
         return None if allowed else RATE_WINDOW
+
+    async def close(self) -> None:
+        """Give back the connections to the shared storage."""
+        if self._pool is not None:
+            await self._pool.aclose()
 
     async def _hit_shared(self, subject: str) -> bool | None:
         now = time.monotonic()
@@ -64,13 +76,16 @@ class RateLimiter:
             async with asyncio.timeout(STORAGE_TIMEOUT):
                 allowed = await self._shared.hit(self._limit, subject)
         except (StorageError, OSError) as error:
+            if not self._failing:
+                log.warning("rate limits are per process: the shared storage failed (%s)", type(error).__name__)
             self._failing = True
             self._ask_at = now + STORAGE_RETRY
             self._on_storage_failure()
-            log.warning("rate limits are per process: the shared storage failed (%s)", type(error).__name__)
             return None
-        self._failing = False
-        self._ask_at = 0.0
+        if self._failing:
+            log.warning("rate limits are shared again")
+            self._failing = False
+            self._ask_at = 0.0
         return allowed
 
 
@@ -160,10 +175,12 @@ def _announced_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return length
 
 
-def _redis(url: str) -> RedisStorage:
-    # One connection per request that waits for its answer, of which the concurrency limit allows few enough.
+def _redis(url: str, pool: BlockingConnectionPool) -> RedisStorage:
     return RedisStorage(
-        f"async+{url}", wrap_exceptions=True, implementation="redispy", max_connections=MAX_STORAGE_CONNECTIONS
+        f"async+{url}",
+        wrap_exceptions=True,
+        implementation="redispy",
+        connection_pool=pool,  # type: ignore[arg-type]  # documented, and missing from the annotation
     )
 
 
