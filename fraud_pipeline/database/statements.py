@@ -68,9 +68,11 @@ def _count_up(table: sa.Table, dialect: str) -> sa.Executable:
 def _insert(table: sa.Table, dialect: str) -> postgresql.Insert | sqlite.Insert:
     if dialect != "postgresql":
         return sqlite.insert(table)
-    columns = (sa.column(column.name, column.type) for column in table.columns)
+    # What the server fills in by itself must not be given at all: no value is not the same as NULL.
+    given = [column for column in table.columns if column.server_default is None]
+    columns = (sa.column(column.name, column.type) for column in given)
     rows = sa.func.json_to_recordset(sa.bindparam("rows", type_=sa.Text).cast(postgresql.JSON)).table_valued(*columns)
-    names = [column.name for column in table.columns]
+    names = [column.name for column in given]
     return postgresql.insert(table).from_select(names, sa.select(*rows.render_derived(with_types=True).columns))
 
 

@@ -108,13 +108,50 @@ STREAM_POSITIONS: Final = sa.Table(
     sa.Column("published_offset", sa.BigInteger, nullable=False),
 )
 
+# Counts up in the order in which rows were added; a customer's lock makes that the order of their decisions.
+_NUMBER: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
 ALERTS: Final = sa.Table(
     "alerts",
     METADATA,
-    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("number", _NUMBER, sa.Identity(), primary_key=True),
+    sa.Column("transaction_id", sa.Text, nullable=False, unique=True),
     sa.Column("customer_id", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("decision", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
-    sa.Index("alerts_by_status", "status", "created_at"),
+    sa.Column("assignee", sa.Text),
+    sa.Column("taken_at", sa.BigInteger),
+    sa.Column("resolved_at", sa.BigInteger),
+    sa.Column("version", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("posted_at", sa.BigInteger),
+    sa.Index("alerts_by_status", "status", "number"),
+    sa.Index(
+        "alerts_not_posted",
+        "number",
+        postgresql_where=sa.text("posted_at IS NULL"),
+        sqlite_where=sa.text("posted_at IS NULL"),
+    ),
+)
+
+# Who did what to an alert, and when; rows are only ever added.
+ALERT_EVENTS: Final = sa.Table(
+    "alert_events",
+    METADATA,
+    sa.Column("number", _NUMBER, sa.Identity(), primary_key=True),
+    sa.Column("transaction_id", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Index("alert_events_of_alert", "transaction_id", "number"),
+)
+
+# Who alone may do a thing, and until when.
+LEASES: Final = sa.Table(
+    "leases",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
 )

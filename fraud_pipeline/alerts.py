@@ -1,0 +1,101 @@
+"""What analysts do with alerts: look, take the next, note, resolve; each step is written down.
+
+Belongs here: who may do what, and that a verdict becomes a fraud report. Must not be here: SQL (`database/alerts.py`),
+words for a shell.
+
+    open -> in_review -> confirmed_fraud | legitimate | duplicate
+"""
+
+import time
+
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.alerts import Alert, AlertEvent, Alerts, Status, Verdict
+from fraud_pipeline.database.batch import Batch
+
+__all__ = ["Alert", "AlertError", "AlertEvent", "add_note", "history", "listed", "resolve", "take", "take_next"]
+
+
+class AlertError(ValueError):
+    """What was asked cannot be done with this alert; the message says why and what can."""
+
+
+def listed(database: Database, *, status: Status | None = None, limit: int = 50) -> list[Alert]:
+    """The oldest alerts, of one status if given."""
+    with database.transaction(read_only=True) as connection:
+        return Alerts(connection).all(status=status, limit=limit)
+
+
+def history(database: Database, transaction_id: str) -> list[AlertEvent]:
+    """Who did what with an alert, oldest first."""
+    with database.transaction(read_only=True) as connection:
+        return Alerts(connection).events(transaction_id)
+
+
+def take_next(database: Database, *, who: str, note: str = "") -> Alert | None:
+    """Give `who` the oldest open alert, which nobody else gets; None when there is none."""
+    with database.transaction() as connection:
+        alerts = Alerts(connection)
+        found = alerts.next_open()
+        return None if found is None else _taken(alerts, found, who=who, note=note)
+
+
+def take(database: Database, transaction_id: str, *, who: str, version: int, note: str = "") -> Alert:
+    """Give `who` this alert, from a colleague too, if it still is as `who` saw it at `version`. Raises AlertError."""
+    with database.transaction() as connection:
+        alerts = Alerts(connection)
+        found = _found(alerts, transaction_id)
+        if found.version != version:
+            raise AlertError(f"{_named(found)} has changed since you looked: list the alerts again")
+        if found.resolved_at is not None:
+            raise AlertError(f"{_named(found)} is resolved already, as {found.status}")
+        return _taken(alerts, found, who=who, note=note)
+
+
+def add_note(database: Database, transaction_id: str, *, who: str, note: str) -> Alert:
+    """Write something down about an alert, whoever has it. Raises AlertError."""
+    with database.transaction() as connection:
+        alerts = Alerts(connection)
+        return alerts.change(_found(alerts, transaction_id), event=AlertEvent(_now(), who, "noted", note))
+
+
+def resolve(database: Database, transaction_id: str, *, who: str, verdict: Verdict, note: str = "") -> Alert:
+    """Close an alert that `who` has in review; unless it is a duplicate, the verdict is a fraud report from now on.
+
+    Nothing is learned from a transaction that has left history. Saying the same again changes nothing. Raises
+    AlertError.
+    """
+    with database.transaction() as connection:
+        alerts, now = Alerts(connection), _now()
+        found = _found(alerts, transaction_id)
+        if found.status == verdict and found.assignee == who:
+            return found
+        if found.resolved_at is not None:
+            raise AlertError(f"{_named(found)} is resolved already, as {found.status} by {found.assignee}")
+        if found.status == "open":
+            raise AlertError(f"{_named(found)} is open: take it first")
+        if found.assignee != who:
+            raise AlertError(f"{_named(found)} is in review by {found.assignee}: take it over first")
+        if verdict != "duplicate":
+            Batch(connection).add_report(transaction_id, reported_at=now, is_fraud=verdict == "confirmed_fraud")
+        return alerts.change(found, event=AlertEvent(now, who, verdict, note), status=verdict, resolved_at=now)
+
+
+def _taken(alerts: Alerts, found: Alert, *, who: str, note: str) -> Alert:
+    now = _now()
+    event = AlertEvent(now, who, "taken", note)
+    return alerts.change(found, event=event, status="in_review", assignee=who, taken_at=now)
+
+
+def _found(alerts: Alerts, transaction_id: str) -> Alert:
+    found = alerts.find(transaction_id)
+    if found is None:
+        raise AlertError("there is no alert of that transaction: list the alerts to see their ids")
+    return found
+
+
+def _named(alert: Alert) -> str:
+    return f"alert {alert.number}"
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000

@@ -1,0 +1,115 @@
+"""Statements about alerts: who has one, what was said about it, and which were not posted yet.
+
+Belongs here: the statements of one open transaction. Must not be here: who may do what (`fraud_pipeline/alerts.py`),
+opening alerts (`batch.py`), posting (`fraud_pipeline/alert_outbox.py`).
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from fraud_pipeline.database.tables import ALERT_EVENTS, ALERTS, LEASES
+
+Verdict = Literal["confirmed_fraud", "legitimate", "duplicate"]
+Status = Literal["open", "in_review", "confirmed_fraud", "legitimate", "duplicate"]
+What = Literal["taken", "noted", "confirmed_fraud", "legitimate", "duplicate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A transaction that a person should look at; times in microseconds since 1970-01-01 UTC.
+
+    `version` counts what happened to it, so that who looked at an older state is told.
+    """
+
+    number: int
+    transaction_id: str
+    customer_id: str
+    created_at: int
+    decision: str
+    status: Status
+    assignee: str | None
+    taken_at: int | None
+    resolved_at: int | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """One line of an alert's history."""
+
+    at: int
+    who: str
+    what: What
+    note: str
+
+
+_ALERT: Final = [ALERTS.c[name] for name in Alert.__slots__]
+_EVENT: Final = [ALERT_EVENTS.c[name] for name in AlertEvent.__slots__]
+
+
+class Alerts:
+    """The alerts, within one open transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def all(self, *, status: Status | None, limit: int) -> list[Alert]:
+        """The oldest alerts, of one status if given."""
+        wanted = sa.select(*_ALERT).order_by(ALERTS.c.number).limit(limit)
+        return self._read(wanted if status is None else wanted.where(ALERTS.c.status == status))
+
+    def find(self, transaction_id: str) -> Alert | None:
+        """The alert of a transaction; nobody else changes it until this transaction ends."""
+        wanted = sa.select(*_ALERT).where(ALERTS.c.transaction_id == transaction_id).with_for_update()
+        return next(iter(self._read(wanted)), None)
+
+    def next_open(self) -> Alert | None:
+        """The oldest open alert that nobody else is about to take."""
+        # SQLite knows no row locks: there, one writing transaction at a time is what keeps two from taking one.
+        oldest = sa.select(*_ALERT).where(ALERTS.c.status == "open").order_by(ALERTS.c.number).limit(1)
+        return next(iter(self._read(oldest.with_for_update(skip_locked=True))), None)
+
+    def change(self, alert: Alert, *, event: AlertEvent, **values: Any) -> Alert:
+        """Change an alert that this transaction holds, and write down who did it."""
+        changed = (
+            sa.update(ALERTS)
+            .where(ALERTS.c.number == alert.number)
+            .values(version=ALERTS.c.version + 1, **values)
+            .returning(*_ALERT)
+        )
+        (found,) = self._read(changed)
+        self._connection.execute(
+            sa.insert(ALERT_EVENTS).values(
+                transaction_id=alert.transaction_id, at=event.at, who=event.who, what=event.what, note=event.note
+            )
+        )
+        return found
+
+    def events(self, transaction_id: str) -> list[AlertEvent]:
+        """What happened to an alert, oldest first."""
+        of_alert = ALERT_EVENTS.c.transaction_id == transaction_id
+        rows = self._connection.execute(sa.select(*_EVENT).where(of_alert).order_by(ALERT_EVENTS.c.number))
+        return [AlertEvent(*row) for row in rows]
+
+    def not_posted(self, *, limit: int) -> list[Alert]:
+        """The oldest alerts that were not posted."""
+        return self._read(sa.select(*_ALERT).where(ALERTS.c.posted_at.is_(None)).order_by(ALERTS.c.number).limit(limit))
+
+    def posted(self, alert: Alert, *, at: int) -> None:
+        """Remember that an alert was posted."""
+        self._connection.execute(sa.update(ALERTS).where(ALERTS.c.number == alert.number).values(posted_at=at))
+
+    def lease(self, name: str, *, holder: str, now: int, until: int) -> bool:
+        """Whether `holder` alone may do a thing until then; it keeps what it has by asking again."""
+        insert: Any = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
+        leased = insert(LEASES).values(name=name, holder=holder, until=until)
+        free = sa.or_(LEASES.c.until < now, LEASES.c.holder == holder)
+        values = {"holder": leased.excluded.holder, "until": leased.excluded.until}
+        taken = leased.on_conflict_do_update(index_elements=[LEASES.c.name], set_=values, where=free)
+        return self._connection.execute(taken.returning(LEASES.c.name)).one_or_none() is not None
+
+    def _read(self, statement: Any) -> list[Alert]:
+        return [Alert(*row) for row in self._connection.execute(statement)]
