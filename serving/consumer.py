@@ -1,10 +1,10 @@
-"""The long-lived consumer: `fraud-detect consume`. Reads, lets `stream.py` handle, and lives through what happens.
+"""The long-lived consumer: reads, lets `stream.py` handle, and lives through what happens.
 
 Belongs here: polling, partitions that come and go, waiting for what is away, stopping. Must not be here: what is done
-with a record and in which order (`stream.py`).
+with a record and in which order (`stream.py`), how a process is put together (`consuming.py`).
 
-The database knows where every partition stands. Kafka's own committed offsets only tell others of the lag; losing them
-loses nothing.
+The database knows where every partition stands: a partition is claimed there as soon as the group gives it to us, and
+read from there. Kafka's own committed offsets only tell others of the lag; losing them loses nothing.
 """
 
 import logging
@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Protocol
 
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -28,51 +28,77 @@ log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.2
 LONGEST_WAIT: Final = 5.0
 
+# What kafka-python says of a partition that the group has just taken from us.
+_NOT_OURS: Final = (KafkaError, ValueError, KeyError)
+
+Away = Literal["database", "broker"]
+Records = Mapping[Partition, Sequence[Record]]
+
 
 class Observer(Protocol):
-    """Who is told how the stream goes."""
+    """Who is told how the stream goes; `lag` may come from another thread."""
 
     def handled(self, handled: Handled, *, seconds: float) -> None: ...
     def lag(self, partition: Partition, records: int | None) -> None:
         """How far behind a partition is; None when it is no longer ours."""
         ...
 
-    def waiting(self, cause: str | None) -> None:
+    def waiting(self, away: Away | None) -> None:
         """What is away and being waited for; None when all is there again."""
         ...
 
 
 @dataclass(slots=True)
-class _Assignment(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
-    """Which partitions are ours, as the consumer's own thread learns it."""
+class _Held(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
+    """The partitions that are ours and where each stands; the group's changes come on the client's own thread."""
 
     observer: Observer
-    claimed: dict[Partition, Position] = field(default_factory=dict)
+    reached: Callable[[Point], None]
+    positions: dict[Partition, Position] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Forget them: the next owner claims them in the database, and the fence refuses what we still write."""
-        self._forget(revoked)
+        """The next owner claims them in the database, and the fence refuses what we still write."""
+        self.forget(revoked)
+        self.reached("revoked")
 
     async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
         """As revoked, noticed too late."""
-        self._forget(lost)
+        self.forget(lost)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """They are claimed when their first records come."""
-        self._forget(assigned)
+        """What was held before was read by another since, or stands elsewhere now: it is claimed anew."""
+        self.forget(assigned)
 
-    def _forget(self, partitions: Iterable[TopicPartition]) -> None:
+    def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
         with self.lock:
             for partition in partitions:
-                self.claimed.pop(Partition(*partition), None)
+                self.positions.pop(Partition(*partition), None)
                 self.observer.lag(Partition(*partition), None)
+
+    def hold(self, positions: Mapping[Partition, Position]) -> None:
+        with self.lock:
+            self.positions.update(positions)
+
+    def moved(self, positions: Mapping[Partition, Position]) -> None:
+        with self.lock:
+            self.positions.update({at: position for at, position in positions.items() if at in self.positions})
+
+    def now(self) -> dict[Partition, Position]:
+        with self.lock:
+            return dict(self.positions)
+
+    def tell_lag(self, at: Partition, records: int) -> None:
+        with self.lock:
+            if at in self.positions:
+                self.observer.lag(at, records)
 
 
 class StreamConsumer:
     """Reads topics as a member of a group until told to stop.
 
-    `consumer` must not commit by itself. `reached` is told of the points of the order, as in `StreamScorer`.
+    `consumer` must not commit by itself. `reached` is told of the points of the order, as in `StreamScorer`. `beat` is
+    when the loop last came round.
     """
 
     def __init__(
@@ -84,6 +110,7 @@ class StreamConsumer:
         database: Database,
         observer: Observer,
         max_records: int = 500,
+        clock: Callable[[], float] = time.monotonic,
         reached: Callable[[Point], None] = lambda _point: None,
     ) -> None:
         self._consumer = consumer
@@ -91,11 +118,13 @@ class StreamConsumer:
         self._database = database
         self._observer = observer
         self._max_records = max_records
+        self._clock = clock
         self._reached = reached
-        self._assignment = _Assignment(observer)
+        self._held = _Held(observer, reached)
         self._wait = 0.0
-        self.beat = time.monotonic()
-        consumer.subscribe(topics=list(topics), listener=self._assignment)
+        self._waits_until: float | None = None
+        self.beat = clock()
+        consumer.subscribe(topics=list(topics), listener=self._held)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set; the batch in hand is finished first."""
@@ -103,133 +132,142 @@ class StreamConsumer:
             while not stop.is_set():
                 self.step()
         finally:
-            self._commit(self._assignment.claimed)
+            with suppress(KafkaError):
+                self._consumer.commit(_offsets(self._held.now()), timeout_ms=2_000)
             with suppress(KafkaError):
                 self._consumer.close(timeout_ms=5_000)
 
     def step(self) -> int:
         """One poll and what it brought; how many records were handled."""
-        self.beat = time.monotonic()
-        polled = self._consumer.poll(timeout_ms=round(POLL_SECONDS * 1_000), max_records=self._max_records)
-        records = {Partition(*partition): found for partition, found in polled.items()}
+        self.beat = self._clock()
+        records: Records = {}
         try:
-            ready = self._claimed(records)
-            if not ready:
+            self._go_on()
+            polled = self._consumer.poll(timeout_ms=round(POLL_SECONDS * 1_000), max_records=self._max_records)
+            records = {Partition(*partition): found for partition, found in polled.items()}
+            if self._waits_until is not None:
+                self._pause(records)
                 return 0
-            self._reached("polled")
-            started = time.monotonic()
-            with self._assignment.lock:
-                before = {at: self._assignment.claimed[at] for at in ready if at in self._assignment.claimed}
-            ready = {at: ready[at] for at in before}
-            handled = self._stream.handle(ready, before)
+            ready = self._ready(records)
+            if ready:
+                self._handle(ready)
+            self._tell_lag()
+            return sum(map(len, ready.values()))
         except FencedError:
-            log.warning("a partition has another reader: reading on from where the database says")
-            self._start_again(records)
-            return 0
+            log.warning("a partition has another reader: it is claimed again if it is still ours")
+            self._again(records)
         except (StorageUnavailableError, DatabaseUnavailableError) as error:
-            self._back_off(records, cause=f"database: {error}")
-            return 0
+            self._wait_for("database", error, records)
         except KafkaError as error:
-            self._back_off(records, cause=f"broker: {type(error).__name__}")
-            return 0
-        self._wait = 0.0
-        self._observer.waiting(None)
-        self._moved(handled.positions)
-        self._commit(handled.positions)
+            self._wait_for("broker", error, records)
+        return 0
+
+    def _handle(self, ready: Records) -> None:
+        self._reached("polled")
+        started = time.monotonic()
+        positions = self._held.now()
+        still = {at: found for at, found in ready.items() if at in positions}
+        handled = self._stream.handle(still, positions)
+        self._held.moved(handled.positions)
+        if self._wait:
+            self._wait = 0.0
+            self._observer.waiting(None)
+        with suppress(KafkaError):  # the database knows
+            self._consumer.commit_async(_offsets(handled.positions))
         self._reached("committed")
         self._observer.handled(handled, seconds=time.monotonic() - started)
-        return sum(map(len, ready.values()))
 
-    def _claimed(self, records: Mapping[Partition, Sequence[Record]]) -> dict[Partition, Sequence[Record]]:
-        """Records of partitions that we own and that follow what is known; others are read again from there."""
-        ready: dict[Partition, Sequence[Record]] = {}
-        for at, found in records.items():
-            with self._assignment.lock:
-                position = self._assignment.claimed.get(at)
-            if position is None:
-                with scoring_batch(self._database) as batch:
-                    position = batch.positions.claim(*at, start=self._beginning(at))
-                with self._assignment.lock:
-                    self._assignment.claimed[at] = position
-            if found[0].offset <= position.published_offset <= found[-1].offset + 1:
-                ready[at] = [record for record in found if record.offset >= position.published_offset]
-            elif found[0].offset > position.published_offset and self._expired(at, position):
-                ready[at] = found
-            else:
-                self._seek(at, position.published_offset)
-        return {at: found for at, found in ready.items() if found}
+    def _ready(self, records: Records) -> Records:
+        """The records that follow what the database knows; what it does not know of us yet is claimed."""
+        assigned = {Partition(*partition) for partition in self._consumer.assignment()}
+        held = self._held.now()
+        self._held.forget(held.keys() - assigned)
+        self._claim(assigned - held.keys())
+        ready = {at: found for at, found in records.items() if found and at in held and at in assigned}
+        for at, found in ready.items():
+            if found[0].offset != held[at].published_offset:
+                self._jumped(at, held[at], to=found[0].offset)
+        return ready
 
-    def _beginning(self, at: Partition) -> int:
-        return int(self._consumer.beginning_offsets([TopicPartition(*at)])[TopicPartition(*at)])
+    def _claim(self, partitions: Iterable[Partition]) -> None:
+        """Become the one reader of these partitions, and read them from where they stand."""
+        wanted = sorted(partitions)
+        if not wanted:
+            return
+        beginnings = self._consumer.beginning_offsets([TopicPartition(*at) for at in wanted])
+        with scoring_batch(self._database) as batch:
+            claimed = {at: batch.positions.claim(*at, start=beginnings[TopicPartition(*at)]) for at in wanted}
+        self._held.hold(claimed)
+        for at, position in claimed.items():
+            self._seek(at, position.published_offset)
 
-    def _expired(self, at: Partition, position: Position) -> bool:
-        """Whether the broker has dropped records before we read them, by its retention."""
-        beginning = self._beginning(at)
-        if beginning <= position.published_offset:
-            return False
-        lost = beginning - position.next_offset
-        if lost > 0:
-            log.error(
-                "%d records of partition %d expired before they were read: raise the retention", lost, at.partition
-            )
-        return True
+    def _jumped(self, at: Partition, position: Position, *, to: int) -> None:
+        """Records come that do not follow the last ones, though these were asked for."""
+        if to > position.published_offset:
+            # Offsets without a record are common: the marks of a sender's transactions, compaction.
+            beginning = self._consumer.beginning_offsets([TopicPartition(*at)])[TopicPartition(*at)]
+            if beginning > position.next_offset:
+                lost = beginning - position.next_offset
+                log.error(
+                    "up to %d records of partition %d expired before they were read: raise the topic's retention",
+                    lost,
+                    at.partition,
+                )
+            return
+        log.error("partition %d ends before what was read of it: the topic was made anew, so it is read anew", at[1])
+        anew = replace(position, next_offset=to, published_offset=to)
+        with scoring_batch(self._database) as batch:
+            batch.positions.move(*at, before=position, after=anew)
+        self._held.moved({at: anew})
 
-    def _moved(self, positions: Mapping[Partition, Position]) -> None:
-        with self._assignment.lock:
-            for at, position in positions.items():
-                if at in self._assignment.claimed:
-                    self._assignment.claimed[at] = position
-                    highwater = self._consumer.highwater(TopicPartition(*at))
-                    if highwater is not None:
-                        self._observer.lag(at, max(0, highwater - position.next_offset))
+    def _tell_lag(self) -> None:
+        for at, position in self._held.now().items():
+            with suppress(*_NOT_OURS):
+                highwater = self._consumer.highwater(TopicPartition(*at))
+                if highwater is not None:
+                    self._held.tell_lag(at, max(0, highwater - position.next_offset))
 
-    def _commit(self, positions: Mapping[Partition, Position]) -> None:
-        """Tell Kafka, for whoever watches the lag there."""
-        offsets = {
-            TopicPartition(*at): OffsetAndMetadata(position.published_offset, "", -1)
-            for at, position in positions.items()
-        }
-        if offsets:
-            with suppress(KafkaError):
-                self._consumer.commit_async(offsets)
-
-    def _start_again(self, records: Mapping[Partition, Sequence[Record]]) -> None:
-        """Claim these partitions anew, if they are still ours."""
-        with self._assignment.lock:
-            for at in records:
-                self._assignment.claimed.pop(at, None)
+    def _again(self, records: Records) -> None:
+        """Read these records again, after their partitions are claimed anew."""
+        self._held.forget(records)
         for at, found in records.items():
             self._seek(at, found[0].offset)
 
-    def _back_off(self, records: Mapping[Partition, Sequence[Record]], *, cause: str) -> None:
-        """Read the same records again later; heartbeats go on, so that the partitions stay ours."""
-        self._observer.waiting(cause)
+    def _wait_for(self, away: Away, error: Exception, records: Records) -> None:
+        """Leave everything alone for a while; heartbeats go on, so that the partitions stay ours."""
         if not self._wait:
-            log.warning("waiting: %s", cause)
+            log.warning("waiting for the %s: %s", away, error if away == "database" else type(error).__name__)
+        self._observer.waiting(away)
         self._wait = min(max(0.1, 2 * self._wait), LONGEST_WAIT)
-        for at, found in records.items():
-            self._seek(at, found[0].offset)
-        paused = [TopicPartition(*at) for at in records]
-        ours = self._consumer.assignment()
-        self._consumer.pause(*(partition for partition in paused if partition in ours))
-        until = time.monotonic() + self._wait
-        while (left := until - time.monotonic()) > 0:
-            self.beat = time.monotonic()
-            # Nothing comes of paused partitions; what others bring is read again.
-            for partition, found in self._consumer.poll(timeout_ms=round(min(left, POLL_SECONDS) * 1_000)).items():
-                self._seek(Partition(*partition), found[0].offset)
-        ours = self._consumer.assignment()
-        self._consumer.resume(*(partition for partition in self._consumer.paused() if partition in ours))
+        self._waits_until = self._clock() + self._wait
+        self._pause(records)
+
+    def _pause(self, records: Records) -> None:
+        self._again(records)
+        with suppress(*_NOT_OURS):
+            self._consumer.pause(*self._consumer.assignment())
+
+    def _go_on(self) -> None:
+        if self._waits_until is not None and self._clock() >= self._waits_until:
+            self._waits_until = None
+            with suppress(*_NOT_OURS):
+                self._consumer.resume(*self._consumer.paused())
 
     def _seek(self, at: Partition, offset: int) -> None:
-        with suppress(Exception):  # no longer ours: its next owner reads it
+        with suppress(*_NOT_OURS):
             self._consumer.seek(TopicPartition(*at), offset)
 
 
-def watch(consumer: StreamConsumer, *, patience: float, give_up: Callable[[], Any], stop: threading.Event) -> None:
+def watch(consumer: StreamConsumer, *, patience: float, give_up: Callable[[], Any], ended: threading.Event) -> None:
     """Call `give_up` when the consumer's loop has not come round for `patience` seconds."""
-    while not stop.wait(min(patience / 4, 5.0)):
+    while not ended.wait(min(patience / 4, 5.0)):
         if time.monotonic() - consumer.beat > patience:
             log.critical("the consumer has not come round for %.0f s: giving up, so that it is started again", patience)
             give_up()
             return
+
+
+def _offsets(positions: Mapping[Partition, Position]) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {
+        TopicPartition(*at): OffsetAndMetadata(position.published_offset, "", -1) for at, position in positions.items()
+    }

@@ -5,8 +5,11 @@ polling, assignment, retries (`consumer.py`, `ranges.py`), the layout of message
 
 The order is the guarantee. A bad record is acknowledged by the dead-letter topic before its offset may be passed.
 Decisions, history, alerts and the next offset are one database transaction, under a fence that refuses a reader who
-has been replaced. Decisions are published after that, and `published_offset` follows only what was acknowledged: whatever
-was decided and perhaps not published is read again, and the scorer answers it with what it stored.
+has been replaced. Decisions are published after that, and `published_offset` follows only what was acknowledged:
+whatever was decided and perhaps not published is read again, and the scorer answers it with what it stored.
+
+A record is judged by when it was sent, not by when it is read: every reading judges it alike, so none is put aside once
+and decided on another time, and no outage makes a transaction too old.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +19,23 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 from kafka import KafkaProducer
 
 from fraud_pipeline.database import Batch, Database, Position, scoring_batch
-from fraud_pipeline.scoring import Conflict, Mode, Scored, Within
+from fraud_pipeline.scoring import Conflict, Scored, Within
 from fraud_pipeline.topics import KafkaSettings, Message
 from fraud_pipeline.transactions import TransactionRow
 from serving.stream_messages import BadMessage, MessageReader, Report, dead_letter, decision_message, report_of
 
 Point = Literal[
-    "polled", "dead_letter_sent", "dead_letter_acknowledged", "in_transaction", "stored", "published", "committed"
+    "polled",
+    "dead_letter_sent",
+    "dead_letter_acknowledged",
+    "in_transaction",
+    "stored",
+    "published",
+    "committed",
+    "revoked",
 ]
-ACKNOWLEDGE_WITHIN: Final = 30.0
+# Dead letters of conflicts are waited for within the transaction, which the database ends after ten idle seconds.
+ACKNOWLEDGE_WITHIN: Final = 8.0
 
 
 class Partition(NamedTuple):
@@ -40,6 +51,11 @@ class Record(Protocol):
     @property
     def offset(self) -> int: ...
     @property
+    def timestamp(self) -> int:
+        """When it was sent, in milliseconds since 1970-01-01 UTC; -1 when nobody said."""
+        ...
+
+    @property
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
@@ -50,9 +66,7 @@ class Record(Protocol):
 class ScoresRows(Protocol):
     """The scorer, or what goes down the rungs with it."""
 
-    def score(
-        self, rows: Sequence[TransactionRow], *, mode: Mode = "full", within: Within = ...
-    ) -> list[Scored | Conflict]: ...
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +168,8 @@ class StreamScorer:
     def _read(self, at: Partition, record: Record) -> _Read:
         if at.topic == self._kafka.reports_topic:
             return _Read(at, record, report_of(record.value, record.headers))
-        said = self._reader.transaction_message(record.value, record.headers, now=self._clock())
+        sent = record.timestamp * 1_000 if record.timestamp > 0 else self._clock()
+        said = self._reader.transaction_message(record.value, record.headers, now=sent)
         return _Read(at, record, said)
 
     def _put_aside(self, bad: Sequence[tuple[_Read, BadMessage]]) -> None:

@@ -1,0 +1,163 @@
+"""The process behind `fraud-detect consume`.
+
+Belongs here: how the pieces are put together, started, watched and stopped. Must not be here: any rule.
+"""
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import timedelta
+from typing import Any, Final
+
+from kafka.errors import KafkaError
+from prometheus_client import start_http_server
+
+from fraud_pipeline.database import Database
+from fraud_pipeline.features import FeatureEngineer
+from fraud_pipeline.scoring import Scorer, now_microseconds
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, open_producer
+from serving.champion import ChampionHolder
+from serving.consumer import StreamConsumer, watch
+from serving.resilience import BlockCap, Breakers, DegradeLadder, ResilientScorer
+from serving.stream import ACKNOWLEDGE_WITHIN, Point, StreamScorer
+from serving.stream_metrics import StreamMetrics
+
+log = logging.getLogger(__name__)
+
+GROUP: Final = "fraud-detect"
+PATIENCE: Final = 120.0
+"""Seconds: longer than any batch waits for a database and brokers that are away."""
+STALLED: Final = 70
+
+
+def consume(
+    settings: Settings,
+    kafka: KafkaSettings,
+    *,
+    group: str = GROUP,
+    stop: threading.Event,
+    tell: Callable[[str], None] = print,
+    metrics_port: int | None = None,
+    session_timeout: timedelta = timedelta(seconds=10),
+    max_records: int = 500,
+    reached: Callable[[Point], None] = lambda _point: None,
+) -> int:
+    """Score the stream until `stop` is set, by SIGTERM or SIGINT too; how many transactions were decided on.
+
+    Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseOutdatedError when it cannot start; what goes
+    away later is waited for. A loop that hangs ends the process with status 70.
+    """
+    metrics = StreamMetrics.build()
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(_database(settings)))
+        ensure_topics(kafka)
+        champion = stack.enter_context(
+            closing(
+                ChampionHolder(
+                    settings.champion_directory, poll_interval=settings.champion_poll_interval.total_seconds()
+                )
+            )
+        )
+        champion.start()
+        producer = stack.enter_context(_closing(open_producer(kafka, max_block_ms=round(ACKNOWLEDGE_WITHIN * 1_000))))
+        scorer = Scorer(
+            database=database,
+            champion=champion.current,
+            engineer=FeatureEngineer(label_maturity=settings.label_maturity),
+            cache_events=settings.history_cache_events,
+            may_block=BlockCap(per_minute=settings.max_blocks_per_minute),
+        )
+        consumer = StreamConsumer(
+            consumer=open_consumer(
+                kafka,
+                group_id=group,
+                session_timeout_ms=round(session_timeout.total_seconds() * 1_000),
+                heartbeat_interval_ms=round(session_timeout.total_seconds() * 300),
+                fetch_max_wait_ms=20,
+            ),
+            topics=[kafka.transactions_topic, kafka.reports_topic],
+            stream=StreamScorer(
+                scorer=ResilientScorer(scorer, breakers=Breakers.build(), ladder=DegradeLadder()),
+                database=database,
+                producer=producer,
+                kafka=kafka,
+                currency=settings.currency,
+                clock=now_microseconds,
+                reached=reached,
+            ),
+            database=database,
+            observer=metrics,
+            max_records=max_records,
+            reached=reached,
+        )
+        if metrics_port is not None:
+            server, _ = start_http_server(metrics_port, registry=metrics.registry)
+            stack.callback(server.server_close)
+            stack.callback(server.shutdown)
+        stack.enter_context(_watched(consumer))
+        stack.enter_context(_until_signalled(stop))
+        # What is loaded by now lives as long as the process: collections need not walk it again.
+        gc.collect()
+        gc.freeze()
+        loaded = champion.current()
+        by = f"model version {loaded.version}" if loaded else "rules, since there is no champion yet"
+        tell(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {group}, by {by}")
+        consumer.run(stop)
+    return metrics.decided
+
+
+def _database(settings: Settings) -> Database:
+    database = Database(settings.database, statement_timeout=settings.statement_timeout)
+    if database.is_postgresql:
+        database.check_revision()
+    else:
+        database.upgrade()
+    return database
+
+
+@contextmanager
+def _closing(producer: Any) -> Iterator[Any]:
+    """Close without waiting for brokers that are away: what nobody acknowledged is published again."""
+    try:
+        yield producer
+    finally:
+        with suppress(KafkaError):
+            producer.close(timeout=2)
+
+
+@contextmanager
+def _watched(consumer: StreamConsumer) -> Iterator[None]:
+    """A process that hangs keeps its partitions from others; one that ended is started again."""
+
+    def give_up() -> None:
+        faulthandler.dump_traceback()
+        os._exit(STALLED)
+
+    ended = threading.Event()
+    arguments = {"patience": PATIENCE, "give_up": give_up, "ended": ended}
+    threading.Thread(target=watch, args=(consumer,), kwargs=arguments, name="stall-watchdog", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+@contextmanager
+def _until_signalled(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop`: closing a consumer inside a handler hangs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
