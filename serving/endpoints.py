@@ -20,8 +20,9 @@ from starlette.routing import Route
 from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, now_microseconds, provisional
 from fraud_pipeline.transactions import TransactionRow
 from serving.answers import answer, batch_body, conflict_body, decision_body, error_body, reasons_body, time_of
-from serving.batching import MicroBatcher, OverloadedError
+from serving.batching import OverloadedError
 from serving.champion import LoadedModel
+from serving.lanes import Lanes
 from serving.openapi import describe
 from serving.refusals import FieldProblem, RequestError
 from serving.requests import RequestParser, check_content_type, parse_feedback, parse_transaction_id
@@ -45,7 +46,7 @@ class Endpoints:
     """The handlers of all paths and what they need."""
 
     parser: RequestParser
-    batcher: MicroBatcher[TransactionRow, Scored | Conflict]
+    batcher: Lanes[TransactionRow, Scored | Conflict]
     records: Records
     champion: Callable[[], LoadedModel | None]
     metrics: Callable[[], tuple[bytes, str]]

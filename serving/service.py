@@ -25,6 +25,7 @@ from serving.draining import Draining
 from serving.endpoints import Endpoints
 from serving.guard import OPEN, Guard
 from serving.keys import open_keys
+from serving.lanes import Lanes
 from serving.limits import RateLimiter
 from serving.requests import RequestParser
 from serving.resilience import BlockCap, Breakers, DegradeLadder, ResilientScorer
@@ -44,21 +45,35 @@ class Runtime:
         self._champion = ChampionHolder(
             settings.champion_directory, poll_interval=settings.champion_poll_interval.total_seconds()
         )
-        scorer = Scorer(
-            database=self._database,
-            champion=self._champion.current,
-            engineer=FeatureEngineer(label_maturity=settings.label_maturity),
-            cache_events=settings.history_cache_events,
-            may_block=BlockCap(per_minute=settings.max_blocks_per_minute),
-        )
-        resilient = ResilientScorer(scorer, breakers=Breakers.build(), ladder=DegradeLadder())
-        self._batcher = MicroBatcher[TransactionRow, Scored | Conflict](
-            resilient.score, max_rows=settings.max_micro_batch, together=(StorageUnavailableError,)
+        breakers, ladder = Breakers.build(), DegradeLadder()
+        may_block = BlockCap(per_minute=settings.max_blocks_per_minute)
+        scorers = [
+            ResilientScorer(
+                Scorer(
+                    database=self._database,
+                    champion=self._champion.current,
+                    engineer=FeatureEngineer(label_maturity=settings.label_maturity),
+                    cache_events=settings.history_cache_events // settings.score_lanes,
+                    may_block=may_block,
+                ),
+                breakers=breakers,
+                ladder=ladder,
+            )
+            for _ in range(settings.score_lanes)
+        ]
+        self._batcher = Lanes[TransactionRow, Scored | Conflict](
+            [
+                MicroBatcher[TransactionRow, Scored | Conflict](
+                    scorer.score, max_rows=settings.max_micro_batch, together=(StorageUnavailableError,)
+                )
+                for scorer in scorers
+            ],
+            key=lambda row: row.customer_id,
         )
         self._application = Endpoints(
             parser=RequestParser(currency=settings.currency, max_batch=settings.max_batch_transactions),
             batcher=self._batcher,
-            records=resilient,
+            records=scorers[0],
             champion=self._champion.current,
             metrics=lambda: (b"", "text/plain"),
         ).application()
