@@ -20,6 +20,7 @@ from fraud_pipeline.scoring import (
     ModelUnavailableError,
     Scored,
     StorageUnavailableError,
+    Within,
 )
 from fraud_pipeline.transactions import TransactionRow
 from serving.breaker import BreakerOpenError, BreakerPolicy, CircuitBreaker, Entry, State
@@ -112,7 +113,7 @@ class BlockCap:
 class Scores(Protocol):
     """What is asked of a Scorer."""
 
-    def score(self, rows: Sequence[TransactionRow], *, mode: Mode) -> list[Scored | Conflict]: ...
+    def score(self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within) -> list[Scored | Conflict]: ...
     def find(self, transaction_id: str) -> Scored | None: ...
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None: ...
 
@@ -164,13 +165,15 @@ class ResilientScorer:
             history=breakers.history.state, model=breakers.model.state, storage=breakers.storage.state
         )
 
-    def score(self, rows: Sequence[TransactionRow]) -> list[Scored | Conflict]:
+    def score(
+        self, rows: Sequence[TransactionRow], *, within: Within = lambda _batch, _answers: None
+    ) -> list[Scored | Conflict]:
         """As `Scorer.score`, in the best mode there is. Raises StorageUnavailableError."""
         with ExitStack() as entered, self._storage():
             entries = self._entries(entered)
             while True:
                 try:
-                    outcomes = self._scorer.score(rows, mode=_MODES[frozenset(entries)])
+                    outcomes = self._scorer.score(rows, mode=_MODES[frozenset(entries)], within=within)
                 except HistoryUnavailableError:
                     entries.pop("history").settle("bad")
                 except ModelUnavailableError:
