@@ -178,24 +178,27 @@ class TestWhoMayDoWhat:
         assert answer.status_code == 401
 
     def test_the_lifespan_passes_and_web_sockets_do_not(self, service: Service) -> None:
-        async def told(*messages: Message, **scope: Any) -> list[str]:
+        async def told(*messages: Message, **scope: Any) -> list[Message]:
             waiting = iter(messages)
-            answers = []
+            answers: list[Message] = []
 
             async def receive() -> Message:
                 return next(waiting)
 
             async def send(message: Message) -> None:
-                answers.append(message["type"])
+                answers.append(message)
 
             await service.guard(scope, receive, send)
             return answers
 
         life = told({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}, type="lifespan")
-        assert asyncio.run(life) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        assert asyncio.run(life) == [
+            {"type": "lifespan.startup.complete"},
+            {"type": "lifespan.shutdown.complete"},
+        ]
         assert service.started == 1
         socket = told({"type": "websocket.connect"}, type="websocket", path="/livez", headers=[])
-        assert asyncio.run(socket) == ["websocket.close"]
+        assert asyncio.run(socket) == [{"type": "websocket.close", "code": 1008}]
 
 
 class TestOrderOfChecks:

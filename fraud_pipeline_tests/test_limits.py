@@ -174,12 +174,18 @@ class TestBodyLimit:
         async def endless() -> Message:
             nonlocal messages
             messages += 1
+            assert messages < 50
             return {"type": "http.request", "body": b"0123456789", "more_body": True}
 
         async def send(message: Message) -> None:
             answers.append(message)
 
-        limit = BodyLimit(length_of_body, max_bytes=100, on_refusal=lambda _: None)
+        async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+            for _ in range(20):
+                await receive()
+            await Response("enough")(scope, receive, send)
+
+        limit = BodyLimit(stubborn, max_bytes=100, on_refusal=lambda _: None)
         asyncio.run(limit({"type": "http", "headers": headers}, endless, send))
         assert messages == read
         assert [answer.get("status") for answer in answers] == [413, None]
