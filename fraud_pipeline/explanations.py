@@ -288,7 +288,7 @@ def _number(value: float) -> str:
         text = f"{size:.2f}"
     else:
         text = f"{size:,.0f}" if size >= 10 else f"{size:.1f}"
-    text = text.removesuffix(".0").removesuffix(".00")
+    text = text.removesuffix(".0")
     return f"minus {text}" if value < 0 else text
 
 
