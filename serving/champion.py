@@ -20,6 +20,7 @@ from fraud_pipeline.model import MANIFEST_FILE, FraudModel, IncompatibleModelErr
 log = logging.getLogger(__name__)
 
 Event = Literal["loaded", "refused"]
+Stamp = tuple[object, ...]
 REGISTERED_FILE: Final = "registered.json"
 _GOLDEN_ROWS: Final = 128
 _SAME: Final = 1e-9
@@ -38,7 +39,8 @@ class LoadedModel:
 class ChampionHolder:
     """Holds the model of a directory that another process replaces; `on_event` hears of every load and refusal.
 
-    A model that cannot be verified is refused, once per content, and the last good one serves on.
+    A model that cannot be verified is refused, once as long as its files stay as they are, and the last good one
+    serves on.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class ChampionHolder:
         self._poll_interval = poll_interval
         self._on_event = on_event
         self._current: LoadedModel | None = None
-        self._refused: set[str] = set()
+        self._refused: Stamp | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"{directory.name}-holder", daemon=True)
 
@@ -71,17 +73,17 @@ class ChampionHolder:
 
     def check_now(self) -> None:
         """Take over what the directory holds, if it is another model and a good one."""
-        manifest = self._directory / MANIFEST_FILE
         try:
-            digest = file_hash(manifest)
+            stamp = _stamp(self._directory.resolve())
+            digest = file_hash(self._directory / MANIFEST_FILE)
         except OSError:
             return  # nothing there, or just being replaced
-        if digest in self._refused or (self._current is not None and self._current.sha256 == digest):
+        if stamp == self._refused or (self._current is not None and self._current.sha256 == digest):
             return
         try:
             loaded = _proven(self._directory, sha256=digest)
         except (IncompatibleModelError, ValueError) as error:
-            self._refused.add(digest)
+            self._refused = stamp
             log.error("model %s refused, the last good one serves on: %s", digest[:12], error)  # noqa: TRY400 - a person needs the line, not the trace
             self._on_event("refused", digest[:12])
             return
@@ -92,6 +94,12 @@ class ChampionHolder:
     def _follow(self) -> None:
         while not self._stop.wait(self._poll_interval):
             self.check_now()
+
+
+def _stamp(directory: Path) -> Stamp:
+    """What changes when anything in a directory does."""
+    files = ((path.name, path.stat()) for path in sorted(directory.iterdir()))
+    return (str(directory), *((name, found.st_mtime_ns, found.st_size) for name, found in files))
 
 
 def _proven(directory: Path, *, sha256: str) -> LoadedModel:
