@@ -25,6 +25,8 @@ RATE_WINDOW: Final = 1
 STORAGE_TIMEOUT: Final = 0.25
 STORAGE_RETRY: Final = 5.0
 STORAGE_CONNECTIONS: Final = 16
+WORTH_DISCARDING: Final = 8
+"""A body up to so many times too long is let run out after its refusal: who writes on would not read why it is cut."""
 
 log: Final = logging.getLogger(__name__)
 
@@ -117,13 +119,9 @@ class BodyLimit:
         self._app = app
         self._max_bytes = max_bytes
         self._on_refusal = on_refusal
-        self._too_large = _refusal(
-            status=413,
-            code="body_too_large",
-            message=f"The body is longer than {max_bytes} bytes; send several smaller requests.",
-            # What is left of the body need not be read to find the next request.
-            headers={"Connection": "close"},
-        )
+        message = f"The body is longer than {max_bytes} bytes; send several smaller requests."
+        self._too_large = _refusal(status=413, code="body_too_large", message=message, headers={})
+        self._endless = _refusal(status=413, code="body_too_large", message=message, headers={"Connection": "close"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = _announced_length(scope["headers"])
@@ -133,7 +131,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
         else:
             self._on_refusal("body_too_large")
-            await self._too_large(scope, receive, send)
+            short = length <= WORTH_DISCARDING * self._max_bytes
+            await (self._too_large if short else self._endless)(scope, receive, send)
 
     async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
         received = 0
@@ -149,7 +148,7 @@ class BodyLimit:
                 refused = True
                 self._on_refusal("body_too_large")
                 if not started:
-                    await self._too_large(scope, receive, send)
+                    await self._endless(scope, receive, send)
             # To the application, the caller is gone.
             return {"type": "http.disconnect"}
 
