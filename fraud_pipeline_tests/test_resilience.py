@@ -237,6 +237,7 @@ class TestModelAway:
         assert service.modes(2) == ["full", "full"]
 
     def test_stored_answers_probe_nothing(self, service: Service) -> None:
+        assert service.decide().mode == "full"
         service.champion.damaged = True
         service.modes(3)
         service.clock.now += 5
