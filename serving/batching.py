@@ -53,7 +53,8 @@ class MicroBatcher(Generic[Row, Outcome]):
     """Collects rows on the event loop and gives them to `score` on one thread, at most `max_rows` singles at a time.
 
     `together` tells of an error that it concerns the whole round; after any other, each request of the round is
-    scored alone, so that one bad request fails nobody else. `score` must therefore bear repetition.
+    scored alone, so that one bad request fails nobody else. `score` must therefore bear repetition. `waited` is told
+    how many seconds each request stood in the queue.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class MicroBatcher(Generic[Row, Outcome]):
         max_chunk: int = 500,
         max_wait: float = 1.0,
         together: tuple[type[Exception], ...] = (),
+        waited: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._score = score
         self._max_rows = max_rows
         self._max_chunk = max_chunk
         self._max_wait = max_wait
         self._together = together
+        self._waited = waited
         self._singles: deque[_Waiting[Row, Outcome]] = deque()
         self._chunks: deque[_Waiting[Row, Outcome]] = deque()
         self._rounds: asyncio.Task[None] | None = None
@@ -130,6 +133,7 @@ class MicroBatcher(Generic[Row, Outcome]):
                 if waiting.since < oldest:
                     waiting.outcomes.set_exception(OverloadedError("too many requests wait; send it again later"))
                     continue
+                self._waited(time.monotonic() - waiting.since)
                 together.append(waiting)
                 taken += 1
         return together

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from fraud_pipeline.model import MANIFEST_FILE, FraudModel, IncompatibleModelErr
 
 log = logging.getLogger(__name__)
 
-Event = Literal["loaded", "refused"]
 Stamp = tuple[object, ...]
 REGISTERED_FILE: Final = "registered.json"
 _GOLDEN_ROWS: Final = 128
@@ -35,9 +34,17 @@ class LoadedModel:
     sha256: str
     loaded_at: str
 
+    @property
+    def trained_to(self) -> float:
+        """End of its training data in seconds since 1970-01-01 UTC, NaN where the model does not say."""
+        try:
+            return datetime.fromisoformat(str(self.model.lineage["trained_to"])).timestamp()
+        except (KeyError, ValueError):
+            return float("nan")
+
 
 class ChampionHolder:
-    """Holds the model of a directory that another process replaces; `on_event` hears of every load and refusal.
+    """Holds the model of a directory that another process replaces.
 
     A model that cannot be verified is refused, once as long as its files stay as they are, and the last good one
     serves on.
@@ -48,11 +55,13 @@ class ChampionHolder:
         directory: Path,
         *,
         poll_interval: float = 5.0,
-        on_event: Callable[[Event, str], None] = lambda _event, _version: None,
+        on_loaded: Callable[[LoadedModel], None] = lambda _loaded: None,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory
         self._poll_interval = poll_interval
-        self._on_event = on_event
+        self._on_loaded = on_loaded
+        self._on_refused = on_refused
         self._current: LoadedModel | None = None
         self._refused: Stamp | None = None
         self._stop = threading.Event()
@@ -85,11 +94,11 @@ class ChampionHolder:
         except (IncompatibleModelError, ValueError) as error:
             self._refused = stamp
             log.error("model %s refused, the last good one serves on: %s", digest[:12], error)  # noqa: TRY400 - a person needs the line, not the trace
-            self._on_event("refused", digest[:12])
+            self._on_refused()
             return
         self._current = loaded
         log.info("model version %s serves", loaded.version)
-        self._on_event("loaded", loaded.version)
+        self._on_loaded(loaded)
 
     def _follow(self) -> None:
         while not self._stop.wait(self._poll_interval):

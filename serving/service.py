@@ -9,6 +9,7 @@ as much as scoring does, to one ASGI application; everything, BentoML's own rout
 import gc
 import logging
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
 import bentoml
@@ -23,10 +24,11 @@ from serving.batching import MicroBatcher
 from serving.champion import ChampionHolder
 from serving.draining import Draining
 from serving.endpoints import Endpoints
-from serving.guard import OPEN, Guard
+from serving.guard import OPEN, PATHS, Guard
 from serving.keys import open_keys
 from serving.lanes import Lanes
 from serving.limits import RateLimiter
+from serving.metrics import Measured, Metrics
 from serving.requests import RequestParser
 from serving.resilience import BlockCap, Breakers, DegradeLadder, ResilientScorer
 from serving.security import TokenVerifier
@@ -42,11 +44,15 @@ class Runtime:
         self._settings = settings
         self._database = Database(settings.database, statement_timeout=settings.statement_timeout)
         self._ready = False
+        self._metrics = metrics = Metrics()
         self._champion = ChampionHolder(
-            settings.champion_directory, poll_interval=settings.champion_poll_interval.total_seconds()
+            settings.champion_directory,
+            poll_interval=settings.champion_poll_interval.total_seconds(),
+            on_loaded=lambda loaded: metrics.model_loaded(loaded.version, trained_to=loaded.trained_to),
+            on_refused=metrics.model_refused,
         )
-        breakers, ladder = Breakers.build(), DegradeLadder()
-        may_block = BlockCap(per_minute=settings.max_blocks_per_minute)
+        breakers, ladder = Breakers.build(on_change=metrics.breaker_changed), DegradeLadder()
+        may_block = BlockCap(per_minute=settings.max_blocks_per_minute, on_demoted=metrics.demoted)
         scorers = [
             ResilientScorer(
                 Scorer(
@@ -55,6 +61,7 @@ class Runtime:
                     engineer=FeatureEngineer(label_maturity=settings.label_maturity),
                     cache_events=settings.history_cache_events // settings.score_lanes,
                     may_block=may_block,
+                    observe=metrics.stage,
                 ),
                 breakers=breakers,
                 ladder=ladder,
@@ -64,39 +71,46 @@ class Runtime:
         self._batcher = Lanes[TransactionRow, Scored | Conflict](
             [
                 MicroBatcher[TransactionRow, Scored | Conflict](
-                    scorer.score, max_rows=settings.max_micro_batch, together=(StorageUnavailableError,)
+                    _counted(scorer, metrics),
+                    max_rows=settings.max_micro_batch,
+                    together=(StorageUnavailableError,),
+                    waited=lambda seconds: metrics.stage("queue", seconds),
                 )
                 for scorer in scorers
             ],
             key=lambda row: row.customer_id,
+        )
+        self._rate_limiter = RateLimiter(
+            per_second=settings.rate_limit_per_second,
+            storage=settings.rate_limit_storage,
+            on_storage_failure=metrics.limiter_failed,
         )
         self._application = Endpoints(
             parser=RequestParser(currency=settings.currency, max_batch=settings.max_batch_transactions),
             batcher=self._batcher,
             records=scorers[0],
             champion=self._champion.current,
-            metrics=lambda: (b"", "text/plain"),
+            metrics=metrics.exposition,
         ).application()
 
-    def guarded(self, bentoml_app: asgi.ASGIApp) -> Guard:
+    def guarded(self, bentoml_app: asgi.ASGIApp) -> asgi.ASGIApp:
         """The whole of the service: our paths, and BentoML's application for its lifespan and the open paths."""
 
         async def everything(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
             bentomls = scope["type"] == "lifespan" or scope["path"] in OPEN
             await (bentoml_app if bentomls else self._application)(scope, receive, send)
 
-        return Guard(
+        guard = Guard(
             everything,
             verifier=TokenVerifier(
                 open_keys(self._settings), issuer=self._settings.jwt_issuer, audience=self._settings.jwt_audience
             ),
-            rate_limiter=RateLimiter(
-                per_second=self._settings.rate_limit_per_second, storage=self._settings.rate_limit_storage
-            ),
+            rate_limiter=self._rate_limiter,
             max_body_bytes=self._settings.max_body_bytes,
             max_in_flight=self._settings.max_in_flight,
-            on_refusal=lambda _code: None,
+            on_refusal=self._metrics.refused,
         )
+        return Measured(guard, metrics=self._metrics, routes=[path for _, path in PATHS])
 
     def start(self) -> None:
         """Once, before the first request."""
@@ -126,9 +140,22 @@ class Runtime:
 
     async def close(self) -> None:
         """Answer what waits, then give everything back."""
+        self._champion.close()
         await self._batcher.close()
+        await self._rate_limiter.close()
         self._champion.close()
         self._database.close()
+
+
+def _counted(
+    scorer: ResilientScorer, metrics: Metrics
+) -> Callable[[Sequence[TransactionRow]], list[Scored | Conflict]]:
+    def score(rows: Sequence[TransactionRow]) -> list[Scored | Conflict]:
+        outcomes = scorer.score(rows)
+        metrics.decided(outcomes)
+        return outcomes
+
+    return score
 
 
 class GuardedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML ships no types of it
