@@ -72,11 +72,20 @@ def test_a_value_is_said_in_words(feature: str, value: float, text: str) -> None
     assert text in sentence(feature, value)
 
 
-@given(st.sampled_from(FEATURE_NAMES), ANY_FLOAT32)
-def test_any_value_of_any_feature_is_a_short_readable_sentence(feature: str, value: float) -> None:
-    text = sentence(feature, value)
+def assert_readable(text: str) -> None:
     assert 0 < len(text) <= 120
     assert not re.search(r"nan|inf|none|[{}_\n]|e[+-]?\d|  |^ | $", text, re.IGNORECASE)
+
+
+@given(st.sampled_from(FEATURE_NAMES), ANY_FLOAT32)
+def test_any_value_of_any_feature_is_a_short_readable_sentence(feature: str, value: float) -> None:
+    assert_readable(sentence(feature, value))
+
+
+@pytest.mark.parametrize("value", [NAN, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-45, -0.0, 0.0, 1e9, 1e11])
+def test_every_extreme_of_every_feature_is_too(value: float) -> None:
+    for feature in FEATURE_NAMES:
+        assert_readable(sentence(feature, value))
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)

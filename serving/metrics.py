@@ -136,7 +136,7 @@ class Metrics:
 
     def model_loaded(self, version: str, *, trained_to: float) -> None:
         """Another model serves from now on; `trained_to` is the end of its training data in seconds since 1970 UTC."""
-        if self._version not in (None, version):
+        if self._version is not None:
             # Labels cannot be removed where several processes report.
             self._model.labels(self._version).set(0)
         self._version = version
