@@ -139,6 +139,9 @@ def serve(arguments: argparse.Namespace) -> int:
     database = Database(settings.database)
     database.upgrade()
     database.close()
+    if arguments.follow:
+        # It ends with this process, which becomes the server.
+        subprocess.Popen([sys.executable, "-m", "fraud_pipeline.cli", "follow", "--with-parent"])
     print(f"Scoring on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
     become_the_server(settings, host=arguments.host, port=arguments.port)
 
@@ -152,11 +155,11 @@ def token(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def follow(_: argparse.Namespace) -> int:
+def follow(arguments: argparse.Namespace) -> int:
     """Export what the registry's aliases name, as long as this runs."""
-    from fraud_pipeline.following import main_follow  # noqa: PLC0415 - mlflow takes seconds
+    from fraud_pipeline.following import follow_until_stopped  # noqa: PLC0415 - mlflow takes seconds
 
-    return main_follow(load_settings())
+    return follow_until_stopped(load_settings(), with_parent=arguments.with_parent)
 
 
 def migrate(_: argparse.Namespace) -> int:
@@ -301,6 +304,9 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("serve", help="the HTTP service: POST /score and others")
     one.add_argument("--host", default="127.0.0.1")
     one.add_argument("--port", type=int, default=SERVICE_PORT)
+    one.add_argument(
+        "--no-follow", dest="follow", action="store_false", help="do not watch the registry: another process exports"
+    )
     one.set_defaults(run=serve)
 
     one = commands.add_parser("token", help="a signed token for a client of the HTTP service")
@@ -310,6 +316,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=token)
 
     one = commands.add_parser("follow", help="export what the registry's aliases name, for services elsewhere")
+    one.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
     one.set_defaults(run=follow)
 
     one = commands.add_parser("migrate", help="bring the database of decisions to this release")
@@ -335,3 +342,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"fraud-detect: {error}", file=sys.stderr)
     return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -36,6 +36,8 @@ FORMAT_VERSION: Final = 1
 BOOSTER_FILE: Final = "booster.ubj"
 MANIFEST_FILE: Final = "model.json"
 REFERENCE_FILE: Final = "reference.parquet"
+REGISTERED_FILE: Final = "registered.json"
+KEPT_COPIES: Final = 5
 
 
 class IncompatibleModelError(ValueError):
@@ -191,11 +193,11 @@ class FraudModel:
             ) from error
 
 
-def publish(directory: Path, *, link: Path) -> Path:
+def publish(directory: Path, *, link: Path, version: int | None = None) -> Path:
     """Make `link` point at a verified copy of a model directory in one atomic step; returns the copy.
 
-    Readers see the old champion or the new one, never a mixture; the copies before it stay for a rollback.
-    Raises IncompatibleModelError before anything is replaced.
+    Readers see the old model or the new one, never a mixture; the newest copies stay for a rollback. The registry's
+    `version`, if given, stands beside the copy. Raises IncompatibleModelError before anything is replaced.
     """
     FraudModel.load(directory)
     versions = link.parent / f"{link.name}-versions"
@@ -208,11 +210,27 @@ def publish(directory: Path, *, link: Path) -> Path:
         shutil.rmtree(copy, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".incoming-", dir=versions) as temporary:
             shutil.copytree(directory, Path(temporary) / copy.name).rename(copy)
+    if version is not None:
+        unfinished = copy / f".{REGISTERED_FILE}.{os.getpid()}"
+        unfinished.write_text(json.dumps({"version": version, "sha256": digest}))
+        unfinished.replace(copy / REGISTERED_FILE)
     swap = link.with_name(f".{link.name}.{os.getpid()}")
     swap.unlink(missing_ok=True)
     swap.symlink_to(copy.relative_to(link.parent))
     swap.replace(link)
+    os.utime(copy)
+    for old in sorted(versions.glob("[!.]*"), key=lambda path: path.stat().st_mtime_ns)[:-KEPT_COPIES]:
+        shutil.rmtree(old)
     return copy
+
+
+def published_version(link: Path) -> tuple[int, str] | None:
+    """The registry's version and the SHA-256 of what `link` points at, or None where that is not known."""
+    try:
+        told = json.loads((link / REGISTERED_FILE).read_text())
+        return int(told["version"]), str(told["sha256"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def file_hash(path: Path) -> str:

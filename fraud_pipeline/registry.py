@@ -180,7 +180,7 @@ class Registry:
         files = self.download(model)
         FraudModel.load(files, expected_sha256=model.sha256)
         decision = self.decide(version, action=action, reasons=reasons)
-        publish(files, link=directory)
+        publish(files, link=directory, version=version)
         return decision
 
     def history(self) -> tuple[Promotion, ...]:

@@ -4,7 +4,6 @@ Belongs here: loading, proving, swapping between two requests. Must not be here:
 what its aliases name, see `fraud_pipeline/following.py`), scoring.
 """
 
-import json
 import logging
 import threading
 from collections.abc import Callable
@@ -15,12 +14,11 @@ from typing import Final
 
 import numpy as np
 
-from fraud_pipeline.model import MANIFEST_FILE, FraudModel, IncompatibleModelError, file_hash
+from fraud_pipeline.model import MANIFEST_FILE, FraudModel, IncompatibleModelError, file_hash, published_version
 
 log = logging.getLogger(__name__)
 
 Stamp = tuple[object, ...]
-REGISTERED_FILE: Final = "registered.json"
 _GOLDEN_ROWS: Final = 128
 _SAME: Final = 1e-9
 
@@ -136,7 +134,5 @@ def _proven(directory: Path, *, sha256: str) -> LoadedModel:
 
 def _version(directory: Path, *, sha256: str) -> str:
     """The registry's number, or the beginning of the hash where the directory was copied by hand."""
-    try:
-        return str(json.loads((directory / REGISTERED_FILE).read_text())["version"])
-    except (OSError, ValueError, KeyError):
-        return sha256[:12]
+    published = published_version(directory)
+    return str(published[0]) if published else sha256[:12]

@@ -1,0 +1,89 @@
+"""Follows the registry's aliases: exports the model that each names, for services that know no MLflow.
+
+Belongs here: when a directory is exported again. Must not be here: what the registry says (`registry.py`), how a
+directory is replaced (`model.py`), serving.
+
+The registry may be away for hours: what was exported last stays, and one line says what is wrong.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from mlflow.exceptions import MlflowException
+
+from fraud_pipeline.model import IncompatibleModelError, publish, published_version
+from fraud_pipeline.registry import Alias, Registry, RegistryError
+from fraud_pipeline.settings import Settings
+
+LONGEST_WAIT: Final = 60.0
+# An unreachable server shall cost seconds; MLflow's own patience is minutes.
+PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+
+
+def follow(
+    registry: Registry,
+    links: Mapping[Alias, Path],
+    *,
+    interval: float,
+    stop: threading.Event,
+    tell: Callable[[str], None],
+) -> None:
+    """Keep each link at the model of its alias until `stop` is set, looking every `interval` seconds.
+
+    An alias that is gone leaves the champion where it is, and takes the challenger away.
+    """
+    wait, said = interval, ""
+    while not stop.is_set():
+        try:
+            for alias, link in links.items():
+                _bring_up_to_date(registry, alias, link, tell=tell)
+            wait, said = interval, ""
+        except (MlflowException, RegistryError, IncompatibleModelError, OSError) as error:
+            cause = f"the registry cannot be followed, what was exported stays: {str(error).splitlines()[0]}"
+            if cause != said:
+                tell(cause)
+            wait, said = min(2 * wait, LONGEST_WAIT), cause
+        stop.wait(wait)
+
+
+def _bring_up_to_date(registry: Registry, alias: Alias, link: Path, *, tell: Callable[[str], None]) -> None:
+    model = registry.with_alias(alias)
+    if model is None:
+        if alias == "challenger" and link.is_symlink():
+            link.unlink()
+            tell("there is no challenger any more")
+        return
+    if published_version(link) != (model.version, model.sha256):
+        publish(registry.download(model), link=link, version=model.version)
+        tell(f"{alias} is version {model.version}")
+
+
+def follow_until_stopped(settings: Settings, *, with_parent: bool = False) -> int:
+    """Follow the aliases of these settings until a signal comes; `with_parent` also until the parent process ends."""
+    os.environ.update(PATIENCE)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if with_parent:
+        threading.Thread(target=_stop_without_parent, args=(stop, os.getppid()), daemon=True).start()
+    links: dict[Alias, Path] = {"champion": settings.champion_directory}
+    if settings.shadow_challenger:
+        links["challenger"] = settings.challenger_directory
+    registry = Registry(
+        tracking_uri=settings.tracking_uri,
+        model_name=settings.model_name,
+        artifact_directory=settings.artifact_directory,
+    )
+    interval = settings.champion_poll_interval.total_seconds()
+    follow(registry, links, interval=interval, stop=stop, tell=lambda line: print(line, flush=True))  # noqa: T201 - a process of its own
+    return 0
+
+
+def _stop_without_parent(stop: threading.Event, parent: int) -> None:
+    while not stop.wait(1.0):
+        if os.getppid() != parent:
+            stop.set()

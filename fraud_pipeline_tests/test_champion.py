@@ -1,0 +1,129 @@
+"""The holder of the serving model: swaps for a better one, refuses a bad one, and never shows half of either."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fraud_pipeline.decisions import Policy
+from fraud_pipeline.model import MANIFEST_FILE, FraudModel, publish
+from fraud_pipeline.training import TrainedModel
+from serving.champion import ChampionHolder, LoadedModel
+
+
+@pytest.fixture
+def models(tmp_path: Path, trained: TrainedModel) -> tuple[Path, Path]:
+    """Two model directories with different policies."""
+    directories = (tmp_path / "a", tmp_path / "b")
+    for threshold, directory in zip((0.2, 0.3), directories, strict=True):
+        replace(trained.model, policy=Policy(review_threshold=threshold, block_threshold=0.9)).save(directory)
+    return directories
+
+
+class Heard:
+    """What a holder told."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.refused = 0
+
+    def load(self, loaded: LoadedModel) -> None:
+        self.loaded.append(loaded.version)
+
+    def refuse(self) -> None:
+        self.refused += 1
+
+
+def holder_of(link: Path, heard: Heard | None = None) -> ChampionHolder:
+    heard = heard or Heard()
+    return ChampionHolder(link, poll_interval=0.01, on_loaded=heard.load, on_refused=heard.refuse)
+
+
+def test_without_a_directory_there_is_no_model_until_one_comes(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    holder = holder_of(tmp_path / "champion")
+    holder.check_now()
+    assert holder.current() is None
+    publish(models[0], link=tmp_path / "champion", version=7)
+    holder.check_now()
+    loaded = holder.current()
+    assert loaded is not None
+    assert loaded.version == "7"
+    assert loaded.trained_to > 0
+
+
+def damage_booster(directory: Path) -> None:
+    booster = directory / "booster.ubj"
+    booster.write_bytes(booster.read_bytes()[:500])
+
+
+def damage_manifest(directory: Path) -> None:
+    manifest = directory / MANIFEST_FILE
+    manifest.write_text(manifest.read_text()[:-20])
+
+
+def other_scores(directory: Path) -> None:
+    """A whole model, whose reference was scored by another one."""
+    model = FraudModel.load(directory)
+    reference = model.reference.assign(score=model.reference["score"] * 1.001)
+    replace(model, reference=reference).save(directory)
+
+
+def other_features(directory: Path) -> None:
+    manifest = json.loads((directory / MANIFEST_FILE).read_text())
+    manifest["features"][0]["description"] = "something else"
+    (directory / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("damage", [damage_booster, damage_manifest, other_scores, other_features])
+def test_a_bad_model_is_refused_once_the_last_good_one_serves_on_and_a_mended_one_is_taken(
+    tmp_path: Path, models: tuple[Path, Path], damage: Callable[[Path], None]
+) -> None:
+    link, heard = tmp_path / "champion", Heard()
+    publish(models[0], link=link, version=1)
+    holder = holder_of(link, heard)
+    holder.check_now()
+    good = holder.current()
+    publish(models[1], link=link, version=2)
+    damage(link.resolve())
+    for _ in range(3):
+        holder.check_now()
+    assert holder.current() is good
+    assert heard.refused == 1
+    publish(models[1], link=link, version=2)
+    holder.check_now()
+    assert heard.loaded == ["1", "2"]
+
+
+def test_readers_see_one_whole_model_during_swaps(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    link = tmp_path / "champion"
+    publish(models[0], link=link, version=1)
+    holder = holder_of(link)
+    holder.start()
+    expected = {"1": 0.2, "2": 0.3}
+    wrong: list[object] = []
+    seen: set[str] = set()
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            loaded = holder.current()
+            if loaded is None or expected[loaded.version] != loaded.model.policy.review_threshold:
+                wrong.append(loaded)
+            else:
+                seen.add(loaded.version)
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for swap in range(10):
+        publish(models[(swap + 1) % 2], link=link, version=(swap + 1) % 2 + 1)
+        holder.check_now()
+    done.set()
+    for reader in readers:
+        reader.join()
+    holder.close()
+    assert not wrong
+    assert seen == {"1", "2"}
