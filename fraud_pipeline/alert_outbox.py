@@ -24,7 +24,6 @@ TIMEOUT: Final = timedelta(seconds=10)
 # Longer than a call may take, because the clocks of two machines differ a little.
 LEASE: Final = timedelta(seconds=60)
 BUDGET: Final = LEASE - 3 * TIMEOUT
-LONGEST_PAUSE: Final = timedelta(minutes=10)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,17 +39,12 @@ class Posted:
     waiting: bool
 
 
-def pause_after(failures: int) -> timedelta:
-    """How long to leave a webhook alone that was away this many times in a row."""
-    return min(timedelta(seconds=5) * 2 ** min(failures, 10), LONGEST_PAUSE) if failures else timedelta(0)
-
-
 def post_new_alerts(
     database: Database, url: str, *, limit: int = 100, clock: Callable[[], float] = time.time
 ) -> Posted:
     """Post the oldest alerts that were not posted yet, at most `limit`.
 
-    Raises WebhookAwayError when the webhook does not take one: call again after `pause_after`. Raises
+    Raises WebhookAwayError when the webhook does not take one: call again later. Raises
     DatabaseUnavailableError when the database is away.
     """
     started, holder, posted = clock(), uuid.uuid4().hex, 0

@@ -15,17 +15,22 @@ from fraud_pipeline.defs.features import feature_assets
 from fraud_pipeline.defs.promotion import promotion_assets
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.defs.serving import serving_assets
+from fraud_pipeline.defs.streaming import build_stream_job, build_stream_sensors, streaming_assets
 from fraud_pipeline.defs.training import training_assets
 from fraud_pipeline.settings import Settings, load_settings
+from fraud_pipeline.topics import KafkaSettings, load_kafka_settings
 
 
 def build_defs(
-    settings: Settings | None = None, *, resource_overrides: Mapping[str, object] | None = None
+    settings: Settings | None = None,
+    *,
+    kafka: KafkaSettings | None = None,
+    resource_overrides: Mapping[str, object] | None = None,
 ) -> dg.Definitions:
     """All definitions for one deployment; `resource_overrides` replaces resources by name."""
-    settings = settings or load_settings()
+    settings, kafka = settings or load_settings(), kafka or load_kafka_settings()
     calendar = build_calendar(settings)
-    jobs = build_jobs()
+    jobs, stream_job = build_jobs(), build_stream_job()
     return dg.Definitions(
         assets=[
             *data_assets(settings, calendar),
@@ -33,11 +38,12 @@ def build_defs(
             *training_assets(settings),
             *serving_assets(settings),
             *promotion_assets(settings),
+            *streaming_assets(settings, kafka),
         ],
         asset_checks=leak_checks(),
-        jobs=list(jobs.values()),
+        jobs=[*jobs.values(), stream_job],
         schedules=build_schedules(settings, jobs),
-        sensors=build_sensors(settings),
+        sensors=[*build_sensors(settings), *build_stream_sensors(settings, kafka, job=stream_job)],
         resources={**build_resources(settings), **(resource_overrides or {})},
         # dagster-mlflow keeps one run per process, and a spawned step costs seconds of imports: one process a run.
         executor=dg.in_process_executor,

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     label_maturity: timedelta = Field(
         timedelta(days=21), description="an unreported transaction counts as legitimate after this long"
     )
+    learn_from_served: bool = Field(
+        False, description="days come from the database, as they were served and reported, and the calendar goes on"
+    )
     max_rejected_share: float = Field(0.05, ge=0, le=1, description="a run with more rejected rows than this stops")
 
     # Synthetic world

@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 
 from fraud_pipeline.alert_outbox import (
     LEASE,
-    LONGEST_PAUSE,
     OUTBOX,
     Posted,
     WebhookAwayError,
-    pause_after,
     post_new_alerts,
 )
 from fraud_pipeline.alerts import AlertError, add_note, history, listed, resolve, take, take_next
+from fraud_pipeline.backoff import LONGEST_PAUSE, pause_after
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.alerts import Alerts, Verdict
 from fraud_pipeline.database.tables import ALERTS, FRAUD_REPORTS

@@ -22,6 +22,8 @@ ASSETS = {
     "registered_model",
     "online_history",
     "champion",
+    "transactions_topic",
+    "scored_transactions",
 }
 DAILY = {"raw_transactions", "transactions", "rejected_transactions", "fraud_reports", "features"}
 

@@ -4,7 +4,7 @@ Belongs here: questions to the broker that change nothing. Must not be here: rea
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final, NamedTuple
 
@@ -25,21 +25,21 @@ class Extent(NamedTuple):
     end: int
 
 
-def extents(kafka: KafkaSettings, topics: Collection[str]) -> dict[Partition, Extent]:
-    """The extents of all partitions of these topics; a topic that does not exist has none.
+def extents(kafka: KafkaSettings, topics: Sequence[str]) -> dict[Partition, Extent]:
+    """The extents of all partitions of these topics, in this order; a topic that does not exist has none.
 
     Raises BrokerUnavailableError.
     """
     try:
         with closing(open_consumer(kafka, fetch_max_wait_ms=50)) as consumer:
-            found = {
+            found = [
                 TopicPartition(topic, partition)
                 for topic in topics
-                for partition in consumer.partitions_for_topic(topic) or ()
-            }
+                for partition in sorted(consumer.partitions_for_topic(topic) or ())
+            ]
             beginnings, ends = consumer.beginning_offsets(found), consumer.end_offsets(found)
             ends |= _highwaters(consumer, {at: (beginnings[at], ends[at]) for at in found if beginnings[at] < ends[at]})
-            return {Partition(*at): Extent(beginnings[at], ends[at]) for at in sorted(found)}
+            return {Partition(*at): Extent(beginnings[at], ends[at]) for at in found}
     except KafkaError as error:
         raise _away(kafka, error) from error
 

@@ -11,6 +11,7 @@ import dagster as dg
 import httpx
 from dagster_mlflow import end_mlflow_on_run_finished
 
+from fraud_pipeline.defs.calendar import last_day
 from fraud_pipeline.settings import Settings
 
 DATA_AND_FEATURES: Final = dg.AssetSelection.groups("data", "features")
@@ -62,8 +63,9 @@ def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.Sche
     )
     def daily_ingest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         yesterday = (context.scheduled_execution_time - timedelta(days=1)).date()
-        if settings.last_day and yesterday > settings.last_day:
-            return dg.SkipReason(f"{yesterday} is not in the calendar: the file ends on {settings.last_day}")
+        last = last_day(settings)
+        if last and yesterday > last:
+            return dg.SkipReason(f"{yesterday} is not in the calendar: the file ends on {last}")
         return dg.RunRequest(run_key=yesterday.isoformat(), partition_key=yesterday.isoformat())
 
     weekly = dg.ScheduleDefinition(

@@ -39,11 +39,17 @@ def span_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -
     return Span(first=date.fromisoformat(keys[0]), last=date.fromisoformat(keys[-1]))
 
 
+def last_day(settings: Settings) -> date | None:
+    """The last day there is something of; None: it grows every day."""
+    return None if settings.learn_from_served else settings.last_day
+
+
 def build_calendar(settings: Settings) -> dg.DailyPartitionsDefinition:
     """Days in UTC from the first to the last day of a file, or from `first_day` on, for ever."""
+    last = last_day(settings)
     return dg.DailyPartitionsDefinition(
         start_date=settings.first_day.isoformat(),
-        end_date=(settings.last_day + timedelta(days=1)).isoformat() if settings.last_day else None,
+        end_date=(last + timedelta(days=1)).isoformat() if last else None,
         timezone="UTC",
     )
 
@@ -58,6 +64,6 @@ def daily(settings: Settings, calendar: dg.DailyPartitionsDefinition, *, group: 
         "kinds": {"python", "parquet"},
         # A file of the past is never fresh; a living source that brought nothing for two days is an incident.
         "freshness_policy": None
-        if settings.last_day
+        if last_day(settings)
         else dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=30)),
     }

@@ -20,7 +20,12 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
     shared = daily(settings, calendar, group="data")
     described = {key: value for key, value in shared.items() if key != "backfill_policy"}
 
-    @dg.asset(**shared, description="Transactions as the source gave them, unchecked, by day.")
+    @dg.asset(
+        **shared,
+        # The loop closes: what was scored yesterday is trained on tomorrow.
+        deps=["scored_transactions"] if settings.learn_from_served else [],
+        description="Transactions as the source gave them, unchecked, by day.",
+    )
     def raw_transactions(
         context: dg.AssetExecutionContext, tables: TablesResource, source: SourceResource
     ) -> dg.MaterializeResult:

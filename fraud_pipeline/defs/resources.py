@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_mlflow.resources import CONFIG_SCHEMA, MlFlow
 
 from fraud_pipeline.database import Database
+from fraud_pipeline.database.source import DatabaseSource
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.settings import Settings
@@ -30,8 +31,10 @@ class TablesResource(dg.ConfigurableResource):
 
 
 class SourceResource(dg.ConfigurableResource):
-    """Where transactions come from: a file when there is a `data_path`, the synthetic world otherwise."""
+    """Where transactions come from: what was served, a file when there is a `data_path`, or the synthetic world."""
 
+    served_by: str = ""
+    retention_seconds: float = 0
     data_path: str = ""
     columns: str = ""
     label_delay_seconds: float
@@ -40,6 +43,8 @@ class SourceResource(dg.ConfigurableResource):
     first_day: str
 
     def source(self) -> TransactionSource:
+        if self.served_by:
+            return DatabaseSource(self.served_by, retention=timedelta(seconds=self.retention_seconds))
         if self.data_path:
             return FileSource(
                 Path(self.data_path),
@@ -104,6 +109,8 @@ def build_resources(settings: Settings) -> dict[str, object]:
     return {
         "tables": TablesResource(directory=str(settings.tables_directory)),
         "source": SourceResource(
+            served_by=settings.database if settings.learn_from_served else "",
+            retention_seconds=settings.history_retention.total_seconds(),
             data_path=str(settings.data_path) if settings.data_path else "",
             columns=settings.columns,
             label_delay_seconds=settings.label_delay.total_seconds(),

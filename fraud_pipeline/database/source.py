@@ -1,0 +1,49 @@
+"""What was served, as a source to learn from.
+
+Belongs here: rows of the database as every source gives them. Must not be here: statements (`history.py`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pandas as pd
+
+from fraud_pipeline.column_mapping import SourceError
+from fraud_pipeline.database.engine import Database
+from fraud_pipeline.database.history import read_reports, read_transactions
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSource:
+    """Transactions as they were scored and reports as they came, of the last `retention`."""
+
+    url: str
+    retention: timedelta
+
+    def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """Rows of [start, end) in order of time. Raises SourceError for days that left the database."""
+        with self._opened(start) as database:
+            rows = read_transactions(database, start=start, end=end)
+        return rows.drop(columns="amount_cents").assign(amount=rows["amount_cents"] / 100)
+
+    def reports(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """Reports of [start, end) in order of report. Raises SourceError for days that left the database."""
+        with self._opened(start) as database:
+            return read_reports(database, start=start, end=end)
+
+    @contextmanager
+    def _opened(self, start: pd.Timestamp) -> Iterator[Database]:
+        kept = (pd.Timestamp.now(tz="UTC") - self.retention).ceil("D")
+        if start < kept:
+            raise SourceError(
+                f"days before {kept:%Y-%m-%d} are no longer in the database: leave them out, or set "
+                "FRAUD_LEARN_FROM_SERVED to false to take them from where they came from"
+            )
+        database = Database(self.url, statement_timeout=timedelta(minutes=10))
+        try:
+            database.upgrade()
+            yield database
+        finally:
+            database.close()

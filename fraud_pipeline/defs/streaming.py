@@ -1,0 +1,298 @@
+"""The stream as Dagster sees it: a topic that is watched, runs that score ranges of it, alerts that are posted.
+
+Belongs here: when a run is launched and what it is told, and showing what came of it. Must not be here: which ranges
+(`serving/ranges.py`), scoring, posting.
+
+The sensor plans and the run scores. Where to go on is asked of the database each time, so a lost cursor loses nothing;
+the fence lets a run and a consumer that meet do no harm. Runs take seconds to start: the long-lived consumer is the
+way to milliseconds, and while one lives the sensor only looks on.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+import dagster as dg
+
+from fraud_pipeline.alert_outbox import WebhookAwayError, post_new_alerts
+from fraud_pipeline.backoff import pause_after
+from fraud_pipeline.database import Database, DatabaseUnavailableError, FencedError, Position, scoring_batch
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings
+from serving.consuming import GROUP
+from serving.ranges import OffsetRange, RangeError, lag, plan, range_scorer
+from serving.stream import Handled, Partition
+from serving.topic_watch import Extent, extents, live_members
+
+TOPIC_ASSET: Final = "transactions_topic"
+SCORED_ASSET: Final = "scored_transactions"
+STREAM_JOB: Final = "scored_transactions_job"
+STARTS_TAG: Final = "fraud/starts"
+MOST_RECORDS: Final = 20_000
+"""Of one run: some ten seconds of work, so that a run that dies costs little."""
+LONGEST_RUN: Final = timedelta(minutes=10)
+_UNFINISHED: Final = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+
+
+class RangeConfig(dg.Config):
+    """The records [start, end) of a partition."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+
+class RangesConfig(dg.Config):
+    """What one run scores; empty means what there is now, up to the size of one run."""
+
+    ranges: list[RangeConfig] = []  # noqa: RUF012 - pydantic copies it
+
+
+def build_stream_job() -> Any:
+    """The job that the sensor launches."""
+    return dg.define_asset_job(
+        STREAM_JOB,
+        selection=dg.AssetSelection.assets(SCORED_ASSET),
+        tags={"dagster/max_runtime": str(round(LONGEST_RUN.total_seconds()))},
+        description="Score ranges of the stream; a range that was scored before changes nothing.",
+    )
+
+
+def streaming_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The topic and what was scored of it."""
+    topic = dg.AssetSpec(
+        TOPIC_ASSET,
+        group_name="serving",
+        owners=[settings.owner],
+        kinds={"kafka"},
+        metadata={"topic": kafka.transactions_topic},
+        description="Transactions as they happen. Others write it; here it is observed: where it ends, and the lag.",
+    )
+
+    @dg.asset(
+        group_name="serving",
+        owners=[settings.owner],
+        kinds={"python", "kafka", "sql"},
+        pool=SCORED_ASSET,
+        deps=[topic],
+        # By hand there may be nothing to do, and that is no failure.
+        output_required=False,
+        description="Ranges of the stream, decided on through the same function as the long-lived consumer's.",
+    )
+    def scored_transactions(
+        context: dg.AssetExecutionContext, config: RangesConfig
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        given = tuple(OffsetRange(Partition(one.topic, one.partition), one.start, one.end) for one in config.ranges)
+        try:
+            ranges = given or _planned_by_hand(context, settings, kafka)
+            if ranges:
+                yield dg.MaterializeResult(metadata=_score(context, settings, kafka, ranges))
+        except FencedError as error:
+            raise dg.Failure(f"{error}; nothing is lost", allow_retries=False) from error
+        except (RangeError, BrokerUnavailableError) as error:
+            raise dg.Failure(str(error)) from error
+
+    return [topic, scored_transactions]
+
+
+def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) -> list[dg.SensorDefinition]:
+    """Switched on where there is a broker, and where there is a webhook."""
+    has_broker = "bootstrap_servers" in kafka.model_fields_set
+
+    @dg.sensor(
+        name="transactions_sensor",
+        job=job,
+        minimum_interval_seconds=5,
+        default_status=_status(settings.schedules_enabled and has_broker),
+        description="Launches runs over bounded ranges of the stream, unless a live consumer scores it already.",
+    )
+    def transactions_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            found = extents(kafka, _topics(kafka))
+            readers = live_members(kafka, GROUP)
+            positions = _positions(settings, kafka)
+        except (BrokerUnavailableError, DatabaseUnavailableError) as error:
+            return dg.SkipReason(str(error))
+        cursor = {f"{at.topic}:{at.partition}": positions[at].next_offset for at in sorted(positions)}
+        before = json.loads(context.cursor or "{}")
+        behind = lag(found, positions)
+        observed = [_observation(found, positions, readers=readers)] if behind or cursor != before else []
+        ranges = plan(found, positions, most=MOST_RECORDS)
+        reason = _reason_to_wait(context.instance, found, positions, readers=readers, ranges=ranges)
+        if reason:
+            return dg.SensorResult(skip_reason=reason, cursor=json.dumps(cursor), asset_events=observed)
+        planned = cursor | {f"{one.at.topic}:{one.at.partition}": one.end for one in ranges}
+        return dg.SensorResult(
+            run_requests=[_request(context.instance, ranges)], cursor=json.dumps(planned), asset_events=observed
+        )
+
+    @dg.sensor(
+        name="alert_webhook",
+        minimum_interval_seconds=10,
+        default_status=_status(settings.schedules_enabled and bool(settings.alert_webhook_url)),
+        description="Posts new alerts to FRAUD_ALERT_WEBHOOK_URL: at least once, a customer's in their order.",
+    )
+    def alert_webhook(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        if not settings.alert_webhook_url:
+            return dg.SkipReason("there is no webhook: set FRAUD_ALERT_WEBHOOK_URL")
+        failures, since = json.loads(context.cursor or "[0, 0]")
+        if time.time() < since + pause_after(failures).total_seconds():
+            return dg.SkipReason(f"the webhook was away {failures} times in a row and is left alone for a while")
+        try:
+            with _database(settings) as database:
+                posted = post_new_alerts(database, settings.alert_webhook_url)
+        except (WebhookAwayError, DatabaseUnavailableError) as error:
+            context.update_cursor(json.dumps([failures + 1, time.time()]))
+            return dg.SkipReason(str(error))
+        context.update_cursor("[0, 0]")
+        return dg.SkipReason(f"{posted.alerts} alerts posted{', more are waiting' if posted.waiting else ''}")
+
+    return [transactions_sensor, alert_webhook]
+
+
+def _reason_to_wait(
+    instance: dg.DagsterInstance,
+    found: Mapping[Partition, Extent],
+    positions: Mapping[Partition, Position],
+    *,
+    readers: int,
+    ranges: tuple[OffsetRange, ...],
+) -> str | None:
+    """Why no run is launched now, if none is."""
+    if not found:
+        return "the topic does not exist yet: `fraud-detect produce` makes it, or whoever writes it"
+    if readers:
+        return f"{readers} live consumers of group {GROUP} score the stream: only observing"
+    anew = [
+        str(at.partition) for at, extent in found.items() if at in positions and positions[at].next_offset > extent.end
+    ]
+    if anew:
+        return (
+            f"partitions {', '.join(anew)} end before what was decided of them: start `fraud-detect consume` once, "
+            "which reads a topic that was made anew from its beginning"
+        )
+    if not ranges:
+        return "everything is decided and published"
+    return _reason_not_yet(instance, ranges)
+
+
+def _reason_not_yet(instance: dg.DagsterInstance, ranges: tuple[OffsetRange, ...]) -> str | None:
+    """Why these ranges are not for now: one run at a time, and a pause after those that failed."""
+    unfinished = instance.get_runs(dg.RunsFilter(job_name=STREAM_JOB, statuses=_UNFINISHED), limit=1)
+    if unfinished:
+        return f"run {unfinished[0].run_id} is still at work: the next range begins where it ends"
+    failed = instance.get_run_records(_same_start(ranges), limit=10)
+    if failed and time.time() < (failed[0].end_time or 0) + pause_after(len(failed)).total_seconds():
+        return f"{len(failed)} runs got no further than this, the last one was {failed[0].dagster_run.run_id}: waiting"
+    return None
+
+
+def _request(instance: dg.DagsterInstance, ranges: tuple[OffsetRange, ...]) -> dg.RunRequest:
+    config = RangesConfig(
+        ranges=[
+            RangeConfig(topic=one.at.topic, partition=one.at.partition, start=one.start, end=one.end) for one in ranges
+        ]
+    )
+    # A key is good for one run only, and a run that failed must not be the last one of its range.
+    attempt = instance.get_runs_count(_same_start(ranges))
+    return dg.RunRequest(
+        run_key=f"{','.join(map(str, ranges))} attempt {attempt + 1}",
+        run_config=dg.RunConfig(ops={SCORED_ASSET: config}),
+        tags={STARTS_TAG: _starts(ranges)},
+    )
+
+
+def _same_start(ranges: tuple[OffsetRange, ...]) -> dg.RunsFilter:
+    """Runs that began where these ranges begin: a failed one's range, however far the topic has grown since."""
+    return dg.RunsFilter(job_name=STREAM_JOB, tags={STARTS_TAG: _starts(ranges)})
+
+
+def _starts(ranges: tuple[OffsetRange, ...]) -> str:
+    return ",".join(f"{one.at.topic}:{one.at.partition}:{one.start}" for one in ranges)
+
+
+def _planned_by_hand(
+    context: dg.AssetExecutionContext, settings: Settings, kafka: KafkaSettings
+) -> tuple[OffsetRange, ...]:
+    if "bootstrap_servers" not in kafka.model_fields_set:
+        context.log.warning("there is no broker: set FRAUD_KAFKA_BOOTSTRAP_SERVERS to score a stream")
+        return ()
+    if readers := live_members(kafka, GROUP):
+        context.log.warning("%d live consumers of group %s score the stream already", readers, GROUP)
+        return ()
+    return plan(extents(kafka, _topics(kafka)), _positions(settings, kafka), most=MOST_RECORDS)
+
+
+def _score(
+    context: dg.AssetExecutionContext, settings: Settings, kafka: KafkaSettings, ranges: tuple[OffsetRange, ...]
+) -> dict[str, Any]:
+    """Score the ranges and tell what became of the records."""
+    started, totals = time.monotonic(), dict.fromkeys(("decided", "replayed", "dead_letters", "reports"), 0)
+
+    def tell(handled: Handled) -> None:
+        for name in totals:
+            totals[name] += getattr(handled, name)
+
+    with range_scorer(kafka, settings) as scorer:
+        for one in ranges:
+            scorer.score(one, tell=tell)
+            context.log.info("%s is scored; so far %s", one, totals)
+    return {
+        "dagster/row_count": totals["decided"],
+        **totals,
+        "ranges": dg.MetadataValue.md("\n".join(f"- {one}" for one in ranges)),
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _observation(
+    found: Mapping[Partition, Extent], positions: Mapping[Partition, Position], *, readers: int
+) -> dg.AssetObservation:
+    ends = {f"{at.topic}:{at.partition}": extent.end for at, extent in found.items()}
+    return dg.AssetObservation(
+        TOPIC_ASSET,
+        metadata={
+            "lag": lag(found, positions),
+            "end_offsets": dg.MetadataValue.json(ends),
+            "live_consumers": readers,
+        },
+    )
+
+
+def _topics(kafka: KafkaSettings) -> tuple[str, str]:
+    # In this order: a report must find its transaction.
+    return kafka.transactions_topic, kafka.reports_topic
+
+
+def _positions(settings: Settings, kafka: KafkaSettings) -> dict[Partition, Position]:
+    with _database(settings) as database, scoring_batch(database, read_only=True) as batch:
+        return {
+            Partition(topic, partition): position
+            for topic in _topics(kafka)
+            for partition, position in batch.positions.all(topic).items()
+        }
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Database]:
+    """The database with the tables of this release; a tick does not wait long for it."""
+    database = Database(settings.database, statement_timeout=settings.statement_timeout)
+    try:
+        database.upgrade()
+        yield database
+    finally:
+        database.close()
+
+
+def _status(running: bool) -> dg.DefaultSensorStatus:  # noqa: FBT001 - the one thing it depends on
+    return dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED

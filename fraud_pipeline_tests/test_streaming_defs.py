@@ -1,0 +1,372 @@
+"""Dagster on the stream: real ticks and runs against a real broker, and a real daemon that does both by itself."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from fraud_pipeline import backoff
+from fraud_pipeline.column_mapping import SourceError
+from fraud_pipeline.database import Database, scoring_batch
+from fraud_pipeline.database.source import DatabaseSource
+from fraud_pipeline.definitions import build_defs
+from fraud_pipeline.defs import streaming
+from fraud_pipeline.defs.streaming import SCORED_ASSET, STREAM_JOB, TOPIC_ASSET
+from fraud_pipeline.instance import prepare_dagster_home
+from fraud_pipeline.scoring import now_microseconds
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.tables import TableStore
+from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, report_message, transaction_message
+from fraud_pipeline.transactions import DAY, HOUR, SECOND, TransactionRow
+from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.streams import SESSION, decided, everything, send, standing, transactions, until
+from fraud_pipeline_tests.test_alerts import Webhook, opened
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST = 16
+
+
+@dataclass(slots=True)
+class Deployment:
+    """One home with its Dagster instance, and the stream it scores."""
+
+    settings: Settings
+    kafka: KafkaSettings
+    instance: dg.DagsterInstance
+    database: Database
+    cursor: str | None = None
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        return build_defs(self.settings, kafka=self.kafka)
+
+    def tick(self, sensor: str = "transactions_sensor") -> Any:
+        """One evaluation, as the daemon does it."""
+        definition = self.definitions.resolve_sensor_def(sensor)
+        with dg.build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
+            found = definition.evaluate_tick(context)
+        self.cursor = found.cursor
+        return found
+
+    def run(self, request: dg.RunRequest, **changes: Any) -> dg.ExecuteInProcessResult:
+        """The run that a tick asked for."""
+        arguments: dict[str, Any] = {
+            "run_config": request.run_config,
+            "tags": request.tags,
+            "raise_on_error": False,
+        } | changes
+        return self.definitions.resolve_job_def(STREAM_JOB).execute_in_process(instance=self.instance, **arguments)
+
+    def send(self, count: int, **changes: Any) -> list[TransactionRow]:
+        rows = transactions(count, **{"customers": 20, "end": now_microseconds() - SECOND} | changes)
+        topic = self.kafka.transactions_topic
+        send(self.kafka, topic, (transaction_message(row, currency="EUR") for row in rows))
+        return rows
+
+    def decided(self) -> list[str]:
+        return sorted(decided(self.database))
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker]:
+    with running_broker() as one:
+        yield one
+
+
+@contextmanager
+def deployment_in(home: Path, kafka: KafkaSettings, **changes: Any) -> Iterator[Deployment]:
+    settings = Settings(home=home, first_day=date(2026, 1, 1), **changes)
+    with closing(Database(settings.database)) as database, dg.DagsterInstance.local_temp(str(home)) as instance:
+        database.upgrade()
+        yield Deployment(settings, kafka, instance, database)
+
+
+@pytest.fixture
+def deployment(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """A stream with topics and a consumer group of its own, and small runs."""
+    kafka = topics_of_our_own(broker)
+    ensure_topics(kafka)
+    monkeypatch.setattr(streaming, "MOST_RECORDS", MOST)
+    monkeypatch.setattr(streaming, "GROUP", kafka.transactions_topic)
+    with deployment_in(tmp_path, kafka) as one:
+        yield one
+
+
+def test_sensors_run_by_themselves_only_where_there_is_something_to_talk_to(tmp_path: Path) -> None:
+    settings, nothing = Settings(home=tmp_path), KafkaSettings()
+    somewhere = KafkaSettings(bootstrap_servers="127.0.0.1:9092")
+
+    def running(name: str, settings: Settings, kafka: KafkaSettings) -> bool:
+        sensor = build_defs(settings, kafka=kafka).resolve_sensor_def(name)
+        return sensor.default_status is dg.DefaultSensorStatus.RUNNING
+
+    assert not running("transactions_sensor", settings, nothing)
+    assert running("transactions_sensor", settings, somewhere)
+    assert not running("alert_webhook", settings, somewhere)
+    posting = settings.model_copy(update={"alert_webhook_url": "http://127.0.0.1:1"})
+    assert running("alert_webhook", posting, nothing)
+    quiet = posting.model_copy(update={"schedules_enabled": False})
+    assert not running("transactions_sensor", quiet, somewhere)
+    assert not running("alert_webhook", quiet, somewhere)
+
+
+class TestTicksAndRuns:
+    def test_a_backlog_is_scored_once_in_bounded_runs(self, deployment: Deployment) -> None:
+        rows, sizes, lags = deployment.send(60), [], []
+        while (tick := deployment.tick()).run_requests:
+            (request,) = tick.run_requests
+            ranges = request.run_config["ops"][SCORED_ASSET]["config"]["ranges"]
+            sizes.append(sum(one["end"] - one["start"] for one in ranges))
+            lags += [event.metadata["lag"].value for event in tick.asset_events]
+            assert deployment.run(request).success
+        assert tick.skip_message == "everything is decided and published"
+        assert max(sizes) <= MOST
+        assert sum(sizes) == 60
+        assert lags == [60 - sum(sizes[:done]) for done in range(len(sizes))]
+        assert deployment.decided() == sorted(row.transaction_id for row in rows)
+        assert len(everything(deployment.kafka, deployment.kafka.decisions_topic)) == 60
+
+    def test_a_quiet_stream_is_observed_once(self, deployment: Deployment) -> None:
+        deployment.send(3)
+        (request,) = deployment.tick().run_requests
+        assert deployment.run(request).success
+        deployment.tick()
+        assert deployment.tick().asset_events == []
+
+    def test_the_cursor_says_where_each_partition_goes_on_and_losing_it_loses_nothing(
+        self, deployment: Deployment
+    ) -> None:
+        deployment.send(60)
+        first = deployment.tick()
+        assert deployment.run(first.run_requests[0]).success
+        told = {
+            f"{deployment.kafka.transactions_topic}:{partition}": position.next_offset
+            for partition, position in standing(deployment.database, deployment.kafka.transactions_topic).items()
+        }
+        assert json.loads(first.cursor) == told
+        second = deployment.tick()
+        deployment.cursor = None
+        assert deployment.tick().run_requests == second.run_requests
+        assert first.run_requests[0].run_key != second.run_requests[0].run_key
+
+    def test_the_run_key_names_the_ranges(self, deployment: Deployment) -> None:
+        topic = deployment.kafka.transactions_topic
+        rows = transactions(3, customers=2, end=now_microseconds() - SECOND)
+        send(deployment.kafka, topic, (transaction_message(row, currency="EUR") for row in rows), partition=2)
+        (request,) = deployment.tick().run_requests
+        assert request.run_key == f"{topic}:2:0-3 attempt 1"
+
+    def test_a_run_that_is_executed_again_changes_nothing(self, deployment: Deployment) -> None:
+        deployment.send(10)
+        (request,) = deployment.tick().run_requests
+        assert deployment.run(request).success
+        before = decided(deployment.database)
+        again = deployment.run(request)
+        (shown,) = again.asset_materializations_for_node(SCORED_ASSET)
+        assert (shown.metadata["decided"].value, shown.metadata["replayed"].value) == (0, 10)
+        assert decided(deployment.database) == before
+
+    def test_reports_of_the_stream_follow_their_transactions(self, deployment: Deployment) -> None:
+        rows = deployment.send(3)
+        send(deployment.kafka, deployment.kafka.reports_topic, [report_message(rows[0].transaction_id, is_fraud=True)])
+        (request,) = deployment.tick().run_requests
+        (shown,) = deployment.run(request).asset_materializations_for_node(SCORED_ASSET)
+        assert (shown.metadata["reports"].value, shown.metadata["dead_letters"].value) == (1, 0)
+
+    def test_one_run_at_a_time(self, deployment: Deployment) -> None:
+        deployment.send(5)
+        job = deployment.definitions.resolve_job_def(STREAM_JOB)
+        at_work = deployment.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        assert f"run {at_work.run_id} is still at work" in deployment.tick().skip_message
+
+    def test_a_failed_range_is_left_alone_for_a_while_and_then_tried_again_under_another_key(
+        self, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deployment.send(5)
+        (request,) = deployment.tick().run_requests
+        beyond = {"topic": deployment.kafka.transactions_topic, "partition": 0, "start": 900, "end": 901}
+        failed = deployment.run(request, run_config={"ops": {SCORED_ASSET: {"config": {"ranges": [beyond]}}}})
+        assert not failed.success
+        # More records do not make another range of it: it still begins at the same place.
+        deployment.send(5, prefix="later")
+        assert "1 runs got no further" in deployment.tick().skip_message
+        monkeypatch.setattr(backoff, "FIRST_PAUSE", timedelta(0))
+        (again,) = deployment.tick().run_requests
+        assert again.run_key.endswith("attempt 2")
+        assert deployment.run(again).success
+
+    def test_while_a_consumer_lives_the_stream_is_only_observed(self, deployment: Deployment) -> None:
+        deployment.send(5)
+        topic = deployment.kafka.transactions_topic
+        with closing(open_consumer(deployment.kafka, group_id=topic, **SESSION)) as consumer:
+            consumer.subscribe([topic])
+            until(lambda: consumer.poll(timeout_ms=200) or consumer.assignment())
+            tick = deployment.tick()
+            assert tick.run_requests == []
+            assert tick.skip_message == f"1 live consumers of group {topic} score the stream: only observing"
+            (observed,) = tick.asset_events
+            assert observed.asset_key == dg.AssetKey(TOPIC_ASSET)
+            assert (observed.metadata["lag"].value, observed.metadata["live_consumers"].value) == (5, 1)
+        assert len(deployment.tick().run_requests) == 1
+
+    def test_a_broker_that_is_away_and_a_topic_that_is_not_there_are_told(self, deployment: Deployment) -> None:
+        reachable = deployment.kafka
+        deployment.kafka = reachable.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+        assert "no Kafka broker can be reached: 127.0.0.1:1" in deployment.tick().skip_message
+        nothing = {"transactions_topic": "never-made", "reports_topic": "never-made-either"}
+        deployment.kafka = reachable.model_copy(update=nothing)
+        assert "does not exist yet" in deployment.tick().skip_message
+
+
+class TestByHand:
+    def test_without_ranges_a_run_scores_what_there_is_up_to_its_size(self, deployment: Deployment) -> None:
+        deployment.send(60)
+        job = deployment.definitions.resolve_job_def(STREAM_JOB)
+        assert job.execute_in_process(instance=deployment.instance).success
+        assert 0 < len(deployment.decided()) <= MOST
+
+    def test_without_a_broker_there_is_nothing_to_do_and_nothing_is_claimed(self, tmp_path: Path) -> None:
+        with deployment_in(tmp_path, KafkaSettings()) as one:
+            result = one.definitions.resolve_job_def(STREAM_JOB).execute_in_process(instance=one.instance)
+        assert result.success
+        assert result.asset_materializations_for_node(SCORED_ASSET) == []
+
+    def test_a_range_that_cannot_be_scored_says_why(self, deployment: Deployment) -> None:
+        beyond = {"topic": deployment.kafka.transactions_topic, "partition": 0, "start": 7, "end": 9}
+        job = deployment.definitions.resolve_job_def(STREAM_JOB)
+        with pytest.raises(dg.Failure, match="leaves out records from 0 on"):
+            job.execute_in_process(
+                instance=deployment.instance,
+                run_config={"ops": {SCORED_ASSET: {"config": {"ranges": [beyond]}}}},
+            )
+
+
+class TestAlertWebhook:
+    def test_new_alerts_are_posted_and_a_webhook_that_is_away_is_left_alone_for_a_while(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        webhook = Webhook()
+        try:
+            with deployment_in(tmp_path, KafkaSettings(), alert_webhook_url=webhook.url) as one:
+                ids = opened(one.database, 3)
+                webhook.refuse = {1: 503}
+                assert "answered 503" in one.tick("alert_webhook").skip_message
+                webhook.refuse = {}
+                assert "left alone" in one.tick("alert_webhook").skip_message
+                monkeypatch.setattr(backoff, "FIRST_PAUSE", timedelta(0))
+                assert one.tick("alert_webhook").skip_message == "2 alerts posted"
+                assert one.tick("alert_webhook").skip_message == "0 alerts posted"
+                assert webhook.ids == ids
+        finally:
+            webhook.server.shutdown()
+            webhook.server.server_close()
+
+    def test_without_a_webhook_the_tick_says_how_to_name_one(self, tmp_path: Path) -> None:
+        with deployment_in(tmp_path, KafkaSettings()) as one:
+            assert "FRAUD_ALERT_WEBHOOK_URL" in one.tick("alert_webhook").skip_message
+
+
+class TestTheLoopCloses:
+    def test_what_was_served_yesterday_is_a_day_to_learn_from(self, deployment: Deployment) -> None:
+        midnight = now_microseconds() // DAY * DAY
+        rows = deployment.send(4, end=midnight - 6 * HOUR)
+        assert deployment.run(deployment.tick().run_requests[0]).success
+        with scoring_batch(deployment.database) as batch:
+            batch.add_report(rows[0].transaction_id, reported_at=midnight - HOUR, is_fraud=True)
+            batch.add_report(rows[1].transaction_id, reported_at=midnight - HOUR, is_fraud=False)
+        # The file of the first training ended long ago.
+        deployment.settings = deployment.settings.model_copy(
+            update={"learn_from_served": True, "last_day": date(2026, 1, 2)}
+        )
+        yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+        job = deployment.definitions.resolve_job_def("ingest_job")
+        names = ("raw_transactions", "transactions", "rejected_transactions", "fraud_reports")
+        result = job.execute_in_process(
+            instance=deployment.instance,
+            partition_key=yesterday.isoformat(),
+            asset_selection=[dg.AssetKey(name) for name in names],
+        )
+        assert result.success
+        store = TableStore(deployment.settings.tables_directory)
+        learned = store.read("transactions", yesterday, yesterday)
+        assert sorted(learned["transaction_id"]) == sorted(row.transaction_id for row in rows)
+        cents = dict(zip(learned["transaction_id"], learned["amount_cents"], strict=True))
+        assert cents == {row.transaction_id: row.amount_cents for row in rows}
+        reports = store.read("fraud_reports", yesterday, yesterday)
+        said = dict(zip(reports["transaction_id"], reports["is_fraud"], strict=True))
+        assert said == {rows[0].transaction_id: True, rows[1].transaction_id: False}
+
+    def test_the_calendar_goes_on_after_the_end_of_the_file(self, tmp_path: Path) -> None:
+        file = Settings(home=tmp_path, first_day=date(2026, 1, 1), last_day=date(2026, 1, 2))
+        moment = datetime(2026, 3, 10, 1, 30, tzinfo=UTC)
+
+        def nightly(settings: Settings) -> Any:
+            definitions = build_defs(settings)
+            with dg.build_schedule_context(
+                scheduled_execution_time=moment, repository_def=definitions.get_repository_def()
+            ) as context:
+                return definitions.resolve_schedule_def("daily_ingest").evaluate_tick(context)
+
+        assert "the file ends on 2026-01-02" in nightly(file).skip_message
+        served = nightly(file.model_copy(update={"learn_from_served": True}))
+        assert [request.partition_key for request in served.run_requests] == ["2026-03-09"]
+
+    def test_days_that_left_the_database_are_refused_and_not_taken_for_empty(self, tmp_path: Path) -> None:
+        source = DatabaseSource(f"sqlite:///{tmp_path / 'served.db'}", retention=timedelta(days=180))
+        now = pd.Timestamp.now(tz="UTC").floor("D")
+        assert source.transactions(start=now - pd.Timedelta(days=178), end=now).empty
+        for read in (source.transactions, source.reports):
+            with pytest.raises(SourceError, match="no longer in the database"):
+                read(start=now - pd.Timedelta(days=180), end=now)
+
+
+@pytest.mark.slow
+def test_a_daemon_scores_the_stream_by_itself(broker: Broker, tmp_path: Path) -> None:
+    """From the topic to decisions, with nothing but `dagster-daemon run` and settings in the environment."""
+    kafka = topics_of_our_own(broker)
+    ensure_topics(kafka)
+    with deployment_in(tmp_path, kafka) as one:
+        rows = one.send(40)
+        home = prepare_dagster_home(one.settings)
+        environment = {
+            **os.environ,
+            "DAGSTER_HOME": str(home),
+            "FRAUD_HOME": str(one.settings.home),
+            "PYTHONWARNINGS": "ignore",
+            **{
+                f"FRAUD_KAFKA_{name.upper()}": str(getattr(kafka, name))
+                for name in ("bootstrap_servers", "transactions_topic", "decisions_topic", "reports_topic")
+            },
+            "FRAUD_KAFKA_DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
+        }
+        command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", str(ROOT / "workspace.yaml")]
+        with (tmp_path / "daemon.log").open("w") as log:
+            daemon = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            try:
+                until(lambda: len(one.decided()) == len(rows), seconds=120)
+                # The daemon goes on: what comes later is scored by a later run.
+                later = one.send(7, prefix="later")
+                until(lambda: len(one.decided()) == len(rows) + len(later), seconds=120)
+            except AssertionError:
+                pytest.fail((tmp_path / "daemon.log").read_text()[-5_000:])
+            finally:
+                os.killpg(daemon.pid, signal.SIGINT)
+                kill = threading.Timer(30, os.killpg, (daemon.pid, signal.SIGKILL))
+                kill.start()
+                daemon.wait()
+                kill.cancel()
+        assert one.decided() == sorted(row.transaction_id for row in (*rows, *later))
