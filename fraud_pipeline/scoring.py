@@ -105,6 +105,10 @@ def _nothing_more(_batch: Batch, _answers: Sequence[Scored | Conflict]) -> None:
     """The transaction holds what the scorer stores and no more."""
 
 
+def no_shadow(_values: NDArray[np.float32], _scored: Sequence[Scored]) -> None:
+    """Nobody else looks at what was decided."""
+
+
 class HistoryUnavailableError(RuntimeError):
     """History cannot be read now; score without it."""
 
@@ -157,7 +161,7 @@ class Scorer:
         cache_events: int = 1_000_000,
         may_block: Callable[[], bool] = lambda: True,
         observe: Callable[[Stage, float], None] = lambda _stage, _seconds: None,
-        shadow: Callable[[NDArray[np.float32], Sequence[Scored]], None] = lambda _values, _scored: None,
+        shadow: Callable[[NDArray[np.float32], Sequence[Scored]], None] = no_shadow,
         clock: Callable[[], int] = now_microseconds,
     ) -> None:
         self._database = database

@@ -97,6 +97,17 @@ class FeedbackOut(_Answer):
     reported_at: datetime
 
 
+class ShadowOut(_Answer):
+    """How often the challenger would have decided otherwise, since either model changed."""
+
+    challenger: str
+    compared: int
+    disagreements: int
+    mean_probability_difference: float
+    decisions: dict[str, int] = Field(description="champion's -> challenger's decision, and how often")
+    dropped: int = Field(description="decisions that were too many at once to compare")
+
+
 class ModelOut(_Answer):
     """The model that decides now."""
 
@@ -106,6 +117,7 @@ class ModelOut(_Answer):
     features: list[str]
     review_threshold: float | None
     block_threshold: float | None
+    shadow: ShadowOut | None
 
 
 def answer(body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

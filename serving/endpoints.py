@@ -26,6 +26,7 @@ from serving.lanes import Lanes
 from serving.openapi import describe
 from serving.refusals import FieldProblem, RequestError
 from serving.requests import RequestParser, check_content_type, parse_feedback, parse_transaction_id
+from serving.shadow import ShadowReport
 
 ANSWER_WITHIN: Final = 10.0
 """Seconds for a whole request, its body included; what waits or writes longer is given up."""
@@ -49,6 +50,7 @@ class Endpoints:
     batcher: Lanes[TransactionRow, Scored | Conflict]
     records: Records
     champion: Callable[[], LoadedModel | None]
+    shadow: Callable[[], ShadowReport | None]
     metrics: Callable[[], tuple[bytes, str]]
 
     async def score(self, request: Request) -> Response:
@@ -95,6 +97,7 @@ class Endpoints:
             raise RequestError(
                 status=404, code="no_model", message="No model is loaded: rules decide until a champion is promoted."
             )
+        shadow = self.shadow()
         return answer(
             {
                 "version": loaded.version,
@@ -102,6 +105,7 @@ class Endpoints:
                 "loaded_at": loaded.loaded_at,
                 "features": loaded.model.features,
                 **loaded.model.policy.to_dict(),
+                "shadow": shadow.to_dict() if shadow else None,
             }
         )
 

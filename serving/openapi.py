@@ -64,7 +64,7 @@ _DECISION: Final[Json] = {
     "transaction_id": "t-20260131-000017",
     "decision": "review",
     "probability": 0.41,
-    "reasons": [{"code": "customer_amount_over_mean_30d", "text": "amount 8.2x this customer's 30-day mean"}],
+    "reasons": [{"code": "feature.customer_amount_over_mean_30d", "text": "amount 8.2x this customer's 30-day mean"}],
     "model_version": "7",
     "decided_by": "model",
     "mode": "full",

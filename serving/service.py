@@ -17,7 +17,15 @@ from starlette import types as asgi
 
 from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
 from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.scoring import Conflict, Scored, Scorer, StorageUnavailableError, now_microseconds, provisional
+from fraud_pipeline.scoring import (
+    Conflict,
+    Scored,
+    Scorer,
+    StorageUnavailableError,
+    no_shadow,
+    now_microseconds,
+    provisional,
+)
 from fraud_pipeline.settings import Settings, load_settings
 from fraud_pipeline.transactions import TransactionRow
 from serving.batching import MicroBatcher
@@ -32,6 +40,7 @@ from serving.metrics import Measured, Metrics
 from serving.requests import RequestParser
 from serving.resilience import BlockCap, Breakers, DegradeLadder, ResilientScorer
 from serving.security import TokenVerifier
+from serving.shadow import Shadow
 
 log: Final = logging.getLogger(__name__)
 _SETTINGS: Final = load_settings()
@@ -51,6 +60,10 @@ class Runtime:
             on_loaded=lambda loaded: metrics.model_loaded(loaded.version, trained_to=loaded.trained_to),
             on_refused=metrics.model_refused,
         )
+        self._challenger = ChampionHolder(
+            settings.challenger_directory, poll_interval=settings.champion_poll_interval.total_seconds()
+        )
+        self._shadow = Shadow(self._challenger.current, told=metrics.shadowed) if settings.shadow_challenger else None
         breakers, ladder = Breakers.build(on_change=metrics.breaker_changed), DegradeLadder()
         may_block = BlockCap(per_minute=settings.max_blocks_per_minute, on_demoted=metrics.demoted)
         scorers = [
@@ -62,6 +75,7 @@ class Runtime:
                     cache_events=settings.history_cache_events // settings.score_lanes,
                     may_block=may_block,
                     observe=metrics.stage,
+                    shadow=self._shadow or no_shadow,
                 ),
                 breakers=breakers,
                 ladder=ladder,
@@ -90,6 +104,7 @@ class Runtime:
             batcher=self._batcher,
             records=scorers[0],
             champion=self._champion.current,
+            shadow=self._shadow.report if self._shadow else lambda: None,
             metrics=metrics.exposition,
         ).application()
 
@@ -115,6 +130,8 @@ class Runtime:
     def start(self) -> None:
         """Once, before the first request."""
         self._champion.start()
+        if self._shadow:
+            self._challenger.start()
         self.is_ready()
         # Compiles what the first request would otherwise wait for.
         provisional(TransactionRow("", now_microseconds(), "", "", 1))
@@ -141,7 +158,10 @@ class Runtime:
     async def close(self) -> None:
         """Answer what waits, then give everything back."""
         self._champion.close()
+        self._challenger.close()
         await self._batcher.close()
+        if self._shadow:
+            self._shadow.close()
         await self._rate_limiter.close()
         self._champion.close()
         self._database.close()
