@@ -154,12 +154,11 @@ class StreamConsumer:
             self._tell_lag()
             return sum(map(len, ready.values()))
         except FencedError:
-            log.warning("a partition has another reader: it is claimed again if it is still ours")
-            self._again(records)
+            self._wait_for(None, "a partition has another reader; it is claimed again if it is still ours", records)
         except (StorageUnavailableError, DatabaseUnavailableError) as error:
-            self._wait_for("database", error, records)
+            self._wait_for("database", str(error), records)
         except KafkaError as error:
-            self._wait_for("broker", error, records)
+            self._wait_for("broker", type(error).__name__, records)
         return 0
 
     def _handle(self, ready: Records) -> None:
@@ -233,10 +232,10 @@ class StreamConsumer:
         for at, found in records.items():
             self._seek(at, found[0].offset)
 
-    def _wait_for(self, away: Away, error: Exception, records: Records) -> None:
+    def _wait_for(self, away: Away | None, cause: str, records: Records) -> None:
         """Leave everything alone for a while; heartbeats go on, so that the partitions stay ours."""
         if not self._wait:
-            log.warning("waiting for the %s: %s", away, error if away == "database" else type(error).__name__)
+            log.warning("waiting for the %s: %s", away or "other reader", cause)
         self._observer.waiting(away)
         self._wait = min(max(0.1, 2 * self._wait), LONGEST_WAIT)
         self._waits_until = self._clock() + self._wait

@@ -92,7 +92,8 @@ class _Read:
 class StreamScorer:
     """Handles batches of records; one per thread.
 
-    `reached` is told of each point of the order, so that a test can stop a process there.
+    Brokers that do not acknowledge within so many seconds are away. `reached` is told of each point of the order, so
+    that a test can stop a process there.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class StreamScorer:
         kafka: KafkaSettings,
         currency: str,
         clock: Callable[[], int],
+        acknowledge_within: float = ACKNOWLEDGE_WITHIN,
         reached: Callable[[Point], None] = lambda _point: None,
     ) -> None:
         self._scorer = scorer
@@ -112,6 +114,7 @@ class StreamScorer:
         self._kafka = kafka
         self._reader = MessageReader(currency=currency)
         self._clock = clock
+        self._patience = acknowledge_within
         self._reached = reached
 
     def handle(self, records: Mapping[Partition, Sequence[Record]], positions: Mapping[Partition, Position]) -> Handled:
@@ -126,10 +129,9 @@ class StreamScorer:
         self._put_aside(bad)
         transactions = [one for one in read if isinstance(one.said, TransactionRow)]
         reports = [one for one in new if isinstance(one.said, Report)]
+        ends = {at: found[-1].offset + 1 for at, found in records.items() if found}
         after = {
-            at: replace(positions[at], next_offset=max(positions[at].next_offset, found[-1].offset + 1))
-            for at, found in records.items()
-            if found
+            at: replace(positions[at], next_offset=max(positions[at].next_offset, end)) for at, end in ends.items()
         }
         refused: list[tuple[_Read, BadMessage]] = []
 
@@ -153,7 +155,7 @@ class StreamScorer:
         self._reached("stored")
         self._publish(transactions, answers)
         self._reached("published")
-        published = {at: replace(position, published_offset=position.next_offset) for at, position in after.items()}
+        published = {at: replace(after[at], published_offset=end) for at, end in ends.items()}
         with scoring_batch(self._database) as batch:
             for at, position in published.items():
                 batch.positions.move(*at, before=after[at], after=position)
@@ -209,6 +211,6 @@ class StreamScorer:
 
     def _acknowledged(self, sent: Sequence[Any]) -> None:
         if sent:
-            self._producer.flush(timeout=ACKNOWLEDGE_WITHIN)
+            self._producer.flush(timeout=self._patience)
         for future in sent:
-            future.get(timeout=ACKNOWLEDGE_WITHIN)
+            future.get(timeout=self._patience)
