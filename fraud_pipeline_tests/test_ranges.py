@@ -142,6 +142,32 @@ class TestScoring:
         assert published(kafka) == [*answers, *answers[5:]]
         assert len(everything(kafka, kafka.dead_letter_topic)) == 1
 
+    def test_an_old_range_does_not_take_the_partition_back(
+        self, kafka: KafkaSettings, settings: Settings, known: Database
+    ) -> None:
+        sent(kafka, 30)
+        score_range(kafka, settings, kafka.transactions_topic, 0, 0, 30)
+        assert counts(score_range(kafka, settings, kafka.transactions_topic, 0, 3, 9)) == (0, 6, 0)
+        assert standing(known, kafka.transactions_topic)[0] == Position(2, next_offset=30, published_offset=30)
+
+    def test_the_marks_of_a_senders_transactions_are_passed(
+        self, kafka: KafkaSettings, settings: Settings, known: Database
+    ) -> None:
+        """They take offsets and are no records; a range that ends with one is done."""
+        at = Partition(kafka.transactions_topic, 0)
+        rows = transactions(6, customers=2, end=now_microseconds() - SECOND)
+        with closing(open_producer(kafka, transactional_id=f"sender of {at.topic}")) as producer:
+            producer.init_transactions()
+            for part in (rows[:3], rows[3:]):
+                producer.begin_transaction()
+                for row in part:
+                    producer.send(at.topic, partition=0, **transaction_message(row, currency="EUR")._asdict())
+                producer.commit_transaction()
+        end = extents(kafka, [at.topic])[at].end
+        assert end > len(rows)
+        assert counts(score_range(kafka, settings, *at, 0, end)) == (6, 0, 0)
+        assert plan(extents(kafka, [at.topic]), {at: standing(known, at.topic)[0]}, most=100) == ()
+
     def test_a_range_that_leaves_out_records_is_refused(
         self, kafka: KafkaSettings, settings: Settings, known: Database
     ) -> None:

@@ -134,12 +134,11 @@ class RangeScorer:
         total = Handled(positions={at: position}, decided=0, replayed=0, dead_letters=0, reports=0)
         if wanted.start > max(position.next_offset, beginning):
             raise RangeError(f"{wanted} leaves out records from {position.next_offset} on: score those first")
-        # What was decided and perhaps not published is one batch, as it was when it was decided: `handle` takes all of
-        # it for published after any batch. Older records come last, for the same reason.
-        unpublished = list(chain.from_iterable(self._records(at, position.published_offset, position.next_offset)))
-        new = self._records(at, position.next_offset, wanted.end)
+        # What must not be missed comes first. Older records, handled last, take `published_offset` back with them:
+        # whoever goes on after a crash publishes some answers again and misses none.
+        newer = self._records(at, position.published_offset, max(position.next_offset, wanted.end))
         older = self._records(at, wanted.start, min(wanted.end, position.published_offset))
-        for records in chain([unpublished] if unpublished else [], new, older):
+        for records in chain(newer, older):
             handled = self._stream.handle({at: records}, total.positions)
             tell(handled)
             total = _sum(total, handled)
@@ -169,7 +168,7 @@ class RangeScorer:
                 raise RangeError(f"no record of {at.topic}:{at.partition} from {where} to {end} came: is there one?")
 
     def _passed(self, at: Partition, position: Position, end: int) -> Position:
-        """Where the partition stands when the last offsets hold no records: marks of a sender's transactions."""
+        """Where the partition stands when all is published; the last offsets may hold no records."""
         last = max(position.next_offset, end)
         if position.published_offset >= last:
             return position
