@@ -46,11 +46,16 @@ def extents(kafka: KafkaSettings, topics: Sequence[str]) -> dict[Partition, Exte
 
 def live_members(kafka: KafkaSettings, group: str) -> int:
     """How many consumers of a group are alive. Raises BrokerUnavailableError."""
-    try:
-        with closing(open_admin(kafka)) as admin:
-            return int(admin._manager.run(_members, admin, group))  # noqa: SLF001 - see `_members`
-    except KafkaError as error:
-        raise _away(kafka, error) from error
+    until = time.monotonic() + ANSWER_SECONDS
+    with closing(open_admin(kafka)) as admin:
+        while True:
+            try:
+                return int(admin._manager.run(_members, admin, group))  # noqa: SLF001 - see `_members`
+            except KafkaError as error:
+                # The first question about any group makes a new cluster choose who answers it.
+                if not error.retriable or time.monotonic() > until:
+                    raise _away(kafka, error) from error
+            time.sleep(0.1)
 
 
 def _highwaters(
