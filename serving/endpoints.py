@@ -11,11 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
+from starlette import types as asgi
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, now_microseconds, provisional
 from fraud_pipeline.transactions import TransactionRow
@@ -84,7 +82,7 @@ class Endpoints:
     async def decision(self, request: Request) -> Response:
         """GET /decisions/{transaction_id}: the stored decision."""
         started = time.perf_counter()
-        transaction_id = parse_transaction_id(request.path_params["transaction_id"])
+        transaction_id = parse_transaction_id(request.scope["path"].removeprefix("/decisions/"))
         scored = await asyncio.to_thread(self.records.find, transaction_id)
         if scored is None:
             raise _unknown_transaction()
@@ -121,37 +119,37 @@ class Endpoints:
         content, content_type = await asyncio.to_thread(self.metrics)
         return Response(content, headers={"Content-Type": content_type})
 
-    def application(self) -> Starlette:
-        """The ASGI application of these endpoints; its errors are JSON too."""
-        paths: dict[tuple[str, str], Handler] = {
-            ("POST", "/score"): self.score,
-            ("POST", "/score_batch"): self.score_batch,
-            ("POST", "/feedback"): self.feedback,
-            ("GET", "/decisions/{transaction_id:path}"): self.decision,
-            ("GET", "/model"): self.model,
-            ("GET", "/openapi.json"): self.description,
-            ("GET", "/metrics"): self.measurements,
+    def application(self) -> asgi.ASGIApp:
+        """The ASGI application of these endpoints; its errors are JSON too.
+
+        The guard has refused every other path and method already, and for one transaction a router with its
+        middlewares costs as much as reading the request.
+        """
+        exact: dict[str, Handler] = {
+            "/score": self.score,
+            "/score_batch": self.score_batch,
+            "/feedback": self.feedback,
+            "/model": self.model,
+            "/openapi.json": self.description,
+            "/metrics": self.measurements,
         }
-        app = Starlette(
-            routes=[Route(path, _in_time(handler), methods=[method]) for (method, path), handler in paths.items()],
-            exception_handlers=dict.fromkeys([*_EXPECTED, Exception], _failed),
-        )
-        app.router.redirect_slashes = False  # a redirected POST loses its body with many clients
-        return app
+
+        async def application(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+            request = Request(scope, receive)
+            try:
+                async with asyncio.timeout(ANSWER_WITHIN):
+                    response = await exact.get(scope["path"], self.decision)(request)
+            except Exception as error:  # noqa: BLE001 - every request is answered
+                response = _failed(error)
+            await response(scope, receive, send)
+
+        return application
 
 
 async def _json(request: Request) -> bytes:
     headers = request.headers
     check_content_type(headers.get("content-type"), encoding=headers.get("content-encoding"))
     return await request.body()
-
-
-def _in_time(handler: Handler) -> Handler:
-    async def answered(request: Request) -> Response:
-        async with asyncio.timeout(ANSWER_WITHIN):
-            return await handler(request)
-
-    return answered
 
 
 def _milliseconds(started: float) -> float:
@@ -181,17 +179,7 @@ def _storage_away(*, provisional: dict[str, Any] | None = None) -> Response:
     return answer(body, status=503, headers={"Retry-After": "5"})
 
 
-_EXPECTED: Final = (
-    RequestError,
-    HTTPException,
-    OverloadedError,
-    TimeoutError,
-    StorageUnavailableError,
-    ClientDisconnect,
-)
-
-
-async def _failed(_request: Request, error: Exception) -> Response:
+def _failed(error: Exception) -> Response:
     status = 500
     headers: Mapping[str, str] | None = None
     fields: tuple[FieldProblem, ...] = ()
@@ -203,11 +191,6 @@ async def _failed(_request: Request, error: Exception) -> Response:
             return Response(status_code=400)  # nobody reads it
         case RequestError():
             status, code, message, fields = error.status, error.code, error.message, error.fields
-        case HTTPException(status_code=405):
-            status, headers = 405, error.headers
-            code, message = "wrong_method", "Ask this path with a method of the Allow header."
-        case HTTPException():
-            status, code, message = error.status_code, "unknown_path", "Nothing is here: /openapi.json lists the paths."
         case OverloadedError() | TimeoutError():
             status, headers = 503, {"Retry-After": "1"}
             code, message = "overloaded", "Too busy to answer in time; send the same request again."
