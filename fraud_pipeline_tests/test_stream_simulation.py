@@ -1,0 +1,129 @@
+"""Two hundred stories in which everything goes wrong, and bugs that must not survive them.
+
+    pytest fraud_pipeline_tests/test_stream_simulation.py -k "story and 17"
+
+tells the story of seed 17 again. The fake world is in `stream_simulation.py`; scorer, loop and SQL are the real ones.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, get_args
+
+import pytest
+import sqlalchemy as sa
+
+from fraud_pipeline.database import Batch, Database, Position, Positions, Versions, scoring_batch
+from fraud_pipeline.database.tables import STREAM_POSITIONS
+from fraud_pipeline.features import FEATURE_NAMES
+from fraud_pipeline.scoring import Conflict, Features, Mode, Scored, Scorer, Within
+from fraud_pipeline.transactions import TransactionRow
+from fraud_pipeline_tests.stream_simulation import ENGINEER, InvariantError, MakeScorer, Simulation, real_scorer
+from serving.consumer import StreamConsumer
+from serving.stream import Point
+
+SEEDS: Final = 200
+COUNT: Final = FEATURE_NAMES.index("customer_transaction_count_30d")
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_story(seed: int) -> None:
+    Simulation(seed).run()
+
+
+def test_the_stories_hold_every_fault() -> None:
+    faults: Counter[str] = Counter()
+    for seed in range(40):
+        simulation = Simulation(seed)
+        simulation.run()
+        faults += simulation.world.faults
+    assert {f"crash: {point}" for point in get_args(Point)} <= set(faults)
+    assert min(faults.values()) >= 2
+
+
+class TestPlantedBugs:
+    def test_positions_before_decisions(self) -> None:
+        assert "was passed undecided" in found(PositionsFirst)
+
+    def test_a_counter_in_place_of_a_set(self) -> None:
+        assert "differs from the run without faults" in found(CountsDeliveries)
+
+    def test_no_fence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Positions, "move", move_without_fence)
+        assert "went back" in found()
+
+    def test_a_claim_that_is_read_from_where_kafka_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(StreamConsumer, "_seek", lambda *_: None)
+        assert found()
+
+    def test_without_faults_none_of_them_shows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # What a test without faults would never see.
+        monkeypatch.setattr(Positions, "move", move_without_fence)
+        for make_scorer in (PositionsFirst, CountsDeliveries):
+            calm = Simulation(0, make_scorer=make_scorer)
+            calm.world.faulty = False
+            calm.run()
+
+
+def found(make_scorer: MakeScorer = real_scorer) -> str:
+    """What the first story with this bug tells of it."""
+    for seed in range(SEEDS):
+        try:
+            Simulation(seed, make_scorer=make_scorer).run()
+        except InvariantError as error:
+            return str(error)
+    return ""
+
+
+class PositionsFirst:
+    """Decides, but keeps the positions in a transaction of their own before."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.scorer = real_scorer(database)
+
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]:
+        class UndoneError(Exception):
+            answers: Sequence[Scored | Conflict]
+
+        def undo(_batch: Batch, answers: Sequence[Scored | Conflict]) -> None:
+            undone = UndoneError()
+            undone.answers = answers
+            raise undone
+
+        try:
+            self.scorer.score(rows, within=undo)
+        except UndoneError as undone:
+            with scoring_batch(self.database) as batch:
+                within(batch, undone.answers)
+        return self.scorer.score(rows, within=lambda _batch, _answers: None)
+
+
+class CountsDeliveries(Scorer):
+    """Counts a customer's transactions as they are delivered, in place of looking at those that are known.
+
+    The counter is one for all processes, as in a cache beside the database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database=database, champion=lambda: None, engineer=ENGINEER)
+        self.counted: Counter[str] = vars(database).setdefault("counted", Counter())
+
+    def _features(
+        self, batch: Batch, new: Sequence[TransactionRow], versions: Versions, *, added: set[str], mode: Mode
+    ) -> Features:
+        features = super()._features(batch, new, versions, added=added, mode=mode)
+        for row, values in zip(new, features.values, strict=True):
+            values[COUNT] = self.counted[row.customer_id]
+            self.counted[row.customer_id] += 1
+        return features
+
+
+def move_without_fence(self: Positions, topic: str, partition: int, *, before: Position, after: Position) -> None:
+    """As `Positions.move`, whoever asks."""
+    assert before.epoch == after.epoch
+    columns = STREAM_POSITIONS.c
+    self._connection.execute(
+        sa.update(STREAM_POSITIONS)
+        .where(columns.topic == topic, columns.partition == partition)
+        .values(next_offset=after.next_offset, published_offset=after.published_offset)
+    )
