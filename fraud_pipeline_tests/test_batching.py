@@ -156,6 +156,20 @@ def test_what_waited_too_long_is_turned_away_unscored() -> None:
     assert score.rounds == [[0], [2]]
 
 
+def test_a_batch_that_was_begun_is_not_turned_away_half_done() -> None:
+    score = Doubling()
+
+    async def story(batcher: Batcher) -> None:
+        score.free.clear()
+        batch = asyncio.create_task(batcher.score_many(range(6)))
+        assert await asyncio.to_thread(score.busy.wait, 10)
+        await asyncio.sleep(0.05)
+        score.free.set()
+        assert await batch == [0, 2, 4, 6, 8, 10]
+
+    run(score, story, max_wait=0.02)
+
+
 def test_a_caller_who_gave_up_costs_no_scoring() -> None:
     score = Doubling()
 

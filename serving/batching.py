@@ -9,6 +9,7 @@ kind starves the other.
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -87,6 +88,8 @@ class MicroBatcher(Generic[Row, Outcome]):
         """The outcomes of a batch, in order; scored in chunks, of which earlier ones stay done if a later one fails."""
         starts = range(0, len(rows), self._max_chunk)
         chunks = [self._enqueue(self._chunks, rows[start : start + self._max_chunk]) for start in starts]
+        for chunk in chunks[1:]:
+            chunk.since = math.inf  # a batch is turned away as a whole or not at all
         try:
             return [outcome for chunk in chunks for outcome in await chunk.outcomes]
         finally:
