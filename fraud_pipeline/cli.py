@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Final
 import pandas as pd
 from pydantic import ValidationError
 
+from fraud_pipeline import serving_commands
+from fraud_pipeline.arguments import duration
 from fraud_pipeline.settings import Settings, home_directory, load_settings, save_settings
 
 if TYPE_CHECKING:
@@ -28,17 +30,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 UI_PORT: Final = 3000
-SERVICE_PORT: Final = 8080
 TRANSACTIONS_PER_DAY: Final = 833  # of the default synthetic world
-
-
-def duration(text: str) -> timedelta:
-    """A time span such as 7d, 36h or 30min. Raises argparse's error for anything else."""
-    span = pd.to_timedelta(text, errors="coerce")
-    # pandas takes a number without a unit for nanoseconds.
-    if pd.isna(span) or span < pd.Timedelta(0) or text.strip()[-1].isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no time span; write for example 7d or 36h")
-    return span.to_pytimedelta()
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -127,50 +119,6 @@ def rollback(arguments: argparse.Namespace) -> int:
         directory=settings.champion_directory,
     )
     print(f"v{decision.version} is champion again (before: v{decision.previous_champion})")
-    return 0
-
-
-def serve(arguments: argparse.Namespace) -> int:
-    """The HTTP service, with the follower of the registry beside it."""
-    from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
-    from serving.launch import serve as become_the_server  # noqa: PLC0415 - only here
-
-    settings = load_settings()
-    database = Database(settings.database)
-    database.upgrade()
-    database.close()
-    if arguments.follow:
-        # It ends with this process, which becomes the server.
-        subprocess.Popen([sys.executable, "-m", "fraud_pipeline.cli", "follow", "--with-parent"])
-    print(f"Scoring on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
-    become_the_server(settings, host=arguments.host, port=arguments.port)
-
-
-def token(arguments: argparse.Namespace) -> int:
-    """Print a signed token for a client of the HTTP service."""
-    from serving.security import issue_token_for  # noqa: PLC0415 - only here
-
-    scopes = arguments.scopes.split(",")
-    print(issue_token_for(load_settings(), subject=arguments.subject, scopes=scopes, lifetime=arguments.lifetime))
-    return 0
-
-
-def follow(arguments: argparse.Namespace) -> int:
-    """Export what the registry's aliases name, as long as this runs."""
-    from fraud_pipeline.following import follow_until_stopped  # noqa: PLC0415 - mlflow takes seconds
-
-    return follow_until_stopped(load_settings(), with_parent=arguments.with_parent)
-
-
-def migrate(_: argparse.Namespace) -> int:
-    """Bring the database of decisions to this release."""
-    from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
-
-    database = Database(load_settings().database, statement_timeout=timedelta(hours=1))
-    database.upgrade()
-    database.check_revision()
-    database.close()
-    print("The database is of this release.")
     return 0
 
 
@@ -301,26 +249,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--reason", default="by hand")
     one.set_defaults(run=rollback)
 
-    one = commands.add_parser("serve", help="the HTTP service: POST /score and others")
-    one.add_argument("--host", default="127.0.0.1")
-    one.add_argument("--port", type=int, default=SERVICE_PORT)
-    one.add_argument(
-        "--no-follow", dest="follow", action="store_false", help="do not watch the registry: another process exports"
-    )
-    one.set_defaults(run=serve)
-
-    one = commands.add_parser("token", help="a signed token for a client of the HTTP service")
-    one.add_argument("--subject", required=True, help="who the client is; limits are counted per subject")
-    one.add_argument("--scopes", default="score,feedback", help="of score, feedback, metrics, admin")
-    one.add_argument("--lifetime", type=duration, default=timedelta(days=1))
-    one.set_defaults(run=token)
-
-    one = commands.add_parser("follow", help="export what the registry's aliases name, for services elsewhere")
-    one.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
-    one.set_defaults(run=follow)
-
-    one = commands.add_parser("migrate", help="bring the database of decisions to this release")
-    one.set_defaults(run=migrate)
+    serving_commands.add_commands(commands)
 
     one = commands.add_parser("test", help="run the project's tests; further arguments go to pytest")
     one.set_defaults(run=test)

@@ -246,9 +246,7 @@ def reason_codes(features: Rows, *, rules: tuple[Rule, ...] = RULES) -> NDArray[
     return _names_by_pattern(_fired(features, rules=rules), rules=rules)
 
 
-def rules_decide(
-    features: Rows, *, rules: tuple[Rule, ...] = RULES
-) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+def rules_decide(features: Rows, *, rules: tuple[Rule, ...] = RULES) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
     """The strictest decision of the rules that fire, allow if none does, and their names; each of shape (n,).
 
     Raises KeyError when a feature that a rule needs is not a column.

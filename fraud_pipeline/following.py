@@ -13,10 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from mlflow.exceptions import MlflowException
-
 from fraud_pipeline.model import IncompatibleModelError, publish, published_version
-from fraud_pipeline.registry import Alias, Registry, RegistryError
+from fraud_pipeline.registry import REGISTRY_ERRORS, Alias, Registry
 from fraud_pipeline.settings import Settings
 
 LONGEST_WAIT: Final = 60.0
@@ -42,7 +40,7 @@ def follow(
             for alias, link in links.items():
                 _bring_up_to_date(registry, alias, link, tell=tell)
             wait, said = interval, ""
-        except (MlflowException, RegistryError, IncompatibleModelError, OSError) as error:
+        except (*REGISTRY_ERRORS, IncompatibleModelError, OSError) as error:
             cause = f"the registry cannot be followed, what was exported stays: {str(error).splitlines()[0]}"
             if cause != said:
                 tell(cause)

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from fraud_pipeline.cli import duration, main
+from fraud_pipeline.arguments import duration
+from fraud_pipeline.cli import main
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.registry import Registry

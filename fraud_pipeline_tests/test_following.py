@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fraud_pipeline.decisions import Policy
-from fraud_pipeline.following import follow
+from fraud_pipeline.following import PATIENCE, follow
 from fraud_pipeline.model import FraudModel, published_version
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.training import TrainedModel
@@ -96,7 +96,11 @@ def test_a_challenger_that_is_gone_is_taken_away_and_the_champion_never_is(regis
     assert FraudModel.load(links["champion"])
 
 
-def test_a_registry_that_is_away_is_told_once_and_the_export_stays(registry: Registry, tmp_path: Path) -> None:
+def test_a_registry_that_is_away_is_told_once_and_the_export_stays(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in PATIENCE.items():
+        monkeypatch.setenv(name, value)
     link = tmp_path / "champion"
     with following(registry, champion=link) as told:
         wait_for(told=told, line="champion is version 1")

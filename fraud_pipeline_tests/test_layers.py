@@ -23,7 +23,7 @@ ADAPTERS: Final = {
     "dagster": ("defs/", "definitions.py", "instance.py"),
     "dagster_mlflow": ("defs/",),
     "mlflow": ("registry.py",),
-    "sqlalchemy": ("database.py",),
+    "sqlalchemy": ("database/",),
     "kafka": ("topics.py",),
     "optuna": ("tuning.py",),
     "bentoml": (),
@@ -31,6 +31,7 @@ ADAPTERS: Final = {
 NOT_DOMAIN: Final = {
     "__init__",
     "cli",
+    "serving_commands",
     "definitions",
     "instance",
     "registry",
@@ -38,6 +39,10 @@ NOT_DOMAIN: Final = {
     "topics",
     "settings",
     "scoring",
+    "audit",
+    "following",
+    "alerts",
+    "alert_outbox",
     *TRAINING,
 }
 
@@ -87,6 +92,11 @@ class TestWhatIsLoaded:
         found = loaded_by(*(f"fraud_pipeline.{name}" for name in SERVING), without="sklearn")
         assert found & (OUTSIDE | TRAINING_ONLY | {"tqdm", "IPython"}) == set()
 
+    @pytest.mark.parametrize("process", ["service", "consuming", "consumer", "producer", "champion"])
+    def test_what_serves_loads_neither_orchestration_nor_training_nor_mlflow(self, process: str) -> None:
+        found = loaded_by(f"serving.{process}", without="sklearn")
+        assert found & {"dagster", "dagster_mlflow", "mlflow", "optuna", "matplotlib"} == set()
+
     def test_training_loads_no_orchestration(self) -> None:
         found = loaded_by(*(f"fraud_pipeline.{name}" for name in TRAINING))
         assert found & OUTSIDE == set()
@@ -106,7 +116,8 @@ class TestWhatIsWritten:
         assert {user for user in users if not user.startswith(ADAPTERS[library] or ("nowhere",))} == set()
 
     def test_the_domain_imports_no_adapter_and_no_orchestration(self) -> None:
-        above = {"defs", "definitions", "instance", "registry", "settings", "cli", "database", "topics"}
+        programs = {"defs", "definitions", "instance", "cli", "serving_commands"}
+        above = programs | {"registry", "settings", "database", "topics"}
         files = [
             path for name in (*DOMAIN, *TRAINING) for path in (PACKAGE / f"{name}.py", *PACKAGE.glob(f"{name}/*.py"))
         ]
