@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition
@@ -24,6 +23,7 @@ from fraud_pipeline.topics import (
     open_producer,
 )
 from fraud_pipeline.transactions import TransactionRow
+from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
 from serving.producer import MAX_IN_FLIGHT, Deliveries, ProduceReport, pause_before, produce
 from serving.stream_messages import BadMessage, MessageReader
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from pydantic import ValidationError
@@ -26,6 +25,7 @@ from fraud_pipeline.topics import (
     open_consumer,
     open_producer,
 )
+from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
 
 SOON = timedelta(seconds=1)
 SASL: dict[str, Any] = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "fraud", "sasl_password": "hunter2"}
