@@ -237,8 +237,12 @@ class Scorer:
             if new:
                 features = self._features(batch, new, versions, added=added, mode=mode)
                 scored = self._decide(new, features, mode=mode, loaded=loaded)
-                _store(batch, new, scored, features, versions, loaded=loaded)
-                answers |= {one.transaction_id: one for one in scored}
+                decided = _store(batch, new, scored, features, versions, loaded=loaded)
+                # An event that was pruned leaves its decision behind: its id stays taken.
+                answers |= {
+                    one.transaction_id: one if one.transaction_id in decided else Conflict(one.transaction_id)
+                    for one in scored
+                }
             in_order = [self._answer(row, answers, first) for row in rows]
             within(batch, in_order)
         self._tell_stages(time.perf_counter() - started)
@@ -408,8 +412,9 @@ def _store(
     versions: Versions,
     *,
     loaded: LoadedModel | None,
-) -> None:
-    batch.add_decisions(
+) -> set[str]:
+    """Decisions and alerts; the ids whose decision was stored."""
+    decided = batch.add_decisions(
         [
             StoredDecision(
                 transaction_id=one.transaction_id,
@@ -430,7 +435,8 @@ def _store(
             for row, one, values in zip(new, scored, features.values, strict=True)
         ]
     )
-    alerts = [(row, one) for row, one in zip(new, scored, strict=True) if one.decision != "allow"]
+    both = zip(new, scored, strict=True)
+    alerts = [(row, one) for row, one in both if one.decision != "allow" and one.transaction_id in decided]
     if alerts:
         batch.add_alerts(
             ids=[row.transaction_id for row, _ in alerts],
@@ -438,6 +444,7 @@ def _store(
             decisions=[one.decision for _, one in alerts],
             created_at=alerts[0][1].decided_at,
         )
+    return decided
 
 
 def _scored(stored: StoredDecision, *, replayed: bool) -> Scored:

@@ -20,6 +20,7 @@ from fraud_pipeline.columns import table
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import (
     load_history,
+    prune,
     read_decisions,
     read_merchant_days,
     read_reports,
@@ -234,6 +235,12 @@ class TestOneDecision:
         answers = scorer.score(rows_of(some))
         assert not any(decision(answer).replayed for answer in answers)
         assert count(database, DECISIONS) == count(database, TRANSACTIONS) == 10
+
+    def test_an_id_whose_event_was_pruned_stays_taken(self, database: Database, scorer: Scorer) -> None:
+        scorer.score([row(1)])
+        prune(database, before=pd.Timestamp(30_000, unit="D", tz="UTC"))
+        assert scorer.score([row(1, cents=77), row(2)])[0] == Conflict("t-1")
+        assert count(database, DECISIONS) == 2
 
     def test_two_entrances_with_the_same_transactions_at_once(
         self, database: Database, make_scorer: Callable[..., Scorer]

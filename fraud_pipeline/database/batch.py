@@ -138,10 +138,11 @@ class Batch:
         decided = {row[0]: StoredDecision(*row) for row in decisions}
         return {id_: (known.get(id_), decided.get(id_)) for id_ in known.keys() | decided.keys()}
 
-    def add_decisions(self, decisions: Sequence[StoredDecision]) -> None:
-        """Store decisions of ids that have none; the customer's lock keeps others from deciding the same."""
+    def add_decisions(self, decisions: Sequence[StoredDecision]) -> set[str]:
+        """Store decisions of ids that have none; the ids that were stored."""
         names = StoredDecision.__slots__
-        insert_new(self._connection, DECISIONS, {name: [getattr(row, name) for row in decisions] for name in names})
+        columns = {name: [getattr(row, name) for row in decisions] for name in names}
+        return set(insert_new(self._connection, DECISIONS, columns))
 
     def add_alerts(self, *, ids: list[str], customers: list[str], decisions: list[str], created_at: int) -> None:
         """Open an alert for each decision that a person should look at."""
