@@ -187,6 +187,32 @@ def test_a_caller_who_gave_up_costs_no_scoring() -> None:
     assert score.rounds == [[0]]
 
 
+def test_a_caller_who_gives_up_during_scoring_disturbs_nobody() -> None:
+    score = Doubling()
+
+    async def story(batcher: Batcher) -> None:
+        gone = await held(batcher, score)
+        waiting = asyncio.create_task(batcher.score_one(1))
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        score.free.set()
+        assert await waiting == 2
+
+    run(score, story)
+    assert score.rounds == [[0], [1]]
+
+
+def test_every_request_that_is_scored_tells_once_how_long_it_waited() -> None:
+    told: list[float] = []
+
+    async def story(batcher: Batcher) -> None:
+        await asyncio.gather(batcher.score_one(1), batcher.score_one(2), batcher.score_many(range(9)))
+
+    run(Doubling(), story, waited=told.append)
+    assert len(told) == 3
+    assert min(told) >= 0
+
+
 def test_closing_answers_what_waits_and_takes_nothing_more() -> None:
     score = Doubling()
 

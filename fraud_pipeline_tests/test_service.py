@@ -245,6 +245,18 @@ def test_storage_away_is_said_with_a_provisional_answer_and_later_decided(server
     assert (later.status_code, later.json()["replayed"]) == (200, False)
 
 
+@pytest.mark.slow
+def test_a_body_that_never_ends_is_given_up(server: Server) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    head = (
+        f"POST /score HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {server.token}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(head.encode() + b"{")
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 503 ")
+
+
 _LIST_PATHS: Final = """
 import bentoml
 for route in bentoml.service(type("Plain", (), {})).to_asgi().routes:

@@ -9,13 +9,12 @@ kind starves the other.
 
 import asyncio
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, Generic, TypeVar
 
 Row = TypeVar("Row")
@@ -29,25 +28,23 @@ class OverloadedError(RuntimeError):
 
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[Row, Outcome]):
-    """Rows that are scored in one call, and who waits for their outcomes."""
+    """The rows of one request, what was found for the first of them so far, and who waits for it all."""
 
     rows: Sequence[Row]
     outcomes: "asyncio.Future[list[Outcome]]"
+    found: list[Outcome] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
-    def answer(self, result: list[Outcome] | Exception) -> None:
-        """Give the outcomes to the caller, if there still is one."""
+    def add(self, result: list[Outcome] | Exception) -> None:
+        """What was found for the next rows; the caller, if there still is one, gets it when it is complete."""
         if self.outcomes.done():
             return
         if isinstance(result, Exception):
             self.outcomes.set_exception(result)
-        else:
-            self.outcomes.set_result(result)
-
-    def forget(self) -> None:
-        """Nobody asks for the outcomes any more: not scored if it still waits, and no complaint about its error."""
-        if not self.outcomes.cancel() and not self.outcomes.cancelled():
-            self.outcomes.exception()
+            return
+        self.found += result
+        if len(self.found) == len(self.rows):
+            self.outcomes.set_result(self.found)
 
 
 class MicroBatcher(Generic[Row, Outcome]):
@@ -75,26 +72,18 @@ class MicroBatcher(Generic[Row, Outcome]):
         self._together = together
         self._waited = waited
         self._singles: deque[_Waiting[Row, Outcome]] = deque()
-        self._chunks: deque[_Waiting[Row, Outcome]] = deque()
+        self._batches: deque[_Waiting[Row, Outcome]] = deque()
         self._rounds: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
         self._closed = False
 
     async def score_one(self, row: Row) -> Outcome:
         """The outcome of one row. Raises OverloadedError, and what `score` raises."""
-        return (await self._enqueue(self._singles, [row]).outcomes)[0]
+        return (await self._enqueue(self._singles, [row]))[0]
 
     async def score_many(self, rows: Sequence[Row]) -> list[Outcome]:
         """The outcomes of a batch, in order; scored in chunks, of which earlier ones stay done if a later one fails."""
-        starts = range(0, len(rows), self._max_chunk)
-        chunks = [self._enqueue(self._chunks, rows[start : start + self._max_chunk]) for start in starts]
-        for chunk in chunks[1:]:
-            chunk.since = math.inf  # a batch is turned away as a whole or not at all
-        try:
-            return [outcome for chunk in chunks for outcome in await chunk.outcomes]
-        finally:
-            for chunk in chunks:
-                chunk.forget()
+        return await self._enqueue(self._batches, rows)
 
     async def close(self) -> None:
         """Take nothing more, answer what waits, end the thread."""
@@ -103,7 +92,7 @@ class MicroBatcher(Generic[Row, Outcome]):
             await self._rounds
         self._thread.shutdown()
 
-    def _enqueue(self, queue: deque[_Waiting[Row, Outcome]], rows: Sequence[Row]) -> _Waiting[Row, Outcome]:
+    async def _enqueue(self, queue: deque[_Waiting[Row, Outcome]], rows: Sequence[Row]) -> list[Outcome]:
         if self._closed:
             raise OverloadedError("the service is stopping; send the request again")
         loop = asyncio.get_running_loop()
@@ -111,47 +100,53 @@ class MicroBatcher(Generic[Row, Outcome]):
         queue.append(waiting)
         if self._rounds is None:
             self._rounds = loop.create_task(self._run())
-        return waiting
+        return await waiting.outcomes
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._singles or self._chunks:
+            while self._singles or self._batches:
                 if together := self._next_round():
-                    results = await loop.run_in_executor(self._thread, self._score_round, together)
-                    for waiting, result in zip(together, results, strict=True):
-                        waiting.answer(result)
+                    parts = [rows for _, rows in together]
+                    results = await loop.run_in_executor(self._thread, self._score_round, parts)
+                    for (waiting, _), result in zip(together, results, strict=True):
+                        waiting.add(result)
         finally:
             self._rounds = None
 
-    def _next_round(self) -> list[_Waiting[Row, Outcome]]:
-        oldest = time.monotonic() - self._max_wait
-        together: list[_Waiting[Row, Outcome]] = []
-        for queue, most in ((self._singles, self._max_rows), (self._chunks, 1)):
-            taken = 0
-            while queue and taken < most:
-                waiting = queue.popleft()
-                if waiting.outcomes.done():  # the caller has given up
-                    continue
-                if waiting.since < oldest:
-                    waiting.outcomes.set_exception(OverloadedError("too many requests wait; send it again later"))
-                    continue
-                self._waited(time.monotonic() - waiting.since)
-                together.append(waiting)
-                taken += 1
+    def _next_round(self) -> list[tuple[_Waiting[Row, Outcome], Sequence[Row]]]:
+        together: list[tuple[_Waiting[Row, Outcome], Sequence[Row]]] = []
+        while self._singles and len(together) < self._max_rows:
+            if self._is_wanted(single := self._singles.popleft()):
+                together.append((single, single.rows))
+        while self._batches:
+            batch = self._batches[0]
+            wanted, start = self._is_wanted(batch), len(batch.found)
+            if not wanted or start + self._max_chunk >= len(batch.rows):
+                self._batches.popleft()
+            if wanted:
+                together.append((batch, batch.rows[start : start + self._max_chunk]))
+                break
         return together
 
-    def _score_round(self, together: Sequence[_Waiting[Row, Outcome]]) -> list[list[Outcome] | Exception]:
+    def _is_wanted(self, waiting: _Waiting[Row, Outcome]) -> bool:
+        """Whether to score it now: somebody waits for it, and not for too long; what was begun is finished."""
+        if waiting.outcomes.done() or waiting.found:
+            return not waiting.outcomes.done()
+        seconds = time.monotonic() - waiting.since
+        if seconds > self._max_wait:
+            waiting.outcomes.set_exception(OverloadedError("too many requests wait; send it again later"))
+            return False
+        self._waited(seconds)
+        return True
+
+    def _score_round(self, parts: Sequence[Sequence[Row]]) -> list[list[Outcome] | Exception]:
         try:
-            outcomes = self._score(list(chain.from_iterable(waiting.rows for waiting in together)))
+            outcomes = self._score(list(chain.from_iterable(parts)))
         except Exception as error:
-            if isinstance(error, self._together) or len(together) == 1:
-                return [error] * len(together)
-            log.exception("a micro-batch of %d requests failed; each is scored alone", len(together))
-            return [result for waiting in together for result in self._score_round([waiting])]
-        results: list[list[Outcome] | Exception] = []
-        start = 0
-        for waiting in together:
-            results.append(outcomes[start : start + len(waiting.rows)])
-            start += len(waiting.rows)
-        return results
+            if isinstance(error, self._together) or len(parts) == 1:
+                return [error] * len(parts)
+            log.exception("a micro-batch of %d requests failed; each is scored alone", len(parts))
+            return [result for rows in parts for result in self._score_round([rows])]
+        found = iter(outcomes)
+        return [list(islice(found, len(rows))) for rows in parts]
