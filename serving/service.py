@@ -157,9 +157,8 @@ class Runtime:
 
     async def close(self) -> None:
         """Answer what waits, then give everything back."""
-        self._champion.close()
-        self._challenger.close()
         await self._batcher.close()
+        self._challenger.close()
         if self._shadow:
             self._shadow.close()
         await self._rate_limiter.close()
