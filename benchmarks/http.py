@@ -51,8 +51,8 @@ from fraud_pipeline.training import PolicySettings, TuningSettings, build_traini
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS
 from fraud_pipeline.validation import validate
 
-HISTORY_DAYS: Final = 45
-CUSTOMERS: Final = 5_000
+HISTORY_DAYS: Final = 35
+CUSTOMERS: Final = 20_000
 LABEL_MATURITY: Final = timedelta(days=7)
 RATE: Final = 100
 BATCH: Final = 1_000
