@@ -226,12 +226,6 @@ class StreamConsumer:
                 if highwater is not None:
                     self._held.tell_lag(at, max(0, highwater - position.next_offset))
 
-    def _again(self, records: Records) -> None:
-        """Read these records again, after their partitions are claimed anew."""
-        self._held.forget(records)
-        for at, found in records.items():
-            self._seek(at, found[0].offset)
-
     def _wait_for(self, away: Away | None, cause: str, records: Records) -> None:
         """Leave everything alone for a while; heartbeats go on, so that the partitions stay ours."""
         if not self._wait:
@@ -242,7 +236,8 @@ class StreamConsumer:
         self._pause(records)
 
     def _pause(self, records: Records) -> None:
-        self._again(records)
+        """Fetch nothing; these records come again, since their partitions are claimed anew."""
+        self._held.forget(records)
         with suppress(*_NOT_OURS):
             self._consumer.pause(*self._consumer.assignment())
 
