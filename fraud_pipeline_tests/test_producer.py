@@ -168,18 +168,19 @@ class TestTrouble:
         values = [one.value for one in records_of(kafka, kafka.transactions_topic)]
         assert values == [message("c-1", {"number": number}).value for number in range(total)]
 
-    def test_messages_given_up_count_as_failed_and_free_their_place(self, broker: Broker, kafka: KafkaSettings) -> None:
+    def test_a_broker_that_hangs_ends_the_sending_with_a_cause(self, broker: Broker, kafka: KafkaSettings) -> None:
+        """The library waits without a limit for a broker that takes connections and answers nothing."""
         ensure_topics(kafka)
-        deliveries = Deliveries()
-        impatient = {"request_timeout_ms": 300, "delivery_timeout_ms": 500}
-        with closing(open_producer(kafka, **impatient)) as client:
+        deliveries = Deliveries(patience=0.5)
+        with closing(open_producer(kafka)) as client:
             client.partitions_for(kafka.transactions_topic)
             with broker.away():
-                for number in range(MAX_IN_FLIGHT + 1):
+                for number in range(MAX_IN_FLIGHT):
                     deliveries.send(client, kafka.transactions_topic, message("c-1", {"number": number}))
-                client.flush()
-        assert deliveries.acknowledged == 0
-        assert deliveries.errors == {"KafkaTimeoutError": MAX_IN_FLIGHT + 1}
+                with pytest.raises(BrokerUnavailableError, match="unanswered"):
+                    deliveries.send(client, kafka.transactions_topic, message("c-1", {"number": MAX_IN_FLIGHT}))
+            client.flush()
+        assert (deliveries.sent, deliveries.acknowledged) == (MAX_IN_FLIGHT, MAX_IN_FLIGHT)
 
     def test_a_message_that_cannot_be_sent_at_all_counts_too(self, kafka: KafkaSettings) -> None:
         ensure_topics(kafka)

@@ -24,7 +24,14 @@ from tqdm import tqdm
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.sources import FileSource, parse_columns
-from fraud_pipeline.topics import KafkaSettings, Message, ensure_topics, open_producer, transaction_message
+from fraud_pipeline.topics import (
+    BrokerUnavailableError,
+    KafkaSettings,
+    Message,
+    ensure_topics,
+    open_producer,
+    transaction_message,
+)
 from fraud_pipeline.transactions import TransactionRow, microseconds
 from fraud_pipeline.validation import validate
 
@@ -145,12 +152,20 @@ class Deliveries:
     sent: int = 0
     acknowledged: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    patience: float = 120.0
     _slots: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_IN_FLIGHT))
     _lock: Lock = field(default_factory=Lock)
 
     def send(self, client: KafkaProducer, topic: str, message: Message) -> None:
-        """Send when there is a slot, and note the answer when it comes."""
-        self._slots.acquire()
+        """Send when there is a slot, and note the answer when it comes.
+
+        Raises BrokerUnavailableError when no slot comes free for `patience` seconds: the library itself waits without
+        a limit for a broker that takes connections and answers nothing.
+        """
+        if not self._slots.acquire(timeout=self.patience):
+            raise BrokerUnavailableError(
+                f"{MAX_IN_FLIGHT:,} messages have been unanswered for {self.patience:g} s: look after the brokers"
+            )
         self.sent += 1
         try:
             future = client.send(topic, **message._asdict())
