@@ -320,7 +320,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 measure(world, token=token, port=port, group=service.pid, seconds=seconds, soak=arguments.soak)
             )
             print(
-                f"\nside by side, one at a time, {len(found['rounds'])} rounds of {seconds} s, 16 clients:", flush=True
+                f"\nside by side, one at a time, {len(found['rounds'])} rounds of {seconds} s, 64 clients:", flush=True
             )
             peers = others(world, directory)
             ours = Contender("fraud-detect serve", command, port, "/readyz", requests_of(world.bodies(), token))
@@ -338,7 +338,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                                     **its_environment,
                                 )
                             )
-                        outcome = asyncio.run(_closed(contender, clients=16, seconds=seconds))
+                        outcome = asyncio.run(_closed(contender, clients=64, seconds=seconds))
                     rates.setdefault(contender.name, []).append(outcome.per_second)
                     print(line(contender.name, outcome), flush=True)
     shutil.rmtree(directory, ignore_errors=True)
