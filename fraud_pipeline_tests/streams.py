@@ -3,6 +3,7 @@
 Must not be here: brokers (`brokers.py`), what is asserted.
 """
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -179,3 +180,30 @@ def running(loops: Sequence[Callable[[threading.Event], None]]) -> Iterator[None
             thread.join(60)
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def database_away(url: str) -> Iterator[None]:
+    """Nobody can write to the database; PostgreSQL cuts all connections and takes no new ones."""
+    made = sa.make_url(url)
+    if made.get_backend_name() == "sqlite":
+        with closing(sqlite3.connect(str(made.database), isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+        return
+    server = sa.create_engine(
+        made.set(drivername="postgresql+psycopg", database="postgres"), isolation_level="AUTOCOMMIT"
+    )
+    try:
+        with server.connect() as connection:
+            connection.execute(sa.text(f"ALTER DATABASE {made.database} ALLOW_CONNECTIONS false"))
+            connection.execute(
+                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+                {"name": made.database},
+            )
+            try:
+                yield
+            finally:
+                connection.execute(sa.text(f"ALTER DATABASE {made.database} ALLOW_CONNECTIONS true"))
+    finally:
+        server.dispose()

@@ -4,10 +4,9 @@ Handling one batch comes first, in the order of things becoming lasting; the loo
 """
 
 import json
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, get_args
@@ -39,6 +38,7 @@ from fraud_pipeline_tests.streams import (
     SESSION,
     Heard,
     claim,
+    database_away,
     decided,
     everything,
     header,
@@ -500,30 +500,3 @@ def crash_at(wanted: Point) -> Callable[[Point], None]:
             raise CrashError(point)
 
     return reached
-
-
-@contextmanager
-def database_away(url: str) -> Iterator[None]:
-    """Nobody can write to the database; PostgreSQL cuts all connections and takes no new ones."""
-    made = sa.make_url(url)
-    if made.get_backend_name() == "sqlite":
-        with closing(sqlite3.connect(str(made.database), isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield
-        return
-    server = sa.create_engine(
-        made.set(drivername="postgresql+psycopg", database="postgres"), isolation_level="AUTOCOMMIT"
-    )
-    try:
-        with server.connect() as connection:
-            connection.execute(sa.text(f"ALTER DATABASE {made.database} ALLOW_CONNECTIONS false"))
-            connection.execute(
-                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
-                {"name": made.database},
-            )
-            try:
-                yield
-            finally:
-                connection.execute(sa.text(f"ALTER DATABASE {made.database} ALLOW_CONNECTIONS true"))
-    finally:
-        server.dispose()

@@ -46,16 +46,21 @@ def consume(
     metrics_port: int | None = None,
     session_timeout: timedelta = timedelta(seconds=10),
     max_records: int = 500,
+    patience: float = PATIENCE,
     reached: Callable[[Point], None] = lambda _point: None,
 ) -> int:
-    """Score the stream until `stop` is set, by SIGTERM or SIGINT too; how many transactions were decided on.
+    """Score the stream until `stop` is set, by SIGTERM or SIGINT too; the exit status of the process.
 
     Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseOutdatedError when it cannot start; what goes
-    away later is waited for. A loop that hangs ends the process with status 70.
+    away later is waited for. A loop that does not come round for `patience` seconds ends the process with status 70.
     """
     metrics = StreamMetrics.build()
     with ExitStack() as stack:
-        database = stack.enter_context(closing(_database(settings)))
+        stack.enter_context(_until_signalled(stop))
+        database = stack.enter_context(
+            closing(Database(settings.database, statement_timeout=settings.statement_timeout))
+        )
+        _prepare(database)
         ensure_topics(kafka)
         champion = stack.enter_context(
             closing(
@@ -73,14 +78,15 @@ def consume(
             cache_events=settings.history_cache_events,
             may_block=BlockCap(per_minute=settings.max_blocks_per_minute),
         )
+        client = open_consumer(
+            kafka,
+            group_id=group,
+            session_timeout_ms=round(session_timeout.total_seconds() * 1_000),
+            heartbeat_interval_ms=round(session_timeout.total_seconds() * 300),
+            fetch_max_wait_ms=20,
+        )
         consumer = StreamConsumer(
-            consumer=open_consumer(
-                kafka,
-                group_id=group,
-                session_timeout_ms=round(session_timeout.total_seconds() * 1_000),
-                heartbeat_interval_ms=round(session_timeout.total_seconds() * 300),
-                fetch_max_wait_ms=20,
-            ),
+            consumer=stack.enter_context(closing(client)),
             topics=[kafka.transactions_topic, kafka.reports_topic],
             stream=StreamScorer(
                 scorer=ResilientScorer(scorer, breakers=Breakers.build(), ladder=DegradeLadder()),
@@ -100,8 +106,7 @@ def consume(
             server, _ = start_http_server(metrics_port, registry=metrics.registry)
             stack.callback(server.server_close)
             stack.callback(server.shutdown)
-        stack.enter_context(_watched(consumer))
-        stack.enter_context(_until_signalled(stop))
+        stack.enter_context(_watched(consumer, patience=patience))
         # What is loaded by now lives as long as the process: collections need not walk it again.
         gc.collect()
         gc.freeze()
@@ -109,16 +114,16 @@ def consume(
         by = f"model version {loaded.version}" if loaded else "rules, since there is no champion yet"
         tell(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {group}, by {by}")
         consumer.run(stop)
-    return metrics.decided
+    tell(f"Stopped: {metrics.decided:,} transactions decided on")
+    return 0
 
 
-def _database(settings: Settings) -> Database:
-    database = Database(settings.database, statement_timeout=settings.statement_timeout)
+def _prepare(database: Database) -> None:
+    """A file of our own is brought up to date; a server's tables are changed by people."""
     if database.is_postgresql:
         database.check_revision()
     else:
         database.upgrade()
-    return database
 
 
 @contextmanager
@@ -132,7 +137,7 @@ def _closing(producer: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _watched(consumer: StreamConsumer) -> Iterator[None]:
+def _watched(consumer: StreamConsumer, *, patience: float) -> Iterator[None]:
     """A process that hangs keeps its partitions from others; one that ended is started again."""
 
     def give_up() -> None:
@@ -140,7 +145,7 @@ def _watched(consumer: StreamConsumer) -> Iterator[None]:
         os._exit(STALLED)
 
     ended = threading.Event()
-    arguments = {"patience": PATIENCE, "give_up": give_up, "ended": ended}
+    arguments = {"patience": patience, "give_up": give_up, "ended": ended}
     threading.Thread(target=watch, args=(consumer,), kwargs=arguments, name="stall-watchdog", daemon=True).start()
     try:
         yield
