@@ -7,14 +7,15 @@ The registry may be away for hours: what was exported last stays, and one line s
 """
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from fraud_pipeline.model import IncompatibleModelError, publish, published_version
-from fraud_pipeline.registry import REGISTRY_ERRORS, Alias, Registry
+from fraud_pipeline.model import publish, published_version
+from fraud_pipeline.registry import Alias, Registry
 from fraud_pipeline.settings import Settings
 
 LONGEST_WAIT: Final = 60.0
@@ -32,19 +33,21 @@ def follow(
 ) -> None:
     """Keep each link at the model of its alias until `stop` is set, looking every `interval` seconds.
 
-    An alias that is gone leaves the champion where it is, and takes the challenger away.
+    An alias that is gone leaves the champion where it is, and takes the challenger away. What is wrong with one alias
+    does not hold up the other.
     """
-    wait, said = interval, ""
+    wait, said = interval, set[str]()
     while not stop.is_set():
-        try:
-            for alias, link in links.items():
+        causes: set[str] = set()
+        for alias, link in links.items():
+            try:
                 _bring_up_to_date(registry, alias, link, tell=tell)
-            wait, said = interval, ""
-        except (*REGISTRY_ERRORS, IncompatibleModelError, OSError) as error:
-            cause = f"the registry cannot be followed, what was exported stays: {str(error).splitlines()[0]}"
-            if cause != said:
-                tell(cause)
-            wait, said = min(2 * wait, LONGEST_WAIT), cause
+            except Exception as error:  # noqa: BLE001 - every kind of artifact store has errors of its own
+                cause = _in_one_line(error)
+                if cause not in said | causes:
+                    tell(f"the registry cannot be followed, what was exported stays: {cause}")
+                causes.add(cause)
+        wait, said = (min(2 * wait, LONGEST_WAIT) if causes else interval), causes
         stop.wait(wait)
 
 
@@ -58,6 +61,12 @@ def _bring_up_to_date(registry: Registry, alias: Alias, link: Path, *, tell: Cal
     if published_version(link) != (model.version, model.sha256):
         publish(registry.download(model), link=link, version=model.version)
         tell(f"{alias} is version {model.version}")
+
+
+def _in_one_line(error: Exception) -> str:
+    """What went wrong, without the password of an address that MLflow repeats."""
+    first = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return re.sub(r"//[^/\s]*@", "//", first)
 
 
 def follow_until_stopped(settings: Settings, *, with_parent: bool = False) -> int:

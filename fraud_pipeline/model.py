@@ -8,12 +8,14 @@ The directory holds `booster.ubj`, `model.json` (features, calibration, policy, 
 code.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -119,7 +121,10 @@ class FraudModel:
         return pd.DataFrame(values, columns=[*self.features, "bias"], index=features.index)
 
     def margins(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """As `margin`, of values (n, k) in the order of `features`; safe to call from several threads."""
+        """As `margin`, of values (n, k) in the order of `features`.
+
+        XGBoost's predictions and contributions of trees may be asked for by several threads at once.
+        """
         return np.asarray(self.booster.inplace_predict(values, predict_type="margin"), dtype=np.float32)
 
     def probabilities(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -201,9 +206,22 @@ def publish(directory: Path, *, link: Path, version: int | None = None) -> Path:
     """
     FraudModel.load(directory)
     versions = link.parent / f"{link.name}-versions"
+    versions.mkdir(parents=True, exist_ok=True)
+    with _alone(versions):
+        return _publish(directory, link=link, versions=versions, version=version)
+
+
+@contextmanager
+def _alone(versions: Path) -> Iterator[None]:
+    """A promotion and the follower may publish the same model at the same moment: one after the other."""
+    with (versions / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _publish(directory: Path, *, link: Path, versions: Path, version: int | None) -> Path:
     digest = file_hash(directory / MANIFEST_FILE)
     copy = versions / digest[:16]
-    versions.mkdir(parents=True, exist_ok=True)
     try:
         FraudModel.load(copy, expected_sha256=digest)
     except IncompatibleModelError:  # not there, or damaged since
@@ -219,18 +237,21 @@ def publish(directory: Path, *, link: Path, version: int | None = None) -> Path:
     swap.symlink_to(copy.relative_to(link.parent))
     swap.replace(link)
     os.utime(copy)
-    for old in sorted(versions.glob("[!.]*"), key=lambda path: path.stat().st_mtime_ns)[:-KEPT_COPIES]:
+    others = (path for path in versions.glob("[!.]*") if path != copy)
+    for old in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: -(KEPT_COPIES - 1)]:
         shutil.rmtree(old)
     return copy
 
 
 def published_version(link: Path) -> tuple[int, str] | None:
-    """The registry's version and the SHA-256 of what `link` points at, or None where that is not known."""
+    """The registry's version and the SHA-256 of what `link` points at, or None where that is unknown or damaged."""
     try:
         told = json.loads((link / REGISTERED_FILE).read_text())
-        return int(told["version"]), str(told["sha256"])
-    except (OSError, ValueError, KeyError):
+        version, sha256 = int(told["version"]), str(told["sha256"])
+        _read_manifest(link, expected_sha256=sha256)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
         return None
+    return version, sha256
 
 
 def file_hash(path: Path) -> str:

@@ -32,10 +32,6 @@ class RegistryError(RuntimeError):
     """The registry cannot do what was asked; the message says what is missing."""
 
 
-REGISTRY_ERRORS: Final = (MlflowException, RegistryError)
-"""What goes wrong with the registry itself, whatever it was asked."""
-
-
 @dataclass(frozen=True, slots=True)
 class RegisteredModel:
     """One version of the model and where its directory is kept."""

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fraud_pipeline.decisions import (
+    FAIL_SAFE_AMOUNT_CENTS,
+    FAIL_SAFE_RULES,
     RULES,
     Condition,
     CostModel,
@@ -205,6 +207,13 @@ class TestRules:
             decision, code = rules_decide(features.iloc[[i]], rules=TWO)
             assert (decision[0], code[0]) == (decisions[i], codes[i])
 
+    @given(st.lists(st.tuples(st.integers(0, 6), st.integers(898, 902), st.integers(0, 1)), max_size=30))
+    def test_arrays_by_name_are_judged_as_a_frame_is(self, rows: list[tuple[int, int, int]]) -> None:
+        frame = pd.DataFrame(rows, columns=["count_1h", "speed", "new"], dtype="float32")
+        arrays = {str(name): frame[name].to_numpy() for name in frame}
+        for of_arrays, of_frame in zip(rules_decide(arrays, rules=TWO), rules_decide(frame, rules=TWO), strict=True):
+            assert of_arrays.tolist() == of_frame.tolist()
+
 
 def shipped(**features: float) -> pd.DataFrame:
     """One row of all features, missing unless given."""
@@ -246,6 +255,19 @@ class TestShippedRules:
         for row in (everyday, shipped()):
             decisions, codes = rules_decide(row)
             assert (decisions[0], codes[0]) == ("allow", ())
+
+    def test_fail_safe_rules_need_nothing_but_the_transaction(self) -> None:
+        needed = {condition.feature for rule in FAIL_SAFE_RULES for condition in rule.conditions}
+        assert needed <= set(FEATURE_NAMES)
+        assert not {name for name in needed if name.startswith(("customer_", "merchant_"))}
+        assert not {rule.name for rule in FAIL_SAFE_RULES} & {rule.name for rule in RULES}
+
+    def test_without_history_and_model_only_large_amounts_are_reviewed(self) -> None:
+        amounts = [1, FAIL_SAFE_AMOUNT_CENTS, FAIL_SAFE_AMOUNT_CENTS + 1, 10_000_000]
+        rows = pd.concat([shipped(amount=amount) for amount in amounts])
+        decisions, codes = rules_decide(rows, rules=FAIL_SAFE_RULES)
+        assert decisions.tolist() == ["allow", "allow", "review", "review"]
+        assert codes.tolist() == [(), (), ("large_amount",), ("large_amount",)]
 
     def test_a_hundred_thousand_rows_take_well_under_a_second(self) -> None:
         generator = np.random.default_rng(0)

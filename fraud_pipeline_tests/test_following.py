@@ -1,6 +1,8 @@
 """Following the registry's aliases with a real MLflow: the link follows, and what goes wrong changes nothing."""
 
+import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,7 +12,7 @@ import pytest
 
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.following import PATIENCE, follow
-from fraud_pipeline.model import FraudModel, published_version
+from fraud_pipeline.model import BOOSTER_FILE, FraudModel, published_version
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.training import TrainedModel
 from serving.champion import ChampionHolder
@@ -57,13 +59,19 @@ def following(registry: Registry, **links: Path) -> Iterator[list[str]]:
         thread.join()
 
 
-def wait_for(condition: "threading.Event | None" = None, *, told: list[str], line: str) -> None:
+def change_registered(directory: Path, threshold: str, by: str) -> None:
+    """What the registry keeps of the version with this review threshold is no longer what was registered."""
+    for manifest in (directory / "artifacts").rglob("model.json"):
+        old = f'"review_threshold": {threshold},'
+        manifest.write_text(manifest.read_text().replace(old, f'"review_threshold": {by},'))
+
+
+def wait_for(*, told: list[str], line: str) -> None:
     """Until a line was told."""
-    waiting = condition or threading.Event()
     for _ in range(600):
         if any(line in one for one in told):
             return
-        waiting.wait(0.05)
+        time.sleep(0.05)
     pytest.fail(f"never told: {line}; told: {told}")
 
 
@@ -111,12 +119,46 @@ def test_a_registry_that_is_away_is_told_once_and_the_export_stays(
     assert published_version(link) is not None
 
 
+def test_the_password_of_the_server_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PATIENCE.items():
+        monkeypatch.setenv(name, value)
+    away = Registry(tracking_uri="http://ann:s3cret@127.0.0.1:1", model_name="fraud_model")
+    with following(away, champion=tmp_path / "champion") as told:
+        wait_for(told=told, line="http://127.0.0.1:1")
+    assert "s3cret" not in " ".join(told)
+
+
+def test_a_bad_champion_does_not_hold_up_the_challenger(registry: Registry, tmp_path: Path) -> None:
+    change_registered(tmp_path, "0.2", "0.21")
+    with following(registry, champion=tmp_path / "champion", challenger=tmp_path / "challenger") as told:
+        wait_for(told=told, line="challenger is version 2")
+    assert "version 1 was changed after registration" in told[0]
+    assert not (tmp_path / "champion").exists()
+
+
+def test_files_that_are_gone_from_the_registry_are_told_and_it_goes_on(registry: Registry, tmp_path: Path) -> None:
+    shutil.move(tmp_path / "artifacts", tmp_path / "elsewhere")
+    with following(registry, champion=tmp_path / "champion") as told:
+        wait_for(told=told, line="what was exported stays")
+        shutil.move(tmp_path / "elsewhere", tmp_path / "artifacts")
+        wait_for(told=told, line="champion is version 1")
+
+
+def test_an_export_that_was_damaged_is_renewed(registry: Registry, tmp_path: Path) -> None:
+    link = tmp_path / "champion"
+    with following(registry, champion=link) as told:
+        wait_for(told=told, line="champion is version 1")
+        told.clear()
+        (link / BOOSTER_FILE).write_bytes(b"no booster")
+        wait_for(told=told, line="champion is version 1")
+    assert FraudModel.load(link)
+
+
 def test_a_version_changed_after_registration_is_not_exported(registry: Registry, tmp_path: Path) -> None:
     link = tmp_path / "champion"
     with following(registry, champion=link) as told:
         wait_for(told=told, line="champion is version 1")
-        for manifest in (tmp_path / "artifacts").rglob("model.json"):
-            manifest.write_text(manifest.read_text().replace("0.3", "0.31"))
+        change_registered(tmp_path, "0.3", "0.31")
         registry.decide(2, action="promote", reasons=["better"])
         wait_for(told=told, line="changed after registration")
     published = published_version(link)

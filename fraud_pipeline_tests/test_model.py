@@ -1,11 +1,13 @@
 """A model is a directory of plain files: it comes back bit for bit, or it is refused with a reason and a remedy."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from fraud_pipeline.decisions import Policy
 from fraud_pipeline.features import FEATURE_NAMES
 from fraud_pipeline.model import (
     BOOSTER_FILE,
+    KEPT_COPIES,
     MANIFEST_FILE,
     REFERENCE_FILE,
+    REGISTERED_FILE,
     Calibration,
     FraudModel,
     IncompatibleModelError,
@@ -30,6 +34,7 @@ from fraud_pipeline.model import (
     fit_booster,
     fit_calibration,
     publish,
+    published_version,
 )
 from fraud_pipeline.training import TrainedModel, part
 
@@ -130,6 +135,33 @@ class TestRoundTrip:
 
         assert json.loads(text, parse_constant=refuse)["policy"]["block_threshold"] is None
         assert FraudModel.load(tmp_path / "model").policy == never
+
+
+class TestArrays:
+    """Serving has arrays and training has frames; they must not differ by a bit."""
+
+    def test_arrays_score_as_frames_do(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        values = rows[list(model.features)].to_numpy(np.float32)
+        assert model.margins(values).tobytes() == model.margin(rows).tobytes()
+        assert model.probabilities(values).tobytes() == model.predict(rows).tobytes()
+        assert model.contributions_of(values).tobytes() == model.contributions(rows).to_numpy(np.float32).tobytes()
+
+    def test_a_column_of_a_matrix_by_columns_is_the_same_number(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        values = rows[list(model.features)].to_numpy(np.float32)
+        by_columns, every_second = np.asfortranarray(values), np.repeat(values, 2, axis=1)[:, ::2]
+        for other_layout in (by_columns, every_second):
+            assert model.probabilities(other_layout).tobytes() == model.predict(rows).tobytes()
+
+    def test_several_threads_may_ask_one_model(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        values = rows[list(model.features)].to_numpy(np.float32)
+
+        def ask(position: int) -> bytes:
+            some = values[position : position + 40]
+            return model.probabilities(some).tobytes() + model.contributions_of(some).tobytes()
+
+        alone = [ask(position) for position in range(0, 400, 2)]
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(ask, range(0, 400, 2))) == alone
 
 
 class TestExplaining:
@@ -373,6 +405,60 @@ class TestPublishing:
         (copy / BOOSTER_FILE).unlink()
         assert publish(tmp_path / "a", link=link) == copy
         assert FraudModel.load(link).policy == POLICY
+
+    def test_the_registry_s_version_stands_beside_the_copy(self, model: FraudModel, tmp_path: Path) -> None:
+        digest = model.save(tmp_path / "a")
+        link = tmp_path / "champion"
+        publish(tmp_path / "a", link=link)
+        assert published_version(link) is None
+        for version in (3, 4):
+            publish(tmp_path / "a", link=link, version=version)
+            assert published_version(link) == (version, digest)
+        assert FraudModel.load(link, expected_sha256=digest).policy == POLICY
+
+    @pytest.mark.parametrize("name", [*FILES, REGISTERED_FILE])
+    @pytest.mark.parametrize("content", [None, b"", b"[]", b"no JSON"])
+    def test_the_version_of_damaged_files_is_not_known(
+        self, model: FraudModel, tmp_path: Path, name: str, content: bytes | None
+    ) -> None:
+        model.save(tmp_path / "a")
+        link = tmp_path / "champion"
+        publish(tmp_path / "a", link=link, version=3)
+        if content is None:
+            (link / name).unlink()
+        else:
+            (link / name).write_bytes(content)
+        assert published_version(link) is None
+
+    def test_the_newest_copies_stay_and_the_served_one_always(self, model: FraudModel, tmp_path: Path) -> None:
+        link = tmp_path / "champion"
+        copies = []
+        for number in range(KEPT_COPIES + 3):
+            replace(model, lineage={"number": number}).save(tmp_path / "a")
+            copies.append(publish(tmp_path / "a", link=link, version=number))
+        assert [copy.exists() for copy in copies] == [False] * 3 + [True] * KEPT_COPIES
+        for copy in copies[3:]:
+            os.utime(copy, (2**33, 2**33))  # written while the clock was wrong
+        replace(model, lineage={"number": "last"}).save(tmp_path / "a")
+        last = publish(tmp_path / "a", link=link)
+        assert link.resolve() == last.resolve()
+        assert len([copy for copy in (*copies, last) if copy.exists()]) == KEPT_COPIES
+
+    def test_many_may_publish_at_once(self, model: FraudModel, tmp_path: Path) -> None:
+        """A promotion exports the champion while the follower does."""
+        numbers = range(4)
+        for number in numbers:
+            replace(model, lineage={"number": number}).save(tmp_path / str(number))
+        for round_ in range(3):
+            link = tmp_path / f"served-{round_}" / "champion"
+            with ThreadPoolExecutor(8) as threads:
+                done = [
+                    threads.submit(publish, tmp_path / str(number), link=link, version=number)
+                    for number in [*numbers] * 2
+                ]
+            for copy in {one.result() for one in done}:
+                found = FraudModel.load(copy)
+                assert published_version(copy) == (found.lineage["number"], file_hash(copy / MANIFEST_FILE))
 
     def test_everything_may_move_to_another_place(self, model: FraudModel, tmp_path: Path) -> None:
         (tmp_path / "here").mkdir()

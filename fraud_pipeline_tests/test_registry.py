@@ -12,7 +12,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from fraud_pipeline.decisions import Policy
-from fraud_pipeline.model import BOOSTER_FILE, MANIFEST_FILE, FraudModel, IncompatibleModelError, file_hash
+from fraud_pipeline.model import (
+    BOOSTER_FILE,
+    MANIFEST_FILE,
+    FraudModel,
+    IncompatibleModelError,
+    file_hash,
+    published_version,
+)
 from fraud_pipeline.registry import RegisteredModel, Registry, RegistryError
 from fraud_pipeline.training import TrainedModel
 
@@ -61,6 +68,11 @@ class Place:
     def champion(self) -> int | None:
         found = self.registry.with_alias("champion")
         return found.version if found else None
+
+    def served_version(self) -> int | None:
+        """What a service that knows no MLflow says it serves."""
+        published = published_version(self.link)
+        return published[0] if published else None
 
     def served_threshold(self) -> float:
         return FraudModel.load(self.link).policy.review_threshold
@@ -182,8 +194,9 @@ class TestRollback:
     def test_it_brings_the_former_champion_back_to_serving(self, place: Place) -> None:
         for threshold in (0.1, 0.2):
             place.promote(place.register(threshold).version)
+        assert place.served_version() == 2
         assert place.rollback() == 1
-        assert place.champion() == 1
+        assert place.champion() == place.served_version() == 1
         assert place.served_threshold() == 0.1
 
     def test_twice_goes_back_two_promotions_and_not_to_the_bad_one(self, place: Place) -> None:

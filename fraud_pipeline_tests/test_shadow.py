@@ -1,7 +1,9 @@
 """The shadow: compares what both models decide, and can harm nothing."""
 
+import sys
 import threading
 from dataclasses import replace
+from itertools import chain, cycle, repeat
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from fraud_pipeline.model import FraudModel
 from fraud_pipeline.scoring import Scored
 from fraud_pipeline.training import TrainedModel
 from serving.champion import LoadedModel
-from serving.shadow import MAX_WAITING, Shadow
+from serving.shadow import MAX_WAITING, Shadow, ShadowRow
 
 CHAMPION, CHALLENGER = Policy(review_threshold=0.02, block_threshold=0.5), Policy(0.1, 0.6)
 
@@ -69,6 +71,66 @@ def test_another_challenger_starts_anew(trained: TrainedModel, values: NDArray[n
     assert (report.challenger, report.compared) == ("3", 10)
 
 
+def test_every_row_is_kept_for_the_day_its_label_is_known(trained: TrainedModel, values: NDArray[np.float32]) -> None:
+    kept: list[ShadowRow] = []
+    shadow = Shadow(lambda: loaded(trained.model, CHALLENGER, version="2"), keep=kept.extend)
+    by_rules = Scored("t-rules", "review", None, (), "rules", "rules", (), None, 0)
+    scored = decided(trained.model, values[:20])
+    shadow(values[:21], [*scored, by_rules])
+    shadow.close()
+    assert [row.transaction_id for row in kept] == [one.transaction_id for one in scored]
+    probabilities = trained.model.probabilities(values[:20])
+    assert [row.challenger_probability for row in kept] == probabilities.tolist()
+    assert [row.champion_decision for row in kept] == [one.decision for one in scored]
+    assert [row.challenger_decision for row in kept] == decide(probabilities, CHALLENGER).tolist()
+    assert {(row.champion, row.challenger) for row in kept} == {("1", "2")}
+
+
+def test_without_a_challenger_any_more_there_is_no_report(trained: TrainedModel, values: NDArray[np.float32]) -> None:
+    challengers = iter([loaded(trained.model, CHALLENGER, version="2"), None])
+    shadow = Shadow(lambda: next(challengers))
+    scored = decided(trained.model, values)
+    shadow(values, scored)
+    shadow(values, scored)
+    shadow.close()
+    assert shadow.report() is None
+
+
+def test_what_goes_wrong_is_told_once_and_the_next_batch_is_compared(
+    trained: TrainedModel, values: NDArray[np.float32], caplog: pytest.LogCaptureFixture
+) -> None:
+    good = loaded(trained.model, CHALLENGER, version="3")
+    broken = replace(good, model=replace(good.model, features=("no_such_feature",)), version="2")
+    challengers = iter([broken, broken, good])
+    shadow = Shadow(lambda: next(challengers))
+    scored = decided(trained.model, values)
+    for _ in range(4):  # the last time there is not even an answer who is challenger
+        shadow(values, scored)
+    shadow.close()
+    report = shadow.report()
+    assert report is not None
+    assert (report.challenger, report.compared) == ("3", len(values))
+    assert [record.args for record in caplog.records] == [("2",), ("unknown",)]
+
+
+def test_a_report_is_whole_while_batches_are_compared(trained: TrainedModel, values: NDArray[np.float32]) -> None:
+    both = [loaded(trained.model, CHALLENGER, version=version) for version in ("2", "3")]
+    challengers = cycle(both)
+    rows = 50
+    shadow = Shadow(lambda: next(challengers))
+    scored = decided(trained.model, values[:rows])
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            shadow(values[:rows], scored)
+            report = shadow.report()
+            assert report is None or report.compared == rows  # each batch has another challenger than the one before
+    finally:
+        sys.setswitchinterval(interval)
+        shadow.close()
+
+
 @pytest.mark.parametrize("challenger", [None, "broken"])
 def test_without_a_challenger_or_with_a_broken_one_nothing_happens(
     trained: TrainedModel, values: NDArray[np.float32], challenger: str | None
@@ -79,6 +141,60 @@ def test_without_a_challenger_or_with_a_broken_one_nothing_happens(
     shadow(values, decided(trained.model, values))
     shadow.close()
     assert shadow.report() is None
+
+
+def test_a_stuck_challenger_does_not_keep_the_service_from_ending(
+    trained: TrainedModel, values: NDArray[np.float32]
+) -> None:
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def never() -> None:
+        stuck.set()
+        go_on.wait()
+
+    shadow = Shadow(never)
+    scored = decided(trained.model, values[:1])
+    shadow(values[:1], scored)
+    stuck.wait()
+    for _ in range(MAX_WAITING):
+        shadow(values[:1], scored)
+    closing = threading.Thread(target=shadow.close, daemon=True)
+    closing.start()
+    closing.join(60)
+    ended = not closing.is_alive()
+    go_on.set()
+    assert ended
+
+
+def test_drops_of_many_threads_are_all_counted_and_forgotten_with_the_challenger(
+    trained: TrainedModel, values: NDArray[np.float32]
+) -> None:
+    go_on = threading.Event()
+    versions = chain(["2"], repeat("3"))
+
+    def slow() -> LoadedModel:
+        go_on.wait()
+        return loaded(trained.model, CHALLENGER, version=next(versions))
+
+    shadow = Shadow(slow)
+    scored = decided(trained.model, values[:1])
+
+    def add() -> None:
+        for _ in range(MAX_WAITING):
+            shadow(values[:1], scored)
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # One may be at the challenger already.
+    assert shadow._dropped in {3 * MAX_WAITING, 3 * MAX_WAITING - 1}
+    go_on.set()
+    shadow.close()
+    report = shadow.report()
+    assert report is not None
+    assert (report.challenger, report.dropped) == ("3", 0)
 
 
 def test_a_slow_challenger_holds_nobody_up_and_what_it_missed_is_counted(

@@ -45,7 +45,7 @@ class ChampionHolder:
     """Holds the model of a directory that another process replaces.
 
     A model that cannot be verified is refused, once as long as its files stay as they are, and the last good one
-    serves on.
+    serves on. `keep_when_gone` says whether it also does where there is no directory any more.
     """
 
     def __init__(
@@ -53,15 +53,17 @@ class ChampionHolder:
         directory: Path,
         *,
         poll_interval: float = 5.0,
+        keep_when_gone: bool = True,
         on_loaded: Callable[[LoadedModel], None] = lambda _loaded: None,
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory
         self._poll_interval = poll_interval
+        self._keep_when_gone = keep_when_gone
         self._on_loaded = on_loaded
         self._on_refused = on_refused
         self._current: LoadedModel | None = None
-        self._refused: Stamp | None = None
+        self._judged: Stamp | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"{directory.name}-holder", daemon=True)
 
@@ -80,19 +82,24 @@ class ChampionHolder:
 
     def check_now(self) -> None:
         """Take over what the directory holds, if it is another model and a good one."""
+        directory = self._directory.resolve()  # the link may move while its files are read
         try:
-            stamp = _stamp(self._directory.resolve())
-            digest = file_hash(self._directory / MANIFEST_FILE)
-        except OSError:
-            return  # nothing there, or just being replaced
-        if stamp == self._refused or (self._current is not None and self._current.sha256 == digest):
+            stamp = _stamp(directory)
+        except OSError:  # nothing there, or just being replaced
+            if not self._keep_when_gone:
+                self._current = self._judged = None
             return
+        if stamp == self._judged:
+            return
+        self._judged = stamp
         try:
-            loaded = _proven(self._directory, sha256=digest)
-        except (IncompatibleModelError, ValueError) as error:
-            self._refused = stamp
-            log.error("model %s refused, the last good one serves on: %s", digest[:12], error)  # noqa: TRY400 - a person needs the line, not the trace
+            loaded = _proven(directory)
+        except Exception as error:  # noqa: BLE001 - whatever a bad model raises, the last good one serves on
+            log.error("model %s refused, the last good one serves on: %s", directory.name, error)  # noqa: TRY400 - a person needs the line, not the trace
             self._on_refused()
+            return
+        current = self._current
+        if current is not None and (current.version, current.sha256) == (loaded.version, loaded.sha256):
             return
         self._current = loaded
         log.info("model version %s serves", loaded.version)
@@ -109,11 +116,13 @@ def _stamp(directory: Path) -> Stamp:
     return (str(directory), *((name, found.st_mtime_ns, found.st_size) for name, found in files))
 
 
-def _proven(directory: Path, *, sha256: str) -> LoadedModel:
+def _proven(directory: Path) -> LoadedModel:
     """A model whose files are whole, that gives the scores it gave in training, and that is warm."""
-    directory = directory.resolve()  # a link may move while its files are read
-    model = FraudModel.load(directory, expected_sha256=sha256)
+    model = FraudModel.load(directory)
+    sha256 = file_hash(directory / MANIFEST_FILE)
     golden = model.reference.head(_GOLDEN_ROWS)
+    if golden.empty or not {*model.features, "score"} <= set(golden.columns):
+        raise IncompatibleModelError(f"{directory.name} holds no scored rows to prove it on; train it again")
     values = golden[list(model.features)].to_numpy(np.float32)
     found = model.probabilities(values)
     if not np.allclose(found, golden["score"].to_numpy(np.float64), rtol=_SAME, atol=0):
@@ -134,5 +143,5 @@ def _proven(directory: Path, *, sha256: str) -> LoadedModel:
 
 def _version(directory: Path, *, sha256: str) -> str:
     """The registry's number, or the beginning of the hash where the directory was copied by hand."""
-    published = published_version(directory)
-    return str(published[0]) if published else sha256[:12]
+    number, published = published_version(directory) or (None, None)
+    return str(number) if published == sha256 else sha256[:12]

@@ -9,7 +9,8 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +24,22 @@ from serving.champion import LoadedModel
 log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 256
+_PATIENCE: Final = 2.0
 Seen = tuple[NDArray[np.float32], Sequence[Scored]]
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowRow:
+    """What both models made of one transaction, to be judged when its label is known."""
+
+    transaction_id: str
+    decided_at: int
+    champion: str
+    challenger: str
+    champion_decision: Decision
+    challenger_decision: Decision
+    champion_probability: float
+    challenger_probability: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +66,13 @@ class ShadowReport:
         }
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Tally:
+    """Replaced as a whole, so that a reader never sees half of a batch."""
+
     versions: tuple[str, str]
-    decisions: Counter[tuple[Decision, Decision]] = field(default_factory=Counter)
-    difference: float = 0.0
+    decisions: Mapping[tuple[Decision, Decision], int]
+    difference: float
 
 
 class Shadow:
@@ -68,12 +86,16 @@ class Shadow:
         challenger: Callable[[], LoadedModel | None],
         *,
         told: Callable[[NDArray[np.object_], NDArray[np.object_]], None] = lambda _champion, _challenger: None,
+        keep: Callable[[Sequence[ShadowRow]], None] | None = None,
     ) -> None:
         self._challenger = challenger
         self._told = told
+        self._keep = keep
         self._waiting: queue.Queue[Seen | None] = queue.Queue(MAX_WAITING)
         self._tally: _Tally | None = None
-        self._dropped = 0
+        self._dropped = self._dropped_before = 0
+        self._dropping = threading.Lock()
+        self._failing = ""
         self._thread = threading.Thread(target=self._compare_all, name="shadow", daemon=True)
         self._thread.start()
 
@@ -82,38 +104,50 @@ class Shadow:
         try:
             self._waiting.put_nowait((values, scored))
         except queue.Full:
-            self._dropped += len(scored)
+            with self._dropping:  # several threads score
+                self._dropped += len(scored)
 
     def report(self) -> ShadowReport | None:
         """What was found since either model changed, or None as long as nothing was compared."""
         tally = self._tally
         if tally is None:
             return None
-        compared = tally.decisions.total()
+        compared = sum(tally.decisions.values())
         return ShadowReport(
             champion=tally.versions[0],
             challenger=tally.versions[1],
             compared=compared,
             disagreements=sum(number for (one, other), number in tally.decisions.items() if one != other),
             mean_difference=tally.difference / compared,
-            decisions=dict(tally.decisions),
-            dropped=self._dropped,
+            decisions=tally.decisions,
+            dropped=self._dropped - self._dropped_before,
         )
 
     def close(self) -> None:
-        """Compare what waits and end."""
-        self._waiting.put(None)
-        self._thread.join(5.0)
+        """Compare what waits and end; a challenger that takes seconds for it is not waited for."""
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=_PATIENCE)
+        self._thread.join(_PATIENCE)
 
     def _compare_all(self) -> None:
         while (seen := self._waiting.get()) is not None:
-            loaded = self._challenger()
-            if loaded is None:
-                continue
+            version = "unknown"
             try:
+                loaded = self._challenger()
+                if loaded is None:
+                    self._start_anew()
+                    continue
+                version = loaded.version
                 self._compare(*seen, loaded=loaded)
+                self._failing = ""
             except Exception:  # a challenger that fails costs its comparison, nothing else
-                log.exception("the challenger, version %s, cannot score", loaded.version)
+                if version != self._failing:  # once, not with every batch
+                    log.exception("the challenger, version %s, cannot be compared", version)
+                self._failing = version
+
+    def _start_anew(self) -> None:
+        if self._tally is not None:
+            self._tally, self._dropped_before = None, self._dropped
 
     def _compare(self, values: NDArray[np.float32], scored: Sequence[Scored], *, loaded: LoadedModel) -> None:
         rows = [position for position, one in enumerate(scored) if one.probability is not None]
@@ -123,10 +157,30 @@ class Shadow:
         probabilities = loaded.model.probabilities(np.ascontiguousarray(values[np.ix_(rows, columns)]))
         theirs = decide(probabilities, loaded.model.policy)
         ours = np.array([scored[position].decision for position in rows], dtype=object)
-        versions = (str(scored[rows[0]].model_version), loaded.version)
-        if self._tally is None or self._tally.versions != versions:
-            self._tally = _Tally(versions)
-        self._tally.decisions.update(zip(ours, theirs, strict=True))
         champion = np.array([scored[position].probability for position in rows], np.float64)
-        self._tally.difference += float(np.abs(champion - probabilities).sum())
+        versions = (str(scored[rows[0]].model_version), loaded.version)
+        if self._tally is not None and self._tally.versions != versions:
+            self._start_anew()
+        before = self._tally or _Tally(versions, {}, 0.0)
+        self._tally = _Tally(
+            versions,
+            decisions=Counter(before.decisions) + Counter(zip(ours, theirs, strict=True)),
+            difference=before.difference + float(np.abs(champion - probabilities).sum()),
+        )
         self._told(ours, theirs)
+        if self._keep:
+            self._keep(
+                [
+                    ShadowRow(
+                        transaction_id=scored[position].transaction_id,
+                        decided_at=scored[position].decided_at,
+                        champion=versions[0],
+                        challenger=versions[1],
+                        champion_decision=ours[number],
+                        challenger_decision=theirs[number],
+                        champion_probability=float(champion[number]),
+                        challenger_probability=float(probabilities[number]),
+                    )
+                    for number, position in enumerate(rows)
+                ]
+            )
