@@ -7,7 +7,7 @@ messages (`fraud_pipeline/topics.py`), words for a person beyond the summary.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count as counting
 from itertools import islice
@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pandas as pd
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 from tqdm import tqdm
 
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
@@ -73,11 +73,13 @@ def produce(
     data_path: Path | None = None,
     topic: str | None = None,
     tell: Callable[[str], None] = print,
+    patience: float = 120.0,
 ) -> ProduceReport:
     """Send `count` transactions (default: until the file ends, or Ctrl+C) at `rate` a second, and wait for the answers.
 
     Ids are new in every run; rows of a file keep their order, and every row happens at the moment it is sent. Raises
-    BrokerUnavailableError before anything is sent, and ValueError for a file or number that cannot be used.
+    BrokerUnavailableError before anything is sent, and ValueError for a file or number that cannot be used. When the
+    brokers answer nothing for `patience` seconds, it ends and reports what they acknowledged.
     """
     if not rate > 0 or (count is not None and count < 1):
         raise ValueError("the rate must be above 0 and the count at least 1")
@@ -86,18 +88,22 @@ def produce(
     partitions = ensure_topics(kafka, [name])[name]
     run = uuid4().hex[:12]
     tell(f"Sending to {name} ({partitions} partitions) at {rate:g} a second; ids begin with {run}-")
-    deliveries = Deliveries()
+    deliveries = Deliveries(patience=patience)
     started = time.monotonic()
-    with closing(open_producer(kafka)) as client, tqdm(total=count, unit="tx", desc=name, disable=None) as bar:
-        with suppress(KeyboardInterrupt):
+    client = open_producer(kafka)
+    with tqdm(total=count, unit="tx", desc=name, disable=None) as bar:
+        try:
             for position, row in enumerate(islice(rows, count)):
                 time.sleep(pause_before(position, rate=rate, elapsed=time.monotonic() - started))
                 now = time.time_ns() // 1_000
                 retimed = row._replace(transaction_id=f"{run}-{position}", event_time=now)
                 deliveries.send(client, name, transaction_message(retimed, currency=settings.currency))
                 bar.update(deliveries.acknowledged - bar.n)
-        with suppress(KeyboardInterrupt):
-            client.flush()
+        except KeyboardInterrupt:
+            pass
+        except BrokerUnavailableError as error:
+            tell(str(error))
+        deliveries.settle(client)
         bar.update(deliveries.acknowledged - bar.n)
     seconds = time.monotonic() - started
     return ProduceReport(name, deliveries.sent, deliveries.acknowledged, seconds, dict(deliveries.errors))
@@ -149,10 +155,10 @@ def _rows(accepted: pd.DataFrame) -> Iterator[TransactionRow]:
 class Deliveries:
     """What became of each message; a message in flight holds a slot until the brokers answer."""
 
+    patience: float
     sent: int = 0
     acknowledged: int = 0
     errors: Counter[str] = field(default_factory=Counter)
-    patience: float = 120.0
     _slots: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_IN_FLIGHT))
     _lock: Lock = field(default_factory=Lock)
 
@@ -163,8 +169,9 @@ class Deliveries:
         a limit for a broker that takes connections and answers nothing.
         """
         if not self._slots.acquire(timeout=self.patience):
+            waited, self.patience = self.patience, 0.0
             raise BrokerUnavailableError(
-                f"{MAX_IN_FLIGHT:,} messages have been unanswered for {self.patience:g} s: look after the brokers"
+                f"{MAX_IN_FLIGHT:,} messages have been unanswered for {waited:g} s: look after the brokers"
             )
         self.sent += 1
         try:
@@ -173,6 +180,21 @@ class Deliveries:
             self._failed(error)
         else:
             future.add_callback(self._arrived).add_errback(self._failed)
+
+    def settle(self, client: KafkaProducer) -> None:
+        """Wait for the answers that are missing, for `patience` at most, and close the client."""
+        with suppress(KeyboardInterrupt, KafkaTimeoutError):
+            client.flush(self.patience)
+        with self._lock:
+            unanswered = self.sent - self.acknowledged - self.errors.total()
+            if unanswered:
+                self.errors["unanswered"] = unanswered
+        if not unanswered:
+            client.close()
+            return
+        # `close` and the finalizer would wait for them again, without a limit; given up, the thread ends when it wakes.
+        client._closed = True  # noqa: SLF001
+        client._sender.force_close()  # noqa: SLF001
 
     def _arrived(self, _: object) -> None:
         with self._lock:
