@@ -38,7 +38,7 @@ STALLED: Final = 70
 PRODUCER_OPTIONS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "max_block_ms": round(ACKNOWLEDGE_WITHIN * 1_000),
-        # What is sent is flushed at the end of each batch; sent earlier, in many small requests, it costs twice the time.
+        # What is sent is flushed at the end of each batch; sent earlier, in small requests, it costs twice the time.
         "linger_ms": 1_000,
         "batch_size": 262_144,
     }
