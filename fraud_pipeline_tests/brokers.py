@@ -15,14 +15,20 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, open_admin
 
@@ -31,7 +37,10 @@ _HERE: Final = Path(__file__).resolve().parent
 _JARS: Final = _HERE.parent / "build" / f"kafka-{KAFKA_VERSION}"
 _START_SECONDS: Final = 60.0
 # Started for seconds: the quickest start counts, not the best code.
-_JAVA: Final = ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-cp", f"{_JARS}/*")
+_JAVA: Final = (
+    *("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"),
+    *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{_JARS}/*"),
+)
 
 
 class BrokerMissingError(RuntimeError):
@@ -40,11 +49,12 @@ class BrokerMissingError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker that answers; `process` is None for one that ran before us."""
+    """A broker that answers; `process` is None for one that ran before us, `security` how to be let in."""
 
     name: str
     bootstrap_servers: str
     process: subprocess.Popen[bytes] | None = None
+    security: Mapping[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -78,6 +88,7 @@ def topics_of_our_own(broker: Broker, *, partitions: int = 4) -> KafkaSettings:
     prefix = uuid.uuid4().hex[:8]
     return KafkaSettings(
         bootstrap_servers=broker.bootstrap_servers,
+        **broker.security,
         partitions=partitions,
         transactions_topic=f"{prefix}-transactions",
         decisions_topic=f"{prefix}-decisions",
@@ -105,18 +116,21 @@ def tansu() -> Iterator[Broker]:
 
 
 @contextmanager
-def apache_kafka() -> Iterator[Broker]:
-    """Apache Kafka, one process that is broker and controller (KRaft)."""
+def apache_kafka(*, secured: bool = False) -> Iterator[Broker]:
+    """Apache Kafka, one process that is broker and controller (KRaft); `secured` wants TLS and a password."""
     _fetch_kafka()
     broker, controller = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
+    protocol = "SASL_SSL" if secured else "PLAINTEXT"
     with tempfile.TemporaryDirectory(prefix="kafka-") as home:
         settings = Path(home, "server.properties")
         settings.write_text(
             "process.roles=broker,controller\n"
             "node.id=1\n"
             f"controller.quorum.voters=1@{controller}\n"
-            f"listeners=PLAINTEXT://{broker},CONTROLLER://{controller}\n"
-            f"advertised.listeners=PLAINTEXT://{broker}\n"
+            f"listeners={protocol}://{broker},CONTROLLER://{controller}\n"
+            f"advertised.listeners={protocol}://{broker}\n"
+            f"listener.security.protocol.map=CONTROLLER:PLAINTEXT,{protocol}:{protocol}\n"
+            f"inter.broker.listener.name={protocol}\n"
             "controller.listener.names=CONTROLLER\n"
             f"log.dirs={home}/data\n"
             "auto.create.topics.enable=false\n"
@@ -127,11 +141,59 @@ def apache_kafka() -> Iterator[Broker]:
             "group.initial.rebalance.delay.ms=0\n"
             "group.min.session.timeout.ms=1000\n"
         )
-        cluster = "MkU3OEVBNTcwNTJENDM2Qg"
-        _run([*_JAVA, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings)])
-        name = f"Apache Kafka {KAFKA_VERSION}"
-        with _started(name, [*_JAVA, "kafka.Kafka", str(settings)], address=broker, home=Path(home)) as started:
+        security: dict[str, Any] = {}
+        options = ["--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg", "--config", str(settings)]
+        if secured:
+            security = _security(settings)
+            user, password = security["sasl_username"], security["sasl_password"]
+            options += ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
+        _run([*_JAVA, "kafka.tools.StorageTool", "format", *options])
+        name, command = f"Apache Kafka {KAFKA_VERSION}", [*_JAVA, "kafka.Kafka", str(settings)]
+        with _started(name, command, address=broker, home=Path(home), security=security) as started:
             yield started
+
+
+def _security(settings: Path) -> dict[str, Any]:
+    """What the broker with this file asks of others, written into it; the same as our own settings."""
+    user, password, certificate = "fraud", uuid.uuid4().hex, _certificate(settings.parent)
+    login = "org.apache.kafka.common.security.scram.ScramLoginModule"
+    with settings.open("a") as file:
+        file.write(
+            "sasl.enabled.mechanisms=SCRAM-SHA-512\n"
+            "sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512\n"
+            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config="
+            f'{login} required username="{user}" password="{password}";\n'
+            "ssl.keystore.type=PEM\n"
+            f"ssl.keystore.location={settings.parent}/broker.pem\n"
+            "ssl.truststore.type=PEM\n"
+            f"ssl.truststore.location={certificate}\n"
+        )
+    return {
+        "security_protocol": "SASL_SSL",
+        "ssl_cafile": certificate,
+        "sasl_username": user,
+        "sasl_password": password,
+    }
+
+
+def _certificate(home: Path) -> Path:
+    """A certificate for this machine and an hour that signs itself; `broker.pem` holds its key too."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a broker in a test")])
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    here = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - hour, now + hour)
+        .add_extension(here, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    private, public = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain), certificate.public_bytes(pem)
+    (home / "broker.pem").write_bytes(private + public)
+    path = home / "certificate.pem"
+    path.write_bytes(public)
+    return path
 
 
 def _fetch_kafka() -> None:
@@ -157,28 +219,31 @@ def _run(command: Sequence[str]) -> None:
 
 
 @contextmanager
-def _started(name: str, command: Sequence[str], *, address: str, home: Path) -> Iterator[Broker]:
+def _started(
+    name: str, command: Sequence[str], *, address: str, home: Path, security: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[Broker]:
     """The command as a broker that answers; killed afterwards, for nothing it keeps is wanted."""
     log = home / "broker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=home)
+    broker = Broker(name, address, process, security)
     try:
-        _wait_until_it_answers(name, process, address=address, log=log)
-        yield Broker(name, address, process)
+        _wait_until_it_answers(broker, process, log=log)
+        yield broker
     finally:
         process.kill()
         process.wait()
 
 
-def _wait_until_it_answers(name: str, process: subprocess.Popen[bytes], *, address: str, log: Path) -> None:
+def _wait_until_it_answers(broker: Broker, process: subprocess.Popen[bytes], *, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with closing(open_admin(KafkaSettings(bootstrap_servers=address))):
+            with closing(open_admin(topics_of_our_own(broker))):
                 return
         except BrokerUnavailableError:
             time.sleep(0.1)
-    raise RuntimeError(f"{name} did not start; it said: {log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"{broker.name} did not start; it said: {log.read_text(errors='replace')[-2000:]}")
 
 
 def _free_port() -> int:

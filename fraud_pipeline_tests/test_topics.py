@@ -1,6 +1,7 @@
 """The Kafka adapter against a real broker: who may connect, what an error says, topics made once."""
 
 import gc
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from fraud_pipeline.settings import HOME_VARIABLE, SETTINGS_FILE
 from fraud_pipeline.topics import (
@@ -25,7 +26,7 @@ from fraud_pipeline.topics import (
     open_consumer,
     open_producer,
 )
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, BrokerMissingError, apache_kafka, running_broker, topics_of_our_own
 
 SOON = timedelta(seconds=1)
 SASL: dict[str, Any] = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "fraud", "sasl_password": "hunter2"}
@@ -40,6 +41,18 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture
 def kafka(broker: Broker) -> KafkaSettings:
     return topics_of_our_own(broker)
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[KafkaSettings]:
+    """Apache Kafka that talks TLS and asks for a password."""
+    if os.environ.get("FRAUD_TEST_BROKER") != "kafka":
+        pytest.skip("needs Apache Kafka: FRAUD_TEST_BROKER=kafka")
+    try:
+        with apache_kafka(secured=True) as started:
+            yield topics_of_our_own(started).model_copy(update={"connect_timeout": timedelta(seconds=2)})
+    except BrokerMissingError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -176,3 +189,28 @@ class TestClients:
         assert sorted((r.key, r.value, tuple(r.headers)) for r in records) == sorted(
             (one.key, one.value, tuple(one.headers)) for one in sent
         )
+
+
+class TestSecured:
+    """A broker that asks who we are, and shows who it is."""
+
+    def test_who_has_certificate_and_password_is_let_in(self, guarded: KafkaSettings) -> None:
+        assert ensure_topics(guarded) == dict.fromkeys(guarded.topics, 4)
+        with closing(open_producer(guarded)) as producer:
+            future = producer.send(guarded.reports_topic, **message("key", {"number": 1})._asdict())
+            assert future.get(timeout=30).offset == 0
+
+    @pytest.mark.parametrize(
+        ("without", "said"),
+        [
+            ({"sasl_password": SecretStr("hunter2")}, "check user, password and mechanism"),
+            ({"sasl_mechanism": "PLAIN"}, "check user, password and mechanism"),
+            ({"ssl_cafile": None}, "certificate verify failed.*SECURITY_PROTOCOL is SASL_SSL"),
+            ({"security_protocol": "SASL_PLAINTEXT"}, "SECURITY_PROTOCOL is SASL_PLAINTEXT"),
+            ({"security_protocol": "PLAINTEXT"}, "check whether it wants TLS or a password"),
+        ],
+    )
+    def test_who_lacks_something_is_told_what(self, guarded: KafkaSettings, without: dict[str, Any], said: str) -> None:
+        with pytest.raises(BrokerUnavailableError, match=said) as refused:
+            open_admin(guarded.model_copy(update=without))
+        assert "hunter2" not in str(refused.value)
