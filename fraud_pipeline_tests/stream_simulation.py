@@ -101,6 +101,7 @@ class Broker:
         self.members: list[Client] = []
         self.owners: dict[TopicPartition, Client] = {}
         self.late: list[tuple[str, Message]] = []
+        self.beginnings: Counter[TopicPartition] = Counter()
 
     def append(self, topic: str, message: Message, *, customer: str = "", kind: Kind = "good", id_: str = "") -> None:
         log = self.logs[TopicPartition(topic, sum(customer.encode()) % PARTITIONS)]
@@ -202,7 +203,7 @@ class Client:
     def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         if self.world.fault("broker does not tell", 0.02):
             raise KafkaTimeoutError
-        return dict.fromkeys(partitions, 0)
+        return {partition: self.broker.beginnings[partition] for partition in partitions}
 
     def commit_async(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         if not self.world.fault("commit lost", 0.1):
@@ -330,12 +331,17 @@ class Simulation:
         self._decided: dict[str, tuple[Any, ...]] = {}
 
     def run(self, *, steps: int = 70) -> None:
-        """The story, then its end without new faults: everything must have been decided on, put aside, published."""
+        """The story, then its end."""
         for number in range(steps):
             begun = self.database.begun
             self._act()
             if self.database.begun > begun:
                 self._check(f"step {number}")
+        self.finish()
+        self.database.close()
+
+    def finish(self) -> None:
+        """The end without new faults: everything is decided on or put aside, and published."""
         self.world.faulty = False
         while self.to_come:
             self._send()
@@ -347,7 +353,6 @@ class Simulation:
                 break
         self._check("the end")
         self._hold(self._ended() and self._decided == self.expected, "not everything was decided on and published")
-        self.database.close()
 
     def go_on(self, *, without: Process) -> None:
         """Messages come and others read them, while one process does nothing."""

@@ -11,13 +11,25 @@ from typing import Final, get_args
 
 import pytest
 import sqlalchemy as sa
+from kafka import TopicPartition
 
 from fraud_pipeline.database import Batch, Database, Position, Positions, Versions, scoring_batch
 from fraud_pipeline.database.tables import STREAM_POSITIONS
 from fraud_pipeline.features import FEATURE_NAMES
 from fraud_pipeline.scoring import Conflict, Features, Mode, Scored, Scorer, Within
+from fraud_pipeline.topics import transaction_message
 from fraud_pipeline.transactions import TransactionRow
-from fraud_pipeline_tests.stream_simulation import ENGINEER, InvariantError, MakeScorer, Simulation, real_scorer
+from fraud_pipeline_tests.stream_simulation import (
+    CUSTOMERS,
+    ENGINEER,
+    KAFKA,
+    START,
+    InvariantError,
+    MakeScorer,
+    Simulation,
+    real_scorer,
+)
+from fraud_pipeline_tests.streams import decided, standing, transactions
 from serving.consumer import StreamConsumer
 from serving.stream import Point
 
@@ -38,6 +50,53 @@ def test_the_stories_hold_every_fault() -> None:
         faults += simulation.world.faults
     assert {f"crash: {point}" for point in get_args(Point)} <= set(faults)
     assert min(faults.values()) >= 2
+
+
+class TestLogsThatChange:
+    def test_a_topic_that_was_made_anew_is_read_anew(self, caplog: pytest.LogCaptureFixture) -> None:
+        story = Simulation(0)
+        story.finish()
+        for partition, log in story.broker.logs.items():
+            if partition.topic == KAFKA.transactions_topic:
+                log.clear()
+        rows = transactions(3, customers=CUSTOMERS, end=START, prefix="anew")
+        for row in rows:
+            message = transaction_message(row, currency="EUR")
+            story.broker.append(KAFKA.transactions_topic, message, customer=row.customer_id, id_=row.transaction_id)
+        # One that has grown past the old position by then looks like any other.
+        assert all(
+            story.broker.end(TopicPartition(KAFKA.transactions_topic, number)) < position.published_offset
+            for number, position in standing(story.database, KAFKA.transactions_topic).items()
+        )
+        step(story)
+        assert {row.transaction_id for row in rows} <= set(decided(story.database))
+        assert "the topic was made anew" in caplog.text
+        story.database.close()
+
+    def test_records_that_expired_unread_are_told_and_the_rest_is_read(self, caplog: pytest.LogCaptureFixture) -> None:
+        story = Simulation(0)
+        story.finish()
+        rows = transactions(40, customers=CUSTOMERS, end=START, prefix="later")
+        for row in rows:
+            message = transaction_message(row, currency="EUR")
+            story.broker.append(KAFKA.transactions_topic, message, customer=row.customer_id, id_=row.transaction_id)
+        last = {}
+        for partition, log in story.broker.logs.items():
+            if partition.topic == KAFKA.transactions_topic:
+                del log[:-1]
+                story.broker.beginnings[partition] = log[0].offset
+                last[partition] = log[0].transaction_id
+        step(story)
+        found = set(decided(story.database))
+        assert {id_ for id_ in found if id_.startswith("later")} == set(last.values())
+        assert caplog.text.count("expired before they were read: raise the topic's retention") == len(last)
+        story.database.close()
+
+
+def step(story: Simulation) -> None:
+    """Every process often enough for anything to be done."""
+    for process in story.processes * 20:
+        story.step(process)
 
 
 class TestPlantedBugs:
