@@ -18,6 +18,7 @@ from datetime import timedelta
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings
@@ -70,15 +71,16 @@ class Consumers:
     database_url: str
     kafka: KafkaSettings
     max_records: int = 100
+    group: str = field(default_factory=lambda: uuid4().hex)
     started: list[ForkServerProcess] = field(default_factory=list)
 
-    def start(self, *, group: str = "chaos", death: Death | None = None) -> ForkServerProcess:
-        """One more."""
+    def start(self, *, group: str | None = None, death: Death | None = None) -> ForkServerProcess:
+        """One more, of the group they all are of unless another is said."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["serving.consuming", "fraud_pipeline_tests.consumer_process"])
         process = context.Process(
             target=consume_in_process,
-            args=(self.home, self.database_url, self.kafka.model_dump(), group, self.max_records, death),
+            args=(self.home, self.database_url, self.kafka.model_dump(), group or self.group, self.max_records, death),
             daemon=True,
         )
         process.start()

