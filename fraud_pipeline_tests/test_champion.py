@@ -75,6 +75,12 @@ def other_scores(directory: Path) -> None:
     replace(model, reference=reference).save(directory)
 
 
+def text_for_a_number(directory: Path) -> None:
+    manifest = json.loads((directory / MANIFEST_FILE).read_text())
+    manifest["calibration"]["c"] = "a little"
+    (directory / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+
 def no_manifest(directory: Path) -> None:
     (directory / MANIFEST_FILE).unlink()
 
@@ -104,6 +110,7 @@ def other_features(directory: Path) -> None:
     [
         damage_booster,
         damage_manifest,
+        text_for_a_number,
         no_manifest,
         no_reference,
         no_reference_rows,

@@ -444,6 +444,17 @@ class TestPublishing:
         assert link.resolve() == last.resolve()
         assert len([copy for copy in (*copies, last) if copy.exists()]) == KEPT_COPIES
 
+    def test_a_model_that_was_gone_back_to_counts_as_new(self, model: FraudModel, tmp_path: Path) -> None:
+        link = tmp_path / "champion"
+        directories = [tmp_path / str(number) for number in range(KEPT_COPIES + 1)]
+        for number, directory in enumerate(directories):
+            replace(model, lineage={"number": number}).save(directory)
+        for directory in directories[:-1]:
+            publish(directory, link=link)
+        back = publish(directories[0], link=link)
+        publish(directories[-1], link=link)
+        assert FraudModel.load(back).lineage["number"] == 0
+
     def test_many_may_publish_at_once(self, model: FraudModel, tmp_path: Path) -> None:
         """A promotion exports the champion while the follower does."""
         numbers = range(4)

@@ -143,5 +143,5 @@ def _proven(directory: Path) -> LoadedModel:
 
 def _version(directory: Path, *, sha256: str) -> str:
     """The registry's number, or the beginning of the hash where the directory was copied by hand."""
-    number, published = published_version(directory) or (None, None)
-    return str(number) if published == sha256 else sha256[:12]
+    published = published_version(directory)
+    return str(published[0]) if published else sha256[:12]

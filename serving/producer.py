@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from itertools import count as counting
-from itertools import islice
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import Final
@@ -89,8 +89,9 @@ def produce(
     run = uuid4().hex[:12]
     tell(f"Sending to {name} ({partitions} partitions) at {rate:g} a second; ids begin with {run}-")
     deliveries = Deliveries(patience=patience)
-    started = time.monotonic()
     client = open_producer(kafka)
+    rows = chain([next(rows)], rows)  # the first row of a world takes a second, which is not part of the schedule
+    started = time.monotonic()
     with tqdm(total=count, unit="tx", desc=name, disable=None) as bar:
         try:
             for position, row in enumerate(islice(rows, count)):
