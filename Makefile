@@ -27,8 +27,9 @@ run: setup
 ui: setup
 	$(BIN)/fraud-detect ui $(ARGS)
 
+# Most tests wait for servers of their own, so more of them run than there are cores.
 test: setup
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --cov --cov-report=term $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
