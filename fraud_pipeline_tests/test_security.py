@@ -344,7 +344,6 @@ class TestIssuing:
             ({"lifetime": timedelta(0)}, "at least a second"),
             ({"lifetime": timedelta(days=-1)}, "at least a second"),
         ],
-        ids=str,
     )
     def test_what_no_token_can_say_is_refused(self, keys: KeySet, wrong: dict[str, Any], why: str) -> None:
         right: dict[str, Any] = {"subject": "shop-7", "scopes": {"score"}, "lifetime": timedelta(hours=1)}
