@@ -1,0 +1,70 @@
+"""One scorer, two entrances: what HTTP answers and what the stream publishes are the same, to the last bit."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from fraud_pipeline.database import Database
+from fraud_pipeline.scoring import now_microseconds
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.topics import KafkaSettings, ensure_topics, transaction_message
+from fraud_pipeline.training import TrainedModel
+from fraud_pipeline_tests.brokers import running_broker, topics_of_our_own
+from fraud_pipeline_tests.consumer_process import consumers
+from fraud_pipeline_tests.streams import decided, everything, passed, send, transactions, until
+from fraud_pipeline_tests.test_service import start, stop
+
+pytestmark = pytest.mark.slow
+
+TRANSACTIONS: Final = 10_000
+BATCH: Final = 500
+OF_THE_REQUEST: Final = {"latency_ms", "replayed", "decided_at", "schema"}
+
+
+@pytest.fixture
+def kafka() -> Iterator[KafkaSettings]:
+    with running_broker() as broker:
+        kafka = topics_of_our_own(broker)
+        ensure_topics(kafka)
+        yield kafka
+
+
+def said(answer: dict[str, Any]) -> dict[str, Any]:
+    """What an answer says of the transaction."""
+    return {name: value for name, value in answer.items() if name not in OF_THE_REQUEST}
+
+
+def test_http_and_the_stream_answer_alike(
+    kafka: KafkaSettings, empty_postgres_url: str, trained: TrainedModel, tmp_path: Path
+) -> None:
+    trained.model.save(Settings(home=tmp_path).champion_directory)
+    rows = transactions(TRANSACTIONS, customers=300, end=now_microseconds())
+    messages = [transaction_message(row, currency="EUR") for row in rows]
+    bodies = [{name: value for name, value in json.loads(one.value).items() if name != "schema"} for one in messages]
+
+    by_http: dict[str, dict[str, Any]] = {}
+    server = start(tmp_path, FRAUD_MAX_BLOCKS_PER_MINUTE=str(TRANSACTIONS))
+    with server.client() as client:
+        for first in range(0, len(bodies), BATCH):
+            answer = client.post("/score_batch", json={"transactions": bodies[first : first + BATCH]})
+            by_http |= {one["transaction_id"]: said(one) for one in answer.json()["decisions"]}
+    assert stop(server) == 0
+
+    with closing(Database(empty_postgres_url)) as database:
+        database.upgrade()
+        with consumers(tmp_path, empty_postgres_url, kafka) as processes:
+            send(kafka, kafka.transactions_topic, messages)
+            processes.start()
+            until(lambda: passed(database, kafka.transactions_topic)[1] == len(rows))
+        stored_by_stream = decided(database)
+    published = [json.loads(record.value) for record in everything(kafka, kafka.decisions_topic)]
+    with closing(Database(Settings(home=tmp_path).database)) as database:
+        stored_by_http = decided(database)
+
+    assert {one["transaction_id"]: said(one) for one in published} == by_http
+    assert stored_by_stream == stored_by_http  # down to the bytes of the features
+    assert len(by_http) == len(stored_by_http) == TRANSACTIONS
