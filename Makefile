@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help setup run ui test lint format requirements clean
+.PHONY: help setup run ui test lint format env requirements clean
 help:
 	@echo "make run     set up, then 100,000 synthetic transactions -> champion model"
 	@echo "make ui      the Dagster UI over the same instance, on http://127.0.0.1:3000"
 	@echo "make test    set up, then every test"
 	@echo "make lint    ruff and mypy"
+	@echo "make env     the secrets of docker-compose.yml into .env; what is there stays"
 	@echo "make setup   only the virtual environment"
 
 setup: $(INSTALLED)
@@ -40,11 +41,18 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+env:
+	@$(PYTHON) deploy/env.py .env
+
 # The NVIDIA collectives library is left out: XGBoost trains on CPUs without it, and it is larger than all the rest.
+# The image and the bento install a part of the same versions.
+COMPILE := build/uv/bin/uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --quiet --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-package nvidia-nccl-cu12
 requirements:
 	$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv
-	build/uv/bin/uv pip compile pyproject.toml --all-extras --python-version 3.11 --generate-hashes --quiet --no-header \
-		--no-emit-index-url --no-emit-find-links --no-emit-package nvidia-nccl-cu12 --output-file requirements.txt
+	$(COMPILE) --all-extras --output-file requirements.txt
+	$(COMPILE) --extra image --constraint requirements.txt --output-file deploy/requirements.txt
+	$(COMPILE) --extra serving --constraint requirements.txt --output-file deploy/serving-requirements.txt
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

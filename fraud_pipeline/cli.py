@@ -83,6 +83,14 @@ def ui(arguments: argparse.Namespace) -> int:
     return subprocess.call([*command, "-h", arguments.host, "-p", str(arguments.port)], env=environment)  # noqa: S603 - our own arguments
 
 
+def prepare_dagster(_: argparse.Namespace) -> int:
+    """Dagster's home and its own database, for a web server and a daemon that others start."""
+    from fraud_pipeline.instance import migrate_dagster  # noqa: PLC0415 - dagster takes seconds
+
+    print(f"{migrate_dagster(load_settings())} and its database are of this release.")
+    return 0
+
+
 def models(_: argparse.Namespace) -> int:
     """List versions and the history of promotions."""
     registry = _registry(load_settings())
@@ -236,6 +244,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--host", default="127.0.0.1")
     one.add_argument("--port", type=int, default=UI_PORT)
     one.set_defaults(run=ui)
+
+    one = commands.add_parser("prepare-dagster", help="bring Dagster's home and its own database to this release")
+    one.set_defaults(run=prepare_dagster)
 
     one = commands.add_parser("models", help="versions and the history of promotions")
     one.set_defaults(run=models)

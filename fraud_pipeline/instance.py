@@ -44,6 +44,14 @@ def prepare_dagster_home(settings: Settings) -> Path:
     return home
 
 
+def migrate_dagster(settings: Settings) -> Path:
+    """Prepare the home and bring Dagster's own database to the installed Dagster; where the home is."""
+    home = prepare_dagster_home(settings)
+    with dg.DagsterInstance.get() as instance:
+        instance.upgrade()
+    return home
+
+
 def run_pipeline(settings: Settings, *, first: date, last: date, tell: Callable[[str], None]) -> str:
     """Materialize everything from the source to the champion for the days `first` to `last` in one run; returns its id.
 

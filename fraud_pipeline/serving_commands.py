@@ -52,7 +52,11 @@ def token(arguments: argparse.Namespace) -> int:
     from serving.security import issue_token_for  # noqa: PLC0415 - only here
 
     scopes = arguments.scopes.split(",")
-    print(issue_token_for(load_settings(), subject=arguments.subject, scopes=scopes, lifetime=arguments.lifetime))
+    made = issue_token_for(load_settings(), subject=arguments.subject, scopes=scopes, lifetime=arguments.lifetime)
+    if arguments.out is None:
+        print(made)
+    else:
+        arguments.out.write_text(made)
     return 0
 
 
@@ -90,6 +94,7 @@ def consume(arguments: argparse.Namespace) -> int:
         load_kafka_settings(),
         group=arguments.group,
         stop=threading.Event(),
+        metrics_host=arguments.metrics_host,
         metrics_port=arguments.metrics_port,
     )
 
@@ -166,6 +171,7 @@ def _add_service(commands: Commands) -> None:
     one.add_argument("--subject", required=True, help="who the client is; limits are counted per subject")
     one.add_argument("--scopes", default="score,feedback", help="of score, feedback, metrics, admin")
     one.add_argument("--lifetime", type=duration, default=timedelta(days=1))
+    one.add_argument("--out", type=Path, help="a file to write it to, for a program that reads it there")
     one.set_defaults(run=token)
 
     one = commands.add_parser("follow", help="export what the registry's aliases name, for services elsewhere")
@@ -183,7 +189,8 @@ def _add_stream(commands: Commands) -> None:
 
     one = commands.add_parser("consume", help="score the topic, nothing lost and nothing twice")
     one.add_argument("--group", default="fraud-detect", help="consumers of one group share the partitions")
-    one.add_argument("--metrics-port", type=int, help="Prometheus metrics on this port of the loopback")
+    one.add_argument("--metrics-port", type=int, help="Prometheus metrics on this port, which asks for no token")
+    one.add_argument("--metrics-host", default="127.0.0.1", help="the address of that port")
     one.set_defaults(run=consume)
 
     one = commands.add_parser("dead-letters", help="records that could not be handled, and sending them again")

@@ -123,7 +123,6 @@ def tansu() -> Iterator[Broker]:
 @contextmanager
 def apache_kafka(*, secured: bool = False) -> Iterator[Broker]:
     """Apache Kafka, one process that is broker and controller (KRaft); `secured` wants TLS and a password."""
-    _fetch_kafka()
     broker, controller = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
     protocol = "SASL_SSL" if secured else "PLAINTEXT"
     with tempfile.TemporaryDirectory(prefix="kafka-") as home:
@@ -147,15 +146,26 @@ def apache_kafka(*, secured: bool = False) -> Iterator[Broker]:
             "group.min.session.timeout.ms=1000\n"
         )
         security: dict[str, Any] = {}
-        options = ["--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg", "--config", str(settings)]
+        options: list[str] = []
         if secured:
             security = _security(settings)
             user, password = security["sasl_username"], security["sasl_password"]
-            options += ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
-        _run([*_JAVA, "kafka.tools.StorageTool", "format", *options])
-        name, command = f"Apache Kafka {KAFKA_VERSION}", [*_JAVA, "kafka.Kafka", str(settings)]
-        with _started(name, command, address=broker, home=Path(home), security=security) as started:
+            options = ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
+        with apache_kafka_with(settings, address=broker, security=security, options=options) as started:
             yield started
+
+
+@contextmanager
+def apache_kafka_with(
+    settings: Path, *, address: str, security: Mapping[str, Any], options: Sequence[str] = ()
+) -> Iterator[Broker]:
+    """Apache Kafka with this file of settings, whose storage is made ready first with these options."""
+    _fetch_kafka()
+    cluster = ("--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg", "--config", str(settings))
+    _run([*_JAVA, "kafka.tools.StorageTool", "format", *cluster, *options])
+    name, command = f"Apache Kafka {KAFKA_VERSION}", [*_JAVA, "kafka.Kafka", str(settings)]
+    with _started(name, command, address=address, home=settings.parent, security=security) as started:
+        yield started
 
 
 def _security(settings: Path) -> dict[str, Any]:

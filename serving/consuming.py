@@ -52,6 +52,7 @@ def consume(
     group: str = GROUP,
     stop: threading.Event,
     tell: Callable[[str], None] = print,
+    metrics_host: str = "127.0.0.1",
     metrics_port: int | None = None,
     session_timeout: timedelta = timedelta(seconds=10),
     max_records: int = 500,
@@ -112,7 +113,7 @@ def consume(
             reached=reached,
         )
         if metrics_port is not None:
-            server, _ = start_http_server(metrics_port, registry=metrics.registry)
+            server, _ = start_http_server(metrics_port, addr=metrics_host, registry=metrics.registry)
             stack.callback(server.server_close)
             stack.callback(server.shutdown)
         stack.enter_context(_watched(consumer, patience=patience))

