@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+import hypothesis
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -29,6 +30,10 @@ from fraud_pipeline.training import (
     train_model,
 )
 from fraud_pipeline.validation import validate
+
+# How long an example takes depends on what else runs here.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 DAYS: Final = 40
 LABEL_MATURITY: Final = timedelta(days=14)

@@ -20,7 +20,7 @@ MATURITY: Final = timedelta(days=5)
 ENGINEER: Final = FeatureEngineer(label_maturity=MATURITY)
 DAY: Final = pd.Timedelta(days=1)
 SECOND: Final = pd.Timedelta(seconds=1)
-PATIENT: Final = settings(deadline=None, max_examples=60)  # the first call compiles
+EXAMPLES: Final = settings(max_examples=60)
 
 Row = dict[str, Any]
 

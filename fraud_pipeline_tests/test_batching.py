@@ -58,7 +58,7 @@ def run(score: Doubling, story: Callable[[Batcher], object], **options: object) 
     asyncio.run(whole())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     singles=st.lists(st.integers(0, 99), max_size=30),
     batches=st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=20), max_size=5),

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,7 +15,6 @@ from fraud_pipeline.comparisons import MISSING_CODE
 from fraud_pipeline.transactions import DAY, HOUR, MAX_AMOUNT_CENTS
 
 Ints = NDArray[np.int64]
-PATIENT: Final = settings(deadline=None)  # the first example waits for the compiler
 NOW: Final = 30 * DAY
 
 
@@ -50,7 +49,6 @@ AMOUNTS: Final = st.integers(1, MAX_AMOUNT_CENTS)
 
 
 class TestRun:
-    @PATIENT
     @given(
         reports=st.lists(st.tuples(st.integers(0, 9), AMOUNTS), max_size=9),
         cleared=st.sampled_from([-math.inf, math.inf, *map(float, range(10))]),
@@ -70,7 +68,6 @@ class TestRun:
 
 
 class TestSameKind:
-    @PATIENT
     @given(events=st.lists(st.tuples(CODES, AMOUNTS), max_size=9), wanted=st.integers(0, 2))
     def test_counts_times_and_averages_events_of_the_wanted_code(
         self, events: list[tuple[int, int]], wanted: int
@@ -95,7 +92,6 @@ class TestSameKind:
 
 
 class TestHourShare:
-    @PATIENT
     @given(ages=st.lists(st.integers(1, 3 * DAY), max_size=9))
     def test_counts_events_near_this_time_of_any_day(self, ages: list[int]) -> None:
         times = NOW - ints(*sorted(ages, reverse=True))
@@ -118,7 +114,6 @@ class TestPlaces:
     def test_opposite_points_are_half_the_circumference_apart(self) -> None:
         assert comparisons.distance_km(10.0, 20.0, -10.0, -160.0) == pytest.approx(math.pi * 6371.0088)
 
-    @PATIENT
     @given(
         st.floats(-90, 90), st.floats(-180, 180), st.floats(-90, 90), st.floats(-180, 180), st.sampled_from([-360, 360])
     )

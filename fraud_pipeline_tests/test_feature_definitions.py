@@ -20,7 +20,7 @@ from fraud_pipeline.feature_definitions import (
     features_page,
     features_schema,
 )
-from fraud_pipeline_tests.feature_worlds import DAY, MATURITY, PATIENT, SECOND, START, Row, World, transaction, worlds
+from fraud_pipeline_tests.feature_worlds import DAY, EXAMPLES, MATURITY, SECOND, START, Row, World, transaction, worlds
 
 
 def mean(values: list[float]) -> float:
@@ -165,7 +165,7 @@ def definition(row: Row, world: World) -> dict[str, float]:
     }
 
 
-@PATIENT
+@EXAMPLES
 @given(world=worlds())
 def test_every_feature_is_what_its_definition_says(world: World) -> None:
     found = world.features(world.transactions, known=[])

@@ -13,8 +13,8 @@ from fraud_pipeline.snapshots import merchant_days
 from fraud_pipeline.transactions import FRAUD_REPORTS
 from fraud_pipeline_tests.feature_worlds import (
     ENGINEER,
+    EXAMPLES,
     MATURITY,
-    PATIENT,
     World,
     bits,
     frame,
@@ -24,7 +24,7 @@ from fraud_pipeline_tests.feature_worlds import (
 )
 
 
-@PATIENT
+@EXAMPLES
 @given(world=worlds(), order=st.randoms(use_true_random=False))
 def test_neither_redelivery_nor_order_of_arrival_changes_a_bit(world: World, order: Any) -> None:
     rows = world.transactions
@@ -34,7 +34,7 @@ def test_neither_redelivery_nor_order_of_arrival_changes_a_bit(world: World, ord
     np.testing.assert_array_equal(bits(world.features([*rows, rows[0]])), np.vstack([expected, expected[:1]]))
 
 
-@PATIENT
+@EXAMPLES
 @given(world=worlds())
 def test_nothing_older_than_the_lookback_matters(world: World) -> None:
     new = max(world.transactions, key=lambda row: row["event_time"])

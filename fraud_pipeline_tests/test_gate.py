@@ -167,7 +167,7 @@ class TestWithoutEvidence:
 
 
 class TestProperties:
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(
         seed=st.integers(0, 1_000),
         noise=st.sampled_from([0.0, 0.1, 0.5, 2.0]),
@@ -185,14 +185,14 @@ class TestProperties:
             assert now <= was
         assert (results[0].decision, results[1].decision) != ("promote", "reject")
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(st.integers(0, 1_000), st.sampled_from([0.1, 1.0]))
     def test_two_models_are_never_both_better_than_each_other(self, seed: int, noise: float) -> None:
         one, other = noisy(noise, seed=seed), noisy(noise, seed=seed + 1)
         checks = [outcomes(verdict(*pair, replicates=20))["average_precision"] for pair in ((one, other), (other, one))]
         assert checks != ["promote", "promote"]
 
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(st.floats(0.1, 3.0))
     def test_the_verdict_is_the_strictest_of_its_reasons(self, noise: float) -> None:
         result = verdict(noisy(noise), noisy(1), replicates=20)

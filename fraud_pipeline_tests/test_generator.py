@@ -80,7 +80,7 @@ def test_reports_follow_the_schema_and_name_real_transactions(
 
 
 @given(cuts=st.lists(st.floats(0.05, 59.95), max_size=6), order=st.randoms(use_true_random=False))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_any_slices_in_any_order_make_the_same_world(
     sixty_days: pd.DataFrame, sixty_days_of_reports: pd.DataFrame, cuts: list[float], order: random.Random
 ) -> None:
@@ -114,7 +114,7 @@ def test_another_seed_is_another_world(sixty_days: pd.DataFrame) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_row_takes_the_same_path_whatever_is_made_beside_it(world: SyntheticWorld, seed: int) -> None:
     """A row depends on its own intent alone, so fraud rows made among honest ones equal fraud rows made apart."""
     inner = world._world

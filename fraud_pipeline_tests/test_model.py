@@ -229,7 +229,7 @@ class TestRefusal:
             FraudModel.load(saved)
 
     @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_any_changed_bit_of_the_manifest(self, saved: Path, where: float, bit: int) -> None:
         content = (saved / MANIFEST_FILE).read_bytes()
         digest = file_hash(saved / MANIFEST_FILE)

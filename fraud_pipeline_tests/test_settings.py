@@ -100,7 +100,7 @@ class TestFile:
         assert "N_TRIALS" not in (home / SETTINGS_FILE).read_text()
 
     @given(path=st.text(st.sampled_from("ab/ #'\"\\=ü;&"), min_size=1, max_size=12).map(lambda text: f"/d{text}.csv"))
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_any_path_comes_back_as_it_was(self, home: Path, path: str) -> None:
         save_settings({"data_path": path, "columns": path}, home=home)
         assert load_settings().data_path == Path(path)

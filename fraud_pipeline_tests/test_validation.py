@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_pipeline.transactions import EARLIEST_EVENT_TIME, MAX_AMOUNT_CENTS, REJECTED_TRANSACTIONS, TRANSACTIONS
@@ -247,7 +247,6 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None)  # pandera warms up on the first call
 @given(rows=ROWS, absent=st.sets(st.sampled_from(sorted(GOOD)), max_size=3))
 def test_whatever_comes_in_every_row_leaves_once_and_the_tables_follow_their_schemas(
     rows: list[dict[str, Any]], absent: set[str]

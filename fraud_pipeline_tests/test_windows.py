@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from numpy.typing import NDArray
@@ -91,7 +91,6 @@ def cases(values: st.SearchStrategy[int], times: st.SearchStrategy[int] | None =
     return st.builds(Case, events=rows, queries=rows, width=st.integers(0, 10))
 
 
-PATIENT: Final = settings(deadline=None)  # the first example waits for the compiler
 AMOUNTS: Final = st.integers(1, 9) | st.integers(1, MAX_AMOUNT_CENTS)
 ANY: Final = st.integers(int(INT64.min), int(INT64.max))
 
@@ -104,7 +103,6 @@ def keyed_events(draw: DrawFn) -> list[tuple[int, int, int]]:
 
 
 class TestGroup:
-    @PATIENT
     @given(case=cases(AMOUNTS))
     def test_orders_by_entity_and_time_then_by_arrival(self, case: Case) -> None:
         grouped, _ = case.slices()
@@ -113,7 +111,6 @@ class TestGroup:
         assert grouped.times.tolist() == [case.events[i][1] for i in expected]
         assert grouped.starts.tolist() == [sum(e < entity for e, _, _ in case.events) for entity in range(ENTITIES + 1)]
 
-    @PATIENT
     @given(events=keyed_events(), data=st.data())
     def test_with_tie_breakers_the_order_does_not_depend_on_arrival(
         self, events: list[tuple[int, int, int]], data: st.DataObject
@@ -126,7 +123,6 @@ class TestGroup:
 
 
 class TestBounds:
-    @PATIENT
     @given(case=cases(AMOUNTS))
     def test_hold_the_events_strictly_before_and_not_older_than_the_window(self, case: Case) -> None:
         grouped, bounds = case.slices()
@@ -134,14 +130,12 @@ class TestBounds:
             rows = grouped.order[bounds.low[0, q] : bounds.high[q]]
             assert [case.events[i][2] for i in rows] == seen
 
-    @PATIENT
     @given(case=cases(AMOUNTS, times=st.sampled_from([INT64.min + 10, -1, 0, 1, INT64.max - 1, INT64.max])))
     def test_hold_at_the_ends_of_time(self, case: Case) -> None:
         grouped, bounds = case.slices()
         assert (bounds.high - bounds.low[0]).tolist() == [len(seen) for seen in case.seen()]
         assert len(grouped.order) == len(case.events)
 
-    @PATIENT
     @given(case=cases(AMOUNTS), widths=st.lists(st.integers(0, 20), max_size=4))
     def test_of_several_windows_are_those_of_each(self, case: Case, widths: list[int]) -> None:
         grouped, alone = case.slices()
@@ -151,7 +145,6 @@ class TestBounds:
 
 
 class TestStatistics:
-    @PATIENT
     @given(case=cases(ANY))
     def test_sums_are_exact_and_wrap_around(self, case: Case) -> None:
         grouped, bounds = case.slices()
@@ -159,7 +152,6 @@ class TestStatistics:
         wrapped = [(sum(seen) - INT64.min) % 2**64 + INT64.min for seen in case.seen()]
         assert found.tolist() == wrapped
 
-    @PATIENT
     @given(case=cases(ANY))
     def test_extremes(self, case: Case) -> None:
         grouped, bounds = case.slices()
@@ -167,7 +159,6 @@ class TestStatistics:
         np.testing.assert_array_equal(least, case.expected(lambda seen: min(seen, default=math.nan)))
         np.testing.assert_array_equal(most, case.expected(lambda seen: max(seen, default=math.nan)))
 
-    @PATIENT
     @given(case=cases(AMOUNTS))
     def test_mean_and_spread(self, case: Case) -> None:
         grouped, bounds = case.slices()
@@ -177,14 +168,12 @@ class TestStatistics:
         np.testing.assert_allclose(mean, means, rtol=1e-12)
         np.testing.assert_allclose(spread, spreads, rtol=1e-12)
 
-    @PATIENT
     @given(case=cases(AMOUNTS))
     def test_median(self, case: Case) -> None:
         grouped, bounds = case.slices()
         median = windows.window_median(grouped.order, case.values(), bounds.low[0], bounds.high)
         np.testing.assert_array_equal(median, case.expected(lambda seen: statistics.median(seen) if seen else math.nan))
 
-    @PATIENT
     @given(case=cases(st.integers(1, 9)))
     def test_mean_up_to_a_limit_and_count_above_it(self, case: Case) -> None:
         grouped, bounds = case.slices()
@@ -196,7 +185,6 @@ class TestStatistics:
         above = [sum(value > limit for value in seen) for seen, limit in limited]
         assert windows.window_count_above(*slices).tolist() == above
 
-    @PATIENT
     @given(case=cases(st.integers(1, 3)))
     def test_nothing_is_above_or_up_to_a_missing_limit(self, case: Case) -> None:
         grouped, bounds = case.slices()
@@ -204,7 +192,6 @@ class TestStatistics:
         assert np.isnan(windows.window_mean_up_to(*slices)).all()
         assert not windows.window_count_above(*slices).any()
 
-    @PATIENT
     @given(case=cases(st.integers(-1, 3)))
     def test_distinct(self, case: Case) -> None:
         grouped, bounds = case.slices()
