@@ -22,6 +22,8 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.model import publish
+from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import (
     PolicySettings,
     TrainedModel,
@@ -30,6 +32,7 @@ from fraud_pipeline.training import (
     train_model,
 )
 from fraud_pipeline.validation import validate
+from fraud_pipeline_tests.services import Server, start, stop
 
 # How long an example takes depends on what else runs here.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -151,3 +154,20 @@ def database(database_url: str) -> Iterator[Database]:
     made.upgrade()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory, trained: TrainedModel) -> Path:
+    """A home directory with a champion."""
+    home = tmp_path_factory.mktemp("home")
+    trained.model.save(home / "trained")
+    publish(home / "trained", link=Settings(home=home).champion_directory)
+    return home
+
+
+@pytest.fixture(scope="session")
+def server(home: Path) -> Iterator[Server]:
+    """One service for all tests that do not stop it."""
+    server = start(home)
+    yield server
+    assert stop(server) == 0

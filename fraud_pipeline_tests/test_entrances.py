@@ -15,8 +15,8 @@ from fraud_pipeline.topics import KafkaSettings, ensure_topics, transaction_mess
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.brokers import running_broker, topics_of_our_own
 from fraud_pipeline_tests.consumer_process import consumers
+from fraud_pipeline_tests.services import start, stop
 from fraud_pipeline_tests.streams import decided, everything, passed, send, transactions, until
-from fraud_pipeline_tests.test_service import start, stop
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def test_http_and_the_stream_answer_alike(
     trained.model.save(Settings(home=tmp_path).champion_directory)
     rows = transactions(TRANSACTIONS, customers=300, end=now_microseconds())
     messages = [transaction_message(row, currency="EUR") for row in rows]
-    bodies = [{name: value for name, value in json.loads(one.value).items() if name != "schema"} for one in messages]
+    bodies = [{name: value for name, value in json.loads(one.value or b"").items() if name != "schema"} for one in messages]
 
     by_http: dict[str, dict[str, Any]] = {}
     server = start(tmp_path, FRAUD_MAX_BLOCKS_PER_MINUTE=str(TRANSACTIONS))

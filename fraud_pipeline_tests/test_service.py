@@ -1,8 +1,5 @@
 """The real process: `bentoml serve` with a champion, a SQLite database and keys in a home of its own."""
 
-import os
-import re
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -11,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -20,12 +16,11 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from fraud_pipeline.model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.bad_inputs import BAD_INPUTS, CARD, BadInput, good_transaction
+from fraud_pipeline_tests.services import Server, start, stop
 from serving.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
-from serving.security import SCOPES, issue_token_for
 
 HEALTH: Final = {"/livez", "/readyz", "/healthz"}
 OUR_PATHS: Final = {
@@ -37,84 +32,7 @@ OUR_PATHS: Final = {
     "/openapi.json",
     "/metrics",
 }
-START_SECONDS: Final = 60
 FORGED: Final = "e30.e30.e30"
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A running service and how to ask it."""
-
-    process: "subprocess.Popen[bytes]"
-    home: Path
-    url: str
-    token: str
-
-    def client(self, *, token: str | None = None) -> httpx.Client:
-        """A client with all scopes, or with another token; an empty one sends none."""
-        token = self.token if token is None else token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
-
-
-def start(home: Path, **settings: str) -> Server:
-    """The service on a free port, ready."""
-    port = free_port()
-    environment = os.environ | {"FRAUD_HOME": str(home), "FRAUD_RATE_LIMIT_PER_SECOND": "100000"} | settings
-    command = [sys.executable, "-c", _SERVE, str(port)]
-    with (home / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=home)
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
-                token = issue_token_for(
-                    Settings(home=home), subject="tests", scopes=SCOPES, lifetime=timedelta(hours=1)
-                )
-                return Server(process, home, url, token=token)
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    process.kill()
-    pytest.fail(f"the service did not start:\n{(home / 'server.log').read_text()[-3_000:]}")
-
-
-_SERVE: Final = """
-import sys
-from fraud_pipeline.settings import load_settings
-from serving.launch import serve
-serve(load_settings(), host="localhost", port=int(sys.argv[1]))
-"""
-
-
-def stop(server: Server) -> int:
-    server.process.send_signal(signal.SIGTERM)
-    return server.process.wait(30)
-
-
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory, trained: TrainedModel) -> Path:
-    """A home directory with a champion."""
-    home = tmp_path_factory.mktemp("home")
-    trained.model.save(home / "trained")
-    publish(home / "trained", link=Settings(home=home).champion_directory)
-    return home
-
-
-@pytest.fixture(scope="session")
-def server(home: Path) -> Iterator[Server]:
-    """One service for all tests that do not stop it."""
-    server = start(home)
-    yield server
-    assert stop(server) == 0
 
 
 @pytest.fixture
@@ -284,41 +202,6 @@ def test_only_the_health_probes_are_open(server: Server, bentoml_paths: set[str]
 def test_nothing_of_bentoml_answers_but_its_health_probes(client: httpx.Client, bentoml_paths: set[str]) -> None:
     for path in bentoml_paths - HEALTH - OUR_PATHS:
         assert client.get(path).status_code == 404, path
-
-
-_STRANGER_TIMES: Final = """
-from datetime import UTC, datetime, timedelta
-import schemathesis
-from hypothesis import strategies as st
-
-# The schema cannot say that times must be recent.
-minutes = st.integers(-59 * 24 * 60, 4)
-recent = minutes.map(lambda ago: (datetime.now(UTC) + timedelta(minutes=ago)).isoformat())
-schemathesis.openapi.format("date-time", recent)
-"""
-_EXPECTED: Final = """
-[checks]
-negative_data_rejection.expected-statuses = ["4xx"]
-positive_data_acceptance.expected-statuses = ["2xx", "404", "409"]
-"""
-
-
-@pytest.mark.slow
-def test_schemathesis_finds_nothing_in_two_thousand_requests(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "recent_times.py").write_text(_STRANGER_TIMES)
-    (tmp_path / "schemathesis.toml").write_text(_EXPECTED)
-    with server.client() as client:
-        (tmp_path / "openapi.json").write_bytes(client.get("/openapi.json").content)
-    command = [str(Path(sys.executable).with_name("schemathesis")), "run", "openapi.json", "--url", server.url]
-    options = ["--checks", "all", "--max-examples", "450", "--header", f"Authorization: Bearer {server.token}"]
-    environment = os.environ | {"SCHEMATHESIS_HOOKS": "recent_times", "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
-    result = subprocess.run(
-        [*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stdout[-8_000:] + result.stderr
-    generated = re.search(r"(\d+) generated, (\d+) passed", result.stdout)
-    assert generated is not None, result.stdout[-2_000:]
-    assert int(generated[1]) >= 2_000
 
 
 def test_sigterm_answers_everything_in_flight(home: Path) -> None:

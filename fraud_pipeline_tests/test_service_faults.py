@@ -27,7 +27,8 @@ from fraud_pipeline.decisions import Policy
 from fraud_pipeline.model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import TrainedModel
-from fraud_pipeline_tests.test_service import Server, start, stop, transaction
+from fraud_pipeline_tests.services import Server, start, stop
+from fraud_pipeline_tests.test_service import transaction
 
 pytestmark = pytest.mark.slow
 
