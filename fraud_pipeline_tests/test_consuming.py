@@ -82,6 +82,8 @@ def test_it_scores_measures_and_says_what_it_did(kafka: KafkaSettings, tmp_path:
         "report": 0,
     }
     assert {value for name, value in found.items() if name[0] == "lag_records"} == {0}
+    assert sum(value for name, value in found.items() if name[0] == "fraud_decisions_total") == 90
+    assert found["fraud_model_loaded_timestamp_seconds",] == 0
     assert found["batch_seconds_count",] >= 1
     assert statuses == [0]
     where = f"{kafka.transactions_topic} at {kafka.bootstrap_servers}"

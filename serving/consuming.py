@@ -9,8 +9,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,13 +21,15 @@ from prometheus_client import start_http_server
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.scoring import Scorer, now_microseconds
+from fraud_pipeline.scoring import Conflict, Scored, Scorer, Within, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, open_producer
+from fraud_pipeline.transactions import TransactionRow
 from serving.champion import ChampionHolder
 from serving.consumer import StreamConsumer, watch
+from serving.metrics import Metrics
 from serving.resilience import BlockCap, Breakers, DegradeLadder, ResilientScorer
-from serving.stream import ACKNOWLEDGE_WITHIN, Point, StreamScorer
+from serving.stream import ACKNOWLEDGE_WITHIN, Point, ScoresRows, StreamScorer
 from serving.stream_metrics import StreamMetrics
 
 log = logging.getLogger(__name__)
@@ -64,7 +67,8 @@ def consume(
     Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseOutdatedError when it cannot start; what goes
     away later is waited for. A loop that does not come round for `patience` seconds ends the process with status 70.
     """
-    metrics = StreamMetrics.build()
+    metrics = Metrics()
+    stream_metrics = StreamMetrics.build(metrics.registry)
     with ExitStack() as stack:
         stack.enter_context(_until_signalled(stop))
         database = stack.enter_context(
@@ -75,7 +79,10 @@ def consume(
         champion = stack.enter_context(
             closing(
                 ChampionHolder(
-                    settings.champion_directory, poll_interval=settings.champion_poll_interval.total_seconds()
+                    settings.champion_directory,
+                    poll_interval=settings.champion_poll_interval.total_seconds(),
+                    on_loaded=lambda loaded: metrics.model_loaded(loaded.version, trained_to=loaded.trained_to),
+                    on_refused=metrics.model_refused,
                 )
             )
         )
@@ -86,8 +93,10 @@ def consume(
             champion=champion.current,
             engineer=FeatureEngineer(label_maturity=settings.label_maturity),
             cache_events=settings.history_cache_events,
-            may_block=BlockCap(per_minute=settings.max_blocks_per_minute),
+            may_block=BlockCap(per_minute=settings.max_blocks_per_minute, on_demoted=metrics.demoted),
+            observe=metrics.stage,
         )
+        breakers = Breakers.build(on_change=metrics.breaker_changed)
         client = open_consumer(
             kafka,
             group_id=group,
@@ -99,7 +108,7 @@ def consume(
             consumer=stack.enter_context(closing(client)),
             topics=[kafka.transactions_topic, kafka.reports_topic],
             stream=StreamScorer(
-                scorer=ResilientScorer(scorer, breakers=Breakers.build(), ladder=DegradeLadder()),
+                scorer=_Counted(ResilientScorer(scorer, breakers=breakers, ladder=DegradeLadder()), metrics),
                 database=database,
                 producer=producer,
                 kafka=kafka,
@@ -108,7 +117,7 @@ def consume(
                 reached=reached,
             ),
             database=database,
-            observer=metrics,
+            observer=stream_metrics,
             max_records=max_records,
             reached=reached,
         )
@@ -124,8 +133,21 @@ def consume(
         by = f"model version {loaded.version}" if loaded else "rules, since there is no champion yet"
         tell(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {group}, by {by}")
         consumer.run(stop)
-    tell(f"Stopped: {metrics.decided:,} transactions decided on")
+    tell(f"Stopped: {stream_metrics.decided:,} transactions decided on")
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A scorer whose outcomes are counted once they are stored."""
+
+    scorer: ScoresRows
+    metrics: Metrics
+
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]:
+        outcomes = self.scorer.score(rows, within=within)
+        self.metrics.decided(outcomes)
+        return outcomes
 
 
 def _prepare(database: Database) -> None:

@@ -1,16 +1,18 @@
 """What Prometheus is told of a consumer.
 
-Belongs here: names and kinds of metrics of the stream. Must not be here: metrics of the HTTP service (`metrics.py`),
-anything that acts on them. Ids are never labels.
+Belongs here: names and kinds of metrics of the stream. Must not be here: metrics of deciding, which every entrance has
+(`metrics.py`), anything that acts on them. Ids are never labels.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serving.consumer import Away
 from serving.stream import Handled, Partition
+
+Outcome = Literal["decided", "replayed", "dead_letter", "report"]
 
 _BATCH_SECONDS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
@@ -26,12 +28,16 @@ class StreamMetrics:
     away: Gauge
 
     @classmethod
-    def build(cls) -> "StreamMetrics":
-        """Metrics in a registry of their own."""
-        registry = CollectorRegistry()
+    def build(cls, registry: CollectorRegistry | None = None) -> "StreamMetrics":
+        """Metrics in this registry, or in one of their own."""
+        registry = registry or CollectorRegistry()
+        records = Counter("fraud_stream_records", "records by what became of them", ["outcome"], registry=registry)
+        for outcome in get_args(Outcome):
+            # From nought on: what begins at one has no increase that an alert could see.
+            records.labels(outcome)
         return cls(
             registry=registry,
-            records=Counter("fraud_stream_records", "records by what became of them", ["outcome"], registry=registry),
+            records=records,
             batch_seconds=Histogram(
                 "fraud_stream_batch_seconds",
                 "from the poll to the commit of one batch",
@@ -53,7 +59,7 @@ class StreamMetrics:
         return int(self.registry.get_sample_value("fraud_stream_records_total", {"outcome": "decided"}) or 0)
 
     def handled(self, handled: Handled, *, seconds: float) -> None:
-        counts = {
+        counts: dict[Outcome, int] = {
             "decided": handled.decided,
             "replayed": handled.replayed,
             "dead_letter": handled.dead_letters,
