@@ -411,24 +411,25 @@ class TestTheLoop:
         assert (heard.total("decided"), heard.total("replayed")) == (60, 0)
 
     def test_what_nobody_can_score_is_put_aside_and_holds_up_nothing(self, world: World) -> None:
-        rows = transactions(1_000, customers=50, end=SENT)
-        bad = list(bad_messages().values())
-        world.send(rows[:500])
-        send(world.kafka, world.kafka.transactions_topic, bad)
-        world.send(rows[500:])
+        rows = transactions(10_000, customers=400, end=SENT)
+        kinds = list(bad_messages().values())
+        for first_row in range(0, len(rows), 2_500):
+            world.send(rows[first_row : first_row + 2_500])
+            send(world.kafka, world.kafka.transactions_topic, kinds)
         for partition in range(4):  # the last record before the restart
-            send(world.kafka, world.kafka.transactions_topic, [bad[partition]], partition=partition)
+            send(world.kafka, world.kafka.transactions_topic, [kinds[partition]], partition=partition)
+        bad = 4 * len(kinds) + 4
         first, second = Heard(), Heard()
-        total = 1_000 + len(bad) + 4
-        with running([world.loop(first, max_records=100).run]):
+        total = len(rows) + bad
+        with running([world.loop(first, max_records=500).run]):
             until(lambda: world.passed() == (total, total))
         with running([world.loop(second).run]):
             until(lambda: len(second.lags) == 8)
-        assert len(bad) >= 18
+        assert len(kinds) >= 18
         assert sorted(decided(world.database)) == sorted(row[0] for row in rows)
-        assert (first.total("decided"), first.total("dead_letters")) == (1_000, len(bad) + 4)
+        assert (first.total("decided"), first.total("dead_letters")) == (len(rows), bad)
         assert second.batches == []
-        assert len(world.dead_letters()) == len(sources(world.dead_letters())) == len(bad) + 4
+        assert len(world.dead_letters()) == len(sources(world.dead_letters())) == bad
 
     def test_two_groups_by_mistake_decide_no_transaction_twice(self, world: World) -> None:
         world.send(transactions(600, customers=40, end=SENT))
