@@ -27,7 +27,7 @@ Commands = Any  # argparse's own type has no public name
 
 def add_commands(commands: Commands) -> None:
     """Add these commands to the parser of `fraud-detect`."""
-    for add in (_add_service, _add_stream, _add_alerts, _add_migrate):
+    for add in (_add_service, _add_stream, _add_alerts, _add_operations):
         add(commands)
 
 
@@ -158,6 +158,15 @@ def migrate(_: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(_: argparse.Namespace) -> int:
+    """Look at every part; 1 when one of them cannot work."""
+    from fraud_pipeline.doctor import examine  # noqa: PLC0415 - sqlalchemy, kafka-python
+
+    findings = examine()
+    print("\n".join(map(str, findings)))
+    return int(any(one.state == "fail" for one in findings))
+
+
 def _add_service(commands: Commands) -> None:
     one = commands.add_parser("serve", help="the HTTP service: POST /score and others")
     one.add_argument("--host", default="127.0.0.1")
@@ -216,6 +225,9 @@ def _add_alerts(commands: Commands) -> None:
     one.set_defaults(run=alerts)
 
 
-def _add_migrate(commands: Commands) -> None:
+def _add_operations(commands: Commands) -> None:
+    one = commands.add_parser("doctor", help="look at every part, and say what to do where it is not well")
+    one.set_defaults(run=doctor)
+
     one = commands.add_parser("migrate", help="bring the database of decisions to this release")
     one.set_defaults(run=migrate)

@@ -134,6 +134,12 @@ def ensure_topics(kafka: KafkaSettings, topics: Collection[str] | None = None) -
             ) from error
 
 
+def partitions_of(kafka: KafkaSettings) -> dict[str, int]:
+    """How many partitions each of our topics has; one that is missing is left out. Raises BrokerUnavailableError."""
+    with closing(open_admin(kafka)) as admin:
+        return _partitions(admin, list(kafka.topics))
+
+
 def transaction_message(row: TransactionRow, *, currency: str) -> Message:
     """A transaction as the body of /score says it, keyed by customer so that a customer's order is kept."""
     named = row._asdict()

@@ -43,6 +43,7 @@ NOT_DOMAIN: Final = {
     "following",
     "alerts",
     "alert_outbox",
+    "doctor",
     *TRAINING,
 }
 

@@ -98,6 +98,13 @@ class Database:
                 f"the database is at revision {found or 'none'} and not {wanted}: run `fraud-detect migrate`"
             )
 
+    def server_time(self) -> float | None:
+        """Seconds since 1970 by the server's clock; None for a file, which has none of its own."""
+        if not self.is_postgresql:
+            return None
+        with self.transaction(read_only=True) as connection:
+            return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
     def close(self) -> None:
         """Give back all connections."""
         self.engine.dispose()

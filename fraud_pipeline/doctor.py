@@ -1,0 +1,237 @@
+"""One look at every part of a deployment: is it well, and what is to be done where it is not?
+
+Belongs here: the checks and their words. Must not be here: mending anything, or making what is missing.
+A check that breaks is a finding, too. Nothing here holds a secret or a value of a transaction.
+"""
+
+import difflib
+import os
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
+from fraud_pipeline.model import FraudModel, IncompatibleModelError, published_version
+from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
+from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings, partitions_of
+from serving.keys import KeyFileError, read_keys
+from serving.security import LEEWAY
+
+State = Literal["ok", "warn", "fail"]
+
+STALE_DAYS: Final = 42
+"""Labels take three weeks to mature, and a model is trained each week."""
+GIGABYTE: Final = 10**9
+LEAST_FREE: Final = 2 * GIGABYTE
+_OTHER_VARIABLES: Final = {HOME_VARIABLE}
+_REGISTRY_SECONDS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; `told` ends with what to do where the state is not ok."""
+
+    part: str
+    state: State
+    told: str
+
+    def __str__(self) -> str:
+        return f"{self.state:<5}{self.part:<11}{self.told}"
+
+
+def examine(environment: Mapping[str, str] = os.environ) -> list[Finding]:
+    """Every check on the settings of this process."""
+    wrong = check_settings(environment)
+    if wrong.state == "fail":
+        return [wrong]
+    settings, kafka = load_settings(), load_kafka_settings()
+    checks: Sequence[tuple[str, Callable[[], Finding]]] = (
+        ("disk", lambda: check_disk(settings)),
+        ("database", lambda: check_database(settings)),
+        ("broker", lambda: check_broker(kafka)),
+        ("registry", lambda: check_registry(settings)),
+        ("champion", lambda: check_champion(settings)),
+        ("keys", lambda: check_keys(settings)),
+        ("clock", lambda: check_clock(settings)),
+    )
+    return [wrong, *(_safely(part, check) for part, check in checks)]
+
+
+def check_settings(environment: Mapping[str, str]) -> Finding:
+    """Whether settings can be read, and whether every FRAUD_ variable is one that somebody reads."""
+    try:
+        known = _names(load_settings()) | _names(load_kafka_settings()) | _OTHER_VARIABLES
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'together'}: {one['msg']}" for one in error.errors())
+        return Finding("settings", "fail", f"{error.title} cannot be used: {wrong}")
+    unknown = sorted(name for name in environment if name.startswith("FRAUD_") and name not in known)
+    if unknown:
+        meant = [(name, difflib.get_close_matches(name, known, n=1)) for name in unknown]
+        said = ", ".join(f"{name} (did you mean {close[0]}?)" if close else name for name, close in meant)
+        return Finding("settings", "warn", f"nobody reads {said}: correct or remove it")
+    return Finding("settings", "ok", "can be read")
+
+
+def check_disk(settings: Settings, *, least: int = LEAST_FREE) -> Finding:
+    """Whether the home directory can be written to and has room; `least` in bytes."""
+    home = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    if not os.access(home, os.W_OK):
+        return Finding("disk", "fail", f"{home} cannot be written to: let this user, and only it, own it")
+    free = shutil.disk_usage(home).free
+    room = f"{free / GIGABYTE:.1f} GB are free at {home}"
+    if free < least:
+        return Finding("disk", "fail", f"{room}: make room, {least / GIGABYTE:.0f} GB at least")
+    return Finding("disk", "ok", room)
+
+
+def check_database(settings: Settings) -> Finding:
+    """Whether the database answers and is of this release."""
+    file = settings.database.removeprefix("sqlite:///")
+    if file != settings.database and not Path(file).exists():
+        return Finding("database", "warn", "there is none yet: the first start makes a SQLite file in the home")
+    database = Database(settings.database, statement_timeout=settings.statement_timeout)
+    try:
+        database.check_revision()
+        kind = "PostgreSQL" if database.is_postgresql else "SQLite"
+    except (DatabaseUnavailableError, DatabaseOutdatedError) as error:
+        return Finding("database", "fail", str(error))
+    finally:
+        database.close()
+    return Finding("database", "ok", f"{kind} answers and is of this release")
+
+
+def check_broker(kafka: KafkaSettings) -> Finding:
+    """Whether the brokers answer and have our topics; only a warning where nobody named any."""
+    try:
+        found = partitions_of(kafka)
+    except BrokerUnavailableError as error:
+        wanted = "bootstrap_servers" in kafka.model_fields_set
+        return Finding("broker", "fail" if wanted else "warn", f"{error} (only the stream needs one)")
+    missing = sorted(set(kafka.topics) - found.keys())
+    if missing:
+        return Finding("broker", "warn", f"has no topic {', '.join(missing)}: `fraud-detect consume` makes them")
+    return Finding(
+        "broker", "ok", f"answers; {kafka.transactions_topic} has {found[kafka.transactions_topic]} partitions"
+    )
+
+
+def check_registry(settings: Settings) -> Finding:
+    """Whether the registry answers, and whether its champion is the one that is exported here."""
+    file = settings.tracking_uri.removeprefix("sqlite:///")
+    if file != settings.tracking_uri and not Path(file).exists():
+        return Finding("registry", "warn", "there is none here: `fraud-detect train`, or set FRAUD_MLFLOW_TRACKING_URI")
+    # MLflow's own patience is minutes.
+    os.environ.update({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_REGISTRY_SECONDS)})
+    try:
+        from fraud_pipeline.registry import Registry  # noqa: PLC0415 - what only serves has no mlflow
+    except ModuleNotFoundError:
+        return Finding("registry", "ok", "is not asked here: mlflow is not installed, and what serves needs none")
+    registry = Registry(tracking_uri=settings.tracking_uri, model_name=settings.model_name)
+    try:
+        champion = registry.with_alias("champion")
+    except Exception as error:  # noqa: BLE001 - every kind of store has errors of its own
+        what = "see that it runs and that FRAUD_MLFLOW_TRACKING_URI is right"
+        return Finding(
+            "registry", "fail", f"does not answer ({type(error).__name__}): {what}; what is exported serves on"
+        )
+    if champion is None:
+        return Finding(
+            "registry", "warn", "has no champion: materialize `champion` in Dagster, or `fraud-detect train`"
+        )
+    exported = published_version(settings.champion_directory)
+    if exported is None or exported[0] != champion.version:
+        return Finding(
+            "registry", "warn", f"its champion is v{champion.version}, not what is exported here: run `follow`"
+        )
+    return Finding("registry", "ok", f"answers; v{champion.version} is champion, and exported")
+
+
+def check_champion(settings: Settings, *, now: Callable[[], float] = time.time) -> Finding:
+    """Whether the exported model is whole and of use to this code, and how old what it knows is."""
+    directory = settings.champion_directory
+    if not directory.exists():
+        return Finding("champion", "warn", "there is none here, so that rules decide: `fraud-detect follow` exports it")
+    published = published_version(directory)
+    try:
+        model = FraudModel.load(directory, expected_sha256=published[1] if published else None)
+    except (IncompatibleModelError, OSError) as error:
+        return Finding("champion", "fail", f"cannot serve: {error}")
+    name = f"v{published[0]}" if published else "a copy made by hand"
+    end = datetime.fromisoformat(str(model.lineage["trained_to"])).replace(tzinfo=UTC)
+    days = (now() - end.timestamp()) / 86_400
+    if days > STALE_DAYS:
+        return Finding("champion", "warn", f"{name} is whole, but knows nothing of the last {days:.0f} days: retrain")
+    return Finding("champion", "ok", f"{name} is whole and knows all but the last {max(days, 0):.0f} days")
+
+
+def check_keys(settings: Settings) -> Finding:
+    """Whether tokens can be verified, and whether nobody else can read what signs them."""
+    if settings.jwt_keys is None and not settings.keys_file.exists():
+        return Finding("keys", "warn", "there are none yet: the first start of the service makes one")
+    try:
+        keys = read_keys(settings.keys_file)
+    except KeyFileError as error:
+        return Finding("keys", "fail", str(error))
+    return Finding("keys", "ok", f"{len(keys)} can be read, by this user only where they are secret")
+
+
+def check_clock(settings: Settings, *, now: Callable[[], float] = time.time) -> Finding:
+    """Whether this machine's clock goes with the database's, or else with the registry's."""
+    started = now()
+    told = _database_time(settings)
+    other = "database" if told is not None else "registry"
+    told = told if told is not None else _registry_time(settings)
+    if told is None:
+        return Finding("clock", "ok", "there is no other machine to compare it with")
+    off = (started + now()) / 2 - told
+    if abs(off) > LEEWAY:
+        what = "tokens are refused and events lie in the future: have both clocks set by NTP"
+        return Finding(
+            "clock", "fail", f"is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the {other}'s: {what}"
+        )
+    return Finding("clock", "ok", f"goes with the {other}'s")
+
+
+def _database_time(settings: Settings) -> float | None:
+    """Seconds since 1970 by the database's server, None for a file and while it is away."""
+    if settings.database.startswith("sqlite"):
+        return None
+    database = Database(settings.database, statement_timeout=settings.statement_timeout)
+    try:
+        return database.server_time()
+    except DatabaseUnavailableError:
+        return None
+    finally:
+        database.close()
+
+
+def _registry_time(settings: Settings) -> float | None:
+    """Seconds since 1970 by the registry's server, None for a file and while it is away."""
+    if not settings.tracking_uri.startswith(("http://", "https://")):
+        return None
+    try:
+        with urllib.request.urlopen(f"{settings.tracking_uri}/health", timeout=_REGISTRY_SECONDS) as answer:  # noqa: S310 - checked above
+            return parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+def _names(settings: BaseSettings) -> set[str]:
+    prefix = settings.model_config["env_prefix"]
+    return {f"{prefix}{name}".upper() for name in type(settings).model_fields}
+
+
+def _safely(part: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - the message may hold an address with a password, so its kind is told
+        return Finding(part, "fail", f"could not be looked at ({type(error).__name__}): see its settings")
