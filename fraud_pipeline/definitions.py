@@ -12,6 +12,7 @@ from fraud_pipeline.defs.calendar import build_calendar
 from fraud_pipeline.defs.checks import leak_checks
 from fraud_pipeline.defs.data import data_assets
 from fraud_pipeline.defs.features import feature_assets
+from fraud_pipeline.defs.performance import performance_assets
 from fraud_pipeline.defs.promotion import promotion_assets
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.defs.serving import serving_assets
@@ -39,6 +40,7 @@ def build_defs(
             *serving_assets(settings),
             *promotion_assets(settings),
             *streaming_assets(settings, kafka),
+            *performance_assets(settings, calendar),
         ],
         asset_checks=leak_checks(),
         jobs=[*jobs.values(), stream_job],

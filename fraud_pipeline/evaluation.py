@@ -129,13 +129,15 @@ def evaluate(
     precision_floor: float = 0.85,
     cards_per_day: int = 100,
     segments: Mapping[str, NDArray[Any]] | None = None,
+    decided: NDArray[np.object_] | None = None,
     replicates: int = 200,
     seed: int = 0,
 ) -> Evaluation:
     """All metrics with intervals, overall and for each group of each segment; every array has shape (n,).
 
-    `segments` maps a name to one group label per row. The alert budget is the bank's: a segment's recall at budget
-    counts its frauds among the alerts of all rows. Raises ValueError for missing scores and unknown labels.
+    `segments` maps a name to one group label per row; `decided` are the decisions that were taken, by default those of
+    `policy`. The alert budget is the bank's: a segment's recall at budget counts its frauds among the alerts of all
+    rows. Raises ValueError for missing scores and unknown labels.
     """
     if not (np.isfinite(probability).all() and np.isin(labels, (0, 1)).all()):
         raise ValueError("probability, labels: evaluate rows with a finite score and a known label only")
@@ -144,7 +146,8 @@ def evaluate(
     probability, labels, amounts_cents, days = probability[order], labels[order], amounts_cents[order], days[order]
     groups = {_ALL: np.ones(len(labels), dtype=bool)}
     groups |= {key: rows[order] for key, rows in segment_rows(segments or {}).items()}
-    decided, fraud = decide(probability, policy), labels == 1
+    decided, fraud = decide(probability, policy) if decided is None else decided[order], labels == 1
+    alerts, squared_error = decided != "allow", (probability - labels) ** 2
     cost = {choice: costs.cost(choice, labels=labels, amounts_cents=amounts_cents) for choice in DECISIONS}
     saved = cost["allow"] - np.select([decided == choice for choice in DECISIONS], list(cost.values()))
     names, codes = np.unique(customers[order], return_inverse=True)
@@ -160,10 +163,14 @@ def evaluate(
             block = {
                 "average_precision": average_precision(ranks),
                 "roc_auc": roc_auc(ranks),
+                "precision": ratio(part @ (alerts & fraud)[rows], part @ alerts[rows]),
+                "recall": ratio(part @ (alerts & fraud)[rows], part @ fraud[rows]),
                 "recall_at_precision": recall_at_precision(ranks, precision=precision_floor),
                 "recall_at_budget": ratio(alerted, part[:, within].sum(axis=1)),
                 "cost_saved": ratio(part @ saved[rows], part @ cost["allow"][rows]),
                 "calibration_error": calibration_error(probability[rows], labels[rows], part),
+                "brier": ratio(part @ squared_error[rows], part.sum(axis=1)),
+                "observed_over_expected": ratio(part @ labels[rows], part @ probability[rows]),
             }
             if key == _ALL:
                 block["card_precision"] = card_precision(

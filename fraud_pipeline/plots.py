@@ -197,6 +197,31 @@ def tuning_history(values: Floats) -> bytes:
     return _png(figure)
 
 
+def performance_over_time(figures: pd.DataFrame, *, at_promotion: Mapping[str, float]) -> bytes:
+    """Four figures by day, 95 % intervals of the matured ones; columns: day, kind, metric, value, low, high."""
+    figure = _figure(rows=20)
+    grid = figure.subplots(2, 2, sharex=True).flat
+    for axes, name in zip(grid, ("recall", "precision", "average_precision", "cost_saved"), strict=True):
+        _style(axes, x="", y=name.replace("_", " "))
+        for kind, style, color in (("provisional", ":", QUIET), ("matured", "-", LEGITIMATE)):
+            rows = figures[(figures["metric"] == name) & (figures["kind"] == kind)]
+            days = rows["day"].dt.tz_localize(None).to_numpy()
+            axes.plot(
+                days, rows["value"], style, color=color, linewidth=2, label=kind, marker="." if len(rows) == 1 else ""
+            )
+            if kind == "matured":
+                axes.fill_between(days, rows["low"], rows["high"], color=color, alpha=0.15, linewidth=0)
+        if name in at_promotion:
+            axes.axhline(at_promotion[name], color=ACCENT, linestyle="--", linewidth=1.2, label="at promotion")
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]  # matplotlib's stubs leave it out
+        axes.set_ylim(np.nanmin([0.0, *figures.loc[figures["metric"] == name, "low"]]), 1.03)
+        _percent(axes.yaxis)
+    named = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle("The champion by day of report", x=0.02, ha="left", color=INK, fontsize=13, fontweight="bold")
+    return _png(figure)
+
+
 def markdown_image(png: bytes, *, alternative: str = "plot") -> str:
     """A picture that carries itself, for markdown in run metadata."""
     return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -147,6 +147,17 @@ class Registry:
         """The model itself. Raises IncompatibleModelError when this code cannot rebuild it."""
         return FraudModel.load(self.download(model), expected_sha256=model.sha256)
 
+    def evaluation(self, model: RegisteredModel) -> dict[str, Any] | None:
+        """What `evaluation.json` of the run that trained a version says, or None where there is no such file."""
+        name = "evaluation.json"
+        if name not in {file.path for file in self._client.list_artifacts(model.run_id)}:
+            return None
+        file = mlflow.artifacts.download_artifacts(
+            run_id=model.run_id, artifact_path=name, tracking_uri=self.tracking_uri
+        )
+        found: dict[str, Any] = json.loads(Path(file).read_text())
+        return found
+
     def decide(self, version: int, *, action: Action, reasons: Sequence[str]) -> Promotion:
         """Record a decision about a version and, for `promote` and `rollback`, make it the champion."""
         champion = self.with_alias("champion")

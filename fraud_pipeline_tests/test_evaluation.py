@@ -227,6 +227,10 @@ class TestEvaluate:
             "recall_at_budget",
             "cost_saved",
             "calibration_error",
+            "brier",
+            "observed_over_expected",
+            "precision",
+            "recall",
             "card_precision",
         }
         for name in ("average_precision", "roc_auc", "recall_at_budget", "cost_saved", "card_precision"):
@@ -244,6 +248,22 @@ class TestEvaluate:
         # Blocked: all 5000 back. Reviewed fraud: half of 3000 back for 100. Reviewed in vain: 100. The rest is lost.
         saved = judged(data).metrics["cost_saved"].value
         assert saved == pytest.approx((5_000 + 1_500 - 100 - 100) / 10_000)
+
+    def test_what_was_decided_counts_and_not_what_the_policy_would_decide(self) -> None:
+        data = {
+            "probability": np.array([0.9, 0.3, 0.1, 0.3]),
+            "labels": np.array([1.0, 1.0, 1.0, 0.0]),
+            "amounts_cents": np.array([5_000, 3_000, 2_000, 10]),
+            "customers": np.arange(4),
+            "days": np.zeros(4, np.int64),
+        }
+        by_policy = judged(data).metrics
+        assert [by_policy[name].value for name in ("precision", "recall")] == pytest.approx([2 / 3, 2 / 3])
+        served = judged(data, decided=np.array(["review", "allow", "allow", "review"], dtype=object)).metrics
+        assert [served[name].value for name in ("precision", "recall")] == pytest.approx([1 / 2, 1 / 3])
+        assert served["cost_saved"].value == pytest.approx((2_500 - 100 - 100) / 10_000)
+        assert served["brier"].value == pytest.approx((0.1**2 + 0.7**2 + 0.9**2 + 0.3**2) / 4)
+        assert served["observed_over_expected"].value == pytest.approx(3 / 1.6)
 
     def test_intervals_cover_the_truth_about_as_often_as_promised(self) -> None:
         truth = judged(world(200_000, seed=99), replicates=0).metrics["average_precision"].value

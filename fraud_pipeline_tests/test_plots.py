@@ -33,6 +33,10 @@ WEEK = pd.date_range("2024-01-01", periods=7, tz="UTC")
 COUNTS = np.arange(7, dtype=np.int64)
 VALUES = np.array([np.nan, 0.3, 0.2, np.nan, 0.5])
 
+BY_DAY = pd.DataFrame(
+    {"day": WEEK, "kind": "matured", "metric": "recall", "value": 0.6, "low": 0.5, "high": 0.7},
+)
+
 PLOTS: dict[str, Callable[[], bytes]] = {
     "precision_recall": lambda: plots.precision_recall(PROBABILITY, LABELS, precision_floor=0.85),
     "precision_recall without fraud": lambda: plots.precision_recall(PROBABILITY, NOTHING),
@@ -46,6 +50,9 @@ PLOTS: dict[str, Callable[[], bytes]] = {
     "cost_by_threshold of never": lambda: plots.cost_by_threshold(REPORT, NEVER),
     "feature_importance": lambda: plots.feature_importance({"amount": 2.0, "hour": 1.0}),
     "feature_importance of nothing": lambda: plots.feature_importance({}),
+    "performance_over_time": lambda: plots.performance_over_time(BY_DAY, at_promotion={"recall": 0.7}),
+    "performance_over_time of one day": lambda: plots.performance_over_time(BY_DAY[:1], at_promotion={}),
+    "performance_over_time of no days": lambda: plots.performance_over_time(BY_DAY[:0], at_promotion={}),
     "score_distribution": lambda: plots.score_distribution(PROBABILITY, LABELS, POLICY),
     "score_distribution without fraud": lambda: plots.score_distribution(PROBABILITY, NOTHING),
     "score_distribution without rows": lambda: plots.score_distribution(NO_ROWS, NO_ROWS, NEVER),

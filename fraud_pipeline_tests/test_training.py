@@ -149,6 +149,10 @@ class TestEvaluation:
             "recall_at_budget",
             "cost_saved",
             "calibration_error",
+            "brier",
+            "observed_over_expected",
+            "precision",
+            "recall",
             "card_precision",
         }
         assert all(np.isfinite([m.value, m.low, m.high]).all() for m in evaluation.metrics.values())

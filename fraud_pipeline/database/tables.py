@@ -155,3 +155,35 @@ LEASES: Final = sa.Table(
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("until", sa.BigInteger, nullable=False),
 )
+
+# One figure of one day's report: `day` is its midnight in microseconds; rows of all segments have an empty segment.
+PERFORMANCE: Final = sa.Table(
+    "performance",
+    METADATA,
+    sa.Column("day", sa.BigInteger, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("segment", sa.Text, primary_key=True),
+    sa.Column("group_name", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("value", sa.Double),
+    sa.Column("low", sa.Double),
+    sa.Column("high", sa.Double),
+    sa.Column("row_count", sa.BigInteger, nullable=False),
+    sa.Column("frauds", sa.BigInteger, nullable=False),
+    sa.Column("served", sa.BigInteger, nullable=False),
+    sa.Column("model_version", sa.Text, nullable=False),
+)
+
+# What both models made of one transaction, to be judged when its label is known.
+SHADOW_DECISIONS: Final = sa.Table(
+    "shadow_decisions",
+    METADATA,
+    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("challenger", sa.Text, primary_key=True),
+    sa.Column("champion", sa.Text, nullable=False),
+    sa.Column("decided_at", sa.BigInteger, nullable=False),
+    sa.Column("champion_decision", sa.Text, nullable=False),
+    sa.Column("challenger_decision", sa.Text, nullable=False),
+    sa.Column("champion_probability", sa.Double, nullable=False),
+    sa.Column("challenger_probability", sa.Double, nullable=False),
+)

@@ -1,0 +1,103 @@
+"""Statements about how models did: what the champion served, what a challenger scored in shadow, daily reports.
+
+Belongs here: these rows, written and read. Must not be here: metrics, windows and verdicts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+import sqlalchemy as sa
+
+from fraud_pipeline.database.engine import Database
+from fraud_pipeline.database.statements import insert_new
+from fraud_pipeline.database.tables import DECISIONS, PERFORMANCE, SHADOW_DECISIONS, TRANSACTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceRow:
+    """One figure of a day's report; a bound that is undefined is None."""
+
+    kind: str
+    segment: str
+    group_name: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    row_count: int
+    frauds: int
+    served: int
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowRow:
+    """What both models made of one transaction; `decided_at` in microseconds since 1970-01-01 UTC."""
+
+    transaction_id: str
+    decided_at: int
+    champion: str
+    challenger: str
+    champion_decision: str
+    challenger_decision: str
+    champion_probability: float
+    challenger_probability: float
+
+
+def replace_performance(database: Database, *, day: pd.Timestamp, rows: Sequence[PerformanceRow]) -> None:
+    """Store a day's figures in place of those of an earlier run of the day."""
+    at = _microsecond(day)
+    with database.transaction() as connection:
+        connection.execute(sa.delete(PERFORMANCE).where(PERFORMANCE.c.day == at))
+        if rows:
+            connection.execute(sa.insert(PERFORMANCE), [{"day": at, **asdict(row)} for row in rows])
+
+
+def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    """Figures over all rows for the days of [start, end), in order of day: day, kind, metric, value, low, high."""
+    columns = [PERFORMANCE.c[name] for name in ("day", "kind", "metric", "value", "low", "high")]
+    wanted = sa.select(*columns).where(
+        PERFORMANCE.c.segment == "", PERFORMANCE.c.day >= _microsecond(start), PERFORMANCE.c.day < _microsecond(end)
+    )
+    found = _frame(database, wanted.order_by(PERFORMANCE.c.day))
+    return found.assign(day=pd.to_datetime(found["day"].astype("int64"), unit="us", utc=True)).astype(
+        {"value": "float64", "low": "float64", "high": "float64"}
+    )
+
+
+def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp, model_sha256: str) -> pd.DataFrame:
+    """What a model decided on transactions with `event_time` in [start, end): transaction_id, decision, probability."""
+    event_time = TRANSACTIONS.c.event_time
+    wanted = (
+        sa.select(DECISIONS.c.transaction_id, DECISIONS.c.decision, DECISIONS.c.probability)
+        .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
+        .where(event_time >= _microsecond(start), event_time < _microsecond(end))
+        .where(DECISIONS.c.model_sha256 == model_sha256, DECISIONS.c.probability.is_not(None))
+    )
+    return _frame(database, wanted)
+
+
+def add_shadow_rows(database: Database, rows: Sequence[ShadowRow]) -> None:
+    """Keep what was scored in shadow; a transaction that a challenger scored before stays as it is."""
+    if rows:
+        columns = {column.name: [getattr(row, column.name) for row in rows] for column in SHADOW_DECISIONS.columns}
+        with database.transaction() as connection:
+            insert_new(connection, SHADOW_DECISIONS, columns)
+
+
+def shadow_rows(database: Database, *, champion: str, challenger: str) -> pd.DataFrame:
+    """What this challenger made of what this champion decided; all columns of the table."""
+    table = SHADOW_DECISIONS
+    wanted = sa.select(*table.columns).where(table.c.champion == champion, table.c.challenger == challenger)
+    return _frame(database, wanted)
+
+
+def _frame(database: Database, wanted: sa.Select[tuple[object, ...]]) -> pd.DataFrame:
+    with database.transaction(read_only=True) as connection:
+        rows = connection.execute(wanted).all()
+    return pd.DataFrame(rows, columns=[column.name for column in wanted.selected_columns])
+
+
+def _microsecond(moment: pd.Timestamp) -> int:
+    return int(moment.value // 1_000)

@@ -1,0 +1,189 @@
+"""The champion's daily report: how it does by labels that have matured, and whether that is less than it promised.
+
+Belongs here: loading, one call, storing, showing. Must not be here: which days count and what is worse
+(`performance.py`), SQL (`database/performance.py`).
+"""
+
+from datetime import date, timedelta
+from typing import Final
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from fraud_pipeline import plots
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.performance import (
+    PerformanceRow,
+    read_performance,
+    replace_performance,
+    served_decisions,
+)
+from fraud_pipeline.defs.calendar import daily, span_of
+from fraud_pipeline.defs.metadata import image
+from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
+from fraud_pipeline.defs.training import policy_settings
+from fraud_pipeline.evaluation import Evaluation
+from fraud_pipeline.model import FraudModel
+from fraud_pipeline.performance import (
+    SHOWN,
+    Assessment,
+    PerformanceReport,
+    Window,
+    assess,
+    compare,
+    windows,
+)
+from fraud_pipeline.registry import RegisteredModel, Registry
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.tables import TableStore
+from fraud_pipeline.transactions import FRAUD_REPORTS
+
+CHECK: Final = "no_degradation"
+PLOTTED: Final = timedelta(days=180)
+
+
+def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The champion's report, in the `monitoring` group."""
+
+    @dg.asset(
+        **daily(settings, calendar, group="monitoring") | {"kinds": {"python", "sql"}},
+        # As with features, Dagster is told of the same day only, although the days before are read, too.
+        deps=["features", "transactions", "fraud_reports"],
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK,
+                asset="performance_report",
+                description="On days with matured labels the champion is not clearly worse than when it was promoted.",
+            )
+        ],
+        description="How the champion does: on days whose labels have matured, and provisionally on those after.",
+    )
+    def performance_report(
+        context: dg.AssetExecutionContext,
+        tables: TablesResource,
+        registry: RegistryResource,
+        database: DatabaseResource,
+    ) -> dg.MaterializeResult:
+        span, models = span_of(context), registry.registry()
+        registered = models.with_alias("champion")
+        if registered is None:
+            told = "There is no champion yet: nothing was judged."
+            return dg.MaterializeResult(
+                metadata={"summary": told}, check_results=[_check(passed=True, metadata={"finding": told})]
+            )
+        champion, then = models.load(registered), _at_promotion(models, registered)
+        with database.opened() as online:
+            for day in span.days:
+                report = report_of(
+                    day,
+                    champion=champion,
+                    registered=registered,
+                    then=then,
+                    store=tables.store(),
+                    database=online,
+                    settings=settings,
+                )
+                replace_performance(online, day=pd.Timestamp(day, tz="UTC"), rows=_rows(report))
+            past = read_performance(online, start=span.end - PLOTTED, end=span.end)
+        finding = {"finding": report.summary}
+        level = {} if then is None else {name: metric.value for name, metric in then.metrics.items()}
+        return dg.MaterializeResult(
+            metadata={
+                "summary": report.summary,
+                "table": dg.MetadataValue.md(report.to_markdown()),
+                "over_time": image(
+                    plots.performance_over_time(past, at_promotion=level), title="performance over time"
+                ),
+                **_figures(report.of_kind("matured")),
+            },
+            check_results=[_check(passed=not report.degraded, metadata=finding)],
+        )
+
+    return [performance_report]
+
+
+def report_of(
+    day: date,
+    *,
+    champion: FraudModel,
+    registered: RegisteredModel,
+    then: Evaluation | None,
+    store: TableStore,
+    database: Database,
+    settings: Settings,
+) -> PerformanceReport:
+    """The champion as it is known at the end of `day`; `then` is its evaluation at promotion."""
+    as_of = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1)
+
+    def assessment(window: Window) -> Assessment:
+        return assess(
+            champion,
+            store.read("features", window.first, window.last, allow_missing=True),
+            store.read("transactions", window.first, window.last, allow_missing=True),
+            store.read("fraud_reports", window.first, day, schema=FRAUD_REPORTS, allow_missing=True),
+            served_decisions(
+                database,
+                start=pd.Timestamp(window.first, tz="UTC"),
+                end=pd.Timestamp(window.last, tz="UTC") + pd.Timedelta(days=1),
+                model_sha256=registered.sha256,
+            ),
+            window=window,
+            label_maturity=settings.label_maturity,
+            as_of=as_of,
+            policy=policy_settings(settings),
+        )
+
+    there = store.days("features")
+    trained_to = pd.Timestamp(champion.lineage["trained_to"])
+    wanted = windows(day, label_maturity=settings.label_maturity, trained_to=trained_to)
+    found = tuple(assessment(window) for window in wanted if any(window.first <= one <= window.last for one in there))
+    matured = next((one for one in found if one.window.kind == "matured"), None)
+    return PerformanceReport(
+        day=day,
+        champion=str(registered.version),
+        assessments=found,
+        findings=compare(matured.evaluation, then) if matured else (),
+    )
+
+
+def _at_promotion(models: Registry, registered: RegisteredModel) -> Evaluation | None:
+    told = models.evaluation(registered)
+    return Evaluation.from_dict(told) if told else None
+
+
+def _rows(report: PerformanceReport) -> list[PerformanceRow]:
+    return [
+        PerformanceRow(
+            kind=found.window.kind,
+            segment=segment,
+            group_name=group,
+            metric=name,
+            value=_or_none(part.metrics[name].value),
+            low=_or_none(part.metrics[name].low),
+            high=_or_none(part.metrics[name].high),
+            row_count=part.counts["rows"],
+            frauds=part.counts["frauds"],
+            served=found.served,
+            model_version=report.champion,
+        )
+        for found in report.assessments
+        for (segment, group), part in found.groups().items()
+        for name in SHOWN
+    ]
+
+
+def _figures(matured: Assessment | None) -> dict[str, float | int]:
+    """Values that Dagster plots by itself."""
+    if matured is None:
+        return {}
+    values = {name: matured.evaluation.metrics[name].value for name in SHOWN}
+    return {**{name: value for name, value in values.items() if np.isfinite(value)}, "served": matured.served}
+
+
+def _check(*, passed: bool, metadata: dict[str, str]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=passed, check_name=CHECK, severity=dg.AssetCheckSeverity.WARN, metadata=metadata)
+
+
+def _or_none(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None
