@@ -15,6 +15,12 @@ from fraud_pipeline.defs.features import feature_assets
 from fraud_pipeline.defs.performance import performance_assets
 from fraud_pipeline.defs.promotion import promotion_assets
 from fraud_pipeline.defs.resources import build_resources
+from fraud_pipeline.defs.retraining import (
+    build_loop_jobs,
+    build_loop_schedules,
+    build_loop_sensor,
+    retrained_on_alarm,
+)
 from fraud_pipeline.defs.serving import serving_assets
 from fraud_pipeline.defs.streaming import build_stream_job, build_stream_sensors, streaming_assets
 from fraud_pipeline.defs.training import training_assets
@@ -31,21 +37,25 @@ def build_defs(
     """All definitions for one deployment; `resource_overrides` replaces resources by name."""
     settings, kafka = settings or load_settings(), kafka or load_kafka_settings()
     calendar = build_calendar(settings)
-    jobs, stream_job = build_jobs(), build_stream_job()
+    jobs, stream_job = build_jobs() | build_loop_jobs(), build_stream_job()
+    reports = performance_assets(settings, calendar)
+    training = [*training_assets(settings), *serving_assets(settings), *promotion_assets(settings)]
     return dg.Definitions(
         assets=[
             *data_assets(settings, calendar),
             *feature_assets(settings, calendar),
-            *training_assets(settings),
-            *serving_assets(settings),
-            *promotion_assets(settings),
+            *retrained_on_alarm(training, reports=reports),
             *streaming_assets(settings, kafka),
-            *performance_assets(settings, calendar),
+            *reports,
         ],
         asset_checks=leak_checks(),
         jobs=[*jobs.values(), stream_job],
-        schedules=build_schedules(settings, jobs),
-        sensors=[*build_sensors(settings), *build_stream_sensors(settings, kafka, job=stream_job)],
+        schedules=[*build_schedules(settings, jobs), *build_loop_schedules(settings, jobs)],
+        sensors=[
+            build_loop_sensor(settings),
+            *build_sensors(settings),
+            *build_stream_sensors(settings, kafka, job=stream_job),
+        ],
         resources={**build_resources(settings), **(resource_overrides or {})},
         # dagster-mlflow keeps one run per process, and a spawned step costs seconds of imports: one process a run.
         executor=dg.in_process_executor,

@@ -87,8 +87,12 @@ def test_checks_before_training_and_promotion_block(definitions: dg.Definitions)
     }
 
 
-def test_the_nightly_tick_asks_for_yesterday(definitions: dg.Definitions) -> None:
-    schedule = definitions.resolve_schedule_def("daily_ingest")
+@pytest.mark.parametrize(
+    ("name", "cron", "job"),
+    [("daily_ingest", "30 1 * * *", "ingest_job"), ("daily_drift", "0 3 * * *", "drift_job")],
+)
+def test_the_nightly_tick_asks_for_yesterday(definitions: dg.Definitions, name: str, cron: str, job: str) -> None:
+    schedule = definitions.resolve_schedule_def(name)
     tick = schedule.evaluate_tick(
         dg.build_schedule_context(
             scheduled_execution_time=datetime(2026, 3, 10, 1, 30, tzinfo=UTC),
@@ -96,7 +100,7 @@ def test_the_nightly_tick_asks_for_yesterday(definitions: dg.Definitions) -> Non
         )
     )
     assert [request.partition_key for request in tick.run_requests or []] == ["2026-03-09"]
-    assert (schedule.cron_schedule, schedule.job_name) == ("30 1 * * *", "ingest_job")
+    assert (schedule.cron_schedule, schedule.job_name) == (cron, job)
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
@@ -115,14 +119,15 @@ def test_the_weekly_tick_retrains_on_monday(definitions: dg.Definitions) -> None
         dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC))
     )
     assert len(tick.run_requests or []) == 1
-    assert (schedule.cron_schedule, schedule.job_name) == ("0 4 * * 1", "training_job")
+    assert (schedule.cron_schedule, schedule.job_name) == ("0 4 * * 1", "retraining_job")
 
 
 def test_schedules_and_sensors_stay_off_when_the_settings_say_so(settings: Settings) -> None:
     quiet = build_defs(settings.model_copy(update={"schedules_enabled": False}))
-    for name in ("daily_ingest", "weekly_retraining", "daily_online_history"):
+    for name in ("daily_ingest", "daily_drift", "weekly_retraining", "daily_online_history"):
         assert quiet.resolve_schedule_def(name).default_status is dg.DefaultScheduleStatus.STOPPED
-    assert quiet.resolve_sensor_def("run_failure_alert").default_status is dg.DefaultSensorStatus.STOPPED
+    for name in ("run_failure_alert", "retraining_on_alarm"):
+        assert quiet.resolve_sensor_def(name).default_status is dg.DefaultSensorStatus.STOPPED
 
 
 def test_the_calendar_of_a_file_ends_with_the_file(settings: Settings) -> None:

@@ -172,7 +172,7 @@ class TestAgain:
     def test_a_second_training_is_judged_against_the_champion(
         self, deployment: Deployment, instance: dg.DagsterInstance
     ) -> None:
-        result = build_defs(deployment.settings).resolve_job_def("training_job").execute_in_process(instance=instance)
+        result = build_defs(deployment.settings).resolve_job_def("retraining_job").execute_in_process(instance=instance)
         assert result.success
         registry = build_resources(deployment.settings)["registry"].registry()  # type: ignore[attr-defined]  # values are of many kinds
         decision = registry.history()[-1]
@@ -223,7 +223,7 @@ class TestServedFeatures:
                 .where(DECISIONS.c.transaction_id == decision.transaction_id)
                 .values(features=bytes(features))
             )
-        job = build_defs(deployment.settings).resolve_job_def("training_job")
+        job = build_defs(deployment.settings).resolve_job_def("retraining_job")
         result = job.execute_in_process(instance=instance, raise_on_error=False)
         assert not result.success
         assert registry.with_alias("champion").version == before

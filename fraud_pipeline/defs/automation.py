@@ -1,39 +1,32 @@
 """Jobs, schedules and sensors: what runs by itself, when, and who hears of a failure.
 
-Belongs here: selections, cron lines, notification. Must not be here: assets and their rules.
+Belongs here: selections, cron lines, notification. Must not be here: assets and their rules, the loop of watching and
+retraining (`retraining.py`).
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any, Final
 
 import dagster as dg
 import httpx
 from dagster_mlflow import end_mlflow_on_run_finished
 
-from fraud_pipeline.defs.calendar import last_day
+from fraud_pipeline.defs.calendar import request_yesterday
+from fraud_pipeline.defs.retraining import RETRAINING
 from fraud_pipeline.settings import Settings
 
 DATA_AND_FEATURES: Final = dg.AssetSelection.groups("data", "features")
 ONLINE_HISTORY: Final = dg.AssetSelection.assets("online_history")
-TRAINING: Final = dg.AssetSelection.groups("training") | ONLINE_HISTORY
 WEBHOOK_TIMEOUT_SECONDS: Final = 10
 
 
 def build_jobs() -> dict[str, Any]:
     """Jobs by name."""
-    hooks = {end_mlflow_on_run_finished}
     return {
         "ingest_job": dg.define_asset_job(
             "ingest_job",
             selection=DATA_AND_FEATURES,
             description="One day (or, as a backfill, many) from the source to features.",
-        ),
-        "training_job": dg.define_asset_job(
-            "training_job",
-            selection=TRAINING,
-            hooks=hooks,
-            description="Train on all features there are, evaluate, register, and promote if the gate agrees.",
         ),
         "online_history_job": dg.define_asset_job(
             "online_history_job",
@@ -42,15 +35,15 @@ def build_jobs() -> dict[str, Any]:
         ),
         "source_to_champion_job": dg.define_asset_job(
             "source_to_champion_job",
-            selection=DATA_AND_FEATURES | TRAINING,
-            hooks=hooks,
+            selection=DATA_AND_FEATURES | RETRAINING,
+            hooks={end_mlflow_on_run_finished},
             description="Everything in one run: what `fraud-detect train` launches.",
         ),
     }
 
 
 def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:
-    """Daily data and features, weekly retraining; switched on unless the settings say otherwise."""
+    """Daily data, features and history; switched on unless the settings say otherwise."""
     status = dg.DefaultScheduleStatus.RUNNING if settings.schedules_enabled else dg.DefaultScheduleStatus.STOPPED
 
     @dg.schedule(
@@ -62,20 +55,8 @@ def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.Sche
         description="Yesterday's transactions, reports and features, every night.",
     )
     def daily_ingest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        yesterday = (context.scheduled_execution_time - timedelta(days=1)).date()
-        last = last_day(settings)
-        if last and yesterday > last:
-            return dg.SkipReason(f"{yesterday} is not in the calendar: the file ends on {last}")
-        return dg.RunRequest(run_key=yesterday.isoformat(), partition_key=yesterday.isoformat())
+        return request_yesterday(context, settings=settings)
 
-    weekly = dg.ScheduleDefinition(
-        name="weekly_retraining",
-        job=jobs["training_job"],
-        cron_schedule="0 4 * * 1",
-        execution_timezone="UTC",
-        default_status=status,
-        description="Retrain on Monday morning, after Sunday's data; the gate decides whether it goes live.",
-    )
     midnight = dg.ScheduleDefinition(
         name="daily_online_history",
         job=jobs["online_history_job"],
@@ -84,7 +65,7 @@ def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.Sche
         default_status=status,
         description="Merchants' days as of midnight, soon after it: features of whole days need them.",
     )
-    return [daily_ingest, weekly, midnight]
+    return [daily_ingest, midnight]
 
 
 def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:

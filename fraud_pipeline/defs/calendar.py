@@ -1,6 +1,6 @@
-"""Days: the calendar of daily partitions and the span of days one run works on.
+"""Days: the calendar of daily partitions, the span of days one run works on, and the day a nightly tick asks for.
 
-Belongs here: partitions and what every daily asset shares. Must not be here: any asset.
+Belongs here: partitions and what every daily asset and schedule shares. Must not be here: any asset.
 """
 
 from dataclasses import dataclass
@@ -42,6 +42,15 @@ def span_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -
 def last_day(settings: Settings) -> date | None:
     """The last day there is something of; None: it grows every day."""
     return None if settings.learn_from_served else settings.last_day
+
+
+def request_yesterday(context: dg.ScheduleEvaluationContext, *, settings: Settings) -> dg.RunRequest | dg.SkipReason:
+    """A run for the day before a nightly tick, unless the calendar has ended by then."""
+    yesterday = (context.scheduled_execution_time - timedelta(days=1)).date()
+    last = last_day(settings)
+    if last and yesterday > last:
+        return dg.SkipReason(f"{yesterday} is not in the calendar: the file ends on {last}")
+    return dg.RunRequest(run_key=yesterday.isoformat(), partition_key=yesterday.isoformat())
 
 
 def build_calendar(settings: Settings) -> dg.DailyPartitionsDefinition:
