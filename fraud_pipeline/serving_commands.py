@@ -167,6 +167,27 @@ def doctor(_: argparse.Namespace) -> int:
     return int(any(one.state == "fail" for one in findings))
 
 
+def backup(arguments: argparse.Namespace) -> int:
+    """Copy the SQLite database of decisions while others write to it."""
+    from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
+    from fraud_pipeline.database.backup import backup_file  # noqa: PLC0415 - as above
+
+    database = Database(load_settings().database)
+    backup_file(database, arguments.file)
+    database.close()
+    print(f"{arguments.file} holds the database as it was a moment ago.")
+    return 0
+
+
+def rotate_keys(arguments: argparse.Namespace) -> int:
+    """A fresh key signs from now on."""
+    from serving.keys import rotate_keys as rotate  # noqa: PLC0415 - only here
+
+    kid = rotate(load_settings().keys_file, keep=arguments.keep)
+    print(f"Key {kid} signs from now on; {arguments.keep} of the former keys still verify.")
+    return 0
+
+
 def _add_service(commands: Commands) -> None:
     one = commands.add_parser("serve", help="the HTTP service: POST /score and others")
     one.add_argument("--host", default="127.0.0.1")
@@ -228,6 +249,16 @@ def _add_alerts(commands: Commands) -> None:
 def _add_operations(commands: Commands) -> None:
     one = commands.add_parser("doctor", help="look at every part, and say what to do where it is not well")
     one.set_defaults(run=doctor)
+
+    one = commands.add_parser("backup", help="copy the SQLite database of decisions while others write to it")
+    one.add_argument("file", type=Path, help="a file that is not there yet")
+    one.set_defaults(run=backup)
+
+    one = commands.add_parser("rotate-keys", help="let a fresh key sign tokens from now on")
+    one.add_argument(
+        "--keep", type=int, default=1, help="how many of the former keys still verify; 0 ends their tokens"
+    )
+    one.set_defaults(run=rotate_keys)
 
     one = commands.add_parser("migrate", help="bring the database of decisions to this release")
     one.set_defaults(run=migrate)

