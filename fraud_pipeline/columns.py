@@ -49,6 +49,8 @@ def shared_codes(*columns: NDArray[Any]) -> tuple[list[Ints], int]:
 
 def first_of_each(*keys: NDArray[Any]) -> NDArray[np.bool_]:
     """Which rows are the first with their combination of keys, shape (n,)."""
+    if len(keys[0]) < 2:
+        return np.ones(len(keys[0]), np.bool_)
     numbers, _ = codes(keys[0])
     for key in keys[1:]:
         parts, count = codes(key)

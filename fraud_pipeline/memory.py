@@ -28,26 +28,25 @@ MERCHANT_DAY_COLUMNS: Final = (
     "cleared_count",
     "last_cleared_time",
 )
-_DTYPES: Final[Mapping[str, Any]] = {"int64": np.int64, "float64": np.float64, "bool": np.bool_}
 # A little more is read than asked for, so that a somewhat late transaction finds its window remembered.
 SLACK: Final = DAY
 _CUSTOMER: Final = itemgetter(TRANSACTION_COLUMNS.index("customer_id"))
 _MAX_PIECES: Final = 8
 _REPEATED: Final = {"customer_id", "merchant_id", "category", "channel", "country"}
-_TIMES: Final = {"event_time", "reported_at"}
+_WHOLE: Final = {"event_time", "reported_at", *MERCHANT_DAY_COLUMNS[1:]}
+_COLUMNS: Final = TRANSACTIONS.columns | FRAUD_REPORTS.columns
+# What is no number, no position and no truth is text.
+_DTYPES: Final[Mapping[str, type]] = dict.fromkeys(_WHOLE, np.int64) | {
+    name: {"int64": np.int64, "float64": np.float64, "bool": np.bool_}.get(str(column.dtype), object)
+    for name, column in _COLUMNS.items()
+    if name not in _WHOLE
+}
 
 
 def rows_to_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Table:
     """Columns of rows as arrays: text as objects, times and money as int64, positions as float64."""
     values = zip(*rows, strict=True) if rows else ([] for _ in names)
-    return {name: _column(name, list(column)) for name, column in zip(names, values, strict=True)}
-
-
-def _column(name: str, values: list[Any]) -> NDArray[Any]:
-    if name in _TIMES or name in MERCHANT_DAY_COLUMNS[1:]:
-        return np.array(values, np.int64)
-    column = TRANSACTIONS.columns.get(name) or FRAUD_REPORTS.columns.get(name)
-    return np.array(values, _DTYPES.get(str(column.dtype), object) if column is not None else object)
+    return {name: np.array(list(column), _DTYPES.get(name, object)) for name, column in zip(names, values, strict=True)}
 
 
 NO_TRANSACTIONS: Final = rows_to_table([], TRANSACTION_COLUMNS)
