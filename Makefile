@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help setup run ui test test-kafka lint format env requirements clean
+.PHONY: help setup run ui test test-kafka lint audit format env requirements clean
 help:
 	@echo "make run     set up, then 100,000 synthetic transactions -> champion model"
 	@echo "make ui      the Dagster UI over the same instance, on http://127.0.0.1:3000"
 	@echo "make test    set up, then every test"
 	@echo "make test-kafka  the tests of the stream again, on Apache Kafka (needs Java 17 and Maven)"
 	@echo "make lint    ruff and mypy"
+	@echo "make audit   locked versions against known holes"
 	@echo "make env     the secrets of docker-compose.yml into .env; what is there stays"
 	@echo "make setup   only the virtual environment"
 
@@ -42,6 +43,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: setup
+	$(BIN)/python deploy/audit.py requirements.txt deploy/requirements.txt deploy/serving-requirements.txt
 
 format: setup
 	$(BIN)/ruff format .

@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+from fraud_pipeline_tests.services import free_port
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BIN: Final = Path(sys.executable).parent
@@ -203,13 +204,6 @@ def postgres_with_passwords() -> Iterator[Postgres]:
             finally:
                 pg_ctl(["-w", "-m", "fast", "stop"], **started)
                 shutil.rmtree(directory, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port of this machine at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def kafka_properties(environment: Mapping[str, str]) -> str:

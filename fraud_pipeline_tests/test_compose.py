@@ -35,12 +35,12 @@ from fraud_pipeline_tests.deployment import (
     ROOT,
     Deployment,
     deployment,
-    free_port,
     kafka_properties,
     make_env,
     postgres_with_passwords,
     read_compose,
 )
+from fraud_pipeline_tests.services import free_port
 
 PUBLISHED: Final = {"service", "dashboard", "dagster-webserver", "mlflow", "prometheus", "grafana"}
 ENDING: Final = {"migrate", "prepare-dagster", "metrics-token"}
