@@ -10,11 +10,14 @@ the strictest outcome of all checks is the verdict. Two identical models pass: t
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from fraud_pipeline.dataset import labels_as_of
 from fraud_pipeline.evaluation import Interval, segment_rows
 from fraud_pipeline.metrics import (
     Floats,
@@ -78,6 +81,18 @@ class Verdict:
         """The verdict and a table of its reasons for people."""
         rows = [f"| {reason.check} | {reason.outcome} | {reason.detail} |" for reason in self.reasons]
         return "\n".join([f"**{self.decision}**", "", "| check | outcome | why |", "|---|---|---|", *rows])
+
+
+def live_rows(
+    shadowed: pd.DataFrame, reports: pd.DataFrame, *, as_of: pd.Timestamp, label_maturity: timedelta, rules: GateRules
+) -> pd.DataFrame | None:
+    """What both models scored while the champion served, with matured labels; None while that are too few frauds.
+
+    `shadowed` holds transactions with `champion_probability` and `challenger_probability`; `label` is added.
+    """
+    rows = shadowed[shadowed["event_time"] < as_of - label_maturity].reset_index(drop=True)
+    labels = labels_as_of(rows, reports, as_of=as_of, label_maturity=label_maturity)
+    return rows.assign(label=labels) if labels.sum() >= rules.min_frauds else None
 
 
 def gate_verdict(

@@ -190,6 +190,12 @@ def figures(rows: int = 6_000, *, seed: int, skill: float = 1.0) -> Evaluation:
     )
 
 
+def perfect() -> Evaluation:
+    """What no champion keeps."""
+    found = figures(seed=1)
+    return replace(found, metrics=dict.fromkeys(found.metrics, Interval(0.99, 0.98, 1.0)))
+
+
 class TestCompare:
     def test_chance_alone_is_no_loss(self) -> None:
         then = [figures(seed=seed) for seed in range(20)]
@@ -255,7 +261,9 @@ class Deployment:
             version, action="promote", reasons=["better"], directory=self.settings.champion_directory
         )
 
-    def report(self, first: date, last: date | None = None) -> tuple[dict[str, Any], dg.AssetCheckEvaluation]:
+    def report(
+        self, first: date, last: date | None = None, *, instance: dg.DagsterInstance | None = None
+    ) -> tuple[dict[str, Any], dg.AssetCheckEvaluation]:
         """Metadata and check of a run over these days."""
         definitions = build_defs(self.settings)
         tags = {
@@ -263,7 +271,7 @@ class Deployment:
             "dagster/asset_partition_range_end": (last or first).isoformat(),
         }
         job = definitions.resolve_implicit_global_asset_job_def()
-        run = job.execute_in_process(tags=tags, asset_selection=[dg.AssetKey("performance_report")])
+        run = job.execute_in_process(instance=instance, tags=tags, asset_selection=[dg.AssetKey("performance_report")])
         (event,) = run.asset_materializations_for_node("performance_report")[:1]
         (check,) = run.get_asset_check_evaluations()
         return {name: value.value for name, value in event.metadata.items()}, check
@@ -274,15 +282,20 @@ class Deployment:
             return read_performance(database, start=start, end=start + pd.Timedelta(days=400))
 
 
-@pytest.fixture
-def deployment(tmp_path: Path, tables: Tables, trained: TrainedModel) -> Deployment:
-    settings = Settings(home=tmp_path, label_maturity=LABEL_MATURITY, first_day=date(2026, 1, 1))
+def deployment_in(home: Path, tables: Tables, model: FraudModel, **changes: Any) -> Deployment:
+    """A home with the tables of the small world, and a model that is not registered yet."""
+    settings = Settings(home=home, label_maturity=LABEL_MATURITY, first_day=date(2026, 1, 1), **changes)
     store = TableStore(settings.tables_directory)
     days = [date(2026, 1, 1) + timedelta(days=number) for number in range(40)]
     store.write_days("transactions", tables.transactions, time_column="event_time", days=days)
     store.write_days("features", tables.features, time_column="event_time", days=days)
     store.write_days("fraud_reports", tables.reports, time_column="reported_at", days=days)
-    return Deployment(settings=settings, model=trained.model)
+    return Deployment(settings=settings, model=model)
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, tables: Tables, trained: TrainedModel) -> Deployment:
+    return deployment_in(tmp_path, tables, trained.model)
 
 
 class TestAsset:
@@ -306,9 +319,7 @@ class TestAsset:
         pd.testing.assert_frame_equal(deployment.stored(), stored)
 
     def test_a_champion_that_promised_more_is_a_warning_and_stops_nothing(self, deployment: Deployment) -> None:
-        perfect = figures(seed=1)
-        perfect = replace(perfect, metrics=dict.fromkeys(perfect.metrics, Interval(0.99, 0.98, 1.0)))
-        deployment.promote(perfect)
+        deployment.promote(perfect())
         metadata, check = deployment.report(LAST)
         assert not check.passed
         assert check.severity is dg.AssetCheckSeverity.WARN

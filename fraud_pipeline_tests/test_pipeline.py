@@ -117,6 +117,7 @@ class TestMainJob:
             "frauds",
             "calibration",
             "floor",
+            "basis",
         ]
 
     def test_one_mlflow_run_holds_parameters_metrics_trials_and_plots(self, deployment: Deployment) -> None:

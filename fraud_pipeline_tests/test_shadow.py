@@ -3,21 +3,27 @@
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, cycle, repeat
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.performance import add_shadow_rows
+from fraud_pipeline.database.tables import SHADOW_DECISIONS
 from fraud_pipeline.decisions import Decision, Policy, decide
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.scoring import Scored
 from fraud_pipeline.training import TrainedModel
 from serving.champion import LoadedModel
-from serving.shadow import MAX_WAITING, Shadow, ShadowRow
+from serving.shadow import MAX_WAITING, Shadow
 
 CHAMPION, CHALLENGER = Policy(review_threshold=0.02, block_threshold=0.5), Policy(0.1, 0.6)
 
@@ -97,10 +103,17 @@ def test_another_challenger_starts_anew(trained: TrainedModel, values: NDArray[n
 
 
 def test_every_row_is_kept_for_the_day_its_label_is_known(
-    trained: TrainedModel, other: LoadedModel, values: NDArray[np.float32]
+    trained: TrainedModel, other: LoadedModel, values: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    kept: list[ShadowRow] = []
-    shadow = Shadow(lambda: other, keep=kept.extend)
+    database = Database(f"sqlite:///{tmp_path / 'fraud.db'}")
+    database.upgrade()
+    kept: list[Any] = []
+
+    def keep(rows: Sequence[Any]) -> None:
+        kept.extend(rows)
+        add_shadow_rows(database, rows)
+
+    shadow = Shadow(lambda: other, keep=keep)
     by_rules = Scored("t-rules", "review", None, (), "rules", "rules", (), None, 0)
     scored = decided(trained.model, values[:20])
     shadow(values[:21], [*scored, by_rules])
@@ -112,6 +125,12 @@ def test_every_row_is_kept_for_the_day_its_label_is_known(
     assert [row.champion_decision for row in kept] == [one.decision for one in scored]
     assert [row.challenger_decision for row in kept] == decide(probabilities, CHALLENGER).tolist()
     assert {(row.champion, row.challenger) for row in kept} == {("1", "2")}
+    add_shadow_rows(database, kept)  # scored again after a crash
+    with database.transaction(read_only=True) as connection:
+        stored = connection.execute(sa.select(SHADOW_DECISIONS)).mappings().all()
+    database.close()
+    assert {row["transaction_id"]: dict(row) for row in stored} == {row.transaction_id: asdict(row) for row in kept}
+    assert len(stored) == len(kept)
 
 
 def test_without_a_challenger_any_more_there_is_no_report(trained: TrainedModel, values: NDArray[np.float32]) -> None:

@@ -10,12 +10,14 @@ import gc
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import bentoml
 from starlette import types as asgi
 
 from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
+from fraud_pipeline.database.performance import add_shadow_rows
 from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.scoring import (
     Conflict,
@@ -63,7 +65,9 @@ class Runtime:
         self._challenger = ChampionHolder(
             settings.challenger_directory, poll_interval=settings.champion_poll_interval.total_seconds()
         )
-        self._shadow = Shadow(self._challenger.current, told=metrics.shadowed) if settings.shadow_challenger else None
+        keep = partial(add_shadow_rows, self._database)
+        shadows = settings.shadow_challenger
+        self._shadow = Shadow(self._challenger.current, told=metrics.shadowed, keep=keep) if shadows else None
         breakers, ladder = Breakers.build(on_change=metrics.breaker_changed), DegradeLadder()
         may_block = BlockCap(per_minute=settings.max_blocks_per_minute, on_demoted=metrics.demoted)
         scorers = [

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud_pipeline.database.performance import ShadowRow
 from fraud_pipeline.decisions import Decision, decide
 from fraud_pipeline.features import FEATURE_NAMES
 from fraud_pipeline.scoring import Scored
@@ -26,20 +27,6 @@ log = logging.getLogger(__name__)
 MAX_WAITING: Final = 256
 _PATIENCE: Final = 2.0
 Seen = tuple[NDArray[np.float32], Sequence[Scored]]
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowRow:
-    """What both models made of one transaction, to be judged when its label is known."""
-
-    transaction_id: str
-    decided_at: int
-    champion: str
-    challenger: str
-    champion_decision: Decision
-    challenger_decision: Decision
-    champion_probability: float
-    challenger_probability: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ Belongs here: these rows, written and read. Must not be here: metrics, windows a
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.statements import insert_new
 from fraud_pipeline.database.tables import DECISIONS, PERFORMANCE, SHADOW_DECISIONS, TRANSACTIONS
+from fraud_pipeline.transactions import TRANSACTION_COLUMNS, times
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,8 @@ def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timesta
         PERFORMANCE.c.segment == "", PERFORMANCE.c.day >= _microsecond(start), PERFORMANCE.c.day < _microsecond(end)
     )
     found = _frame(database, wanted.order_by(PERFORMANCE.c.day))
-    return found.assign(day=pd.to_datetime(found["day"].astype("int64"), unit="us", utc=True)).astype(
-        {"value": "float64", "low": "float64", "high": "float64"}
-    )
+    numbers = found.astype({"value": "float64", "low": "float64", "high": "float64"})
+    return numbers.assign(day=times(found["day"].to_numpy(np.int64)))
 
 
 def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp, model_sha256: str) -> pd.DataFrame:
@@ -87,10 +88,17 @@ def add_shadow_rows(database: Database, rows: Sequence[ShadowRow]) -> None:
 
 
 def shadow_rows(database: Database, *, champion: str, challenger: str) -> pd.DataFrame:
-    """What this challenger made of what this champion decided; all columns of the table."""
-    table = SHADOW_DECISIONS
-    wanted = sa.select(*table.columns).where(table.c.champion == champion, table.c.challenger == challenger)
-    return _frame(database, wanted)
+    """What this challenger made of what this champion decided: both probabilities, beside the transaction's columns."""
+    columns = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
+    both = [SHADOW_DECISIONS.c.champion_probability, SHADOW_DECISIONS.c.challenger_probability]
+    wanted = (
+        sa.select(*columns, *both)
+        .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == SHADOW_DECISIONS.c.transaction_id)
+        .where(SHADOW_DECISIONS.c.champion == champion, SHADOW_DECISIONS.c.challenger == challenger)
+        .order_by(TRANSACTIONS.c.event_time)
+    )
+    found = _frame(database, wanted)
+    return found.assign(event_time=times(found["event_time"].to_numpy(np.int64)))
 
 
 def _frame(database: Database, wanted: sa.Select[tuple[object, ...]]) -> pd.DataFrame:

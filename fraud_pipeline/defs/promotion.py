@@ -5,20 +5,25 @@ Belongs here: loading both, one call, acting on the verdict. Must not be here: t
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 from dagster_mlflow import end_mlflow_on_run_finished
+from numpy.typing import NDArray
 
-from fraud_pipeline.defs.resources import RegistryResource, TablesResource
-from fraud_pipeline.gate import GateRules, gate_verdict
+from fraud_pipeline.database.history import read_reports
+from fraud_pipeline.database.performance import shadow_rows
+from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
+from fraud_pipeline.gate import GateRules, gate_verdict, live_rows
 from fraud_pipeline.model import IncompatibleModelError
 from fraud_pipeline.registry import RegisteredModel, Registry
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import days, part, segments
 
 logger = logging.getLogger(__name__)
+Scores = NDArray[np.float64] | None
 
 
 def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -38,21 +43,32 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "gate",
                 asset="champion",
                 blocking=True,
-                description="May the challenger replace the champion? Both are judged on the same newest matured days.",
+                description="May the challenger replace the champion? Both are judged on the same matured rows: those "
+                "that it scored in shadow where they are enough, else the test part.",
             )
         ],
         description="The model that decides about customers: alias `champion`, exported to a directory for serving.",
     )
     def champion(
-        tables: TablesResource, registry: RegistryResource
+        tables: TablesResource, registry: RegistryResource, database: DatabaseResource
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         models = registry.registry()
         challenger, current = models.with_alias("challenger"), models.with_alias("champion")
         if challenger is None:
             raise dg.Failure("there is no challenger to judge; materialize registered_model first")
-        rows = part(tables.store().read_whole("training_set"), "test")
-        scores, incompatibility = _scores(models, challenger, rows)
-        champion_scores, _ = _scores(models, current, rows) if current else (None, None)
+        scores: Scores
+        champion_scores: Scores
+        rows, incompatibility = _live_rows(database, current, challenger, settings=settings), None
+        if rows is not None:
+            basis = f"{len(rows):,} transactions that the challenger scored in shadow, with matured labels"
+            scores, champion_scores = (
+                rows[name].to_numpy(np.float64) for name in ("challenger_probability", "champion_probability")
+            )
+        else:
+            rows = part(tables.store().read_whole("training_set"), "test")
+            basis = f"{len(rows):,} rows of the test part: too few frauds were scored in shadow and have matured"
+            scores, incompatibility = _scores(models, challenger, rows)
+            champion_scores, _ = _scores(models, current, rows) if current else (None, None)
         verdict = gate_verdict(
             np.zeros(len(rows)) if scores is None else scores,
             champion_scores,
@@ -65,8 +81,12 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             segments=segments(rows),
             incompatibility=incompatibility,
         )
-        reasons = [f"{reason.check}: {reason.detail}" for reason in verdict.reasons]
-        told = {"verdict": verdict.decision, "reasons": dg.MetadataValue.md(verdict.to_markdown())}
+        reasons = [f"{reason.check}: {reason.detail}" for reason in verdict.reasons] + [f"basis: {basis}"]
+        told: dict[str, Any] = {
+            "verdict": verdict.decision,
+            "basis": basis,
+            "reasons": dg.MetadataValue.md(verdict.to_markdown()),
+        }
         if verdict.decision == "promote":
             models.install_champion(
                 challenger.version, action="promote", reasons=reasons, directory=settings.champion_directory
@@ -90,7 +110,20 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     return [champion]
 
 
-def _scores(models: Registry, model: RegisteredModel, rows: pd.DataFrame) -> tuple[np.ndarray | None, str | None]:
+def _live_rows(
+    database: DatabaseResource, current: RegisteredModel | None, challenger: RegisteredModel, *, settings: Settings
+) -> pd.DataFrame | None:
+    """What the challenger scored in shadow of this champion, if that is enough to judge."""
+    if current is None:
+        return None
+    now = pd.Timestamp.now(tz="UTC")
+    with database.opened() as online:
+        shadowed = shadow_rows(online, champion=str(current.version), challenger=str(challenger.version))
+        reports = read_reports(online, start=now - settings.history_retention, end=now)
+    return live_rows(shadowed, reports, as_of=now, label_maturity=settings.label_maturity, rules=GateRules())
+
+
+def _scores(models: Registry, model: RegisteredModel, rows: pd.DataFrame) -> tuple[Scores, str | None]:
     """Probabilities of the rows, or why this code cannot compute them."""
     try:
         return models.load(model).predict(rows), None
