@@ -197,10 +197,14 @@ def _summary(settings: Settings, *, seconds: float) -> str:
     meaning = {
         "average_precision": "ranking quality for rare fraud; chance is the fraud rate",
         "roc_auc": "a fraud is scored above a legitimate row this often",
+        "precision": "alerts of the policy (review and block) that are right",
+        "recall": "frauds that the policy reviews or blocks",
         "recall_at_precision": f"frauds caught when {settings.precision_floor:.0%} of alerts must be right",
         "recall_at_budget": f"frauds caught with {settings.alert_budget_per_day:g} alerts a day",
         "cost_saved": "share of the cost of doing nothing that the policy saves",
         "calibration_error": "mean distance of probability and observed rate",
+        "brier": "mean squared error of the probability",
+        "observed_over_expected": "known frauds for each predicted one",
         "card_precision": "compromised cards among the 100 most suspicious of a day",
     }
     tested = f"Tested on {found.counts['rows']:,} later transactions with {found.counts['frauds']:,} known frauds"

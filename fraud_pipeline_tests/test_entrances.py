@@ -44,7 +44,9 @@ def test_http_and_the_stream_answer_alike(
     trained.model.save(Settings(home=tmp_path).champion_directory)
     rows = transactions(TRANSACTIONS, customers=300, end=now_microseconds())
     messages = [transaction_message(row, currency="EUR") for row in rows]
-    bodies = [{name: value for name, value in json.loads(one.value or b"").items() if name != "schema"} for one in messages]
+    bodies = [
+        {name: value for name, value in json.loads(one.value or b"").items() if name != "schema"} for one in messages
+    ]
 
     by_http: dict[str, dict[str, Any]] = {}
     server = start(tmp_path, FRAUD_MAX_BLOCKS_PER_MINUTE=str(TRANSACTIONS))
