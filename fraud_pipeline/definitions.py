@@ -11,6 +11,7 @@ from fraud_pipeline.defs.automation import build_jobs, build_schedules, build_se
 from fraud_pipeline.defs.calendar import build_calendar
 from fraud_pipeline.defs.checks import leak_checks
 from fraud_pipeline.defs.data import data_assets
+from fraud_pipeline.defs.drift import drift_assets
 from fraud_pipeline.defs.features import feature_assets
 from fraud_pipeline.defs.performance import performance_assets
 from fraud_pipeline.defs.promotion import promotion_assets
@@ -38,7 +39,7 @@ def build_defs(
     settings, kafka = settings or load_settings(), kafka or load_kafka_settings()
     calendar = build_calendar(settings)
     jobs, stream_job = build_jobs() | build_loop_jobs(), build_stream_job()
-    reports = performance_assets(settings, calendar)
+    reports = [*drift_assets(settings, calendar), *performance_assets(settings, calendar)]
     training = [*training_assets(settings), *serving_assets(settings), *promotion_assets(settings)]
     return dg.Definitions(
         assets=[

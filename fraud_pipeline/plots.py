@@ -222,6 +222,47 @@ def performance_over_time(figures: pd.DataFrame, *, at_promotion: Mapping[str, f
     return _png(figure)
 
 
+def drift_over_time(sizes: pd.DataFrame, *, limit: float, top: int = 20) -> bytes:
+    """PSI of the features (rows) by day (columns) as a heat map, the `top` largest features; white is none."""
+    shown = sizes.loc[sizes.max(axis=1).sort_values(ascending=False).index[:top]]
+    figure = _figure(rows=len(shown) + 3)
+    axes = figure.subplots()
+    _title(axes, "PSI by feature and day")
+    if shown.empty:
+        return _png(_note(figure, axes, "no day was judged yet"))
+    picture = axes.imshow(shown.to_numpy(np.float64), aspect="auto", cmap="Reds", vmin=0, vmax=2 * limit)
+    axes.set_yticks(range(len(shown)), [str(name) for name in shown.index])
+    every = max(1, shown.shape[1] // 8)
+    labels = [f"{day:%d %b}" for day in shown.columns]
+    axes.set_xticks(range(0, len(labels), every), labels[::every])
+    axes.tick_params(colors=INK, labelsize=8, length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(picture, ax=axes, extend="max", fraction=0.03, pad=0.02)
+    bar.ax.axhline(limit, color=INK, linewidth=1.2)
+    bar.set_label(f"against the champion's reference; {limit:g} counts", color=INK, fontsize=9)
+    return _png(figure)
+
+
+def compared_values(values: Mapping[str, Floats], *, name: str) -> bytes:
+    """One feature's distributions by name of sample, over the quantiles they share; arrays (n,), NaN left out."""
+    figure, axes = _canvas(name, x="", y="share of rows")
+    there = {sample: found[~np.isnan(found)] for sample, found in values.items()}
+    edges = np.unique(np.quantile(np.concatenate(list(there.values())), np.linspace(0, 1, 31)))
+    if len(edges) < 3:
+        return _png(_note(figure, axes, "one value only"))
+    for (sample, found), color in zip(there.items(), (QUIET, LEGITIMATE, FRAUD), strict=True):
+        shares = np.histogram(found, edges)[0] / max(len(found), 1)
+        axes.stairs(shares, np.arange(len(edges)), color=color, linewidth=2, label=sample)
+    every = max(1, (len(edges) - 1) // 6)
+    axes.set_xticks(
+        range(0, len(edges), every), [f"{edge:,.0f}" if abs(edge) >= 100 else f"{edge:.3g}" for edge in edges[::every]]
+    )
+    axes.set_xlabel("value (bins of equal count, all samples together)", color=INK, fontsize=11)
+    _percent(axes.yaxis)
+    _legend(axes)
+    return _png(figure)
+
+
 def markdown_image(png: bytes, *, alternative: str = "plot") -> str:
     """A picture that carries itself, for markdown in run metadata."""
     return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -24,6 +24,7 @@ ASSETS = {
     "champion",
     "transactions_topic",
     "scored_transactions",
+    "drift_report",
     "performance_report",
 }
 DAILY = {
@@ -32,6 +33,7 @@ DAILY = {
     "rejected_transactions",
     "fraud_reports",
     "features",
+    "drift_report",
     "performance_report",
 }
 
@@ -51,6 +53,7 @@ def test_the_graph_holds_every_stage_from_source_to_champion(definitions: dg.Def
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS
     assert {key.asset_key.to_user_string() for key in graph.asset_check_keys} == {
         "champion",
+        "drift_report",
         "features",
         "online_history",
         "performance_report",

@@ -262,7 +262,12 @@ class Deployment:
         )
 
     def report(
-        self, first: date, last: date | None = None, *, instance: dg.DagsterInstance | None = None
+        self,
+        first: date,
+        last: date | None = None,
+        *,
+        asset: str = "performance_report",
+        instance: dg.DagsterInstance | None = None,
     ) -> tuple[dict[str, Any], dg.AssetCheckEvaluation]:
         """Metadata and check of a run over these days."""
         definitions = build_defs(self.settings)
@@ -271,8 +276,8 @@ class Deployment:
             "dagster/asset_partition_range_end": (last or first).isoformat(),
         }
         job = definitions.resolve_implicit_global_asset_job_def()
-        run = job.execute_in_process(instance=instance, tags=tags, asset_selection=[dg.AssetKey("performance_report")])
-        (event,) = run.asset_materializations_for_node("performance_report")[:1]
+        run = job.execute_in_process(instance=instance, tags=tags, asset_selection=[dg.AssetKey(asset)])
+        (event,) = run.asset_materializations_for_node(asset)[:1]
         (check,) = run.get_asset_check_evaluations()
         return {name: value.value for name, value in event.metadata.items()}, check
 

@@ -156,6 +156,20 @@ LEASES: Final = sa.Table(
     sa.Column("until", sa.BigInteger, nullable=False),
 )
 
+# How far a feature of a day is from a baseline: `day` is its midnight in microseconds.
+DRIFT: Final = sa.Table(
+    "drift",
+    METADATA,
+    sa.Column("day", sa.BigInteger, primary_key=True),
+    sa.Column("feature", sa.Text, primary_key=True),
+    sa.Column("baseline", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("size", sa.Double, nullable=False),
+    sa.Column("q", sa.Double, nullable=False),
+    sa.Column("drifted", sa.Boolean, nullable=False),
+    sa.Column("model_version", sa.Text, nullable=False),
+)
+
 # One figure of one day's report: `day` is its midnight in microseconds; rows of all segments have an empty segment.
 PERFORMANCE: Final = sa.Table(
     "performance",

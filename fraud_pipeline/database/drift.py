@@ -1,0 +1,55 @@
+"""Statements about the daily drift report.
+
+Belongs here: its rows, written and read. Must not be here: measures and verdicts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from fraud_pipeline.database.engine import Database
+from fraud_pipeline.database.tables import DRIFT
+from fraud_pipeline.transactions import times
+
+
+@dataclass(frozen=True, slots=True)
+class DriftRow:
+    """One feature of a day against one baseline by one measure; `drifted` when both baselines find it."""
+
+    feature: str
+    baseline: str
+    kind: str
+    size: float
+    q: float
+    drifted: bool
+    model_version: str
+
+
+def replace_drift(database: Database, *, day: pd.Timestamp, rows: Sequence[DriftRow]) -> None:
+    """Store a day's figures in place of those of an earlier run of the day."""
+    at = _microsecond(day)
+    with database.transaction() as connection:
+        connection.execute(sa.delete(DRIFT).where(DRIFT.c.day == at))
+        if rows:
+            connection.execute(sa.insert(DRIFT), [{"day": at, **asdict(row)} for row in rows])
+
+
+def read_drift(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    """Figures of the days of [start, end), in order of day: day, feature, baseline, kind, size, q, drifted."""
+    names = ("day", "feature", "baseline", "kind", "size", "q", "drifted")
+    wanted = (
+        sa.select(*(DRIFT.c[name] for name in names))
+        .where(DRIFT.c.day >= _microsecond(start), DRIFT.c.day < _microsecond(end))
+        .order_by(DRIFT.c.day, DRIFT.c.feature, DRIFT.c.baseline, DRIFT.c.kind)
+    )
+    with database.transaction(read_only=True) as connection:
+        rows = connection.execute(wanted).all()
+    found = pd.DataFrame(rows, columns=list(names))
+    return found.assign(day=times(found["day"].to_numpy(np.int64)))
+
+
+def _microsecond(moment: pd.Timestamp) -> int:
+    return int(moment.value // 1_000)

@@ -1,0 +1,153 @@
+"""The daily drift report: a day's features against what the champion learned from and the weeks before.
+
+Belongs here: loading, one call, storing, showing. Must not be here: measures and verdicts (`drift.py`), SQL
+(`database/drift.py`).
+"""
+
+from collections.abc import Collection
+from datetime import date, timedelta
+from typing import Final
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from fraud_pipeline import plots
+from fraud_pipeline.database.drift import DriftRow, read_drift, replace_drift
+from fraud_pipeline.defs.calendar import daily, span_of
+from fraud_pipeline.defs.metadata import image
+from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
+from fraud_pipeline.drift import LIMITS, SCORE, DriftReport, Sample, drift_report, judgeable
+from fraud_pipeline.drift_page import drift_page
+from fraud_pipeline.features import FEATURE_NAMES
+from fraud_pipeline.model import FraudModel
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.tables import TableStore
+
+CHECK: Final = "no_drift"
+PLOTTED: Final = timedelta(days=60)
+WEEKS_BEFORE: Final = 4
+_WATCHED: Final = [*FEATURE_NAMES, SCORE]
+
+
+def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The day's drift report, in the `monitoring` group."""
+
+    @dg.asset(
+        name="drift_report",
+        **daily(settings, calendar, group="monitoring") | {"kinds": {"python", "sql"}},
+        # As with features, Dagster is told of the same day only, although the weeks before are read, too.
+        deps=["features", "transactions"],
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK,
+                asset="drift_report",
+                description="Features and score of the day are as the champion and the weeks before know them.",
+            )
+        ],
+        description="PSI, KS and missing values of the day against the champion's reference and the weeks before.",
+    )
+    def report(
+        context: dg.AssetExecutionContext,
+        tables: TablesResource,
+        registry: RegistryResource,
+        database: DatabaseResource,
+    ) -> dg.MaterializeResult:
+        span, models, store = span_of(context), registry.registry(), tables.store()
+        registered = models.with_alias("champion")
+        if registered is None:
+            told = "There is no champion yet: nothing was compared."
+            return dg.MaterializeResult(metadata={"summary": told}, check_results=[_check(passed=True, told=told)])
+        champion = models.load(registered)
+        with database.opened() as online:
+            for day in span.days:
+                there = store.days("features")
+                earlier = weekdays_before(day, there=there)
+                current = sample(store, champion, [day] if day in there else [])
+                before = sample(store, champion, earlier)
+                history = earlier[0] - min(there) if earlier else timedelta(0)
+                found = report_of(day, champion=champion, current=current, weeks_before=before, history=history)
+                rows = _rows(found, model_version=str(registered.version))
+                replace_drift(online, day=pd.Timestamp(day, tz="UTC"), rows=rows)
+            past = read_drift(online, start=span.end - PLOTTED, end=span.end)
+        pictures = _pictures(found, past, champion=champion, current=current, weeks_before=before)
+        path = settings.home / "reports" / f"drift-{found.day}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(drift_page(found, pictures, model_version=str(registered.version)), encoding="utf-8")
+        return dg.MaterializeResult(
+            metadata={
+                "summary": found.summary,
+                "table": dg.MetadataValue.md(found.to_markdown()),
+                "page": dg.MetadataValue.path(path),
+                "judged_features": len({shift.feature for shift in found.shifts}),
+                "drifted_features": len({shift.feature for shift in found.drifted}),
+                **{title.replace(" ", "_"): image(png, title=title) for title, png in pictures.items()},
+            },
+            check_results=[_check(passed=not found.drifted, told=found.summary)],
+        )
+
+    return [report]
+
+
+def weekdays_before(day: date, *, there: Collection[date]) -> list[date]:
+    """The same weekday of the weeks before, of the days that are there, in order."""
+    wanted = [day - timedelta(weeks=weeks) for weeks in range(WEEKS_BEFORE, 0, -1)]
+    return [one for one in wanted if one in there]
+
+
+def sample(store: TableStore, champion: FraudModel, days: list[date]) -> Sample:
+    """What is stored of these days, with the champion's score."""
+    if not days:
+        return Sample(pd.DataFrame(columns=_WATCHED), customers=0, merchants=0)
+    features = pd.concat([store.read("features", day, day) for day in days])
+    transactions = pd.concat([store.read("transactions", day, day) for day in days])
+    whose = transactions.set_index("transaction_id").loc[features["transaction_id"]]
+    rows = features.assign(**{SCORE: champion.predict(features)})[_WATCHED]
+    return Sample.of(rows, customers=whose["customer_id"], merchants=whose["merchant_id"])
+
+
+def report_of(
+    day: date, *, champion: FraudModel, current: Sample, weeks_before: Sample, history: timedelta
+) -> DriftReport:
+    """The report of a day that the champion did not learn from."""
+    if day <= pd.Timestamp(champion.lineage["trained_to"]).date():
+        return DriftReport(day=day, rows=len(current.values), not_judged="the champion learned from that day")
+    names = judgeable(history=history)
+    return drift_report(day, current, champion=champion.reference, weeks_before=weeks_before, features=names)
+
+
+def _pictures(
+    report: DriftReport, past: pd.DataFrame, *, champion: FraudModel, current: Sample, weeks_before: Sample
+) -> dict[str, bytes]:
+    """The heat map of the days so far, and the feature that moved most."""
+    psi = past[(past["kind"] == "psi") & (past["baseline"] == "champion")]
+    by_day = psi.pivot_table(index="feature", columns="day", values="size")
+    found = {"psi over time": plots.drift_over_time(by_day, limit=LIMITS["psi"])}
+    if report.drifted:
+        name = report.drifted[0].feature
+        samples = {"champion": champion.reference, "weeks before": weeks_before.values, "today": current.values}
+        values = {sample: frame[name].to_numpy(np.float64) for sample, frame in samples.items()}
+        found["largest shift"] = plots.compared_values(values, name=name)
+    return found
+
+
+def _rows(report: DriftReport, *, model_version: str) -> list[DriftRow]:
+    red = {(shift.feature, shift.kind) for shift in report.drifted}
+    return [
+        DriftRow(
+            feature=shift.feature,
+            baseline=shift.baseline,
+            kind=shift.kind,
+            size=shift.size,
+            q=shift.q,
+            drifted=(shift.feature, shift.kind) in red,
+            model_version=model_version,
+        )
+        for shift in report.shifts
+    ]
+
+
+def _check(*, passed: bool, told: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=passed, check_name=CHECK, severity=dg.AssetCheckSeverity.WARN, metadata={"finding": told}
+    )

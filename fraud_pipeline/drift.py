@@ -1,0 +1,215 @@
+"""Drift: does a day look like what the champion learned from, and like the same weekday of the weeks before?
+
+Belongs here: PSI, KS, their certainty, and when a day is called red. Must not be here: tables, the champion's files,
+plots, orchestration.
+
+A day is compared with two baselines, because each alone cries wolf: the champion's reference knows no weekdays and no
+slow growth, the weeks before forget what came to stay. A feature has drifted when both say so, and each only when the
+shift is large and beyond chance. Rows of one customer or merchant resemble each other, so what counts as evidence is
+how many customers or merchants the rows are worth; otherwise a million rows would make everything significant, and the
+ups and downs of three popular merchants would be news every day.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from fraud_pipeline.feature_definitions import FEATURES, Window
+
+Floats = NDArray[np.float64]
+Kind = Literal["psi", "ks", "missing"]
+Baseline = Literal["champion", "weeks_before"]
+
+SCORE: Final = "score"
+ENTITY: Final[Mapping[str, str]] = {feature.name: feature.entity for feature in FEATURES}
+LIMITS: Final[Mapping[Kind, float]] = {"psi": 0.2, "ks": 0.2, "missing": 0.1}
+"""The least that counts: PSI by the usual rule of thumb, largest distance of the distributions, share of rows."""
+FALSE_DISCOVERY_RATE: Final = 0.001
+MIN_ROWS: Final = 200
+_CALENDAR: Final = {"hour_of_day", "day_of_week", "is_weekend", "is_night"}
+_REACH: Final = {window: pd.Timedelta(window or 0) for window in get_args(Window)}
+# The tails have bins of their own: a fault in a few amounts moves no decile.
+_LEVELS: Final = (0.001, 0.01, 0.05, *np.arange(1, 10) / 10, 0.95, 0.99, 0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Feature rows and the score, and how many independent customers and merchants they are worth."""
+
+    values: pd.DataFrame
+    customers: float
+    merchants: float
+
+    @classmethod
+    def of(cls, values: pd.DataFrame, *, customers: pd.Series, merchants: pd.Series) -> "Sample":
+        """Rows (n,) with whose they are (n,)."""
+        return cls(values, customers=effective_number(customers), merchants=effective_number(merchants))
+
+    def evidence(self, feature: str) -> float:
+        """Independent rows of a feature, at most."""
+        return self.merchants if ENTITY.get(feature) == "merchant" else self.customers
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """One feature against one baseline by one measure; `q` is the false discovery rate at which it is found."""
+
+    feature: str
+    baseline: Baseline
+    kind: Kind
+    size: float
+    q: float
+
+    @property
+    def found(self) -> bool:
+        """Large, and beyond chance."""
+        return self.size >= LIMITS[self.kind] and self.q <= FALSE_DISCOVERY_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReport:
+    """What a day looks like; a day that is not judged says why and has no shifts."""
+
+    day: date
+    rows: int
+    shifts: tuple[Shift, ...] = ()
+    not_judged: str = ""
+
+    @property
+    def drifted(self) -> tuple[Shift, ...]:
+        """What both baselines find, the largest first, each feature and measure once."""
+        found = {(shift.feature, shift.kind, shift.baseline) for shift in self.shifts if shift.found}
+        both = [
+            shift
+            for shift in self.shifts
+            if shift.baseline == "champion"
+            and all((shift.feature, shift.kind, baseline) in found for baseline in ("champion", "weeks_before"))
+        ]
+        return tuple(sorted(both, key=lambda shift: -shift.size / LIMITS[shift.kind]))
+
+    @property
+    def summary(self) -> str:
+        """One line that a person can act on."""
+        if self.not_judged:
+            return f"{self.day}: not judged, {self.not_judged}."
+        if not self.drifted:
+            return f"{self.day}: no drift in {self.rows:,} rows."
+        names = list(dict.fromkeys(shift.feature for shift in self.drifted))
+        worst = self.drifted[0]
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return (
+            f"{self.day}: drift in {worst.feature} ({worst.kind} {worst.size:.2f}, limit {LIMITS[worst.kind]:g})"
+            f"{others}. Look at the source of these fields first: a fault there is mended there; a world that has "
+            "changed is learned by the retraining that this alarm starts."
+        )
+
+    def to_markdown(self, *, top: int = 15) -> str:
+        """The largest shifts against the champion's reference, beside those against the weeks before."""
+        by_key = {(shift.feature, shift.kind, shift.baseline): shift for shift in self.shifts}
+        red = {(shift.feature, shift.kind) for shift in self.drifted}
+        ours = [shift for shift in self.shifts if shift.baseline == "champion"]
+        ours.sort(key=lambda one: ((one.feature, one.kind) not in red, -one.size / LIMITS[one.kind]))
+        lines = ["| feature | measure | champion | q | weeks before | q | drift |", "|---|---|---:|---:|---:|---:|---|"]
+        for one in ours[:top]:
+            other = by_key.get((one.feature, one.kind, "weeks_before"))
+            there = f"{other.size:.3f} | {other.q:.1g}" if other else "- | -"
+            drift = "**yes**" if (one.feature, one.kind) in red else ""
+            lines.append(f"| {one.feature} | {one.kind} | {one.size:.3f} | {one.q:.1g} | {there} | {drift} |")
+        return "\n".join(lines)
+
+
+def judgeable(*, history: timedelta) -> list[str]:
+    """The features, and the score, whose windows are full after so much history; the calendar's own are no news.
+
+    A window that is still filling moves every day. Merchants' windows begin only when labels have matured, so theirs
+    count as the longest.
+    """
+    names = [
+        feature.name
+        for feature in FEATURES
+        if feature.name not in _CALENDAR
+        and _REACH["60d" if feature.entity == "merchant" else feature.window] <= history
+    ]
+    return [*names, SCORE]
+
+
+def effective_number(owners: pd.Series) -> float:
+    """How many equally busy owners the rows (n,) are worth. Source: Kish, "Survey Sampling", 1965."""
+    counts = owners.value_counts().to_numpy(np.float64)
+    return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
+
+
+def population_stability_index(baseline: Floats, current: Floats) -> tuple[float, int]:
+    """PSI of values (n,) against a baseline (m,), and its degrees of freedom; bins are the baseline's quantiles.
+
+    Half a row is added to each bin, so that an empty one is no infinity. Missing values must be left out.
+    Source: Yurdakul and Naranjo, "Statistical properties of the population stability index", Journal of Risk Model
+    Validation 2020.
+    """
+    edges = np.unique(np.quantile(baseline, _LEVELS, method="inverted_cdf"))
+    p, q = (_shares(edges, values) for values in (baseline, current))
+    return float(((q - p) * np.log(q / p)).sum()), len(p) - 1
+
+
+def drift_report(
+    day: date, current: Sample, *, champion: pd.DataFrame, weeks_before: Sample, features: Sequence[str]
+) -> DriftReport:
+    """The features and the score of a day against both baselines.
+
+    `champion` is the model's reference, `weeks_before` the same weekday of earlier weeks.
+    """
+    rows, before = len(current.values), len(weeks_before.values)
+    if min(rows, before, len(champion)) < MIN_ROWS:
+        few = f"its {rows:,} rows or the {before:,} of that weekday before it are fewer than {MIN_ROWS}"
+        return DriftReport(day=day, rows=rows, not_judged=few)
+    # The reference is drawn from many days: its rows are as independent as rows get.
+    reference = Sample(champion, customers=len(champion), merchants=weeks_before.merchants)
+    shifts = [
+        *_against("champion", reference, current, names=features),
+        *_against("weeks_before", weeks_before, current, names=features),
+    ]
+    return DriftReport(day=day, rows=rows, shifts=tuple(shifts))
+
+
+def _against(name: Baseline, baseline: Sample, current: Sample, *, names: Sequence[str]) -> list[Shift]:
+    found: list[tuple[str, Kind, float, float]] = []
+    for feature in names:
+        old, new = (sample.values[feature].to_numpy(np.float64) for sample in (baseline, current))
+        weights = (baseline.evidence(feature), current.evidence(feature))
+        found += [(feature, kind, size, p) for kind, size, p in _measures(old, new, evidence=weights)]
+    rates = stats.false_discovery_control([p for *_, p in found], method="by")
+    return [
+        Shift(feature=feature, baseline=name, kind=kind, size=size, q=float(q))
+        for (feature, kind, size, _), q in zip(found, rates, strict=True)
+    ]
+
+
+def _measures(old: Floats, new: Floats, *, evidence: tuple[float, float]) -> list[tuple[Kind, float, float]]:
+    """Size and p-value of each measure; `evidence` is how many independent rows either side is worth."""
+    there_old, there_new = old[~np.isnan(old)], new[~np.isnan(new)]
+    missing_old, missing_new = 1 - len(there_old) / len(old), 1 - len(there_new) / len(new)
+    m, n = evidence
+    pooled = (m * missing_old + n * missing_new) / (m + n)
+    deviation = np.sqrt(max(pooled * (1 - pooled), 1e-12) * (1 / m + 1 / n))
+    apart = abs(missing_new - missing_old)
+    found: list[tuple[Kind, float, float]] = [("missing", apart, float(2 * stats.norm.sf(apart / deviation)))]
+    if min(len(there_old), len(there_new)) < MIN_ROWS:
+        return found
+    m, n = m * len(there_old) / len(old), n * len(there_new) / len(new)
+    weight = m * n / (m + n)
+    psi, freedom = population_stability_index(there_old, there_new)
+    if freedom:
+        found.append(("psi", psi, float(stats.chi2.sf(weight * psi, freedom))))
+    distance = float(stats.ks_2samp(there_old, there_new, method="asymp").statistic)
+    return [*found, ("ks", distance, float(stats.kstwobign.sf(np.sqrt(weight) * distance)))]
+
+
+def _shares(edges: Floats, values: Floats) -> Floats:
+    counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1) + 0.5
+    return np.asarray(counts / counts.sum())
