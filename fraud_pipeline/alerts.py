@@ -19,10 +19,12 @@ class AlertError(ValueError):
     """What was asked cannot be done with this alert; the message says why and what can."""
 
 
-def listed(database: Database, *, status: Status | None = None, limit: int = 50) -> list[Alert]:
-    """The oldest alerts, of one status if given."""
+def listed(
+    database: Database, *, status: Status | None = None, assignee: str | None = None, limit: int = 50
+) -> list[Alert]:
+    """The oldest alerts, of one status and one assignee if given."""
     with database.transaction(read_only=True) as connection:
-        return Alerts(connection).all(status=status, limit=limit)
+        return Alerts(connection).all(status=status, assignee=assignee, limit=limit)
 
 
 def history(database: Database, transaction_id: str) -> list[AlertEvent]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from fraud_pipeline import serving_commands
 from fraud_pipeline.arguments import duration
@@ -91,9 +92,12 @@ def prepare_dagster(_: argparse.Namespace) -> int:
     return 0
 
 
-def models(_: argparse.Namespace) -> int:
+def models(arguments: argparse.Namespace) -> int:
     """List versions and the history of promotions."""
     registry = _registry(load_settings())
+    if arguments.json:
+        print(to_json(registry.overview()).decode())
+        return 0
     for model in registry.versions():
         score = model.tags.get("average_precision", "?")
         print(f"v{model.version:<4} {model.created_at:%Y-%m-%d %H:%M} UTC  AP {score}  {' '.join(model.aliases)}")
@@ -253,6 +257,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=prepare_dagster)
 
     one = commands.add_parser("models", help="versions and the history of promotions")
+    one.add_argument("--json", action="store_true", help="for a program")
     one.set_defaults(run=models)
 
     one = commands.add_parser("promote", help="make a version the champion by hand")

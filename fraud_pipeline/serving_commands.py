@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fraud_pipeline.database.alerts import Alert
 
 SERVICE_PORT: Final = 8080
+DASHBOARD_PORT: Final = 8501
 Commands = Any  # argparse's own type has no public name
 
 
@@ -45,6 +46,15 @@ def serve(arguments: argparse.Namespace) -> int:
         subprocess.Popen([sys.executable, "-m", "fraud_pipeline.cli", "follow", "--with-parent"])
     print(f"Scoring on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
     become_the_server(settings, host=arguments.host, port=arguments.port)
+
+
+def dashboard(arguments: argparse.Namespace) -> int:
+    """The pages for people: alerts, traffic, drift, performance, models, stream."""
+    from serving.dashboard.launch import serve as become_the_dashboard  # noqa: PLC0415 - only here
+
+    print(f"Dashboard on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
+    print("Log in with what `fraud-detect token --subject YOUR_NAME --scopes feedback,admin` prints.", flush=True)
+    become_the_dashboard(load_settings(), host=arguments.host, port=arguments.port)
 
 
 def token(arguments: argparse.Namespace) -> int:
@@ -196,6 +206,11 @@ def _add_service(commands: Commands) -> None:
         "--no-follow", dest="follow", action="store_false", help="do not watch the registry: another process exports"
     )
     one.set_defaults(run=serve)
+
+    one = commands.add_parser("dashboard", help="pages for people: alerts, traffic, drift, performance, models, stream")
+    one.add_argument("--host", default="127.0.0.1")
+    one.add_argument("--port", type=int, default=DASHBOARD_PORT)
+    one.set_defaults(run=dashboard)
 
     one = commands.add_parser("token", help="a signed token for a client of the HTTP service")
     one.add_argument("--subject", required=True, help="who the client is; limits are counted per subject")

@@ -100,6 +100,11 @@ class Settings(BaseSettings):
     )
 
     # Operations
+    service_url: str = Field(
+        "http://127.0.0.1:8080",
+        pattern=r"^https?://",
+        description="where the dashboard asks the HTTP service for latency",
+    )
     owner: str = Field("fraud-ml@example.com", description="owner shown on every asset: an e-mail or team:name")
     schedules_enabled: bool = Field(True, description="schedules and sensors start switched on")
     mlflow_tracking_uri: str = Field("", description="MLflow server; empty: a SQLite file in the home directory")

@@ -142,6 +142,11 @@ def microseconds(times: pd.Series) -> NDArray[np.int64]:
     return np.asarray(times.astype(TIME_DTYPE).astype("int64"), dtype=np.int64)
 
 
+def microsecond(moment: pd.Timestamp) -> int:
+    """The instant as microseconds since 1970-01-01 UTC."""
+    return int(moment.value // 1_000)
+
+
 def times(values: NDArray[np.int64]) -> pd.Series:
     """A `datetime64[us, UTC]` column from whole microseconds since 1970-01-01 UTC, shape (n,)."""
     return pd.Series(values.astype("datetime64[us]")).dt.tz_localize("UTC")

@@ -93,7 +93,9 @@ class TestWhatIsLoaded:
         found = loaded_by(*(f"fraud_pipeline.{name}" for name in SERVING), without="sklearn")
         assert found & (OUTSIDE | TRAINING_ONLY | {"tqdm", "IPython"}) == set()
 
-    @pytest.mark.parametrize("process", ["service", "consuming", "consumer", "producer", "champion"])
+    @pytest.mark.parametrize(
+        "process", ["service", "consuming", "consumer", "producer", "champion", "dashboard.models_page"]
+    )
     def test_what_serves_loads_neither_orchestration_nor_training_nor_mlflow(self, process: str) -> None:
         found = loaded_by(f"serving.{process}", without="sklearn")
         assert found & {"dagster", "dagster_mlflow", "mlflow", "optuna", "matplotlib"} == set()

@@ -56,10 +56,12 @@ class Alerts:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
-    def all(self, *, status: Status | None, limit: int) -> list[Alert]:
-        """The oldest alerts, of one status if given."""
+    def all(self, *, status: Status | None, assignee: str | None, limit: int) -> list[Alert]:
+        """The oldest alerts, of one status and one assignee if given."""
         wanted = sa.select(*_ALERT).order_by(ALERTS.c.number).limit(limit)
-        return self._read(wanted if status is None else wanted.where(ALERTS.c.status == status))
+        if status is not None:
+            wanted = wanted.where(ALERTS.c.status == status)
+        return self._read(wanted if assignee is None else wanted.where(ALERTS.c.assignee == assignee))
 
     def find(self, transaction_id: str) -> Alert | None:
         """The alert of a transaction; nobody else changes it until this transaction ends."""

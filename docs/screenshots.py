@@ -1,0 +1,168 @@
+"""Makes the pictures of the README: the whole system runs for two minutes on a synthetic world, and a browser looks.
+
+Usage: python docs/screenshots.py [--home DIRECTORY]   (a home that was trained before saves a minute)
+It needs Chromium, and starts everything else itself: broker, service, consumer, producer, dashboard, Dagster.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+import httpx
+from playwright.sync_api import sync_playwright
+
+from fraud_pipeline.definitions import build_defs
+from fraud_pipeline.instance import RANGE_END_TAG, RANGE_START_TAG, prepare_dagster_home
+from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
+from fraud_pipeline_tests.brokers import running_broker
+from fraud_pipeline_tests.services import free_port
+from serving.security import issue_token_for
+
+IMAGES: Final = Path(__file__).with_name("images")
+REPORT_DAYS: Final = 21
+LIVE_SECONDS: Final = 90
+SIZE: Final = {"width": 1500, "height": 950}
+FRAUD_DETECT: Final = str(Path(sys.executable).with_name("fraud-detect"))
+
+
+def main() -> None:
+    """Run everything, look, and stop everything."""
+    top = argparse.ArgumentParser(description=__doc__)
+    top.add_argument("--home", type=Path, help="a home directory with a champion")
+    given = top.parse_args().home
+    with ExitStack() as running:
+        home = given or Path(running.enter_context(tempfile.TemporaryDirectory(prefix="fraud-")))
+        os.environ[HOME_VARIABLE] = str(home.resolve())
+        if not (home / "champion").exists():
+            subprocess.run([FRAUD_DETECT, "train"], check=True)
+        settings = load_settings()
+        report_the_last_days(settings)
+        broker = running.enter_context(running_broker())
+        os.environ["FRAUD_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
+        service, board, dagster = free_port(), free_port(), free_port()
+        os.environ["FRAUD_SERVICE_URL"] = f"http://127.0.0.1:{service}"
+        started = time.monotonic()
+        for command in (
+            ["serve", f"--port={service}"],
+            ["consume"],
+            ["produce", "--rate=40", f"--count={40 * LIVE_SECONDS}"],
+            ["dashboard", f"--port={board}"],
+            ["ui", f"--port={dagster}"],
+        ):
+            running.enter_context(process(command, log=home / f"{command[0]}.log"))
+        wait_for(f"http://127.0.0.1:{board}/_stcore/health")
+        wait_for(f"http://127.0.0.1:{service}/readyz")
+        wait_for(f"http://127.0.0.1:{dagster}/server_info")
+        ask(settings, f"http://127.0.0.1:{service}", until=started + LIVE_SECONDS)
+        take_pictures(settings, board=f"http://127.0.0.1:{board}", dagster=f"http://127.0.0.1:{dagster}")
+
+
+def report_the_last_days(settings: Settings) -> None:
+    """Drift and performance of the last days of the trained world."""
+    last = settings.last_day or settings.first_day + timedelta(days=99)
+    prepare_dagster_home(settings)
+    with dg.DagsterInstance.get() as instance:
+        build_defs(settings).resolve_job_def("drift_job").execute_in_process(
+            instance=instance,
+            run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+            tags={
+                RANGE_START_TAG: (last - timedelta(days=REPORT_DAYS - 1)).isoformat(),
+                RANGE_END_TAG: last.isoformat(),
+            },
+        )
+
+
+@contextmanager
+def process(arguments: list[str], *, log: Path) -> Iterator[None]:
+    """One of our commands, until the block ends."""
+    with log.open("w") as told:
+        running = subprocess.Popen([FRAUD_DETECT, *arguments], stdout=told, stderr=told)
+    try:
+        yield
+    finally:
+        running.terminate()
+        try:
+            running.wait(30)
+        except subprocess.TimeoutExpired:
+            running.kill()
+
+
+def wait_for(url: str) -> None:
+    """Until something answers there."""
+    for _ in range(240):
+        try:
+            if httpx.get(url).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    raise TimeoutError(f"nothing answers at {url}; see the logs in the home directory")
+
+
+def ask(settings: Settings, url: str, *, until: float) -> None:
+    """Transactions over HTTP, about twenty a second; some of them are doubtful."""
+    token = issue_token_for(settings, subject="shop", scopes={"score"}, lifetime=timedelta(hours=1))
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
+        for number in count():
+            if time.monotonic() > until:
+                return
+            body = {
+                "transaction_id": f"shop-{time.time_ns()}",
+                "event_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "customer_id": f"C{number % 40:06}",
+                "merchant_id": "M00012",
+                "amount": 1_850.0 if number % 40 == 7 else 12.4,
+                "currency": settings.currency,
+            }
+            client.post("/score", json=body).raise_for_status()
+            time.sleep(0.05)
+
+
+def take_pictures(settings: Settings, *, board: str, dagster: str) -> None:
+    """Every page of the dashboard, and the assets in Dagster."""
+    token = issue_token_for(settings, subject="ann", scopes={"feedback", "admin"}, lifetime=timedelta(hours=1))
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type] # a TypedDict of the library
+        page.goto(board)
+        page.get_by_label("Token").fill(token)
+        picture(page, "dashboard-login")
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("button", name="Take the next").click()
+        page.get_by_text("decided by").wait_for()
+        picture(page, "dashboard-alerts")
+        for title in ("Traffic", "Drift", "Performance", "Models", "Stream"):
+            page.get_by_role("link", name=title).click()
+            page.get_by_role("heading", name=title, exact=True).wait_for()
+            picture(page, f"dashboard-{title.lower()}")
+        page.goto(f"{dagster}/asset-groups/")
+        page.get_by_text("monitoring", exact=True).first.wait_for(timeout=60_000)
+        page.keyboard.press("Alt+e")  # expands all groups
+        page.wait_for_timeout(1_000)
+        page.reload()  # fits the view
+        page.get_by_text("drift_report").first.wait_for()
+        picture(page, "asset-graph")
+        browser.close()
+
+
+def picture(page: Any, name: str) -> None:
+    """What the page shows when it has settled."""
+    page.wait_for_timeout(6_000)
+    page.screenshot(path=str(IMAGES / f"{name}.png"))
+    print(IMAGES / f"{name}.png", flush=True)
+
+
+if __name__ == "__main__":
+    main()

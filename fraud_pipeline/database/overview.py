@@ -1,0 +1,132 @@
+"""Statements that show people what happens: traffic, scores, and all that is known about one transaction.
+
+Belongs here: reading. Must not be here: anything that writes, alerts as analysts work on them (`alerts.py`), words.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from fraud_pipeline.database.alerts import Status
+from fraud_pipeline.database.engine import Database
+from fraud_pipeline.database.tables import ALERTS, DECISIONS, FRAUD_REPORTS, TRANSACTIONS
+from fraud_pipeline.transactions import microsecond, times
+
+MINUTE: Final = 60_000_000
+_DECIDED: Final = ("decision", "decided_by", "mode", "probability", "reasons", "missing", "model_version")
+_HAPPENED: Final = ("event_time", "amount_cents", "merchant_id", "category", "channel", "country")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A decided transaction as an analyst sees it; what left history is None. `decided_at` in microseconds, UTC."""
+
+    transaction_id: str
+    decided_at: int
+    decision: str
+    probability: float | None
+    decided_by: str
+    mode: str
+    missing: tuple[str, ...]
+    reasons: tuple[str, ...]
+    model_version: str | None
+    event_time: pd.Timestamp | None
+    amount_cents: int | None
+    merchant_id: str | None
+    category: str | None
+    channel: str | None
+    country: str | None
+
+
+def read_traffic(database: Database, *, start: pd.Timestamp) -> pd.DataFrame:
+    """Decisions since an instant: minute, decision, decided_by, mode and how many, in order of time."""
+    minute = (DECISIONS.c.decided_at // MINUTE).label("minute")
+    kinds = (DECISIONS.c.decision, DECISIONS.c.decided_by, DECISIONS.c.mode)
+    wanted = (
+        sa.select(minute, *kinds, sa.func.count().label("decisions"))
+        .where(DECISIONS.c.decided_at >= microsecond(start))
+        .group_by(minute, *kinds)
+        .order_by(minute)
+    )
+    with database.transaction(read_only=True) as connection:
+        rows = connection.execute(wanted).all()
+    found = pd.DataFrame(rows, columns=["minute", "decision", "decided_by", "mode", "decisions"])
+    return found.assign(minute=times(found["minute"].to_numpy(np.int64) * MINUTE))
+
+
+def read_probabilities(database: Database, *, start: pd.Timestamp, limit: int) -> NDArray[np.float64]:
+    """What the model said about the newest decisions since an instant, at most `limit`."""
+    wanted = (
+        sa.select(DECISIONS.c.probability)
+        .where(DECISIONS.c.decided_at >= microsecond(start), DECISIONS.c.probability.is_not(None))
+        .order_by(DECISIONS.c.decided_at.desc())
+        .limit(limit)
+    )
+    with database.transaction(read_only=True) as connection:
+        return np.array(connection.execute(wanted).scalars().all(), dtype=np.float64)
+
+
+def read_case(database: Database, transaction_id: str) -> Case | None:
+    """One decision and its transaction, or None when it was never decided on."""
+    wanted = (
+        sa.select(
+            DECISIONS.c.transaction_id,
+            DECISIONS.c.decided_at,
+            *(DECISIONS.c[name] for name in _DECIDED),
+            *(TRANSACTIONS.c[name] for name in _HAPPENED),
+        )
+        .outerjoin(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
+        .where(DECISIONS.c.transaction_id == transaction_id)
+    )
+    with database.transaction(read_only=True) as connection:
+        row = connection.execute(wanted).mappings().first()
+    if row is None:
+        return None
+    values = dict(row)
+    values["reasons"] = tuple(text for _, text in json.loads(values["reasons"]))
+    values["missing"] = tuple(values["missing"].split())
+    if values["event_time"] is not None:
+        values["event_time"] = pd.Timestamp(values["event_time"], unit="us", tz="UTC")
+    return Case(**values)
+
+
+def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.DataFrame:
+    """The customer's newest transactions, newest first, with what was decided and whether fraud was reported."""
+    said = (
+        sa.select(FRAUD_REPORTS.c.is_fraud)
+        .where(FRAUD_REPORTS.c.transaction_id == TRANSACTIONS.c.transaction_id)
+        .order_by(FRAUD_REPORTS.c.reported_at.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label("reported_fraud")
+    )
+    columns = [
+        TRANSACTIONS.c.transaction_id,
+        *(TRANSACTIONS.c[name] for name in _HAPPENED),
+        DECISIONS.c.decision,
+        DECISIONS.c.probability,
+        said,
+    ]
+    wanted = (
+        sa.select(*columns)
+        .outerjoin(DECISIONS, DECISIONS.c.transaction_id == TRANSACTIONS.c.transaction_id)
+        .where(TRANSACTIONS.c.customer_id == customer_id)
+        .order_by(TRANSACTIONS.c.event_time.desc())
+        .limit(limit)
+    )
+    with database.transaction(read_only=True) as connection:
+        rows = connection.execute(wanted).all()
+    found = pd.DataFrame(rows, columns=[column.name for column in columns])
+    return found.assign(event_time=times(found["event_time"].to_numpy(np.int64)))
+
+
+def count_alerts(database: Database) -> dict[Status, int]:
+    """How many alerts there are of each status."""
+    wanted = sa.select(ALERTS.c.status, sa.func.count()).group_by(ALERTS.c.status)
+    with database.transaction(read_only=True) as connection:
+        return {row[0]: row[1] for row in connection.execute(wanted)}

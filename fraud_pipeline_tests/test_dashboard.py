@@ -1,0 +1,323 @@
+"""The dashboard: who gets in, pages over empty and full databases, and an analyst at work in a real browser."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
+
+from fraud_pipeline.alerts import listed, take_next
+from fraud_pipeline.database import Batch, Database
+from fraud_pipeline.database.overview import count_alerts, read_case, read_customer, read_probabilities, read_traffic
+from fraud_pipeline.database.source import DatabaseSource
+from fraud_pipeline.dataset import labels_as_of
+from fraud_pipeline.decisions import Policy
+from fraud_pipeline.features import FeatureEngineer
+from fraud_pipeline.model import FraudModel
+from fraud_pipeline.scoring import Scorer, now_microseconds
+from fraud_pipeline.settings import HOME_VARIABLE, Settings
+from fraud_pipeline.training import TrainedModel
+from fraud_pipeline.transactions import SECOND, TransactionRow
+from fraud_pipeline_tests.conftest import LABEL_MATURITY
+from fraud_pipeline_tests.services import Server, free_port
+from serving.dashboard.launch import MAIN
+from serving.dashboard.looks import plain
+from serving.dashboard.service_metrics import ServiceAwayError, quantile, read_stage_times, since
+from serving.security import Scope, issue_token_for
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+PAGES = ("alerts", "traffic", "drift", "performance", "models", "stream")
+BEACON = "![](http://127.0.0.1:9/beacon.png)"
+"""A customer's id that would fetch a picture if it were read as Markdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that doubts everything."""
+
+    model: FraudModel
+    version: str = "7"
+    sha256: str = "0" * 64
+
+
+def score(database: Database, trained: TrainedModel, rows: list[TransactionRow]) -> None:
+    """Decide on rows as an entrance does; each opens an alert."""
+    loaded = Loaded(replace(trained.model, policy=Policy(review_threshold=0.0, block_threshold=1.0)))
+    Scorer(database=database, champion=lambda: loaded, engineer=FeatureEngineer(label_maturity=LABEL_MATURITY)).score(
+        rows
+    )
+
+
+def rows(count: int, *, customer: str = "c-1") -> list[TransactionRow]:
+    now = now_microseconds()
+    return [
+        TransactionRow(f"t-{number}", now - (count - number) * SECOND, customer, "m-1", 1_999, category="grocery")
+        for number in range(count)
+    ]
+
+
+def token(settings: Settings, *scopes: Scope, lifetime: timedelta = timedelta(hours=1)) -> str:
+    return issue_token_for(settings, subject="ann", scopes=scopes, lifetime=lifetime)
+
+
+class TestQuantiles:
+    @given(st.lists(st.floats(0.001, 9.9), min_size=1, max_size=60), st.floats(0, 1))
+    def test_a_quantile_lies_in_the_bucket_of_the_value_it_stands_for(self, values: list[float], share: float) -> None:
+        bounds = [*np.arange(0.5, 10.5, 0.5), float("inf")]
+        buckets = {bound: float(np.sum(np.array(values) <= bound)) for bound in bounds}
+        found = quantile(buckets, share)
+        assert found is not None
+        rank = max(1, int(np.ceil(round(share * len(values), 9))))
+        true = sorted(values)[rank - 1]
+        bound = next(bound for bound in bounds if true <= bound)
+        assert bound - 0.5 - 1e-9 <= found <= bound + 1e-9
+
+    def test_of_nothing_there_is_none(self) -> None:
+        assert quantile({}, 0.5) is None
+        assert quantile({1.0: 0.0, float("inf"): 0.0}, 0.5) is None
+
+    def test_what_lies_above_every_bound_is_told_as_the_largest_bound(self) -> None:
+        assert quantile({1.0: 1.0, float("inf"): 100.0}, 0.99) == 1.0
+
+    def test_only_what_came_since_counts_and_a_restart_begins_anew(self) -> None:
+        assert since({1.0: 5, 2.0: 9}, {1.0: 4, 2.0: 4}) == {1.0: 1, 2.0: 5}
+        assert since({1.0: 1, 2.0: 2}, {1.0: 4, 2.0: 4}) == {1.0: 1, 2.0: 2}
+
+    def test_the_running_service_tells_its_stages(self, server: Server) -> None:
+        settings = Settings(home=server.home, service_url=server.url)
+        with server.client() as client:
+            client.get("/model").raise_for_status()
+        before = read_stage_times(settings, now=1.0).stages["total"]
+        with server.client() as client:
+            client.get("/model").raise_for_status()
+        after = read_stage_times(settings, now=2.0).stages["total"]
+        assert since(after, before)[float("inf")] >= 1
+        assert quantile(after, 0.5) is not None
+
+    def test_a_service_that_is_away_is_named(self, tmp_path: Path) -> None:
+        settings = Settings(home=tmp_path, service_url=f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(ServiceAwayError, match="fraud-detect serve"):
+            read_stage_times(settings, now=0.0)
+
+
+class TestOverview:
+    def test_what_was_decided_is_counted_by_minute_and_kind(self, database: Database, trained: TrainedModel) -> None:
+        score(database, trained, rows(6))
+        start = pd.Timestamp.now(tz="UTC") - pd.Timedelta(minutes=5)
+        traffic = read_traffic(database, start=start)
+        assert traffic["decisions"].sum() == 6
+        assert set(traffic["decision"]) == {"review"}
+        assert (traffic["minute"] == traffic["minute"].dt.floor("min")).all()
+        assert len(read_probabilities(database, start=start, limit=4)) == 4
+        assert read_traffic(database, start=start + pd.Timedelta(hours=1)).empty
+        assert count_alerts(database) == {"open": 6}
+
+    def test_a_case_is_the_decision_with_its_transaction(self, database: Database, trained: TrainedModel) -> None:
+        (row,) = rows(1)
+        score(database, trained, [row])
+        case = read_case(database, row.transaction_id)
+        assert case is not None
+        assert (case.decision, case.amount_cents, case.category, case.model_version) == (
+            "review",
+            1_999,
+            "grocery",
+            "7",
+        )
+        assert case.event_time == pd.Timestamp(row.event_time, unit="us", tz="UTC")
+        assert case.reasons
+        assert read_case(database, "never seen") is None
+
+    def test_a_customer_is_shown_newest_first_with_the_latest_report(
+        self, database: Database, trained: TrainedModel
+    ) -> None:
+        score(database, trained, rows(3))
+        score(database, trained, rows(1, customer="c-2"))
+        with database.transaction() as connection:
+            Batch(connection).add_report("t-1", reported_at=now_microseconds(), is_fraud=True)
+            Batch(connection).add_report("t-1", reported_at=now_microseconds() + 1, is_fraud=False)
+        found = read_customer(database, "c-1", limit=2)
+        assert list(found["transaction_id"]) == ["t-2", "t-1"]
+        assert found["reported_fraud"].isna().tolist() == [True, False]
+        assert not found["reported_fraud"][1]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("FRAUD_KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("FRAUD_KAFKA_CONNECT_TIMEOUT", "PT1S")
+    monkeypatch.setenv("FRAUD_SERVICE_URL", f"http://127.0.0.1:{free_port()}")
+    return Settings(home=tmp_path)
+
+
+def opened(page: str, *, with_token: str | None) -> AppTest:
+    """A page as its program shows it."""
+    app = AppTest.from_string(
+        "from serving.dashboard.here import enter\n"
+        f"from serving.dashboard import {page}_page\n"
+        "here = enter()\n"
+        "if here is not None:\n"
+        f"    {page}_page.show(here)\n",
+        default_timeout=60,
+    )
+    if with_token is not None:
+        app.session_state["token"] = with_token
+    return app.run()
+
+
+class TestLogin:
+    def test_without_a_token_nothing_is_shown_and_nothing_is_read(self, settings: Settings) -> None:
+        app = opened("alerts", with_token=None)
+        assert [field.label for field in app.text_input] == ["Token"]
+        assert not app.metric
+        assert not list(settings.home.glob("*.db"))
+
+    def test_the_token_of_an_analyst_opens_the_pages(self, settings: Settings) -> None:
+        app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+        app.text_input[0].set_value(token(settings, "feedback"))
+        app.button[0].click().run()
+        assert not app.exception
+        assert [header.value for header in app.header] == ["Alerts"]
+
+    @pytest.mark.parametrize("scope", ["score", "metrics"])
+    def test_a_program_s_token_does_not(self, settings: Settings, scope: Scope) -> None:
+        app = opened("alerts", with_token=None)
+        app.text_input[0].set_value(token(settings, scope))
+        app.button[0].click().run()
+        assert "feedback" in app.error[0].value
+        assert not app.metric
+
+    def test_nonsense_is_refused_and_not_repeated(self, settings: Settings) -> None:
+        app = opened("alerts", with_token=None)
+        app.text_input[0].set_value("né.such.token")
+        app.button[0].click().run()
+        assert "not valid here" in app.error[0].value
+        assert "such" not in app.error[0].value
+
+    def test_a_session_ends_with_its_token(self, settings: Settings) -> None:
+        app = opened("alerts", with_token=token(settings, "feedback"))
+        assert app.metric
+        (settings.home / "keys.json").unlink()
+        app.run()
+        assert not app.metric
+        assert [field.label for field in app.text_input] == ["Token"]
+
+
+class TestPages:
+    @pytest.mark.parametrize("page", PAGES)
+    def test_a_page_of_an_empty_home_says_what_to_do(self, settings: Settings, page: str) -> None:
+        app = opened(page, with_token=token(settings, "feedback", "admin"))
+        assert not app.exception
+        assert [*app.info, *app.success, *app.warning]
+
+    def test_who_may_not_resolve_sees_no_button(self, settings: Settings, trained: TrainedModel) -> None:
+        database = Database(settings.database)
+        database.upgrade()
+        score(database, trained, rows(1))
+        take_next(database, who="ann")
+        database.close()
+        labels = [button.label for button in opened("alerts", with_token=token(settings, "admin")).button]
+        assert labels == []
+        labels = [button.label for button in opened("alerts", with_token=token(settings, "feedback")).button]
+        assert {"Take the next", "Fraud", "Legitimate", "Duplicate"} <= set(labels)
+
+    def test_an_alert_that_a_colleague_took_over_is_not_resolved_twice(
+        self, settings: Settings, trained: TrainedModel
+    ) -> None:
+        database = Database(settings.database)
+        database.upgrade()
+        score(database, trained, rows(1))
+        take_next(database, who="ann")
+        app = opened("alerts", with_token=token(settings, "feedback"))
+        with database.transaction() as connection:
+            connection.exec_driver_sql("UPDATE alerts SET assignee = 'ben'")
+        next(button for button in app.button if button.label == "Fraud").click().run()
+        assert [alert.status for alert in listed(database)] == ["in_review"]
+        database.close()
+
+
+@given(st.text())
+def test_text_from_outside_keeps_no_markup(text: str) -> None:
+    shown = plain(text)
+    assert "\n" not in shown
+    for position, character in enumerate(shown):
+        if character in "[]()!<>*_`":
+            assert shown[position - 1] == "\\"
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: install the package `chromium` to run the browser tests")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only where there is a browser
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser.new_page(viewport={"width": 1600, "height": 1000})
+        browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
+    settings: Settings, trained: TrainedModel, page: Any
+) -> None:
+    """The real command, a real browser: log in, take, judge; what was said is a label of the rows to learn from."""
+    database = Database(settings.database)
+    database.upgrade()
+    score(database, trained, rows(3, customer=BEACON))
+    port, requests = free_port(), []
+    page.on("request", lambda request: requests.append(request.url))
+    command = [str(Path(sys.executable).with_name("fraud-detect")), "dashboard", "--port", str(port)]
+    with (settings.home / "dashboard.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+        page.goto(f"http://127.0.0.1:{port}")
+        page.get_by_label("Token").fill(token(settings, "feedback"))
+        page.get_by_role("button", name="Log in").click()
+        for verdict in ("Fraud", "Legitimate"):
+            page.get_by_role("button", name="Take the next").click()
+            page.get_by_role("heading", name=f"Customer {BEACON}").wait_for()
+            page.get_by_role("button", name=verdict, exact=True).click()
+            page.get_by_text("Nothing is in your review").wait_for()
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    assert not [url for url in requests if "beacon" in url]
+    assert [alert.status for alert in listed(database)] == ["confirmed_fraud", "legitimate", "open"]
+    database.close()
+
+    source = DatabaseSource(settings.database, retention=timedelta(days=180))
+    now = pd.Timestamp.now(tz="UTC")
+    learned = source.transactions(start=now - pd.Timedelta(days=1), end=now)
+    reports = source.reports(start=now - pd.Timedelta(days=1), end=now)
+    labels = labels_as_of(learned, reports, as_of=now, label_maturity=LABEL_MATURITY)
+    said = dict(zip(learned["transaction_id"], labels, strict=True))
+    assert (said["t-0"], said["t-1"]) == (1.0, 0.0)
+    assert np.isnan(said["t-2"])
+
+
+def _wait_for(url: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(url).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise TimeoutError(f"nothing answers at {url}")

@@ -1,0 +1,166 @@
+"""The queue of doubted transactions: take one, see why it was doubted and what its customer did, say what it was.
+
+Belongs here: what an analyst sees and presses. Must not be here: what that does (`fraud_pipeline/alerts.py`).
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, get_args
+
+import pandas as pd
+import streamlit as st
+
+from fraud_pipeline.alerts import Alert, AlertError, history, listed, resolve, take, take_next
+from fraud_pipeline.database.alerts import Verdict
+from fraud_pipeline.database.overview import Case, count_alerts, read_case, read_customer
+from serving.dashboard.here import Here
+from serving.dashboard.looks import age, money, plain, show_figures, words
+
+SHOWN: Final = 50
+_VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+_BUTTONS: Final = {"confirmed_fraud": "Fraud", "legitimate": "Legitimate", "duplicate": "Duplicate"}
+
+
+def show(here: Here) -> None:
+    """The page."""
+    me = here.caller.subject
+    mine = listed(here.database, status="in_review", assignee=me, limit=SHOWN)
+    waiting = listed(here.database, status="open", limit=SHOWN)
+    _heads(here, mine=mine, waiting=waiting)
+    if here.may("feedback"):
+        if st.button("Take the next", type="primary", disabled=not waiting):
+            take_next(here.database, who=me)
+            st.rerun()
+    else:
+        st.info("A token with the scope feedback may take and resolve alerts.")
+    if mine:
+        numbers = {alert.number: alert for alert in mine}
+        chosen = st.pills("In your review", list(numbers), default=mine[0].number, key="mine", required=True)
+        _review(here, numbers[chosen or mine[0].number])
+    elif waiting:
+        st.info("Nothing is in your review: take the next.")
+    else:
+        st.success("No alert is open.")
+    _others(here, waiting=waiting)
+
+
+def _heads(here: Here, *, mine: list[Alert], waiting: list[Alert]) -> None:
+    counts = count_alerts(here.database)
+    oldest = age(time.time() - waiting[0].created_at / 1e6) if waiting else "-"
+    figures = {
+        "Open": f"{counts.get('open', 0):,}",
+        "Oldest open": oldest,
+        "In your review": f"{len(mine):,}",
+        "In any review": f"{counts.get('in_review', 0):,}",
+        "Confirmed fraud": f"{counts.get('confirmed_fraud', 0):,}",
+        "Legitimate": f"{counts.get('legitimate', 0):,}",
+    }
+    show_figures(figures)
+
+
+def _review(here: Here, alert: Alert) -> None:
+    case = read_case(here.database, alert.transaction_id)
+    left, right = st.columns([2, 4], gap="large")
+    with left:
+        if case is None:
+            st.warning("The decision behind this alert is no longer there.")
+        else:
+            _case(case)
+        _verdict(here, alert)
+    with right:
+        st.subheader(f"Customer {plain(alert.customer_id)}")
+        _customer(here, alert)
+        events = history(here.database, alert.transaction_id)
+        st.text(
+            "\n".join(
+                f"{pd.Timestamp(e.at, unit='us'):%Y-%m-%d %H:%M} {e.who}: {words(e.what)} {e.note}" for e in events
+            )
+        )
+
+
+def _case(case: Case) -> None:
+    odds = "" if case.probability is None else f" at {case.probability:.1%}"
+    st.subheader(f"{case.decision.capitalize()}{odds}")
+    if case.amount_cents is not None and case.event_time is not None:
+        about = ", ".join(fact for fact in (case.merchant_id, case.category, case.channel, case.country) if fact)
+        st.markdown(f"**{money(case.amount_cents)}** on {case.event_time:%Y-%m-%d %H:%M:%S} UTC at {plain(about)}")
+    for reason in case.reasons:
+        st.markdown(f"- {reason}")
+    without = f", without {', '.join(map(words, case.missing))}" if case.missing else ""
+    st.caption(
+        f"{plain(case.transaction_id)}: decided by {words(case.decided_by)}, version {case.model_version}{without}."
+    )
+
+
+def _verdict(here: Here, alert: Alert) -> None:
+    if not here.may("feedback"):
+        return
+    note = st.text_input("Note", key=f"note-{alert.number}", max_chars=1_000)
+    for column, verdict in zip(st.columns(len(_VERDICTS)), _VERDICTS, strict=True):
+        pressed = column.button(
+            _BUTTONS[verdict],
+            key=f"{verdict}-{alert.number}",
+            width="stretch",
+            type="primary" if verdict == "confirmed_fraud" else "secondary",
+        )
+        if pressed:
+            _try(
+                partial(
+                    resolve, here.database, alert.transaction_id, who=here.caller.subject, verdict=verdict, note=note
+                )
+            )
+
+
+def _customer(here: Here, alert: Alert) -> None:
+    rows = read_customer(here.database, alert.customer_id, limit=SHOWN)
+    rows["reported_fraud"] = rows["reported_fraud"].map({1: "fraud", 0: "legitimate"})
+    rows["amount_cents"] /= 100
+    rows.insert(0, "this", rows.pop("transaction_id") == alert.transaction_id)
+    st.dataframe(
+        rows,
+        hide_index=True,
+        column_config={
+            "this": st.column_config.CheckboxColumn("", width=30),
+            "event_time": st.column_config.DatetimeColumn("time (UTC)", format="MM-DD HH:mm:ss", timezone="UTC"),
+            "amount_cents": st.column_config.NumberColumn("amount", format="%.2f"),
+            "merchant_id": "merchant",
+            "probability": st.column_config.NumberColumn("probability", format="percent"),
+            "reported_fraud": "reported",
+        },
+    )
+
+
+def _others(here: Here, *, waiting: list[Alert]) -> None:
+    elsewhere = [
+        one for one in listed(here.database, status="in_review", limit=SHOWN) if one.assignee != here.caller.subject
+    ]
+    with st.expander(f"The queue ({SHOWN} oldest)"):
+        rows = [
+            {
+                "alert": one.number,
+                "opened": pd.Timestamp(one.created_at, unit="us", tz="UTC"),
+                "decision": one.decision,
+                "status": words(one.status),
+                "assignee": one.assignee or "",
+            }
+            for one in (*elsewhere, *waiting)
+        ]
+        st.dataframe(pd.DataFrame(rows), hide_index=True)
+        by_number = {one.number: one for one in (*elsewhere, *waiting)}
+        if here.may("feedback") and by_number:
+            number = st.selectbox("Take a particular one, from a colleague too", list(by_number), index=None)
+            if st.button("Take it", disabled=number is None) and number is not None:
+                chosen = by_number[number]
+                _try(
+                    partial(take, here.database, chosen.transaction_id, who=here.caller.subject, version=chosen.version)
+                )
+
+
+def _try(change: Callable[[], object]) -> None:
+    try:
+        change()
+    except AlertError as error:
+        st.error(str(error))
+    else:
+        st.rerun()

@@ -1,0 +1,57 @@
+"""The program that Streamlit runs: login, then the pages.
+
+Belongs here: which pages there are. Must not be here: what they show.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import streamlit as st
+
+from fraud_pipeline.database import DatabaseUnavailableError
+from serving.dashboard import (
+    alerts_page,
+    drift_page,
+    models_page,
+    performance_page,
+    stream_page,
+    traffic_page,
+)
+from serving.dashboard.here import Here, enter, leave
+
+PAGES: Final[dict[str, Callable[[Here], None]]] = {
+    "Alerts": alerts_page.show,
+    "Traffic": traffic_page.show,
+    "Drift": drift_page.show,
+    "Performance": performance_page.show,
+    "Models": models_page.show,
+    "Stream": stream_page.show,
+}
+
+
+def main() -> None:
+    """Show the page that is asked for to who may see it."""
+    st.set_page_config(page_title="Fraud detection", layout="wide")
+    here = enter()
+    if here is None:
+        return
+    pages = [
+        st.Page(partial(_guarded, show, here), title=title, url_path=title.lower()) for title, show in PAGES.items()
+    ]
+    chosen = st.navigation(pages)
+    with st.sidebar:
+        st.text(here.caller.subject)
+        st.button("Log out", on_click=leave)
+    st.header(chosen.title)
+    chosen.run()
+
+
+def _guarded(show: Callable[[Here], None], here: Here) -> None:
+    try:
+        show(here)
+    except DatabaseUnavailableError as error:
+        st.error(str(error))
+
+
+main()

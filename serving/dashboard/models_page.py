@@ -1,0 +1,71 @@
+"""Who is champion, who was, and the way back.
+
+Belongs here: what is shown and pressed. Must not be here: the registry (`registry.py`).
+"""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from fraud_pipeline.settings import Settings
+from serving.dashboard.here import Here
+from serving.dashboard.looks import words
+from serving.dashboard.registry import RegistryCommandError, read_models, roll_back
+
+
+def show(here: Here) -> None:
+    """The page."""
+    if st.button("Look again"):
+        _models.clear()
+    try:
+        with st.spinner("Asking the registry ..."):
+            found = _models(here.settings.home.as_posix(), here.settings)
+    except RegistryCommandError as error:
+        st.error(str(error))
+        return
+    if not found["versions"]:
+        st.info("No model is registered yet: `fraud-detect train` makes the first champion.")
+        return
+    champion = next((one for one in found["versions"] if "champion" in one["aliases"]), None)
+    st.metric("Champion", f"v{champion['version']}" if champion else "none")
+    before = found["previous_champion"]
+    if before is not None and here.may("admin"):
+        if st.button(f"Roll back to v{before}", type="primary"):
+            _confirm(here, before)
+    elif before is not None:
+        st.caption("A token with the scope admin may roll back.")
+    st.subheader("Promotions")
+    _table(found["promotions"], moment="decided_at")
+    st.subheader("Versions")
+    _table(found["versions"], moment="created_at")
+
+
+@st.dialog("Roll back?")
+def _confirm(here: Here, version: int) -> None:
+    st.write(f"Version {version} becomes champion again; services and consumers follow within seconds.")
+    reason = st.text_input("Why", max_chars=500)
+    if not st.button(f"Make v{version} champion again", type="primary", disabled=not reason.strip()):
+        return
+    try:
+        with st.spinner("Rolling back ..."):
+            said = roll_back(here.settings, reason=f"{reason.strip()} ({here.caller.subject})")
+    except RegistryCommandError as error:
+        st.error(str(error))
+        return
+    _models.clear()
+    st.toast(said)
+    st.rerun()
+
+
+@st.cache_data(ttl="60s", show_spinner=False)
+def _models(_home: str, _settings: Settings) -> dict[str, Any]:
+    return read_models(_settings)
+
+
+def _table(rows: list[dict[str, Any]], *, moment: str) -> None:
+    frame = pd.DataFrame(rows)
+    frame[moment] = pd.to_datetime(frame[moment], utc=True)
+    shown = st.column_config.DatetimeColumn(f"{words(moment)} (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC")
+    names = {name: words(name) for name in frame.columns}
+    st.dataframe(frame, hide_index=True, column_config={**names, moment: shown})

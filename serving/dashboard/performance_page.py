@@ -1,0 +1,36 @@
+"""How good the champion is, by labels as they came.
+
+Belongs here: what is shown. Must not be here: metrics (`fraud_pipeline/performance.py`).
+"""
+
+import pandas as pd
+import streamlit as st
+
+from fraud_pipeline.database.performance import read_performance
+from serving.dashboard.here import Here
+from serving.dashboard.looks import metric_over_time, words
+
+
+def show(here: Here) -> None:
+    """The page."""
+    tomorrow = pd.Timestamp.now(tz="UTC").floor("D") + pd.Timedelta(days=1)
+    figures = read_performance(here.database, start=pd.Timestamp(0, tz="UTC"), end=tomorrow)
+    if figures.empty:
+        st.info(
+            "No performance report yet: `drift_job` writes one a day; materialize `performance_report` to have one now."
+        )
+        return
+    metrics = list(figures["metric"].unique())
+    name = st.selectbox("Metric", metrics, format_func=words, width=360)
+    shown = figures[(figures["metric"] == name) & figures["value"].notna()]
+    st.altair_chart(metric_over_time(shown, name=words(name)), width="stretch")
+    st.caption(
+        "Matured: every label that will come has come. Provisional: more frauds will be reported, and precision will "
+        "rise with them. Bars are 95 % intervals."
+    )
+    newest = figures[figures["day"] == figures.groupby("kind")["day"].transform("max")]
+    st.dataframe(
+        newest.assign(metric=newest["metric"].map(words)),
+        hide_index=True,
+        column_config={"day": st.column_config.DateColumn()},
+    )

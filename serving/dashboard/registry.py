@@ -1,0 +1,43 @@
+"""The registry, asked through `fraud-detect` as a person would: MLflow takes seconds to load and stays out of serving.
+
+Belongs here: running its commands. Must not be here: what they do (`fraud_pipeline/registry.py`).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any, Final
+
+from fraud_pipeline.settings import HOME_VARIABLE, Settings
+
+_PATIENCE: Final = 120
+
+
+class RegistryCommandError(RuntimeError):
+    """The command failed; the message is what it said."""
+
+
+def read_models(settings: Settings) -> dict[str, Any]:
+    """Versions and promotions, as `fraud-detect models --json` tells them. Raises RegistryCommandError."""
+    found: dict[str, Any] = json.loads(_run(settings, "models", "--json"))
+    return found
+
+
+def roll_back(settings: Settings, *, reason: str) -> str:
+    """Make the champion before the present one champion again; what was done. Raises RegistryCommandError."""
+    return _run(settings, "rollback", "--reason", reason).strip()
+
+
+def _run(settings: Settings, *arguments: str) -> str:
+    done = subprocess.run(  # noqa: S603 - our own program, through no shell
+        [sys.executable, "-m", "fraud_pipeline.cli", *arguments],
+        env=os.environ | {HOME_VARIABLE: str(settings.home)},
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+    if done.returncode:
+        raise RegistryCommandError((done.stderr.strip().splitlines() or ["the command failed and said nothing"])[-1])
+    return done.stdout

@@ -1,0 +1,71 @@
+"""How far the stream is read, by whom, and what could not be handled.
+
+Belongs here: what is shown. Must not be here: questions to the broker (`serving/topic_watch.py`).
+"""
+
+from typing import Final
+
+import pandas as pd
+import streamlit as st
+
+from fraud_pipeline.database import Positions
+from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings
+from serving.consuming import GROUP
+from serving.dashboard.here import Here
+from serving.dashboard.looks import show_figures
+from serving.dead_letters import dead_letters, summary
+from serving.topic_watch import extents, live_members
+
+REFRESH_SECONDS: Final = 10
+
+
+def show(here: Here) -> None:
+    """The page."""
+    kafka = load_kafka_settings()
+    st.fragment(_live, run_every=REFRESH_SECONDS)(here, kafka)
+    if st.button("Read the dead letters"):
+        _letters(kafka)
+
+
+def _live(here: Here, kafka: KafkaSettings) -> None:
+    try:
+        found = extents(kafka, kafka.topics)
+        consumers = live_members(kafka, GROUP)
+    except BrokerUnavailableError as error:
+        st.warning(str(error))
+        return
+    read = (kafka.transactions_topic, kafka.reports_topic)
+    with here.database.transaction(read_only=True) as connection:
+        positions = {topic: Positions(connection).all(topic) for topic in read}
+    rows = pd.DataFrame(
+        [
+            (*at, position.next_offset if position else extent.beginning, extent.end, position.epoch if position else 0)
+            for at, extent in found.items()
+            if at.topic in read
+            for position in (positions[at.topic].get(at.partition),)
+        ],
+        columns=["topic", "partition", "read to", "end", "readers so far"],
+    )
+    rows["lag"] = rows["end"] - rows["read to"]
+    letters = sum(extent.end - extent.beginning for at, extent in found.items() if at.topic == kafka.dead_letter_topic)
+    figures = {
+        "Lag": f"{rows['lag'].sum():,}",
+        "Live consumers": f"{consumers}",
+        "Dead letters": f"{letters:,}",
+    }
+    show_figures(figures)
+    if rows.empty:
+        st.info("There is no topic yet: `fraud-detect produce` and `fraud-detect consume` make it.")
+    else:
+        st.dataframe(rows, hide_index=True)
+
+
+def _letters(kafka: KafkaSettings) -> None:
+    try:
+        found = dead_letters(kafka)
+    except BrokerUnavailableError as error:
+        st.warning(str(error))
+        return
+    st.text("\n".join(summary(found)) or "There are no dead letters.")
+    if found:
+        st.caption("`fraud-detect dead-letters --replay` sends them again once their cause is mended.")
