@@ -7,15 +7,16 @@ It needs Chromium, and starts everything else itself: broker, service, consumer,
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import timedelta
-from itertools import count
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Final
 
 import dagster as dg
@@ -27,11 +28,12 @@ from fraud_pipeline.instance import RANGE_END_TAG, RANGE_START_TAG, prepare_dags
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
 from fraud_pipeline_tests.brokers import running_broker
 from fraud_pipeline_tests.services import free_port
+from serving.producer import synthetic_rows
 from serving.security import issue_token_for
 
 IMAGES: Final = Path(__file__).with_name("images")
 REPORT_DAYS: Final = 21
-LIVE_SECONDS: Final = 90
+LIVE_SECONDS: Final = 60
 SIZE: Final = {"width": 1500, "height": 950}
 FRAUD_DETECT: Final = str(Path(sys.executable).with_name("fraud-detect"))
 
@@ -52,11 +54,10 @@ def main() -> None:
         os.environ["FRAUD_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
         service, board, dagster = free_port(), free_port(), free_port()
         os.environ["FRAUD_SERVICE_URL"] = f"http://127.0.0.1:{service}"
-        started = time.monotonic()
         for command in (
             ["serve", f"--port={service}"],
             ["consume"],
-            ["produce", "--rate=40", f"--count={40 * LIVE_SECONDS}"],
+            ["produce", "--rate=40", f"--count={60 * LIVE_SECONDS}"],
             ["dashboard", f"--port={board}"],
             ["ui", f"--port={dagster}"],
         ):
@@ -64,7 +65,10 @@ def main() -> None:
         wait_for(f"http://127.0.0.1:{board}/_stcore/health")
         wait_for(f"http://127.0.0.1:{service}/readyz")
         wait_for(f"http://127.0.0.1:{dagster}/server_info")
-        ask(settings, f"http://127.0.0.1:{service}", until=started + LIVE_SECONDS)
+        stop = Event()
+        running.callback(stop.set)
+        Thread(target=ask, args=(settings, f"http://127.0.0.1:{service}"), kwargs={"stop": stop}).start()
+        time.sleep(LIVE_SECONDS)
         take_pictures(settings, board=f"http://127.0.0.1:{board}", dagster=f"http://127.0.0.1:{dagster}")
 
 
@@ -87,15 +91,16 @@ def report_the_last_days(settings: Settings) -> None:
 def process(arguments: list[str], *, log: Path) -> Iterator[None]:
     """One of our commands, until the block ends."""
     with log.open("w") as told:
-        running = subprocess.Popen([FRAUD_DETECT, *arguments], stdout=told, stderr=told)
+        running = subprocess.Popen([FRAUD_DETECT, *arguments], stdout=told, stderr=told, start_new_session=True)
     try:
         yield
     finally:
-        running.terminate()
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGINT)  # Dagster's processes too
         try:
             running.wait(30)
         except subprocess.TimeoutExpired:
-            running.kill()
+            os.killpg(running.pid, signal.SIGKILL)
 
 
 def wait_for(url: str) -> None:
@@ -110,23 +115,17 @@ def wait_for(url: str) -> None:
     raise TimeoutError(f"nothing answers at {url}; see the logs in the home directory")
 
 
-def ask(settings: Settings, url: str, *, until: float) -> None:
-    """Transactions over HTTP, about twenty a second; some of them are doubtful."""
+def ask(settings: Settings, url: str, *, stop: Event) -> None:
+    """Transactions over HTTP, about ten a second."""
     token = issue_token_for(settings, subject="shop", scopes={"score"}, lifetime=timedelta(hours=1))
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
-        for number in count():
-            if time.monotonic() > until:
+        for row in synthetic_rows(settings):
+            known = {name: value for name, value in row._asdict().items() if value is not None}
+            amount = known.pop("amount_cents") / 100
+            told = {"amount": amount, "currency": settings.currency, "event_time": datetime.now(UTC).isoformat()}
+            client.post("/score", json=known | told).raise_for_status()
+            if stop.wait(0.1):
                 return
-            body = {
-                "transaction_id": f"shop-{time.time_ns()}",
-                "event_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "customer_id": f"C{number % 40:06}",
-                "merchant_id": "M00012",
-                "amount": 1_850.0 if number % 40 == 7 else 12.4,
-                "currency": settings.currency,
-            }
-            client.post("/score", json=body).raise_for_status()
-            time.sleep(0.05)
 
 
 def take_pictures(settings: Settings, *, board: str, dagster: str) -> None:
@@ -149,6 +148,7 @@ def take_pictures(settings: Settings, *, board: str, dagster: str) -> None:
             picture(page, f"dashboard-{title.lower()}")
         page.goto(f"{dagster}/asset-groups/")
         page.get_by_text("monitoring", exact=True).first.wait_for(timeout=60_000)
+        page.set_viewport_size({"width": 1_900, "height": 900})
         page.keyboard.press("Alt+e")  # expands all groups
         page.wait_for_timeout(1_000)
         page.reload()  # fits the view

@@ -61,7 +61,7 @@ def _heads(here: Here, *, mine: list[Alert], waiting: list[Alert]) -> None:
 
 def _review(here: Here, alert: Alert) -> None:
     case = read_case(here.database, alert.transaction_id)
-    left, right = st.columns([2, 4], gap="large")
+    left, right = st.columns([2, 5], gap="large")
     with left:
         if case is None:
             st.warning("The decision behind this alert is no longer there.")
@@ -114,7 +114,7 @@ def _verdict(here: Here, alert: Alert) -> None:
 
 def _customer(here: Here, alert: Alert) -> None:
     rows = read_customer(here.database, alert.customer_id, limit=SHOWN)
-    rows["reported_fraud"] = rows["reported_fraud"].map({1: "fraud", 0: "legitimate"})
+    rows["reported_fraud"] = rows["reported_fraud"].map({1: "fraud", 0: "legitimate"}).fillna("")
     rows["amount_cents"] /= 100
     rows.insert(0, "this", rows.pop("transaction_id") == alert.transaction_id)
     st.dataframe(
