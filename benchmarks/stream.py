@@ -37,9 +37,11 @@ from typing import Any, Final
 from fraud_pipeline.model import FraudModel  # before XGBoost: it decides how its threads wait
 
 # isort: split
+import httpx
 import numpy as np
 import pandas as pd
 from kafka import TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
 
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.history import load_history, refresh_merchant_days
@@ -55,6 +57,7 @@ from fraud_pipeline.training import PolicySettings, TuningSettings, build_traini
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS, TransactionRow
 from fraud_pipeline.validation import validate
 from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.services import free_port
 
 HISTORY_DAYS: Final = 30
 CUSTOMERS: Final = 10_000
@@ -143,9 +146,12 @@ class Stand:
         return kafka
 
     @contextlib.contextmanager
-    def consumers(self, kafka: KafkaSettings, number: int) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
+    def consumers(
+        self, kafka: KafkaSettings, number: int, *, metrics_port: int | None = None
+    ) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
         """`fraud-detect consume` so many times, once each has its share of the partitions and is warm."""
         command = [str(Path(sys.executable).parent / "fraud-detect"), "consume", "--group", kafka.transactions_topic]
+        command += [] if metrics_port is None else ["--metrics-port", str(metrics_port)]
         with self.log.open("ab") as output:
             found = [
                 subprocess.Popen(command, env=self._environment(kafka), stdout=output, stderr=output)
@@ -266,6 +272,17 @@ def raw_rate(kafka: KafkaSettings, number: int) -> float:
         return number / (time.monotonic() - started)
 
 
+def stage_seconds(port: int) -> dict[str, float]:
+    """How long a consumer spent in each stage since it started, from its own metrics."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    return {
+        sample.labels["stage"]: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "fraud_stage_duration_seconds_sum"
+    }
+
+
 def version_of(broker: Broker) -> str:
     """The broker's name and version."""
     if broker.process is None:
@@ -310,11 +327,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raw = raw_rate(kafka, number)
         tell("kafka-python alone", f"{raw:,.0f} records/s")
         kafka = stand.topics()
-        with stand.consumers(kafka, 1) as processes:
+        port = free_port()
+        with stand.consumers(kafka, 1, metrics_port=port) as processes:
             cold = stand.backlog(kafka, processes, transactions=number)
             tell("one consumer, first backlog", f"{cold:,.0f} transactions/s")
+            before = stage_seconds(port)
             one = stand.backlog(kafka, processes, transactions=number)
             tell("one consumer, second backlog", f"{one:,.0f} transactions/s")
+            spent = {stage: 1e6 * (total - before[stage]) / number for stage, total in stage_seconds(port).items()}
+            told = ", ".join(f"{stage} {micro:.0f}" for stage, micro in spent.items() if micro)
+            tell("microseconds of a transaction", f"{told}, all else {1e6 / one - sum(spent.values()):.0f}")
             seconds = stand.seconds_to_decide(kafka, rate=arguments.rate, seconds=arguments.seconds)
         quantiles = [float(np.quantile(seconds, q)) for q in (0.5, 0.99, 0.999)]
         told = " / ".join(f"{1_000 * one:.0f}" for one in quantiles)
