@@ -130,14 +130,16 @@ def evaluate(
     cards_per_day: int = 100,
     segments: Mapping[str, NDArray[Any]] | None = None,
     decided: NDArray[np.object_] | None = None,
+    row_weights: Floats | None = None,
     replicates: int = 200,
     seed: int = 0,
 ) -> Evaluation:
     """All metrics with intervals, overall and for each group of each segment; every array has shape (n,).
 
     `segments` maps a name to one group label per row; `decided` are the decisions that were taken, by default those of
-    `policy`. The alert budget is the bank's: a segment's recall at budget counts its frauds among the alerts of all
-    rows. Raises ValueError for missing scores and unknown labels.
+    `policy`; `row_weights` are how many rows each one stands for, by default itself (cards stand for themselves). The
+    alert budget is the bank's: a segment's recall at budget counts its frauds among the alerts of all rows. Raises
+    ValueError for missing scores and unknown labels.
     """
     if not (np.isfinite(probability).all() and np.isin(labels, (0, 1)).all()):
         raise ValueError("probability, labels: evaluate rows with a finite score and a known label only")
@@ -151,10 +153,11 @@ def evaluate(
     cost = {choice: costs.cost(choice, labels=labels, amounts_cents=amounts_cents) for choice in DECISIONS}
     saved = cost["allow"] - np.select([decided == choice for choice in DECISIONS], list(cost.values()))
     names, codes = np.unique(customers[order], return_inverse=True)
+    stands_for = np.ones(len(labels)) if row_weights is None else row_weights[order]
 
     found: dict[tuple[str, str], list[dict[str, Floats]]] = {key: [] for key in groups}
     for drawn in customer_resamples(len(names), len(labels), replicates=replicates, seed=seed):
-        weights = drawn[:, codes]
+        weights = drawn[:, codes] * stands_for
         shares = budget_shares(probability, labels, days, weights, budget=alert_budget_per_day)
         for key, rows in groups.items():
             part, within = weights[:, rows], fraud[rows]

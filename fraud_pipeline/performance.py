@@ -5,7 +5,8 @@ promotion. Must not be here: metric definitions (`metrics.py`, `evaluation.py`),
 
 A day is judged when its labels have matured; younger days are shown apart, for their frauds are only partly reported.
 Days that the champion was trained on say nothing about it and are left out. A row counts with the decision that the
-champion served; a row that it did not serve, with what it decides on the row's features.
+champion served; a row that it did not serve, with what it decides on the row's features. Would-be blocks that were
+held out count for the blocked rows, whose labels are hidden (`holdout.py`).
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.dataset import labels_as_of
 from fraud_pipeline.decisions import decide
 from fraud_pipeline.evaluation import Evaluation, Interval, evaluate
+from fraud_pipeline.holdout import HeldOut, Holdout
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.training import PolicySettings, days, segments
 
@@ -39,6 +41,7 @@ SHOWN: Final = (
     "observed_over_expected",
 )
 COMPARED: Final = ("precision", "recall", "average_precision", "cost_saved")
+NO_BLOCKS: Final = pd.DataFrame({"transaction_id": [], "held_out": []})
 _ALL: Final = ("", "all")
 # A 95 % interval so much wider is one of 99.5 %: four figures together are then wrong once in a hundred windows.
 _WIDER: Final = 2.81 / 1.96
@@ -58,17 +61,22 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """How the champion did in a window; `served` rows count with the decision that was served."""
+    """How the champion did in a window; `served` rows count with the decision that was served.
+
+    The evaluation leaves out blocked rows where enough were held out to count for them.
+    """
 
     window: Window
     evaluation: Evaluation
     served: int
+    held_out: HeldOut
 
     @property
     def basis(self) -> str:
-        """Whose decisions were judged, in words."""
+        """Whose decisions were judged, and for whom some of them count, in words."""
         offline = self.evaluation.counts["rows"] - self.served
-        return f"{self.served:,} decisions as served, {offline:,} as the champion decides on offline features"
+        told = f"{self.served:,} decisions as served, {offline:,} as the champion decides on offline features"
+        return f"{told}{self.held_out}"
 
     def groups(self) -> dict[tuple[str, str], Evaluation]:
         """The evaluation of all rows and of each (segment, group)."""
@@ -153,13 +161,19 @@ def assess(
     label_maturity: timedelta,
     as_of: pd.Timestamp,
     policy: PolicySettings,
+    would_be_blocks: pd.DataFrame | None = None,
     replicates: int = 200,
 ) -> Assessment:
     """The champion on the feature rows of `window`, by what was reported before `as_of`.
 
-    `transactions` hold the same rows; `served` are decisions of this model: transaction_id, decision, probability.
-    A provisional row that nobody reported counts as legitimate so far.
+    `transactions` hold the same rows; `served` are decisions of this model: transaction_id, decision, probability;
+    `would_be_blocks` are those of whatever decided: transaction_id, held_out. Where enough of them were held out,
+    blocked rows are left out and those held out count for them, as blocks. A provisional row that nobody reported
+    counts as legitimate so far.
     """
+    holdout = Holdout.of(features["transaction_id"], NO_BLOCKS if would_be_blocks is None else would_be_blocks)
+    seen = holdout.weights > 0
+    features, held_out = features[seen], holdout.held_out[seen]
     context = transactions.set_index("transaction_id").loc[features["transaction_id"]].reset_index()
     labels = labels_as_of(context, reports, as_of=as_of, label_maturity=label_maturity)
     probability = model.predict(features)
@@ -167,12 +181,13 @@ def assess(
     position = served["transaction_id"].map(pd.Series(np.arange(len(context)), index=context["transaction_id"]))
     there = position.notna().to_numpy()
     rows = position[there].to_numpy(np.intp)
-    decided[rows] = served["decision"].to_numpy()[there]
+    decided[rows] = np.where(held_out[rows], "block", served["decision"].to_numpy()[there])
     probability[rows] = served["probability"].to_numpy(np.float64)[there]
+    known, amounts = np.nan_to_num(labels, nan=0.0), context["amount_cents"].to_numpy(np.int64)
     evaluation = evaluate(
         probability,
-        np.nan_to_num(labels, nan=0.0),
-        amounts_cents=context["amount_cents"].to_numpy(np.int64),
+        known,
+        amounts_cents=amounts,
         customers=context["customer_id"].to_numpy(),
         days=days(context),
         policy=model.policy,
@@ -181,9 +196,18 @@ def assess(
         precision_floor=policy.precision_floor,
         segments=_segments(context),
         decided=decided,
+        row_weights=holdout.weights[seen],
         replicates=replicates,
     )
-    return Assessment(window=window, evaluation=evaluation, served=len(rows))
+    review, block = (
+        policy.costs.cost(choice, labels=known, amounts_cents=amounts)[held_out].sum() for choice in ("review", "block")
+    )
+    told = HeldOut(
+        rows=int(held_out.sum()),
+        weight=holdout.weight,
+        cents_per_day=float(review - block) / ((window.last - window.first).days + 1),
+    )
+    return Assessment(window=window, evaluation=evaluation, served=len(rows), held_out=told)
 
 
 def compare(now: Evaluation, then: Evaluation | None) -> tuple[Finding, ...]:

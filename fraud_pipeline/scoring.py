@@ -33,6 +33,7 @@ from fraud_pipeline.decisions import FAIL_SAFE_RULES, RULES, Decision, Rule, dec
 from fraud_pipeline.explanations import Reason, explain
 from fraud_pipeline.feature_definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, HistoryTables
+from fraud_pipeline.holdout import HOLDOUT, held_out
 from fraud_pipeline.memory import (
     NO_MERCHANT_DAYS,
     NO_REPORTS,
@@ -70,6 +71,9 @@ _MISSING: Final[Mapping[Mode, tuple[str, ...]]] = {
     "fail_safe": ("history", "model"),
 }
 _CAPPED: Final = Reason("block_cap", "more blocks than usual at this moment: a person decides")
+_HELD_OUT: Final = Reason(
+    HOLDOUT, "would be blocked, but is one of a few that a person decides on, to measure the model"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,8 @@ class Scorer:
     """Decides on transactions and remembers them; one scorer per thread, any number per database.
 
     `champion` gives the model to use now, or None; `may_block` may refuse a block, which becomes a review;
-    `observe` is told how many seconds each stage took; `shadow` sees what the model saw, after it was stored.
+    as does a `holdout_share` of the model's blocks. `observe` is told how many seconds each stage took; `shadow` sees
+    what the model saw, after it was stored.
     """
 
     def __init__(
@@ -160,6 +165,7 @@ class Scorer:
         engineer: FeatureEngineer,
         cache_events: int = 1_000_000,
         may_block: Callable[[], bool] = lambda: True,
+        holdout_share: float = 0.0,
         observe: Callable[[Stage, float], None] = lambda _stage, _seconds: None,
         shadow: Callable[[NDArray[np.float32], Sequence[Scored]], None] = no_shadow,
         clock: Callable[[], int] = now_microseconds,
@@ -168,6 +174,7 @@ class Scorer:
         self._champion = champion
         self._engineer = engineer
         self._may_block = may_block
+        self._holdout_share = holdout_share
         self._observe = observe
         self._shadow = shadow
         self._clock = clock
@@ -328,13 +335,13 @@ class Scorer:
         decided_at = self._clock()
         scored = []
         for row, decision, probability, why in zip(new, decisions, probabilities, reasons, strict=True):
-            capped = decision == "block" and not self._may_block()
+            spared = self._spared(row.transaction_id, loaded=loaded) if decision == "block" else None
             scored.append(
                 Scored(
                     transaction_id=row.transaction_id,
-                    decision="review" if capped else decision,
+                    decision="review" if spared else decision,
                     probability=probability,
-                    reasons=(*why, _CAPPED) if capped else why,
+                    reasons=(*why, spared) if spared else why,
                     decided_by=by,  # type: ignore[arg-type]  # one of the three literals above
                     mode=mode,
                     missing=features.missing,
@@ -343,6 +350,15 @@ class Scorer:
                 )
             )
         return scored
+
+    def _spared(self, transaction_id: str, *, loaded: LoadedModel | None) -> Reason | None:
+        """Why a person decides on what would be blocked, if so."""
+        if not self._may_block():
+            return _CAPPED
+        # Drawn last, so that those held out differ from the blocked by nothing but the draw.
+        if loaded is not None and held_out(transaction_id, share=self._holdout_share, key=loaded.sha256):
+            return _HELD_OUT
+        return None
 
     @contextmanager
     def _stage(self, stage: Stage) -> Iterator[None]:

@@ -94,6 +94,7 @@ def consume(
             engineer=FeatureEngineer(label_maturity=settings.label_maturity),
             cache_events=settings.history_cache_events,
             may_block=BlockCap(per_minute=settings.max_blocks_per_minute, on_demoted=metrics.demoted),
+            holdout_share=settings.holdout_share,
             observe=metrics.stage,
         )
         breakers = Breakers.build(on_change=metrics.breaker_changed)

@@ -21,6 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fraud_pipeline.holdout import HOLDOUT
 from fraud_pipeline.scoring import Conflict, Scored
 from serving.breaker import State
 
@@ -63,6 +64,7 @@ class Metrics:
         self._conflicts = counter("conflicts_total", "Ids that came again for another transaction")
         self._scores = histogram("score", "Fraud probability of decided transactions", SCORE_BUCKETS)
         self._demoted = counter("blocks_demoted_total", "Blocks that became reviews because there were too many")
+        self._held_out = counter("blocks_held_out_total", "Blocks that became reviews to measure the model")
 
         # The worst worker speaks for all: one open breaker must not hide behind closed ones.
         self._breakers = gauge("breaker_state", "0 closed, 1 half open, 2 open", "livemax", "breaker")
@@ -115,6 +117,7 @@ class Metrics:
             self._decisions.labels(decision, by).inc(number)
         for mode, number in Tally(one.mode for one in new if one.mode != "full").items():
             self._degraded.labels(mode).inc(number)
+        self._held_out.inc(sum(reason.code == HOLDOUT for one in new for reason in one.reasons))
         self._conflicts.inc(conflicts)
         self._replayed.inc(len(outcomes) - conflicts - len(new))
         for one in new:

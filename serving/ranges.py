@@ -95,6 +95,7 @@ def range_scorer(
             engineer=FeatureEngineer(label_maturity=settings.label_maturity),
             cache_events=settings.history_cache_events,
             may_block=BlockCap(per_minute=settings.max_blocks_per_minute),
+            holdout_share=settings.holdout_share,
         )
         stream = StreamScorer(
             scorer=ResilientScorer(scorer, breakers=Breakers.build(), ladder=DegradeLadder()),

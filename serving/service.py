@@ -78,6 +78,7 @@ class Runtime:
                     engineer=FeatureEngineer(label_maturity=settings.label_maturity),
                     cache_events=settings.history_cache_events // settings.score_lanes,
                     may_block=may_block,
+                    holdout_share=settings.holdout_share,
                     observe=metrics.stage,
                     shadow=self._shadow or no_shadow,
                 ),

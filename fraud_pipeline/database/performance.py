@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.statements import insert_new
 from fraud_pipeline.database.tables import DECISIONS, PERFORMANCE, SHADOW_DECISIONS, TRANSACTIONS
+from fraud_pipeline.holdout import HOLDOUT
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS, times
 
 
@@ -75,6 +76,20 @@ def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timesta
         .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
         .where(event_time >= _microsecond(start), event_time < _microsecond(end))
         .where(DECISIONS.c.model_sha256 == model_sha256, DECISIONS.c.probability.is_not(None))
+    )
+    return _frame(database, wanted)
+
+
+def would_be_blocks(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    """Transactions with `event_time` in [start, end) that were blocked or held out: transaction_id, held_out."""
+    event_time = TRANSACTIONS.c.event_time
+    # No text of a reason can look like its code: JSON would escape the quotes.
+    held_out = DECISIONS.c.reasons.contains(f'["{HOLDOUT}"').label("held_out")
+    wanted = (
+        sa.select(DECISIONS.c.transaction_id, held_out)
+        .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
+        .where(event_time >= _microsecond(start), event_time < _microsecond(end))
+        .where(sa.or_(DECISIONS.c.decision == "block", held_out))
     )
     return _frame(database, wanted)
 

@@ -18,6 +18,7 @@ from fraud_pipeline.database.performance import (
     read_performance,
     replace_performance,
     served_decisions,
+    would_be_blocks,
 )
 from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
@@ -117,17 +118,14 @@ def report_of(
     as_of = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1)
 
     def assessment(window: Window) -> Assessment:
+        start, end = (pd.Timestamp(one, tz="UTC") for one in (window.first, window.last + timedelta(days=1)))
         return assess(
             champion,
             store.read("features", window.first, window.last, allow_missing=True),
             store.read("transactions", window.first, window.last, allow_missing=True),
             store.read("fraud_reports", window.first, day, schema=FRAUD_REPORTS, allow_missing=True),
-            served_decisions(
-                database,
-                start=pd.Timestamp(window.first, tz="UTC"),
-                end=pd.Timestamp(window.last, tz="UTC") + pd.Timedelta(days=1),
-                model_sha256=registered.sha256,
-            ),
+            served_decisions(database, start=start, end=end, model_sha256=registered.sha256),
+            would_be_blocks=would_be_blocks(database, start=start, end=end),
             window=window,
             label_maturity=settings.label_maturity,
             as_of=as_of,
@@ -178,7 +176,8 @@ def _figures(matured: Assessment | None) -> dict[str, float | int]:
     if matured is None:
         return {}
     values = {name: matured.evaluation.metrics[name].value for name in SHOWN}
-    return {**{name: value for name, value in values.items() if np.isfinite(value)}, "served": matured.served}
+    counts = {"served": matured.served, "held_out": matured.held_out.rows}
+    return {**{name: value for name, value in values.items() if np.isfinite(value)}, **counts}
 
 
 def _check(*, passed: bool, metadata: dict[str, str]) -> dg.AssetCheckResult:
