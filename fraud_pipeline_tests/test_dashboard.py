@@ -27,6 +27,7 @@ from fraud_pipeline.dataset import labels_as_of
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.model import FraudModel
+from fraud_pipeline.registry import Registry
 from fraud_pipeline.scoring import Scorer, now_microseconds
 from fraud_pipeline.settings import HOME_VARIABLE, Settings
 from fraud_pipeline.training import TrainedModel
@@ -266,37 +267,50 @@ def page() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser.new_page(viewport={"width": 1600, "height": 1000})
+        found = browser.new_page(viewport={"width": 1600, "height": 1000})
+        found.set_default_timeout(120_000)
+        yield found
         browser.close()
 
 
-@pytest.mark.slow
-@pytest.mark.browser
-def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
-    settings: Settings, trained: TrainedModel, page: Any
-) -> None:
-    """The real command, a real browser: log in, take, judge; what was said is a label of the rows to learn from."""
-    database = Database(settings.database)
-    database.upgrade()
-    score(database, trained, rows(3, customer=BEACON))
-    port, requests = free_port(), []
-    page.on("request", lambda request: requests.append(request.url))
+@pytest.fixture
+def board(settings: Settings) -> Iterator[str]:
+    """The real command, as people start it."""
+    port = free_port()
     command = [str(Path(sys.executable).with_name("fraud-detect")), "dashboard", "--port", str(port)]
     with (settings.home / "dashboard.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
     try:
         _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
-        page.goto(f"http://127.0.0.1:{port}")
-        page.get_by_label("Token").fill(token(settings, "feedback"))
-        page.get_by_role("button", name="Log in").click()
-        for verdict in ("Fraud", "Legitimate"):
-            page.get_by_role("button", name="Take the next").click()
-            page.get_by_role("heading", name=f"Customer {BEACON}").wait_for()
-            page.get_by_role("button", name=verdict, exact=True).click()
-            page.get_by_text("Nothing is in your review").wait_for()
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         assert process.wait(30) == 0
+
+
+def log_in(page: Any, url: str, token: str) -> None:
+    page.goto(url)
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Log in").click()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
+    settings: Settings, trained: TrainedModel, page: Any, board: str
+) -> None:
+    """Log in, take, judge; what was said is a label of the rows to learn from."""
+    database = Database(settings.database)
+    database.upgrade()
+    score(database, trained, rows(3, customer=BEACON))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    log_in(page, board, token(settings, "feedback"))
+    for verdict in ("Fraud", "Legitimate"):
+        page.get_by_role("button", name="Take the next").click()
+        page.get_by_role("heading", name=f"Customer {BEACON}").wait_for()
+        page.get_by_role("button", name=verdict, exact=True).click()
+        page.get_by_text("Nothing is in your review").wait_for()
     assert not [url for url in requests if "beacon" in url]
     assert [alert.status for alert in listed(database)] == ["confirmed_fraud", "legitimate", "open"]
     database.close()
@@ -309,6 +323,40 @@ def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
     said = dict(zip(learned["transaction_id"], labels, strict=True))
     assert (said["t-0"], said["t-1"]) == (1.0, 0.0)
     assert np.isnan(said["t-2"])
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of MLflow
+def test_the_champion_before_is_back_after_a_reason_and_a_second_click(
+    settings: Settings, trained: TrainedModel, page: Any, board: str
+) -> None:
+    registry = Registry(
+        tracking_uri=settings.tracking_uri,
+        model_name=settings.model_name,
+        artifact_directory=settings.artifact_directory,
+    )
+    trained.model.save(settings.home / "trained")
+    for _ in range(2):
+        run = registry._client.create_run(registry.ensure_experiment("fraud_model"))
+        version = registry.register(settings.home / "trained", run_id=run.info.run_id, tags={}).version
+        registry.install_champion(version, action="promote", reasons=["a test"], directory=settings.champion_directory)
+    assert not [
+        button for button in opened("models", with_token=token(settings, "feedback")).button if "v1" in button.label
+    ]
+
+    log_in(page, board, token(settings, "admin"))
+    page.get_by_role("link", name="Models").click()
+    page.get_by_role("button", name="Roll back to v1").click()
+    assert page.get_by_role("button", name="Make v1 champion again").is_disabled()
+    page.get_by_label("Why").fill("blocks too much")
+    page.get_by_label("Why").press("Enter")
+    page.get_by_role("button", name="Make v1 champion again").click()
+    page.get_by_test_id("stMetricValue").get_by_text("v1").wait_for()
+    champion = registry.with_alias("champion")
+    assert champion is not None
+    assert champion.version == 1
+    assert registry.history()[-1].reasons == ("blocks too much (ann)",)
 
 
 def _wait_for(url: str) -> None:
