@@ -25,8 +25,10 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import PolicySettings, TrainedModel
 from fraud_pipeline.transactions import DAY, HOUR, TransactionRow
 from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
+from fraud_pipeline_tests.test_metrics_serving import told
 from fraud_pipeline_tests.test_performance import LAST, NOTHING_SERVED, deployment_in
 from fraud_pipeline_tests.test_scoring import rows_of
+from serving.metrics import Metrics
 
 WINDOW: Final = Window("matured", date(2026, 1, 13), date(2026, 1, 26))
 SHARE: Final = 0.2
@@ -126,6 +128,9 @@ class TestServed:
         assert 5 < len(drawn) < 40
         assert {id_ for id_, answer in answers.items() if answer.decision == "review"} == drawn
         assert {id_ for id_, answer in answers.items() if "holdout" in {one.code for one in answer.reasons}} == drawn
+        metrics = Metrics()
+        metrics.decided(list(answers.values()))
+        assert told(metrics, "fraud_blocks_held_out_total") == len(drawn)
 
     def test_a_second_delivery_to_another_entrance_gets_the_same_answer(
         self, database: Database, trained: TrainedModel

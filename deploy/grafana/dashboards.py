@@ -127,6 +127,7 @@ SCORING: Final = [
         {
             "{{job}} {{mode}}": _rate("degraded_decisions_total", by="job, mode"),
             "{{job}} demoted": _rate("blocks_demoted_total", by="job"),
+            "{{job}} held out": _rate("blocks_held_out_total", by="job"),
         },
         "ops",
     ),
