@@ -160,6 +160,7 @@ class Deliveries:
     sent: int = 0
     acknowledged: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    _given_up: bool = False
     _slots: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_IN_FLIGHT))
     _lock: Lock = field(default_factory=Lock)
 
@@ -190,6 +191,8 @@ class Deliveries:
             unanswered = self.sent - self.acknowledged - self.errors.total()
             if unanswered:
                 self.errors["unanswered"] = unanswered
+                # The library fails them one by one as it closes; each is counted already.
+                self._given_up = True
         if not unanswered:
             client.close()
             return
@@ -199,10 +202,11 @@ class Deliveries:
 
     def _arrived(self, _: object) -> None:
         with self._lock:
-            self.acknowledged += 1
+            self.acknowledged += not self._given_up
         self._slots.release()
 
     def _failed(self, error: BaseException) -> None:
         with self._lock:
-            self.errors[type(error).__name__] += 1
+            if not self._given_up:
+                self.errors[type(error).__name__] += 1
         self._slots.release()
