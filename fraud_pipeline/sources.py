@@ -19,7 +19,14 @@ import pyarrow.compute as pc
 from fraud_pipeline.column_mapping import SourceError, parse_columns, resolve_columns
 from fraud_pipeline.file_columns import labels_from, numbers_from, text_from, times_from
 from fraud_pipeline.file_reading import column_names, read_columns
-from fraud_pipeline.transactions import EARLIEST_EVENT_TIME, FRAUD_REPORTS, REPORT_COLUMNS, TIME_DTYPE, empty
+from fraud_pipeline.transactions import (
+    EARLIEST_EVENT_TIME,
+    FRAUD_REPORTS,
+    REPORT_COLUMNS,
+    TIME_DTYPE,
+    empty,
+    microsecond,
+)
 from fraud_pipeline.validation import validate
 
 __all__ = ["FileSource", "SourceError", "TransactionSource", "parse_columns"]
@@ -56,7 +63,7 @@ class FileSource:
         file's first day, so that they are rejected there and not lost.
         """
         content, table = self._content, self._content.table
-        low, high = np.searchsorted(content.times, [_microsecond(start), _microsecond(end)])
+        low, high = np.searchsorted(content.times, [microsecond(start), microsecond(end)])
         rows = table.slice(content.n_misplaced + low, high - low)
         if start <= pd.Timestamp(self.first_day, tz="UTC") < end:
             rows = pa.concat_tables([table.slice(0, content.n_misplaced), rows])
@@ -159,7 +166,7 @@ def _load(path: Path, modified: int, size: int, mapping: tuple[tuple[str, str], 
         fields["is_fraud"] = pc.and_kleene(fields.get("is_fraud", reported), reported)
 
     moments = fields["event_time"].cast(pa.int64())
-    low, high = _microsecond(EARLIEST_EVENT_TIME), _microsecond(pd.Timestamp.now(tz="UTC"))
+    low, high = microsecond(EARLIEST_EVENT_TIME), microsecond(pd.Timestamp.now(tz="UTC"))
     usable = pc.and_(pc.greater_equal(moments, low), pc.less_equal(moments, high))
     times = np.where(usable.fill_null(False), moments.fill_null(0), -1)
     if (times < 0).all():
@@ -174,10 +181,6 @@ def _load(path: Path, modified: int, size: int, mapping: tuple[tuple[str, str], 
     n_misplaced = int(np.searchsorted(times, 0))
     labels: list[str] = [field for field in ("is_fraud", "reported_at") if field in fields]
     return _Content(table=table, times=times[n_misplaced:], n_misplaced=n_misplaced, label_columns=labels)
-
-
-def _microsecond(time: pd.Timestamp) -> int:
-    return time.value // 1000
 
 
 def _day(microsecond: np.int64) -> date:

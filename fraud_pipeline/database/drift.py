@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import DRIFT
-from fraud_pipeline.transactions import times
+from fraud_pipeline.transactions import microsecond, times
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DriftRow:
 
 def replace_drift(database: Database, *, day: pd.Timestamp, rows: Sequence[DriftRow]) -> None:
     """Store a day's figures in place of those of an earlier run of the day."""
-    at = _microsecond(day)
+    at = microsecond(day)
     with database.transaction() as connection:
         connection.execute(sa.delete(DRIFT).where(DRIFT.c.day == at))
         if rows:
@@ -42,14 +42,10 @@ def read_drift(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) ->
     names = ("day", "feature", "baseline", "kind", "size", "q", "drifted")
     wanted = (
         sa.select(*(DRIFT.c[name] for name in names))
-        .where(DRIFT.c.day >= _microsecond(start), DRIFT.c.day < _microsecond(end))
+        .where(DRIFT.c.day >= microsecond(start), DRIFT.c.day < microsecond(end))
         .order_by(DRIFT.c.day, DRIFT.c.feature, DRIFT.c.baseline, DRIFT.c.kind)
     )
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(wanted).all()
     found = pd.DataFrame(rows, columns=list(names))
     return found.assign(day=times(found["day"].to_numpy(np.int64)))
-
-
-def _microsecond(moment: pd.Timestamp) -> int:
-    return int(moment.value // 1_000)

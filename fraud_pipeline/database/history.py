@@ -28,6 +28,7 @@ from fraud_pipeline.transactions import (
     DAY,
     REPORT_COLUMNS,
     TRANSACTION_COLUMNS,
+    microsecond,
     microseconds,
     times,
 )
@@ -93,10 +94,10 @@ def refresh_merchant_days(
     days["day"] = microseconds(days["day"])
     names = [column.name for column in MERCHANT_DAYS.columns if column.name != "version"]
     with database.transaction() as connection:
-        version = next_version(connection, "merchant_days", as_of=int(midnight.value // 1_000))
+        version = next_version(connection, "merchant_days", as_of=microsecond(midnight))
         rows = connection.execute(
             sa.select(*(MERCHANT_DAYS.c[name] for name in names))
-            .where(MERCHANT_DAYS.c.day >= int(since.value // 1_000))
+            .where(MERCHANT_DAYS.c.day >= microsecond(since))
             .order_by(MERCHANT_DAYS.c.version)
         ).all()
         known = pd.DataFrame(rows, columns=names).drop_duplicates(["merchant_id", "day"], keep="last")
@@ -155,7 +156,7 @@ def customers_of(database: Database, transaction_ids: Sequence[str]) -> list[str
 
 def read_merchant_days(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """Merchants' days in [start, end) in all their versions, `day` in microseconds, in order of version."""
-    low, high = (int(moment.value // 1_000) for moment in (start, end))
+    low, high = microsecond(start), microsecond(end)
     day, version = MERCHANT_DAYS.c.day, MERCHANT_DAYS.c.version
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(
@@ -166,7 +167,7 @@ def read_merchant_days(database: Database, *, start: pd.Timestamp, end: pd.Times
 
 def prune(database: Database, *, before: pd.Timestamp) -> Pruned:
     """Remove events, reports and merchants' days older than that instant; decisions and alerts stay."""
-    limit = int(before.value // 1_000)
+    limit = microsecond(before)
     with database.transaction() as connection:
         events = connection.execute(sa.delete(TRANSACTIONS).where(TRANSACTIONS.c.event_time < limit)).rowcount
     with database.transaction() as connection:
@@ -193,7 +194,7 @@ def _read(
     end: pd.Timestamp,
     customers: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    low, high = (int(moment.value // 1_000) for moment in (start, end))
+    low, high = microsecond(start), microsecond(end)
     wanted = sa.select(*columns).where(time >= low, time < high).order_by(time)
     with database.transaction(read_only=True) as connection:
         if customers is None:

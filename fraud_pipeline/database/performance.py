@@ -14,7 +14,7 @@ from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.statements import insert_new
 from fraud_pipeline.database.tables import DECISIONS, PERFORMANCE, SHADOW_DECISIONS, TRANSACTIONS
 from fraud_pipeline.holdout import HOLDOUT
-from fraud_pipeline.transactions import TRANSACTION_COLUMNS, times
+from fraud_pipeline.transactions import TRANSACTION_COLUMNS, microsecond, times
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ShadowRow:
 
 def replace_performance(database: Database, *, day: pd.Timestamp, rows: Sequence[PerformanceRow]) -> None:
     """Store a day's figures in place of those of an earlier run of the day."""
-    at = _microsecond(day)
+    at = microsecond(day)
     with database.transaction() as connection:
         connection.execute(sa.delete(PERFORMANCE).where(PERFORMANCE.c.day == at))
         if rows:
@@ -61,7 +61,7 @@ def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timesta
     """Figures over all rows for the days of [start, end), in order of day: day, kind, metric, value, low, high."""
     columns = [PERFORMANCE.c[name] for name in ("day", "kind", "metric", "value", "low", "high")]
     wanted = sa.select(*columns).where(
-        PERFORMANCE.c.segment == "", PERFORMANCE.c.day >= _microsecond(start), PERFORMANCE.c.day < _microsecond(end)
+        PERFORMANCE.c.segment == "", PERFORMANCE.c.day >= microsecond(start), PERFORMANCE.c.day < microsecond(end)
     )
     found = _frame(database, wanted.order_by(PERFORMANCE.c.day))
     numbers = found.astype({"value": "float64", "low": "float64", "high": "float64"})
@@ -74,7 +74,7 @@ def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timesta
     wanted = (
         sa.select(DECISIONS.c.transaction_id, DECISIONS.c.decision, DECISIONS.c.probability)
         .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
-        .where(event_time >= _microsecond(start), event_time < _microsecond(end))
+        .where(event_time >= microsecond(start), event_time < microsecond(end))
         .where(DECISIONS.c.model_sha256 == model_sha256, DECISIONS.c.probability.is_not(None))
     )
     return _frame(database, wanted)
@@ -88,7 +88,7 @@ def would_be_blocks(database: Database, *, start: pd.Timestamp, end: pd.Timestam
     wanted = (
         sa.select(DECISIONS.c.transaction_id, held_out)
         .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
-        .where(event_time >= _microsecond(start), event_time < _microsecond(end))
+        .where(event_time >= microsecond(start), event_time < microsecond(end))
         .where(sa.or_(DECISIONS.c.decision == "block", held_out))
     )
     return _frame(database, wanted)
@@ -120,7 +120,3 @@ def _frame(database: Database, wanted: sa.Select[tuple[object, ...]]) -> pd.Data
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(wanted).all()
     return pd.DataFrame(rows, columns=[column.name for column in wanted.selected_columns])
-
-
-def _microsecond(moment: pd.Timestamp) -> int:
-    return int(moment.value // 1_000)

@@ -27,7 +27,7 @@ from fraud_pipeline.generator.rows import (
     transaction_ids,
 )
 from fraud_pipeline.generator.story import FRAUD_KIND, KINDS
-from fraud_pipeline.transactions import DAY, times
+from fraud_pipeline.transactions import DAY, microsecond, times
 
 _LOOKBACK_DAYS = MAX_SPAN_DAYS + MAX_REPORT_DAYS
 _ORDINARY_DAYS_KEPT = 2
@@ -45,7 +45,7 @@ def make_world(config: WorldConfig) -> World:
 
     return World(
         config=config,
-        epoch=pd.Timestamp(config.first_day, tz="UTC").value // 1_000,
+        epoch=microsecond(pd.Timestamp(config.first_day, tz="UTC")),
         customers=make_customers(config),
         merchants=merchants,
         market_before=make_market(merchants, with_newcomers=False),
@@ -75,7 +75,7 @@ class SyntheticWorld:
 
     def reports(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """Fraud reports with `reported_at` in [start, end), in order of report."""
-        begin, stop = _microseconds(start), _microseconds(end)
+        begin, stop = microsecond(start), microsecond(end)
         last = (stop - 1 - self._world.epoch) // DAY
         first = (begin - self._world.epoch) // DAY - _LOOKBACK_DAYS
         pieces, moments = [], []
@@ -100,7 +100,7 @@ class SyntheticWorld:
         known_from = start - pd.Timedelta(days=_ORACLE_MEMORY_DAYS)
         rows, truth = self.told(start=known_from, end=end)
         scores = oracle_scores(self._world, rows)
-        inside = rows.time >= _microseconds(start)
+        inside = rows.time >= microsecond(start)
         rows, truth = take(rows, inside), take(truth, inside)
         return pd.DataFrame(
             {
@@ -115,7 +115,7 @@ class SyntheticWorld:
 
     def told(self, *, start: pd.Timestamp, end: pd.Timestamp) -> Told:
         """Rows with `event_time` in [start, end), in order of time, and beside them what they really are."""
-        begin, stop = _microseconds(start), _microseconds(end)
+        begin, stop = microsecond(start), microsecond(end)
         first, last = (begin - self._world.epoch) // DAY, (stop - 1 - self._world.epoch) // DAY
         no_rows, no_truth = self._episodes(0)
         told = [(take(no_rows, slice(0)), take(no_truth, slice(0)))]  # a span without a day still has columns
@@ -141,7 +141,3 @@ class SyntheticWorld:
         rows, _ = self._ordinary(day)
         chosen = np.floor(position * len(rows.key)).astype(np.int64)
         return take(rows, chosen), rows.time[chosen] + delay
-
-
-def _microseconds(moment: pd.Timestamp) -> int:
-    return int(moment.tz_convert("UTC").value // 1_000)
