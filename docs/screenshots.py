@@ -6,7 +6,6 @@ It needs Chromium, and starts everything else itself: broker, service, consumer,
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,13 +20,12 @@ from typing import Any, Final
 
 import dagster as dg
 import httpx
-from playwright.sync_api import sync_playwright
 
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.instance import RANGE_END_TAG, RANGE_START_TAG, prepare_dagster_home
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
 from fraud_pipeline_tests.brokers import running_broker
-from fraud_pipeline_tests.services import free_port
+from fraud_pipeline_tests.services import chromium, free_port, wait_for_answer
 from serving.producer import synthetic_rows
 from serving.security import issue_token_for
 
@@ -62,9 +60,9 @@ def main() -> None:
             ["ui", f"--port={dagster}"],
         ):
             running.enter_context(process(command, log=home / f"{command[0]}.log"))
-        wait_for(f"http://127.0.0.1:{board}/_stcore/health")
-        wait_for(f"http://127.0.0.1:{service}/readyz")
-        wait_for(f"http://127.0.0.1:{dagster}/server_info")
+        wait_for_answer(f"http://127.0.0.1:{board}/_stcore/health")
+        wait_for_answer(f"http://127.0.0.1:{service}/readyz")
+        wait_for_answer(f"http://127.0.0.1:{dagster}/server_info")
         stop = Event()
         running.callback(stop.set)
         Thread(target=ask, args=(settings, f"http://127.0.0.1:{service}"), kwargs={"stop": stop}).start()
@@ -103,18 +101,6 @@ def process(arguments: list[str], *, log: Path) -> Iterator[None]:
             os.killpg(running.pid, signal.SIGKILL)
 
 
-def wait_for(url: str) -> None:
-    """Until something answers there."""
-    for _ in range(240):
-        try:
-            if httpx.get(url).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.5)
-    raise TimeoutError(f"nothing answers at {url}; see the logs in the home directory")
-
-
 def ask(settings: Settings, url: str, *, stop: Event) -> None:
     """Transactions over HTTP, about ten a second."""
     token = issue_token_for(settings, subject="shop", scopes={"score"}, lifetime=timedelta(hours=1))
@@ -131,10 +117,8 @@ def ask(settings: Settings, url: str, *, stop: Event) -> None:
 def take_pictures(settings: Settings, *, board: str, dagster: str) -> None:
     """Every page of the dashboard, and the assets in Dagster."""
     token = issue_token_for(settings, subject="ann", scopes={"feedback", "admin"}, lifetime=timedelta(hours=1))
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport=SIZE)  # type: ignore[arg-type] # a TypedDict of the library
+    with chromium() as browser:
+        page = browser.new_page(viewport=SIZE)
         page.goto(board)
         page.get_by_label("Token").fill(token)
         picture(page, "dashboard-login")
@@ -154,7 +138,6 @@ def take_pictures(settings: Settings, *, board: str, dagster: str) -> None:
         page.reload()  # fits the view
         page.get_by_text("drift_report").first.wait_for()
         picture(page, "asset-graph")
-        browser.close()
 
 
 def picture(page: Any, name: str) -> None:

@@ -1,17 +1,14 @@
 """The dashboard: who gets in, pages over empty and full databases, and an analyst at work in a real browser."""
 
 import os
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,13 +30,12 @@ from fraud_pipeline.settings import HOME_VARIABLE, Settings
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import SECOND, TransactionRow
 from fraud_pipeline_tests.conftest import LABEL_MATURITY
-from fraud_pipeline_tests.services import Server, free_port
+from fraud_pipeline_tests.services import Server, chromium, free_port, wait_for_answer
 from serving.dashboard.launch import MAIN
 from serving.dashboard.looks import plain
 from serving.dashboard.service_metrics import ServiceAwayError, quantile, read_stage_times, since
 from serving.security import Scope, issue_token_for
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PAGES = ("alerts", "traffic", "drift", "performance", "models", "stream")
 BEACON = "![](http://127.0.0.1:9/beacon.png)"
 """A customer's id that would fetch a picture if it were read as Markdown."""
@@ -261,16 +257,10 @@ def test_text_from_outside_keeps_no_markup(text: str) -> None:
 
 @pytest.fixture
 def page() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: install the package `chromium` to run the browser tests")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only where there is a browser
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as browser:
         found = browser.new_page(viewport={"width": 1600, "height": 1000})
         found.set_default_timeout(120_000)
         yield found
-        browser.close()
 
 
 @pytest.fixture
@@ -281,7 +271,7 @@ def board(settings: Settings) -> Iterator[str]:
     with (settings.home / "dashboard.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
     try:
-        _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+        wait_for_answer(f"http://127.0.0.1:{port}/_stcore/health")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -357,15 +347,3 @@ def test_the_champion_before_is_back_after_a_reason_and_a_second_click(
     assert champion is not None
     assert champion.version == 1
     assert registry.history()[-1].reasons == ("blocks too much (ann)",)
-
-
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(url).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise TimeoutError(f"nothing answers at {url}")

@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,18 +17,13 @@ from typing import Any
 import httpx
 import pytest
 
+from fraud_pipeline_tests.services import chromium, free_port
+
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DAILY = ("raw_transactions", "transactions", "rejected_transactions", "fraud_reports", "features")
 STARTUP_SECONDS = 120
 SENSOR_SECONDS = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(what: str, ready: Callable[[], Any], *, seconds: float) -> Any:
@@ -127,17 +120,8 @@ def _answers(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: install the package `chromium` to run the browser tests")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only where there is a browser
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
-        )
+    with chromium() as browser:
         yield browser.new_page(viewport={"width": 1600, "height": 1000})
-        browser.close()
 
 
 @pytest.mark.browser
