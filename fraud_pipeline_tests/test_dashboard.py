@@ -231,6 +231,26 @@ class TestPages:
         labels = [button.label for button in opened("alerts", with_token=token(settings, "feedback")).button]
         assert {"Take the next", "Fraud", "Legitimate", "Duplicate"} <= set(labels)
 
+    def test_what_was_taken_last_is_shown_and_after_it_what_is_left(
+        self, settings: Settings, trained: TrainedModel
+    ) -> None:
+        database = Database(settings.database)
+        database.upgrade()
+        score(
+            database,
+            trained,
+            [*rows(1, customer="c-1"), *(row._replace(transaction_id="u") for row in rows(1, customer="c-2"))],
+        )
+        app = opened("alerts", with_token=token(settings, "feedback"))
+        for customer in ("c-1", "c-2"):
+            next(button for button in app.button if button.label == "Take the next").click().run()
+            assert plain(f"Customer {customer}") in [heading.value for heading in app.subheader]
+        next(button for button in app.button if button.label == "Duplicate").click().run()
+        assert not app.exception
+        assert plain("Customer c-1") in [heading.value for heading in app.subheader]
+        assert [alert.status for alert in listed(database)] == ["in_review", "duplicate"]
+        database.close()
+
     def test_an_alert_that_a_colleague_took_over_is_not_resolved_twice(
         self, settings: Settings, trained: TrainedModel
     ) -> None:

@@ -18,6 +18,7 @@ from serving.dashboard.here import Here
 from serving.dashboard.looks import age, money, plain, show_figures, words
 
 SHOWN: Final = 50
+_CHOSEN: Final = "chosen_alert"  # a name in the session
 _VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
 _BUTTONS: Final = {"confirmed_fraud": "Fraud", "legitimate": "Legitimate", "duplicate": "Duplicate"}
 
@@ -30,14 +31,18 @@ def show(here: Here) -> None:
     _heads(here, mine=mine, waiting=waiting)
     if here.may("feedback"):
         if st.button("Take the next", type="primary", disabled=not waiting):
-            take_next(here.database, who=me)
+            taken = take_next(here.database, who=me)
+            if taken is not None:
+                st.session_state[_CHOSEN] = taken.number
             st.rerun()
     else:
         st.info("A token with the scope feedback may take and resolve alerts.")
     if mine:
         numbers = {alert.number: alert for alert in mine}
-        chosen = st.pills("In your review", list(numbers), default=mine[0].number, key="mine", required=True)
-        _review(here, numbers[chosen or mine[0].number])
+        if st.session_state.get(_CHOSEN) not in numbers:
+            st.session_state[_CHOSEN] = mine[0].number
+        st.pills("In your review", list(numbers), key=_CHOSEN, required=True)
+        _review(here, numbers[st.session_state[_CHOSEN]])
     elif waiting:
         st.info("Nothing is in your review: take the next.")
     else:
