@@ -1,11 +1,11 @@
-"""The holdout: a few would-be blocks go to a person instead, so that the model can be measured where it blocks.
+"""The holdout: a few would-be blocks go to a person instead, so that a model can be measured where it blocks.
 
 Belongs here: which ones, and what they stand for in an estimate. Must not be here: decisions (`scoring.py`), metrics,
 SQL.
 
 A blocked payment never happens, so nobody reports its fraud, and a model that is right about its blocks looks as if it
 were wrong. Whoever is held out is drawn at random among the would-be blocks, so the few speak for all of them.
-Source: Manapat, "Counterfactual Evaluation of Machine Learning Models", 2015.
+Source: Manapat, "Counterfactual Evaluation of Machine Learning Models", a talk at Stripe.
 """
 
 import hmac
