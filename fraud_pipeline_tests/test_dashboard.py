@@ -36,6 +36,7 @@ from serving.dashboard.looks import plain
 from serving.dashboard.service_metrics import ServiceAwayError, quantile, read_stage_times, since
 from serving.security import Scope, issue_token_for
 
+APP_SECONDS = 240  # the page of models waits for MLflow to make its tables
 PAGES = ("alerts", "traffic", "drift", "performance", "models", "stream")
 BEACON = "![](http://127.0.0.1:9/beacon.png)"
 """A customer's id that would fetch a picture if it were read as Markdown."""
@@ -168,7 +169,7 @@ def opened(page: str, *, with_token: str | None) -> AppTest:
         "here = enter()\n"
         "if here is not None:\n"
         f"    {page}_page.show(here)\n",
-        default_timeout=60,
+        default_timeout=APP_SECONDS,
     )
     if with_token is not None:
         app.session_state["token"] = with_token
@@ -183,7 +184,7 @@ class TestLogin:
         assert not list(settings.home.glob("*.db"))
 
     def test_the_token_of_an_analyst_opens_the_pages(self, settings: Settings) -> None:
-        app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+        app = AppTest.from_file(str(MAIN), default_timeout=APP_SECONDS).run()
         app.text_input[0].set_value(token(settings, "feedback"))
         app.button[0].click().run()
         assert not app.exception

@@ -3,12 +3,12 @@
 Belongs here: what is shown and pressed. Must not be here: the registry (`registry.py`).
 """
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from fraud_pipeline.settings import Settings
 from serving.dashboard.here import Here
 from serving.dashboard.looks import words
 from serving.dashboard.registry import RegistryCommandError, read_models, roll_back
@@ -20,7 +20,7 @@ def show(here: Here) -> None:
         _models.clear()
     try:
         with st.spinner("Asking the registry ..."):
-            found = _models(here.settings.home.as_posix(), here.settings)
+            found = _models(here.settings.home)
     except RegistryCommandError as error:
         st.error(str(error))
         return
@@ -49,7 +49,7 @@ def _confirm(here: Here, version: int) -> None:
         return
     try:
         with st.spinner("Rolling back ..."):
-            said = roll_back(here.settings, reason=f"{reason.strip()} ({here.caller.subject})")
+            said = roll_back(here.settings.home, reason=f"{reason.strip()} ({here.caller.subject})")
     except RegistryCommandError as error:
         st.error(str(error))
         return
@@ -59,8 +59,8 @@ def _confirm(here: Here, version: int) -> None:
 
 
 @st.cache_data(ttl="60s", show_spinner=False)
-def _models(_home: str, _settings: Settings) -> dict[str, Any]:
-    return read_models(_settings)
+def _models(home: Path) -> dict[str, Any]:
+    return read_models(home)
 
 
 def _table(rows: list[dict[str, Any]], *, moment: str) -> None:

@@ -7,9 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Final
 
-from fraud_pipeline.settings import HOME_VARIABLE, Settings
+from fraud_pipeline.settings import HOME_VARIABLE
 
 _PATIENCE: Final = 120
 
@@ -18,26 +19,29 @@ class RegistryCommandError(RuntimeError):
     """The command failed; the message is what it said."""
 
 
-def read_models(settings: Settings) -> dict[str, Any]:
-    """Versions and promotions, as `fraud-detect models --json` tells them. Raises RegistryCommandError."""
-    found: dict[str, Any] = json.loads(_run(settings, "models", "--json"))
+def read_models(home: Path) -> dict[str, Any]:
+    """What `fraud-detect models --json` tells of this home: versions and promotions. Raises RegistryCommandError."""
+    found: dict[str, Any] = json.loads(_run(home, "models", "--json"))
     return found
 
 
-def roll_back(settings: Settings, *, reason: str) -> str:
+def roll_back(home: Path, *, reason: str) -> str:
     """Make the champion before the present one champion again; what was done. Raises RegistryCommandError."""
-    return _run(settings, "rollback", "--reason", reason).strip()
+    return _run(home, "rollback", "--reason", reason).strip()
 
 
-def _run(settings: Settings, *arguments: str) -> str:
-    done = subprocess.run(  # noqa: S603 - our own program, through no shell
-        [sys.executable, "-m", "fraud_pipeline.cli", *arguments],
-        env=os.environ | {HOME_VARIABLE: str(settings.home)},
-        capture_output=True,
-        text=True,
-        timeout=_PATIENCE,
-        check=False,
-    )
+def _run(home: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program, through no shell
+            [sys.executable, "-m", "fraud_pipeline.cli", *arguments],
+            env=os.environ | {HOME_VARIABLE: str(home)},
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RegistryCommandError(f"the registry did not answer in {_PATIENCE} s: see that MLflow runs") from error
     if done.returncode:
         raise RegistryCommandError((done.stderr.strip().splitlines() or ["the command failed and said nothing"])[-1])
     return done.stdout
