@@ -107,6 +107,7 @@ def test_times_with_an_offset_are_read_to_the_edges_of_the_window(text: str, sec
         ({"amount": 10**30}, "amount", "out_of_range"),
         ({"amount": 0.001}, "amount", "finer_than_a_cent"),
         ({"amount": 1e-9}, "amount", "finer_than_a_cent"),
+        ({"amount": 2.4299999999999997}, "amount", "finer_than_a_cent"),
         ({"amount": 12.345}, "amount", "finer_than_a_cent"),
         ({"amount": float("nan")}, "amount", "not_finite"),
         ({"amount": float("-inf")}, "amount", "not_finite"),

@@ -255,7 +255,6 @@ def _microseconds(text: str) -> int | None:
 
 
 def _whole_cents(amount: float) -> int | None:
-    """Cents of an amount in range; None when it is finer. The tolerance is that of `validation`."""
-    cents = amount * 100
-    whole = round(cents)
-    return whole if whole >= 1 and abs(cents - whole) <= 1e-6 + abs(cents) * 2.0**-50 else None
+    """Cents of an amount in range; None when it is finer, be it by a float's last bit: the description says so."""
+    whole = round(amount * 100)
+    return whole if whole >= 1 and whole / 100 == amount else None
