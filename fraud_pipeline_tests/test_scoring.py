@@ -320,11 +320,11 @@ class TestModes:
         self, empty_postgres_url: str, loaded: Loaded
     ) -> None:
         """Whoever holds the table keeps readers out, and writers of other tables go on."""
-        database = Database(empty_postgres_url, statement_timeout=timedelta(milliseconds=200))
-        database.upgrade()
+        other = Database(empty_postgres_url, statement_timeout=timedelta(seconds=20))
+        other.upgrade()
+        database = Database(empty_postgres_url, statement_timeout=timedelta(seconds=1))
         scorer = Scorer(database=database, champion=lambda: loaded, engineer=ENGINEER)
         scorer.report("t-0", is_fraud=True)
-        other = Database(empty_postgres_url)
         with other.transaction() as connection:
             connection.execute(sa.text("LOCK TABLE merchant_days IN ACCESS EXCLUSIVE MODE"))
             with pytest.raises(HistoryUnavailableError):
