@@ -27,7 +27,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
@@ -40,6 +40,7 @@ from fraud_pipeline.model import FraudModel  # before XGBoost: it decides how it
 import numpy as np
 import pandas as pd
 from load import Client, Outcome, closed_loop, open_loop, prepared
+from numpy.typing import NDArray
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import load_history, refresh_merchant_days
@@ -56,6 +57,7 @@ CUSTOMERS: Final = 20_000
 LABEL_MATURITY: Final = timedelta(days=7)
 RATE: Final = 100
 BATCH: Final = 1_000
+COMPANY: Final = 256
 KNEE: Final = (1, 4, 16, 64, 128)
 
 
@@ -377,6 +379,7 @@ async def measure(world: World, *, token: str, port: int, group: int, seconds: f
     print(line("closed loop, 64 clients, sustained", sustained), flush=True)
 
     print(f"mean ms by stage so far: {await stages(client, token)}", flush=True)
+    print(f"ms of a row alone / of {COMPANY}: {explaining(world)}", flush=True)
 
     made = batches_of(world.bodies(), token)
     batched = await _batches(client, made)
@@ -428,6 +431,24 @@ async def stages(client: Client, token: str) -> str:
                 stage, value = told.split('stage="')[1].split('"} ')
                 found.setdefault(stage, {})[what] = float(value)
     return ", ".join(f"{stage} {1e3 * x['sum'] / x['count']:.2f}" for stage, x in found.items() if x["count"])
+
+
+def explaining(world: World) -> str:
+    """What a row's prediction and its explanation cost, alone and in company; medians."""
+    rows = world.features[list(world.model.features)].tail(COMPANY).to_numpy(np.float32)
+
+    def milliseconds(work: Callable[[NDArray[np.float32]], object], values: NDArray[np.float32]) -> float:
+        taken = []
+        for _ in range(50):
+            started = time.perf_counter()
+            work(values)
+            taken.append(time.perf_counter() - started)
+        return 1e3 * statistics.median(taken) / len(values)
+
+    return ", ".join(
+        f"{name} {milliseconds(work, rows[:1]):.3f} / {milliseconds(work, rows):.4f}"
+        for name, work in (("predicted", world.model.probabilities), ("explained", world.model.contributions_of))
+    )
 
 
 async def _batches(client: Client, requests: list[bytes]) -> Outcome:

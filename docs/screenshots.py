@@ -24,8 +24,10 @@ import httpx
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.instance import RANGE_END_TAG, RANGE_START_TAG, prepare_dagster_home
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
+from fraud_pipeline.tables import TableStore
 from fraud_pipeline_tests.brokers import running_broker
-from fraud_pipeline_tests.services import chromium, free_port, wait_for_answer
+from fraud_pipeline_tests.browser import chromium
+from fraud_pipeline_tests.services import free_port, wait_for_answer
 from serving.producer import synthetic_rows
 from serving.security import issue_token_for
 
@@ -72,7 +74,7 @@ def main() -> None:
 
 def report_the_last_days(settings: Settings) -> None:
     """Drift and performance of the last days of the trained world."""
-    last = settings.last_day or settings.first_day + timedelta(days=99)
+    last = max(TableStore(settings.tables_directory).days("features"))
     prepare_dagster_home(settings)
     with dg.DagsterInstance.get() as instance:
         build_defs(settings).resolve_job_def("drift_job").execute_in_process(

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -96,7 +97,11 @@ def models(arguments: argparse.Namespace) -> int:
     """List versions and the history of promotions."""
     registry = _registry(load_settings())
     if arguments.json:
-        print(to_json(registry.overview()).decode())
+        before = None
+        with suppress(RuntimeError):  # there is none yet
+            before = registry.previous_champion().version
+        found = {"versions": registry.versions(), "promotions": registry.history()[::-1], "previous_champion": before}
+        print(to_json(found).decode())
         return 0
     for model in registry.versions():
         score = model.tags.get("average_precision", "?")

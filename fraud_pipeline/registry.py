@@ -208,34 +208,6 @@ class Registry:
             if not token:
                 return tuple(sorted((_promotion(run) for run in runs), key=lambda entry: entry.decided_at))
 
-    def overview(self) -> dict[str, Any]:
-        """Plain values for a page: versions and promotions, both newest first, and where a rollback would lead."""
-        try:
-            before: int | None = self.previous_champion().version
-        except RegistryError:
-            before = None
-        versions = [
-            {
-                "version": model.version,
-                "created_at": model.created_at.isoformat(),
-                "aliases": model.aliases,
-                "average_precision": model.tags.get("average_precision"),
-            }
-            for model in self.versions()
-        ]
-        promotions = [
-            {
-                "decided_at": entry.decided_at.isoformat(),
-                "action": entry.action,
-                "version": entry.version,
-                "champion": entry.champion,
-                "reasons": entry.reasons,
-                "confirmed": entry.confirmed,
-            }
-            for entry in reversed(self.history())
-        ]
-        return {"versions": versions, "promotions": promotions, "previous_champion": before}
-
     def champion_at(self, moment: pd.Timestamp) -> int | None:
         """The version that was champion at an instant, or None when there was none yet."""
         past = [entry for entry in self.history() if entry.confirmed and entry.decided_at <= moment]

@@ -1,7 +1,8 @@
 """Scorer: history -> features -> model -> decision -> remember. The one path for every entrance.
 
 Belongs here: the order of these steps, and what each mode does without. Must not be here: SQL (`database/`), what is
-kept between transactions (`memory.py`), when to change the mode (`serving/resilience.py`).
+kept between transactions (`memory.py`), how a decision is made (`reasoned_decisions.py`), when to change the mode
+(`serving/resilience.py`).
 
 A micro-batch is one database transaction. It locks its customers, so that two entrances may touch one customer at
 once; decision, event and alert are stored together or not at all. The same id with the same content gets the stored
@@ -13,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -29,21 +29,19 @@ from fraud_pipeline.database import (
     Versions,
     scoring_batch,
 )
-from fraud_pipeline.decisions import FAIL_SAFE_RULES, RULES, Decision, Rule, decide, rules_decide
-from fraud_pipeline.explanations import Reason, explain
+from fraud_pipeline.decisions import FAIL_SAFE_RULES, RULES, Decision
+from fraud_pipeline.explanations import Reason
 from fraud_pipeline.feature_definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW
-from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, HistoryTables
+from fraud_pipeline.features import FeatureEngineer, HistoryTables
 from fraud_pipeline.holdout import HOLDOUT, held_out
 from fraud_pipeline.memory import (
-    NO_MERCHANT_DAYS,
-    NO_REPORTS,
-    NO_TRANSACTIONS,
     CustomerMemory,
     MerchantMemory,
     ReportMemory,
     rows_to_table,
 )
 from fraud_pipeline.model import FraudModel
+from fraud_pipeline.reasoned_decisions import NO_HISTORY, by_model, by_rules
 from fraud_pipeline.transactions import DAY, TRANSACTION_COLUMNS, TransactionRow
 
 __all__ = [
@@ -62,7 +60,6 @@ Mode = Literal["full", "no_history", "rules", "fail_safe"]
 DecidedBy = Literal["model", "rules", "fail_safe"]
 Stage = Literal["history", "features", "model", "store"]
 
-NO_HISTORY: Final = HistoryTables(transactions=NO_TRANSACTIONS, reports=NO_REPORTS, merchant_days=NO_MERCHANT_DAYS)
 _CUSTOMER_WINDOW: Final = max(CUSTOMER_WINDOWS.values())
 _MISSING: Final[Mapping[Mode, tuple[str, ...]]] = {
     "full": (),
@@ -152,7 +149,7 @@ def now_microseconds() -> int:
 class Scorer:
     """Decides on transactions and remembers them; one scorer per thread, any number per database.
 
-    `champion` gives the model to use now, or None; `may_block` may refuse a block, which becomes a review;
+    `champion` gives the model to use now, or None; `may_block` may refuse a block, which becomes a review,
     as does a `holdout_share` of the model's blocks. `observe` is told how many seconds each stage took; `shadow` sees
     what the model saw, after it was stored.
     """
@@ -371,53 +368,6 @@ class Scorer:
         for stage, seconds in self._spent.items():
             self._observe(stage, seconds)
         self._observe("store", total - sum(self._spent.values()))
-
-
-def by_model(
-    values: NDArray[np.float32], model: FraudModel, *, without_history: bool = False
-) -> tuple[NDArray[np.object_], list[float], list[tuple[Reason, ...]]]:
-    """Decisions, probabilities and reasons by the model's policy, of feature rows (n, features).
-
-    Only what is not allowed is explained: the contributions of a row cost ten times its prediction.
-    """
-    rows = values if model.features == FEATURE_NAMES else values[:, [FEATURE_NAMES.index(f) for f in model.features]]
-    probabilities = model.probabilities(rows)
-    decisions = decide(probabilities, model.policy)
-    reasons: list[tuple[Reason, ...]] = [()] * len(decisions)
-    doubted = np.flatnonzero(decisions != "allow")
-    if len(doubted):
-        contributions = model.contributions_of(rows[doubted])
-        _, fired = rules_decide(_named(values[doubted]))
-        for position, contribution, names in zip(doubted, contributions, fired, strict=True):
-            reasons[position] = explain(
-                contributions=contribution[:-1],
-                values=rows[position],
-                features=model.features,
-                rules_fired=names,
-                without_history=without_history,
-            )
-    return decisions, probabilities.tolist(), reasons
-
-
-def by_rules(
-    values: NDArray[np.float32], *, rules: tuple[Rule, ...]
-) -> tuple[NDArray[np.object_], list[tuple[Reason, ...]]]:
-    """Decisions and the rules that fired, of feature rows (n, features)."""
-    decisions, fired = rules_decide(_named(values), rules=rules)
-    descriptions = {rule.name: rule.description for rule in rules}
-    return decisions, [tuple(Reason(f"rule.{name}", descriptions[name]) for name in names) for names in fired]
-
-
-def provisional(row: TransactionRow) -> tuple[Decision, tuple[Reason, ...]]:
-    """What to do with a transaction that cannot be stored now, from nothing but itself."""
-    table = rows_to_table([row], TRANSACTION_COLUMNS)
-    engineer = FeatureEngineer(label_maturity=timedelta(0))
-    decisions, reasons = by_rules(engineer.values(history=NO_HISTORY, new=table), rules=FAIL_SAFE_RULES)
-    return decisions[0], reasons[0]
-
-
-def _named(values: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
-    return dict(zip(FEATURE_NAMES, values.T, strict=True))
 
 
 def _store(

@@ -1,21 +1,18 @@
-"""The real HTTP service as a process of its own, and the browser that people look with.
+"""The real HTTP service as a process of its own.
 
-Belongs here: starting, asking and stopping them. Must not be here: what they answer and show.
+Belongs here: starting, asking and stopping it. Must not be here: what it answers.
 """
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import pytest
@@ -94,20 +91,3 @@ def wait_for_answer(url: str) -> None:
             pass
         time.sleep(0.2)
     raise TimeoutError(f"nothing answers at {url}; see its log")
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """A browser; a test is skipped, with the reason, where there is none."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine: install the package `chromium` to run the browser tests")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only where there is a browser
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
-        )
-        yield browser
-        browser.close()

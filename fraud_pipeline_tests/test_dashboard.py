@@ -29,8 +29,9 @@ from fraud_pipeline.scoring import Scorer, now_microseconds
 from fraud_pipeline.settings import HOME_VARIABLE, Settings
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import SECOND, TransactionRow
+from fraud_pipeline_tests.browser import chromium
 from fraud_pipeline_tests.conftest import LABEL_MATURITY
-from fraud_pipeline_tests.services import Server, chromium, free_port, wait_for_answer
+from fraud_pipeline_tests.services import Server, free_port, wait_for_answer
 from serving.dashboard.launch import MAIN
 from serving.dashboard.looks import plain
 from serving.dashboard.service_metrics import ServiceAwayError, quantile, read_stage_times, since
@@ -98,17 +99,17 @@ class TestQuantiles:
         settings = Settings(home=server.home, service_url=server.url)
         with server.client() as client:
             client.get("/model").raise_for_status()
-        before = read_stage_times(settings, now=1.0).stages["total"]
+        before = read_stage_times(settings)["total"]
         with server.client() as client:
             client.get("/model").raise_for_status()
-        after = read_stage_times(settings, now=2.0).stages["total"]
+        after = read_stage_times(settings)["total"]
         assert since(after, before)[float("inf")] >= 1
         assert quantile(after, 0.5) is not None
 
     def test_a_service_that_is_away_is_named(self, tmp_path: Path) -> None:
         settings = Settings(home=tmp_path, service_url=f"http://127.0.0.1:{free_port()}")
         with pytest.raises(ServiceAwayError, match="fraud-detect serve"):
-            read_stage_times(settings, now=0.0)
+            read_stage_times(settings)
 
 
 class TestOverview:

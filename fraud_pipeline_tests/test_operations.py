@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from fraud_pipeline_tests.services import chromium, free_port
+from fraud_pipeline_tests.browser import chromium
+from fraud_pipeline_tests.services import free_port
 
 pytestmark = pytest.mark.slow
 

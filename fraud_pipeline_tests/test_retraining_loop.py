@@ -36,11 +36,11 @@ pytestmark = [
 ]
 
 FIRST: Final = date(2026, 1, 1)
-PEACE: Final = 35
+QUIET_DAYS: Final = 35
 """Days of the world before wallet theft appears."""
-WAR: Final = 24
-MATURITY: Final = 7
-PATIENCE: Final = 60
+THEFT_DAYS: Final = 24
+MATURITY_DAYS: Final = 7
+PATIENCE_SECONDS: Final = 60
 
 
 def day(number: int) -> date:
@@ -94,7 +94,7 @@ class Life:
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
-    """A champion of the peaceful days, serving; the days of theft lie in the file and were not ingested yet."""
+    """A champion of the quiet days, serving; the days of theft lie in the file and were not ingested yet."""
     home = tmp_path_factory.mktemp("home")
     truth = write_world(home / "world.parquet")
     with pytest.MonkeyPatch.context() as patch:
@@ -102,8 +102,8 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
             "FRAUD_HOME": str(home),
             "FRAUD_DATA_PATH": str(home / "world.parquet"),
             "FRAUD_FIRST_DAY": day(0).isoformat(),
-            "FRAUD_LAST_DAY": day(PEACE + WAR - 1).isoformat(),
-            "FRAUD_LABEL_MATURITY": f"P{MATURITY}D",
+            "FRAUD_LAST_DAY": day(QUIET_DAYS + THEFT_DAYS - 1).isoformat(),
+            "FRAUD_LABEL_MATURITY": f"P{MATURITY_DAYS}D",
             "FRAUD_WARM_UP": "P5D",
             "FRAUD_GAP": "P1D",
             "FRAUD_N_TRIALS": "1",
@@ -112,7 +112,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
         }.items():
             patch.setenv(name, value)
         settings = load_settings()
-        run_pipeline(settings, first=day(0), last=day(PEACE - 1), tell=print)
+        run_pipeline(settings, first=day(0), last=day(QUIET_DAYS - 1), tell=print)
         server = start(home)
         with dg.DagsterInstance.get() as instance:
             yield Life(settings=settings, instance=instance, server=server, truth=truth)
@@ -121,10 +121,10 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
 
 def write_world(path: Path) -> pd.DataFrame:
     """A file of transactions with the time of their report; the truth about them."""
-    thefts = Drift(name="new_scenario", first=PEACE, strength=12.0)
+    thefts = Drift(name="new_scenario", first=QUIET_DAYS, strength=12.0)
     world = SyntheticWorld(WorldConfig(seed=7, customers=600, fraud_rate=0.01, first_day=FIRST, drifts=(thefts,)))
     begin = pd.Timestamp(FIRST, tz="UTC")
-    end = begin + pd.Timedelta(days=PEACE + WAR)
+    end = begin + pd.Timedelta(days=QUIET_DAYS + THEFT_DAYS)
     reports = world.reports(start=begin, end=end).drop_duplicates("transaction_id")
     known = world.transactions(start=begin, end=end).merge(
         reports[["transaction_id", "reported_at", "is_fraud"]], how="left", on="transaction_id"
@@ -140,9 +140,9 @@ def test_a_new_fraud_turns_the_report_red_trains_once_and_the_running_service_an
     assert life.serving() == "1"
     assert ticks.next() == set()
 
-    life.run("ingest_job", first=PEACE, last=PEACE + WAR - 1)
+    life.run("ingest_job", first=QUIET_DAYS, last=QUIET_DAYS + THEFT_DAYS - 1)
     assert ticks.next() == set()
-    last = PEACE + WAR - 1
+    last = QUIET_DAYS + THEFT_DAYS - 1
     reported = life.run("drift_job", first=last, last=last)
     red = [check.asset_key.to_user_string() for check in reported.get_asset_check_evaluations() if not check.passed]
     assert "performance_report" in red
@@ -158,12 +158,12 @@ def test_a_new_fraud_turns_the_report_red_trains_once_and_the_running_service_an
 
     decision = life.registry.history()[-1]
     assert (decision.action, decision.version, decision.champion) == ("promote", 2, 2)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while life.serving() != "2" and time.monotonic() < deadline:
         time.sleep(0.2)
     assert life.serving() == "2"
 
-    before, after = (life.skill(version, first=last - MATURITY, last=last) for version in (1, 2))
+    before, after = (life.skill(version, first=last - MATURITY_DAYS, last=last) for version in (1, 2))
     assert after > before
 
     client = MlflowClient(tracking_uri=life.settings.tracking_uri)

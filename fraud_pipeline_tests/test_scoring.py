@@ -31,6 +31,7 @@ from fraud_pipeline.database.tables import ALERTS, DECISIONS, TRANSACTIONS
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.model import FraudModel
+from fraud_pipeline.reasoned_decisions import provisional
 from fraud_pipeline.scoring import (
     Conflict,
     HistoryUnavailableError,
@@ -38,7 +39,6 @@ from fraud_pipeline.scoring import (
     Scored,
     Scorer,
     StorageUnavailableError,
-    provisional,
 )
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, HOUR, TRANSACTION_COLUMNS, TransactionRow

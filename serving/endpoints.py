@@ -15,7 +15,8 @@ from starlette import types as asgi
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, now_microseconds, provisional
+from fraud_pipeline.reasoned_decisions import provisional
+from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, now_microseconds
 from fraud_pipeline.transactions import TransactionRow
 from serving.answers import answer, batch_body, conflict_body, decision_body, error_body, reasons_body, time_of
 from serving.batching import OverloadedError

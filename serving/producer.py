@@ -160,7 +160,6 @@ class Deliveries:
     sent: int = 0
     acknowledged: int = 0
     errors: Counter[str] = field(default_factory=Counter)
-    _given_up: bool = False
     _slots: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_IN_FLIGHT))
     _lock: Lock = field(default_factory=Lock)
 
@@ -191,14 +190,17 @@ class Deliveries:
             unanswered = self.sent - self.acknowledged - self.errors.total()
             if unanswered:
                 self.errors["unanswered"] = unanswered
-                # The library fails them one by one as it closes; each is counted already.
-                self._given_up = True
         if not unanswered:
             client.close()
             return
         # `close` and the finalizer would wait for them again, without a limit; given up, the thread ends when it wakes.
         client._closed = True  # noqa: SLF001
         client._sender.force_close()  # noqa: SLF001
+
+    @property
+    def _given_up(self) -> bool:
+        """The library fails what is unanswered one by one as it closes, and each is counted already."""
+        return "unanswered" in self.errors
 
     def _arrived(self, _: object) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ from starlette import types as asgi
 from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
 from fraud_pipeline.database.performance import add_shadow_rows
 from fraud_pipeline.features import FeatureEngineer
+from fraud_pipeline.reasoned_decisions import provisional
 from fraud_pipeline.scoring import (
     Conflict,
     Scored,
@@ -26,7 +27,6 @@ from fraud_pipeline.scoring import (
     StorageUnavailableError,
     no_shadow,
     now_microseconds,
-    provisional,
 )
 from fraud_pipeline.settings import Settings, load_settings
 from fraud_pipeline.transactions import TransactionRow

@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 from fraud_pipeline.database.alerts import Status
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import ALERTS, DECISIONS, FRAUD_REPORTS, TRANSACTIONS
-from fraud_pipeline.transactions import microsecond, times
+from fraud_pipeline.transactions import SECOND, microsecond, times
 
-MINUTE: Final = 60_000_000
+_MINUTE: Final = 60 * SECOND
 _DECIDED: Final = ("decision", "decided_by", "mode", "probability", "reasons", "missing", "model_version")
 _HAPPENED: Final = ("event_time", "amount_cents", "merchant_id", "category", "channel", "country")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A decided transaction as an analyst sees it; what left history is None. `decided_at` in microseconds, UTC."""
+    """A decided transaction as an analyst sees it; what left history is None."""
 
     transaction_id: str
-    decided_at: int
     decision: str
     probability: float | None
     decided_by: str
@@ -45,7 +44,7 @@ class Case:
 
 def read_traffic(database: Database, *, start: pd.Timestamp) -> pd.DataFrame:
     """Decisions since an instant: minute, decision, decided_by, mode and how many, in order of time."""
-    minute = (DECISIONS.c.decided_at // MINUTE).label("minute")
+    minute = (DECISIONS.c.decided_at // _MINUTE).label("minute")
     kinds = (DECISIONS.c.decision, DECISIONS.c.decided_by, DECISIONS.c.mode)
     wanted = (
         sa.select(minute, *kinds, sa.func.count().label("decisions"))
@@ -56,7 +55,7 @@ def read_traffic(database: Database, *, start: pd.Timestamp) -> pd.DataFrame:
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(wanted).all()
     found = pd.DataFrame(rows, columns=["minute", "decision", "decided_by", "mode", "decisions"])
-    return found.assign(minute=times(found["minute"].to_numpy(np.int64) * MINUTE))
+    return found.assign(minute=times(found["minute"].to_numpy(np.int64) * _MINUTE))
 
 
 def read_probabilities(database: Database, *, start: pd.Timestamp, limit: int) -> NDArray[np.float64]:
@@ -76,7 +75,6 @@ def read_case(database: Database, transaction_id: str) -> Case | None:
     wanted = (
         sa.select(
             DECISIONS.c.transaction_id,
-            DECISIONS.c.decided_at,
             *(DECISIONS.c[name] for name in _DECIDED),
             *(TRANSACTIONS.c[name] for name in _HAPPENED),
         )

@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 import streamlit as st
 
-from fraud_pipeline.database.drift import read_drift
+from fraud_pipeline.database.drift import newest_drift_day, read_drift
 from fraud_pipeline.drift import LIMITS
 from serving.dashboard.here import Here
 from serving.dashboard.looks import drift_map, words
@@ -23,15 +23,16 @@ _BASELINES: Final = {
 
 def show(here: Here) -> None:
     """The page."""
-    today = pd.Timestamp.now(tz="UTC").floor("D")
-    rows = _newest_days(read_drift(here.database, start=pd.Timestamp(0, tz="UTC"), end=today + pd.Timedelta(days=1)))
-    if rows.empty:
+    last = newest_drift_day(here.database)
+    if last is None:
         st.info("No drift report yet: `drift_job` writes one a day; materialize `drift_report` to have one now.")
         return
+    end = last + pd.Timedelta(days=1)
+    rows = read_drift(here.database, start=end - pd.Timedelta(days=DAYS), end=end)
     baseline = st.segmented_control("Compared with", list(_BASELINES), default=next(iter(_BASELINES)), required=True)
     rows["of_limit"] = rows["size"] / rows["kind"].map(dict(LIMITS))
-    newest = rows.loc[(rows["day"] == rows["day"].max()) & rows["drifted"], "feature"].unique()
-    day = f"{rows['day'].max():%Y-%m-%d}"
+    newest = rows.loc[(rows["day"] == last) & rows["drifted"], "feature"].unique()
+    day = f"{last:%Y-%m-%d}"
     if len(newest):
         st.error(f"{day}: drift in {', '.join(newest)}. Look at the source of these fields first; then retrain.")
     else:
@@ -46,7 +47,3 @@ def show(here: Here) -> None:
         f"KS {LIMITS['ks']:g}, missing {LIMITS['missing']:g}. A dot: both comparisons find the shift large and beyond "
         "chance."
     )
-
-
-def _newest_days(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["day"].isin(rows["day"].drop_duplicates().nlargest(DAYS))]

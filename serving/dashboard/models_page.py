@@ -4,7 +4,7 @@ Belongs here: what is shown and pressed. Must not be here: the registry (`regist
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 import streamlit as st
@@ -12,6 +12,9 @@ import streamlit as st
 from serving.dashboard.here import Here
 from serving.dashboard.looks import words
 from serving.dashboard.registry import RegistryCommandError, read_models, roll_back
+
+PROMOTION: Final = ["decided_at", "action", "version", "champion", "reasons", "confirmed"]
+VERSION: Final = ["version", "created_at", "aliases", "average_precision"]
 
 
 def show(here: Here) -> None:
@@ -36,9 +39,10 @@ def show(here: Here) -> None:
     elif before is not None:
         st.caption("A token with the scope admin may roll back.")
     st.subheader("Promotions")
-    _table(found["promotions"], moment="decided_at")
+    _table(pd.DataFrame(found["promotions"], columns=PROMOTION), moment="decided_at")
     st.subheader("Versions")
-    _table(found["versions"], moment="created_at")
+    versions = [{**one, **one["tags"]} for one in found["versions"]]
+    _table(pd.DataFrame(versions, columns=VERSION), moment="created_at")
 
 
 @st.dialog("Roll back?")
@@ -63,8 +67,7 @@ def _models(home: Path) -> dict[str, Any]:
     return read_models(home)
 
 
-def _table(rows: list[dict[str, Any]], *, moment: str) -> None:
-    frame = pd.DataFrame(rows)
+def _table(frame: pd.DataFrame, *, moment: str) -> None:
     frame[moment] = pd.to_datetime(frame[moment], utc=True)
     shown = st.column_config.DatetimeColumn(f"{words(moment)} (UTC)", format="YYYY-MM-DD HH:mm:ss", timezone="UTC")
     names = {name: words(name) for name in frame.columns}

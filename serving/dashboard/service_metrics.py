@@ -5,7 +5,6 @@ Belongs here: asking, and reading histograms as Prometheus does. Must not be her
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -27,16 +26,8 @@ class ServiceAwayError(RuntimeError):
     """The service cannot be asked; the message says why and what to check."""
 
 
-@dataclass(frozen=True, slots=True)
-class StageTimes:
-    """How long each stage took, since the service started; `at` in seconds since 1970."""
-
-    at: float
-    stages: Mapping[str, Buckets]
-
-
-def read_stage_times(settings: Settings, *, now: float) -> StageTimes:
-    """The histograms of all stages. Raises ServiceAwayError."""
+def read_stage_times(settings: Settings) -> dict[str, Buckets]:
+    """How long each stage took since the service started, in seconds. Raises ServiceAwayError."""
     try:
         token = issue_token_for(settings, subject="dashboard", scopes={"metrics"}, lifetime=timedelta(minutes=1))
         answer = httpx.get(
@@ -53,7 +44,7 @@ def read_stage_times(settings: Settings, *, now: float) -> StageTimes:
         for sample in family.samples:
             if sample.name == f"{_STAGES}_bucket":
                 stages.setdefault(sample.labels["stage"], {})[float(sample.labels["le"])] = sample.value
-    return StageTimes(at=now, stages=stages)
+    return dict(stages)
 
 
 def since(now: Buckets, then: Buckets | None) -> Buckets:

@@ -3,7 +3,6 @@
 Belongs here: what is shown. Must not be here: SQL, histograms (`service_metrics.py`).
 """
 
-import time
 from collections import deque
 from typing import Final
 
@@ -13,7 +12,7 @@ import streamlit as st
 from fraud_pipeline.database.overview import read_probabilities, read_traffic
 from serving.dashboard.here import Here
 from serving.dashboard.looks import decisions_per_minute, score_distribution, share, show_figures
-from serving.dashboard.service_metrics import ServiceAwayError, StageTimes, quantile, read_stage_times, since
+from serving.dashboard.service_metrics import Buckets, ServiceAwayError, quantile, read_stage_times, since
 
 REFRESH_SECONDS: Final = 5
 SCORES: Final = 20_000
@@ -34,7 +33,7 @@ def _live(here: Here, minutes: int) -> None:
     total = int(traffic["decisions"].sum())
     by_decision = traffic.groupby("decision")["decisions"].sum()
     degraded = int(traffic.loc[traffic["mode"] != "full", "decisions"].sum())
-    times = _stage_times(here, now=time.time())
+    times = _stage_times(here)
     latency = times.get("total", {})
     figures = {
         "Decisions": f"{total:,}",
@@ -67,18 +66,18 @@ def _live(here: Here, minutes: int) -> None:
         right.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
-def _stage_times(here: Here, *, now: float) -> dict[str, dict[float, float]]:
+def _stage_times(here: Here) -> dict[str, Buckets]:
     """Buckets of each stage in about the last minute, or since the service started when the page is new."""
-    samples: deque[StageTimes] = st.session_state.setdefault("stage_times", deque(maxlen=_SAMPLES))
+    samples: deque[dict[str, Buckets]] = st.session_state.setdefault("stage_times", deque(maxlen=_SAMPLES))
     try:
-        newest = read_stage_times(here.settings, now=now)
+        newest = read_stage_times(here.settings)
     except ServiceAwayError as error:
         samples.clear()
         st.caption(f"Latency: {error}.")
         return {}
     samples.append(newest)
-    oldest = samples[0] if len(samples) > 1 else None
-    return {stage: dict(since(of, oldest.stages.get(stage) if oldest else None)) for stage, of in newest.stages.items()}
+    before = samples[0] if len(samples) > 1 else {}
+    return {stage: since(of, before.get(stage)) for stage, of in newest.items()}
 
 
 def _milliseconds(seconds: float | None) -> str:
