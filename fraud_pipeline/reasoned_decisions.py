@@ -25,7 +25,7 @@ def by_model(
 ) -> tuple[NDArray[np.object_], list[float], list[tuple[Reason, ...]]]:
     """Decisions, probabilities and reasons by the model's policy, of feature rows (n, features).
 
-    Only what is not allowed is explained: the contributions of a row cost ten times its prediction.
+    Only what is not allowed is explained: contributions cost many times a prediction.
     """
     rows = values if model.features == FEATURE_NAMES else values[:, [FEATURE_NAMES.index(f) for f in model.features]]
     probabilities = model.probabilities(rows)
