@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from fraud_pipeline.settings import Settings
+from fraud_pipeline_tests.waiting import until
 from serving.security import SCOPES, issue_token_for
 
 START_SECONDS: Final = 60
@@ -82,12 +83,4 @@ def stop(server: Server) -> int:
 
 def wait_for_answer(url: str) -> None:
     """Until something answers well there."""
-    deadline = time.monotonic() + 2 * START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(url).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise TimeoutError(f"nothing answers at {url}; see its log")
+    until(lambda: httpx.get(url).is_success, what=f"an answer at {url}", seconds=2 * START_SECONDS)

@@ -5,7 +5,6 @@ Must not be here: brokers (`brokers.py`), what is asserted.
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -147,14 +146,6 @@ class Heard:
     def total(self, name: str) -> int:
         """Of all batches."""
         return sum(int(getattr(one, name)) for one in self.batches)
-
-
-def until(condition: Callable[[], object], *, seconds: float = 90.0) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never became so"
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 from uuid import uuid4
@@ -47,8 +48,8 @@ from fraud_pipeline_tests.streams import (
     send,
     sources,
     transactions,
-    until,
 )
+from fraud_pipeline_tests.waiting import until
 from serving.champion import ChampionHolder
 from serving.stream import Point
 
@@ -77,6 +78,9 @@ class Proof:
     def passed(self) -> int:
         """Records that need no more attention."""
         return passed(self.database, self.kafka.transactions_topic)[1]
+
+    def has_passed(self, count: int) -> bool:
+        return self.passed() >= count
 
     def published(self) -> Counter[str]:
         """How often each decision was published."""
@@ -138,7 +142,7 @@ def test_consumers_are_killed_at_random_moments(proof: Proof, seed: int) -> None
     alive = [proof.consumers.start() for _ in range(3)]
     moments = sorted(dice.randrange(TRANSACTIONS // 50, TRANSACTIONS * 19 // 20) for _ in range(KILLS))
     for moment in moments:
-        until(lambda moment=moment: proof.passed() >= moment)  # type: ignore[misc]  # mypy knows no such lambda
+        until(partial(proof.has_passed, moment))
         time.sleep(dice.random() * 0.2)
         victim = dice.randrange(3)
         alive[victim].kill()
@@ -192,7 +196,7 @@ def test_a_rolling_restart_repeats_nothing(proof: Proof, broker: Broker) -> None
     alive = [proof.consumers.start() for _ in range(3)]
     with sending(proof, rows, rate=500):
         for position in range(3):
-            until(lambda position=position: proof.passed() >= 1_000 * (position + 1))  # type: ignore[misc]  # as above
+            until(partial(proof.has_passed, 1_000 * (position + 1)))
             old = alive[position]
             alive[position] = proof.consumers.start()
             assert proof.consumers.stop(old) == 0

@@ -42,6 +42,7 @@ from fraud_pipeline_tests.deployment import (
 )
 from fraud_pipeline_tests.prometheus import RULES, program, queries
 from fraud_pipeline_tests.services import free_port
+from fraud_pipeline_tests.waiting import until
 
 PUBLISHED: Final = {"service", "dashboard", "dagster-webserver", "mlflow", "prometheus", "grafana"}
 ENDING: Final = {"migrate", "prepare-dagster", "metrics-token"}
@@ -230,15 +231,6 @@ def running(
         yield found
 
 
-def until(what: str, ready: Any, *, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := ready():
-            return found
-        time.sleep(0.2)
-    raise TimeoutError(f"{what} did not happen within {seconds:g} seconds")
-
-
 @pytest.mark.slow
 class TestRunning:
     """In this order: what one test did is there for the next, as it is for people."""
@@ -288,7 +280,7 @@ class TestRunning:
         version = registry.register(tmp_path / "model", run_id=run.info.run_id, tags={}).version
         registry.decide(version, action="promote", reasons=["a test"])
         with client(running, "score") as http:
-            until("the service's change of model", lambda: str(http.get("/model").json().get("version")) == "1")
+            until(lambda: str(http.get("/model").json().get("version")) == "1", what="the service's change of model")
             answer = http.post("/score", json=good_transaction()).json()
         assert (answer["model_version"], answer["mode"]) == ("1", "full")
 
@@ -302,7 +294,7 @@ class TestRunning:
         producer.flush()
         producer.close()
         with client(running, "score") as http:
-            until("the decision", lambda: http.get("/decisions/from-the-topic").status_code == 200)
+            until(lambda: http.get("/decisions/from-the-topic").status_code == 200, what="the decision")
 
     def test_prometheus_is_let_in_by_its_token_and_to_the_metrics_only(self, running: Deployment) -> None:
         token = Path(running.directories("metrics-token")["/var/lib/metrics-token"], "token").read_text()
@@ -322,7 +314,7 @@ class TestRunning:
         command = [str(program("prometheus")), f"--config.file={tmp_path}/prometheus.yml", *options]
         with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
-                until("the scrapes", lambda: up(url) == {("consumer", "up"), ("service", "up")})
+                until(lambda: up(url) == {("consumer", "up"), ("service", "up")}, what="the scrapes")
                 for query in queries():
                     answer = httpx.get(f"{url}/api/v1/query", params={"query": query.text}, timeout=30).json()
                     assert answer["status"] == "success", query
@@ -353,10 +345,9 @@ class TestRunning:
 
 def up(url: str) -> set[tuple[str, str]]:
     """The jobs that a Prometheus scrapes, and how their targets are."""
-    try:
-        targets = httpx.get(f"{url}/api/v1/targets", timeout=5).json()["data"]["activeTargets"]
-    except httpx.HTTPError:
-        return set()
+    answer = httpx.get(f"{url}/api/v1/targets", timeout=5)
+    # While it replays its log it answers 503, in words.
+    targets = answer.json()["data"]["activeTargets"] if answer.is_success else []
     return {(target["labels"]["job"], target["health"]) for target in targets}
 
 

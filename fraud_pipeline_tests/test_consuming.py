@@ -19,7 +19,8 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, Message, ensure_topics, transaction_message
 from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
 from fraud_pipeline_tests.consumer_process import SESSION
-from fraud_pipeline_tests.streams import passed, running, send, transactions, until
+from fraud_pipeline_tests.streams import passed, running, send, transactions
+from fraud_pipeline_tests.waiting import until
 from serving.consuming import STALLED, consume
 from serving.stream import Partition, Point
 from serving.stream_metrics import StreamMetrics

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from fraud_pipeline.transactions import SECOND, TransactionRow
 from fraud_pipeline_tests.browser import chromium
 from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from fraud_pipeline_tests.services import Server, free_port, wait_for_answer
+from fraud_pipeline_tests.waiting import until
 from serving.dashboard.launch import MAIN
 from serving.dashboard.looks import plain
 from serving.dashboard.service_metrics import ServiceAwayError, quantile, read_stage_times, since
@@ -306,6 +308,10 @@ def log_in(page: Any, url: str, token: str) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
+def has_alert(database: Database, status: str) -> bool:
+    return status in [alert.status for alert in listed(database)]
+
+
 @pytest.mark.slow
 @pytest.mark.browser
 def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
@@ -318,11 +324,14 @@ def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     log_in(page, board, token(settings, "feedback"))
-    for verdict in ("Fraud", "Legitimate"):
+    for verdict, status in (("Fraud", "confirmed_fraud"), ("Legitimate", "legitimate")):
         page.get_by_role("button", name="Take the next").click()
-        page.get_by_role("heading", name=f"Customer {BEACON}").wait_for()
+        case = page.get_by_role("heading", name=f"Customer {BEACON}")
+        case.wait_for()
         page.get_by_role("button", name=verdict, exact=True).click()
-        page.get_by_text("Nothing is in your review").wait_for()
+        # The page keeps what it showed before until it is drawn again: first the database tells what was done.
+        until(partial(has_alert, database, status), what=status)
+        case.wait_for(state="hidden")
     assert not [url for url in requests if "beacon" in url]
     assert [alert.status for alert in listed(database)] == ["confirmed_fraud", "legitimate", "open"]
     database.close()

@@ -16,7 +16,8 @@ from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.brokers import running_broker, topics_of_our_own
 from fraud_pipeline_tests.consumer_process import consumers
 from fraud_pipeline_tests.services import start, stop
-from fraud_pipeline_tests.streams import decided, everything, passed, send, transactions, until
+from fraud_pipeline_tests.streams import decided, everything, passed, send, transactions
+from fraud_pipeline_tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

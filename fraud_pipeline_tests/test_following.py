@@ -15,6 +15,7 @@ from fraud_pipeline.following import PATIENCE, follow
 from fraud_pipeline.model import BOOSTER_FILE, FraudModel, published_version
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.training import TrainedModel
+from fraud_pipeline_tests.waiting import until
 from serving.champion import ChampionHolder
 
 pytestmark = [
@@ -68,11 +69,7 @@ def change_registered(directory: Path, threshold: str, by: str) -> None:
 
 def wait_for(*, told: list[str], line: str) -> None:
     """Until a line was told."""
-    for _ in range(600):
-        if any(line in one for one in told):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"never told: {line}; told: {told}")
+    until(lambda: any(line in one for one in told), what=line)
 
 
 def test_the_link_and_then_the_service_follow_the_alias(registry: Registry, tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,22 +18,13 @@ import pytest
 
 from fraud_pipeline_tests.browser import chromium
 from fraud_pipeline_tests.services import free_port
+from fraud_pipeline_tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
 DAILY = ("raw_transactions", "transactions", "rejected_transactions", "fraud_reports", "features")
 STARTUP_SECONDS = 120
 SENSOR_SECONDS = 120
-
-
-def wait_for(what: str, ready: Callable[[], Any], *, seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = ready()
-        if found:
-            return found
-        time.sleep(0.5)
-    raise TimeoutError(f"{what} did not happen within {seconds:g} seconds")
 
 
 class Webhook:
@@ -100,7 +90,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         )  # fmt: skip
         running = Ui(url=f"http://127.0.0.1:{port}", webhook=webhook)
         try:
-            wait_for("the UI's start", lambda: _answers(running.url), seconds=STARTUP_SECONDS)
+            until(lambda: _answers(running.url), what="the UI's start", seconds=STARTUP_SECONDS)
             yield running
         finally:
             os.killpg(process.pid, signal.SIGINT)
@@ -189,15 +179,15 @@ class TestDaemon:
 
     def test_a_failed_run_posts_one_line_that_names_the_cause(self, ui: Ui) -> None:
         # The first tick of a run status sensor only sets its cursor; failures before it are not its business.
-        wait_for(
-            "the sensor's first tick",
+        until(
             lambda: ui.graphql(FIRST_TICK)["sensorOrError"]["sensorState"]["ticks"],
+            what="the sensor's first tick",
             seconds=SENSOR_SECONDS,
         )
         # Launched without saying for which day, the first step cannot know what to read.
         launched = ui.graphql(LAUNCH, job="ingest_job", tags=[])
         assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
-        (told,) = wait_for("the failure's message", lambda: ui.webhook.received, seconds=SENSOR_SECONDS)
+        (told,) = until(lambda: ui.webhook.received, what="the failure's message", seconds=SENSOR_SECONDS)
         assert told["run_id"] == launched["launchRun"]["run"]["id"]
         assert told["job"] == "ingest_job"
         assert "ingest_job failed in raw_transactions: " in told["text"]
@@ -210,14 +200,14 @@ class TestDaemon:
         launched = ui.graphql(BACKFILL, assets=[{"path": [name]} for name in names], partitions=days)
         assert launched["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", launched
         backfill = launched["launchPartitionBackfill"]["backfillId"]
-        status = wait_for(
-            "the end of the backfill",
+        status = until(
             lambda: (
                 found
                 if (found := ui.graphql(BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]["status"])
                 not in ("REQUESTED", "IN_PROGRESS")
                 else None
             ),
+            what="the end of the backfill",
             seconds=300,
         )
         assert status == "COMPLETED_SUCCESS"

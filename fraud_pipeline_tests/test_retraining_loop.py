@@ -4,7 +4,6 @@ Nothing is replaced: the pipeline's own jobs on an instance of its own, MLflow, 
 and the HTTP service as a process that nobody restarts.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -27,6 +26,7 @@ from fraud_pipeline.settings import Settings, load_settings
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline_tests.services import Server, start, stop
 from fraud_pipeline_tests.test_retraining import TRAINING, Ticks
+from fraud_pipeline_tests.waiting import until
 
 pytestmark = [
     pytest.mark.slow,
@@ -158,10 +158,7 @@ def test_a_new_fraud_turns_the_report_red_trains_once_and_the_running_service_an
 
     decision = life.registry.history()[-1]
     assert (decision.action, decision.version, decision.champion) == ("promote", 2, 2)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while life.serving() != "2" and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert life.serving() == "2"
+    until(lambda: life.serving() == "2", what="version 2 in service")
 
     before, after = (life.skill(version, first=last - MATURITY_DAYS, last=last) for version in (1, 2))
     assert after > before

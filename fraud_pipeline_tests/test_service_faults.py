@@ -29,6 +29,7 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.services import Server, start, stop
 from fraud_pipeline_tests.test_service import transaction
+from fraud_pipeline_tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -147,14 +148,13 @@ def load(service: Service, name: str) -> Iterator[Load]:
 
 def until_full(service: Service) -> None:
     """Wait until a transaction is answered with everything again."""
-    deadline = time.monotonic() + 60
     with service.server.client() as client:
-        while time.monotonic() < deadline:
+
+        def full() -> bool:
             answer = client.post("/score", json=transaction(f"probe-{time.time_ns()}"))
-            if answer.status_code == 200 and answer.json()["mode"] == "full":
-                return
-            time.sleep(0.2)
-    pytest.fail("the service did not come back to full")
+            return answer.status_code == 200 and answer.json()["mode"] == "full"
+
+        until(full, what="full service")
 
 
 def assert_nothing_lost_and_nothing_twice(service: Service, found: Load) -> None:
@@ -245,14 +245,13 @@ class TestFaults:
 
 def another_version(service: Service, *, than: str) -> str:
     """The version that serves, once it is another one."""
-    deadline = time.monotonic() + 30
     with service.server.client() as client:
-        while time.monotonic() < deadline:
-            version = str(client.get("/model").json()["version"])
-            if version != than:
-                return version
-            time.sleep(0.1)
-    pytest.fail("the service still decides by the model before")
+
+        def version() -> str:
+            found = str(client.get("/model").json()["version"])
+            return "" if found == than else found
+
+        return until(version, what="another version")
 
 
 class TestChampionMoves:

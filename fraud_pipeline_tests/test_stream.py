@@ -49,8 +49,8 @@ from fraud_pipeline_tests.streams import (
     sources,
     standing,
     transactions,
-    until,
 )
+from fraud_pipeline_tests.waiting import until
 from serving.consumer import StreamConsumer
 from serving.stream import Handled, Point, StreamScorer
 

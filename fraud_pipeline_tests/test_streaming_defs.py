@@ -31,8 +31,9 @@ from fraud_pipeline.tables import TableStore
 from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, report_message, transaction_message
 from fraud_pipeline.transactions import DAY, HOUR, SECOND, TransactionRow
 from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
-from fraud_pipeline_tests.streams import SESSION, decided, everything, send, standing, transactions, until
+from fraud_pipeline_tests.streams import SESSION, decided, everything, send, standing, transactions
 from fraud_pipeline_tests.test_alerts import Webhook, opened
+from fraud_pipeline_tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 16

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import packages_distributions
@@ -23,6 +22,7 @@ from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.bad_inputs import good_transaction
 from fraud_pipeline_tests.deployment import BIN, ROOT
 from fraud_pipeline_tests.services import START_SECONDS, free_port
+from fraud_pipeline_tests.waiting import until
 
 LISTS: Final = ("requirements.txt", "deploy/requirements.txt", "deploy/serving-requirements.txt")
 KNOWN: Final[Mapping[str, Any]] = tomllib.loads((ROOT / "deploy" / "advisories.toml").read_text())
@@ -167,11 +167,8 @@ class TestBento:
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         try:
-            deadline = time.monotonic() + START_SECONDS
-            while not _ready(port):
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-                time.sleep(0.2)
+            until(lambda: process.poll() is not None or _ready(port), what="the bento", seconds=START_SECONDS)
+            assert process.poll() is None, (tmp_path / "log").read_text()
             yield f"http://127.0.0.1:{port}", home
         finally:
             process.send_signal(signal.SIGTERM)
