@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
+from fraud_pipeline.columns import MISSING_CODE
 from fraud_pipeline.windows import Floats, Ints, kernel
 
-MISSING_CODE: Final = -1
 EARTH_RADIUS_KM: Final = 6371.0088
 MICRODEGREES: Final = 1_000_000
 

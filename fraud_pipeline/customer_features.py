@@ -11,9 +11,21 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fraud_pipeline import comparisons, windows
-from fraud_pipeline.columns import Columns, Table, age, codes, first_of_each, ratio, shared_codes, stack, tie_breakers
+from fraud_pipeline.columns import (
+    Columns,
+    Table,
+    age,
+    alike,
+    codes,
+    first_of_each,
+    ratio,
+    shared_codes,
+    stack,
+    tie_breakers,
+)
 from fraud_pipeline.feature_definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW, NEWEST_EVENTS, Window
 from fraud_pipeline.transactions import DAY, HOUR, SECOND, TRANSACTION_COLUMNS
 from fraud_pipeline.windows import Bounds, Floats, Groups, Ints
@@ -41,12 +53,19 @@ class CustomerEvents:
         return np.maximum(self.low(window), self.bounds.high - NEWEST_EVENTS)
 
 
-def customer_events(history: Table, new: Table) -> CustomerEvents:
-    """Events are a set keyed by transaction id: one that comes twice, or is both new and known, counts once."""
+def customer_events(history: Table, new: Table, *, known: NDArray[np.bool_] | None) -> CustomerEvents:
+    """Events are a set keyed by transaction id: one that comes twice, or is both new and known, counts once.
+
+    `known` (new rows,) tells which are known, and that there are no others; where it is None, ids tell.
+    """
     rows = stack(new, history, names=TRANSACTION_COLUMNS)
     now = rows["event_time"][: len(new["event_time"])]
     customers, entities = codes(rows["customer_id"])
-    once = np.flatnonzero(first_of_each(rows["transaction_id"]))
+    once = np.flatnonzero(
+        first_of_each(rows["transaction_id"])
+        if known is None
+        else np.concatenate([~known, np.ones(len(customers) - len(known), np.bool_)])
+    )
     grouped = windows.group(
         customers[once],
         rows["event_time"][once],
@@ -107,13 +126,12 @@ def _amounts(events: CustomerEvents) -> Columns:
 def _habits(events: CustomerEvents) -> Columns:
     times, high, now = events.grouped.times, events.bounds.high, events.now
     month = events.newest("30d")
-    merchants, _ = codes(events.rows["merchant_id"])
     return {
         "customer_seconds_since_last_30d": age(times, high - 1, now, exists=high > month) / SECOND,
         "customer_seconds_since_first_30d": age(times, month, now, exists=high > month) / SECOND,
         "customer_habit_hour_share_30d": comparisons.hour_share(times, now, month, high, HABIT_REACH, DAY),
         "customer_distinct_merchants_24h": windows.window_distinct(
-            events.grouped.order, merchants, events.newest("24h"), high
+            events.grouped.order, alike(events.rows["merchant_id"]), events.newest("24h"), high
         ),
     }
 
@@ -123,7 +141,7 @@ def _same_kind(events: CustomerEvents) -> Columns:
     month, high, n = events.newest("30d"), events.bounds.high, len(events.now)
     cents = events.rows["amount_cents"]
     for kind in ("merchant_id", "category", "country", "channel"):
-        kinds, _ = codes(events.rows[kind])
+        kinds = alike(events.rows[kind])
         count, since, mean = comparisons.same_kind(
             events.grouped.order, events.grouped.times, kinds, cents, kinds[:n], events.now, month, high
         )

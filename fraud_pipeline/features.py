@@ -28,10 +28,10 @@ from fraud_pipeline import (
     snapshots,
     windows,
 )
-from fraud_pipeline.columns import Columns, Table, first_of_each, table
+from fraud_pipeline.columns import MISSING_CODE, Columns, Table, first_of_each, positions_in, table
 from fraud_pipeline.feature_definitions import FEATURE_NAMES, FEATURES, LONGEST_WINDOW, FeatureDefinition
 from fraud_pipeline.snapshots import merchant_days
-from fraud_pipeline.transactions import DAY, HOUR
+from fraud_pipeline.transactions import CHANNELS, DAY, HOUR
 
 __all__ = [
     "FEATURES",
@@ -57,11 +57,16 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class HistoryTables:
-    """The same as arrays (see `columns.table`), for callers who never had a frame."""
+    """The same as arrays (see `columns.table`), for callers who never had a frame.
+
+    `known` tells which new rows are among `transactions`, by callers who have each event and report once; where it is
+    not given, transaction ids tell. Channels may be positions in CHANNELS.
+    """
 
     transactions: Table
     reports: Table
     merchant_days: Table
+    known: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +100,11 @@ class FeatureEngineer:
 
     def values(self, *, history: HistoryTables, new: Table) -> NDArray[np.float32]:
         """The same as `compute` on arrays: shape (rows of `new`, features), in the order of `FEATURE_NAMES`."""
-        reports = _frauds(history.reports)
+        reports = _frauds(history.reports, distinct=history.known is not None)
         found = _transaction(new)
-        found |= customer_features.customer_columns(customer_features.customer_events(history.transactions, new))
+        found |= customer_features.customer_columns(
+            customer_features.customer_events(history.transactions, new, known=history.known)
+        )
         found |= customer_features.customer_report_columns(reports, new)
         found |= merchant_features.merchant_columns(
             history.merchant_days, reports, new, days_to_clear=snapshots.days_to_clear(self.label_maturity)
@@ -130,11 +137,12 @@ def _code_version() -> str:
 
 
 def _transaction(new: Table) -> Columns:
-    now, channel = new["event_time"], new["channel"]
+    now, channel = new["event_time"], positions_in(new["channel"], CHANNELS)
     weekday = (now // DAY + EPOCH_WEEKDAY) % 7
-    known = ~pd.isna(channel)
+    known = channel != MISSING_CODE
     flags = {
-        f"is_{name}": np.where(known, channel == name, np.nan) for name in ("online", "contactless", "atm", "transfer")
+        f"is_{name}": np.where(known, channel == CHANNELS.index(name), np.nan)
+        for name in ("online", "contactless", "atm", "transfer")
     }
     return flags | {
         "amount": new["amount_cents"],
@@ -145,8 +153,10 @@ def _transaction(new: Table) -> Columns:
     }
 
 
-def _frauds(reports: Table) -> Table:
+def _frauds(reports: Table, *, distinct: bool) -> Table:
     """Fraud reports, each once. Every report counts: a second one of the same transaction is another event."""
     frauds = {name: values[reports["is_fraud"]] for name, values in reports.items()}
+    if distinct:
+        return frauds
     once = first_of_each(frauds["transaction_id"], frauds["reported_at"])
     return {name: values[once] for name, values in frauds.items()}

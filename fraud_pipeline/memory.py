@@ -1,24 +1,25 @@
-"""What a scoring process remembers of the database's history between two transactions, as arrays.
+"""What a scoring process remembers of the database's history between two transactions, as arrays of numbers.
 
 Belongs here: what is kept, when it is out of date, and rows as feature tables. Must not be here: SQL, features.
 
 Nothing here is trusted by age: the database gives every customer, the reports and the merchants' days a version, and
 what carries another version than the one remembered is read again. Several processes may serve one customer.
+
+Names are numbers here, the same for as long as they are remembered: windows compare them by the million. An event is
+known by its tie breaker, for that each is there once is the database's doing.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate, chain, groupby
-from operator import itemgetter
-from sys import intern
+from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_pipeline.columns import Table
-from fraud_pipeline.transactions import DAY, FRAUD_REPORTS, REPORT_COLUMNS, TRANSACTION_COLUMNS, TRANSACTIONS
+from fraud_pipeline.columns import MISSING_CODE, Table, tie_breakers
+from fraud_pipeline.transactions import CHANNELS, DAY, REPORT_COLUMNS, TRANSACTION_COLUMNS
+from fraud_pipeline.windows import Ints
 
 MERCHANT_DAY_COLUMNS: Final = (
     "merchant_id",
@@ -30,231 +31,303 @@ MERCHANT_DAY_COLUMNS: Final = (
 )
 # A little more is read than asked for, so that a somewhat late transaction finds its window remembered.
 SLACK: Final = DAY
-_CUSTOMER: Final = itemgetter(TRANSACTION_COLUMNS.index("customer_id"))
-_MAX_PIECES: Final = 8
-_REPEATED: Final = {"customer_id", "merchant_id", "category", "channel", "country"}
-_WHOLE: Final = {"event_time", "reported_at", *MERCHANT_DAY_COLUMNS[1:]}
-_COLUMNS: Final = TRANSACTIONS.columns | FRAUD_REPORTS.columns
-# What is no number, no position and no truth is text.
-_DTYPES: Final[Mapping[str, type]] = dict.fromkeys(_WHOLE, np.int64) | {
-    name: {"int64": np.int64, "float64": np.float64, "bool": np.bool_}.get(str(column.dtype), object)
-    for name, column in _COLUMNS.items()
-    if name not in _WHOLE
-}
+_NAMES: Final = {"customer_id", "merchant_id", "category", "country"}
+_DTYPES: Final[Mapping[str, type]] = {"latitude": np.float64, "longitude": np.float64, "is_fraud": np.bool_}
+_CHANNEL: Final[Mapping[str | None, int]] = {None: MISSING_CODE} | {name: i for i, name in enumerate(CHANNELS)}
+_ROOM: Final = 8
+# Farther apart than the latest transaction and one of now, so that they do not take turns in making reports be read.
+_KEPT: Final = 120 * DAY
+_FEW_NAMES: Final = 1_000_000
+
+Load = Callable[[Sequence[str], int], Iterable[Sequence[Any]]]
+"""Rows of these customers or merchants from an instant on, from the database."""
+
+
+class _Numbers(dict[str | None, int]):
+    """A number for every name that was ever asked for."""
+
+    def __init__(self) -> None:
+        super().__init__({None: MISSING_CODE})
+        self.names: list[str] = []
+
+    def __missing__(self, name: str) -> int:
+        self[name] = number = len(self.names)
+        self.names.append(name)
+        return number
+
+    def of(self, names: Sequence[str | None]) -> Ints:
+        return np.fromiter(map(self.__getitem__, names), np.int64, len(names))
+
+    def table(self, rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Table:
+        """Columns of rows as arrays."""
+        columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+        return {name: self._array(name, column) for name, column in zip(names, columns, strict=True)}
+
+    def _array(self, name: str, column: Sequence[Any]) -> NDArray[Any]:
+        if name in _NAMES:
+            return self.of(column)
+        if name == "transaction_id":
+            return tie_breakers(np.array(column, object))
+        if name == "channel":
+            return np.array([_CHANNEL[channel] for channel in column], np.int64)
+        return np.array(column, _DTYPES.get(name, np.int64))
+
+
+class _Store:
+    """Columns of a table that grows at its end."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.size = 0
+        self._columns: dict[str, NDArray[Any]] = {name: np.empty(_ROOM, _DTYPES.get(name, np.int64)) for name in names}
+
+    def reserve(self, rows: int) -> int:
+        """Room for so many rows; where it begins."""
+        first, self.size = self.size, self.size + rows
+        for name, column in self._columns.items():
+            if len(column) < self.size:
+                grown = np.empty(2 * self.size, column.dtype)
+                grown[:first] = column[:first]
+                self._columns[name] = grown
+        return first
+
+    def put(self, positions: Ints, table: Table) -> None:
+        for name, column in self._columns.items():
+            column[positions] = table[name]
+
+    def take(self, positions: Ints) -> Table:
+        return {name: column[positions] for name, column in self._columns.items()}
+
+
+class _Spans:
+    """Rows of each customer or merchant side by side, with room for more behind them.
+
+    Arrays are by the entity's number: which version of it is here, and since when its rows are complete.
+    """
+
+    def __init__(self, names: Sequence[str], *, owner: str, time: str) -> None:
+        self.rows = _Store(names)
+        self._owner, self._time = owner, time
+        self.versions, self.since, self._start, self._count, self._room = (np.empty(0, np.int64) for _ in range(5))
+        self._place = np.empty(0, np.int64)
+
+    def holds(self, entities: Ints, versions: Ints, *, since: int) -> NDArray[np.bool_]:
+        """Which entities are here in these versions, complete from `since` on."""
+        self._make_room(entities)
+        found: NDArray[np.bool_] = (self.versions[entities] == versions) & (self.since[entities] <= since)
+        return found
+
+    def replace(self, entities: Ints, versions: Ints, table: Table, *, since: Ints) -> None:
+        """Give entities these rows and no others."""
+        self._make_room(entities)
+        order, counts = self._by_owner(table, entities)
+        self.versions[entities], self.since[entities] = versions, since
+        self._lay(entities, {name: column[order] for name, column in table.items()}, counts, room=counts)
+
+    def append(self, entities: Ints, table: Table, *, window: int) -> None:
+        """Add rows of entities that are here; rows of no window of newer ones go where others need their room."""
+        if not len(table[self._time]):
+            return
+        order, counts = self._by_owner(table, entities)
+        touched = counts > 0
+        entities, counts = entities[touched], counts[touched]
+        full = self._count[entities] + counts > self._room[entities]
+        if full.any():
+            self._move(entities[full], room=counts[full], since=int(table[self._time].max()) - window)
+        ends = self._start[entities] + self._count[entities]
+        self._count[entities] += counts
+        self.rows.put(_spans(ends, counts), {name: column[order] for name, column in table.items()})
+
+    def advance(self, entities: Ints, versions: Ints) -> None:
+        """Entities are in these versions by now."""
+        self.versions[entities] = versions
+
+    def adopt(self, other: "_Spans", entities: Ints) -> None:
+        """Take rows of entities over."""
+        self.replace(entities, other.versions[entities], other.table(entities), since=other.since[entities])
+
+    def table(self, entities: Ints) -> Table:
+        """All rows of entities."""
+        return self.rows.take(_spans(self._start[entities], self._count[entities]))
+
+    def _by_owner(self, table: Table, entities: Ints) -> tuple[Ints, Ints]:
+        """The order of rows in which each entity's stand together, in order of time, and how many each has."""
+        self._place[entities] = np.arange(len(entities))
+        places = self._place[table[self._owner]]
+        return np.lexsort((table[self._time], places)), np.bincount(places, minlength=len(entities))
+
+    def _move(self, entities: Ints, *, room: Ints, since: int) -> None:
+        rows, owners = self.table(entities), np.repeat(np.arange(len(entities)), self._count[entities])
+        kept = rows[self._time] >= since
+        self.since[entities] = np.maximum(self.since[entities], since)
+        counts = np.bincount(owners[kept], minlength=len(entities))
+        self._lay(entities, {name: column[kept] for name, column in rows.items()}, counts, room=room + counts)
+
+    def _lay(self, entities: Ints, rows: Table, counts: Ints, *, room: Ints) -> None:
+        room = counts + room // 4 + _ROOM
+        first = self.rows.reserve(int(room.sum()))
+        self._start[entities] = first + np.cumsum(room) - room
+        self._count[entities], self._room[entities] = counts, room
+        self.rows.put(_spans(self._start[entities], counts), rows)
+
+    def _make_room(self, entities: Ints) -> None:
+        missing = int(entities.max(initial=-1)) + 1 - len(self.versions)
+        if missing > 0:
+            missing += len(self.versions)
+            self.versions = np.concatenate([self.versions, np.full(missing, -1)])
+            none = np.zeros(missing, np.int64)
+            self.since, self._start, self._count, self._room, self._place = (
+                np.concatenate([known, none])
+                for known in (self.since, self._start, self._count, self._room, self._place)
+            )
+
+
+def _spans(starts: Ints, counts: Ints) -> Ints:
+    """The positions of spans, one after the other."""
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
+
+
+class _Remembered:
+    """Rows by entity in two generations: what the young one has no use for goes with the old one."""
+
+    def __init__(self, names: Sequence[str], *, owner: str, time: str, max_rows: int) -> None:
+        self._kind = partial(_Spans, names, owner=owner, time=time)
+        self._max_rows = max_rows
+        self.young, self.old = self._kind(), self._kind()
+
+    @property
+    def size(self) -> int:
+        """Rows that there is room for."""
+        return self.young.rows.size + self.old.rows.size
+
+    def gather(self, entities: Ints, versions: Ints, *, since: int, load: Callable[[Ints, int], Table]) -> Table:
+        """Rows of entities from `since` or earlier, as of these versions; `load` reads what is not held so."""
+        if self.young.rows.size > self._max_rows:
+            self.young, self.old = self._kind(), self.young
+        away = ~self.young.holds(entities, versions, since=since)
+        if away.any():
+            in_old = away & self.old.holds(entities, versions, since=since)
+            self.young.adopt(self.old, entities[in_old])
+            stale = away & ~in_old
+            if stale.any():
+                first = since - SLACK
+                found = load(entities[stale], first)
+                self.young.replace(entities[stale], versions[stale], found, since=np.full(stale.sum(), first))
+        return self.young.table(entities)
+
+
+class Memory:
+    """Customers' events, merchants' days and fraud reports; `window` is how far a customer's events are looked at.
+
+    `max_rows` bounds events and days each. A customer's version counts the transactions that touched the customer.
+    """
+
+    def __init__(self, *, window: int, max_rows: int) -> None:
+        self._window = window
+        self._max_rows = max_rows
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbers = _Numbers()
+        self._customers = _Remembered(
+            TRANSACTION_COLUMNS, owner="customer_id", time="event_time", max_rows=self._max_rows
+        )
+        self._merchants = _Remembered(MERCHANT_DAY_COLUMNS, owner="merchant_id", time="day", max_rows=self._max_rows)
+        self._reports = _Reports()
+
+    @property
+    def size(self) -> int:
+        """Events and days that there is room for."""
+        return self._customers.size + self._merchants.size
+
+    def table(self, rows: Sequence[Sequence[Any]]) -> Table:
+        """New transactions as a table, which the other methods understand until the next one is made."""
+        if len(self._numbers) > _FEW_NAMES + self._max_rows:
+            self._forget()
+        return self._numbers.table(rows, TRANSACTION_COLUMNS)
+
+    def customers(self, wanted: Ints, versions: Mapping[str, int], *, since: int, load: Load) -> Table:
+        """Events of these customers, known before the transaction that counts to `versions`."""
+        once = np.unique(wanted)
+        before = np.array([versions[self._numbers.names[customer]] for customer in once], np.int64) - 1
+        return self._customers.gather(once, before, since=since, load=self._reading(load, TRANSACTION_COLUMNS))
+
+    def merchants(self, wanted: Ints, *, version: int, since: int, load: Load) -> Table:
+        """Days of these merchants as that version knows them."""
+        once = np.unique(wanted)
+        versions = np.full(len(once), version)
+        return self._merchants.gather(once, versions, since=since, load=self._reading(load, MERCHANT_DAY_COLUMNS))
+
+    def reports(
+        self, new: Table, *, version: int, since: int, load: Callable[[int, int], Iterable[Sequence[Any]]]
+    ) -> Table:
+        """Reports about the customers and merchants of `new` up to that version; `load(above, since)` reads others."""
+        if self._reports.reaches(since):
+            unread = load(self._reports.version, self._reports.since) if version != self._reports.version else ()
+        else:
+            self._reports = _Reports(since=since - SLACK)
+            unread = load(0, self._reports.since)
+        self._reports.add(self._numbers.table(list(unread), REPORT_COLUMNS), version=version)
+        return self._reports.about(new)
+
+    def committed(self, versions: Mapping[str, int], added: Table) -> None:
+        """The transaction that counted to `versions` and added these events has happened."""
+        entities, after = self._numbers.of(list(versions)), np.array(list(versions.values()), np.int64)
+        young = self._customers.young
+        held = young.holds(entities, after - 1, since=int(np.iinfo(np.int64).max))
+        entities, after = entities[held], after[held]
+        if not held.all():
+            # What could not be brought up to date is read again when it is asked for.
+            of_held = np.isin(added["customer_id"], entities)
+            added = {name: column[of_held] for name, column in added.items()}
+        young.append(entities, added, window=self._window + SLACK)
+        young.advance(entities, after)
+
+    def _reading(self, load: Load, columns: Sequence[str]) -> Callable[[Ints, int], Table]:
+        def read(entities: Ints, since: int) -> Table:
+            names = [self._numbers.names[entity] for entity in entities]
+            return self._numbers.table(list(load(names, since)), columns)
+
+        return read
+
+
+class _Reports:
+    """All fraud reports that a window can reach, by customer and by merchant: they are few."""
+
+    def __init__(self, *, since: int = 0) -> None:
+        self.version = 0
+        self.since = since
+        self._rows = _Store(REPORT_COLUMNS)
+        self._of: dict[str, dict[int, list[int]]] = {"customer_id": {}, "merchant_id": {}}
+
+    def reaches(self, since: int) -> bool:
+        """Whether reports from `since` on are here, and not many more."""
+        return self.version > 0 and self.since <= since <= self.since + _KEPT
+
+    def add(self, table: Table, *, version: int) -> None:
+        count = len(table["reported_at"])
+        first = self._rows.reserve(count)
+        self._rows.put(np.arange(first, first + count), table)
+        for column, positions in self._of.items():
+            for position, entity in enumerate(table[column].tolist(), first):
+                positions.setdefault(entity, []).append(position)
+        self.version = version
+
+    def about(self, new: Table) -> Table:
+        """Those about the customers and merchants of `new`, each once."""
+        found = chain.from_iterable(
+            positions.get(entity, ())
+            for column, positions in self._of.items()
+            for entity in dict.fromkeys(new[column].tolist())
+        )
+        return self._rows.take(np.array(sorted(set(found)), np.int64))
 
 
 def rows_to_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Table:
-    """Columns of rows as arrays: text as objects, times and money as int64, positions as float64."""
-    values = zip(*rows, strict=True) if rows else ([] for _ in names)
-    return {name: np.array(list(column), _DTYPES.get(name, object)) for name, column in zip(names, values, strict=True)}
+    """Columns of rows as arrays of numbers that mean nothing beside another table."""
+    return _Numbers().table(rows, names)
 
 
 NO_TRANSACTIONS: Final = rows_to_table([], TRANSACTION_COLUMNS)
 NO_REPORTS: Final = rows_to_table([], REPORT_COLUMNS)
 NO_MERCHANT_DAYS: Final = rows_to_table([], MERCHANT_DAY_COLUMNS)
-
-
-Arrays = tuple[NDArray[Any], ...]
-
-
-@dataclass(slots=True)
-class _Block:
-    """Rows of one customer or merchant from `since` on, in pieces: one array (columns of its kind, n) of each kind."""
-
-    version: int
-    since: int
-    size: int
-    pieces: list[Arrays]
-
-
-class _Layout:
-    """Which columns go into which array of a block."""
-
-    def __init__(self, names: Sequence[str], *, time: str) -> None:
-        sample = rows_to_table([], names)
-        dtypes = list(dict.fromkeys(sample[name].dtype for name in names))
-        self.names = tuple(names)
-        self.kinds = tuple(
-            (dtype, [i for i, name in enumerate(names) if sample[name].dtype == dtype]) for dtype in dtypes
-        )
-        self._place = {
-            self.names[i]: (k, row) for k, (_, which) in enumerate(self.kinds) for row, i in enumerate(which)
-        }
-        self.time = self._place[time]
-
-    def arrays(self, rows: Sequence[Sequence[Any]]) -> Arrays:
-        """Rows as a piece of a block."""
-        columns = list(map(_interned, self.names, zip(*rows, strict=True))) if rows else [()] * len(self.names)
-        return tuple(
-            np.array([columns[i] for i in which], dtype).reshape(len(which), len(rows)) for dtype, which in self.kinds
-        )
-
-    def joined(self, pieces: Sequence[Arrays]) -> Arrays:
-        """Pieces as one."""
-        return tuple(np.concatenate([piece[k] for piece in pieces], axis=1) for k in range(len(self.kinds)))
-
-    def table(self, blocks: Sequence[_Block]) -> Table:
-        """All rows of these blocks."""
-        if not blocks:
-            return rows_to_table([], self.names)
-        arrays = self.joined([piece for block in blocks for piece in block.pieces])
-        return {name: arrays[k][row] for name, (k, row) in self._place.items()}
-
-
-def _interned(name: str, column: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Equal texts as one object: windows compare them by the million, and memory holds them once."""
-    if name not in _REPEATED:
-        return column
-    return tuple(value if value is None else intern(value) for value in column)
-
-
-Load = Callable[[Sequence[str], int], Iterable[Sequence[Any]]]
-
-
-class _Remembered:
-    """Blocks by entity, least recently used ones dropped beyond `max_rows`."""
-
-    def __init__(self, layout: _Layout, *, entity: str, max_rows: int) -> None:
-        self.layout = layout
-        self._entity = layout.names.index(entity)
-        self._max_rows = max_rows
-        self._blocks: OrderedDict[str, _Block] = OrderedDict()
-        self._rows = 0
-
-    def gather(self, versions: Mapping[str, int], *, since: int, load: Load) -> Table:
-        """Rows of these entities from `since` or earlier, as of these versions; `load` reads what is not held so."""
-        stale = [name for name, version in versions.items() if not self._holds(name, version=version, since=since)]
-        if stale:
-            first = since - SLACK
-            found: dict[str, list[Sequence[Any]]] = {name: [] for name in stale}
-            for row in load(stale, first):
-                found[row[self._entity]].append(row)
-            for name, rows in found.items():
-                pieces = [self.layout.arrays(rows)] if rows else []
-                self.put(name, _Block(version=versions[name], since=first, size=len(rows), pieces=pieces))
-        blocks = []
-        for name in versions:
-            self._blocks.move_to_end(name)
-            blocks.append(self._blocks[name])
-        table = self.layout.table([block for block in blocks if block.size])
-        self._forget_oldest(keep=len(versions))
-        return table
-
-    def get(self, name: str) -> _Block | None:
-        return self._blocks.get(name)
-
-    def put(self, name: str, block: _Block) -> None:
-        old = self._blocks.get(name)
-        self._rows += block.size - (old.size if old else 0)
-        self._blocks[name] = block
-
-    def append(self, block: _Block, piece: Arrays) -> None:
-        size = int(piece[0].shape[1])
-        block.pieces.append(piece)
-        block.size += size
-        self._rows += size
-
-    def clear(self) -> None:
-        self._blocks.clear()
-        self._rows = 0
-
-    def _holds(self, name: str, *, version: int, since: int) -> bool:
-        block = self._blocks.get(name)
-        return block is not None and block.version == version and block.since <= since
-
-    def _forget_oldest(self, *, keep: int) -> None:
-        while self._rows > self._max_rows and len(self._blocks) > keep:
-            _, block = self._blocks.popitem(last=False)
-            self._rows -= block.size
-
-
-class CustomerMemory:
-    """Customers' events. A customer's version counts the transactions that touched the customer."""
-
-    def __init__(self, *, window: int, max_events: int) -> None:
-        self._window = window
-        self._remembered = _Remembered(
-            _Layout(TRANSACTION_COLUMNS, time="event_time"), entity="customer_id", max_rows=max_events
-        )
-
-    def gather(self, versions: Mapping[str, int], *, since: int, load: Load) -> Table:
-        """Events of these customers, known before the transaction that counts to `versions`."""
-        before = {customer: version - 1 for customer, version in versions.items()}
-        return self._remembered.gather(before, since=since, load=load)
-
-    def committed(self, versions: Mapping[str, int], added: Sequence[Sequence[Any]]) -> None:
-        """The transaction that counted to `versions` and added these events has happened."""
-        by_customer = sorted(added, key=_CUSTOMER)
-        together = self._remembered.layout.arrays(by_customer)
-        sizes = {customer: len(list(rows)) for customer, rows in groupby(by_customer, key=_CUSTOMER)}
-        stops = dict(zip(sizes, accumulate(sizes.values()), strict=True))
-        for customer, version in versions.items():
-            block = self._remembered.get(customer)
-            if block is None or block.version != version - 1:
-                continue  # nothing that could be brought up to date
-            block.version = version
-            if size := sizes.get(customer, 0):
-                part = slice(stops[customer] - size, stops[customer])
-                # A view would keep the whole batch alive.
-                self._remembered.append(block, tuple(array[:, part].copy() for array in together))
-                if len(block.pieces) > _MAX_PIECES:
-                    self._compact(customer, block)
-
-    def _compact(self, customer: str, block: _Block) -> None:
-        """One piece again, without events that no window of newer transactions reaches."""
-        arrays = self._remembered.layout.joined(block.pieces)
-        kind, row = self._remembered.layout.time
-        happened = arrays[kind][row]
-        since = max(block.since, int(happened.max()) - self._window - SLACK)
-        recent = happened >= since
-        kept = tuple(array[:, recent] for array in arrays)
-        compact = _Block(version=block.version, since=since, size=int(recent.sum()), pieces=[kept])
-        self._remembered.put(customer, compact)
-
-
-class MerchantMemory:
-    """Merchants' days, all of one version."""
-
-    def __init__(self, *, max_days: int) -> None:
-        self._remembered = _Remembered(
-            _Layout(MERCHANT_DAY_COLUMNS, time="day"), entity="merchant_id", max_rows=max_days
-        )
-        self._version = -1
-
-    def gather(self, merchants: Iterable[str], *, version: int, since: int, load: Load) -> Table:
-        """Days of these merchants as that version knows them."""
-        if version != self._version:
-            self._remembered.clear()
-            self._version = version
-        return self._remembered.gather(dict.fromkeys(merchants, version), since=since, load=load)
-
-
-@dataclass(slots=True)
-class ReportMemory:
-    """All fraud reports that a window can reach, by customer and by merchant: they are few."""
-
-    version: int = 0
-    since: int = 0
-    _of: dict[tuple[str, str], list[Sequence[Any]]] = field(default_factory=dict)
-
-    def gather(
-        self,
-        customers: Iterable[str],
-        merchants: Iterable[str],
-        *,
-        version: int,
-        since: int,
-        load: Callable[[int, int], Iterable[Sequence[Any]]],
-    ) -> Table:
-        """Reports about these customers and merchants up to that version; `load(above_version, since)` reads others."""
-        if since < self.since or since - self.since > 30 * DAY or self.version == 0:
-            self.version, self.since = 0, since - DAY
-            self._of.clear()
-        if version != self.version:
-            for row in load(self.version, self.since):
-                for key in (("customer", row[4]), ("merchant", row[5])):
-                    self._of.setdefault(key, []).append(row)
-            self.version = version
-        keys = chain((("customer", name) for name in customers), (("merchant", name) for name in merchants))
-        rows = {(row[0], row[1]): row for key in keys for row in self._of.get(key, ())}
-        return rows_to_table(list(rows.values()), REPORT_COLUMNS)

@@ -5,7 +5,6 @@ Belongs here: putting model, policy, rules and explanations together. Must not b
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,15 @@ from fraud_pipeline.memory import NO_MERCHANT_DAYS, NO_REPORTS, NO_TRANSACTIONS,
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS, TransactionRow
 
-NO_HISTORY: Final = HistoryTables(transactions=NO_TRANSACTIONS, reports=NO_REPORTS, merchant_days=NO_MERCHANT_DAYS)
+
+def no_history(rows: int) -> HistoryTables:
+    """Nothing that is known before so many new rows."""
+    return HistoryTables(
+        transactions=NO_TRANSACTIONS,
+        reports=NO_REPORTS,
+        merchant_days=NO_MERCHANT_DAYS,
+        known=np.zeros(rows, np.bool_),
+    )
 
 
 def by_model(
@@ -59,7 +66,7 @@ def provisional(row: TransactionRow) -> tuple[Decision, tuple[Reason, ...]]:
     """What to do with a transaction that cannot be stored now, from nothing but itself."""
     table = rows_to_table([row], TRANSACTION_COLUMNS)
     engineer = FeatureEngineer(label_maturity=timedelta(0))
-    decisions, reasons = by_rules(engineer.values(history=NO_HISTORY, new=table), rules=FAIL_SAFE_RULES)
+    decisions, reasons = by_rules(engineer.values(history=no_history(1), new=table), rules=FAIL_SAFE_RULES)
     return decisions[0], reasons[0]
 
 

@@ -34,15 +34,10 @@ from fraud_pipeline.explanations import Reason
 from fraud_pipeline.feature_definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW
 from fraud_pipeline.features import FeatureEngineer, HistoryTables
 from fraud_pipeline.holdout import HOLDOUT, held_out
-from fraud_pipeline.memory import (
-    CustomerMemory,
-    MerchantMemory,
-    ReportMemory,
-    rows_to_table,
-)
+from fraud_pipeline.memory import Memory
 from fraud_pipeline.model import FraudModel
-from fraud_pipeline.reasoned_decisions import NO_HISTORY, by_model, by_rules
-from fraud_pipeline.transactions import DAY, TRANSACTION_COLUMNS, TransactionRow
+from fraud_pipeline.reasoned_decisions import by_model, by_rules, no_history
+from fraud_pipeline.transactions import DAY, TransactionRow
 
 __all__ = [
     "Conflict",
@@ -176,9 +171,7 @@ class Scorer:
         self._shadow = shadow
         self._clock = clock
         self._lookback = engineer.lookback.days * DAY
-        self._customers = CustomerMemory(window=_CUSTOMER_WINDOW, max_events=cache_events)
-        self._merchants = MerchantMemory(max_days=cache_events)
-        self._reports = ReportMemory()
+        self._memory = Memory(window=_CUSTOMER_WINDOW, max_rows=cache_events)
         self._spent: dict[Stage, float] = {}
 
     def score(
@@ -230,16 +223,18 @@ class Scorer:
         with scoring_batch(self._database) as batch:
             versions = batch.lock(list({row.customer_id for row in first.values()}))
             added = batch.add_transactions(list(first.values()), versions.customers)
-            known = batch.stored([id_ for id_ in first if id_ not in added]) if len(added) < len(first) else {}
+            stored = batch.stored([id_ for id_ in first if id_ not in added]) if len(added) < len(first) else {}
             answers: dict[str, Scored | Conflict] = {}
-            for id_, (event, decision) in known.items():
+            for id_, (event, decision) in stored.items():
                 if event is not None and event != first[id_]:
                     answers[id_] = Conflict(id_)
                 elif decision is not None:
                     answers[id_] = _scored(decision, replayed=True)
             new = [row for id_, row in first.items() if id_ not in answers]
+            table = self._memory.table(new)
+            known = np.array([row.transaction_id not in added for row in new], np.bool_)
             if new:
-                features = self._features(batch, new, versions, added=added, mode=mode)
+                features = self._features(batch, table, versions, known=known, added=added, mode=mode)
                 scored = self._decide(new, features, mode=mode, loaded=loaded)
                 decided = _store(batch, new, scored, features, versions, loaded=loaded)
                 # An event that was pruned leaves its decision behind: its id stays taken.
@@ -250,7 +245,7 @@ class Scorer:
             in_order = [self._answer(row, answers, first) for row in rows]
             within(batch, in_order)
         self._tell_stages(time.perf_counter() - started)
-        self._customers.committed(versions.customers, [row for id_, row in first.items() if id_ in added])
+        self._memory.committed(versions.customers, {name: column[~known] for name, column in table.items()})
         if new and loaded is not None:
             self._shadow(features.values, scored)
         return in_order
@@ -265,24 +260,30 @@ class Scorer:
         return replace(answer, replayed=True) if row == chosen else Conflict(row.transaction_id)
 
     def _features(
-        self, batch: Batch, new: Sequence[TransactionRow], versions: Versions, *, added: set[str], mode: Mode
+        self,
+        batch: Batch,
+        new: Table,
+        versions: Versions,
+        *,
+        known: NDArray[np.bool_],
+        added: set[str],
+        mode: Mode,
     ) -> Features:
         missing = _MISSING[mode]
-        table = rows_to_table(new, TRANSACTION_COLUMNS)
-        history = NO_HISTORY
+        history = no_history(len(known))
         if "history" not in missing:
             with self._stage("history"):
-                history = self._history(batch, table, versions, added=added)
-            if versions.merchant_days_as_of < int(table["event_time"].max()) // DAY * DAY:
+                history = self._history(batch, new, versions, known=known, added=added)
+            if versions.merchant_days_as_of < int(new["event_time"].max()) // DAY * DAY:
                 missing = (*missing, "merchant_days")
         with self._stage("features"):
-            values = np.ascontiguousarray(self._engineer.values(history=history, new=table))
+            values = np.ascontiguousarray(self._engineer.values(history=history, new=new))
         return Features(values=values, missing=missing)
 
-    def _history(self, batch: Batch, new: Table, versions: Versions, *, added: set[str]) -> HistoryTables:
+    def _history(
+        self, batch: Batch, new: Table, versions: Versions, *, known: NDArray[np.bool_], added: set[str]
+    ) -> HistoryTables:
         earliest = int(new["event_time"].min())
-        customers = {name: versions.customers[name] for name in dict.fromkeys(new["customer_id"])}
-        merchants = list(dict.fromkeys(new["merchant_id"]))
 
         def events(names: Sequence[str], since: int) -> Iterator[Sequence[Any]]:
             # The transaction sees its own new events; memory wants what was known before.
@@ -291,24 +292,26 @@ class Scorer:
 
         try:
             return HistoryTables(
-                transactions=self._customers.gather(customers, since=earliest - _CUSTOMER_WINDOW, load=events),
-                reports=self._reports.gather(
-                    customers,
-                    merchants,
+                transactions=self._memory.customers(
+                    new["customer_id"], versions.customers, since=earliest - _CUSTOMER_WINDOW, load=events
+                ),
+                reports=self._memory.reports(
+                    new,
                     version=versions.reports,
                     since=earliest - LONGEST_WINDOW,
                     load=lambda above, since: batch.reports(
                         above_version=above, up_to_version=versions.reports, since=since
                     ),
                 ),
-                merchant_days=self._merchants.gather(
-                    merchants,
+                merchant_days=self._memory.merchants(
+                    new["merchant_id"],
                     version=versions.merchant_days,
                     since=earliest - self._lookback,
                     load=lambda names, since: batch.merchant_days(
                         names, since=since, up_to_version=versions.merchant_days
                     ),
                 ),
+                known=known,
             )
         except HistoryReadError as error:
             raise HistoryUnavailableError(str(error)) from error

@@ -75,7 +75,9 @@ class Settings(BaseSettings):
     history_retention: timedelta = Field(
         timedelta(days=180), description="events older than this leave the database; reports can come as late as this"
     )
-    history_cache_events: int = Field(1_000_000, ge=0, description="customers' events kept in memory per process")
+    history_cache_events: int = Field(
+        2_000_000, ge=0, description="customers' events in use that a process keeps in memory, about 100 bytes each"
+    )
 
     # Service
     currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="the one currency of all amounts")

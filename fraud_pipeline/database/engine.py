@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -19,6 +20,11 @@ from alembic.script import ScriptDirectory
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 READ_ONLY: Final = "fraud_read_only"
 _MIGRATION_LOCK: Final = 7_266_843  # an arbitrary number that names the lock
+# What is copied goes past SQLAlchemy, and so do the driver's errors then.
+_AWAY: Final = (
+    *(sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError),
+    *(psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError),
+)
 _IN_EACH_OTHERS_WAY: Final = ("DeadlockDetected", "SerializationFailure")
 
 
@@ -43,7 +49,7 @@ def translated(kind: type[DatabaseUnavailableError]) -> Iterator[None]:
     """Failures of the database within the block as errors of this kind."""
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
+    except _AWAY as error:
         # The driver's text may hold values of the statement, so only its class is told.
         cause = type(getattr(error, "orig", None) or error).__name__
         raise kind(
