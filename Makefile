@@ -13,7 +13,7 @@ help:
 	@echo "make test-kafka  the tests of the stream again, on Apache Kafka (needs Java 17 and Maven)"
 	@echo "make lint    ruff and mypy"
 	@echo "make audit   locked versions against known holes"
-	@echo "make env     the secrets of docker-compose.yml into .env; what is there stays"
+	@echo "make env     for docker-compose.yml: secrets into .env, choices into settings.env; what is there stays"
 	@echo "make setup   only the virtual environment"
 
 setup: $(INSTALLED)

@@ -73,6 +73,7 @@ class World:
             (pd.Timestamp("2026-01-01") + pd.Timedelta(days=day)).date(),
             today,
             champion=self.champion.reference,
+            champion_customers=self.champion.lineage["reference_customers"],
             weeks_before=self.sample(earlier),
             features=names,
         )

@@ -150,7 +150,7 @@ class Stand:
         self, kafka: KafkaSettings, number: int, *, metrics_port: int | None = None
     ) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
         """`fraud-detect consume` so many times, once each has its share of the partitions and is warm."""
-        command = [str(Path(sys.executable).parent / "fraud-detect"), "consume", "--group", kafka.transactions_topic]
+        command = [str(Path(sys.executable).parent / "fraud-detect"), "consume"]
         command += [] if metrics_port is None else ["--metrics-port", str(metrics_port)]
         with self.log.open("ab") as output:
             found = [
@@ -248,8 +248,8 @@ class Stand:
                 os.killpg(started.pid, signal.SIGKILL)
 
     def _environment(self, kafka: KafkaSettings) -> dict[str, str]:
-        topics = ("transactions_topic", "decisions_topic", "dead_letter_topic", "reports_topic")
-        names = {f"FRAUD_KAFKA_{name.upper()}": str(getattr(kafka, name)) for name in topics}
+        shared = ("transactions_topic", "decisions_topic", "dead_letter_topic", "reports_topic", "group")
+        names = {f"FRAUD_KAFKA_{name.upper()}": str(getattr(kafka, name)) for name in shared}
         return {**os.environ, **self.environment, **names}
 
 

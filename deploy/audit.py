@@ -18,12 +18,15 @@ _LOCKED = re.compile(r"^([\w.-]+)(?:\[[^\]]*\])?==([^\s;\\]+)(.*)$", re.MULTILIN
 
 
 def findings(requirements: str, known: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the text of a list: versions with known holes, banned packages, lines without a hash."""
+    """What is wrong with the text of a list: versions with known holes or below a floor, banned packages, no hash."""
     locked = {canonicalize_name(name): Version(version) for name, version, _ in _LOCKED.findall(requirements)}
     for advisory in known["advisories"]:
         version = locked.get(advisory["package"])
         if version is not None and version < Version(advisory["fixed"]):
             yield f"{advisory['package']} {version} has {advisory['id']}: at least {advisory['fixed']}"
+    for name, floor in known["floors"].items():
+        if name in locked and locked[name] < Version(floor):
+            yield f"{name} {locked[name]} is below the project's floor for known holes: at least {floor}"
     for name, why in known["banned"].items():
         if name in locked:
             yield f"{name}: {why}"

@@ -10,6 +10,7 @@ for database in fraud dagster mlflow; do
 done
 docker compose run --rm -T --no-deps mlflow tar --create --directory=/var/lib/mlflow . >"$to/mlflow.tar"
 docker compose run --rm -T --no-deps follower tar --create --directory=/var/lib/fraud --exclude=./bentoml . >"$to/serving.tar"
+docker compose run --rm -T --no-deps metrics-token tar --create --directory=/var/lib/keys . >"$to/keys.tar"
 cd "$to"
 sha256sum -- *.dump *.tar >SHA256SUMS
 echo "$to holds $(du -sh . | cut -f1)"

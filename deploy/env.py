@@ -1,5 +1,7 @@
 """Writes `.env`: a random secret for each part of docker-compose.yml that has a password; `make env` runs it.
 
+Beside it `settings.env`, for choices that are no secrets, all of them commented out.
+
 Belongs here: names and how secrets are made. Must not be here: any library, since it runs before there is one.
 What is there stays: a secret that a database was made with must never change behind its back.
 """
@@ -7,6 +9,7 @@ What is there stays: a secret that a database was made with must never change be
 import os
 import secrets
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 SECRETS = (
@@ -17,6 +20,18 @@ SECRETS = (
     "KAFKA_PASSWORD",
     "GRAFANA_PASSWORD",
 )
+
+SETTINGS = """\
+# FRAUD_ settings of all containers that are no secrets; fraud_pipeline/settings.py has them all. After a change:
+# docker compose up --detach
+
+# The next model learns from what was served and from what analysts said of it, instead of from a file or the synthetic
+# world. Switch it on once real transactions come in.
+# FRAUD_LEARN_FROM_SERVED=true
+
+# Failed runs, red reports and new alerts are posted here as JSON.
+# FRAUD_ALERT_WEBHOOK_URL=https://...
+"""
 
 
 def add_missing(path: Path) -> list[str]:
@@ -32,7 +47,15 @@ def add_missing(path: Path) -> list[str]:
     return missing
 
 
+def begin_settings(path: Path) -> None:
+    """Make the file of choices; one that is there stays as it is."""
+    # Webhooks' addresses are secrets to some.
+    with suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(SETTINGS)
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     added = add_missing(target)
+    begin_settings(target.with_name("settings.env"))
     sys.stdout.write(f"{target}: {f'added {len(added)} secrets' if added else 'complete, nothing was changed'}\n")

@@ -11,4 +11,5 @@ for database in fraud dagster mlflow; do
 done
 docker compose run --rm -T --no-deps mlflow tar --extract --directory=/var/lib/mlflow <"$from/mlflow.tar"
 docker compose run --rm -T --no-deps follower tar --extract --directory=/var/lib/fraud <"$from/serving.tar"
+docker compose run --rm -T --no-deps metrics-token tar --extract --directory=/var/lib/keys <"$from/keys.tar"
 docker compose up --detach

@@ -4,9 +4,11 @@ Belongs here: what is posted, and when to give up until later. Must not be here:
 this and how often.
 
 An alert counts as posted once the webhook has taken it, so a crash in between posts it again; `alert` numbers never
-repeat, and tell a receiver so. One poster at a time, by a lease: two would overtake each other.
+repeat, and tell a receiver so. One poster at a time, by a lease: two would overtake each other. An alert that was not
+taken waits for its next turn, and only later ones of its customer wait with it.
 """
 
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import Any, Final
 
 import httpx
 
+from fraud_pipeline.backoff import FIRST_PAUSE, LONGEST_PAUSE
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.alerts import Alert, Alerts
 
@@ -25,46 +28,76 @@ TIMEOUT: Final = timedelta(seconds=10)
 LEASE: Final = timedelta(seconds=60)
 BUDGET: Final = LEASE - 3 * TIMEOUT
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TOO_MANY_REQUESTS: Final = 429
+
+log: Final = logging.getLogger(__name__)
 
 
 class WebhookAwayError(RuntimeError):
-    """The webhook did not take an alert; it and all after it wait for the next call."""
+    """The webhook takes nothing now; what was not posted waits for the next call."""
+
+
+class _RefusedError(RuntimeError):
+    """The webhook does not want this alert; it may want others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """What one call did; `waiting` when another poster is at work, or when there was no time for all."""
+    """What one call did.
+
+    `held` alerts were not taken, now or before, and wait for another try; `waiting` when another poster is at work, or
+    when there was no time for all.
+    """
 
     alerts: int
+    held: int
     waiting: bool
+
+    def __str__(self) -> str:
+        held = f", {self.held} held back until the webhook takes them" if self.held else ""
+        return f"{self.alerts} alerts posted{held}{', more are waiting' if self.waiting else ''}"
 
 
 def post_new_alerts(
     database: Database, url: str, *, limit: int = 100, clock: Callable[[], float] = time.time
 ) -> Posted:
-    """Post the oldest alerts that were not posted yet, at most `limit`.
+    """Post alerts that were not posted yet: at most `limit` new ones, and as many whose turn has come again.
 
-    Raises WebhookAwayError when the webhook does not take one: call again later. Raises
-    DatabaseUnavailableError when the database is away.
+    Raises WebhookAwayError when the webhook takes nothing: call again later. Raises DatabaseUnavailableError when the
+    database is away.
     """
     started, holder, posted = clock(), uuid.uuid4().hex, 0
     until = started + BUDGET.total_seconds()
     if not _lease(database, holder, now=started, until=started + LEASE.total_seconds()):
-        return Posted(alerts=0, waiting=True)
+        return Posted(alerts=0, held=0, waiting=True)
     try:
         with database.transaction(read_only=True) as connection:
-            alerts = Alerts(connection).not_posted(limit=limit)
+            alerts = Alerts(connection).to_post(now=_microseconds(started), limit=limit)
+        held: set[str] = set()
+        waiting = False
         with httpx.Client(timeout=TIMEOUT.total_seconds()) as client:
             for alert in alerts:
-                if clock() > until:
+                if waiting := clock() > until:
                     break
-                _post(client, url, alert)
-                with database.transaction() as connection:
-                    Alerts(connection).posted(alert, at=round(clock() * 1_000_000))
-                posted += 1
+                if alert.customer_id in held:
+                    continue
+                try:
+                    _post(client, url, alert)
+                except _RefusedError as error:
+                    _hold(database, alert, at=clock(), why=error)
+                    held.add(alert.customer_id)
+                except WebhookAwayError as error:
+                    # This alert may be the reason: others go first when the webhook is tried again.
+                    _hold(database, alert, at=clock(), why=error)
+                    raise
+                else:
+                    with database.transaction() as connection:
+                        Alerts(connection).posted(alert, at=_microseconds(clock()))
+                    posted += 1
+        with database.transaction(read_only=True) as connection:
+            return Posted(alerts=posted, held=Alerts(connection).held(), waiting=waiting)
     finally:
         _lease(database, holder, now=clock(), until=0)
-    return Posted(alerts=posted, waiting=posted < len(alerts))
 
 
 def body(alert: Alert) -> dict[str, Any]:
@@ -85,15 +118,30 @@ def _post(client: httpx.Client, url: str, alert: Alert) -> None:
         answer = client.post(url, json=body(alert))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise WebhookAwayError(f"the alert webhook cannot be reached ({type(error).__name__})") from None
-    if not answer.is_success:
-        raise WebhookAwayError(
-            f"the alert webhook answered {answer.status_code} to alert {alert.number}: see that "
-            "FRAUD_ALERT_WEBHOOK_URL is right and takes JSON"
-        )
+    if answer.is_success:
+        return
+    told = (
+        f"the alert webhook answered {answer.status_code} to alert {alert.number}: see that FRAUD_ALERT_WEBHOOK_URL is "
+        "right and takes JSON"
+    )
+    if answer.is_server_error or answer.status_code == _TOO_MANY_REQUESTS:
+        raise WebhookAwayError(told)
+    raise _RefusedError(told)
+
+
+def _hold(database: Database, alert: Alert, *, at: float, why: Exception) -> None:
+    """Leave an alert alone as long again as it is old, within the bounds of all our pauses."""
+    pause = timedelta(microseconds=_microseconds(at) - alert.created_at)
+    again = at + min(max(pause, FIRST_PAUSE), LONGEST_PAUSE).total_seconds()
+    log.warning("alert %d waits, and later ones of its customer: %s", alert.number, why)
+    with database.transaction() as connection:
+        Alerts(connection).hold(alert, until=_microseconds(again))
 
 
 def _lease(database: Database, holder: str, *, now: float, until: float) -> bool:
     with database.transaction() as connection:
-        return Alerts(connection).lease(
-            OUTBOX, holder=holder, now=round(now * 1_000_000), until=round(until * 1_000_000)
-        )
+        return Alerts(connection).lease(OUTBOX, holder=holder, now=_microseconds(now), until=_microseconds(until))
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fraud_pipeline.windows import Floats, Ints
+from fraud_pipeline.windows import Floats, Ints, kernel
 
 MISSING_CODE: Final = -1
 
@@ -83,15 +83,21 @@ def tie_breakers(ids: NDArray[Any]) -> Ints:
     return np.asarray(pd.util.hash_array(ids, categorize=False).view(np.int64))
 
 
-def age(times: Ints, positions: Ints, now: Ints, *, exists: NDArray[np.bool_]) -> Floats:
+@kernel
+def age(times: Ints, positions: Ints, now: Ints, exists: NDArray[np.bool_]) -> Floats:
     """Microseconds from the event at each position to now, NaN where there is none."""
     out = np.full(len(now), np.nan)
-    out[exists] = now[exists] - times[positions[exists]]
+    for q in range(len(now)):
+        if exists[q]:
+            out[q] = now[q] - times[positions[q]]
     return out
 
 
+@kernel
 def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
     """Quotient, NaN where the denominator is 0 or missing."""
     out = np.full(len(numerator), np.nan)
-    np.divide(numerator, denominator, out=out, where=denominator > 0)
+    for q in range(len(numerator)):
+        if denominator[q] > 0:
+            out[q] = numerator[q] / denominator[q]
     return out

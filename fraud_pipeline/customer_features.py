@@ -127,8 +127,8 @@ def _habits(events: CustomerEvents) -> Columns:
     times, high, now = events.grouped.times, events.bounds.high, events.now
     month = events.newest("30d")
     return {
-        "customer_seconds_since_last_30d": age(times, high - 1, now, exists=high > month) / SECOND,
-        "customer_seconds_since_first_30d": age(times, month, now, exists=high > month) / SECOND,
+        "customer_seconds_since_last_30d": age(times, high - 1, now, high > month) / SECOND,
+        "customer_seconds_since_first_30d": age(times, month, now, high > month) / SECOND,
         "customer_habit_hour_share_30d": comparisons.hour_share(times, now, month, high, HABIT_REACH, DAY),
         "customer_distinct_merchants_24h": windows.window_distinct(
             events.grouped.order, alike(events.rows["merchant_id"]), events.newest("24h"), high
@@ -180,5 +180,5 @@ def customer_report_columns(reports: Table, new: Table) -> Columns:
     count = bounds.high - bounds.low[0]
     return {
         "customer_report_count_60d": count,
-        "customer_seconds_since_last_report_60d": age(grouped.times, bounds.high - 1, now, exists=count > 0) / SECOND,
+        "customer_seconds_since_last_report_60d": age(grouped.times, bounds.high - 1, now, count > 0) / SECOND,
     }

@@ -1,6 +1,7 @@
 """What was known when: labels as of an instant, and a time-ordered split into train, tune, calibrate and test.
 
-Belongs here: label maturity, the order of the parts, the gap between them. Must not be here: features, models, reading.
+Belongs here: label maturity, labels that will never be known, the order of the parts, the gap between them. Must not be
+here: features, models, reading.
 
 A row that is reported but not yet mature is a known fraud, yet it must not be trained on: among immature rows only the
 quickly reported frauds are known, so their legitimate neighbours are partly frauds to come and the base rate is wrong.
@@ -8,7 +9,7 @@ quickly reported frauds are known, so their legitimate neighbours are partly fra
 leaves out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -76,6 +77,19 @@ def labels_as_of(
     reported = transactions["transaction_id"].map(verdicts).to_numpy(dtype=np.float64)
     matured = (transactions["event_time"] < as_of - label_maturity).to_numpy()
     return np.where(np.isnan(reported) & matured, 0.0, reported)
+
+
+def hidden_labels(
+    transactions: pd.DataFrame, reports: pd.DataFrame, blocked: Collection[str], *, as_of: pd.Timestamp
+) -> NDArray[np.bool_]:
+    """Which transactions are among the `blocked` ids and nobody had said anything about before `as_of`; shape (n,).
+
+    A blocked payment never happens, so its fraud is never reported: that nobody said anything means nothing, and its
+    label of a matured row is no label. A fraud report, or the verdict of who resolved its alert, tells it.
+    """
+    said = reports.loc[reports["reported_at"] < as_of, "transaction_id"]
+    ids = transactions["transaction_id"]
+    return (ids.isin(list(blocked)) & ~ids.isin(said)).to_numpy()
 
 
 def time_ordered_split(

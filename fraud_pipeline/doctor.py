@@ -1,6 +1,7 @@
 """One look at every part of a deployment: is it well, and what is to be done where it is not?
 
 Belongs here: the checks and their words. Must not be here: mending anything, or making what is missing.
+A container has the settings of what it uses: a part that these do not name is not used there, and that is well.
 A check that breaks is a finding, too. Nothing here holds a secret or a value of a transaction.
 """
 
@@ -29,7 +30,7 @@ from serving.security import LEEWAY
 State = Literal["ok", "warn", "fail"]
 
 STALE_DAYS: Final = 42
-"""Labels take three weeks to mature, and a model is trained each week."""
+"""A model is trained each week. What it knows ends weeks before it was made, since labels have to mature."""
 GIGABYTE: Final = 10**9
 LEAST_FREE: Final = 2 * GIGABYTE
 _OTHER_VARIABLES: Final = {HOME_VARIABLE}
@@ -82,8 +83,10 @@ def check_settings(environment: Mapping[str, str]) -> Finding:
 
 
 def check_disk(settings: Settings, *, least: int = LEAST_FREE) -> Finding:
-    """Whether the home directory can be written to and has room; `least` in bytes."""
+    """Whether the home directory can be written to and has room; `least` in bytes. A read-only mount is meant so."""
     home = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    if os.statvfs(home).f_flag & os.ST_RDONLY:
+        return Finding("disk", "ok", f"{home} is only read here")
     if not os.access(home, os.W_OK):
         return Finding("disk", "fail", f"{home} cannot be written to: let this user, and only it, own it")
     free = shutil.disk_usage(home).free
@@ -97,7 +100,7 @@ def check_database(settings: Settings) -> Finding:
     """Whether the database answers and is of this release."""
     file = settings.database.removeprefix("sqlite:///")
     if file != settings.database and not Path(file).exists():
-        return Finding("database", "warn", "there is none yet: the first start makes a SQLite file in the home")
+        return Finding("database", "ok", "not used here: FRAUD_DATABASE_URL names none, and nothing made a file yet")
     database = Database(settings.database, statement_timeout=settings.statement_timeout)
     try:
         database.check_revision()
@@ -110,12 +113,13 @@ def check_database(settings: Settings) -> Finding:
 
 
 def check_broker(kafka: KafkaSettings) -> Finding:
-    """Whether the brokers answer and have our topics; only a warning where nobody named any."""
+    """Whether the brokers answer and have our topics; where nobody named any, there need be none."""
     try:
         found = partitions_of(kafka)
     except BrokerUnavailableError as error:
-        wanted = "bootstrap_servers" in kafka.model_fields_set
-        return Finding("broker", "fail" if wanted else "warn", f"{error} (only the stream needs one)")
+        if "bootstrap_servers" not in kafka.model_fields_set:
+            return Finding("broker", "ok", "not used here: FRAUD_KAFKA_BOOTSTRAP_SERVERS names none")
+        return Finding("broker", "fail", f"{error} (only the stream needs one)")
     missing = sorted(set(kafka.topics) - found.keys())
     if missing:
         return Finding("broker", "warn", f"has no topic {', '.join(missing)}: `fraud-detect consume` makes them")
@@ -128,7 +132,8 @@ def check_registry(settings: Settings) -> Finding:
     """Whether the registry answers, and whether its champion is the one that is exported here."""
     file = settings.tracking_uri.removeprefix("sqlite:///")
     if file != settings.tracking_uri and not Path(file).exists():
-        return Finding("registry", "warn", "there is none here: `fraud-detect train`, or set FRAUD_MLFLOW_TRACKING_URI")
+        told = "not used here: FRAUD_MLFLOW_TRACKING_URI names none, and no training made a file yet"
+        return Finding("registry", "ok", told)
     # MLflow's own patience is minutes.
     os.environ.update({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_REGISTRY_SECONDS)})
     try:
@@ -156,7 +161,7 @@ def check_registry(settings: Settings) -> Finding:
 
 
 def check_champion(settings: Settings, *, now: Callable[[], float] = time.time) -> Finding:
-    """Whether the exported model is whole and of use to this code, and how old what it knows is."""
+    """Whether the exported model is whole and of use to this code, how old it is, and how old what it knows."""
     directory = settings.champion_directory
     if not directory.exists():
         return Finding("champion", "warn", "there is none here, so that rules decide: `fraud-detect follow` exports it")
@@ -166,17 +171,21 @@ def check_champion(settings: Settings, *, now: Callable[[], float] = time.time) 
     except (IncompatibleModelError, OSError) as error:
         return Finding("champion", "fail", f"cannot serve: {error}")
     name = f"v{published[0]}" if published else "a copy made by hand"
-    end = datetime.fromisoformat(str(model.lineage["trained_to"])).replace(tzinfo=UTC)
-    days = (now() - end.timestamp()) / 86_400
-    if days > STALE_DAYS:
-        return Finding("champion", "warn", f"{name} is whole, but knows nothing of the last {days:.0f} days: retrain")
-    return Finding("champion", "ok", f"{name} is whole and knows all but the last {max(days, 0):.0f} days")
+    known = _days_since(model.lineage["trained_to"], now=now)
+    told = f"{name} is whole and knows all but the last {max(known, 0):.0f} days"
+    if "created_at" not in model.lineage:
+        return Finding("champion", "ok", f"{told}; it does not say when it was made")
+    made = _days_since(model.lineage["created_at"], now=now)
+    if made > STALE_DAYS:
+        what = "see why no training since made a better one, and retrain"
+        return Finding("champion", "warn", f"{told}, but was made {made:.0f} days ago: {what}")
+    return Finding("champion", "ok", f"{told}; it was made {max(made, 0):.0f} days ago")
 
 
 def check_keys(settings: Settings) -> Finding:
     """Whether tokens can be verified, and whether nobody else can read what signs them."""
     if settings.jwt_keys is None and not settings.keys_file.exists():
-        return Finding("keys", "warn", "there are none yet: the first start of the service makes one")
+        return Finding("keys", "ok", "not used here: there are none, and who needs one first makes it")
     try:
         keys = read_keys(settings.keys_file)
     except KeyFileError as error:
@@ -223,6 +232,11 @@ def _registry_time(settings: Settings) -> float | None:
             return parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (OSError, TypeError, ValueError):
         return None
+
+
+def _days_since(moment: object, *, now: Callable[[], float]) -> float:
+    then = datetime.fromisoformat(str(moment))
+    return (now() - then.replace(tzinfo=then.tzinfo or UTC).timestamp()) / 86_400
 
 
 def _names(settings: BaseSettings) -> set[str]:

@@ -82,6 +82,11 @@ class DriftReport:
     not_judged: str = ""
 
     @property
+    def few_rows(self) -> bool:
+        """Whether the day itself brought too little to be judged, which is news of its own."""
+        return self.rows < MIN_ROWS
+
+    @property
     def drifted(self) -> tuple[Shift, ...]:
         """What both baselines find, the largest first, each feature and measure once."""
         found = {(shift.feature, shift.kind, shift.baseline) for shift in self.shifts if shift.found}
@@ -158,18 +163,31 @@ def population_stability_index(baseline: Floats, current: Floats) -> tuple[float
 
 
 def drift_report(
-    day: date, current: Sample, *, champion: pd.DataFrame, weeks_before: Sample, features: Sequence[str]
+    day: date,
+    current: Sample,
+    *,
+    champion: pd.DataFrame,
+    champion_customers: float | None = None,
+    weeks_before: Sample,
+    features: Sequence[str],
 ) -> DriftReport:
     """The features and the score of a day against both baselines.
 
-    `champion` is the model's reference, `weeks_before` the same weekday of earlier weeks.
+    `champion` is the model's reference, worth as many customers as `champion_customers`; `weeks_before` the same
+    weekday of earlier weeks.
     """
     rows, before = len(current.values), len(weeks_before.values)
-    if min(rows, before, len(champion)) < MIN_ROWS:
-        few = f"its {rows:,} rows or the {before:,} of that weekday before it are fewer than {MIN_ROWS}"
+    if rows < MIN_ROWS:
+        few = f"{rows:,} rows came and {MIN_ROWS} are needed: look whether its transactions are there"
         return DriftReport(day=day, rows=rows, not_judged=few)
-    # The reference is drawn from many days: its rows are as independent as rows get.
-    reference = Sample(champion, customers=len(champion), merchants=weeks_before.merchants)
+    if min(before, len(champion)) < MIN_ROWS:
+        few = f"the {before:,} rows of that weekday before it, or the champion's reference, are fewer than {MIN_ROWS}"
+        return DriftReport(day=day, rows=rows, not_judged=few)
+    # Whose the rows of the reference are it does not tell. It is drawn from more days and customers than the weeks
+    # before are of, so that their number is the least that it is worth.
+    reference = Sample(
+        champion, customers=champion_customers or weeks_before.customers, merchants=weeks_before.merchants
+    )
     shifts = [
         *_against("champion", reference, current, names=features),
         *_against("weeks_before", weeks_before, current, names=features),

@@ -6,6 +6,9 @@ Belongs here: the rules of promotion as data and how they are judged. Must not b
 Both models score the same fresh rows and are resampled together, for the difference of two models on one sample is
 known far better than either of them. Each check can hold a model back in shadow (it scores, nobody acts) or reject it;
 the strictest outcome of all checks is the verdict. Two identical models pass: the newer one is as good and fresher.
+
+What the champion blocked and nobody reported has no label. Where enough would-be blocks were held out, those count for
+it; else such rows are left out, and a challenger that would let many of them through waits, for they may be frauds.
 """
 
 from collections.abc import Mapping
@@ -17,8 +20,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fraud_pipeline.dataset import labels_as_of
+from fraud_pipeline.dataset import hidden_labels, labels_as_of
 from fraud_pipeline.evaluation import Interval, segment_rows
+from fraud_pipeline.holdout import Holdout
 from fraud_pipeline.metrics import (
     Floats,
     average_precision,
@@ -27,6 +31,7 @@ from fraud_pipeline.metrics import (
     rank_frauds,
     ratio,
 )
+from fraud_pipeline.transactions import DAY, microseconds
 
 Outcome = Literal["promote", "shadow_only", "reject"]
 _SEVERITY: Final[tuple[Outcome, ...]] = get_args(Outcome)
@@ -46,6 +51,8 @@ class GateRules:
     cost_tolerance: float = 0.02
     segment_ap_tolerance: float = 0.1
     max_miscalibration: float = 1.5
+    min_blocked: int = 10
+    max_let_through: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +90,46 @@ class Verdict:
         return "\n".join([f"**{self.decision}**", "", "| check | outcome | why |", "|---|---|---|", *rows])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveRows:
+    """What both models scored while the champion served.
+
+    `rows` are those with a matured label, in `label`, and how many rows each stands for, in `weight`; `hidden` were
+    blocked and never reported, and nobody stands for them.
+    """
+
+    rows: pd.DataFrame
+    hidden: pd.DataFrame
+    held_out: int
+
+    def __str__(self) -> str:
+        told = f"{len(self.rows):,} transactions that the challenger scored in shadow, with matured labels"
+        if self.held_out:
+            return f"{told}; {self.held_out:,} held out count for what was blocked"
+        return f"{told}; {len(self.hidden):,} more were blocked and never reported" if len(self.hidden) else told
+
+
 def live_rows(
     shadowed: pd.DataFrame, reports: pd.DataFrame, *, as_of: pd.Timestamp, label_maturity: timedelta, rules: GateRules
-) -> pd.DataFrame | None:
+) -> LiveRows | None:
     """What both models scored while the champion served, with matured labels; None while that are too few frauds.
 
-    `shadowed` holds transactions with `champion_probability` and `challenger_probability`; `label` is added.
+    `shadowed` holds rows of `shadow_rows`.
     """
     rows = shadowed[shadowed["event_time"] < as_of - label_maturity].reset_index(drop=True)
-    labels = labels_as_of(rows, reports, as_of=as_of, label_maturity=label_maturity)
-    return rows.assign(label=labels) if labels.sum() >= rules.min_frauds else None
+    rows = rows.assign(label=labels_as_of(rows, reports, as_of=as_of, label_maturity=label_maturity))
+    blocked = rows["champion_decision"] == "block"
+    stopped = rows.loc[blocked | rows["held_out"], ["transaction_id", "held_out", "share"]].assign(by_model=True)
+    days = microseconds(rows["event_time"]) // DAY
+    holdout = Holdout.of(rows["transaction_id"], stopped, days=days)
+    hidden = hidden_labels(rows, reports, rows.loc[blocked, "transaction_id"], as_of=as_of) & (not holdout.enough)
+    kept = (holdout.weights > 0) & ~hidden
+    found = LiveRows(
+        rows=rows.assign(weight=holdout.weights)[kept].reset_index(drop=True),
+        hidden=rows[hidden].reset_index(drop=True),
+        held_out=int((holdout.held_out & kept).sum()) if holdout.enough else 0,
+    )
+    return found if found.rows["label"].sum() >= rules.min_frauds else None
 
 
 def gate_verdict(
@@ -107,13 +144,17 @@ def gate_verdict(
     rules: GateRules,
     segments: Mapping[str, NDArray[Any]] | None = None,
     incompatibility: str | None = None,
+    row_weights: Floats | None = None,
+    hidden: NDArray[np.object_] | None = None,
     replicates: int = 200,
     seed: int = 0,
 ) -> Verdict:
     """Judge `challenger` against `champion`, both probabilities of the same rows; every array has shape (n,).
 
-    Without a champion the alternative is rules alone, so a model is promoted that ranks several times better than
-    chance beyond doubt. `incompatibility` says why this installation cannot compute the challenger's features, if so.
+    `row_weights` are how many rows each one stands for, by default itself. `hidden` are the challenger's decisions on
+    other rows, of any number, that were blocked and never reported. Without a champion the alternative is rules alone,
+    so a model is promoted that ranks several times better than chance beyond doubt. `incompatibility` says why this
+    installation cannot compute the challenger's features, if so.
     Raises ValueError for missing scores and unknown labels.
     """
     scores = challenger if champion is None else np.concatenate([challenger, champion])
@@ -121,14 +162,16 @@ def gate_verdict(
         raise ValueError("challenger, champion, labels: judge rows with finite scores and a known label only")
     frauds = int(labels.sum())
     reasons = [_compatible(incompatibility), _enough_frauds(frauds, first=champion is None, rules=rules)]
+    stands_for = np.ones(len(labels)) if row_weights is None else row_weights
     names, codes = np.unique(customers, return_inverse=True)
-    observed, expected = np.bincount(codes, labels), np.bincount(codes, challenger)
+    observed, expected = (np.bincount(codes, of * stands_for) for of in (labels, challenger))
     blocks = customer_resamples(len(names), len(names), replicates=replicates, seed=seed)
     miscalibration = [ratio(drawn @ observed, drawn @ expected) for drawn in blocks]
     reasons.append(_calibrated(Interval.of(np.concatenate(miscalibration)), rules=rules))
     resamples = customer_resamples(len(names), len(labels), replicates=replicates, seed=seed)
     if champion is None:
-        precision = [average_precision(rank_frauds(challenger, labels, drawn[:, codes])) for drawn in resamples]
+        weighted = (drawn[:, codes] * stands_for for drawn in resamples)
+        precision = [average_precision(rank_frauds(challenger, labels, weights)) for weights in weighted]
         base_rate = frauds / max(len(labels), 1)
         reasons.append(_above_floor(Interval.of(np.concatenate(precision)), base_rate=base_rate, rules=rules))
     else:
@@ -142,7 +185,7 @@ def gate_verdict(
         savings = []
         lost = (labels * amounts_cents)[labels == 1]
         for drawn in resamples:
-            weights = drawn[:, codes]
+            weights = drawn[:, codes] * stands_for
             for key, rows in groups.items():
                 new, old = (rank_frauds(of[rows], labels[rows], weights[:, rows]) for of in (challenger, champion))
                 gains[key].append(average_precision(new) - average_precision(old))
@@ -157,8 +200,26 @@ def gate_verdict(
         reasons.append(_not_worse(gain.pop(_ALL), rules=rules))
         reasons.append(_saves_as_much(Interval.of(np.concatenate(savings)), rules=rules))
         reasons.append(_no_segment_worse(gain, rules=rules))
+        if hidden is not None and len(hidden):
+            reasons.append(_stops_what_was_blocked(hidden, rules=rules))
     decision = max((reason.outcome for reason in reasons), key=_SEVERITY.index)
     return Verdict(decision=decision, reasons=tuple(reasons))
+
+
+def _stops_what_was_blocked(decisions: NDArray[np.object_], *, rules: GateRules) -> Reason:
+    share = float((decisions == "allow").mean())
+    figures = {"blocked": float(len(decisions)), "let_through": share, "limit": rules.max_let_through}
+    found = (
+        f"It would let {share:.0%} of {len(decisions)} transactions through that were blocked and never reported, "
+        "so that nobody knows whether they are frauds"
+    )
+    if share <= rules.max_let_through or len(decisions) < rules.min_blocked:
+        return Reason("blocked", "promote", f"{found}; {rules.max_let_through:.0%} are allowed.", figures)
+    detail = (
+        f"{found}; more than {rules.max_let_through:.0%}. Resolve alerts of blocks, or hold a few out "
+        "(FRAUD_HOLDOUT_SHARE), and judge again."
+    )
+    return Reason("blocked", "shadow_only", detail, figures)
 
 
 def _compatible(incompatibility: str | None) -> Reason:

@@ -121,7 +121,7 @@ class _Spans:
         self._make_room(entities)
         order, counts = self._by_owner(table, entities)
         self.versions[entities], self.since[entities] = versions, since
-        self._lay(entities, {name: column[order] for name, column in table.items()}, counts, room=counts)
+        self._lay(entities, {name: column[order] for name, column in table.items()}, counts)
 
     def append(self, entities: Ints, table: Table, *, window: int) -> None:
         """Add rows of entities that are here; rows of no window of newer ones go where others need their room."""
@@ -132,7 +132,7 @@ class _Spans:
         entities, counts = entities[touched], counts[touched]
         full = self._count[entities] + counts > self._room[entities]
         if full.any():
-            self._move(entities[full], room=counts[full], since=int(table[self._time].max()) - window)
+            self._move(entities[full], more=counts[full], since=int(table[self._time].max()) - window)
         ends = self._start[entities] + self._count[entities]
         self._count[entities] += counts
         self.rows.put(_spans(ends, counts), {name: column[order] for name, column in table.items()})
@@ -155,15 +155,15 @@ class _Spans:
         places = self._place[table[self._owner]]
         return np.lexsort((table[self._time], places)), np.bincount(places, minlength=len(entities))
 
-    def _move(self, entities: Ints, *, room: Ints, since: int) -> None:
+    def _move(self, entities: Ints, *, more: Ints, since: int) -> None:
         rows, owners = self.table(entities), np.repeat(np.arange(len(entities)), self._count[entities])
         kept = rows[self._time] >= since
         self.since[entities] = np.maximum(self.since[entities], since)
         counts = np.bincount(owners[kept], minlength=len(entities))
-        self._lay(entities, {name: column[kept] for name, column in rows.items()}, counts, room=room + counts)
+        self._lay(entities, {name: column[kept] for name, column in rows.items()}, counts, more=more)
 
-    def _lay(self, entities: Ints, rows: Table, counts: Ints, *, room: Ints) -> None:
-        room = counts + room // 4 + _ROOM
+    def _lay(self, entities: Ints, rows: Table, counts: Ints, *, more: Ints | int = 0) -> None:
+        room = counts + more + counts // 4 + _ROOM
         first = self.rows.reserve(int(room.sum()))
         self._start[entities] = first + np.cumsum(room) - room
         self._count[entities], self._room[entities] = counts, room

@@ -78,7 +78,7 @@ def _reports(
     earliest, latest = windows.window_extremes(order, happened, low, high)
     run, first, smallest = comparisons.run_after(order, happened, amounts, cleared, low, high)
     return columns | {
-        "merchant_seconds_since_last_report_60d": age(grouped.times, high - 1, now, exists=high > low) / SECOND,
+        "merchant_seconds_since_last_report_60d": age(grouped.times, high - 1, now, high > low) / SECOND,
         "merchant_days_since_first_reported_fraud_60d": (now - earliest) / DAY,
         "merchant_days_since_last_reported_fraud_60d": (now - latest) / DAY,
         "merchant_fraud_run_length_60d": run,

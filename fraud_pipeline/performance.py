@@ -4,7 +4,8 @@ Belongs here: which days may be judged, with which labels and decisions, and the
 promotion. Must not be here: metric definitions (`metrics.py`, `evaluation.py`), SQL, the registry, orchestration.
 
 A day is judged when its labels have matured; younger days are shown apart, for their frauds are only partly reported.
-Days that the champion was trained on say nothing about it and are left out. A row counts with the decision that the
+Days that the champion was trained on say nothing about it, and those it was promoted by are the promise itself: all of
+them are left out. A row counts with the decision that the
 champion served; a row that it did not serve, with what it decides on the row's features. Would-be blocks that were
 held out count for the blocked rows, whose labels are hidden (`holdout.py`).
 """
@@ -41,7 +42,7 @@ SHOWN: Final = (
     "observed_over_expected",
 )
 COMPARED: Final = ("precision", "recall", "average_precision", "cost_saved")
-NO_BLOCKS: Final = pd.DataFrame({"transaction_id": [], "held_out": []})
+NO_BLOCKS: Final = pd.DataFrame({"transaction_id": [], "held_out": [], "by_model": [], "share": []})
 _ALL: Final = ("", "all")
 # A 95 % interval so much wider is one of 99.5 %: four figures together are then wrong once in a hundred windows.
 _WIDER: Final = 2.81 / 1.96
@@ -54,6 +55,11 @@ class Window:
     kind: Kind
     first: date
     last: date
+
+    @property
+    def days(self) -> int:
+        """How many days it has."""
+        return (self.last - self.first).days + 1
 
     def __str__(self) -> str:
         return f"{self.kind}, {self.first} to {self.last}"
@@ -116,21 +122,38 @@ class PerformanceReport:
         return any(finding.degraded for finding in self.findings)
 
     @property
+    def not_judged(self) -> str:
+        """Why nothing was compared with the figures at promotion; empty where it was."""
+        if self.findings:
+            return ""
+        matured = self.of_kind("matured")
+        if matured is None:
+            return "not judged yet: no day after those that it was evaluated on at its training has matured labels"
+        frauds = matured.evaluation.counts["frauds"]
+        return f"not judged yet: {frauds} frauds in {_days(matured.window)} with matured labels, of {MIN_FRAUDS} needed"
+
+    @property
     def summary(self) -> str:
         """One line for a person."""
         matured = self.of_kind("matured")
         if matured is None:
-            return f"Champion {self.champion}: no day since its training has matured labels yet."
+            return f"Champion {self.champion} is {self.not_judged}."
         shown = ", ".join(f"{_words(name)} {matured.evaluation.metrics[name]}" for name in COMPARED)
         worse = " ".join(finding.detail for finding in self.findings if finding.degraded)
-        told = worse or ("No clear loss since promotion." if self.findings else "Too few frauds to compare.")
-        return f"Champion {self.champion}, {matured.window}: {shown}. {told}"
+        told = worse or ("No clear loss since promotion." if self.findings else f"It is {self.not_judged}.")
+        return f"Champion {self.champion}, {_days(matured.window)} {matured.window}: {shown}. {told}"
 
     def to_markdown(self) -> str:
         """A table per window, and what was compared with the figures at promotion."""
         parts = [part for found in self.assessments for part in (_heading(found), _table(found))]
-        compared = "\n".join(f"- {finding.detail}" for finding in self.findings) or "- Nothing to compare yet."
+        compared = "\n".join(f"- {finding.detail}" for finding in self.findings) or f"- It is {self.not_judged}."
         return "\n\n".join([*parts, f"**Since promotion**\n\n{compared}"])
+
+
+def seen_to(model: FraudModel) -> pd.Timestamp:
+    """The last instant of what the model was trained on or evaluated on before its promotion."""
+    # A model of an earlier release only says what it was trained on.
+    return pd.Timestamp(model.lineage.get("evaluated_to", model.lineage["trained_to"]))
 
 
 def windows(
@@ -138,7 +161,7 @@ def windows(
 ) -> tuple[Window, ...]:
     """The days to judge at the end of `day`: matured ones, at most `length` of them, and the ones after.
 
-    Days up to `trained_to` are left out.
+    Days up to `trained_to` (of `seen_to`) are left out.
     """
     as_of = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1)
     unseen = trained_to.date() + timedelta(days=1)
@@ -167,11 +190,13 @@ def assess(
     """The champion on the feature rows of `window`, by what was reported before `as_of`.
 
     `transactions` hold the same rows; `served` are decisions of this model: transaction_id, decision, probability;
-    `would_be_blocks` are those of whatever decided: transaction_id, held_out. Where enough of them were held out,
-    blocked rows are left out and those held out count for them, as blocks. A provisional row that nobody reported
-    counts as legitimate so far.
+    `would_be_blocks` are those of whatever decided: transaction_id, held_out, by_model, share. Where enough of them
+    were held out, blocked rows and days without a holdout are left out, and those held out count for the blocked, as
+    blocks. A provisional row that nobody reported counts as legitimate so far.
     """
-    holdout = Holdout.of(features["transaction_id"], NO_BLOCKS if would_be_blocks is None else would_be_blocks)
+    on_day = days(features)
+    stopped = NO_BLOCKS if would_be_blocks is None else would_be_blocks
+    holdout = Holdout.of(features["transaction_id"], stopped, days=on_day)
     seen = holdout.weights > 0
     features, held_out = features[seen], holdout.held_out[seen]
     context = transactions.set_index("transaction_id").loc[features["transaction_id"]].reset_index()
@@ -202,10 +227,12 @@ def assess(
     review, block = (
         policy.costs.cost(choice, labels=known, amounts_cents=amounts)[held_out].sum() for choice in ("review", "block")
     )
+    left_out = len(np.unique(on_day[holdout.off])) if holdout.enough else 0
     told = HeldOut(
         rows=int(held_out.sum()),
         weight=holdout.weight,
-        cents_per_day=float(review - block) / ((window.last - window.first).days + 1),
+        cents_per_day=float(review - block) / max(window.days - left_out, 1),
+        days_off=left_out,
     )
     return Assessment(window=window, evaluation=evaluation, served=len(rows), held_out=told)
 
@@ -256,7 +283,7 @@ def _segments(context: pd.DataFrame) -> Mapping[str, NDArray[Any]]:
 
 def _heading(found: Assessment) -> str:
     told = "" if found.window.kind == "matured" else " (provisional: more frauds will be reported)"
-    return f"**{str(found.window).capitalize()}**{told}: {found.basis}."
+    return f"**{str(found.window).capitalize()}**, {_days(found.window)}{told}: {found.basis}."
 
 
 def _table(found: Assessment) -> str:
@@ -271,6 +298,10 @@ def _table(found: Assessment) -> str:
         )
         lines.append([name, *counts, *cells])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _days(window: Window) -> str:
+    return f"{window.days} day{'s' * (window.days != 1)}"
 
 
 def _words(name: str) -> str:

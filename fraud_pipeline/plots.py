@@ -198,19 +198,24 @@ def tuning_history(values: Floats) -> bytes:
 
 
 def performance_over_time(figures: pd.DataFrame, *, at_promotion: Mapping[str, float]) -> bytes:
-    """Four figures by day, 95 % intervals of the matured ones; columns: day, kind, metric, value, low, high."""
+    """Four figures by day, a line for each champion, 95 % intervals of the matured ones.
+
+    Columns: day, kind, metric, value, low, high, model_version.
+    """
     figure = _figure(rows=20)
     grid = figure.subplots(2, 2, sharex=True).flat
     for axes, name in zip(grid, ("recall", "precision", "average_precision", "cost_saved"), strict=True):
         _style(axes, x="", y=name.replace("_", " "))
         for kind, style, color in (("provisional", ":", QUIET), ("matured", "-", LEGITIMATE)):
-            rows = figures[(figures["metric"] == name) & (figures["kind"] == kind)]
-            days = rows["day"].dt.tz_localize(None).to_numpy()
-            axes.plot(
-                days, rows["value"], style, color=color, linewidth=2, label=kind, marker="." if len(rows) == 1 else ""
-            )
-            if kind == "matured":
-                axes.fill_between(days, rows["low"], rows["high"], color=color, alpha=0.15, linewidth=0)
+            found = figures[(figures["metric"] == name) & (figures["kind"] == kind)]
+            # Another champion is another model: its line does not go on where that of the one before ended.
+            champions = [rows for _, rows in found.groupby("model_version", sort=False)] or [found]
+            for number, rows in enumerate(champions):
+                days = rows["day"].dt.tz_localize(None).to_numpy()
+                (line,) = axes.plot(days, rows["value"], style, color=color, linewidth=2)
+                line.set(label="" if number else kind, marker="." if len(rows) == 1 else "")
+                if kind == "matured":
+                    axes.fill_between(days, rows["low"], rows["high"], color=color, alpha=0.15, linewidth=0)
         if name in at_promotion:
             axes.axhline(at_promotion[name], color=ACCENT, linestyle="--", linewidth=1.2, label="at promotion")
         axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]  # matplotlib's stubs leave it out

@@ -208,6 +208,14 @@ class Registry:
             if not token:
                 return tuple(sorted((_promotion(run) for run in runs), key=lambda entry: entry.decided_at))
 
+    def waiting(self) -> Promotion | None:
+        """The first decision to keep the present challenger in shadow, or None when it was decided otherwise since."""
+        challenger = self.with_alias("challenger")
+        if challenger is None:
+            return None
+        decided = [entry for entry in self.history() if entry.confirmed and entry.version == challenger.version]
+        return decided[0] if decided and all(entry.action == "shadow_only" for entry in decided) else None
+
     def champion_at(self, moment: pd.Timestamp) -> int | None:
         """The version that was champion at an instant, or None when there was none yet."""
         past = [entry for entry in self.history() if entry.confirmed and entry.decided_at <= moment]

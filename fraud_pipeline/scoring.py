@@ -62,7 +62,8 @@ _MISSING: Final[Mapping[Mode, tuple[str, ...]]] = {
     "rules": ("model",),
     "fail_safe": ("history", "model"),
 }
-_CAPPED: Final = Reason("block_cap", "more blocks than usual at this moment: a person decides")
+BLOCK_CAP: Final = "block_cap"
+_CAPPED: Final = Reason(BLOCK_CAP, "more blocks than usual at this moment: a person decides")
 _HELD_OUT: Final = Reason(
     HOLDOUT, "would be blocked, but is one of a few that a person decides on, to measure the model"
 )
@@ -144,9 +145,10 @@ def now_microseconds() -> int:
 class Scorer:
     """Decides on transactions and remembers them; one scorer per thread, any number per database.
 
-    `champion` gives the model to use now, or None; `may_block` may refuse a block, which becomes a review,
-    as does a `holdout_share` of the model's blocks. `observe` is told how many seconds each stage took; `shadow` sees
-    what the model saw, after it was stored.
+    `champion` gives the model to use now, or None. Of the transactions of one minute `max_blocks_per_minute` may be
+    blocked by all scorers of the database together, since a model gone wrong must not turn away everybody at once.
+    What is more becomes a review, as does a `holdout_share` of the model's blocks. `observe` is told how many seconds
+    each stage took; `shadow` sees what the model saw, after it was stored.
     """
 
     def __init__(
@@ -156,7 +158,7 @@ class Scorer:
         champion: Callable[[], LoadedModel | None],
         engineer: FeatureEngineer,
         cache_events: int = 1_000_000,
-        may_block: Callable[[], bool] = lambda: True,
+        max_blocks_per_minute: int | None = None,
         holdout_share: float = 0.0,
         observe: Callable[[Stage, float], None] = lambda _stage, _seconds: None,
         shadow: Callable[[NDArray[np.float32], Sequence[Scored]], None] = no_shadow,
@@ -165,8 +167,9 @@ class Scorer:
         self._database = database
         self._champion = champion
         self._engineer = engineer
-        self._may_block = may_block
+        self._max_blocks = max_blocks_per_minute
         self._holdout_share = holdout_share
+        self._holdout_key = ""
         self._observe = observe
         self._shadow = shadow
         self._clock = clock
@@ -235,8 +238,9 @@ class Scorer:
             known = np.array([row.transaction_id not in added for row in new], np.bool_)
             if new:
                 features = self._features(batch, table, versions, known=known, added=added, mode=mode)
-                scored = self._decide(new, features, mode=mode, loaded=loaded)
-                decided = _store(batch, new, scored, features, versions, loaded=loaded)
+                scored = self._decide(batch, new, features, mode=mode, loaded=loaded)
+                share = self._holdout_share
+                decided = _store(batch, new, scored, features, versions, loaded=loaded, holdout_share=share)
                 # An event that was pruned leaves its decision behind: its id stays taken.
                 answers |= {
                     one.transaction_id: one if one.transaction_id in decided else Conflict(one.transaction_id)
@@ -317,7 +321,13 @@ class Scorer:
             raise HistoryUnavailableError(str(error)) from error
 
     def _decide(
-        self, new: Sequence[TransactionRow], features: Features, *, mode: Mode, loaded: LoadedModel | None
+        self,
+        batch: Batch,
+        new: Sequence[TransactionRow],
+        features: Features,
+        *,
+        mode: Mode,
+        loaded: LoadedModel | None,
     ) -> list[Scored]:
         if loaded is None:
             rules, by = (RULES, "rules") if mode == "rules" else (FAIL_SAFE_RULES, "fail_safe")
@@ -333,9 +343,11 @@ class Scorer:
             except Exception as error:  # whatever a damaged model raises, rules can answer
                 raise ModelUnavailableError(f"version {loaded.version} failed ({type(error).__name__})") from error
         decided_at = self._clock()
+        blocks = [row for row, decision in zip(new, decisions, strict=True) if decision == "block"]
+        all_spared = self._spared(batch, blocks, loaded=loaded)
         scored = []
         for row, decision, probability, why in zip(new, decisions, probabilities, reasons, strict=True):
-            spared = self._spared(row.transaction_id, loaded=loaded) if decision == "block" else None
+            spared = all_spared.get(row.transaction_id)
             scored.append(
                 Scored(
                     transaction_id=row.transaction_id,
@@ -351,14 +363,23 @@ class Scorer:
             )
         return scored
 
-    def _spared(self, transaction_id: str, *, loaded: LoadedModel | None) -> Reason | None:
-        """Why a person decides on what would be blocked, if so."""
-        if not self._may_block():
-            return _CAPPED
-        # Drawn last, so that those held out differ from the blocked by nothing but the draw.
-        if loaded is not None and held_out(transaction_id, share=self._holdout_share, key=loaded.sha256):
-            return _HELD_OUT
-        return None
+    def _spared(
+        self, batch: Batch, blocks: Sequence[TransactionRow], *, loaded: LoadedModel | None
+    ) -> dict[str, Reason]:
+        """The ids of what would be blocked and a person decides on instead, and why."""
+        may = [True] * len(blocks)
+        if self._max_blocks is not None:
+            may = batch.blocks.take([row.event_time for row in blocks], most=self._max_blocks)
+        spared = {}
+        for row, allowed in zip(blocks, may, strict=True):
+            if not allowed:
+                spared[row.transaction_id] = _CAPPED
+            # Drawn last, so that those held out differ from the blocked by nothing but the draw.
+            elif loaded is not None and self._holdout_share:
+                self._holdout_key = self._holdout_key or batch.holdout_key()
+                if held_out(row.transaction_id, share=self._holdout_share, key=self._holdout_key):
+                    spared[row.transaction_id] = _HELD_OUT
+        return spared
 
     @contextmanager
     def _stage(self, stage: Stage) -> Iterator[None]:
@@ -381,6 +402,7 @@ def _store(
     versions: Versions,
     *,
     loaded: LoadedModel | None,
+    holdout_share: float,
 ) -> set[str]:
     """Decisions and alerts; the ids whose decision was stored."""
     decided = batch.add_decisions(
@@ -400,6 +422,7 @@ def _store(
                 customer_version=versions.customers[row.customer_id],
                 reports_version=versions.reports,
                 merchant_days_version=versions.merchant_days,
+                holdout_share=holdout_share if holdout_share and loaded and _drawn(one) else None,
             )
             for row, one, values in zip(new, scored, features.values, strict=True)
         ]
@@ -414,6 +437,11 @@ def _store(
             created_at=alerts[0][1].decided_at,
         )
     return decided
+
+
+def _drawn(one: Scored) -> bool:
+    """Whether the model would block and a draw decided whether a person does instead."""
+    return one.decision == "block" or (bool(one.reasons) and one.reasons[-1] == _HELD_OUT)
 
 
 def _scored(stored: StoredDecision, *, replayed: bool) -> Scored:

@@ -9,6 +9,8 @@ import getpass
 import subprocess
 import sys
 import threading
+from collections import deque
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -39,7 +41,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
     settings = load_settings()
     database = Database(settings.database)
-    database.upgrade()
+    database.prepare()
     database.close()
     if arguments.follow:
         # It ends with this process, which becomes the server.
@@ -59,6 +61,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
 
 def token(arguments: argparse.Namespace) -> int:
     """Print a signed token for a client of the HTTP service."""
+    from serving.keys import write_secret  # noqa: PLC0415 - only here
     from serving.security import issue_token_for  # noqa: PLC0415 - only here
 
     scopes = arguments.scopes.split(",")
@@ -66,7 +69,7 @@ def token(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         print(made)
     else:
-        arguments.out.write_text(made)
+        write_secret(arguments.out, made, for_group=arguments.for_group)
     return 0
 
 
@@ -102,7 +105,6 @@ def consume(arguments: argparse.Namespace) -> int:
     return run(
         load_settings(),
         load_kafka_settings(),
-        group=arguments.group,
         stop=threading.Event(),
         metrics_host=arguments.metrics_host,
         metrics_port=arguments.metrics_port,
@@ -111,19 +113,30 @@ def consume(arguments: argparse.Namespace) -> int:
 
 def dead_letters(arguments: argparse.Namespace) -> int:
     """What could not be handled and why; with --replay, send it again."""
+    from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
     from fraud_pipeline.topics import load_kafka_settings  # noqa: PLC0415 - kafka-python
     from serving.dead_letters import dead_letters as read  # noqa: PLC0415 - only here
     from serving.dead_letters import replay, summary  # noqa: PLC0415 - only here
 
-    kafka = load_kafka_settings()
-    letters = [one for one in read(kafka) if arguments.reason in (None, one.reason)]
-    print("\n".join(summary(letters)) or "There are no dead letters.")
-    for letter in letters[-arguments.limit :]:
-        print(
-            f"  {letter.topic}/{letter.partition}/{letter.source_offset}  {letter.reason}  sha256 {letter.sha256[:12]}"
-        )
-    if arguments.replay and letters:
-        print(f"{replay(kafka, letters):,} sent again; they stay here, and come back with a new source if still bad.")
+    kafka, last = load_kafka_settings(), deque[str](maxlen=arguments.limit)
+
+    def listed() -> Iterator[Any]:
+        for one in read(kafka):
+            if arguments.reason in (None, one.reason):
+                where = f"{one.topic}/{one.partition}/{one.source_offset}"
+                last.append(f"  {where}  {one.reason}  sha256 {one.sha256[:12]}")
+                yield one
+
+    print("\n".join(summary(listed())) or "There are no dead letters.")
+    print("\n".join(last), end="\n" if last else "")
+    if arguments.replay:
+        database = Database(load_settings().database)
+        database.prepare()
+        done = replay(kafka, database, reason=arguments.reason)
+        database.close()
+        print(f"{done.sent:,} sent again; they stay here, and what is still bad comes back as another letter.")
+        if done.not_whole:
+            print(f"{done.not_whole:,} are not whole and were not sent: only their sender can send them again.")
     return 0
 
 
@@ -133,7 +146,7 @@ def alerts(arguments: argparse.Namespace) -> int:
     from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
 
     database = Database(load_settings().database)
-    database.upgrade()
+    database.prepare()
     if arguments.action == "next":
         taken = queue.take_next(database, who=arguments.who)
         print("There is no open alert." if taken is None else _alert_line(taken))
@@ -191,9 +204,13 @@ def backup(arguments: argparse.Namespace) -> int:
 
 def rotate_keys(arguments: argparse.Namespace) -> int:
     """A fresh key signs from now on."""
+    from serving.keys import publish_keys  # noqa: PLC0415 - only here
     from serving.keys import rotate_keys as rotate  # noqa: PLC0415 - only here
 
-    kid = rotate(load_settings().keys_file, keep=arguments.keep)
+    settings = load_settings()
+    kid = rotate(settings.keys_file, keep=arguments.keep)
+    if settings.public_keys is not None:
+        publish_keys(settings.keys_file, settings.public_keys)
     print(f"Key {kid} signs from now on; {arguments.keep} of the former keys still verify.")
     return 0
 
@@ -216,7 +233,8 @@ def _add_service(commands: Commands) -> None:
     one.add_argument("--subject", required=True, help="who the client is; limits are counted per subject")
     one.add_argument("--scopes", default="score,feedback", help="of score, feedback, metrics, admin")
     one.add_argument("--lifetime", type=duration, default=timedelta(days=1))
-    one.add_argument("--out", type=Path, help="a file to write it to, for a program that reads it there")
+    one.add_argument("--out", type=Path, help="a file to write it to, which only you can read")
+    one.add_argument("--for-group", action="store_true", help="the file's group can read it too")
     one.set_defaults(run=token)
 
     one = commands.add_parser("follow", help="export what the registry's aliases name, for services elsewhere")
@@ -233,7 +251,6 @@ def _add_stream(commands: Commands) -> None:
     one.set_defaults(run=produce)
 
     one = commands.add_parser("consume", help="score the topic, nothing lost and nothing twice")
-    one.add_argument("--group", default="fraud-detect", help="consumers of one group share the partitions")
     one.add_argument("--metrics-port", type=int, help="Prometheus metrics on this port, which asks for no token")
     one.add_argument("--metrics-host", default="127.0.0.1", help="the address of that port")
     one.set_defaults(run=consume)
@@ -241,7 +258,7 @@ def _add_stream(commands: Commands) -> None:
     one = commands.add_parser("dead-letters", help="records that could not be handled, and sending them again")
     one.add_argument("--reason", help="only these")
     one.add_argument("--limit", type=int, default=20, help="how many are listed one by one")
-    one.add_argument("--replay", action="store_true", help="send them to where they came from")
+    one.add_argument("--replay", action="store_true", help="send those that were not yet to where they came from")
     one.set_defaults(run=dead_letters)
 
 

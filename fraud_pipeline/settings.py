@@ -91,7 +91,9 @@ class Settings(BaseSettings):
     rate_limit_storage: str = Field(
         "", description="redis:// URL that all workers share; empty: memory of each process"
     )
-    max_blocks_per_minute: int = Field(60, ge=1, description="more blocks than this become reviews and raise an alarm")
+    max_blocks_per_minute: int = Field(
+        60, ge=1, description="more blocks of one minute's transactions become reviews and raise an alarm"
+    )
     champion_poll_interval: timedelta = Field(
         timedelta(seconds=5), description="how often a new champion is looked for"
     )
@@ -102,6 +104,9 @@ class Settings(BaseSettings):
     jwt_audience: str = "fraud-detect-http"
     jwt_keys: Path | None = Field(
         None, description="JWK set of the keys that tokens may be signed with; empty: keys.json"
+    )
+    public_keys: Path | None = Field(
+        None, description="where who has the keys keeps their public halves, for who only verifies; empty: nowhere"
     )
 
     # Operations
@@ -114,7 +119,9 @@ class Settings(BaseSettings):
     schedules_enabled: bool = Field(True, description="schedules and sensors start switched on")
     mlflow_tracking_uri: str = Field("", description="MLflow server; empty: a SQLite file in the home directory")
     model_name: str = "fraud_model"
-    alert_webhook_url: str = Field("", description="run failures are posted here as JSON; empty: only logged")
+    alert_webhook_url: str = Field(
+        "", description="failed runs, red reports and new alerts are posted here as JSON; empty: only logged"
+    )
 
     @field_validator("home")
     @classmethod

@@ -19,6 +19,7 @@ from pydantic import Field, FilePath, SecretStr, StringConstraints, model_valida
 from pydantic_core import to_json
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fraud_pipeline.lenient_records import read_leniently
 from fraud_pipeline.settings import SETTINGS_FILE, home_directory
 from fraud_pipeline.transactions import TransactionRow
 
@@ -58,6 +59,7 @@ class KafkaSettings(BaseSettings):
     decisions_topic: Topic = "decisions"
     dead_letter_topic: Topic = "transactions.dead-letter"
     reports_topic: Topic = "fraud-reports"
+    group: str = Field("fraud-detect", min_length=1, description="consumers of one group share the partitions")
     partitions: int = Field(6, ge=1, description="of topics we make: that many consumers can share the work")
     replication: int | None = Field(None, ge=1, description="copies of topics we make; empty: as the brokers say")
 
@@ -104,8 +106,14 @@ def open_producer(kafka: KafkaSettings, **options: Any) -> KafkaProducer:
 
 
 def open_consumer(kafka: KafkaSettings, **options: Any) -> KafkaConsumer:
-    """A consumer that starts at the beginning and commits only when told to. Raises BrokerUnavailableError."""
-    return _open(KafkaConsumer, kafka, {"enable_auto_commit": False, "auto_offset_reset": "earliest", **options})
+    """A consumer that starts at the beginning and commits only when told to. Raises BrokerUnavailableError.
+
+    For what it cannot read it gives an UnreadableRecord.
+    """
+    given = {"enable_auto_commit": False, "auto_offset_reset": "earliest", **options}
+    consumer: KafkaConsumer = _open(KafkaConsumer, kafka, given)
+    read_leniently(consumer)
+    return consumer
 
 
 def open_admin(kafka: KafkaSettings) -> KafkaAdminClient:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.dataset import PART_NAMES, PartName, Split, labels_as_of, time_ordered_split
 from fraud_pipeline.decisions import CostModel, Policy, PolicyReport, choose_policy
+from fraud_pipeline.drift import effective_number
 from fraud_pipeline.evaluation import Evaluation, evaluate
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.model import Calibration, FraudModel, fit_booster, fit_calibration
@@ -150,12 +151,15 @@ def train_model(
             "rounds": result.rounds,
             "trained_from": training_set["event_time"].min().isoformat(),
             "trained_to": newest["event_time"].max().isoformat(),
+            "evaluated_to": training_set["event_time"].max().isoformat(),
             "training_rows": len(newest),
             "training_frauds": int(newest["label"].sum()),
         },
     )
     unseen = pd.concat([parts["calibrate"], parts["test"]])
     sample = unseen.sample(min(len(unseen), REFERENCE_ROWS), random_state=tuning.seed).sort_values("event_time")
+    # Rows of one customer resemble each other, also when they are drawn.
+    model = replace(model, lineage={**model.lineage, "reference_customers": effective_number(sample["customer_id"])})
     reference = sample.loc[:, list(FEATURE_NAMES)].assign(score=model.predict(sample)).reset_index(drop=True)
     return TrainedModel(model=replace(model, reference=reference), tuning=result, policy_report=report)
 

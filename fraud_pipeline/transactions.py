@@ -18,6 +18,7 @@ Channel = Literal["chip", "contactless", "online", "atm", "transfer"]
 CHANNELS: Final[tuple[str, ...]] = get_args(Channel)
 
 MICROSECOND: Final = 1
+MILLISECOND: Final = 1_000
 SECOND: Final = 1_000_000
 HOUR: Final = 3_600 * SECOND
 DAY: Final = 24 * HOUR

@@ -92,12 +92,13 @@ def running_broker(*, prefer_apache_kafka: bool = False) -> Iterator[Broker]:
 
 
 def topics_of_our_own(broker: Broker, *, partitions: int = 4) -> KafkaSettings:
-    """Settings with topic names that no other test uses, so that tests share a broker and nothing else."""
+    """Settings with topics and a group that no other test uses, so that tests share a broker and nothing else."""
     prefix = uuid.uuid4().hex[:8]
     return KafkaSettings(
         bootstrap_servers=broker.bootstrap_servers,
         **broker.security,
         partitions=partitions,
+        group=prefix,
         transactions_topic=f"{prefix}-transactions",
         decisions_topic=f"{prefix}-decisions",
         dead_letter_topic=f"{prefix}-transactions.dead-letter",

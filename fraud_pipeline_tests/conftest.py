@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -32,11 +33,28 @@ from fraud_pipeline.training import (
     train_model,
 )
 from fraud_pipeline.validation import validate
+from fraud_pipeline_tests.proof import proven
 from fraud_pipeline_tests.services import Server, start, stop
 
 # How long an example takes depends on what else runs here.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# Whose server the tests use, beside what is on it. By its own name it would reach what is tested; workers of
+# pytest-xdist look for the other one.
+if "FRAUD_DATABASE_URL" in os.environ:
+    os.environ["GIVEN_DATABASE_URL"] = os.environ.pop("FRAUD_DATABASE_URL")
+GIVEN_DATABASE: Final = os.environ.get("GIVEN_DATABASE_URL", "")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was proven by killing, whether or not output is captured."""
+    lines = proven(terminalreporter.getreports("passed") + terminalreporter.getreports("failed"))
+    if lines:
+        terminalreporter.section("proof")
+    for line in lines:
+        terminalreporter.write_line(line)
+
 
 DAYS: Final = 40
 LABEL_MATURITY: Final = timedelta(days=14)
@@ -108,9 +126,10 @@ def trained(training_set: pd.DataFrame, policy_settings: PolicySettings) -> Trai
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server of our own, or the one that FRAUD_TEST_POSTGRES_URL names."""
-    if given := os.environ.get("FRAUD_TEST_POSTGRES_URL"):
-        yield given
+    """A database of our own: on the server that FRAUD_DATABASE_URL names, or on one of our own."""
+    if GIVEN_DATABASE.startswith("postgresql"):
+        with _new_database(GIVEN_DATABASE) as url:
+            yield url
         return
     # The server drops root's rights, so its files must not lie below a private directory.
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
@@ -128,13 +147,22 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture
 def empty_postgres_url(postgres_url: str) -> Iterator[str]:
     """A new, empty database on the server, dropped afterwards."""
+    with _new_database(postgres_url) as url:
+        yield url
+
+
+@contextmanager
+def _new_database(beside: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
-    server = sa.create_engine(sa.make_url(postgres_url).set(drivername="postgresql+psycopg"))
+    url = sa.make_url(beside).set(drivername="postgresql")
+    server = sa.create_engine(url.set(drivername="postgresql+psycopg"))
     try:
         with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text(f"CREATE DATABASE {name}"))
-            yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+            try:
+                yield url.set(database=name).render_as_string(hide_password=False)
+            finally:
+                connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     finally:
         server.dispose()
 

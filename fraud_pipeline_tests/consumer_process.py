@@ -18,7 +18,6 @@ from datetime import timedelta
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings
@@ -37,7 +36,7 @@ class Death:
 
 
 def consume_in_process(
-    home: Path, database_url: str, kafka: Mapping[str, Any], group: str, max_records: int, death: Death | None
+    home: Path, database_url: str, kafka: Mapping[str, Any], max_records: int, death: Death | None
 ) -> None:
     """The whole of `fraud-detect consume`."""
     from serving.consuming import consume  # noqa: PLC0415 - loaded by the server that forks us
@@ -53,7 +52,6 @@ def consume_in_process(
     status = consume(
         Settings(home=home, database_url=database_url, statement_timeout=timedelta(seconds=20)),
         KafkaSettings(**kafka),
-        group=group,
         stop=threading.Event(),
         tell=lambda _text: None,
         session_timeout=SESSION,
@@ -71,16 +69,16 @@ class Consumers:
     database_url: str
     kafka: KafkaSettings
     max_records: int = 100
-    group: str = field(default_factory=lambda: uuid4().hex)
     started: list[ForkServerProcess] = field(default_factory=list)
 
     def start(self, *, group: str | None = None, death: Death | None = None) -> ForkServerProcess:
         """One more, of the group they all are of unless another is said."""
+        kafka = self.kafka.model_copy(update={"group": group or self.kafka.group})
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["serving.consuming", "fraud_pipeline_tests.consumer_process"])
         process = context.Process(
             target=consume_in_process,
-            args=(self.home, self.database_url, self.kafka.model_dump(), group or self.group, self.max_records, death),
+            args=(self.home, self.database_url, kafka.model_dump(), self.max_records, death),
             daemon=True,
         )
         process.start()

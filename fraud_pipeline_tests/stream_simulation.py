@@ -22,6 +22,7 @@ from kafka.errors import KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, Position
+from fraud_pipeline.database.tables import FRAUD_REPORTS, PENDING_REPORTS
 from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.scoring import Scorer
 from fraud_pipeline.topics import KafkaSettings, Message, report_message, transaction_message
@@ -71,6 +72,7 @@ class Sent(NamedTuple):
     customer: str
     kind: Kind
     transaction_id: str = ""
+    event_time: int = 0
 
 
 @dataclass(slots=True)
@@ -323,6 +325,7 @@ class Simulation:
         self.database = FaultyDatabase(self.world)
         self.database.upgrade()
         self.to_come = list(_messages(self.world.dice, messages))
+        self._event_times = {one.transaction_id: one.event_time for one in self.to_come}
         self.expected = _without_faults([one for one in self.to_come if one.kind == "good"])
         self.world.faulty = True
         self.others_act = False
@@ -353,6 +356,8 @@ class Simulation:
                 break
         self._check("the end")
         self._hold(self._ended() and self._decided == self.expected, "not everything was decided on and published")
+        said = {record.transaction_id for _, record in self.broker.of(KAFKA.reports_topic) if record.kind == "report"}
+        self._hold(set(self._reports()[1]) == said, "not every report was stored")
 
     def go_on(self, *, without: Process) -> None:
         """Messages come and others read them, while one process does nothing."""
@@ -396,6 +401,7 @@ class Simulation:
             (header(one, "topic"), int(header(one, "partition")), int(header(one, "offset")))
             for _, one in self.broker.of(KAFKA.dead_letter_topic)
         }
+        kept, reports = self._reports()
         published = {_id_of(one.value) for _, one in self.broker.of(KAFKA.decisions_topic)}
         for topic in (KAFKA.transactions_topic, KAFKA.reports_topic):
             for number, position in standing(self.database, topic).items():
@@ -416,15 +422,32 @@ class Simulation:
                         gone = record.offset < position.published_offset
                         self._hold(not gone or record.transaction_id in published, f"{where} was never published")
                         self._hold(source not in aside, f"{where} was put aside")
-                    elif record.kind != "report":
-                        passed = record.offset < position.next_offset
+                    elif record.kind in ("bad", "conflict"):
+                        passed = record.offset < position.published_offset
                         self._hold(not passed or source in aside, f"{where} was passed and not put aside")
+                    elif record.offset < position.next_offset:
+                        reported_at = max(record.timestamp * 1_000, self._event_times.get(record.transaction_id, 0))
+                        stored = reports.get(record.transaction_id)
+                        self._hold(stored is not None or source in kept, f"{where} was passed and is nowhere")
+                        self._hold(stored is None or stored <= reported_at, f"{where} was stored as of {stored}")
+                        self._hold(source not in aside, f"{where} was put aside")
         for id_, decision in self._decided.items():
             self._hold(found.get(id_) == decision, f"{when}: the decision on {id_} changed")
         for id_, decision in found.items():
             self._hold(decision == self.expected[id_], f"{when}: {id_} differs from the run without faults")
         self._decided = found
         self.world.faulty = faulty
+
+    def _reports(self) -> tuple[set[tuple[Any, ...]], dict[str, int]]:
+        """Records whose report is kept until its transaction comes, and when each transaction was reported."""
+        kept = sa.select(*(PENDING_REPORTS.c[name] for name in ("topic", "partition", "offset")))
+        first = sa.func.min(FRAUD_REPORTS.c.reported_at)
+        stored = sa.select(FRAUD_REPORTS.c.transaction_id, first).group_by(FRAUD_REPORTS.c.transaction_id)
+        with self.database.transaction(read_only=True) as connection:
+            return (
+                {tuple(row) for row in connection.execute(kept)},
+                {row[0]: row[1] for row in connection.execute(stored)},
+            )
 
     def _ended(self) -> bool:
         """Whether every record was decided on or put aside, every decision published, and no lag is told."""
@@ -461,7 +484,9 @@ def _messages(dice: random.Random, count: int) -> Iterator[Sent]:
     topic = KAFKA.transactions_topic
     rows = transactions(count, customers=CUSTOMERS, end=START - DAY, seed=dice.randrange(1_000))
     for number, row in enumerate(rows):
-        sent = Sent(topic, transaction_message(row, currency="EUR"), row.customer_id, "good", row.transaction_id)
+        sent = Sent(
+            topic, transaction_message(row, currency="EUR"), row.customer_id, "good", row.transaction_id, row.event_time
+        )
         yield sent
         match dice.randrange(12):
             case 0:
@@ -472,8 +497,10 @@ def _messages(dice: random.Random, count: int) -> Iterator[Sent]:
             case 2:
                 yield sent._replace(message=Message(b"c", b"nonsense", []), kind="bad")
             case 3:
-                known = rows[dice.randint(0, number)].transaction_id
-                yield Sent(KAFKA.reports_topic, report_message(known, is_fraud=True), row.customer_id, "report")
+                # Some are read before their transaction, and some are even sent before it.
+                of = rows[min(dice.randint(0, number + 3), count - 1)]
+                message = report_message(of.transaction_id, is_fraud=True)
+                yield Sent(KAFKA.reports_topic, message, row.customer_id, "report", of.transaction_id, of.event_time)
             case 4:
                 nobody = report_message("nobody", is_fraud=True)
                 yield Sent(KAFKA.reports_topic, nobody, row.customer_id, "unknown report")

@@ -7,17 +7,31 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import sqlalchemy as sa
 from kafka import TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
-from fraud_pipeline.database.tables import DECISIONS
+from fraud_pipeline.database.history import load_history, refresh_merchant_days
+from fraud_pipeline.database.tables import ALERTS, DECISIONS
+from fraud_pipeline.features import FeatureEngineer
+from fraud_pipeline.model import FraudModel
+from fraud_pipeline.scoring import Scored, Scorer
+from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings, Message, open_consumer, open_producer
-from fraud_pipeline.transactions import CHANNELS, SECOND, TransactionRow
+from fraud_pipeline.transactions import (
+    CHANNELS,
+    DAY,
+    REPORT_COLUMNS,
+    SECOND,
+    TRANSACTION_COLUMNS,
+    TransactionRow,
+    times,
+)
 from serving.consumer import Away
 from serving.stream import Handled, Partition
 
@@ -45,6 +59,45 @@ def transactions(count: int, *, customers: int, end: int, seed: int = 7, prefix:
         )
         for number in range(count)
     ]
+
+
+def remember_before(database: Database, rows: Sequence[TransactionRow]) -> None:
+    """Give a database what was known before these: events of the same customers and shops, frauds, merchants' days."""
+    customers = len({row.customer_id for row in rows})
+    before = transactions(3_000, customers=customers, end=rows[0].event_time - 2 * DAY, seed=11, prefix="before-")
+    events = pd.DataFrame(before, columns=list(TRANSACTION_COLUMNS))
+    events["event_time"] = times(events["event_time"].to_numpy())
+    reports = events.iloc[::25].assign(is_fraud=True)
+    reports["reported_at"] = reports["event_time"] + pd.Timedelta(days=1)
+    load_history(database, transactions=events, reports=reports[list(REPORT_COLUMNS)])
+    maturity = Settings().label_maturity
+    refresh_merchant_days(
+        database,
+        now=pd.Timestamp.now(tz="UTC"),
+        lookback=FeatureEngineer(label_maturity=maturity).lookback,
+        label_maturity=maturity,
+    )
+
+
+def of_every_decision(model: FraudModel, rows: Sequence[TransactionRow]) -> FraudModel:
+    """The model with thresholds at which it allows, reviews and blocks some of these."""
+    with closing(Database("sqlite://")) as database:
+        database.upgrade()
+        remember_before(database, rows)
+        engineer = FeatureEngineer(label_maturity=Settings().label_maturity)
+        scorer = Scorer(database=database, champion=lambda: Loaded(model), engineer=engineer)
+        found = sorted({one.probability or 0.0 for one in scorer.score(rows) if isinstance(one, Scored)})
+    review, block = found[-len(found) // 5], found[-len(found) // 20]
+    return replace(model, policy=replace(model.policy, review_threshold=review, block_threshold=block))
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model as a holder gives it."""
+
+    model: FraudModel
+    version: str = "1"
+    sha256: str = "0" * 64
 
 
 def send(kafka: KafkaSettings, topic: str, messages: Iterable[Message], *, partition: int | None = None) -> None:
@@ -111,9 +164,12 @@ def passed(database: Database, topic: str) -> tuple[int, int]:
 
 
 def decided(database: Database) -> dict[str, tuple[Any, ...]]:
-    """What every decision says and rests on, without what differs between two runs: versions and the time of day."""
+    """What every decision says and rests on, and its alert; without what differs between two runs: versions, times."""
     columns = ("decision", "probability", "decided_by", "mode", "missing", "reasons", "model_version", "features")
-    wanted = sa.select(DECISIONS.c.transaction_id, *(DECISIONS.c[name] for name in columns))
+    alert = ALERTS.c.decision.label("alert"), ALERTS.c.status
+    wanted = sa.select(DECISIONS.c.transaction_id, *(DECISIONS.c[name] for name in columns), *alert).select_from(
+        DECISIONS.outerjoin(ALERTS, ALERTS.c.transaction_id == DECISIONS.c.transaction_id)
+    )
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(wanted).all()
     found = {row[0]: tuple(row[1:]) for row in rows}

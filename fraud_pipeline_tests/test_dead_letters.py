@@ -1,14 +1,20 @@
-"""Dead letters on a real broker: each source once, in words, and sent again as they came."""
+"""Dead letters on a real broker: each source once, in words, and sent again as they came, each once."""
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
-from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, open_producer
+from fraud_pipeline.database import Database
+from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_producer
 from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
-from serving.dead_letters import dead_letters, replay, summary
+from fraud_pipeline_tests.streams import everything
+from serving.dead_letters import Replayed, dead_letters, replay, summary
 from serving.stream_messages import BadMessage, dead_letter
+
+SENT = 1_700_000_000_000
+NOT_JSON, NO_SCHEMA = BadMessage("not_json"), BadMessage("unknown_schema", "schema")
 
 
 @pytest.fixture(scope="module")
@@ -22,26 +28,40 @@ def kafka(broker: Broker) -> KafkaSettings:
     """Topics with two dead letters, one of them sent twice as after a crash."""
     settings = topics_of_our_own(broker)
     ensure_topics(settings)
-    bad = {7: BadMessage("not_json"), 3: BadMessage("unknown_schema", "schema")}
-    with closing(open_producer(settings)) as producer:
-        for offset in (7, 3, 7):
-            sent = dead_letter(
-                bad[offset],
-                key=b"c-1",
-                value=b"value %d" % offset,
-                headers=[("trace", b"1")],
-                topic=settings.transactions_topic,
-                partition=0,
-                offset=offset,
-            )
-            producer.send(settings.dead_letter_topic, **sent._asdict())
-        producer.flush()
+    for offset, bad in ((7, NOT_JSON), (3, NO_SCHEMA), (7, NOT_JSON)):
+        put_aside(settings, bad, offset=offset)
     return settings
 
 
+@pytest.fixture
+def database() -> Iterator[Database]:
+    with closing(Database("sqlite://")) as one:
+        one.upgrade()
+        yield one
+
+
+def put_aside(kafka: KafkaSettings, bad: BadMessage, *, offset: int, value: bytes | None = None) -> None:
+    letter = dead_letter(
+        bad,
+        key=b"c-1",
+        value=value or b"value %d" % offset,
+        headers=[("trace", b"1"), ("replay-of", b"transactions/0/1")],
+        topic=kafka.transactions_topic,
+        partition=0,
+        offset=offset,
+        timestamp=SENT,
+    )
+    with closing(open_producer(kafka)) as producer:
+        producer.send(kafka.dead_letter_topic, **letter._asdict()).get(10)
+
+
+def sent_again(kafka: KafkaSettings) -> list[Any]:
+    return everything(kafka, kafka.transactions_topic)
+
+
 def test_each_source_is_listed_once_with_its_reason(kafka: KafkaSettings) -> None:
-    letters = dead_letters(kafka)
-    assert [(one.source_offset, one.reason, one.path) for one in letters] == [
+    letters = list(dead_letters(kafka))
+    assert sorted((one.source_offset, one.reason, one.path) for one in letters) == [
         (3, "unknown_schema", "schema"),
         (7, "not_json", "value"),
     ]
@@ -50,12 +70,35 @@ def test_each_source_is_listed_once_with_its_reason(kafka: KafkaSettings) -> Non
     assert not any("value 7" in line for line in told)
 
 
-def test_a_letter_is_sent_again_as_it_came(kafka: KafkaSettings) -> None:
-    assert replay(kafka, dead_letters(kafka)) == 2
-    with closing(open_consumer(kafka, group_id=None)) as consumer:
-        consumer.subscribe([kafka.transactions_topic])
-        records = [record for found in consumer.poll(timeout_ms=10_000).values() for record in found]
-    assert [(one.key, one.value, list(one.headers)) for one in records] == [
-        (b"c-1", b"value 3", [("trace", b"1")]),
-        (b"c-1", b"value 7", [("trace", b"1")]),
+def test_what_others_wrote_into_the_topic_is_no_letter(kafka: KafkaSettings) -> None:
+    with closing(open_producer(kafka)) as producer:
+        producer.send(kafka.dead_letter_topic, value=b"hello").get(10)
+    assert len(list(dead_letters(kafka))) == 2
+
+
+def test_a_letter_is_sent_again_as_it_came_and_as_if_when_it_came(kafka: KafkaSettings, database: Database) -> None:
+    assert replay(kafka, database) == Replayed(2, 0)
+    source = f"{kafka.transactions_topic}/0/"
+    assert [(one.key, one.value, one.timestamp, list(one.headers)) for one in sent_again(kafka)] == [
+        (b"c-1", b"value 7", SENT, [("trace", b"1"), ("replay-of", f"{source}7".encode())]),
+        (b"c-1", b"value 3", SENT, [("trace", b"1"), ("replay-of", f"{source}3".encode())]),
     ]
+
+
+def test_each_letter_is_sent_once_however_often_and_by_whatever_reason(
+    kafka: KafkaSettings, database: Database
+) -> None:
+    assert replay(kafka, database, reason="not_json") == Replayed(1, 0)
+    assert replay(kafka, database, reason="not_json") == Replayed(0, 0)
+    assert replay(kafka, database) == Replayed(1, 0)
+    put_aside(kafka, NOT_JSON, offset=9)
+    assert replay(kafka, database) == Replayed(1, 0)
+    assert replay(kafka, database) == Replayed(0, 0)
+    assert sorted(one.value for one in sent_again(kafka)) == [b"value 3", b"value 7", b"value 9"]
+
+
+def test_a_letter_that_is_not_whole_is_not_sent(kafka: KafkaSettings, database: Database) -> None:
+    put_aside(kafka, BadMessage("too_large"), offset=11, value=b"x" * 50_000)
+    put_aside(kafka, BadMessage("unreadable", "record"), offset=12)
+    assert replay(kafka, database) == Replayed(2, 2)
+    assert replay(kafka, database) == Replayed(0, 0)

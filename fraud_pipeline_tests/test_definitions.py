@@ -8,6 +8,7 @@ import pytest
 
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.automation import failure_line
+from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.settings import Settings
 
 ASSETS = {
@@ -116,10 +117,14 @@ def test_the_nightly_tick_skips_days_after_the_end_of_a_file(settings: Settings)
     assert tick.skip_message == "2026-03-09 is not in the calendar: the file ends on 2026-03-08"
 
 
-def test_the_weekly_tick_retrains_on_monday(definitions: dg.Definitions) -> None:
+def test_the_weekly_tick_retrains_on_monday(definitions: dg.Definitions, settings: Settings) -> None:
     schedule = definitions.resolve_schedule_def("weekly_retraining")
     tick = schedule.evaluate_tick(
-        dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC))
+        dg.build_schedule_context(
+            scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC),
+            resources={"registry": build_resources(settings)["registry"]},
+            repository_def=definitions.get_repository_def(),
+        )
     )
     assert len(tick.run_requests or []) == 1
     assert (schedule.cron_schedule, schedule.job_name) == ("0 4 * * 1", "retraining_job")
@@ -127,9 +132,9 @@ def test_the_weekly_tick_retrains_on_monday(definitions: dg.Definitions) -> None
 
 def test_schedules_and_sensors_stay_off_when_the_settings_say_so(settings: Settings) -> None:
     quiet = build_defs(settings.model_copy(update={"schedules_enabled": False}))
-    for name in ("daily_ingest", "daily_drift", "weekly_retraining", "daily_online_history"):
+    for name in ("daily_ingest", "daily_drift", "daily_gate", "weekly_retraining", "daily_online_history"):
         assert quiet.resolve_schedule_def(name).default_status is dg.DefaultScheduleStatus.STOPPED
-    for name in ("run_failure_alert", "retraining_on_alarm"):
+    for name in ("run_failure_alert", "red_report_alert", "retraining_on_alarm"):
         assert quiet.resolve_sensor_def(name).default_status is dg.DefaultSensorStatus.STOPPED
 
 

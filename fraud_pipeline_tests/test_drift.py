@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.drift import read_drift
+from fraud_pipeline.database.verdicts import newest_reported, newest_verdicts
 from fraud_pipeline.drift import (
     LIMITS,
     DriftReport,
@@ -142,10 +144,32 @@ class TestVerdict:
         there[:600] = np.nan
         assert {shift.kind for shift in judged(sample(there)).drifted} == {"missing"}
 
-    def test_few_rows_are_not_judged(self) -> None:
-        found = judged(sample(values(12, 50) * 100))
-        assert (found.shifts, found.drifted) == ((), ())
+    @pytest.mark.parametrize("rows", [0, 50])
+    def test_few_rows_are_not_judged_and_are_news_of_their_own(self, rows: int) -> None:
+        found = judged(sample(values(12, rows) * 100))
+        assert (found.shifts, found.drifted, found.few_rows) == ((), (), True)
+        assert f"not judged, {rows} rows came and 200 are needed" in found.summary
+
+    def test_few_rows_of_the_weeks_before_are_not(self) -> None:
+        found = judged(sample(values(12)), before=sample(values(2, 50)))
         assert "not judged" in found.summary
+        assert not found.few_rows
+
+    def test_the_reference_is_worth_its_customers_and_not_its_rows(self) -> None:
+        def q(customers: float | None, before: float) -> float:
+            found = drift_report(
+                DAY,
+                sample(values(8) * 1.2),
+                champion=pd.DataFrame({"amount": values(1, 20_000)}),
+                champion_customers=customers,
+                weeks_before=Sample(sample(values(2)).values, customers=before, merchants=before),
+                features=["amount"],
+            )
+            return next(one.q for one in found.shifts if (one.kind, one.baseline) == ("ks", "champion"))
+
+        assert q(20_000, 500) < q(400, 500) < q(40, 500)
+        # What it does not tell is no more than the weeks before.
+        assert q(None, 400) == q(400, 500)
 
 
 def _two(seed: int) -> Sample:
@@ -192,6 +216,31 @@ class TestReport:
         assert check.passed
         assert len(first) == len(stored(deployment)) > 50
         assert not first["drifted"].any()
+
+    def test_a_missing_day_is_a_warning_of_its_own_stored_and_no_recovery(
+        self, deployment: Deployment, tables: Tables
+    ) -> None:
+        deployment.promote(None)
+        units_fault(deployment, tables)
+        deployment.report(LAST, asset="drift_report")
+        day = LAST + timedelta(days=1)
+        metadata, checks = deployment.checked(day, asset="drift_report")
+        assert "not judged, 0 rows came" in metadata["summary"]
+        assert not checks["enough_rows"].passed
+        assert checks["enough_rows"].severity is dg.AssetCheckSeverity.WARN
+        assert f"0 rows on {day}" in str(checks["enough_rows"].metadata["finding"].value)
+        assert not checks["no_drift"].passed
+        assert f"The alarm stays red, as the newest judged day has it, {LAST}" in str(
+            checks["no_drift"].metadata["finding"].value
+        )
+        with closing(Database(deployment.settings.database)) as database:
+            (missing,), (judged_last,) = newest_reported(database), newest_verdicts(database)
+        assert (missing.day.date(), missing.judged, missing.red) == (day, False, False)
+        assert (judged_last.day.date(), judged_last.red) == (LAST, True)
+
+    def test_the_reference_says_how_many_customers_it_is_of(self, trained: TrainedModel, tables: Tables) -> None:
+        told = float(trained.model.lineage["reference_customers"])
+        assert 50 < told <= tables.transactions["customer_id"].nunique() < len(trained.model.reference)
 
     def test_a_units_fault_is_red_the_same_day(self, deployment: Deployment, tables: Tables) -> None:
         deployment.promote(None)

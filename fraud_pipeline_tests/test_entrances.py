@@ -1,7 +1,7 @@
 """One scorer, two entrances: what HTTP answers and what the stream publishes are the same, to the last bit."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +15,20 @@ from fraud_pipeline.topics import KafkaSettings, ensure_topics, transaction_mess
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.brokers import running_broker, topics_of_our_own
 from fraud_pipeline_tests.consumer_process import consumers
+from fraud_pipeline_tests.proof import SAID
 from fraud_pipeline_tests.services import start, stop
-from fraud_pipeline_tests.streams import decided, everything, passed, send, transactions
+from fraud_pipeline_tests.streams import (
+    decided,
+    everything,
+    of_every_decision,
+    passed,
+    remember_before,
+    send,
+    transactions,
+)
 from fraud_pipeline_tests.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 TRANSACTIONS: Final = 10_000
 BATCH: Final = 500
@@ -40,15 +49,22 @@ def said(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_http_and_the_stream_answer_alike(
-    kafka: KafkaSettings, empty_postgres_url: str, trained: TrainedModel, tmp_path: Path
+    kafka: KafkaSettings,
+    empty_postgres_url: str,
+    trained: TrainedModel,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    trained.model.save(Settings(home=tmp_path).champion_directory)
     rows = transactions(TRANSACTIONS, customers=300, end=now_microseconds())
+    of_every_decision(trained.model, rows[:2_000]).save(Settings(home=tmp_path).champion_directory)
     messages = [transaction_message(row, currency="EUR") for row in rows]
     bodies = [
         {name: value for name, value in json.loads(one.value or b"").items() if name != "schema"} for one in messages
     ]
 
+    with closing(Database(Settings(home=tmp_path).database)) as database:
+        database.upgrade()
+        remember_before(database, rows)
     by_http: dict[str, dict[str, Any]] = {}
     server = start(tmp_path, FRAUD_MAX_BLOCKS_PER_MINUTE=str(TRANSACTIONS))
     with server.client() as client:
@@ -59,6 +75,7 @@ def test_http_and_the_stream_answer_alike(
 
     with closing(Database(empty_postgres_url)) as database:
         database.upgrade()
+        remember_before(database, rows)
         with consumers(tmp_path, empty_postgres_url, kafka) as processes:
             send(kafka, kafka.transactions_topic, messages)
             processes.start()
@@ -68,6 +85,11 @@ def test_http_and_the_stream_answer_alike(
     with closing(Database(Settings(home=tmp_path).database)) as database:
         stored_by_http = decided(database)
 
-    assert {one["transaction_id"]: said(one) for one in published} == by_http
+    by_stream = {one["transaction_id"]: said(one) for one in published}
+    alike = sum(by_stream.get(id_) == answer for id_, answer in by_http.items())
+    record_property(SAID, f"HTTP and Kafka: {alike:,} of {len(rows):,} answers alike, to the last bit")
+    assert by_stream == by_http
     assert stored_by_stream == stored_by_http  # down to the bytes of the features
     assert len(by_http) == len(stored_by_http) == TRANSACTIONS
+    assert {one["decision"] for one in published} == {"allow", "review", "block"}
+    assert not any(one["missing"] for one in published)

@@ -1,14 +1,16 @@
 """Who is promoted, who waits in shadow, who is rejected, and what the reasons say."""
 
 import json
+from datetime import timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fraud_pipeline.gate import GateRules, Outcome, Verdict, gate_verdict
+from fraud_pipeline.gate import GateRules, LiveRows, Outcome, Verdict, gate_verdict, live_rows
 
 ROWS = 4_000
 SEVERITY: tuple[Outcome, ...] = ("promote", "shadow_only", "reject")
@@ -212,3 +214,91 @@ class TestRecord:
         text = result.to_markdown()
         assert text.startswith("**reject**")
         assert all(f"| {reason.check} | {reason.outcome} | {reason.detail} |" in text for reason in result.reasons)
+
+
+class TestHiddenLabels:
+    """Half of the frauds are of a kind that the champion blocks, and what is blocked is not reported."""
+
+    def shadowed(self, *, share: float = 0.0) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """What both scored, and what is known; the challenger lets that kind through."""
+        generator, count = np.random.default_rng(0), 20_000
+        truth = generator.random(count) < 0.02
+        known = truth & (generator.random(count) < 0.5)
+        legitimate, doubtful = generator.beta(1, 60, count), generator.beta(2, 6, count)
+        champion = np.where(known, 0.95, np.where(truth, doubtful, legitimate))
+        held_out = known & (generator.random(count) < share)
+        rows = pd.DataFrame(
+            {
+                "transaction_id": [f"t-{number}" for number in range(count)],
+                "event_time": pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(count), unit="min"),
+                "customer_id": np.arange(count) // 5,
+                "amount_cents": 10_000,
+                "champion_decision": np.select([held_out, champion > 0.9], ["review", "block"], "allow"),
+                "challenger_decision": np.where(known, "allow", np.where(champion > 0.9, "block", "allow")),
+                "champion_probability": champion,
+                "challenger_probability": np.where(known, legitimate, champion),
+                "held_out": held_out,
+                "share": np.where(known & (share > 0), share, np.nan),
+            }
+        )
+        reports = rows.loc[truth & (~known | held_out), ["transaction_id", "event_time"]].assign(is_fraud=True)
+        return rows, reports.assign(reported_at=reports["event_time"])
+
+    def live(self, rows: pd.DataFrame, reports: pd.DataFrame) -> LiveRows:
+        found = live_rows(
+            rows,
+            reports,
+            as_of=pd.Timestamp("2026-06-01", tz="UTC"),
+            label_maturity=timedelta(days=21),
+            rules=GateRules(),
+        )
+        assert found is not None
+        return found
+
+    def judged(self, live: LiveRows, *, same: bool = False) -> Verdict:
+        """The verdict on the challenger, or on one that is the same as the champion."""
+        rows, mine = live.rows, "champion" if same else "challenger"
+        return gate_verdict(
+            rows[f"{mine}_probability"].to_numpy(),
+            rows["champion_probability"].to_numpy(),
+            rows["label"].to_numpy(np.float64),
+            amounts_cents=rows["amount_cents"].to_numpy(np.int64),
+            customers=rows["customer_id"].to_numpy(),
+            days=np.arange(len(rows)) * 14 // len(rows),
+            alert_budget_per_day=30,
+            rules=GateRules(max_miscalibration=50),
+            row_weights=rows["weight"].to_numpy(np.float64),
+            hidden=live.hidden[f"{mine}_decision"].to_numpy(object),
+            replicates=60,
+        )
+
+    def test_who_misses_what_the_champion_blocks_is_not_promoted(self) -> None:
+        live = self.live(*self.shadowed())
+        assert (live.hidden["champion_decision"] == "block").all()
+        assert f"{len(live.hidden)} more were blocked and never reported" in str(live)
+        assert not set(live.hidden["transaction_id"]) & set(live.rows["transaction_id"])
+        found = self.judged(live)
+        assert found.decision == outcomes(found)["blocked"] == "shadow_only"
+        assert "let 100%" in detail(found, "blocked")
+        assert self.judged(live, same=True).decision == "promote"
+
+    def test_a_report_or_a_verdict_makes_a_blocked_row_one_like_others(self) -> None:
+        rows, reports = self.shadowed()
+        blocked = rows.loc[rows["champion_decision"] == "block", ["transaction_id", "event_time"]]
+        said = blocked.assign(is_fraud=np.arange(len(blocked)) > 2, reported_at=blocked["event_time"])
+        live = self.live(rows, pd.concat([reports, said]))
+        assert live.hidden.empty
+        assert len(live.rows) == len(rows)
+        found = self.judged(live)
+        assert outcomes(found)["average_precision"] == "reject"
+        assert "blocked" not in outcomes(found)
+
+    def test_those_held_out_count_for_what_was_blocked(self) -> None:
+        rows, reports = self.shadowed(share=0.2)
+        live = self.live(rows, reports)
+        assert live.hidden.empty
+        assert live.held_out == rows["held_out"].sum()
+        assert live.rows["weight"].sum() == pytest.approx(len(rows))
+        assert "held out count for what was blocked" in str(live)
+        assert outcomes(self.judged(live))["average_precision"] == "reject"
+        assert self.judged(live, same=True).decision == "promote"

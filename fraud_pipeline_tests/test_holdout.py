@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from fraud_pipeline.database import Database
+from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.performance import would_be_blocks
 from fraud_pipeline.decisions import Policy, decide
 from fraud_pipeline.features import FeatureEngineer
@@ -47,7 +48,7 @@ class TestDraw:
         assert not held_out(id_, share=0, key=key)
         assert held_out(id_, share=1, key=key)
 
-    def test_another_model_draws_others(self) -> None:
+    def test_another_key_draws_others(self) -> None:
         ids = [f"t-{number}" for number in range(2_000)]
         one, other = ({id_ for id_ in ids if held_out(id_, share=SHARE, key=key * 64)} for key in "ab")
         assert len(one & other) < 2_000 * SHARE * SHARE * 2
@@ -65,8 +66,8 @@ class TestWeights:
     def test_all_rows_together_weigh_what_they_are(self, held: int, blocked: int, others: int, seed: int) -> None:
         kinds = np.random.default_rng(seed).permutation(np.repeat([0, 1, 2], [held, blocked, others]))
         ids = pd.Series([f"t-{number}" for number in range(len(kinds))], dtype=object)
-        stopped = pd.DataFrame({"transaction_id": ids, "held_out": kinds == 0})[kinds < 2]
-        found = Holdout.of(ids, stopped.sample(frac=1, random_state=seed))
+        drawn = drawn_of(ids, kinds == 0)[kinds < 2]
+        found = Holdout.of(ids, drawn.sample(frac=1, random_state=seed), days=np.zeros(len(ids), np.int64))
         assert found.weights.sum() == pytest.approx(len(kinds))
         assert (found.weights[kinds == 2] == 1).all()
         if held < MIN_HELD_OUT:
@@ -77,8 +78,51 @@ class TestWeights:
 
     def test_who_was_stopped_on_other_days_counts_for_nothing(self) -> None:
         here = pd.Series(["t-1", "t-2"])
-        elsewhere = pd.DataFrame({"transaction_id": [f"u-{n}" for n in range(50)], "held_out": True})
-        assert Holdout.of(here, elsewhere).weights.tolist() == [1.0, 1.0]
+        elsewhere = drawn_of(pd.Series([f"u-{n}" for n in range(50)]), np.ones(50, bool))
+        assert Holdout.of(here, elsewhere, days=np.zeros(2, np.int64)).weights.tolist() == [1.0, 1.0]
+
+    def test_a_share_that_changes_midway_is_weighed_by_what_it_was(self) -> None:
+        """Blocks are right nine times in ten while one in twenty is held out, and every other time at one in five."""
+        generator = np.random.default_rng(1)
+        days = np.repeat(np.arange(20), 500)
+        share = np.where(days < 10, 0.05, 0.2)
+        fraud = generator.random(len(days)) < np.where(days < 10, 0.9, 0.5)
+        ids = pd.Series([f"t-{number}" for number in range(len(days))])
+        estimates = []
+        for _ in range(50):
+            weights = Holdout.of(
+                ids, drawn_of(ids, generator.random(len(days)) < share, share=share), days=days
+            ).weights
+            assert weights.sum() == pytest.approx(len(days))
+            estimates.append((weights * fraud).sum() / weights.sum())
+        assert np.mean(estimates) == pytest.approx(fraud.mean(), abs=0.01)
+
+    def test_days_before_it_was_switched_on_are_left_out(self) -> None:
+        """Nobody speaks for what was blocked on them; those of later days were blocked for other reasons."""
+        generator = np.random.default_rng(1)
+        days = np.repeat(np.arange(20), 500)
+        on = np.arange(len(days)) >= 5_250  # in the middle of the eleventh day
+        fraud = generator.random(len(days)) < np.where(on, 0.5, 0.9)
+        ids = pd.Series([f"t-{number}" for number in range(len(days))])
+        held = on & (generator.random(len(days)) < 0.1)
+        weights = Holdout.of(ids, drawn_of(ids, held, share=np.where(on, 0.1, np.nan)), days=days).weights
+        assert (weights[days <= 10] == 0).all()
+        assert weights.sum() == pytest.approx((days > 10).sum())
+        assert (weights * fraud).sum() / weights.sum() == pytest.approx(fraud[days > 10].mean(), abs=0.05)
+
+    def test_a_block_by_rules_hides_its_own_label_and_not_its_day(self) -> None:
+        ids = pd.Series([f"t-{number}" for number in range(41)])
+        drawn = drawn_of(ids[:40], np.arange(40) < 20)
+        by_rules = pd.DataFrame(
+            {"transaction_id": ["t-40"], "held_out": [False], "by_model": [False], "share": [np.nan]}
+        )
+        found = Holdout.of(ids, pd.concat([drawn, by_rules]), days=np.zeros(41, np.int64)).weights
+        assert found.tolist() == [2.0] * 20 + [0.0] * 21
+
+
+def drawn_of(ids: pd.Series, held: NDArray[np.bool_], *, share: float | NDArray[np.float64] = SHARE) -> pd.DataFrame:
+    """Would-be blocks of a model, and which of them were held out."""
+    return pd.DataFrame({"transaction_id": ids, "held_out": held, "by_model": True, "share": share})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +146,21 @@ def rows(count: int) -> list[TransactionRow]:
 
 
 def scorer(
-    database: Database, model: FraudModel, *, share: float = SHARE, may_block: bool = True, sha256: str = "0" * 64
+    database: Database, model: FraudModel, *, share: float = SHARE, most: int | None = None, sha256: str = "0" * 64
 ) -> Scorer:
     loaded = Loaded(model, sha256=sha256)
     return Scorer(
         database=database,
         champion=lambda: loaded,
         engineer=FeatureEngineer(label_maturity=LABEL_MATURITY),
-        may_block=lambda: may_block,
+        max_blocks_per_minute=most,
         holdout_share=share,
     )
+
+
+def key_of(database: Database) -> str:
+    with scoring_batch(database, read_only=True) as batch:
+        return batch.holdout_key()
 
 
 def decided(made: Scorer, asked: list[TransactionRow]) -> dict[str, Scored]:
@@ -124,7 +173,7 @@ class TestServed:
         self, database: Database, trained: TrainedModel
     ) -> None:
         answers = decided(scorer(database, blocking(trained.model, 0.0)), rows(100))
-        drawn = {id_ for id_ in answers if held_out(id_, share=SHARE, key="0" * 64)}
+        drawn = {id_ for id_ in answers if held_out(id_, share=SHARE, key=key_of(database))}
         assert 5 < len(drawn) < 40
         assert {id_ for id_, answer in answers.items() if answer.decision == "review"} == drawn
         assert {id_ for id_, answer in answers.items() if "holdout" in {one.code for one in answer.reasons}} == drawn
@@ -140,6 +189,44 @@ class TestServed:
         again = decided(scorer(database, model, share=0.0), rows(40)[::-1])
         assert {id_: replace(answer, replayed=False) for id_, answer in again.items()} == first
 
+    def test_who_knows_all_that_the_service_tells_cannot_foresee_the_draw(
+        self, database: Database, trained: TrainedModel
+    ) -> None:
+        """`GET /model` tells the hash of the model to the party that chooses the ids."""
+        key, model = key_of(database), blocking(trained.model, 0.0)
+        assert len(key) == 64
+        answers = decided(scorer(database, model, sha256=key[::-1]), rows(400))
+        held = {id_ for id_, one in answers.items() if one.decision == "review"}
+        foreseen = {f"t-{n}" for n in range(400) if held_out(f"t-{n}", share=SHARE, key=key[::-1])}
+        assert len(held & foreseen) < 400 * SHARE * SHARE * 2
+
+    def test_entrances_of_different_models_draw_the_same(self, database: Database, trained: TrainedModel) -> None:
+        model = blocking(trained.model, 0.0)
+        for entrance, part in (("a", rows(100)[::2]), ("b", rows(100)[1::2])):
+            answers = decided(scorer(database, model, sha256=entrance * 64), part)
+            held = {id_ for id_, one in answers.items() if one.decision == "review"}
+            assert held == {id_ for id_ in answers if held_out(id_, share=SHARE, key=key_of(database))}
+
+    def test_each_decision_says_with_which_share_it_was_drawn(self, database: Database, trained: TrainedModel) -> None:
+        asked = rows(50)
+        for share, first, last, model in (
+            (0.0, 0, 10, blocking(trained.model, 0.0)),
+            (0.1, 10, 20, blocking(trained.model, 0.0)),
+            (SHARE, 20, 40, blocking(trained.model, 0.0)),
+            (SHARE, 40, 45, blocking(trained.model, 1.0)),
+        ):
+            decided(scorer(database, model, share=share), asked[first:last])
+        decided(scorer(database, blocking(trained.model, 0.0), most=0), asked[45:])
+        with scoring_batch(database, read_only=True) as batch:
+            stored = batch.stored([row.transaction_id for row in asked])
+        found = [one.holdout_share for row in asked for one in [stored[row.transaction_id][1]] if one]
+        assert found == [None] * 10 + [0.1] * 10 + [SHARE] * 20 + [None] * 10
+        start = pd.Timestamp(20_000, unit="D", tz="UTC")
+        blocks = would_be_blocks(database, start=start, end=start + pd.Timedelta(days=30)).set_index("transaction_id")
+        shares = blocks["share"].reindex([row.transaction_id for row in asked[:40]]).tolist()
+        assert shares == pytest.approx([np.nan] * 10 + [0.1] * 10 + [SHARE] * 20, nan_ok=True)
+        assert blocks["by_model"].all()
+
     def test_what_would_not_be_blocked_is_never_held_out(self, database: Database, trained: TrainedModel) -> None:
         model = blocking(trained.model, 1.0)
         plain = decided(scorer(database, model, share=1.0), rows(20))
@@ -148,7 +235,7 @@ class TestServed:
 
     def test_a_block_that_may_not_be_is_not_drawn(self, database: Database, trained: TrainedModel) -> None:
         """Else those held out would stand for blocks that were refused, too, whose labels are known."""
-        made = scorer(database, blocking(trained.model, 0.0), share=1.0, may_block=False)
+        made = scorer(database, blocking(trained.model, 0.0), share=1.0, most=0)
         assert {answer.reasons[-1].code for answer in decided(made, rows(5)).values()} == {"block_cap"}
 
     def test_off_means_every_block_is_one(self, database: Database, trained: TrainedModel) -> None:
@@ -180,8 +267,7 @@ class Life:
         """The would-be blocks, with those that this key holds out."""
         decision = decide(self.model.predict(self.features), self.model.policy)
         ids = self.features.loc[decision == "block", "transaction_id"]
-        drawn = [held_out(id_, share=SHARE, key=str(key)) for id_ in ids]
-        return pd.DataFrame({"transaction_id": ids, "held_out": drawn})
+        return drawn_of(ids, np.array([held_out(id_, share=SHARE, key=str(key)) for id_ in ids], bool))
 
     def judged(
         self,

@@ -24,7 +24,7 @@ ADAPTERS: Final = {
     "dagster_mlflow": ("defs/",),
     "mlflow": ("registry.py",),
     "sqlalchemy": ("database/",),
-    "kafka": ("topics.py",),
+    "kafka": ("topics.py", "lenient_records.py"),
     "optuna": ("tuning.py",),
     "bentoml": (),
 }
@@ -37,6 +37,7 @@ NOT_DOMAIN: Final = {
     "registry",
     "database",
     "topics",
+    "lenient_records",
     "settings",
     "scoring",
     "audit",

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import httpx
 import numpy as np
@@ -30,6 +30,7 @@ LABELS: Final = {
     "route",
     "status",
     "reason",
+    "report",
     "stage",
     "decision",
     "decided_by",
@@ -84,11 +85,12 @@ def everything_happens(metrics: Metrics) -> None:
     metrics.decided([scored("block"), scored("review", mode="rules", by="rules", probability=None), Conflict(SOME_ID)])
     metrics.refused("rate_limited")
     metrics.stage("model", 0.003)
-    metrics.demoted()
     metrics.breaker_changed("history", "open")
     metrics.limiter_failed()
-    metrics.model_loaded("7", trained_to=1_700_000_000)
+    metrics.model_loaded("7", created_at=1_702_000_000, trained_to=1_700_000_000)
     metrics.model_refused()
+    metrics.reported("drift", red=True)
+    metrics.reported("performance", red=False)
     metrics.shadowed(np.array(["allow"], object), np.array(["block"], object))
 
 
@@ -134,7 +136,7 @@ class TestDecisions:
         assert told(metrics, "fraud_decisions_total", "allow", "model") == 2
         assert told(metrics, "fraud_decisions_total", "review", "rules") == 1
         degraded = {labels: n for (name, labels), n in all_of(metrics) if name == "fraud_degraded_decisions_total"}
-        assert degraded == {frozenset({"rules"}): 1}
+        assert degraded == {frozenset({"rules"}): 1, frozenset({"no_history"}): 0, frozenset({"fail_safe"}): 0}
         assert told(metrics, "fraud_replayed_answers_total") == 1
         assert told(metrics, "fraud_conflicts_total") == 1
         assert told(metrics, "fraud_score_count") == 3
@@ -147,12 +149,31 @@ class TestDecisions:
         assert pairs == {frozenset({"allow"}): 1, frozenset({"allow", "block"}): 1, frozenset({"block"}): 1}
 
     def test_an_old_version_no_longer_serves(self, metrics: Metrics) -> None:
-        metrics.model_loaded("7", trained_to=1_700_000_000)
-        metrics.model_loaded("8", trained_to=1_700_086_400)
-        metrics.model_loaded("8", trained_to=1_700_086_400)
+        metrics.model_loaded("7", created_at=1_702_000_000, trained_to=1_700_000_000)
+        metrics.model_loaded("8", created_at=1_702_086_400, trained_to=1_700_086_400)
+        metrics.model_loaded("8", created_at=1_702_086_400, trained_to=1_700_086_400)
         assert told(metrics, "fraud_model_info", "7") == 0
         assert told(metrics, "fraud_model_info", "8") == 1
         assert told(metrics, "fraud_model_trained_to_timestamp_seconds") == 1_700_086_400
+        assert told(metrics, "fraud_model_created_timestamp_seconds") == 1_702_086_400
+
+    def test_what_alerts_count_is_there_before_anything_happens(self, metrics: Metrics) -> None:
+        there = dict(all_of(metrics))
+        by = {"model": get_args(Decision), "rules": get_args(Decision), "fail_safe": ("allow", "review")}
+        decisions = {frozenset({decision, who}) for who, several in by.items() for decision in several}
+        found = {labels: value for (name, labels), value in there.items() if name == "fraud_decisions_total"}
+        assert found == dict.fromkeys(decisions, 0)
+        for name, label in (("degraded_decisions", "rules"), ("refusals", "overloaded")):
+            assert there[f"fraud_{name}_total", frozenset({label})] == 0
+        for name in ("blocks_demoted", "model_refusals", "rate_limit_storage_failures"):
+            assert there[f"fraud_{name}_total", frozenset()] == 0
+
+    def test_a_report_that_nobody_looked_up_is_neither_red_nor_green(self, metrics: Metrics) -> None:
+        assert not [name for (name, _), _ in all_of(metrics) if name == "fraud_report_red"]
+        metrics.reported("drift", red=True)
+        assert told(metrics, "fraud_report_red", "drift") == 1
+        metrics.reported("drift", red=False)
+        assert told(metrics, "fraud_report_red", "drift") == 0
 
     def test_every_breaker_is_told_from_the_start(self, metrics: Metrics) -> None:
         metrics.breaker_changed("model", "open")
@@ -219,7 +240,8 @@ import numpy as np
 from serving.metrics import Metrics
 
 metrics = Metrics()
-metrics.model_loaded(sys.argv[1], trained_to=float(sys.argv[1]))
+metrics.model_loaded(sys.argv[1], created_at=2 * float(sys.argv[1]), trained_to=float(sys.argv[1]))
+metrics.reported("drift", red=sys.argv[2] == "open")
 for _ in range(3):
     metrics.began()
     metrics.stage("model", 0.003)
@@ -256,6 +278,8 @@ class TestWorkers:
             assert told(metrics, "fraud_breaker_state", "history") == 2
             assert told(metrics, "fraud_model_info", "7") == told(metrics, "fraud_model_info", "8") == 1
             assert told(metrics, "fraud_model_trained_to_timestamp_seconds") == 7
+            assert told(metrics, "fraud_model_created_timestamp_seconds") == 14
+            assert told(metrics, "fraud_report_red", "drift") == 1
 
             workers[0].send_signal(signal.SIGKILL)
             workers[0].wait()

@@ -1,5 +1,6 @@
 """The champion's daily report: which days count, by which labels and decisions, and what is called a loss."""
 
+import re
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -33,6 +34,7 @@ from fraud_pipeline.performance import (
     assess,
     compare,
     difference,
+    seen_to,
     windows,
 )
 from fraud_pipeline.registry import Registry
@@ -81,6 +83,24 @@ class TestWindows:
             Window("matured", date(2026, 2, 22), date(2026, 3, 21)),
             Window("provisional", date(2026, 3, 22), date(2026, 3, 31)),
         )
+
+    def test_the_days_that_promoted_it_are_no_news_about_it(
+        self, tables: Tables, trained: TrainedModel, training_set: pd.DataFrame
+    ) -> None:
+        """They are what the figures at promotion come from: the champion would be compared with itself."""
+        test = training_set[training_set["part"] == "test"]["event_time"]
+        for after in range(40):
+            day = LAST + timedelta(days=after)
+            found = windows(day, label_maturity=LABEL_MATURITY, trained_to=seen_to(trained.model))
+            assert all(window.first > test.max().date() for window in found)
+            matured = sum(window.days for window in found if window.kind == "matured")
+            assert matured == min(after, WINDOW.days)
+
+    def test_a_model_that_does_not_say_what_it_was_evaluated_on_is_judged_after_its_training(
+        self, trained: TrainedModel
+    ) -> None:
+        lineage = {name: told for name, told in trained.model.lineage.items() if name != "evaluated_to"}
+        assert seen_to(replace(trained.model, lineage=lineage)) == pd.Timestamp(lineage["trained_to"])
 
 
 def judged(
@@ -269,7 +289,19 @@ class Deployment:
         asset: str = "performance_report",
         instance: dg.DagsterInstance | None = None,
     ) -> tuple[dict[str, Any], dg.AssetCheckEvaluation]:
-        """Metadata and check of a run over these days."""
+        """Metadata of a run over these days, and the check that the alarm hangs on."""
+        metadata, checks = self.checked(first, last, asset=asset, instance=instance)
+        return metadata, checks["no_drift" if asset == "drift_report" else "no_degradation"]
+
+    def checked(
+        self,
+        first: date,
+        last: date | None = None,
+        *,
+        asset: str,
+        instance: dg.DagsterInstance | None = None,
+    ) -> tuple[dict[str, Any], dict[str, dg.AssetCheckEvaluation]]:
+        """Metadata and all checks of a run over these days."""
         definitions = build_defs(self.settings)
         tags = {
             "dagster/asset_partition_range_start": first.isoformat(),
@@ -278,8 +310,8 @@ class Deployment:
         job = definitions.resolve_implicit_global_asset_job_def()
         run = job.execute_in_process(instance=instance, tags=tags, asset_selection=[dg.AssetKey(asset)])
         (event,) = run.asset_materializations_for_node(asset)[:1]
-        (check,) = run.get_asset_check_evaluations()
-        return {name: value.value for name, value in event.metadata.items()}, check
+        checks = {check.check_name: check for check in run.get_asset_check_evaluations()}
+        return {name: value.value for name, value in event.metadata.items()}, checks
 
     def stored(self) -> pd.DataFrame:
         with closing(Database(self.settings.database)) as database:
@@ -287,8 +319,15 @@ class Deployment:
             return read_performance(database, start=start, end=start + pd.Timedelta(days=400))
 
 
-def deployment_in(home: Path, tables: Tables, model: FraudModel, **changes: Any) -> Deployment:
-    """A home with the tables of the small world, and a model that is not registered yet."""
+def deployment_in(
+    home: Path, tables: Tables, model: FraudModel, *, evaluated_to: str = "2026-01-19T23:59:59+00:00", **changes: Any
+) -> Deployment:
+    """A home with the tables of the small world, and a model that is not registered yet.
+
+    The small world's matured days end where the model's test part does; to leave a week to judge, the model says that
+    its test part ended before it.
+    """
+    model = replace(model, lineage={**model.lineage, "evaluated_to": evaluated_to})
     settings = Settings(home=home, label_maturity=LABEL_MATURITY, first_day=date(2026, 1, 1), **changes)
     store = TableStore(settings.tables_directory)
     days = [date(2026, 1, 1) + timedelta(days=number) for number in range(40)]
@@ -313,7 +352,8 @@ class TestAsset:
         deployment.promote(None)
         metadata, check = deployment.report(date(2026, 2, 5), LAST)
         assert check.passed
-        assert metadata["summary"].startswith("Champion 1, matured, 2026-01-2")
+        assert metadata["summary"].startswith("Champion 1, 7 days matured, 2026-01-20 to 2026-01-26: ")
+        assert "**Matured, 2026-01-20 to 2026-01-26**, 7 days: " in metadata["table"]
         assert "provisional: more frauds will be reported" in metadata["table"]
         assert "data:image/png;base64," in metadata["over_time"]
         stored = deployment.stored()
@@ -322,6 +362,29 @@ class TestAsset:
         assert not stored.duplicated(["day", "kind", "metric"]).any()
         deployment.report(LAST)
         pd.testing.assert_frame_equal(deployment.stored(), stored)
+
+    def test_right_after_its_training_a_champion_is_not_judged_and_the_report_says_so(
+        self, tmp_path: Path, tables: Tables, trained: TrainedModel
+    ) -> None:
+        told = str(trained.model.lineage["evaluated_to"])
+        deployment = deployment_in(tmp_path, tables, trained.model, evaluated_to=told)
+        deployment.promote(perfect())
+        metadata, check = deployment.report(LAST)
+        assert check.passed
+        assert metadata["summary"].startswith("Champion 1 is not judged yet: no day after those that it was evaluated")
+        assert "not judged yet" in metadata["table"]
+        assert set(deployment.stored()["kind"]) == {"provisional"}
+
+    def test_with_few_frauds_it_is_not_judged_and_the_report_says_how_many_there_are(
+        self, tmp_path: Path, tables: Tables, trained: TrainedModel
+    ) -> None:
+        deployment = deployment_in(tmp_path, tables, trained.model, evaluated_to="2026-01-25T23:59:59+00:00")
+        deployment.promote(perfect())
+        metadata, check = deployment.report(LAST)
+        assert check.passed
+        assert metadata["summary"].startswith("Champion 1, 1 day matured, 2026-01-26 to 2026-01-26: ")
+        told = r"It is not judged yet: \d+ frauds in 1 day with matured labels, of 20 needed"
+        assert re.search(told, metadata["table"])
 
     def test_a_champion_that_promised_more_is_a_warning_and_stops_nothing(self, deployment: Deployment) -> None:
         deployment.promote(perfect())

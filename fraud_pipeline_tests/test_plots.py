@@ -35,7 +35,7 @@ VALUES = np.array([np.nan, 0.3, 0.2, np.nan, 0.5])
 
 BY_DAY = pd.DataFrame(
     {"day": WEEK, "kind": "matured", "metric": "recall", "value": 0.6, "low": 0.5, "high": 0.7},
-)
+).assign(model_version=["1"] * (len(WEEK) - 1) + ["2"])
 
 PLOTS: dict[str, Callable[[], bytes]] = {
     "precision_recall": lambda: plots.precision_recall(PROBABILITY, LABELS, precision_floor=0.85),

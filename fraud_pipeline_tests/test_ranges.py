@@ -23,7 +23,8 @@ from fraud_pipeline.topics import (
 )
 from fraud_pipeline.transactions import SECOND
 from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
-from fraud_pipeline_tests.streams import SESSION, decided, everything, send, standing, transactions
+from fraud_pipeline_tests.raw_batches import bad_batches, send_batch
+from fraud_pipeline_tests.streams import SESSION, decided, everything, send, sources, standing, transactions
 from serving.ranges import OffsetRange, RangeError, lag, plan, range_scorer, score_range
 from serving.stream import Handled, Partition
 from serving.topic_watch import Extent, extents, live_members
@@ -167,6 +168,18 @@ class TestScoring:
         end = extents(kafka, [at.topic])[at].end
         assert end > len(rows)
         assert counts(score_range(kafka, settings, *at, 0, end)) == (6, 0, 0)
+        assert plan(extents(kafka, [at.topic]), {at: standing(known, at.topic)[0]}, most=100) == ()
+
+    def test_what_nobody_can_read_is_put_aside_and_holds_up_nothing(
+        self, kafka: KafkaSettings, settings: Settings, known: Database
+    ) -> None:
+        at, batches = Partition(kafka.transactions_topic, 0), bad_batches().values()
+        taken = [one for one in batches if send_batch(kafka, at.topic, one)]
+        ids = sent(kafka, 20)
+        end = extents(kafka, [at.topic])[at].end
+        assert counts(score_range(kafka, settings, *at, 0, end)) == (20, 0, len(taken))
+        assert sorted(decided(known)) == sorted(ids)
+        assert len(sources(everything(kafka, kafka.dead_letter_topic))) == len(taken)
         assert plan(extents(kafka, [at.topic]), {at: standing(known, at.topic)[0]}, most=100) == ()
 
     def test_a_range_that_leaves_out_records_is_refused(

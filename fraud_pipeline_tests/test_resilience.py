@@ -1,8 +1,6 @@
 """Something is always answered: at once with less, and with more again only when that has been well for a while."""
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
@@ -13,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.decisions import Policy
 from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.scoring import Mode, Scored, Scorer, StorageUnavailableError
@@ -21,7 +18,7 @@ from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, HOUR, TransactionRow
 from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from serving.breaker import BreakerPolicy, State
-from serving.resilience import BlockCap, Breakers, DegradeLadder, ResilientScorer
+from serving.resilience import Breakers, DegradeLadder, ResilientScorer
 
 NEEDS: Final[dict[Mode, set[str]]] = {
     "full": {"history", "model"},
@@ -116,35 +113,6 @@ class TestLadder:
         assert mode == "full"
 
 
-class TestBlockCap:
-    @given(st.integers(1, 4), st.lists(st.sampled_from([0.0, 1.0, 20.0, 59.0, 60.0]), max_size=60))
-    def test_within_any_minute_the_cap_holds_and_is_used_up(self, per_minute: int, waits: list[float]) -> None:
-        clock, demoted = Clock(), []
-        cap = BlockCap(per_minute=per_minute, clock=clock, on_demoted=lambda: demoted.append(clock.now))
-        blocked: list[float] = []
-        for wait in waits:
-            clock.now += wait
-            within_a_minute = sum(clock.now - one < 60 for one in blocked)
-            if cap():
-                blocked.append(clock.now)
-                assert within_a_minute < per_minute
-            else:
-                assert within_a_minute == per_minute
-        assert len(blocked) + len(demoted) == len(waits)
-        assert cap.alarm == any(clock.now - one < 60 for one in demoted)
-
-    def test_threads_share_it(self, clock: Clock) -> None:
-        cap, start = BlockCap(per_minute=50, clock=clock), threading.Barrier(8, timeout=20)
-
-        def many() -> int:
-            start.wait()
-            return sum(cap() for _ in range(100))
-
-        with ThreadPoolExecutor(8) as pool:
-            assert sum(one.result() for one in [pool.submit(many) for _ in range(8)]) == 50
-        assert cap.alarm
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A model that is there."""
@@ -174,7 +142,6 @@ class Service:
     database: Database
     champion: Champion
     clock: Clock = field(default_factory=Clock)
-    cap: Callable[[], bool] = lambda: True
     sent: int = 0
 
     def __post_init__(self) -> None:
@@ -184,7 +151,6 @@ class Service:
                 database=self.database,
                 champion=self.champion,
                 engineer=FeatureEngineer(label_maturity=LABEL_MATURITY),
-                may_block=self.cap,
             ),
             breakers=self.breakers,
             ladder=DegradeLadder(recovery=RECOVERY, clock=self.clock),
@@ -305,11 +271,3 @@ class TestDatabaseAway:
         service.clock.now += 5
         assert service.modes(3) == ["full"] * 3
         assert service.breakers.storage.state == "closed"
-
-
-def test_more_blocks_than_usual_become_reviews_that_say_so(database: Database, loaded: Loaded, clock: Clock) -> None:
-    always = Loaded(replace(loaded.model, policy=Policy(review_threshold=0, block_threshold=0)))
-    service = Service(database, Champion(always), cap=BlockCap(per_minute=2, clock=clock))
-    answers = [service.decide() for _ in range(3)]
-    assert [answer.decision for answer in answers] == ["block", "block", "review"]
-    assert answers[2].reasons[-1].code == "block_cap"

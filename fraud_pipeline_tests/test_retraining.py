@@ -2,21 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 
-from fraud_pipeline.database import Database
+from fraud_pipeline.database import Database, StoredDecision, scoring_batch
 from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.performance import ShadowRow, add_shadow_rows, shadow_rows
 from fraud_pipeline.definitions import build_defs
+from fraud_pipeline.defs.resources import build_resources
+from fraud_pipeline.defs.training import HIDDEN_ROWS
+from fraud_pipeline.features import FEATURE_NAMES
 from fraud_pipeline.gate import GateRules, live_rows
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import TrainedModel
+from fraud_pipeline.transactions import microseconds
 from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
 from fraud_pipeline_tests.test_performance import LAST, Deployment, deployment_in, perfect
 
@@ -33,7 +39,9 @@ TOO_EARLY: Final = date(2026, 1, 5)
 @pytest.fixture
 def deployment(tmp_path: Path, tables: Tables, trained: TrainedModel) -> Deployment:
     # The world of these tests lies in the past.
-    return deployment_in(tmp_path, tables, trained.model, history_retention=timedelta(days=10_000))
+    return deployment_in(
+        tmp_path, tables, trained.model, history_retention=timedelta(days=10_000), shadow_challenger=True
+    )
 
 
 @pytest.fixture
@@ -81,10 +89,65 @@ class TestAlarm:
         assert ticks.next() == set()
         night(LAST, passed=False)
         assert ticks.next() == set()
-        night(TOO_EARLY, passed=True)
+        deployment.promote(None)
+        night(LAST, passed=True)
         assert ticks.next() == set()
+        deployment.promote(perfect())
         night(LAST, passed=False)
         assert ticks.next() == TRAINING
+
+    def test_a_day_that_is_not_judged_is_no_recovery(
+        self, deployment: Deployment, instance: dg.DagsterInstance, trained: TrainedModel
+    ) -> None:
+        deployment.promote(perfect())
+        ticks = Ticks(build_defs(deployment.settings), instance)
+        assert ticks.next() == set()
+        deployment.report(LAST - timedelta(days=1), instance=instance)
+        assert ticks.next() == TRAINING
+        # Its successor has no day yet by which it could be judged.
+        replace(deployment, model=trained.model).promote(perfect())
+        metadata, check = deployment.report(LAST, instance=instance)
+        assert "not judged yet" in metadata["summary"]
+        assert not check.passed
+        assert "The alarm stays red" in str(check.metadata["finding"].value)
+        assert ticks.next() == set()
+        deployment.promote(perfect())
+        _, check = deployment.report(LAST, instance=instance)
+        assert not check.passed
+        assert ticks.next() == set()
+
+    def test_making_old_days_again_neither_sets_it_off_nor_resets_it(
+        self, deployment: Deployment, instance: dg.DagsterInstance
+    ) -> None:
+        ticks = Ticks(build_defs(deployment.settings), instance)
+        assert ticks.next() == set()
+        deployment.promote(None)
+        deployment.report(LAST, instance=instance)
+        deployment.promote(perfect())
+        metadata, check = deployment.report(LAST - timedelta(days=1), instance=instance)
+        assert "clearly worse" in metadata["summary"]
+        assert check.passed
+        assert ticks.next() == set()
+        deployment.report(LAST, instance=instance)
+        assert ticks.next() == TRAINING
+        deployment.promote(None)
+        metadata, check = deployment.report(LAST - timedelta(days=1), instance=instance)
+        assert "clearly worse" not in metadata["summary"]
+        assert not check.passed
+        assert ticks.next() == set()
+        deployment.promote(perfect())
+        deployment.report(LAST, instance=instance)
+        assert ticks.next() == set()
+
+    def test_a_missing_day_is_a_warning_and_trains_nothing(
+        self, deployment: Deployment, instance: dg.DagsterInstance
+    ) -> None:
+        deployment.promote(None)
+        ticks = Ticks(build_defs(deployment.settings), instance)
+        assert ticks.next() == set()
+        _, checks = deployment.checked(LAST + timedelta(days=1), asset="drift_report", instance=instance)
+        assert (checks["no_drift"].passed, checks["enough_rows"].passed) == (True, False)
+        assert ticks.next() == set()
 
     def test_a_champion_that_keeps_its_promise_and_new_data_train_nothing(
         self, deployment: Deployment, instance: dg.DagsterInstance
@@ -120,7 +183,8 @@ class TestLiveShadow:
 
         def live(min_frauds: int) -> pd.DataFrame | None:
             rules = GateRules(min_frauds=min_frauds)
-            return live_rows(shadowed, tables.reports, as_of=tables.as_of, label_maturity=LABEL_MATURITY, rules=rules)
+            found = live_rows(shadowed, tables.reports, as_of=tables.as_of, label_maturity=LABEL_MATURITY, rules=rules)
+            return None if found is None else found.rows
 
         rows = live(1)
         assert rows is not None
@@ -152,3 +216,118 @@ class TestLiveShadow:
         assert ("scored in shadow, with matured labels" in told) is live
         assert ("rows of the test part" in told) is not live
         assert deployment.registry.history()[-1].reasons[-1] == f"basis: {told}"
+
+
+class TestWaiting:
+    """Who is kept in shadow is judged again, by ticks as the daemon makes them."""
+
+    def tick(self, deployment: Deployment, name: str, at: datetime) -> Any:
+        definitions = build_defs(deployment.settings)
+        resources: Any = build_resources(deployment.settings)
+        context = dg.build_schedule_context(
+            scheduled_execution_time=at,
+            resources={name: resources[name] for name in ("registry", "database")},
+            repository_def=definitions.get_repository_def(),
+        )
+        return definitions.resolve_schedule_def(name).evaluate_tick(context)
+
+    @pytest.fixture
+    def waiting(self, deployment: Deployment, tables: Tables) -> Deployment:
+        """Version 2 waits in shadow of version 1."""
+        deployment.promote(None)
+        champion = deployment.registry.with_alias("champion")
+        assert champion is not None
+        deployment.registry.register(deployment.settings.home / "model", run_id=champion.run_id, tags={})
+        TableStore(deployment.settings.tables_directory).write("training_set", tables.training_set())
+        deployment.registry.decide(2, action="shadow_only", reasons=["inconclusive"])
+        return deployment
+
+    def test_it_is_judged_by_what_it_scored_as_soon_as_that_is_enough(
+        self, waiting: Deployment, tables: Tables, instance: dg.DagsterInstance
+    ) -> None:
+        at = datetime.now(UTC)
+        assert "0 of 30 frauds that it scored have matured" in self.tick(waiting, "daily_gate", at).skip_message
+        with closing(Database(waiting.settings.database, statement_timeout=timedelta(minutes=1))) as database:
+            database.upgrade()
+            load_history(database, transactions=tables.transactions, reports=tables.reports)
+            add_shadow_rows(database, scored_in_shadow(tables, waiting.model, since="2026-01-06"))
+        (request,) = self.tick(waiting, "daily_gate", at).run_requests
+        assert request.run_key == f"gate-2-{at:%Y-%m-%d}"
+        job = build_defs(waiting.settings).resolve_job_def("gate_job")
+        run = job.execute_in_process(instance=instance, run_config=request.run_config, tags=request.tags)
+        made = {event.asset_key.to_user_string() for event in run.get_asset_materialization_events() if event.asset_key}
+        assert made == {"champion", "online_history"}
+        decision = waiting.registry.history()[-1]
+        assert (decision.action, decision.version, decision.champion) == ("promote", 2, 2)
+        assert "scored in shadow, with matured labels" in decision.reasons[-1]
+        assert self.tick(waiting, "daily_gate", at).skip_message == "no challenger waits in shadow"
+
+    def test_who_was_rejected_or_promoted_does_not_wait(self, waiting: Deployment) -> None:
+        assert waiting.registry.waiting() is not None
+        waiting.registry.decide(2, action="reject", reasons=["worse"])
+        assert waiting.registry.waiting() is None
+
+    def test_the_weekly_training_lets_it_wait_and_not_for_ever(self, waiting: Deployment) -> None:
+        now = datetime.now(UTC)
+        early, late = now + timedelta(days=27), now + timedelta(days=29)
+        assert "version 2 waits in shadow, until" in self.tick(waiting, "weekly_retraining", early).skip_message
+        assert len(self.tick(waiting, "weekly_retraining", late).run_requests) == 1
+
+    def test_where_nothing_is_scored_in_shadow_nobody_waits_for_it(self, waiting: Deployment) -> None:
+        off = replace(waiting, settings=waiting.settings.model_copy(update={"shadow_challenger": False}))
+        now = datetime.now(UTC)
+        assert len(self.tick(off, "weekly_retraining", now).run_requests) == 1
+        assert "FRAUD_SHADOW_CHALLENGER is off" in self.tick(off, "daily_gate", now).skip_message
+
+    def test_an_alarm_trains_all_the_same(self, waiting: Deployment, instance: dg.DagsterInstance) -> None:
+        waiting.promote(perfect())
+        waiting.registry.decide(3, action="shadow_only", reasons=["inconclusive"])
+        ticks = Ticks(build_defs(waiting.settings), instance)
+        assert ticks.next() == set()
+        waiting.report(LAST, instance=instance)
+        assert ticks.next() == TRAINING
+
+
+class TestHiddenLabels:
+    def test_what_was_blocked_and_never_reported_is_not_learned(
+        self, tmp_path: Path, tables: Tables, trained: TrainedModel, instance: dg.DagsterInstance
+    ) -> None:
+        deployment = deployment_in(
+            tmp_path,
+            tables,
+            trained.model,
+            history_retention=timedelta(days=10_000),
+            learn_from_served=True,
+            gap=timedelta(days=1),
+            warm_up=timedelta(days=5),
+        )
+        first, end = (pd.Timestamp(day, tz="UTC") for day in ("2026-01-10", "2026-01-25"))
+        rows = tables.transactions[tables.transactions["event_time"].between(first, end)]
+        reported = rows["transaction_id"].isin(tables.reports["transaction_id"]).to_numpy()
+        blocked = np.flatnonzero(reported)[:40].tolist() + np.flatnonzero(~reported)[:300].tolist()
+        with closing(Database(deployment.settings.database, statement_timeout=timedelta(minutes=1))) as database:
+            database.upgrade()
+            with scoring_batch(database) as batch:
+                batch.add_decisions(decisions(rows.iloc[blocked], "block"))
+                batch.add_decisions(decisions(rows[~reported].iloc[300:400], "review"))
+        job = build_defs(deployment.settings).resolve_implicit_global_asset_job_def()
+        run = job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("training_set")])
+        (event,) = run.asset_materializations_for_node("training_set")
+        left_out: Any = event.metadata["left_out"].value
+        assert left_out["blocked_and_never_reported"] == 300
+        store = TableStore(deployment.settings.tables_directory)
+        hidden = set(rows[~reported]["transaction_id"].iloc[:300])
+        assert set(store.read_whole(HIDDEN_ROWS)["transaction_id"]) == hidden
+        learned, everything = store.read_whole("training_set"), tables.training_set()
+        gone = set(everything["transaction_id"]) - set(learned["transaction_id"])
+        assert gone == set(everything["transaction_id"]) & hidden
+        assert len(gone) > 100
+
+
+def decisions(rows: pd.DataFrame, decision: str) -> list[StoredDecision]:
+    """What was decided on these transactions."""
+    nothing = np.zeros(len(FEATURE_NAMES), np.float32).tobytes()
+    return [
+        StoredDecision(id_, at, decision, 0.9, "model", "full", "", "[]", "1", "0" * 64, nothing, 1, 1, 1)
+        for id_, at in zip(rows["transaction_id"], microseconds(rows["event_time"]).tolist(), strict=True)
+    ]

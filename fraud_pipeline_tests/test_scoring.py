@@ -273,15 +273,6 @@ class TestOneDecision:
         assert all(answer.reasons for answer in doubted)
         assert not any(answer.reasons for answer in answers if answer.decision == "allow")
 
-    def test_a_refused_block_becomes_a_review_that_says_why(
-        self, make_scorer: Callable[..., Scorer], loaded: Loaded
-    ) -> None:
-        blocking = Loaded(replace(loaded.model, policy=Policy(review_threshold=0.0, block_threshold=0.0)))
-        allowed = iter([True, False])
-        answers = make_scorer(champion=lambda: blocking, may_block=lambda: next(allowed)).score([row(1), row(2)])
-        assert [decision(answer).decision for answer in answers] == ["block", "review"]
-        assert decision(answers[1]).reasons[-1].code == "block_cap"
-
 
 class TestModes:
     def test_with_everything_the_model_decides(self, scorer: Scorer) -> None:

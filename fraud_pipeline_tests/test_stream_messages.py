@@ -1,5 +1,6 @@
 """What a message may say: a transaction arrives as it was sent, anything else has a reason from a closed set."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_pipeline.scoring import Reason, Scored
-from fraud_pipeline.topics import SCHEMA_HEADER, report_message, transaction_message
+from fraud_pipeline.topics import SCHEMA_HEADER, Message, report_message, transaction_message
 from fraud_pipeline.transactions import CHANNELS, DAY, MAX_AMOUNT_CENTS, SECOND, TransactionRow
 from serving.stream_messages import (
     MAX_VALUE_BYTES,
@@ -165,22 +166,46 @@ class TestAnswers:
         }
 
     def test_a_dead_letter_is_the_message_with_why_and_where(self) -> None:
-        put_aside = dead_letter(
-            BadMessage("missing", "amount"),
-            key=b"c-1",
-            value=b"abc",
-            headers=[("trace", b"4bf9")],
-            topic="transactions",
-            partition=3,
-            offset=17,
-        )
+        put_aside = letter(value=b"abc", headers=[("trace", b"4bf9"), ("none", None)])
         assert (put_aside.key, put_aside.value) == (b"c-1", b"abc")
         assert dict(put_aside.headers) == {
             "trace": b"4bf9",
+            "none": b"",
             "dead-letter-reason": b"missing",
             "dead-letter-path": b"amount",
             "dead-letter-topic": b"transactions",
             "dead-letter-partition": b"3",
             "dead-letter-offset": b"17",
+            "dead-letter-timestamp": b"1700000000000",
+            "dead-letter-size": b"3",
             "dead-letter-sha256": b"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         }
+
+    @pytest.mark.parametrize(
+        "large",
+        [
+            {"value": b"abc" * 10**6},
+            {"key": b"abc" * 10**6},
+            {"headers": [("trace", b"abc" * 10**6)]},
+            {"headers": [("t", b"")] * 10**5},
+        ],
+    )
+    def test_a_dead_letter_always_fits_and_says_what_it_leaves_out(self, large: dict[str, Any]) -> None:
+        sent = {"value": b"abc", **large}
+        put_aside = letter(**sent)
+        told = dict(put_aside.headers)
+        assert len(put_aside.key or b"") + len(put_aside.value or b"") < 40_000
+        assert len(put_aside.headers) < 20
+        assert (sent["value"] or b"").startswith(put_aside.value or b"nothing")
+        assert told["dead-letter-truncated"] == b"yes"
+        assert told["dead-letter-size"] == b"%d" % len(sent["value"])
+        assert told["dead-letter-sha256"] == hashlib.sha256(sent["value"]).hexdigest().encode()
+
+    def test_a_dead_letter_of_nothing_can_be_sent(self) -> None:
+        assert letter(key=None, value=None).value == b""
+
+
+def letter(**changes: Any) -> Message:
+    sent: dict[str, Any] = {"key": b"c-1", "value": None, "headers": (), **changes}
+    at: dict[str, Any] = {"topic": "transactions", "partition": 3, "offset": 17, "timestamp": 1_700_000_000_000}
+    return dead_letter(BadMessage("missing", "amount"), **sent, **at)

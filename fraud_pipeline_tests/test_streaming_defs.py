@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,17 @@ from fraud_pipeline import backoff
 from fraud_pipeline.column_mapping import SourceError
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.source import DatabaseSource
+from fraud_pipeline.decisions import Policy
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs import streaming
 from fraud_pipeline.defs.streaming import SCORED_ASSET, STREAM_JOB, TOPIC_ASSET
 from fraud_pipeline.instance import prepare_dagster_home
+from fraud_pipeline.model import publish
 from fraud_pipeline.scoring import now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, report_message, transaction_message
+from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, HOUR, SECOND, TransactionRow
 from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
 from fraud_pipeline_tests.streams import SESSION, decided, everything, send, standing, transactions
@@ -100,7 +103,6 @@ def deployment(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     kafka = topics_of_our_own(broker)
     ensure_topics(kafka)
     monkeypatch.setattr(streaming, "MOST_RECORDS", MOST)
-    monkeypatch.setattr(streaming, "GROUP", kafka.transactions_topic)
     with deployment_in(tmp_path, kafka) as one:
         yield one
 
@@ -210,13 +212,13 @@ class TestTicksAndRuns:
 
     def test_while_a_consumer_lives_the_stream_is_only_observed(self, deployment: Deployment) -> None:
         deployment.send(5)
-        topic = deployment.kafka.transactions_topic
-        with closing(open_consumer(deployment.kafka, group_id=topic, **SESSION)) as consumer:
-            consumer.subscribe([topic])
+        group = deployment.kafka.group
+        with closing(open_consumer(deployment.kafka, group_id=group, **SESSION)) as consumer:
+            consumer.subscribe([deployment.kafka.transactions_topic])
             until(lambda: consumer.poll(timeout_ms=200) or consumer.assignment())
             tick = deployment.tick()
             assert tick.run_requests == []
-            assert tick.skip_message == f"1 live consumers of group {topic} score the stream: only observing"
+            assert tick.skip_message == f"1 live consumers of group {group} score the stream: only observing"
             (observed,) = tick.asset_events
             assert observed.asset_key == dg.AssetKey(TOPIC_ASSET)
             assert (observed.metadata["lag"].value, observed.metadata["live_consumers"].value) == (5, 1)
@@ -237,6 +239,27 @@ class TestByHand:
         job = deployment.definitions.resolve_job_def(STREAM_JOB)
         assert job.execute_in_process(instance=deployment.instance).success
         assert 0 < len(deployment.decided()) <= MOST
+
+    def test_a_run_keeps_the_cap_of_all_and_says_what_it_cost(
+        self, deployment: Deployment, trained: TrainedModel, tmp_path: Path
+    ) -> None:
+        """A model gone wrong has used the cap up elsewhere."""
+        everything = Policy(review_threshold=0.0, block_threshold=0.0)
+        replace(trained.model, policy=everything).save(tmp_path / "wrong")
+        publish(tmp_path / "wrong", link=deployment.settings.champion_directory)
+        deployment.settings = deployment.settings.model_copy(update={"max_blocks_per_minute": 3})
+        at = now_microseconds() // HOUR * HOUR - HOUR
+        with scoring_batch(deployment.database) as batch:
+            assert batch.blocks.take([at, at], most=3) == [True, True]
+        rows = [one._replace(event_time=at + n * SECOND) for n, one in enumerate(transactions(4, customers=4, end=at))]
+        messages = (transaction_message(row, currency="EUR") for row in rows)
+        send(deployment.kafka, deployment.kafka.transactions_topic, messages)
+        job = deployment.definitions.resolve_job_def(STREAM_JOB)
+        run = job.execute_in_process(instance=deployment.instance)
+        (made,) = run.asset_materializations_for_node(SCORED_ASSET)
+        assert made.metadata["blocks_demoted"].value == 3
+        told = [event.message for event in deployment.instance.all_logs(run.run_id) if not event.is_dagster_event]
+        assert "too many blocks in a minute: 3 became reviews (BlocksDemoted)" in told
 
     def test_without_a_broker_there_is_nothing_to_do_and_nothing_is_claimed(self, tmp_path: Path) -> None:
         with deployment_in(tmp_path, KafkaSettings()) as one:
@@ -262,14 +285,15 @@ class TestAlertWebhook:
         try:
             with deployment_in(tmp_path, KafkaSettings(), alert_webhook_url=webhook.url) as one:
                 ids = opened(one.database, 3)
-                webhook.refuse = {1: 503}
+                webhook.refuse = {2: 503}
                 assert "answered 503" in one.tick("alert_webhook").skip_message
                 webhook.refuse = {}
                 assert "left alone" in one.tick("alert_webhook").skip_message
                 monkeypatch.setattr(backoff, "FIRST_PAUSE", timedelta(0))
-                assert one.tick("alert_webhook").skip_message == "2 alerts posted"
-                assert one.tick("alert_webhook").skip_message == "0 alerts posted"
-                assert webhook.ids == ids
+                held = "1 held back until the webhook takes them"
+                assert one.tick("alert_webhook").skip_message == f"1 alerts posted, {held}"
+                assert one.tick("alert_webhook").skip_message == f"0 alerts posted, {held}"
+                assert webhook.ids == [ids[0], ids[2]]
         finally:
             webhook.server.shutdown()
             webhook.server.server_close()

@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx
 import pytest
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from fraud_pipeline.model import publish
 from fraud_pipeline.settings import Settings
@@ -55,7 +56,19 @@ class TestAudit:
         assert planted != text, "nobody installs this: take it out of the list"
         assert any(advisory["id"] in finding for finding in audit.findings(planted, KNOWN))
         fixed = re.sub(locked, rf"\g<1>{advisory['fixed']}", text, flags=re.MULTILINE)
-        assert list(audit.findings(fixed, KNOWN)) == []
+        assert not [finding for finding in audit.findings(fixed, KNOWN) if advisory["id"] in finding]
+
+    @pytest.mark.parametrize(
+        ("package", "below"),
+        [("bentoml", "1.4.38"), ("mlflow", "3.12.0"), ("mlflow", "3.14.1"), ("pyjwt", "2.14.0")],
+    )
+    def test_a_version_below_a_floor_of_the_project_is_found(self, audit: Any, package: str, below: str) -> None:
+        text = (ROOT / "requirements.txt").read_text()
+        locked = rf"^({package}(?:\[[^\]]*\])?==)\S+"
+        planted = re.sub(locked, rf"\g<1>{below}", text, flags=re.MULTILINE)
+        assert any("floor" in finding for finding in audit.findings(planted, KNOWN))
+        at_floor = re.sub(locked, rf"\g<1>{KNOWN['floors'][package]}", text, flags=re.MULTILINE)
+        assert list(audit.findings(at_floor, KNOWN)) == []
 
     def test_a_prerelease_of_the_mended_version_is_not_mended(self, audit: Any) -> None:
         assert list(audit.findings(f"bentoml==1.4.39rc1 \\\n    {HASH}\n", KNOWN))
@@ -71,21 +84,20 @@ class TestAudit:
         bad = tmp_path / "bad.txt"
         bad.write_text(f"mlflow==3.1.0 \\\n    {HASH}\n")
         assert audit.main([str(ROOT / "requirements.txt"), str(bad)]) == 1
-        assert capsys.readouterr().out == f"{bad}: mlflow 3.1.0 has CVE-2026-4137: at least 3.11.0\n"
+        assert capsys.readouterr().out.splitlines() == [
+            f"{bad}: mlflow 3.1.0 has CVE-2026-4137: at least 3.11.0",
+            f"{bad}: mlflow 3.1.0 is below the project's floor for known holes: at least 3.15",
+        ]
         assert audit.main([str(ROOT / name) for name in LISTS]) == 0
 
-    def test_the_floors_of_the_project_are_not_below_what_is_known(self) -> None:
+    def test_the_floors_of_the_project_are_those_of_the_audit_and_not_below_what_is_known(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         requirements = [line for extra in project["optional-dependencies"].values() for line in extra]
         fixed = {advisory["package"]: advisory["fixed"] for advisory in KNOWN["advisories"]}
-        for name in ("bentoml", "mlflow", "pyjwt"):
-            floors = re.findall(rf"^{name}(?:\[\w+\])?>=([\d.]+)", "\n".join(requirements), re.MULTILINE)
-            assert floors
-            assert all(_numbers(floor) >= _numbers(fixed[name]) for floor in floors)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
+        for name, floor in KNOWN["floors"].items():
+            found = re.findall(rf"^{name}(?:\[\w+\])?>=([\d.]+)", "\n".join(requirements), re.MULTILINE)
+            assert set(found) == {floor}
+            assert Version(floor) >= Version(fixed[name])
 
 
 @pytest.fixture(scope="module")

@@ -97,6 +97,8 @@ class TestTraining:
         assert lineage["training_frauds"] == fitted["label"].sum()
         assert lineage["trained_from"] == fitted["event_time"].min().isoformat()
         assert lineage["trained_to"] == fitted["event_time"].max().isoformat()
+        test = training_set[training_set["part"] == "test"]
+        assert lineage["evaluated_to"] == test["event_time"].max().isoformat() > lineage["trained_to"]
         assert trained.model.booster.num_boosted_rounds() == trained.tuning.rounds == lineage["rounds"]
 
     def test_the_lineage_says_which_code_and_data_made_it(self, trained: TrainedModel) -> None:

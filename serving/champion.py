@@ -33,10 +33,18 @@ class LoadedModel:
     loaded_at: str
 
     @property
+    def created_at(self) -> float:
+        """When it was made in seconds since 1970-01-01 UTC, NaN where the model does not say."""
+        return self._told("created_at")
+
+    @property
     def trained_to(self) -> float:
         """End of its training data in seconds since 1970-01-01 UTC, NaN where the model does not say."""
+        return self._told("trained_to")
+
+    def _told(self, name: str) -> float:
         try:
-            return datetime.fromisoformat(str(self.model.lineage["trained_to"])).timestamp()
+            return datetime.fromisoformat(str(self.model.lineage[name])).timestamp()
         except (KeyError, ValueError):
             return float("nan")
 

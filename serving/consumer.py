@@ -158,6 +158,10 @@ class StreamConsumer:
         except (StorageUnavailableError, DatabaseUnavailableError) as error:
             self._wait_for("database", str(error), records)
         except KafkaError as error:
+            # What asking again does not mend, a new start may: a producer that the brokers no longer know, a right
+            # that was withdrawn.
+            if not error.retriable:
+                raise
             self._wait_for("broker", type(error).__name__, records)
         return 0
 

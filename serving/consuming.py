@@ -28,13 +28,13 @@ from fraud_pipeline.transactions import TransactionRow
 from serving.champion import ChampionHolder
 from serving.consumer import StreamConsumer, watch
 from serving.metrics import Metrics
-from serving.resilience import BlockCap, Breakers, DegradeLadder, ResilientScorer
+from serving.report_watch import ReportWatch
+from serving.resilience import Breakers, DegradeLadder, ResilientScorer
 from serving.stream import ACKNOWLEDGE_WITHIN, Point, ScoresRows, StreamScorer
 from serving.stream_metrics import StreamMetrics
 
 log = logging.getLogger(__name__)
 
-GROUP: Final = "fraud-detect"
 PATIENCE: Final = 120.0
 """Seconds: longer than any batch waits for a database and brokers that are away."""
 STALLED: Final = 70
@@ -52,7 +52,6 @@ def consume(
     settings: Settings,
     kafka: KafkaSettings,
     *,
-    group: str = GROUP,
     stop: threading.Event,
     tell: Callable[[str], None] = print,
     metrics_host: str = "127.0.0.1",
@@ -74,33 +73,36 @@ def consume(
         database = stack.enter_context(
             closing(Database(settings.database, statement_timeout=settings.statement_timeout))
         )
-        _prepare(database)
+        database.prepare()
         ensure_topics(kafka)
         champion = stack.enter_context(
             closing(
                 ChampionHolder(
                     settings.champion_directory,
                     poll_interval=settings.champion_poll_interval.total_seconds(),
-                    on_loaded=lambda loaded: metrics.model_loaded(loaded.version, trained_to=loaded.trained_to),
+                    on_loaded=lambda loaded: metrics.model_loaded(
+                        loaded.version, created_at=loaded.created_at, trained_to=loaded.trained_to
+                    ),
                     on_refused=metrics.model_refused,
                 )
             )
         )
         champion.start()
+        stack.enter_context(closing(ReportWatch(database, told=metrics.reported))).start()
         producer = stack.enter_context(_closing(open_producer(kafka, **PRODUCER_OPTIONS)))
         scorer = Scorer(
             database=database,
             champion=champion.current,
             engineer=FeatureEngineer(label_maturity=settings.label_maturity),
             cache_events=settings.history_cache_events,
-            may_block=BlockCap(per_minute=settings.max_blocks_per_minute, on_demoted=metrics.demoted),
+            max_blocks_per_minute=settings.max_blocks_per_minute,
             holdout_share=settings.holdout_share,
             observe=metrics.stage,
         )
         breakers = Breakers.build(on_change=metrics.breaker_changed)
         client = open_consumer(
             kafka,
-            group_id=group,
+            group_id=kafka.group,
             session_timeout_ms=round(session_timeout.total_seconds() * 1_000),
             heartbeat_interval_ms=round(session_timeout.total_seconds() * 300),
             fetch_max_wait_ms=20,
@@ -132,7 +134,7 @@ def consume(
         gc.freeze()
         loaded = champion.current()
         by = f"model version {loaded.version}" if loaded else "rules, since there is no champion yet"
-        tell(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {group}, by {by}")
+        tell(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {kafka.group}, by {by}")
         consumer.run(stop)
     tell(f"Stopped: {stream_metrics.decided:,} transactions decided on")
     return 0
@@ -149,14 +151,6 @@ class _Counted:
         outcomes = self.scorer.score(rows, within=within)
         self.metrics.decided(outcomes)
         return outcomes
-
-
-def _prepare(database: Database) -> None:
-    """A file of our own is brought up to date; a server's tables are changed by people."""
-    if database.is_postgresql:
-        database.check_revision()
-    else:
-        database.upgrade()
 
 
 @contextmanager

@@ -33,6 +33,9 @@ CHECK_EVERY: Final = 1.0
 log: Final = logging.getLogger(__name__)
 _ALGORITHMS: Final[Mapping[str, Algorithm]] = MappingProxyType({"OKP": "EdDSA", "RSA": "RS256", "oct": "HS256"})
 _PRIVATE: Final = 0o600
+_SECRET_PARTS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+"""Of a key as JSON (RFC 7518)."""
+_FOR_GROUP: Final = 0o640
 
 
 class KeyFileError(RuntimeError):
@@ -105,13 +108,15 @@ def open_keys(settings: Settings) -> KeySet:
             create_keys(settings.keys_file)
         except FileExistsError:
             log.debug("another process was first to make the keys")
+    if settings.public_keys is not None:
+        publish_keys(settings.keys_file, settings.public_keys)
     return KeySet(settings.keys_file)
 
 
 def create_keys(path: Path) -> None:
     """Write a fresh Ed25519 key that only the owner can read; FileExistsError rather than replace a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _written_beside(path, [_new_key()])
+    unfinished = _written_beside(path, _key_set([_new_key()]))
     try:
         # Unlike a rename, a link never replaces what another process put there first.
         path.hardlink_to(unfinished)
@@ -127,19 +132,41 @@ def rotate_keys(path: Path, *, keep: int = 1) -> str:
     read_keys(path)
     others = json.loads(path.read_text(encoding="utf-8"))["keys"][:keep]
     fresh = _new_key()
-    _written_beside(path, [fresh, *others]).replace(path)
+    write_secret(path, _key_set([fresh, *others]))
     return fresh["kid"]
+
+
+def publish_keys(path: Path, public: Path) -> None:
+    """Keep the public halves of a file's keys in another, for who verifies and must not sign. Raises KeyFileError."""
+    if any(isinstance(key.verifying, bytes) for key in read_keys(path).values()):
+        raise KeyFileError(path, "holds shared secrets, which have no public half: use OKP or RSA keys")
+    keys = json.loads(path.read_text(encoding="utf-8"))["keys"]
+    text = _key_set([{name: part for name, part in key.items() if name not in _SECRET_PARTS} for key in keys])
+    if not public.exists() or public.read_text(encoding="utf-8") != text:
+        write_secret(public, text)
+
+
+def write_secret(path: Path, text: str, *, for_group: bool = False) -> None:
+    """Put a file there, whole from the first moment, that only its owner can read, or its group too."""
+    unfinished = _written_beside(path, text)
+    if for_group:
+        unfinished.chmod(_FOR_GROUP)
+    unfinished.replace(path)
+
+
+def _key_set(jwks: list[dict[str, str]]) -> str:
+    return json.dumps({"keys": jwks}, indent=2)
 
 
 def _new_key() -> dict[str, str]:
     return {"kid": secrets.token_hex(8), **OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True)}
 
 
-def _written_beside(path: Path, jwks: list[dict[str, str]]) -> Path:
-    """A file beside `path` that holds these keys, which only the owner can read."""
+def _written_beside(path: Path, text: str) -> Path:
+    """A file beside `path` that only the owner can read."""
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "w") as file:
-        json.dump({"keys": jwks}, file, indent=2)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     return unfinished

@@ -6,6 +6,7 @@ Belongs here: the command and environment of the process. Must not be here: what
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Final, NoReturn
 
 from fraud_pipeline.settings import HOME_VARIABLE, Settings
@@ -16,9 +17,10 @@ SERVICE: Final = "serving.service:FraudDetection"
 def serve(settings: Settings, *, host: str, port: int) -> NoReturn:
     """Become the server of these settings' home directory; signals and exit status are its own."""
     # BentoML empties the metrics directory under its home when it starts, so each server has a home of its own.
+    bentoml = Path(os.environ.get("BENTOML_HOME") or settings.home / "bentoml")
     environment = os.environ | {
         HOME_VARIABLE: str(settings.home),
-        "BENTOML_HOME": str(settings.home / "bentoml" / str(port)),
+        "BENTOML_HOME": str(bentoml / str(port)),
         "BENTOML_DO_NOT_TRACK": "true",
     }
     address = socket.gethostbyname(host)  # BentoML takes no names

@@ -21,13 +21,23 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fraud_pipeline.database.verdicts import Report
+from fraud_pipeline.decisions import DECISIONS, FAIL_SAFE_RULES
 from fraud_pipeline.holdout import HOLDOUT
-from fraud_pipeline.scoring import Conflict, Scored
+from fraud_pipeline.scoring import BLOCK_CAP, Conflict, DecidedBy, Mode, Scored
 from serving.breaker import State
 
 Stage = Literal["queue", "history", "features", "model", "store", "total"]
 
 BREAKERS: Final = ("history", "model", "storage")
+# What can be decided by whom: the fail-safe rules block nothing.
+DECIDES: Final[dict[DecidedBy, tuple[str, ...]]] = {
+    "model": DECISIONS,
+    "rules": DECISIONS,
+    "fail_safe": tuple(sorted({"allow", *(rule.decision for rule in FAIL_SAFE_RULES)})),
+}
+ALARMING_REFUSALS: Final = ("overloaded",)
+"""Refusals that an alert counts."""
 OTHER_ROUTE: Final = "other"
 LATENCY_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.004, 0.006, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SCORE_BUCKETS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -53,6 +63,10 @@ class Metrics:
 
         self._requests = counter("http_requests_total", "Requests answered", "route", "status")
         self._refusals = counter("refusals_total", "Requests turned away, by code of the error", "reason")
+        # From nought on: what begins at one has no increase that an alert could see, and what is not there at all
+        # looks neither busy nor idle.
+        for reason in ALARMING_REFUSALS:
+            self._refusals.labels(reason)
         self._in_flight = gauge("http_requests_in_flight", "Requests being answered now", "livesum")
         stages = histogram("stage_duration_seconds", "Time that each stage took", LATENCY_BUCKETS, "stage")
         self._stages = {stage: stages.labels(stage) for stage in get_args(Stage)}
@@ -60,6 +74,12 @@ class Metrics:
 
         self._decisions = counter("decisions_total", "Decisions made and stored", "decision", "decided_by")
         self._degraded = counter("degraded_decisions_total", "Decisions made without history or model", "mode")
+        for by, decisions in DECIDES.items():
+            for decision in decisions:
+                self._decisions.labels(decision, by)
+        for mode in get_args(Mode):
+            if mode != "full":
+                self._degraded.labels(mode)
         self._replayed = counter("replayed_answers_total", "Answers that were stored by an earlier delivery")
         self._conflicts = counter("conflicts_total", "Ids that came again for another transaction")
         self._scores = histogram("score", "Fraud probability of decided transactions", SCORE_BUCKETS)
@@ -84,8 +104,13 @@ class Metrics:
         self._model_trained = gauge(
             "model_trained_to_timestamp_seconds", "End of the data it learned from; 0 while there is none", "livemin"
         )
+        self._model_created = gauge(
+            "model_created_timestamp_seconds", "When it was made; 0 while there is none", "livemin"
+        )
         self._model_refusals = counter("model_refusals_total", "New models that did not prove themselves")
         self._shadow = counter("shadow_decisions_total", "Decisions of both models", "champion", "challenger")
+        # Not there until it is known: a restart must not look like a recovery.
+        self._red = gauge("report_red", "1 where the newest report about the champion is red", "livemax", "report")
         self._version: str | None = None
 
     def answered(self, *, route: str, status: int) -> None:
@@ -117,16 +142,14 @@ class Metrics:
             self._decisions.labels(decision, by).inc(number)
         for mode, number in Tally(one.mode for one in new if one.mode != "full").items():
             self._degraded.labels(mode).inc(number)
-        self._held_out.inc(sum(reason.code == HOLDOUT for one in new for reason in one.reasons))
+        spared = Tally(reason.code for one in new for reason in one.reasons)
+        self._demoted.inc(spared[BLOCK_CAP])
+        self._held_out.inc(spared[HOLDOUT])
         self._conflicts.inc(conflicts)
         self._replayed.inc(len(outcomes) - conflicts - len(new))
         for one in new:
             if one.probability is not None:
                 self._scores.observe(one.probability)
-
-    def demoted(self) -> None:
-        """A block became a review."""
-        self._demoted.inc()
 
     def breaker_changed(self, breaker: str, state: State) -> None:
         """A breaker is in a new state."""
@@ -137,14 +160,15 @@ class Metrics:
         """The storage that workers share for rate limits was away."""
         self._limiter_failures.inc()
 
-    def model_loaded(self, version: str, *, trained_to: float) -> None:
-        """Another model serves from now on; `trained_to` is the end of its training data in seconds since 1970 UTC."""
+    def model_loaded(self, version: str, *, created_at: float, trained_to: float) -> None:
+        """Another model serves from now on: when it was made and the end of its data, in seconds since 1970 UTC."""
         if self._version is not None:
             # Labels cannot be removed where several processes report.
             self._model.labels(self._version).set(0)
         self._version = version
         self._model.labels(version).set(1)
         self._model_loaded.set(time.time())
+        self._model_created.set(created_at)
         self._model_trained.set(trained_to)
 
     def model_refused(self) -> None:
@@ -155,6 +179,10 @@ class Metrics:
         """What both models decided on the same transactions, each of shape (n,)."""
         for (one, other), number in Tally(zip(champion, challenger, strict=True)).items():
             self._shadow.labels(one, other).inc(number)
+
+    def reported(self, report: Report, *, red: bool) -> None:
+        """What the newest report about the champion found."""
+        self._red.labels(report).set(red)
 
     def exposition(self) -> tuple[bytes, str]:
         """The text of all workers' metrics, and its content type."""

@@ -18,12 +18,13 @@ from kafka import KafkaConsumer, TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.scoring import Scorer, now_microseconds
+from fraud_pipeline.scoring import BLOCK_CAP, Conflict, Scored, Scorer, Within, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings, open_consumer, open_producer
+from fraud_pipeline.transactions import TransactionRow
 from serving.champion import ChampionHolder
-from serving.resilience import BlockCap, Breakers, DegradeLadder, ResilientScorer
-from serving.stream import ACKNOWLEDGE_WITHIN, Handled, Partition, Record, StreamScorer
+from serving.resilience import Breakers, DegradeLadder, ResilientScorer
+from serving.stream import ACKNOWLEDGE_WITHIN, Handled, Partition, Record, ScoresRows, StreamScorer
 from serving.topic_watch import Extent
 
 BATCH: Final = 500
@@ -94,11 +95,12 @@ def range_scorer(
             champion=champion.current,
             engineer=FeatureEngineer(label_maturity=settings.label_maturity),
             cache_events=settings.history_cache_events,
-            may_block=BlockCap(per_minute=settings.max_blocks_per_minute),
+            max_blocks_per_minute=settings.max_blocks_per_minute,
             holdout_share=settings.holdout_share,
         )
+        told = _ToldOfCap(ResilientScorer(scorer, breakers=Breakers.build(), ladder=DegradeLadder()))
         stream = StreamScorer(
-            scorer=ResilientScorer(scorer, breakers=Breakers.build(), ladder=DegradeLadder()),
+            scorer=told,
             database=database,
             producer=producer,
             kafka=kafka,
@@ -106,20 +108,33 @@ def range_scorer(
             clock=now_microseconds,
         )
         consumer = stack.enter_context(closing(open_consumer(kafka, fetch_max_wait_ms=50)))
-        yield RangeScorer(consumer, stream, database, batch=batch, patience=patience)
+        yield RangeScorer(consumer, stream, database, batch=batch, patience=patience, told=told)
 
 
 class RangeScorer:
     """Scores ranges, one after the other."""
 
     def __init__(
-        self, consumer: KafkaConsumer, stream: StreamScorer, database: Database, *, batch: int, patience: float
+        self,
+        consumer: KafkaConsumer,
+        stream: StreamScorer,
+        database: Database,
+        *,
+        batch: int,
+        patience: float,
+        told: "_ToldOfCap",
     ) -> None:
         self._consumer = consumer
         self._stream = stream
         self._database = database
         self._batch = batch
         self._patience = patience
+        self._told = told
+
+    @property
+    def capped(self) -> int:
+        """How many blocks became reviews so far because there were too many."""
+        return self._told.capped
 
     def score(self, wanted: OffsetRange, *, tell: Callable[[Handled], None] = lambda _handled: None) -> Handled:
         """Score a range, and before it what its partition's last reader left unpublished; `tell` hears of each batch.
@@ -135,8 +150,7 @@ class RangeScorer:
         total = Handled(positions={at: position}, decided=0, replayed=0, dead_letters=0, reports=0)
         if wanted.start > max(position.next_offset, beginning):
             raise RangeError(f"{wanted} leaves out records from {position.next_offset} on: score those first")
-        # What must not be missed comes first. Older records, handled last, take `published_offset` back with them:
-        # whoever goes on after a crash publishes some answers again and misses none.
+        # What must not be missed comes first.
         newer = self._records(at, position.published_offset, max(position.next_offset, wanted.end))
         older = self._records(at, wanted.start, min(wanted.end, position.published_offset))
         for records in chain(newer, older):
@@ -177,6 +191,20 @@ class RangeScorer:
         with scoring_batch(self._database) as batch:
             batch.positions.move(*at, before=position, after=passed)
         return passed
+
+
+@dataclass(slots=True)
+class _ToldOfCap:
+    """A scorer that counts which of its blocks became reviews because there were too many: nobody scrapes a run."""
+
+    scorer: ScoresRows
+    capped: int = 0
+
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]:
+        outcomes = self.scorer.score(rows, within=within)
+        new = [one for one in outcomes if isinstance(one, Scored) and not one.replayed]
+        self.capped += sum(reason.code == BLOCK_CAP for one in new for reason in one.reasons)
+        return outcomes
 
 
 def _sum(total: Handled, handled: Handled) -> Handled:

@@ -1,12 +1,11 @@
 """Always an answer: which mode while something is away, and how it is trusted again.
 
-Belongs here: the degrade ladder, the cap on blocks, the scorer that obeys them. Must not be here: when a dependency is
-left alone (`breaker.py`), what each mode does without (`fraud_pipeline/scoring.py`), the HTTP answer (`endpoints.py`).
+Belongs here: the degrade ladder, the scorer that obeys it. Must not be here: when a dependency is left alone
+(`breaker.py`), what each mode does without (`fraud_pipeline/scoring.py`), the HTTP answer (`endpoints.py`).
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -69,45 +68,6 @@ class DegradeLadder:
                     self._used.add(name)
                     self._climbed = now
             return "fail_safe" if storage == "open" else _MODES[frozenset(self._used)]
-
-
-class BlockCap:
-    """At most `per_minute` blocks within any minute: a model gone wrong must not turn away everybody at once."""
-
-    def __init__(
-        self,
-        *,
-        per_minute: int,
-        clock: Clock = time.monotonic,
-        on_demoted: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._per_minute = per_minute
-        self._clock = clock
-        self._on_demoted = on_demoted
-        self._lock = threading.Lock()
-        self._blocks: deque[float] = deque()
-        self._last_demoted = float("-inf")
-
-    def __call__(self) -> bool:
-        """Whether one more may be blocked now; if not, it becomes a review."""
-        with self._lock:
-            now = self._clock()
-            while self._blocks and self._blocks[0] <= now - 60:
-                self._blocks.popleft()
-            allowed = len(self._blocks) < self._per_minute
-            if allowed:
-                self._blocks.append(now)
-            else:
-                self._last_demoted = now
-        if not allowed:
-            self._on_demoted()
-        return allowed
-
-    @property
-    def alarm(self) -> bool:
-        """Whether a block was demoted within the last minute."""
-        with self._lock:
-            return self._clock() - self._last_demoted < 60
 
 
 class Scores(Protocol):

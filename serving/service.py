@@ -39,8 +39,9 @@ from serving.keys import open_keys
 from serving.lanes import Lanes
 from serving.limits import RateLimiter
 from serving.metrics import Measured, Metrics
+from serving.report_watch import ReportWatch
 from serving.requests import RequestParser
-from serving.resilience import BlockCap, Breakers, DegradeLadder, ResilientScorer
+from serving.resilience import Breakers, DegradeLadder, ResilientScorer
 from serving.security import TokenVerifier
 from serving.shadow import Shadow
 
@@ -59,7 +60,9 @@ class Runtime:
         self._champion = ChampionHolder(
             settings.champion_directory,
             poll_interval=settings.champion_poll_interval.total_seconds(),
-            on_loaded=lambda loaded: metrics.model_loaded(loaded.version, trained_to=loaded.trained_to),
+            on_loaded=lambda loaded: metrics.model_loaded(
+                loaded.version, created_at=loaded.created_at, trained_to=loaded.trained_to
+            ),
             on_refused=metrics.model_refused,
         )
         self._challenger = ChampionHolder(
@@ -68,8 +71,8 @@ class Runtime:
         keep = partial(add_shadow_rows, self._database)
         shadows = settings.shadow_challenger
         self._shadow = Shadow(self._challenger.current, told=metrics.shadowed, keep=keep) if shadows else None
+        self._reports = ReportWatch(self._database, told=metrics.reported)
         breakers, ladder = Breakers.build(on_change=metrics.breaker_changed), DegradeLadder()
-        may_block = BlockCap(per_minute=settings.max_blocks_per_minute, on_demoted=metrics.demoted)
         scorers = [
             ResilientScorer(
                 Scorer(
@@ -77,7 +80,7 @@ class Runtime:
                     champion=self._champion.current,
                     engineer=FeatureEngineer(label_maturity=settings.label_maturity),
                     cache_events=settings.history_cache_events // settings.score_lanes,
-                    may_block=may_block,
+                    max_blocks_per_minute=settings.max_blocks_per_minute,
                     holdout_share=settings.holdout_share,
                     observe=metrics.stage,
                     shadow=self._shadow or no_shadow,
@@ -135,6 +138,7 @@ class Runtime:
     def start(self) -> None:
         """Once, before the first request."""
         self._champion.start()
+        self._reports.start()
         if self._shadow:
             self._challenger.start()
         self.is_ready()
@@ -150,10 +154,7 @@ class Runtime:
         """False until the database is usable; then true for good, since without it there still is an answer."""
         if not self._ready:
             try:
-                if self._database.is_postgresql:
-                    self._database.check_revision()
-                else:
-                    self._database.upgrade()
+                self._database.prepare()
             except (DatabaseUnavailableError, DatabaseOutdatedError) as error:
                 log.warning("not ready: %s", error)
                 return False
@@ -168,6 +169,7 @@ class Runtime:
             self._shadow.close()
         await self._rate_limiter.close()
         self._champion.close()
+        self._reports.close()
         self._database.close()
 
 

@@ -3,39 +3,68 @@
 Belongs here: the order in which things become lasting, and what is done with each kind of record. Must not be here:
 polling, assignment, retries (`consumer.py`, `ranges.py`), the layout of messages (`stream_messages.py`).
 
-The order is the guarantee. A bad record is acknowledged by the dead-letter topic before its offset may be passed.
-Decisions, history, alerts and the next offset are one database transaction, under a fence that refuses a reader who
-has been replaced. Decisions are published after that, and `published_offset` follows only what was acknowledged:
-whatever was decided and perhaps not published is read again, and the scorer answers it with what it stored.
+The order is the guarantee. Decisions, history, alerts, reports and the next offset are one database transaction, under
+a fence that refuses a reader who has been replaced. Dead letters and decisions are sent after that, while nothing in
+the database is locked, and `published_offset` follows only what was acknowledged: whatever was stored and perhaps not
+sent is read again, the scorer answers it with what it stored, and what nobody can score is put aside again.
 
 A record is judged by when it was sent, not by when it is read: every reading judges it alike, so none is put aside once
-and decided on another time, and no outage makes a transaction too old.
+and decided on another time, and no outage makes a transaction too old or a report late.
+
+No record stops those behind it. A batch in which something unexpected happens is halved until one record is left, and
+that one is put aside.
 """
 
+import logging
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from kafka import KafkaProducer
+from kafka.errors import KafkaError
 
-from fraud_pipeline.database import Batch, Database, Position, scoring_batch
-from fraud_pipeline.scoring import Conflict, Scored, Within
+from fraud_pipeline.database import (
+    Batch,
+    Database,
+    DatabaseUnavailableError,
+    FencedError,
+    PendingReport,
+    Position,
+    scoring_batch,
+)
+from fraud_pipeline.lenient_records import UnreadableRecord
+from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, Within
 from fraud_pipeline.topics import KafkaSettings, Message
-from fraud_pipeline.transactions import TransactionRow
-from serving.stream_messages import BadMessage, MessageReader, Report, dead_letter, decision_message, report_of
+from fraud_pipeline.transactions import DAY, MILLISECOND, SECOND, TransactionRow
+from serving.stream_messages import (
+    BadMessage,
+    Headers,
+    MessageReader,
+    Report,
+    dead_letter,
+    decision_message,
+    report_of,
+)
+
+log = logging.getLogger(__name__)
 
 Point = Literal[
     "polled",
-    "dead_letter_sent",
-    "dead_letter_acknowledged",
     "in_transaction",
     "stored",
+    "dead_letter_sent",
+    "dead_letter_acknowledged",
     "published",
     "committed",
     "revoked",
 ]
-# Dead letters of conflicts are waited for within the transaction, which the database ends after ten idle seconds.
 ACKNOWLEDGE_WITHIN: Final = 8.0
+PENDING_FOR: Final = 7 * DAY
+"""How long a report waits for its transaction: brokers by default keep that no longer."""
+LOOK_AGAIN_AFTER: Final = 60 * SECOND
+"""Transactions that came by another way than this stream are looked for this often."""
+_NO_RECORDS_FAULT: Final = (FencedError, StorageUnavailableError, DatabaseUnavailableError, KafkaError)
 
 
 class Partition(NamedTuple):
@@ -60,7 +89,7 @@ class Record(Protocol):
     @property
     def value(self) -> bytes | None: ...
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Headers: ...
 
 
 class ScoresRows(Protocol):
@@ -87,6 +116,40 @@ class _Read:
     at: Partition
     record: Record
     said: TransactionRow | Report | BadMessage
+
+    def letter(self, why: BadMessage) -> Message:
+        """The dead letter of this record."""
+        record = self.record
+        return dead_letter(
+            why,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            topic=self.at.topic,
+            partition=self.at.partition,
+            offset=record.offset,
+            timestamp=record.timestamp,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What is in the database by now, and what is to be sent of it."""
+
+    positions: dict[Partition, Position]
+    answers: list[tuple[TransactionRow, Scored | Conflict]]
+    letters: list[Message]
+    overdue: list[PendingReport]
+    reports: int
+
+    def __add__(self, later: "_Stored") -> "_Stored":
+        return _Stored(
+            self.positions | later.positions,
+            self.answers + later.answers,
+            self.letters + later.letters,
+            self.overdue + later.overdue,
+            self.reports + later.reports,
+        )
 
 
 class StreamScorer:
@@ -116,93 +179,133 @@ class StreamScorer:
         self._clock = clock
         self._patience = acknowledge_within
         self._reached = reached
+        self._looked_at = 0
 
     def handle(self, records: Mapping[Partition, Sequence[Record]], positions: Mapping[Partition, Position]) -> Handled:
         """Decide on records that follow each other, from `published_offset` of their partitions on.
 
-        Raises FencedError when a partition has another reader, StorageUnavailableError when nothing can be stored, and
-        KafkaError when a dead letter or a decision is not acknowledged; each batch may be handled again.
+        Records before that are answered as stored, and none of them is put aside again. Raises FencedError when a
+        partition has another reader, StorageUnavailableError when nothing can be stored, and KafkaError when a dead
+        letter or a decision is not acknowledged; each batch may be handled again.
         """
-        read = [self._read(at, record) for at, found in records.items() for record in found]
+        stored = self._store([self._read(at, record) for at, found in records.items() for record in found], positions)
+        self._reached("stored")
+        letters = [*stored.letters, *map(_overdue_letter, stored.overdue)]
+        self._put_aside(letters)
+        self._publish(stored.answers)
+        self._reached("published")
+        published = {
+            at: replace(
+                stored.positions[at], published_offset=max(positions[at].published_offset, found[-1].offset + 1)
+            )
+            for at, found in records.items()
+            if found
+        }
+        with scoring_batch(self._database) as batch:
+            for at, position in published.items():
+                batch.positions.move(*at, before=stored.positions[at], after=position)
+            batch.pending.forget(stored.overdue)
+        scored = [answer for _, answer in stored.answers if isinstance(answer, Scored)]
+        return Handled(
+            positions=published,
+            decided=sum(not one.replayed for one in scored),
+            replayed=sum(one.replayed for one in scored),
+            dead_letters=len(letters),
+            reports=stored.reports,
+        )
+
+    def _read(self, at: Partition, record: Record) -> _Read:
+        if isinstance(record, UnreadableRecord):
+            return _Read(at, record, BadMessage("unreadable", "record"))
+        try:
+            if at.topic == self._kafka.reports_topic:
+                return _Read(at, record, report_of(record.value, record.headers))
+            sent = record.timestamp * MILLISECOND if record.timestamp > 0 else self._clock()
+            return _Read(at, record, self._reader.transaction_message(record.value, record.headers, now=sent))
+        except Exception as error:  # noqa: BLE001 - what nobody thought of must not stop the records behind it
+            return _Read(at, record, _failed(at, record, error))
+
+    def _store(self, read: Sequence[_Read], positions: Mapping[Partition, Position]) -> _Stored:
+        """Store what is decided on these, in as many transactions as it takes to leave out what cannot be stored."""
+        try:
+            return self._store_at_once(read, positions)
+        except _NO_RECORDS_FAULT:
+            raise
+        except Exception as error:
+            middle = len(read) // 2
+            if middle:
+                first = self._store(read[:middle], positions)
+                return first + self._store(read[middle:], {**positions, **first.positions})
+            if not read or isinstance(read[0].said, BadMessage):
+                raise
+            (one,) = read
+            return self._store_at_once([replace(one, said=_failed(one.at, one.record, error))], positions)
+
+    def _store_at_once(self, read: Sequence[_Read], positions: Mapping[Partition, Position]) -> _Stored:
+        rows = [one.said for one in read if isinstance(one.said, TransactionRow)]
         new = [one for one in read if one.record.offset >= positions[one.at].next_offset]
-        bad = [(one, one.said) for one in new if isinstance(one.said, BadMessage)]
-        self._put_aside(bad)
-        transactions = [one for one in read if isinstance(one.said, TransactionRow)]
-        reports = [one for one in new if isinstance(one.said, Report)]
-        ends = {at: found[-1].offset + 1 for at, found in records.items() if found}
+        ends = {one.at: one.record.offset + 1 for one in read}
         after = {
             at: replace(positions[at], next_offset=max(positions[at].next_offset, end)) for at, end in ends.items()
         }
-        refused: list[tuple[_Read, BadMessage]] = []
+        overdue: list[PendingReport] = []
 
-        def within(batch: Batch, answers: Sequence[Scored | Conflict]) -> None:
-            refused.clear()
-            for one, answer in zip(transactions, answers, strict=True):
-                if isinstance(answer, Conflict) and one.record.offset >= positions[one.at].next_offset:
-                    refused.append((one, BadMessage("conflict", "transaction_id")))
-            for one in reports:
-                said = one.said
-                if isinstance(said, Report) and (
-                    batch.add_report(said.transaction_id, reported_at=self._clock(), is_fraud=said.is_fraud) is None
-                ):
-                    refused.append((one, BadMessage("unknown_transaction", "transaction_id")))
-            self._put_aside(refused)
+        def within(batch: Batch, _answers: Sequence[Scored | Conflict]) -> None:
+            overdue[:] = self._add_reports(batch, new, transaction_ids=[row.transaction_id for row in rows])
             for at, position in after.items():
                 batch.positions.move(*at, before=positions[at], after=position)
             self._reached("in_transaction")
 
-        answers = self._scorer.score([one.said for one in transactions], within=within)  # type: ignore[misc]  # rows
-        self._reached("stored")
-        self._publish(transactions, answers)
-        self._reached("published")
-        published = {at: replace(after[at], published_offset=end) for at, end in ends.items()}
-        with scoring_batch(self._database) as batch:
-            for at, position in published.items():
-                batch.positions.move(*at, before=after[at], after=position)
-        return Handled(
-            positions=published,
-            decided=sum(isinstance(answer, Scored) and not answer.replayed for answer in answers),
-            replayed=sum(isinstance(answer, Scored) and answer.replayed for answer in answers),
-            dead_letters=len(bad) + len(refused),
-            reports=len(reports),
-        )
+        answers = self._scorer.score(rows, within=within)
+        by_row = iter(answers)
+        letters = []
+        for one in read:
+            answer = next(by_row) if isinstance(one.said, TransactionRow) else None
+            why = BadMessage("conflict", "transaction_id") if isinstance(answer, Conflict) else one.said
+            if isinstance(why, BadMessage) and one.record.offset >= positions[one.at].published_offset:
+                letters.append(one.letter(why))
+        reports = sum(isinstance(one.said, Report) for one in new)
+        return _Stored(after, list(zip(rows, answers, strict=True)), letters, overdue, reports)
 
-    def _read(self, at: Partition, record: Record) -> _Read:
-        if at.topic == self._kafka.reports_topic:
-            return _Read(at, record, report_of(record.value, record.headers))
-        sent = record.timestamp * 1_000 if record.timestamp > 0 else self._clock()
-        said = self._reader.transaction_message(record.value, record.headers, now=sent)
-        return _Read(at, record, said)
+    def _add_reports(
+        self, batch: Batch, new: Sequence[_Read], *, transaction_ids: Sequence[str]
+    ) -> Sequence[PendingReport]:
+        """Store reports, those that waited for these transactions first; which ones have waited for too long."""
+        now = self._clock()
+        if transaction_ids:
+            batch.add_pending_reports(batch.pending.of(transaction_ids))
+        for one in new:
+            said, record = one.said, one.record
+            if not isinstance(said, Report):
+                continue
+            at = min(now, record.timestamp * MILLISECOND) if record.timestamp > 0 else now
+            if batch.add_report(said.transaction_id, reported_at=at, is_fraud=said.is_fraud) is None:
+                batch.pending.keep(
+                    PendingReport(
+                        *one.at, record.offset, said.transaction_id, said.is_fraud, at, now, record.value or b""
+                    )
+                )
+        if now < self._looked_at + LOOK_AGAIN_AFTER:
+            return ()
+        self._looked_at = now
+        batch.add_pending_reports(batch.pending.known_by_now())
+        return batch.pending.kept_before(now - PENDING_FOR)
 
-    def _put_aside(self, bad: Sequence[tuple[_Read, BadMessage]]) -> None:
+    def _put_aside(self, letters: Sequence[Message]) -> None:
         """Send dead letters and wait until all are acknowledged."""
-        if not bad:
+        if not letters:
             return
-        sent = [
-            self._send(
-                self._kafka.dead_letter_topic,
-                dead_letter(
-                    why,
-                    key=one.record.key,
-                    value=one.record.value,
-                    headers=one.record.headers,
-                    topic=one.at.topic,
-                    partition=one.at.partition,
-                    offset=one.record.offset,
-                ),
-            )
-            for one, why in bad
-        ]
+        sent = [self._send(self._kafka.dead_letter_topic, letter) for letter in letters]
         self._reached("dead_letter_sent")
         self._acknowledged(sent)
         self._reached("dead_letter_acknowledged")
 
-    def _publish(self, transactions: Sequence[_Read], answers: Sequence[Scored | Conflict]) -> None:
+    def _publish(self, answers: Sequence[tuple[TransactionRow, Scored | Conflict]]) -> None:
         """Send decisions in the order of their records and wait until all are acknowledged."""
         sent = [
-            self._send(self._kafka.decisions_topic, decision_message(answer, customer_id=one.said.customer_id))
-            for one, answer in zip(transactions, answers, strict=True)
-            if isinstance(answer, Scored) and isinstance(one.said, TransactionRow)
+            self._send(self._kafka.decisions_topic, decision_message(answer, customer_id=row.customer_id))
+            for row, answer in answers
+            if isinstance(answer, Scored)
         ]
         self._acknowledged(sent)
 
@@ -214,3 +317,23 @@ class StreamScorer:
             self._producer.flush(timeout=self._patience)
         for future in sent:
             future.get(timeout=self._patience)
+
+
+def _failed(at: Partition, record: Record, error: Exception) -> BadMessage:
+    """Why a record is put aside that something unexpected happened to; the error's own words may hold what it says."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("offset %d of %s/%d is put aside: %s\n%s", record.offset, *at, type(error).__name__, where)
+    return BadMessage("internal")
+
+
+def _overdue_letter(report: PendingReport) -> Message:
+    return dead_letter(
+        BadMessage("unknown_transaction", "transaction_id"),
+        key=report.transaction_id.encode(),
+        value=report.value,
+        headers=(),
+        topic=report.topic,
+        partition=report.partition,
+        offset=report.offset,
+        timestamp=report.reported_at // MILLISECOND,
+    )

@@ -29,20 +29,28 @@ MESSAGE_REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
         "unknown_schema": f'write "schema": {SCHEMA} into the value; the {SCHEMA_HEADER} header may repeat it',
         "too_large": "send one transaction in a message, in the fields of /score",
         "conflict": "the transaction_id was used before for another transaction: send it under a new one",
-        "unknown_transaction": "no transaction of that id was scored: replay this when it was, or mend the id",
+        "unknown_transaction": "no transaction of that id came within a week: replay this when it did, or mend the id",
+        "unreadable": "the record cannot be unpacked: look at its sender, and at what it packs records with",
+        "internal": "handling it failed on our side, see the log: report it, and replay this once it is mended",
     }
 )
-"""Why a message is bad -> what to do about it: the problems of HTTP requests and five of the stream's own."""
+"""Why a message is bad -> what to do about it: the problems of HTTP requests and seven of the stream's own."""
 
 MAX_VALUE_BYTES: Final = 16_384
 """Far above any transaction: a value that is longer is not worth reading."""
+MAX_LETTER_BYTES: Final = 32_768
+"""Of a dead letter's key, value and headers as they came: brokers refuse a message above a million by default."""
+_HEADER_OVERHEAD: Final = 10
+
+MARK: Final = "dead-letter-"
+"""What the names of our own headers on a dead letter begin with."""
 
 _TRANSACTION: Final = TypeAdapter(TransactionIn)
 _REPORT: Final = TypeAdapter(FeedbackIn)
 # Not of what a decision is: they differ between deliveries of the same transaction.
 _OF_THE_REQUEST: Final = ("replayed", "latency_ms")
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 Said = TypeVar("Said")
 
 
@@ -105,17 +113,34 @@ def dead_letter(
     topic: str,
     partition: int,
     offset: int,
+    timestamp: int,
 ) -> Message:
-    """The message exactly as it came, with why it was put aside, where it stood, and the SHA-256 of its value."""
+    """The message as it came, with why it was put aside, where it stood, when it was sent, its size and its SHA-256.
+
+    Of one that is too large to be sent there is the beginning, and it says so.
+    """
     told = {
         "reason": bad.reason,
         "path": bad.path,
         "topic": topic,
         "partition": str(partition),
         "offset": str(offset),
+        "timestamp": str(timestamp),
+        "size": str(len(value or b"")),
         "sha256": hashlib.sha256(value or b"").hexdigest(),
     }
-    return Message(key, value, [*headers, *((f"dead-letter-{name}", text.encode()) for name, text in told.items())])
+    of_headers = sum(len(name.encode()) + len(said or b"") + _HEADER_OVERHEAD for name, said in headers)
+    if len(key or b"") + len(value or b"") + of_headers > MAX_LETTER_BYTES:
+        told["truncated"] = "yes"
+        key, value, headers = _beginning(key), _beginning(value), ()
+    # Others send headers without a value, and records that are nothing but headers; our own client does not.
+    value = b"" if key is None and value is None else value
+    kept = [(name, said or b"") for name, said in headers]
+    return Message(key, value, [*kept, *((f"{MARK}{name}", text.encode()) for name, text in told.items())])
+
+
+def _beginning(sent: bytes | None) -> bytes | None:
+    return sent and sent[: MAX_LETTER_BYTES // 2]
 
 
 def _said(adapter: TypeAdapter[Said], value: bytes | None, headers: Headers) -> Said | BadMessage:

@@ -85,6 +85,23 @@ SCORING: Final = [
         4,
     ),
     Panel(
+        "Reports",
+        "Of the champion: the newest drift report, and the newest performance report.",
+        {"{{report}}": "max by (report) (fraud_report_red)"},
+        "short",
+        "stat",
+        12,
+        names={"0": "green", "1": "red"},
+    ),
+    Panel(
+        "Model made",
+        "How long ago the oldest loaded model was made.",
+        {"": "time() - min(fraud_model_created_timestamp_seconds > 0)"},
+        "s",
+        "stat",
+        12,
+    ),
+    Panel(
         "Requests",
         "Answered, by path.",
         {"{{route}} {{status}}": _rate("http_requests_total", by="route, status")},

@@ -5,6 +5,7 @@ Belongs here: connections, tables, statements. Must not be here: what a decision
 
 from fraud_pipeline.database.batch import Batch, HistoryReadError, StoredDecision, Versions, scoring_batch
 from fraud_pipeline.database.engine import Database, DatabaseOutdatedError, DatabaseUnavailableError
+from fraud_pipeline.database.pending import PendingReport
 from fraud_pipeline.database.positions import FencedError, Position, Positions
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "DatabaseUnavailableError",
     "FencedError",
     "HistoryReadError",
+    "PendingReport",
     "Position",
     "Positions",
     "StoredDecision",

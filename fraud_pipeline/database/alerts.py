@@ -96,13 +96,31 @@ class Alerts:
         rows = self._connection.execute(sa.select(*_EVENT).where(of_alert).order_by(ALERT_EVENTS.c.number))
         return [AlertEvent(*row) for row in rows]
 
-    def not_posted(self, *, limit: int) -> list[Alert]:
-        """The oldest alerts that were not posted."""
-        return self._read(sa.select(*_ALERT).where(ALERTS.c.posted_at.is_(None)).order_by(ALERTS.c.number).limit(limit))
+    def to_post(self, *, now: int, limit: int) -> list[Alert]:
+        """The oldest alerts that were never tried, then those that are held no longer; at most `limit` of each.
+
+        Where one of a customer's is held, no later one of theirs is here.
+        """
+        held = sa.select(ALERTS.c.customer_id).where(ALERTS.c.retry_at.is_not(None))
+        new = sa.select(*_ALERT).where(ALERTS.c.posted_at.is_(None), ALERTS.c.customer_id.not_in(held))
+        again = sa.select(*_ALERT).where(ALERTS.c.retry_at <= now)
+        return [
+            *self._read(new.order_by(ALERTS.c.number).limit(limit)),
+            *self._read(again.order_by(ALERTS.c.retry_at, ALERTS.c.number).limit(limit)),
+        ]
 
     def posted(self, alert: Alert, *, at: int) -> None:
         """Remember that an alert was posted."""
-        self._connection.execute(sa.update(ALERTS).where(ALERTS.c.number == alert.number).values(posted_at=at))
+        self._note(alert, posted_at=at, retry_at=None)
+
+    def hold(self, alert: Alert, *, until: int) -> None:
+        """Remember that an alert was not taken, and when to try it again."""
+        self._note(alert, retry_at=until)
+
+    def held(self) -> int:
+        """How many alerts were not taken when they were tried last."""
+        waiting = sa.select(sa.func.count()).where(ALERTS.c.retry_at.is_not(None))
+        return int(self._connection.execute(waiting).scalar_one())
 
     def lease(self, name: str, *, holder: str, now: int, until: int) -> bool:
         """Whether `holder` alone may do a thing until then; it keeps what it has by asking again."""
@@ -112,6 +130,9 @@ class Alerts:
         values = {"holder": leased.excluded.holder, "until": leased.excluded.until}
         taken = leased.on_conflict_do_update(index_elements=[LEASES.c.name], set_=values, where=free)
         return self._connection.execute(taken.returning(LEASES.c.name)).one_or_none() is not None
+
+    def _note(self, alert: Alert, **values: int | None) -> None:
+        self._connection.execute(sa.update(ALERTS).where(ALERTS.c.number == alert.number).values(**values))
 
     def _read(self, statement: Any) -> list[Alert]:
         return [Alert(*row) for row in self._connection.execute(statement)]

@@ -11,7 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from fraud_pipeline.database.block_minutes import BlockMinutes
 from fraud_pipeline.database.engine import Database, DatabaseUnavailableError, translated
+from fraud_pipeline.database.pending import PendingReport, PendingReports
 from fraud_pipeline.database.positions import Positions
 from fraud_pipeline.database.statements import count_up, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
@@ -21,9 +23,10 @@ from fraud_pipeline.database.tables import (
     FRAUD_REPORTS,
     MEMORY_VERSIONS,
     MERCHANT_DAYS,
+    SECRETS,
     TRANSACTIONS,
 )
-from fraud_pipeline.transactions import REPORT_COLUMNS, TRANSACTION_COLUMNS, TransactionRow
+from fraud_pipeline.transactions import MILLISECOND, REPORT_COLUMNS, TRANSACTION_COLUMNS, TransactionRow
 
 _EVENT = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
 _REPORT = [FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS]
@@ -62,6 +65,7 @@ class StoredDecision:
     customer_version: int
     reports_version: int
     merchant_days_version: int
+    holdout_share: float | None = None
 
 
 @contextmanager
@@ -77,11 +81,13 @@ class Batch:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
         self.positions = Positions(connection)
+        self.blocks = BlockMinutes(connection)
+        self.pending = PendingReports(connection)
 
     def lock(self, customers: Sequence[str]) -> Versions:
         """Make other transactions of these customers wait, and give each customer its next version."""
-        counted = count_up(self._connection, CUSTOMERS, sorted(customers))
-        found = {name: (version, as_of) for name, version, as_of in self._connection.execute(_MEMORY)}
+        counted, beside = count_up(self._connection, CUSTOMERS, sorted(customers), beside=_MEMORY)
+        found = {name: (version, as_of) for name, version, as_of in beside}
         return Versions(
             customers=counted,
             reports=found["reports"][0],
@@ -144,6 +150,11 @@ class Batch:
         columns = {name: [getattr(row, name) for row in decisions] for name in names}
         return set(insert_new(self._connection, DECISIONS, columns))
 
+    def holdout_key(self) -> str:
+        """The secret that decides who is held out, the same for every process of this database."""
+        wanted = sa.select(SECRETS.c.value).where(SECRETS.c.name == "holdout")
+        return str(self._connection.execute(wanted).scalar_one())
+
     def add_alerts(self, *, ids: list[str], customers: list[str], decisions: list[str], created_at: int) -> None:
         """Open an alert for each decision that a person should look at."""
         columns: dict[str, list[Any]] = {
@@ -158,7 +169,9 @@ class Batch:
     def add_report(self, transaction_id: str, *, reported_at: int, is_fraud: bool) -> int | None:
         """Store what was said about a transaction; when it was said, or None for an id that is not known.
 
-        Saying the same as the newest report changes nothing, so that a retry counts once.
+        Saying the same as the newest report of that time changes nothing, so that a retry counts once. What was said
+        earlier than others and comes later stays the earlier; within a millisecond, whose parts senders do not tell,
+        the order is that of coming.
         """
         event = self._connection.execute(
             sa.select(*_EVENT).where(TRANSACTIONS.c.transaction_id == transaction_id)
@@ -166,29 +179,42 @@ class Batch:
         if event is None:
             return None
         version = next_version(self._connection, "reports", as_of=reported_at)
+        row = TransactionRow(*event)
+        at = max(reported_at, row.event_time)
         newest = self._connection.execute(
             sa.select(FRAUD_REPORTS.c.reported_at, FRAUD_REPORTS.c.is_fraud)
-            .where(FRAUD_REPORTS.c.transaction_id == transaction_id)
+            .where(
+                FRAUD_REPORTS.c.transaction_id == transaction_id,
+                FRAUD_REPORTS.c.reported_at < (at // MILLISECOND + 1) * MILLISECOND,
+            )
             .order_by(FRAUD_REPORTS.c.reported_at.desc())
             .limit(1)
         ).one_or_none()
         if newest is not None and newest.is_fraud == is_fraud:
             return int(newest.reported_at)
-        row = TransactionRow(*event)
-        at = max(reported_at, row.event_time, newest.reported_at + 1 if newest is not None else 0)
-        self._connection.execute(
-            sa.insert(FRAUD_REPORTS).values(
-                transaction_id=transaction_id,
-                reported_at=at,
-                is_fraud=is_fraud,
-                event_time=row.event_time,
-                customer_id=row.customer_id,
-                merchant_id=row.merchant_id,
-                amount_cents=row.amount_cents,
-                version=version,
-            )
-        )
+        at = max(at, newest.reported_at + 1 if newest is not None else 0)
+        report = {
+            "transaction_id": transaction_id,
+            "reported_at": at,
+            "is_fraud": is_fraud,
+            "event_time": row.event_time,
+            "customer_id": row.customer_id,
+            "merchant_id": row.merchant_id,
+            "amount_cents": row.amount_cents,
+            "version": version,
+        }
+        insert_new(self._connection, FRAUD_REPORTS, {name: [value] for name, value in report.items()})
         return at
+
+    def add_pending_reports(self, reports: Sequence[PendingReport]) -> None:
+        """Store reports that were kept until their transaction came; those whose has not come stay kept."""
+        self.pending.forget(
+            [
+                one
+                for one in reports
+                if self.add_report(one.transaction_id, reported_at=one.reported_at, is_fraud=one.is_fraud) is not None
+            ]
+        )
 
     def _history(self, statement: sa.Select[Any]) -> Sequence[Any]:
         with translated(HistoryReadError):

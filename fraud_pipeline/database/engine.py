@@ -104,6 +104,16 @@ class Database:
                 f"the database is at revision {found or 'none'} and not {wanted}: run `fraud-detect migrate`"
             )
 
+    def prepare(self) -> None:
+        """A file of our own is brought up to date; a server's tables are changed by people, by `fraud-detect migrate`.
+
+        Raises DatabaseOutdatedError for a server whose tables are not of this release.
+        """
+        if self.is_postgresql:
+            self.check_revision()
+        else:
+            self.upgrade()
+
     def server_time(self) -> float | None:
         """Seconds since 1970 by the server's clock; None for a file, which has none of its own."""
         if not self.is_postgresql:

@@ -2,8 +2,12 @@
 
 Belongs here: statements over many customers, outside any answer's path. Must not be here: the statements of scoring
 (`batch.py`), how days are computed (`snapshots.py`).
+
+SQLite lets one writer in at a time, and answers wait for it. So nothing is computed or searched for while a transaction
+writes, and what is written goes in chunks, each a transaction, with a pause after it in which others get their turn.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +20,7 @@ import sqlalchemy as sa
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.statements import count_up, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
+    BLOCK_MINUTES,
     CUSTOMERS,
     DECISIONS,
     FRAUD_REPORTS,
@@ -33,7 +38,13 @@ from fraud_pipeline.transactions import (
     times,
 )
 
-_CHUNK: Final = 20_000
+# Rows that one transaction writes: a quarter of a second on SQLite, of the two that an answer waits.
+_CHUNK: Final = 5_000
+# Who waits for SQLite's lock looks whether it is free every 0.1 seconds at the latest.
+_PAUSE: Final = 0.15
+_NAMES: Final = 20_000
+_DAY: Final = tuple(column.name for column in MERCHANT_DAYS.columns if column.name != "version")
+_DAYS_VERSION: Final = MEMORY_VERSIONS.c.name == "merchant_days"
 _TIMES: Final = ("event_time", "reported_at", "decided_at")
 
 
@@ -61,14 +72,14 @@ def load_history(database: Database, *, transactions: pd.DataFrame, reports: pd.
     """
     ordered = transactions.sort_values(["customer_id", "event_time"], ignore_index=True)
     new_events = 0
-    for rows in _chunks(ordered):
+    for rows in _chunks(database, ordered):
         columns = _columns(rows, TRANSACTION_COLUMNS)
         with database.transaction() as connection:
-            versions = count_up(connection, CUSTOMERS, sorted(set(columns["customer_id"])))
+            versions, _ = count_up(connection, CUSTOMERS, sorted(set(columns["customer_id"])))
             columns["customer_version"] = [versions[customer] for customer in columns["customer_id"]]
             new_events += len(insert_new(connection, TRANSACTIONS, columns))
     new_reports = 0
-    for rows in _chunks(reports.sort_values("reported_at", ignore_index=True)):
+    for rows in _chunks(database, reports.sort_values("reported_at", ignore_index=True)):
         columns = _columns(rows, REPORT_COLUMNS)
         with database.transaction() as connection:
             version = next_version(connection, "reports", as_of=columns["reported_at"][-1])
@@ -84,28 +95,47 @@ def refresh_merchant_days(
     Days are never overwritten: a changed one is another row with a higher version, so that what a decision knew can
     be read again.
     """
+    while (changed := _refresh(database, now=now, lookback=lookback, label_maturity=label_maturity)) is None:
+        pass
+    return changed
+
+
+def _refresh(database: Database, *, now: pd.Timestamp, lookback: timedelta, label_maturity: timedelta) -> int | None:
+    """One try; None when somebody else wrote days since it began, so that its own may be the older ones.
+
+    Each chunk is a version, and whole when it can be read. Only the last one covers `midnight`: until then answers say
+    that merchants' days are missing.
+    """
     midnight = now.floor("D")
     since = midnight - lookback
+    with database.transaction(read_only=True) as connection:
+        version, as_of = connection.execute(
+            sa.select(MEMORY_VERSIONS.c.version, MEMORY_VERSIONS.c.as_of).where(_DAYS_VERSION)
+        ).one()
     days = merchant_days(
         read_transactions(database, start=since, end=midnight),
         read_reports(database, start=since, end=now),
         label_maturity=label_maturity,
     )
     days["day"] = microseconds(days["day"])
-    names = [column.name for column in MERCHANT_DAYS.columns if column.name != "version"]
-    with database.transaction() as connection:
-        version = next_version(connection, "merchant_days", as_of=microsecond(midnight))
-        rows = connection.execute(
-            sa.select(*(MERCHANT_DAYS.c[name] for name in names))
-            .where(MERCHANT_DAYS.c.day >= microsecond(since))
-            .order_by(MERCHANT_DAYS.c.version)
-        ).all()
-        known = pd.DataFrame(rows, columns=names).drop_duplicates(["merchant_id", "day"], keep="last")
-        known = known.astype(days[names].dtypes.to_dict()).assign(known=True)
-        changed = days[names].merge(known, how="left", on=names)
-        changed = changed[changed["known"].isna()]
-        for chunk in _chunks(changed):
-            insert_new(connection, MERCHANT_DAYS, _columns(chunk, tuple(names)) | {"version": [version] * len(chunk)})
+    known = read_merchant_days(database, start=since, end=midnight)
+    known = known.drop_duplicates(["merchant_id", "day"], keep="last").drop(columns="version").assign(known=True)
+    changed = days.merge(known, how="left", on=list(_DAY))
+    changed = changed[changed["known"].isna()]
+    left = len(changed)
+    for rows in _chunks(database, changed, at_least_one=True):
+        left -= len(rows)
+        with database.transaction() as connection:
+            following = (
+                sa.update(MEMORY_VERSIONS)
+                .where(_DAYS_VERSION, MEMORY_VERSIONS.c.version == version)
+                .values(version=version + 1, as_of=as_of if left else microsecond(midnight))
+            )
+            if not connection.execute(following).rowcount:
+                return None
+            version += 1
+            if not rows.empty:
+                insert_new(connection, MERCHANT_DAYS, _columns(rows, _DAY) | {"version": [version] * len(rows)})
     return len(changed)
 
 
@@ -147,8 +177,8 @@ def customers_of(database: Database, transaction_ids: Sequence[str]) -> list[str
     """The customers of these transactions, each once."""
     found: set[str] = set()
     with database.transaction(read_only=True) as connection:
-        for first in range(0, len(transaction_ids), _CHUNK):
-            ids = transaction_ids[first : first + _CHUNK]
+        for first in range(0, len(transaction_ids), _NAMES):
+            ids = transaction_ids[first : first + _NAMES]
             chosen = sa.select(TRANSACTIONS.c.customer_id).where(one_of(connection, TRANSACTIONS.c.transaction_id, ids))
             found.update(connection.execute(chosen).scalars())
     return sorted(found)
@@ -168,12 +198,28 @@ def read_merchant_days(database: Database, *, start: pd.Timestamp, end: pd.Times
 def prune(database: Database, *, before: pd.Timestamp) -> Pruned:
     """Remove events, reports and merchants' days older than that instant; decisions and alerts stay."""
     limit = microsecond(before)
-    with database.transaction() as connection:
-        events = connection.execute(sa.delete(TRANSACTIONS).where(TRANSACTIONS.c.event_time < limit)).rowcount
-    with database.transaction() as connection:
-        reports = connection.execute(sa.delete(FRAUD_REPORTS).where(FRAUD_REPORTS.c.reported_at < limit)).rowcount
-        days = connection.execute(sa.delete(MERCHANT_DAYS).where(MERCHANT_DAYS.c.day < limit - DAY)).rowcount
-    return Pruned(transactions=events, reports=reports, merchant_days=days)
+    _remove(database, BLOCK_MINUTES, BLOCK_MINUTES.c.minute < limit)
+    return Pruned(
+        transactions=_remove(database, TRANSACTIONS, TRANSACTIONS.c.event_time < limit),
+        reports=_remove(database, FRAUD_REPORTS, FRAUD_REPORTS.c.reported_at < limit),
+        merchant_days=_remove(database, MERCHANT_DAYS, MERCHANT_DAYS.c.day < limit - DAY),
+    )
+
+
+def _remove(database: Database, table: sa.Table, old: sa.ColumnElement[bool]) -> int:
+    keys = list(table.primary_key.columns)
+    names = [f"the_{key.name}" for key in keys]
+    one = sa.delete(table).where(*(key == sa.bindparam(name) for key, name in zip(keys, names, strict=True)))
+    removed = 0
+    while True:
+        with database.transaction(read_only=True) as connection:
+            found = connection.execute(sa.select(*keys).where(old).limit(_CHUNK)).all()
+        if not found:
+            return removed
+        with database.transaction() as connection:
+            connection.execute(one, [dict(zip(names, row, strict=True)) for row in found])
+        removed += len(found)
+        _let_others_write(database)
 
 
 def merchant_days_as_of(database: Database) -> pd.Timestamp:
@@ -199,7 +245,7 @@ def _read(
     with database.transaction(read_only=True) as connection:
         if customers is None:
             return _frame(connection.execute(wanted).all(), columns)
-        parts = (customers[first : first + _CHUNK] for first in range(0, len(customers), _CHUNK))
+        parts = (customers[first : first + _NAMES] for first in range(0, len(customers), _NAMES))
         rows = [
             row
             for part in parts
@@ -228,8 +274,16 @@ def _dtype(column: sa.Column[Any]) -> str:
     return "object"
 
 
-def _chunks(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    return (frame.iloc[start : start + _CHUNK] for start in range(0, len(frame), _CHUNK))
+def _chunks(database: Database, frame: pd.DataFrame, *, at_least_one: bool = False) -> Iterator[pd.DataFrame]:
+    for start in range(0, max(len(frame), int(at_least_one)), _CHUNK):
+        if start:
+            _let_others_write(database)
+        yield frame.iloc[start : start + _CHUNK]
+
+
+def _let_others_write(database: Database) -> None:
+    if not database.is_postgresql:
+        time.sleep(_PAUSE)
 
 
 def _columns(frame: pd.DataFrame, names: tuple[str, ...]) -> dict[str, list[Any]]:

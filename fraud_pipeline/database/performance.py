@@ -5,6 +5,7 @@ Belongs here: these rows, written and read. Must not be here: metrics, windows a
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,12 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.statements import insert_new
-from fraud_pipeline.database.tables import DECISIONS, PERFORMANCE, SHADOW_DECISIONS, TRANSACTIONS
+from fraud_pipeline.database.tables import DECISIONS, FRAUD_REPORTS, PERFORMANCE, SHADOW_DECISIONS, TRANSACTIONS
 from fraud_pipeline.holdout import HOLDOUT
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS, microsecond, times
+
+# No text of a reason can look like its code: JSON would escape the quotes.
+_HELD_OUT: Final = DECISIONS.c.reasons.contains(f'["{HOLDOUT}"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,12 @@ def replace_performance(database: Database, *, day: pd.Timestamp, rows: Sequence
 
 
 def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-    """Figures over all rows for the days of [start, end), in order of day: day, kind, metric, value, low, high."""
-    columns = [PERFORMANCE.c[name] for name in ("day", "kind", "metric", "value", "low", "high")]
+    """Figures over all rows for the days of [start, end), in order of day.
+
+    Columns: day, kind, metric, value, low, high, and model_version, the champion that they are of.
+    """
+    names = ("day", "kind", "metric", "value", "low", "high", "model_version")
+    columns = [PERFORMANCE.c[name] for name in names]
     wanted = sa.select(*columns).where(
         PERFORMANCE.c.segment == "", PERFORMANCE.c.day >= microsecond(start), PERFORMANCE.c.day < microsecond(end)
     )
@@ -81,17 +89,29 @@ def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timesta
 
 
 def would_be_blocks(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-    """Transactions with `event_time` in [start, end) that were blocked or held out: transaction_id, held_out."""
+    """Transactions with `event_time` in [start, end) that were blocked or held out.
+
+    Columns: transaction_id, held_out, by_model, and share, with which the holdout drew (NaN without a draw).
+    """
     event_time = TRANSACTIONS.c.event_time
-    # No text of a reason can look like its code: JSON would escape the quotes.
-    held_out = DECISIONS.c.reasons.contains(f'["{HOLDOUT}"').label("held_out")
+    held_out = _HELD_OUT.label("held_out")
+    by_model = (DECISIONS.c.decided_by == "model").label("by_model")
     wanted = (
-        sa.select(DECISIONS.c.transaction_id, held_out)
+        sa.select(DECISIONS.c.transaction_id, held_out, by_model, DECISIONS.c.holdout_share.label("share"))
         .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
         .where(event_time >= microsecond(start), event_time < microsecond(end))
         .where(sa.or_(DECISIONS.c.decision == "block", held_out))
     )
-    return _frame(database, wanted)
+    return _frame(database, wanted).astype({"held_out": bool, "by_model": bool, "share": "float64"})
+
+
+def blocked_ids(database: Database, *, since: pd.Timestamp) -> list[str]:
+    """Transactions that were blocked from an instant on, also where they have left history."""
+    wanted = sa.select(DECISIONS.c.transaction_id).where(
+        DECISIONS.c.decision == "block", DECISIONS.c.decided_at >= microsecond(since)
+    )
+    with database.transaction(read_only=True) as connection:
+        return list(connection.execute(wanted).scalars())
 
 
 def add_shadow_rows(database: Database, rows: Sequence[ShadowRow]) -> None:
@@ -103,17 +123,39 @@ def add_shadow_rows(database: Database, rows: Sequence[ShadowRow]) -> None:
 
 
 def shadow_rows(database: Database, *, champion: str, challenger: str) -> pd.DataFrame:
-    """What this challenger made of what this champion decided: both probabilities, beside the transaction's columns."""
+    """What this challenger made of what this champion decided.
+
+    Columns: the transaction's, decision and probability of both, held_out, and share, with which the holdout drew (NaN
+    without a draw).
+    """
     columns = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
-    both = [SHADOW_DECISIONS.c.champion_probability, SHADOW_DECISIONS.c.challenger_probability]
+    both = [
+        SHADOW_DECISIONS.c[f"{whose}_{what}"]
+        for whose in ("champion", "challenger")
+        for what in ("decision", "probability")
+    ]
+    drawn = [sa.func.coalesce(_HELD_OUT, sa.false()).label("held_out"), DECISIONS.c.holdout_share.label("share")]
     wanted = (
-        sa.select(*columns, *both)
+        sa.select(*columns, *both, *drawn)
         .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == SHADOW_DECISIONS.c.transaction_id)
+        .join(DECISIONS, DECISIONS.c.transaction_id == SHADOW_DECISIONS.c.transaction_id, isouter=True)
         .where(SHADOW_DECISIONS.c.champion == champion, SHADOW_DECISIONS.c.challenger == challenger)
         .order_by(TRANSACTIONS.c.event_time)
     )
-    found = _frame(database, wanted)
+    found = _frame(database, wanted).astype({"held_out": bool, "share": "float64"})
     return found.assign(event_time=times(found["event_time"].to_numpy(np.int64)))
+
+
+def shadowed_frauds(database: Database, *, champion: str, challenger: str, before: pd.Timestamp) -> int:
+    """How many transactions before an instant both scored and somebody reported as fraud, at most."""
+    wanted = (
+        sa.select(sa.func.count(sa.distinct(FRAUD_REPORTS.c.transaction_id)))
+        .join(SHADOW_DECISIONS, SHADOW_DECISIONS.c.transaction_id == FRAUD_REPORTS.c.transaction_id)
+        .where(SHADOW_DECISIONS.c.champion == champion, SHADOW_DECISIONS.c.challenger == challenger)
+        .where(FRAUD_REPORTS.c.is_fraud, FRAUD_REPORTS.c.event_time < microsecond(before))
+    )
+    with database.transaction(read_only=True) as connection:
+        return int(connection.execute(wanted).scalar_one())
 
 
 def _frame(database: Database, wanted: sa.Select[tuple[object, ...]]) -> pd.DataFrame:

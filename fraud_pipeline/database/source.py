@@ -43,7 +43,7 @@ class DatabaseSource:
             )
         database = Database(self.url, statement_timeout=timedelta(minutes=10))
         try:
-            database.upgrade()
+            database.prepare()
             yield database
         finally:
             database.close()

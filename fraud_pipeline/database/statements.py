@@ -33,12 +33,20 @@ def insert_new(connection: sa.Connection, table: sa.Table, columns: Columns) -> 
     return list(connection.execute(_insert_new(table, "postgresql"), _json(columns)).scalars())
 
 
-def count_up(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> dict[str, int]:
-    """Add 1 to the `version` of each key, which starts at 1, and lock its row; sorted keys never deadlock."""
+def count_up(
+    connection: sa.Connection, table: sa.Table, keys: Sequence[str], *, beside: sa.Select[Any] | None = None
+) -> tuple[dict[str, int], Sequence[Any]]:
+    """Add 1 to the `version` of each key, which starts at 1, and lock its row; sorted keys never deadlock.
+
+    Also the rows of `beside` (text, two whole numbers); PostgreSQL answers both at once.
+    """
     columns = {table.primary_key.columns[0].name: keys, "version": [1] * len(keys)}
-    parameters = _json(columns) if connection.dialect.name == "postgresql" else _rows(columns)
-    found = connection.execute(_count_up(table, connection.dialect.name), parameters)
-    return {key: version for key, version in found}  # noqa: C416 - rows are no plain tuples for dict()
+    if connection.dialect.name != "postgresql":
+        counted = connection.execute(_count_up(table, connection.dialect.name), _rows(columns)).all()
+        others = () if beside is None else connection.execute(beside).all()
+        return {row[0]: row[1] for row in counted}, others
+    rows = connection.execute(_count_up_beside(table, beside), _json(columns)).all()
+    return {row[0]: row[1] for row in rows if row[3]}, [row[:3] for row in rows if not row[3]]
 
 
 def next_version(connection: sa.Connection, name: str, *, as_of: int) -> int:
@@ -68,10 +76,17 @@ def _insert_new(table: sa.Table, dialect: str) -> sa.Executable:
 
 
 @cache
-def _count_up(table: sa.Table, dialect: str) -> sa.Executable:
+def _count_up(table: sa.Table, dialect: str) -> Any:
     key, version = table.primary_key.columns[0], table.c.version
     counted = _insert(table, dialect).on_conflict_do_update(index_elements=[key], set_={"version": version + 1})
     return counted.returning(key, version)
+
+
+@cache
+def _count_up_beside(table: sa.Table, beside: sa.Select[Any] | None) -> sa.Executable:
+    counted = _count_up(table, "postgresql").cte("counted")
+    mine = sa.select(counted.c[0], counted.c[1], sa.literal(0), sa.true())
+    return mine if beside is None else sa.union_all(mine, beside.add_columns(sa.false()))
 
 
 def _copied(connection: sa.Connection, table: sa.Table, columns: Columns) -> bool:

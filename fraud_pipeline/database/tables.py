@@ -50,6 +50,8 @@ DECISIONS: Final = sa.Table(
     sa.Column("customer_version", sa.BigInteger, nullable=False),
     sa.Column("reports_version", sa.BigInteger, nullable=False),
     sa.Column("merchant_days_version", sa.BigInteger, nullable=False),
+    # The share with which a would-be block was drawn for the holdout, whether it was or not; empty without a draw.
+    sa.Column("holdout_share", sa.Double),
     sa.Index("decisions_by_time", "decided_at", postgresql_using="brin"),
 )
 
@@ -73,6 +75,22 @@ FRAUD_REPORTS: Final = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Index("fraud_reports_by_version", "version"),
     sa.Index("fraud_reports_by_time", "reported_at"),
+)
+
+# Reports whose transaction is not known yet, by the record that made them.
+PENDING_REPORTS: Final = sa.Table(
+    "pending_reports",
+    METADATA,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("transaction_id", sa.Text, nullable=False),
+    sa.Column("is_fraud", sa.Boolean, nullable=False),
+    sa.Column("reported_at", sa.BigInteger, nullable=False),
+    sa.Column("kept_at", sa.BigInteger, nullable=False),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+    sa.Index("pending_reports_of_transaction", "transaction_id"),
+    sa.Index("pending_reports_by_time", "kept_at"),
 )
 
 MERCHANT_DAYS: Final = sa.Table(
@@ -125,12 +143,20 @@ ALERTS: Final = sa.Table(
     sa.Column("resolved_at", sa.BigInteger),
     sa.Column("version", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("posted_at", sa.BigInteger),
+    # When to post one again that the webhook did not take; empty for all others.
+    sa.Column("retry_at", sa.BigInteger),
     sa.Index("alerts_by_status", "status", "number"),
     sa.Index(
         "alerts_not_posted",
         "number",
         postgresql_where=sa.text("posted_at IS NULL"),
         sqlite_where=sa.text("posted_at IS NULL"),
+    ),
+    sa.Index(
+        "alerts_held",
+        "retry_at",
+        postgresql_where=sa.text("retry_at IS NOT NULL"),
+        sqlite_where=sa.text("retry_at IS NOT NULL"),
     ),
 )
 
@@ -154,6 +180,15 @@ LEASES: Final = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("until", sa.BigInteger, nullable=False),
+)
+
+# How many transactions of a minute of their own time were to be blocked, by whichever process; `minute` is its
+# beginning. Its row is the lock that lets all of them keep one cap.
+BLOCK_MINUTES: Final = sa.Table(
+    "block_minutes",
+    METADATA,
+    sa.Column("minute", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("blocks", sa.BigInteger, nullable=False),
 )
 
 # How far a feature of a day is from a baseline: `day` is its midnight in microseconds.
@@ -186,6 +221,26 @@ PERFORMANCE: Final = sa.Table(
     sa.Column("frauds", sa.BigInteger, nullable=False),
     sa.Column("served", sa.BigInteger, nullable=False),
     sa.Column("model_version", sa.Text, nullable=False),
+)
+
+# What nobody who only asks for decisions may know.
+SECRETS: Final = sa.Table(
+    "secrets",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+# What a report on the champion found on a day, and the report as a page (gzip); `day` is its midnight.
+REPORT_VERDICTS: Final = sa.Table(
+    "report_verdicts",
+    METADATA,
+    sa.Column("report", sa.Text, primary_key=True),
+    sa.Column("day", sa.BigInteger, primary_key=True),
+    sa.Column("judged", sa.Boolean, nullable=False),
+    sa.Column("red", sa.Boolean, nullable=False),
+    sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("page", sa.LargeBinary),
 )
 
 # What both models made of one transaction, to be judged when its label is known.

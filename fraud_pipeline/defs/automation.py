@@ -4,20 +4,35 @@ Belongs here: selections, cron lines, notification. Must not be here: assets and
 retraining (`retraining.py`).
 """
 
+import json
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any, Final
 
 import dagster as dg
 import httpx
 from dagster_mlflow import end_mlflow_on_run_finished
 
+from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
+from fraud_pipeline.database.verdicts import Report, Verdict, newest_verdicts
 from fraud_pipeline.defs.calendar import request_yesterday
+from fraud_pipeline.defs.drift import CHECK as NO_DRIFT
+from fraud_pipeline.defs.performance import CHECK as NO_DEGRADATION
 from fraud_pipeline.defs.retraining import RETRAINING
 from fraud_pipeline.settings import Settings
 
 DATA_AND_FEATURES: Final = dg.AssetSelection.groups("data", "features")
 ONLINE_HISTORY: Final = dg.AssetSelection.assets("online_history")
 WEBHOOK_TIMEOUT_SECONDS: Final = 10
+# By report: the asset and its check.
+CHECKS: Final[Mapping[Report, tuple[str, str]]] = {
+    "drift": ("drift_report", NO_DRIFT),
+    "performance": ("performance_report", NO_DEGRADATION),
+}
+
+
+class WebhookError(RuntimeError):
+    """The webhook did not take a line; the URL, a secret of most webhooks, is not in the message."""
 
 
 def build_jobs() -> dict[str, Any]:
@@ -75,12 +90,20 @@ def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:
     return f"{job} failed in {step}: {reason} | run {run_id} | {remedy}"
 
 
+def red_line(verdict: Verdict) -> str:
+    """One line that says which report is red, why, and what to do next."""
+    asset, check = CHECKS[verdict.report]
+    remedy = f"open {asset} in the Dagster UI, and docs/operations.md#reportred"
+    return f"{check} of {verdict.day:%Y-%m-%d} is red: {verdict.summary} | {remedy}"
+
+
 def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
-    """A failed run writes one clear line and, where a webhook is set, posts it."""
+    """A failed run, or a report that turns red, writes one clear line and, where a webhook is set, posts it."""
+    status = dg.DefaultSensorStatus.RUNNING if settings.schedules_enabled else dg.DefaultSensorStatus.STOPPED
 
     @dg.run_failure_sensor(
         name="run_failure_alert",
-        default_status=dg.DefaultSensorStatus.RUNNING if settings.schedules_enabled else dg.DefaultSensorStatus.STOPPED,
+        default_status=status,
         minimum_interval_seconds=10,
         description="Writes a clear line for every failed run and posts it to FRAUD_ALERT_WEBHOOK_URL if set.",
     )
@@ -97,12 +120,47 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
             job=context.dagster_run.job_name, run_id=context.dagster_run.run_id, step=step, message=message
         )
         context.log.error(line)
-        if settings.alert_webhook_url:
-            answer = httpx.post(
-                settings.alert_webhook_url,
-                json={"text": line, "run_id": context.dagster_run.run_id, "job": context.dagster_run.job_name},
-                timeout=WEBHOOK_TIMEOUT_SECONDS,
-            )
-            answer.raise_for_status()
+        _post(settings, {"text": line, "run_id": context.dagster_run.run_id, "job": context.dagster_run.job_name})
 
-    return [run_failure_alert]
+    @dg.sensor(
+        name="red_report_alert",
+        minimum_interval_seconds=60,
+        default_status=status,
+        description="Writes a clear line when a report turns red and posts it to FRAUD_ALERT_WEBHOOK_URL if set.",
+    )
+    def red_report_alert(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        # What is red for weeks is told of once, and again after a recovery.
+        before: set[str] = set(json.loads(context.cursor or "[]"))
+        try:
+            with closing(Database(settings.database, statement_timeout=settings.statement_timeout)) as database:
+                database.prepare()
+                red = {verdict.report: verdict for verdict in newest_verdicts(database) if verdict.red}
+        except (DatabaseUnavailableError, DatabaseOutdatedError) as error:
+            return dg.SkipReason(str(error))
+        told, said = before & red.keys(), [f"red: {', '.join(sorted(red)) or 'none'}"]
+        for report in red.keys() - before:
+            line = red_line(red[report])
+            context.log.error(line)
+            try:
+                _post(settings, {"text": line, "report": report, "day": f"{red[report].day:%Y-%m-%d}"})
+            except WebhookError as error:
+                # A tick that failed would forget what was told before; this one is tried again at the next.
+                said.append(str(error))
+            else:
+                told.add(report)
+        return dg.SensorResult(skip_reason="; ".join(said), cursor=json.dumps(sorted(told)))
+
+    return [run_failure_alert, red_report_alert]
+
+
+def _post(settings: Settings, body: Mapping[str, str]) -> None:
+    """Tell the webhook, if there is one. Raises WebhookError."""
+    if not settings.alert_webhook_url:
+        return
+    try:
+        answer = httpx.post(settings.alert_webhook_url, json=dict(body), timeout=WEBHOOK_TIMEOUT_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise WebhookError(f"the alert webhook cannot be reached ({type(error).__name__})") from None
+    if not answer.is_success:
+        what = "see that FRAUD_ALERT_WEBHOOK_URL is right and takes JSON"
+        raise WebhookError(f"the alert webhook answered {answer.status_code}: {what}")

@@ -4,7 +4,7 @@ Belongs here: loading, one call, storing, showing. Must not be here: measures an
 (`database/drift.py`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import date, timedelta
 from typing import Final
 
@@ -14,10 +14,12 @@ import pandas as pd
 
 from fraud_pipeline import plots
 from fraud_pipeline.database.drift import DriftRow, read_drift, replace_drift
+from fraud_pipeline.database.verdicts import Verdict, replace_verdict
+from fraud_pipeline.defs.alarms import alarm_check
 from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
-from fraud_pipeline.drift import LIMITS, SCORE, DriftReport, Sample, drift_report, judgeable
+from fraud_pipeline.drift import LIMITS, MIN_ROWS, SCORE, DriftReport, Sample, drift_report, judgeable
 from fraud_pipeline.drift_page import drift_page
 from fraud_pipeline.features import FEATURE_NAMES
 from fraud_pipeline.model import FraudModel
@@ -25,6 +27,7 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
 
 CHECK: Final = "no_drift"
+ENOUGH_ROWS: Final = "enough_rows"
 PLOTTED: Final = timedelta(days=60)
 WEEKS_BEFORE: Final = 4
 _WATCHED: Final = [*FEATURE_NAMES, SCORE]
@@ -42,8 +45,14 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
             dg.AssetCheckSpec(
                 CHECK,
                 asset="drift_report",
-                description="Features and score of the day are as the champion and the weeks before know them.",
-            )
+                description="Features and score of the newest judged day are as the champion and the weeks before know "
+                "them. A day that is not judged, or older than it, changes nothing.",
+            ),
+            dg.AssetCheckSpec(
+                ENOUGH_ROWS,
+                asset="drift_report",
+                description="Each day brought enough transactions to be judged. No news is no good news.",
+            ),
         ],
         description="PSI, KS and missing values of the day against the champion's reference and the weeks before.",
     )
@@ -55,25 +64,38 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
     ) -> dg.MaterializeResult:
         span, models, store = span_of(context), registry.registry(), tables.store()
         registered = models.with_alias("champion")
+        there = store.days("features")
         if registered is None:
             told = "There is no champion yet: nothing was compared."
-            return dg.MaterializeResult(metadata={"summary": told}, check_results=[_check(passed=True, told=told)])
-        champion = models.load(registered)
+            with database.opened() as online:
+                check = alarm_check(online, "drift", check=CHECK, day=span.end, told=told)
+            rows = {day: len(store.read("features", day, day)) if day in there else 0 for day in span.days}
+            return dg.MaterializeResult(metadata={"summary": told}, check_results=[check, _enough_rows(rows)])
+        champion, rows = models.load(registered), {}
         with database.opened() as online:
             for day in span.days:
-                there = store.days("features")
                 earlier = weekdays_before(day, there=there)
                 current = sample(store, champion, [day] if day in there else [])
                 before = sample(store, champion, earlier)
                 history = earlier[0] - min(there) if earlier else timedelta(0)
                 found = report_of(day, champion=champion, current=current, weeks_before=before, history=history)
-                rows = _rows(found, model_version=str(registered.version))
-                replace_drift(online, day=pd.Timestamp(day, tz="UTC"), rows=rows)
-            past = read_drift(online, start=span.end - PLOTTED, end=span.end)
-        pictures = _pictures(found, past, champion=champion, current=current, weeks_before=before)
-        path = settings.home / "reports" / f"drift-{found.day}.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(drift_page(found, pictures, model_version=str(registered.version)), encoding="utf-8")
+                rows[day] = len(current.values)
+                at, version = pd.Timestamp(day, tz="UTC"), str(registered.version)
+                replace_drift(online, day=at, rows=_rows(found, model_version=version))
+                page = None
+                if not found.not_judged or day == span.last:
+                    end = at + pd.Timedelta(days=1)
+                    past = read_drift(online, start=end - PLOTTED, end=end)
+                    pictures = _pictures(found, past, champion=champion, current=current, weeks_before=before)
+                    page = drift_page(found, pictures, model_version=version)
+                    path = settings.home / "reports" / f"drift-{day}.html"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(page, encoding="utf-8")
+                red, judged = bool(found.drifted), not found.not_judged
+                verdict = Verdict("drift", at, red=red, summary=found.summary, judged=judged)
+                # The dashboard shows the page from there: it has no way into this home directory.
+                replace_verdict(online, verdict, page=page)
+            check = alarm_check(online, "drift", check=CHECK, day=at, told=found.summary)
         return dg.MaterializeResult(
             metadata={
                 "summary": found.summary,
@@ -83,7 +105,7 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
                 "drifted_features": len({shift.feature for shift in found.drifted}),
                 **{title.replace(" ", "_"): image(png, title=title) for title, png in pictures.items()},
             },
-            check_results=[_check(passed=not found.drifted, told=found.summary)],
+            check_results=[check, _enough_rows(rows)],
         )
 
     return [report]
@@ -112,8 +134,14 @@ def report_of(
     """The report of a day that the champion did not learn from."""
     if day <= pd.Timestamp(champion.lineage["trained_to"]).date():
         return DriftReport(day=day, rows=len(current.values), not_judged="the champion learned from that day")
-    names = judgeable(history=history)
-    return drift_report(day, current, champion=champion.reference, weeks_before=weeks_before, features=names)
+    return drift_report(
+        day,
+        current,
+        champion=champion.reference,
+        champion_customers=champion.lineage.get("reference_customers"),
+        weeks_before=weeks_before,
+        features=judgeable(history=history),
+    )
 
 
 def _pictures(
@@ -147,7 +175,13 @@ def _rows(report: DriftReport, *, model_version: str) -> list[DriftRow]:
     ]
 
 
-def _check(*, passed: bool, told: str) -> dg.AssetCheckResult:
+def _enough_rows(rows: Mapping[date, int]) -> dg.AssetCheckResult:
+    """A warning for days that brought too little."""
+    few = [f"{number:,} rows on {day}" for day, number in rows.items() if number < MIN_ROWS]
+    told = f"Too few to judge: {', '.join(few)}. Look whether the transactions of these days are there." if few else ""
     return dg.AssetCheckResult(
-        passed=passed, check_name=CHECK, severity=dg.AssetCheckSeverity.WARN, metadata={"finding": told}
+        passed=not few,
+        check_name=ENOUGH_ROWS,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"finding": told or f"Each day brought at least {MIN_ROWS} rows."},
     )

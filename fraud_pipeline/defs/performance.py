@@ -20,6 +20,8 @@ from fraud_pipeline.database.performance import (
     served_decisions,
     would_be_blocks,
 )
+from fraud_pipeline.database.verdicts import Verdict, replace_verdict
+from fraud_pipeline.defs.alarms import alarm_check
 from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
@@ -33,6 +35,7 @@ from fraud_pipeline.performance import (
     Window,
     assess,
     compare,
+    seen_to,
     windows,
 )
 from fraud_pipeline.registry import RegisteredModel, Registry
@@ -55,7 +58,8 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
             dg.AssetCheckSpec(
                 CHECK,
                 asset="performance_report",
-                description="On days with matured labels the champion is not clearly worse than when it was promoted.",
+                description="On days with matured labels the champion is not clearly worse than when it was promoted, "
+                "by the newest report that judged it. One that does not, or is of an older day, changes nothing.",
             )
         ],
         description="How the champion does: on days whose labels have matured, and provisionally on those after.",
@@ -70,9 +74,9 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
         registered = models.with_alias("champion")
         if registered is None:
             told = "There is no champion yet: nothing was judged."
-            return dg.MaterializeResult(
-                metadata={"summary": told}, check_results=[_check(passed=True, metadata={"finding": told})]
-            )
+            with database.opened() as online:
+                check = alarm_check(online, "performance", check=CHECK, day=span.end, told=told)
+            return dg.MaterializeResult(metadata={"summary": told}, check_results=[check])
         champion, then = models.load(registered), _at_promotion(models, registered)
         with database.opened() as online:
             for day in span.days:
@@ -85,9 +89,13 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
                     database=online,
                     settings=settings,
                 )
-                replace_performance(online, day=pd.Timestamp(day, tz="UTC"), rows=_rows(report))
+                at = pd.Timestamp(day, tz="UTC")
+                replace_performance(online, day=at, rows=_rows(report))
+                judged = not report.not_judged
+                verdict = Verdict("performance", at, red=report.degraded, summary=report.summary, judged=judged)
+                replace_verdict(online, verdict)
+            check = alarm_check(online, "performance", check=CHECK, day=at, told=report.summary)
             past = read_performance(online, start=span.end - PLOTTED, end=span.end)
-        finding = {"finding": report.summary}
         level = {} if then is None else {name: metric.value for name, metric in then.metrics.items()}
         return dg.MaterializeResult(
             metadata={
@@ -98,7 +106,7 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
                 ),
                 **_figures(report.of_kind("matured")),
             },
-            check_results=[_check(passed=not report.degraded, metadata=finding)],
+            check_results=[check],
         )
 
     return [performance_report]
@@ -133,8 +141,7 @@ def report_of(
         )
 
     there = store.days("features")
-    trained_to = pd.Timestamp(champion.lineage["trained_to"])
-    wanted = windows(day, label_maturity=settings.label_maturity, trained_to=trained_to)
+    wanted = windows(day, label_maturity=settings.label_maturity, trained_to=seen_to(champion))
     found = tuple(assessment(window) for window in wanted if any(window.first <= one <= window.last for one in there))
     matured = next((one for one in found if one.window.kind == "matured"), None)
     return PerformanceReport(
@@ -178,10 +185,6 @@ def _figures(matured: Assessment | None) -> dict[str, float | int]:
     values = {name: matured.evaluation.metrics[name].value for name in SHOWN}
     counts = {"served": matured.served, "held_out": matured.held_out.rows}
     return {**{name: value for name, value in values.items() if np.isfinite(value)}, **counts}
-
-
-def _check(*, passed: bool, metadata: dict[str, str]) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=passed, check_name=CHECK, severity=dg.AssetCheckSeverity.WARN, metadata=metadata)
 
 
 def _or_none(number: float) -> float | None:

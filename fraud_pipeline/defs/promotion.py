@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.database.history import read_reports
 from fraud_pipeline.database.performance import shadow_rows
+from fraud_pipeline.decisions import decide
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
-from fraud_pipeline.gate import GateRules, gate_verdict, live_rows
+from fraud_pipeline.defs.training import HIDDEN_ROWS
+from fraud_pipeline.gate import GateRules, LiveRows, gate_verdict, live_rows
 from fraud_pipeline.model import IncompatibleModelError
 from fraud_pipeline.registry import RegisteredModel, Registry
 from fraud_pipeline.settings import Settings
+from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import days, part, segments
 
 logger = logging.getLogger(__name__)
@@ -58,9 +61,11 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             raise dg.Failure("there is no challenger to judge; materialize registered_model first")
         scores: Scores
         champion_scores: Scores
-        rows, incompatibility = _live_rows(database, current, challenger, settings=settings), None
-        if rows is not None:
-            basis = f"{len(rows):,} transactions that the challenger scored in shadow, with matured labels"
+        live, incompatibility = _live_rows(database, current, challenger, settings=settings), None
+        weights, hidden = None, None
+        if live is not None:
+            rows, basis = live.rows, str(live)
+            weights, hidden = rows["weight"].to_numpy(np.float64), live.hidden["challenger_decision"].to_numpy(object)
             scores, champion_scores = (
                 rows[name].to_numpy(np.float64) for name in ("challenger_probability", "champion_probability")
             )
@@ -69,6 +74,9 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             basis = f"{len(rows):,} rows of the test part: too few frauds were scored in shadow and have matured"
             scores, incompatibility = _scores(models, challenger, rows)
             champion_scores, _ = _scores(models, current, rows) if current else (None, None)
+            if incompatibility is None:
+                hidden = _on_hidden_rows(models, challenger, tables.store(), beside=rows)
+                basis += f"; {len(hidden):,} more were blocked and never reported" if len(hidden) else ""
         verdict = gate_verdict(
             np.zeros(len(rows)) if scores is None else scores,
             champion_scores,
@@ -80,11 +88,14 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             rules=GateRules(),
             segments=segments(rows),
             incompatibility=incompatibility,
+            row_weights=weights,
+            hidden=hidden,
         )
         reasons = [f"{reason.check}: {reason.detail}" for reason in verdict.reasons] + [f"basis: {basis}"]
         told: dict[str, Any] = {
             "verdict": verdict.decision,
             "basis": basis,
+            "blocked_and_never_reported": 0 if hidden is None else len(hidden),
             "reasons": dg.MetadataValue.md(verdict.to_markdown()),
         }
         if verdict.decision == "promote":
@@ -112,7 +123,7 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
 def _live_rows(
     database: DatabaseResource, current: RegisteredModel | None, challenger: RegisteredModel, *, settings: Settings
-) -> pd.DataFrame | None:
+) -> LiveRows | None:
     """What the challenger scored in shadow of this champion, if that is enough to judge."""
     if current is None:
         return None
@@ -121,6 +132,19 @@ def _live_rows(
         shadowed = shadow_rows(online, champion=str(current.version), challenger=str(challenger.version))
         reports = read_reports(online, start=now - settings.history_retention, end=now)
     return live_rows(shadowed, reports, as_of=now, label_maturity=settings.label_maturity, rules=GateRules())
+
+
+def _on_hidden_rows(
+    models: Registry, challenger: RegisteredModel, store: TableStore, *, beside: pd.DataFrame
+) -> NDArray[np.object_]:
+    """What the challenger decides on rows of the time of these that were blocked and never reported."""
+    try:
+        rows = store.read_whole(HIDDEN_ROWS)
+    except FileNotFoundError:  # a training set of an earlier release
+        return np.empty(0, object)
+    rows = rows[rows["event_time"].between(beside["event_time"].min(), beside["event_time"].max())]
+    model = models.load(challenger)
+    return decide(model.predict(rows), model.policy)
 
 
 def _scores(models: Registry, model: RegisteredModel, rows: pd.DataFrame) -> tuple[Scores, str | None]:

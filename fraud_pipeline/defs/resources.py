@@ -66,7 +66,7 @@ class DatabaseResource(dg.ConfigurableResource):
         """The database with the tables of this release."""
         database = Database(self.url, statement_timeout=timedelta(minutes=10))
         try:
-            database.upgrade()
+            database.prepare()
             yield database
         finally:
             database.close()

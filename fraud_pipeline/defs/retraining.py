@@ -6,20 +6,32 @@ is trained, who becomes champion.
 Drift or degradation once found stays red for days or weeks, until a better champion is there and its labels have
 matured. So an alarm trains once when it goes off, and again only after a recovery; the weekly training is the net for
 what the first one could not learn yet, because the frauds were not reported.
+
+A challenger that the gate keeps in shadow is judged again every day, as soon as enough of the frauds that it scored
+have been reported and matured. Until then the weekly training does not take its place, or none would ever get so far;
+an alarm does, for then waiting is the worse of the two.
 """
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import reduce
 from typing import Any, Final
 
 import dagster as dg
+import pandas as pd
 from dagster_mlflow import end_mlflow_on_run_finished
 
+from fraud_pipeline.database.performance import shadowed_frauds
 from fraud_pipeline.defs.calendar import request_yesterday
+from fraud_pipeline.defs.drift import ENOUGH_ROWS
+from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource
+from fraud_pipeline.gate import GateRules
 from fraud_pipeline.settings import Settings
 
 MONITORING: Final = dg.AssetSelection.groups("monitoring")
+SHADOW_PATIENCE: Final = timedelta(days=14)
+"""How long after the first of its labels have matured a challenger may keep the weekly training waiting."""
 RETRAINING: Final = dg.AssetSelection.groups("training") | dg.AssetSelection.assets("online_history")
 
 
@@ -31,7 +43,9 @@ def alarm(reports: Iterable[dg.AssetsDefinition]) -> dg.AutomationCondition:
     """
     condition = dg.AutomationCondition
     red = condition.check_failed().since(condition.check_passed()).with_label("red")
-    turned_red = condition.any_checks_match(red.newly_true())
+    # That a day is missing is a warning for people: training on less of it would mend nothing.
+    missing = dg.AssetCheckKey(dg.AssetKey("drift_report"), ENOUGH_ROWS)
+    turned_red = condition.any_checks_match(red.newly_true()).ignore(dg.AssetSelection.checks(missing))
     alarms = (condition.asset_matches(key, turned_red) for report in reports for key in report.keys)
     return reduce(operator.or_, alarms).with_label("drift or degradation was found")
 
@@ -58,11 +72,17 @@ def build_loop_jobs() -> dict[str, Any]:
             hooks={end_mlflow_on_run_finished},
             description="Train on all features there are, evaluate, register, and promote if the gate agrees.",
         ),
+        "gate_job": dg.define_asset_job(
+            "gate_job",
+            selection=dg.AssetSelection.assets("champion", "online_history"),
+            hooks={end_mlflow_on_run_finished},
+            description="Judge the present challenger again, without training, and promote it if the gate agrees.",
+        ),
     }
 
 
 def build_loop_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:
-    """Daily reports and weekly retraining; switched on unless the settings say otherwise."""
+    """Daily reports, the daily gate and weekly retraining; switched on unless the settings say otherwise."""
     status = dg.DefaultScheduleStatus.RUNNING if settings.schedules_enabled else dg.DefaultScheduleStatus.STOPPED
 
     @dg.schedule(
@@ -76,15 +96,55 @@ def build_loop_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg
     def daily_drift(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         return request_yesterday(context, settings=settings)
 
-    weekly = dg.ScheduleDefinition(
+    @dg.schedule(
+        name="daily_gate",
+        job=jobs["gate_job"],
+        cron_schedule="0 5 * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description="Judges a challenger that waits in shadow, once enough frauds that it scored have matured.",
+    )
+    def daily_gate(
+        context: dg.ScheduleEvaluationContext, registry: RegistryResource, database: DatabaseResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        models, now = registry.registry(), pd.Timestamp(context.scheduled_execution_time)
+        waiting, champion = models.waiting(), models.with_alias("champion")
+        if waiting is None or champion is None:
+            return dg.SkipReason("no challenger waits in shadow")
+        with database.opened() as online:
+            frauds = shadowed_frauds(
+                online,
+                champion=str(champion.version),
+                challenger=str(waiting.version),
+                before=now - settings.label_maturity,
+            )
+        needed = GateRules().min_frauds
+        if frauds < needed:
+            since = f"version {waiting.version} waits in shadow since {waiting.decided_at:%Y-%m-%d}"
+            hint = "" if settings.shadow_challenger else "; it scores nothing, for FRAUD_SHADOW_CHALLENGER is off"
+            return dg.SkipReason(f"{since}: {frauds} of {needed} frauds that it scored have matured{hint}")
+        return dg.RunRequest(run_key=f"gate-{waiting.version}-{now:%Y-%m-%d}")
+
+    @dg.schedule(
         name="weekly_retraining",
         job=jobs["retraining_job"],
         cron_schedule="0 4 * * 1",
         execution_timezone="UTC",
         default_status=status,
-        description="Retrain on Monday morning, after Sunday's data; the gate decides whether it goes live.",
+        description="Retrain on Monday morning, after Sunday's data, unless a challenger still waits in shadow; the "
+        "gate decides whether it goes live.",
     )
-    return [daily_drift, weekly]
+    def weekly_retraining(
+        context: dg.ScheduleEvaluationContext, registry: RegistryResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        waiting = registry.registry().waiting() if settings.shadow_challenger else None
+        if waiting is not None:
+            until = waiting.decided_at + settings.label_maturity + SHADOW_PATIENCE
+            if pd.Timestamp(context.scheduled_execution_time) < until:
+                return dg.SkipReason(f"version {waiting.version} waits in shadow, until {until:%Y-%m-%d} at most")
+        return dg.RunRequest()
+
+    return [daily_drift, daily_gate, weekly_retraining]
 
 
 def build_loop_sensor(settings: Settings) -> dg.AutomationConditionSensorDefinition:

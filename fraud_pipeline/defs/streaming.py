@@ -22,7 +22,6 @@ from fraud_pipeline.backoff import pause_after
 from fraud_pipeline.database import Database, DatabaseUnavailableError, FencedError, Position, scoring_batch
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings
-from serving.consuming import GROUP
 from serving.ranges import OffsetRange, RangeError, lag, plan, range_scorer
 from serving.stream import Handled, Partition
 from serving.topic_watch import Extent, extents, live_members
@@ -119,7 +118,7 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
     def transactions_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
             found = extents(kafka, _topics(kafka))
-            readers = live_members(kafka, GROUP)
+            readers = live_members(kafka, kafka.group)
             positions = _positions(settings, kafka)
         except (BrokerUnavailableError, DatabaseUnavailableError) as error:
             return dg.SkipReason(str(error))
@@ -128,7 +127,7 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
         behind = lag(found, positions)
         observed = [_observation(found, positions, readers=readers)] if behind or cursor != before else []
         ranges = plan(found, positions, most=MOST_RECORDS)
-        reason = _reason_to_wait(context.instance, found, positions, readers=readers, ranges=ranges)
+        reason = _reason_to_wait(context.instance, found, positions, kafka=kafka, readers=readers, ranges=ranges)
         if reason:
             return dg.SensorResult(skip_reason=reason, cursor=json.dumps(cursor), asset_events=observed)
         planned = cursor | {f"{one.at.topic}:{one.at.partition}": one.end for one in ranges}
@@ -155,7 +154,7 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
             context.update_cursor(json.dumps([failures + 1, time.time()]))
             return dg.SkipReason(str(error))
         context.update_cursor("[0, 0]")
-        return dg.SkipReason(f"{posted.alerts} alerts posted{', more are waiting' if posted.waiting else ''}")
+        return dg.SkipReason(str(posted))
 
     return [transactions_sensor, alert_webhook]
 
@@ -165,6 +164,7 @@ def _reason_to_wait(
     found: Mapping[Partition, Extent],
     positions: Mapping[Partition, Position],
     *,
+    kafka: KafkaSettings,
     readers: int,
     ranges: tuple[OffsetRange, ...],
 ) -> str | None:
@@ -172,7 +172,7 @@ def _reason_to_wait(
     if not found:
         return "the topic does not exist yet: `fraud-detect produce` makes it, or whoever writes it"
     if readers:
-        return f"{readers} live consumers of group {GROUP} score the stream: only observing"
+        return f"{readers} live consumers of group {kafka.group} score the stream: only observing"
     anew = [
         str(at.partition) for at, extent in found.items() if at in positions and positions[at].next_offset > extent.end
     ]
@@ -227,8 +227,8 @@ def _planned_by_hand(
     if "bootstrap_servers" not in kafka.model_fields_set:
         context.log.warning("there is no broker: set FRAUD_KAFKA_BOOTSTRAP_SERVERS to score a stream")
         return ()
-    if readers := live_members(kafka, GROUP):
-        context.log.warning("%d live consumers of group %s score the stream already", readers, GROUP)
+    if readers := live_members(kafka, kafka.group):
+        context.log.warning("%d live consumers of group %s score the stream already", readers, kafka.group)
         return ()
     return plan(extents(kafka, _topics(kafka)), _positions(settings, kafka), most=MOST_RECORDS)
 
@@ -247,9 +247,12 @@ def _score(
         for one in ranges:
             scorer.score(one, tell=tell)
             context.log.info("%s is scored; so far %s", one, totals)
+    if scorer.capped:
+        context.log.warning("too many blocks in a minute: %d became reviews (BlocksDemoted)", scorer.capped)
     return {
         "dagster/row_count": totals["decided"],
         **totals,
+        "blocks_demoted": scorer.capped,
         "ranges": dg.MetadataValue.md("\n".join(f"- {one}" for one in ranges)),
         "seconds": time.monotonic() - started,
     }

@@ -8,7 +8,7 @@ import io
 import json
 import logging
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import numpy as np
@@ -17,9 +17,11 @@ from dagster_mlflow import end_mlflow_on_run_finished
 from tqdm import tqdm
 
 from fraud_pipeline import plots
+from fraud_pipeline.database.performance import blocked_ids
+from fraud_pipeline.dataset import hidden_labels
 from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.defs.metadata import image, preview, volume_plot
-from fraud_pipeline.defs.resources import RegistryResource, TablesResource
+from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
 from fraud_pipeline.evaluation import Evaluation
 from fraud_pipeline.features import FEATURES
 from fraud_pipeline.model import FraudModel
@@ -36,6 +38,9 @@ from fraud_pipeline.training import (
 )
 
 logger = logging.getLogger(__name__)
+
+HIDDEN_ROWS: Final = "hidden_rows"
+"""Feature rows that were blocked and never reported, and are therefore not in the training set."""
 
 # dagster-mlflow builds its methods from mlflow's at run time, so there is no type to name.
 MlflowRun = dg.ResourceParam[Any]
@@ -64,8 +69,7 @@ def training_assets(
 ) -> list[dg.AssetsDefinition]:
     """The assets of the `training` group."""
     shared: dict[str, Any] = {"group_name": "training", "owners": [settings.owner], "pool": "training"}
-    candidate = settings.model_directory / "candidate"
-    evaluation_file = settings.model_directory / "evaluation.json"
+    candidate, evaluation_file = (settings.model_directory / name for name in ("candidate", "evaluation.json"))
     policy = policy_settings(settings)
 
     @dg.asset(
@@ -74,14 +78,16 @@ def training_assets(
         deps=["features", "transactions", "fraud_reports"],
         description="Matured feature rows, labelled by what was known, in time order: train, tune, calibrate, test.",
     )
-    def training_set(tables: TablesResource) -> dg.MaterializeResult:
+    def training_set(tables: TablesResource, database: DatabaseResource) -> dg.MaterializeResult:
         store = tables.store()
         first, last = _feature_days(store)
         as_of = pd.Timestamp(last, tz="UTC") + pd.Timedelta(days=1)
         transactions = store.read("transactions", first, last, allow_missing=True)
         reports = store.read("fraud_reports", first, last, allow_missing=True)
+        features = store.read("features", first, last, allow_missing=True)
+        hidden = hidden_labels(features, reports, _blocked(database, since=first, settings=settings), as_of=as_of)
         rows, split = build_training_set(
-            store.read("features", first, last, allow_missing=True),
+            features[~hidden].reset_index(drop=True),
             transactions,
             reports,
             as_of=as_of,
@@ -90,6 +96,7 @@ def training_assets(
             warm_up=settings.warm_up,
         )
         store.write("training_set", rows)
+        store.write(HIDDEN_ROWS, features[hidden].reset_index(drop=True))
         parts = rows.groupby("part", sort=False)["label"].agg(rows="size", frauds="sum")
         parts["from"] = [split.periods[name].start.date() for name in parts.index]
         parts["to"] = [split.periods[name].end.date() for name in parts.index]
@@ -104,6 +111,7 @@ def training_assets(
                     "immature_known_frauds": split.immature_known_frauds,
                     "warm_up": split.warm_up_rows,
                     "gap": split.gap_rows,
+                    "blocked_and_never_reported": int(hidden.sum()),
                 },
                 "volume": volume_plot(rows, frauds=rows.loc[rows["label"] == 1, "event_time"]),
                 "preview": preview(rows[["event_time", "amount_cents", "channel", "label", "part"]]),
@@ -242,6 +250,14 @@ def _feature_days(store: TableStore) -> tuple[date, date]:
     if not days_there:
         raise dg.Failure("there are no features yet; materialize features first")
     return days_there[0], days_there[-1]
+
+
+def _blocked(database: DatabaseResource, *, since: date, settings: Settings) -> list[str]:
+    """The transactions whose label our blocks hide; that of a file or of the synthetic world knows nothing of them."""
+    if not settings.learn_from_served:
+        return []
+    with database.opened() as online:
+        return blocked_ids(online, since=pd.Timestamp(since, tz="UTC"))
 
 
 def _threshold(value: float) -> float | str:

@@ -3,12 +3,14 @@
 Belongs here: what is shown. Must not be here: what drift is (`fraud_pipeline/drift.py`).
 """
 
+import base64
 from typing import Final
 
 import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.database.drift import newest_drift_day, read_drift
+from fraud_pipeline.database.verdicts import days_with_page, newest_reported, read_page
 from fraud_pipeline.drift import LIMITS
 from serving.dashboard.here import Here
 from serving.dashboard.looks import drift_map, words
@@ -37,6 +39,9 @@ def show(here: Here) -> None:
         st.error(f"{day}: drift in {', '.join(newest)}. Look at the source of these fields first; then retrain.")
     else:
         st.success(f"{day}: no drift that both comparisons find.")
+    for verdict in newest_reported(here.database):
+        if verdict.report == "drift" and not verdict.judged:
+            st.warning(verdict.summary)
     of_baseline = rows[rows["baseline"] == _BASELINES[baseline]]
     worst = of_baseline.sort_values("of_limit").drop_duplicates(["day", "feature"], keep="last")
     largest = worst.groupby("feature")["of_limit"].max().nlargest(TOP).index
@@ -47,3 +52,20 @@ def show(here: Here) -> None:
         f"KS {LIMITS['ks']:g}, missing {LIMITS['missing']:g}. A dot: both comparisons find the shift large and beyond "
         "chance."
     )
+    _page(here)
+
+
+def _page(here: Here) -> None:
+    """A day's report as the pipeline made it, with every shift and its pictures."""
+    days = days_with_page(here.database, "drift")
+    if not days:
+        return
+    st.subheader("Reports")
+    day = st.selectbox("Day", days, format_func=lambda one: f"{one:%Y-%m-%d}", width=360)
+    page = read_page(here.database, "drift", day)
+    if page is None:  # it was made anew just now
+        return
+    st.download_button("Download", page, file_name=f"drift-{day:%Y-%m-%d}.html", mime="text/html")
+    with st.expander("Show"):
+        # As data it has an origin of its own: whatever were in it, it could not reach the dashboard.
+        st.iframe(f"data:text/html;base64,{base64.b64encode(page.encode()).decode()}", height=900)

@@ -3,19 +3,22 @@
 Belongs here: opening what pages read, login. Must not be here: what a page shows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Concatenate, Final, ParamSpec
 
 import streamlit as st
 
-from fraud_pipeline.database import Database
+from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
 from fraud_pipeline.settings import Settings, load_settings
 from serving.keys import open_keys
 from serving.security import Caller, Scope, TokenVerifier, UnauthorizedError
 
 MAY_LOOK: Final[frozenset[Scope]] = frozenset({"feedback", "admin"})
 _TOKEN: Final = "token"  # noqa: S105 - a name in the session
+
+Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,14 @@ def enter() -> Here | None:
     token = st.session_state.get(_TOKEN)
     if token is not None:
         try:
-            return Here(settings=settings, database=_database(settings.database), caller=_caller(settings, token))
+            caller = _caller(settings, token)
+            return Here(settings=settings, database=_database(settings.database), caller=caller)
         except UnauthorizedError as error:
             del st.session_state[_TOKEN]
             st.warning(str(error))
+        except (DatabaseOutdatedError, DatabaseUnavailableError) as error:
+            st.error(f"Nothing can be shown: {error}.")
+            return None
     _ask(settings)
     return None
 
@@ -48,6 +55,24 @@ def enter() -> Here | None:
 def leave() -> None:
     """Forget who looks."""
     st.session_state.clear()
+
+
+def live(
+    draw: Callable[Concatenate[Here, Arguments], None], *, every: float
+) -> Callable[Concatenate[Here, Arguments], None]:
+    """A part of a page that is drawn again by itself; nobody clicks, so each time the token is verified anew."""
+
+    def drawn(here: Here, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+        try:
+            caller = _caller(here.settings, st.session_state.get(_TOKEN, ""))
+        except UnauthorizedError:
+            caller = None
+        if caller != here.caller:
+            st.rerun()  # the whole page, which says why and asks who looks
+        draw(here, *arguments, **named)
+
+    again: Callable[Concatenate[Here, Arguments], None] = st.fragment(drawn, run_every=every)
+    return again
 
 
 def _ask(settings: Settings) -> None:
@@ -82,5 +107,9 @@ def _caller(settings: Settings, token: str) -> Caller:
 def _database(url: str) -> Database:
     # A person waits longer than a transaction does.
     database = Database(url, statement_timeout=timedelta(seconds=10))
-    database.upgrade()
+    try:
+        database.prepare()
+    except (DatabaseOutdatedError, DatabaseUnavailableError):
+        database.close()
+        raise
     return database

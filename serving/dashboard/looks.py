@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 Chart = Any  # every step of Altair's gives another type
 COLOURS: Final = {"allow": "#2f6ea5", "review": "#c27a12", "block": "#c8402f"}
-QUIET: Final = "#8894a0"
 _FLOOR: Final = 1e-4
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])")
 _TIME: Final = alt.Scale(type="utc")
@@ -87,16 +86,29 @@ def drift_map(sizes: pd.DataFrame) -> Chart:
 
 
 def metric_over_time(figures: pd.DataFrame, *, name: str) -> Chart:
-    """One metric by day with its 95 % interval, matured apart from provisional; day, kind, value, low, high."""
-    shown = alt.Scale(domain=["matured", "provisional"], range=[COLOURS["allow"], QUIET])
+    """One metric by day with its 95 % interval, each champion and matured and provisional apart.
+
+    `figures` holds day, kind, value, low, high and model_version.
+    """
+    versions = sorted(figures["model_version"].unique(), key=lambda version: (len(version), version))
     base = alt.Chart(figures, height=300).encode(
-        x=alt.X("utcyearmonthdate(day):T", title=None, scale=_TIME), color=alt.Color("kind:N", title=None, scale=shown)
+        x=alt.X("utcyearmonthdate(day):T", title=None, scale=_TIME),
+        color=alt.Color("model_version:N", title="champion", sort=versions),
     )
     band = base.mark_errorbar(ticks=True).encode(y=alt.Y("low:Q", title=name), y2="high:Q")
     points = base.mark_line(point=True).encode(
         y=alt.Y("value:Q", title=name, scale=alt.Scale(zero=False)),
-        strokeDash=alt.StrokeDash("kind:N", scale=alt.Scale(domain=["matured", "provisional"], range=[[1, 0], [4, 3]])),
-        tooltip=["utcyearmonthdate(day):T", "kind:N", alt.Tooltip("value:Q", format=".3f"), "low:Q", "high:Q"],
+        strokeDash=alt.StrokeDash(
+            "kind:N", title=None, scale=alt.Scale(domain=["matured", "provisional"], range=[[1, 0], [4, 3]])
+        ),
+        tooltip=[
+            "utcyearmonthdate(day):T",
+            "kind:N",
+            alt.Tooltip("model_version:N", title="champion"),
+            alt.Tooltip("value:Q", format=".3f"),
+            "low:Q",
+            "high:Q",
+        ],
     )
     return alt.layer(band, points)
 

@@ -25,8 +25,9 @@ def show(here: Here) -> None:
     shown = figures[(figures["metric"] == name) & figures["value"].notna()]
     st.altair_chart(metric_over_time(shown, name=words(name)), width="stretch")
     st.caption(
-        "Matured: every label that will come has come. Provisional: more frauds will be reported, and precision will "
-        "rise with them. Bars are 95 % intervals."
+        "A line for each champion, by its version. Matured: old enough that what nobody reported counts as legitimate; "
+        "a few frauds are reported later still, some never, and those of blocked payments only through a holdout. "
+        "Provisional: more frauds will be reported, and precision will rise with them. Bars are 95 % intervals."
     )
     newest = figures[figures["day"] == figures.groupby("kind")["day"].transform("max")]
     st.dataframe(

@@ -10,8 +10,7 @@ import streamlit as st
 
 from fraud_pipeline.database import Positions
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings
-from serving.consuming import GROUP
-from serving.dashboard.here import Here
+from serving.dashboard.here import Here, live
 from serving.dashboard.looks import show_figures
 from serving.dead_letters import dead_letters, summary
 from serving.topic_watch import extents, live_members
@@ -22,7 +21,7 @@ REFRESH_SECONDS: Final = 10
 def show(here: Here) -> None:
     """The page."""
     kafka = load_kafka_settings()
-    st.fragment(_live, run_every=REFRESH_SECONDS)(here, kafka)
+    live(_live, every=REFRESH_SECONDS)(here, kafka)
     if st.button("Read the dead letters"):
         _letters(kafka)
 
@@ -30,7 +29,7 @@ def show(here: Here) -> None:
 def _live(here: Here, kafka: KafkaSettings) -> None:
     try:
         found = extents(kafka, kafka.topics)
-        consumers = live_members(kafka, GROUP)
+        consumers = live_members(kafka, kafka.group)
     except BrokerUnavailableError as error:
         st.warning(str(error))
         return
@@ -62,10 +61,10 @@ def _live(here: Here, kafka: KafkaSettings) -> None:
 
 def _letters(kafka: KafkaSettings) -> None:
     try:
-        found = dead_letters(kafka)
+        found = summary(dead_letters(kafka))
     except BrokerUnavailableError as error:
         st.warning(str(error))
         return
-    st.text("\n".join(summary(found)) or "There are no dead letters.")
+    st.text("\n".join(found) or "There are no dead letters.")
     if found:
         st.caption("`fraud-detect dead-letters --replay` sends them again once their cause is mended.")

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.database.overview import read_probabilities, read_traffic
-from serving.dashboard.here import Here
+from serving.dashboard.here import Here, live
 from serving.dashboard.looks import decisions_per_minute, score_distribution, share, show_figures
 from serving.dashboard.service_metrics import Buckets, ServiceAwayError, quantile, read_stage_times, since
 
@@ -23,7 +23,7 @@ _SAMPLES: Final = 60 // REFRESH_SECONDS + 1
 def show(here: Here) -> None:
     """The page."""
     span = st.segmented_control("Show the last", list(_SPANS), default="15 minutes", required=True)
-    st.fragment(_live, run_every=REFRESH_SECONDS)(here, _SPANS[span])
+    live(_live, every=REFRESH_SECONDS)(here, _SPANS[span])
 
 
 def _live(here: Here, minutes: int) -> None:

@@ -1,0 +1,97 @@
+"""Statements about what the daily reports on the champion found.
+
+Belongs here: one row a report and day, written and read. Must not be here: measures, what is red.
+"""
+
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import pandas as pd
+import sqlalchemy as sa
+
+from fraud_pipeline.database.engine import Database
+from fraud_pipeline.database.tables import REPORT_VERDICTS
+from fraud_pipeline.transactions import DAY, microsecond
+
+Report = Literal["drift", "performance"]
+
+PAGES_KEPT: Final = 90
+"""Days; a page is some 100 kB, what it found is kept in rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a report of a day found; `summary` is one line that a person can act on.
+
+    A day that was not `judged` is not red, but no recovery either.
+    """
+
+    report: Report
+    day: pd.Timestamp
+    red: bool
+    summary: str
+    judged: bool = True
+
+
+def replace_verdict(database: Database, verdict: Verdict, *, page: str | None = None) -> None:
+    """Store a day's verdict, and the report as a page, in place of those of an earlier run of the day."""
+    at, table = microsecond(verdict.day), REPORT_VERDICTS
+    row = {
+        "report": verdict.report,
+        "day": at,
+        "judged": verdict.judged,
+        "red": verdict.red,
+        "summary": verdict.summary,
+        "page": gzip.compress(page.encode()) if page is not None else None,
+    }
+    of_this_report = table.c.report == verdict.report
+    with database.transaction() as connection:
+        connection.execute(sa.delete(table).where(of_this_report, table.c.day == at))
+        connection.execute(sa.insert(table), [row])
+        newest = connection.execute(sa.select(sa.func.max(table.c.day)).where(of_this_report)).scalar_one()
+        old = (of_this_report, table.c.day <= newest - PAGES_KEPT * DAY, table.c.page.is_not(None))
+        connection.execute(sa.update(table).where(*old).values(page=None))
+
+
+def newest_verdicts(database: Database) -> Sequence[Verdict]:
+    """The verdict of each report on the last day that it judged: whether it is red now."""
+    return _newest(database, REPORT_VERDICTS.c.judged)
+
+
+def newest_reported(database: Database) -> Sequence[Verdict]:
+    """The verdict of each report on the last day that it was made for, judged or not."""
+    return _newest(database, sa.true())
+
+
+def _newest(database: Database, condition: sa.ColumnElement[bool]) -> Sequence[Verdict]:
+    table = REPORT_VERDICTS
+    days = sa.select(table.c.report, sa.func.max(table.c.day).label("day")).where(condition)
+    last = days.group_by(table.c.report).subquery()
+    wanted = (
+        sa.select(table.c.report, table.c.day, table.c.red, table.c.summary, table.c.judged)
+        .join(last, sa.and_(last.c.report == table.c.report, last.c.day == table.c.day))
+        .order_by(table.c.report)
+    )
+    with database.transaction(read_only=True) as connection:
+        rows = connection.execute(wanted).all()
+    return [Verdict(row[0], pd.Timestamp(row.day, unit="us", tz="UTC"), *row[2:]) for row in rows]
+
+
+def days_with_page(database: Database, report: Report) -> list[pd.Timestamp]:
+    """Days whose report is there as a page, the newest first."""
+    table = REPORT_VERDICTS
+    wanted = sa.select(table.c.day).where(table.c.report == report, table.c.page.is_not(None))
+    with database.transaction(read_only=True) as connection:
+        found = connection.execute(wanted.order_by(table.c.day.desc())).scalars().all()
+    return [pd.Timestamp(day, unit="us", tz="UTC") for day in found]
+
+
+def read_page(database: Database, report: Report, day: pd.Timestamp) -> str | None:
+    """A day's report as a page, if it is there."""
+    table = REPORT_VERDICTS
+    wanted = sa.select(table.c.page).where(table.c.report == report, table.c.day == microsecond(day))
+    with database.transaction(read_only=True) as connection:
+        page = connection.execute(wanted).scalar_one_or_none()
+    return None if page is None else gzip.decompress(page).decode()

@@ -1,0 +1,64 @@
+"""Whether a report about the champion is red, for Prometheus: looked up in the database now and then.
+
+Belongs here: when to look, and living through a database that is away. Must not be here: what is red
+(`fraud_pipeline/defs/` stores that), the metric (`metrics.py`).
+"""
+
+import logging
+import threading
+from typing import Final, Protocol
+
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.verdicts import Report, newest_verdicts
+
+LOOK_EVERY: Final = 60.0
+"""Seconds; a report comes once a day."""
+_PATIENCE: Final = 5.0
+
+log: Final = logging.getLogger(__name__)
+
+
+class Told(Protocol):
+    """Who is told what the newest report found."""
+
+    def __call__(self, report: Report, *, red: bool) -> None: ...
+
+
+class ReportWatch:
+    """A thread that tells, for each kind of report, whether the newest is red."""
+
+    def __init__(self, database: Database, *, told: Told, every: float = LOOK_EVERY) -> None:
+        self._database = database
+        self._told = told
+        self._every = every
+        self._away = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="report-watch", daemon=True)
+
+    def start(self) -> None:
+        """Look now, off the caller's path, and from then on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking; the database may be closed after this."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=_PATIENCE)
+
+    def look(self) -> None:
+        """Tell what the database says now; while it cannot be asked, what was told stays."""
+        try:
+            found = newest_verdicts(self._database)
+        except Exception as error:  # noqa: BLE001 - tables of another release raise the driver's own errors
+            if not self._away:
+                log.warning("reports about the champion cannot be looked up (%s)", type(error).__name__)
+            self._away = True
+            return
+        self._away = False
+        for verdict in found:
+            self._told(verdict.report, red=verdict.red)
+
+    def _watch(self) -> None:
+        self.look()
+        while not self._stop.wait(self._every):
+            self.look()
