@@ -1,37 +1,48 @@
 """How long the loop needs to learn a fraud that did not exist when the champion was trained.
 
-    python benchmarks/retrain.py [--days N] [--n-trials N] [--training-days N]
+    python benchmarks/retrain.py [--days N] [--held-out-days N] [--n-trials N] [--training-days N] [--strength X]
 
 A synthetic world in which wallet theft appears on day 150, and nothing else changes. From then on every day is lived as
 the pipeline lives it: the champion's report at the end of the day, a training when it turns red and one every Monday,
 and the gate, which alone decides who is champion. A label is known from its report on; what matures later is not seen.
-Recall is counted by the truth, which only the generator knows, on the decisions of the champion of the day.
 
-`recall_before` is that of the champion of day 150 on wallet theft until another one recovered; that is the first one
-with which wallet theft is caught as often as other frauds are on its days, up to the tolerance of the report.
-`recall_after` is the recall from then on, `days_to_recover` the days from the first theft to it; null if never.
+Recall is measured on the days after the last one that is lived: no model was trained, tuned, calibrated or judged on
+them, and all are measured on the same thefts. A theft is caught when its score is among the highest of its day that fit
+into the alert budget, so that thresholds make no difference; the truth counts, which only the generator knows.
+
+`recall_before` is that of the champion that served when wallet theft began, `recall_after` that of the last champion,
+`gain` the difference on the same thefts. Beside them stand `recall_learnable`, of the same trees and features fitted on
+every lived day with the truth and no delay, which is the most that retraining can reach, and `recall_oracle`, of
+somebody who knows how the world is made. Intervals are 95 %, customers resampled.
+
+`days_to_recover` counts from the first day of wallet theft until the first champion takes over from which on every one
+catches thefts beyond doubt more often than the first did, and as often as `recall_learnable` up to the tolerance of the
+performance report; null if never. `days_until_learned_from` ends with the first champion whose trees saw any theft.
 Prints a line per event and, as its last line, one JSON object.
 """
 
 import argparse
 import json
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fraud_pipeline.decisions import CostModel, decide
-from fraud_pipeline.evaluation import Evaluation
-from fraud_pipeline.features import FeatureEngineer, History, merchant_days
+from fraud_pipeline.evaluation import Evaluation, Interval
+from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.gate import GateRules, Verdict, gate_verdict
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.generator.drift_schedule import Drift
 from fraud_pipeline.generator.story import NEW_SCENARIO
-from fraud_pipeline.model import FraudModel
-from fraud_pipeline.performance import PerformanceReport, assess, compare, windows
+from fraud_pipeline.metrics import Floats, budget_shares, customer_resamples, ratio
+from fraud_pipeline.model import FraudModel, fit_booster
+from fraud_pipeline.performance import TOLERANCE, PerformanceReport, assess, compare, seen_to, windows
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import (
     PolicySettings,
@@ -47,6 +58,7 @@ from fraud_pipeline.validation import validate
 
 START: Final = 150
 FEW_REPLICATES: Final = 100
+REPLICATES: Final = 1_000
 NOTHING_SERVED: Final = pd.DataFrame({"transaction_id": [], "decision": [], "probability": []}, dtype=object)
 
 
@@ -128,21 +140,79 @@ class Life:
             for window in windows(
                 today,
                 label_maturity=self.settings.label_maturity,
-                trained_to=pd.Timestamp(champion.model.lineage["trained_to"]),
+                trained_to=seen_to(champion.model),
             )
             if window.kind == "matured"
         ]
         findings = compare(found[0].evaluation, champion.promised) if found else ()
         return PerformanceReport(day=today, champion=str(champion.since), assessments=tuple(found), findings=findings)
 
-    def recalls(self, model: FraudModel, first: int, end: int) -> dict[str, Any]:
-        """Caught and all frauds of days [first, end) by the truth: of the new scenario and of the others."""
+    def served(self, model: FraudModel, first: int, end: int) -> str:
+        """What a champion caught of the frauds of its days [first, end), by its own thresholds."""
         rows = self.rows(self.features, self.instant(first), self.instant(end))
         caught = decide(model.predict(rows), model.policy) != "allow"
-        kind = self.truth.loc[rows["transaction_id"], "kind"].to_numpy()
-        fraud = self.truth.loc[rows["transaction_id"], "is_fraud"].to_numpy()
-        new = kind == NEW_SCENARIO
-        return {"new": (caught[new].sum(), new.sum()), "others": (caught[fraud & ~new].sum(), (fraud & ~new).sum())}
+        new, fraud = self.is_theft(rows), self.is_fraud(rows)
+        others = fraud & ~new
+        return (
+            f"{caught[new].sum()} of {new.sum()} thefts and {caught[others].sum()} of {others.sum()} other frauds "
+            f"at {caught.sum() / max(end - first, 1):.1f} alerts a day"
+        )
+
+    def is_theft(self, rows: pd.DataFrame) -> NDArray[np.bool_]:
+        """By the truth, shape (n,)."""
+        return np.asarray(self.truth.loc[rows["transaction_id"], "kind"] == NEW_SCENARIO)
+
+    def is_fraud(self, rows: pd.DataFrame) -> NDArray[np.bool_]:
+        """By the truth, shape (n,)."""
+        return np.asarray(self.truth.loc[rows["transaction_id"], "is_fraud"], dtype=np.bool_)
+
+    def thefts_seen(self, model: FraudModel) -> int:
+        """How many thefts were among the rows that the trees were fitted on."""
+        first, last = (pd.Timestamp(model.lineage[name]) for name in ("trained_from", "trained_to"))
+        return int(self.is_theft(self.rows(self.features, first, last + pd.Timedelta(microseconds=1))).sum())
+
+    def informed(self, model: FraudModel, end: int) -> FraudModel:
+        """The same trees with the truth about every day before `end`, at once."""
+        rows = self.rows(self.features, self.instant(0) + self.settings.warm_up, self.instant(end))
+        booster = fit_booster(
+            rows.loc[:, list(FEATURE_NAMES)],
+            self.is_fraud(rows).astype(np.float64),
+            parameters=model.lineage["parameters"],
+            rounds=model.lineage["rounds"],
+            seed=self.settings.seed,
+        )
+        return replace(model, booster=booster)
+
+
+class HeldOut:
+    """Days that nobody lives: what of their frauds is among the alerts that the budget allows, for any scores."""
+
+    def __init__(self, lived: Life, *, first: int, end: int) -> None:
+        self.rows = lived.rows(lived.features, lived.instant(first), lived.instant(end))
+        self._days = days(self.rows)
+        self._budget = lived.policy.alert_budget_per_day
+        self._fraud = lived.is_fraud(self.rows)
+        self._theft = lived.is_theft(self.rows)[self._fraud]
+        told = lived.truth.loc[self.rows["transaction_id"]]
+        self.oracle = told["oracle_score"].to_numpy(np.float64)
+        self.thefts = int(self._theft.sum())
+        self.episodes = int(told.loc[self._fraud, "episode_id"][self._theft].nunique())
+        owner = lived.transactions.set_index("transaction_id")["customer_id"]
+        _, self._customers = np.unique(owner.loc[self.rows["transaction_id"]][self._fraud], return_inverse=True)
+
+    def caught(self, scores: Floats) -> Floats:
+        """1 for each fraud that is among the alerts and 0 for others; equal scores at the cut share what is left."""
+        labels = self._fraud.astype(np.float64)
+        shares = budget_shares(scores, labels, self._days, np.ones((1, len(scores))), budget=self._budget)
+        return shares.ravel()
+
+    def recall(self, caught: Floats, *, thefts: bool = True) -> Interval:
+        """Share of the thefts, or of the other frauds, that was caught; of a difference of two, its gain."""
+        among = self._theft if thefts else ~self._theft
+        _, customers = np.unique(self._customers[among], return_inverse=True)
+        blocks = customer_resamples(int(customers.max(initial=-1)) + 1, len(customers), replicates=REPLICATES, seed=0)
+        found = (ratio(drawn[:, customers] @ caught[among], drawn[:, customers].sum(axis=1)) for drawn in blocks)
+        return Interval.of(np.concatenate(list(found)))
 
 
 def _bounds(first: date, last: date) -> tuple[pd.Timestamp, pd.Timestamp]:
@@ -187,62 +257,111 @@ def life(*, length: int, n_trials: int, training_days: int, strength: float) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description="how the loop learns a new fraud")
     parser.add_argument("--days", type=int, default=290, help="days of the world that are lived")
+    parser.add_argument("--held-out-days", type=int, default=180, help="days after them, on which recall is measured")
     parser.add_argument("--n-trials", type=int, default=Settings.model_fields["n_trials"].default)
     parser.add_argument("--training-days", type=int, default=0, help="newest days that are learned from; 0: all")
     parser.add_argument("--strength", type=float, default=1.0, help="of wallet theft; 1: as in the default world")
     arguments = parser.parse_args()
-    began = time.perf_counter()
+    began, length = time.perf_counter(), arguments.days + arguments.held_out_days
     lived = life(
-        length=arguments.days,
+        length=length,
         n_trials=arguments.n_trials,
         training_days=arguments.training_days,
         strength=arguments.strength,
     )
     print(f"{len(lived.transactions):,} transactions, features in {time.perf_counter() - began:.0f} s", flush=True)
+    held_out = HeldOut(lived, first=arguments.days, end=length)
+    told = live(lived, held_out, end=arguments.days)
+    ends = [*(one.since for one in told.reign[1:]), arguments.days]
+    for one, end in zip(told.reign, ends, strict=True):
+        print(f"champion from day {one.since - START:3}: served, it caught {lived.served(one.model, one.since, end)}")
+    print(json.dumps(figures(lived, held_out, told, end=arguments.days)))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What happened: who was champion, when the report turned red, and why challengers were held back."""
+
+    reign: list[Champion]
+    newest: FraudModel
+    alarms: list[int]
+    trainings: int
+    held_back: Counter[str]
+
+
+def live(lived: Life, held_out: HeldOut, *, end: int) -> Told:
+    """Every day from the first of wallet theft to `end`."""
     champion, _ = lived.train(START, None)
-    reign, red, alarms = [champion], False, []
-    for day in range(START, arguments.days - 1):
+    reign, newest, red, alarms, trainings = [champion], champion.model, False, list[int](), 0
+    held_back: Counter[str] = Counter()
+    for day in range(START, end - 1):
         degraded = lived.report(day, champion).degraded
         alarm, red = degraded and not red, degraded
         if alarm:
             alarms.append(day - START)
             print(f"day {day - START:3}: the report turned red", flush=True)
         monday = lived.instant(day + 1).weekday() == 0
-        if alarm or monday:
-            challenger, verdict = lived.train(day + 1, champion)
-            new = lived.recalls(challenger.model, day + 1, min(day + 29, arguments.days))["new"]
-            held = ", ".join(reason.check for reason in verdict.reasons if not reason.passed)
-            print(
-                f"day {day + 1 - START:3}: trained, {verdict.decision}{f' for {held}' if held else ''}; "
-                f"catches {new[0]} of the next {new[1]} thefts",
-                flush=True,
-            )
-            if verdict.decision == "promote":
-                champion, red = challenger, False
-                reign.append(champion)
-    ends = [*(one.since for one in reign[1:]), arguments.days]
-    served = [lived.recalls(one.model, one.since, end) for one, end in zip(reign, ends, strict=True)]
-    for one, counts in zip(reign, served, strict=True):
-        told = ", ".join(f"{caught} of {all_} {name}" for name, (caught, all_) in counts.items())
-        print(f"champion from day {one.since - START:3}: {told} caught")
-    print(json.dumps(figures(reign, served) | {"alarm_days": alarms, "champions": len(reign)}))
+        if not (alarm or monday):
+            continue
+        challenger, verdict = lived.train(day + 1, champion)
+        trainings, newest = trainings + 1, challenger.model
+        failed = [reason.check for reason in verdict.reasons if not reason.passed]
+        held_back.update(failed)
+        why = f" for {', '.join(failed)}" if failed else ""
+        print(
+            f"day {day + 1 - START:3}: trained, its trees saw {lived.thefts_seen(challenger.model)} thefts; "
+            f"{verdict.decision}{why}; "
+            f"recall {held_out.recall(held_out.caught(challenger.model.predict(held_out.rows)))}",
+            flush=True,
+        )
+        if verdict.decision == "promote":
+            champion, red = challenger, False
+            reign.append(champion)
+    return Told(reign=reign, newest=newest, alarms=alarms, trainings=trainings, held_back=held_back)
 
 
-def figures(reign: list[Champion], served: list[dict[str, Any]]) -> dict[str, Any]:
-    def recall(parts: list[dict[str, Any]], name: str) -> float:
-        caught, everything = (sum(int(part[name][at]) for part in parts) for at in (0, 1))
-        return round(caught / everything, 3) if everything else float("nan")
-
-    recovered = next(
-        (at for at in range(1, len(reign)) if recall(served[at:], "new") >= recall(served[at:], "others") - 0.05), None
-    )
-    if recovered is None:
-        return {"recall_before": recall(served, "new"), "recall_after": None, "days_to_recover": None}
+def figures(lived: Life, held_out: HeldOut, told: Told, *, end: int) -> dict[str, Any]:
+    """The last line."""
+    caught = [held_out.caught(one.model.predict(held_out.rows)) for one in told.reign]
+    recall = [held_out.recall(one) for one in caught]
+    gain = [held_out.recall(one - caught[0]) for one in caught]
+    learnable = held_out.recall(held_out.caught(lived.informed(told.newest, end).predict(held_out.rows)))
+    oracle = held_out.recall(held_out.caught(held_out.oracle))
+    others = [held_out.recall(one, thefts=False) for one in (caught[0], caught[-1])]
+    good = [more.low > 0 and one.value >= learnable.value - TOLERANCE for one, more in zip(recall, gain, strict=True)]
+    recovered = next((at for at in range(len(good)) if all(good[at:])), None)
+    learned = next((one.since - START for one in told.reign if lived.thefts_seen(one.model)), None)
     return {
-        "recall_before": recall(served[:recovered], "new"),
-        "recall_after": recall(served[recovered:], "new"),
-        "days_to_recover": reign[recovered].since - START,
+        "recall_before": _rounded(recall[0].value),
+        "recall_after": _rounded(recall[-1].value),
+        "days_to_recover": None if recovered is None else told.reign[recovered].since - START,
+        "days_until_learned_from": learned,
+        "gain": _rounded(gain[-1].value),
+        "recall_learnable": _rounded(learnable.value),
+        "recall_oracle": _rounded(oracle.value),
+        "intervals": {
+            name: [_rounded(found.low), _rounded(found.high)]
+            for name, found in {
+                "recall_before": recall[0],
+                "recall_after": recall[-1],
+                "gain": gain[-1],
+                "recall_learnable": learnable,
+                "recall_oracle": oracle,
+            }.items()
+        },
+        "recall_of_other_frauds": [_rounded(one.value) for one in others],
+        "held_out_thefts": held_out.thefts,
+        "held_out_episodes": held_out.episodes,
+        "thefts_learned_from": lived.thefts_seen(told.reign[-1].model),
+        "alarm_days": told.alarms,
+        "trainings": told.trainings,
+        "champions": len(told.reign),
+        "held_back_for": dict(told.held_back),
     }
+
+
+def _rounded(number: float) -> float | None:
+    return None if np.isnan(number) else round(number, 3)
 
 
 if __name__ == "__main__":
