@@ -382,6 +382,9 @@ async def measure(world: World, *, token: str, port: int, group: int, seconds: f
     print(f"ms of a row alone / of {COMPANY}: {explaining(world)}", flush=True)
 
     made = batches_of(world.bodies(), token)
+    # Connections that waited while the batches were made are closed by now.
+    client.close()
+    client = Client(port)
     batched = await _batches(client, made)
     print(line(f"batches of {BATCH}", batched), flush=True)
     batch_rate = batched.per_second * BATCH
