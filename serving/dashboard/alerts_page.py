@@ -102,11 +102,11 @@ def _verdict(here: Here, alert: Alert) -> None:
     if not here.may("feedback"):
         return
     note = st.text_input("Note", key=f"note-{alert.number}", max_chars=1_000)
-    for column, verdict in zip(st.columns(len(_VERDICTS)), _VERDICTS, strict=True):
-        pressed = column.button(
+    buttons = st.container(horizontal=True)
+    for verdict in _VERDICTS:
+        pressed = buttons.button(
             _BUTTONS[verdict],
             key=f"{verdict}-{alert.number}",
-            width="stretch",
             type="primary" if verdict == "confirmed_fraud" else "secondary",
         )
         if pressed:
