@@ -140,7 +140,7 @@ class Life:
             for window in windows(
                 today,
                 label_maturity=self.settings.label_maturity,
-                trained_to=seen_to(champion.model),
+                seen=seen_to(champion.model),
             )
             if window.kind == "matured"
         ]

@@ -16,29 +16,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import httpx
-
 from fraud_pipeline.backoff import FIRST_PAUSE, LONGEST_PAUSE
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.alerts import Alert, Alerts
+from fraud_pipeline.webhook import TIMEOUT, WebhookAwayError, WebhookRefusedError, open_client, post
 
 OUTBOX: Final = "alert webhook"
-TIMEOUT: Final = timedelta(seconds=10)
 # Longer than a call may take, because the clocks of two machines differ a little.
 LEASE: Final = timedelta(seconds=60)
 BUDGET: Final = LEASE - 3 * TIMEOUT
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_TOO_MANY_REQUESTS: Final = 429
 
 log: Final = logging.getLogger(__name__)
-
-
-class WebhookAwayError(RuntimeError):
-    """The webhook takes nothing now; what was not posted waits for the next call."""
-
-
-class _RefusedError(RuntimeError):
-    """The webhook does not want this alert; it may want others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +64,15 @@ def post_new_alerts(
             alerts = Alerts(connection).to_post(now=_microseconds(started), limit=limit)
         held: set[str] = set()
         waiting = False
-        with httpx.Client(timeout=TIMEOUT.total_seconds()) as client:
+        with open_client() as client:
             for alert in alerts:
                 if waiting := clock() > until:
                     break
                 if alert.customer_id in held:
                     continue
                 try:
-                    _post(client, url, alert)
-                except _RefusedError as error:
+                    post(client, url, body(alert))
+                except WebhookRefusedError as error:
                     _hold(database, alert, at=clock(), why=error)
                     held.add(alert.customer_id)
                 except WebhookAwayError as error:
@@ -110,23 +99,6 @@ def body(alert: Alert) -> dict[str, Any]:
         "decision": alert.decision,
         "created_at": (_EPOCH + timedelta(microseconds=alert.created_at)).isoformat(),
     }
-
-
-def _post(client: httpx.Client, url: str, alert: Alert) -> None:
-    # The URL is a secret of most webhooks, so it is in no message.
-    try:
-        answer = client.post(url, json=body(alert))
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise WebhookAwayError(f"the alert webhook cannot be reached ({type(error).__name__})") from None
-    if answer.is_success:
-        return
-    told = (
-        f"the alert webhook answered {answer.status_code} to alert {alert.number}: see that FRAUD_ALERT_WEBHOOK_URL is "
-        "right and takes JSON"
-    )
-    if answer.is_server_error or answer.status_code == _TOO_MANY_REQUESTS:
-        raise WebhookAwayError(told)
-    raise _RefusedError(told)
 
 
 def _hold(database: Database, alert: Alert, *, at: float, why: Exception) -> None:

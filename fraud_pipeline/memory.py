@@ -1,6 +1,7 @@
 """What a scoring process remembers of the database's history between two transactions, as arrays of numbers.
 
-Belongs here: what is kept, when it is out of date, and rows as feature tables. Must not be here: SQL, features.
+Belongs here: what is kept, when it is out of date, and rows as feature tables. Must not be here: SQL, features, where
+rows stand (`remembered_rows.py`).
 
 Nothing here is trusted by age: the database gives every customer, the reports and the merchants' days a version, and
 what carries another version than the one remembered is read again. Several processes may serve one customer.
@@ -10,7 +11,6 @@ known by its tie breaker, for that each is there once is the database's doing.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_pipeline.columns import MISSING_CODE, Table, tie_breakers
+from fraud_pipeline.remembered_rows import COLUMN_DTYPES, SLACK, GrowingTable, RememberedRows
 from fraud_pipeline.transactions import CHANNELS, DAY, REPORT_COLUMNS, TRANSACTION_COLUMNS
 from fraud_pipeline.windows import Ints
 
@@ -29,15 +30,12 @@ MERCHANT_DAY_COLUMNS: Final = (
     "cleared_count",
     "last_cleared_time",
 )
-# A little more is read than asked for, so that a somewhat late transaction finds its window remembered.
-SLACK: Final = DAY
 _NAMES: Final = {"customer_id", "merchant_id", "category", "country"}
-_DTYPES: Final[Mapping[str, type]] = {"latitude": np.float64, "longitude": np.float64, "is_fraud": np.bool_}
 _CHANNEL: Final[Mapping[str | None, int]] = {None: MISSING_CODE} | {name: i for i, name in enumerate(CHANNELS)}
-_ROOM: Final = 8
 # Farther apart than the latest transaction and one of now, so that they do not take turns in making reports be read.
-_KEPT: Final = 120 * DAY
-_FEW_NAMES: Final = 1_000_000
+_REPORTS_REACH: Final = 120 * DAY
+# Names beyond one for each row: the numbers of what was forgotten stay until then.
+_SPARE_NAMES: Final = 1_000_000
 
 Load = Callable[[Sequence[str], int], Iterable[Sequence[Any]]]
 """Rows of these customers or merchants from an instant on, from the database."""
@@ -70,150 +68,7 @@ class _Numbers(dict[str | None, int]):
             return tie_breakers(np.array(column, object))
         if name == "channel":
             return np.array([_CHANNEL[channel] for channel in column], np.int64)
-        return np.array(column, _DTYPES.get(name, np.int64))
-
-
-class _Store:
-    """Columns of a table that grows at its end."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.size = 0
-        self._columns: dict[str, NDArray[Any]] = {name: np.empty(_ROOM, _DTYPES.get(name, np.int64)) for name in names}
-
-    def reserve(self, rows: int) -> int:
-        """Room for so many rows; where it begins."""
-        first, self.size = self.size, self.size + rows
-        for name, column in self._columns.items():
-            if len(column) < self.size:
-                grown = np.empty(2 * self.size, column.dtype)
-                grown[:first] = column[:first]
-                self._columns[name] = grown
-        return first
-
-    def put(self, positions: Ints, table: Table) -> None:
-        for name, column in self._columns.items():
-            column[positions] = table[name]
-
-    def take(self, positions: Ints) -> Table:
-        return {name: column[positions] for name, column in self._columns.items()}
-
-
-class _Spans:
-    """Rows of each customer or merchant side by side, with room for more behind them.
-
-    Arrays are by the entity's number: which version of it is here, and since when its rows are complete.
-    """
-
-    def __init__(self, names: Sequence[str], *, owner: str, time: str) -> None:
-        self.rows = _Store(names)
-        self._owner, self._time = owner, time
-        self.versions, self.since, self._start, self._count, self._room = (np.empty(0, np.int64) for _ in range(5))
-        self._place = np.empty(0, np.int64)
-
-    def holds(self, entities: Ints, versions: Ints, *, since: int) -> NDArray[np.bool_]:
-        """Which entities are here in these versions, complete from `since` on."""
-        self._make_room(entities)
-        found: NDArray[np.bool_] = (self.versions[entities] == versions) & (self.since[entities] <= since)
-        return found
-
-    def replace(self, entities: Ints, versions: Ints, table: Table, *, since: Ints) -> None:
-        """Give entities these rows and no others."""
-        self._make_room(entities)
-        order, counts = self._by_owner(table, entities)
-        self.versions[entities], self.since[entities] = versions, since
-        self._lay(entities, {name: column[order] for name, column in table.items()}, counts)
-
-    def append(self, entities: Ints, table: Table, *, window: int) -> None:
-        """Add rows of entities that are here; rows of no window of newer ones go where others need their room."""
-        if not len(table[self._time]):
-            return
-        order, counts = self._by_owner(table, entities)
-        touched = counts > 0
-        entities, counts = entities[touched], counts[touched]
-        full = self._count[entities] + counts > self._room[entities]
-        if full.any():
-            self._move(entities[full], more=counts[full], since=int(table[self._time].max()) - window)
-        ends = self._start[entities] + self._count[entities]
-        self._count[entities] += counts
-        self.rows.put(_spans(ends, counts), {name: column[order] for name, column in table.items()})
-
-    def advance(self, entities: Ints, versions: Ints) -> None:
-        """Entities are in these versions by now."""
-        self.versions[entities] = versions
-
-    def adopt(self, other: "_Spans", entities: Ints) -> None:
-        """Take rows of entities over."""
-        self.replace(entities, other.versions[entities], other.table(entities), since=other.since[entities])
-
-    def table(self, entities: Ints) -> Table:
-        """All rows of entities."""
-        return self.rows.take(_spans(self._start[entities], self._count[entities]))
-
-    def _by_owner(self, table: Table, entities: Ints) -> tuple[Ints, Ints]:
-        """The order of rows in which each entity's stand together, in order of time, and how many each has."""
-        self._place[entities] = np.arange(len(entities))
-        places = self._place[table[self._owner]]
-        return np.lexsort((table[self._time], places)), np.bincount(places, minlength=len(entities))
-
-    def _move(self, entities: Ints, *, more: Ints, since: int) -> None:
-        rows, owners = self.table(entities), np.repeat(np.arange(len(entities)), self._count[entities])
-        kept = rows[self._time] >= since
-        self.since[entities] = np.maximum(self.since[entities], since)
-        counts = np.bincount(owners[kept], minlength=len(entities))
-        self._lay(entities, {name: column[kept] for name, column in rows.items()}, counts, more=more)
-
-    def _lay(self, entities: Ints, rows: Table, counts: Ints, *, more: Ints | int = 0) -> None:
-        room = counts + more + counts // 4 + _ROOM
-        first = self.rows.reserve(int(room.sum()))
-        self._start[entities] = first + np.cumsum(room) - room
-        self._count[entities], self._room[entities] = counts, room
-        self.rows.put(_spans(self._start[entities], counts), rows)
-
-    def _make_room(self, entities: Ints) -> None:
-        missing = int(entities.max(initial=-1)) + 1 - len(self.versions)
-        if missing > 0:
-            missing += len(self.versions)
-            self.versions = np.concatenate([self.versions, np.full(missing, -1)])
-            none = np.zeros(missing, np.int64)
-            self.since, self._start, self._count, self._room, self._place = (
-                np.concatenate([known, none])
-                for known in (self.since, self._start, self._count, self._room, self._place)
-            )
-
-
-def _spans(starts: Ints, counts: Ints) -> Ints:
-    """The positions of spans, one after the other."""
-    before = np.cumsum(counts) - counts
-    return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
-
-
-class _Remembered:
-    """Rows by entity in two generations: what the young one has no use for goes with the old one."""
-
-    def __init__(self, names: Sequence[str], *, owner: str, time: str, max_rows: int) -> None:
-        self._kind = partial(_Spans, names, owner=owner, time=time)
-        self._max_rows = max_rows
-        self.young, self.old = self._kind(), self._kind()
-
-    @property
-    def size(self) -> int:
-        """Rows that there is room for."""
-        return self.young.rows.size + self.old.rows.size
-
-    def gather(self, entities: Ints, versions: Ints, *, since: int, load: Callable[[Ints, int], Table]) -> Table:
-        """Rows of entities from `since` or earlier, as of these versions; `load` reads what is not held so."""
-        if self.young.rows.size > self._max_rows:
-            self.young, self.old = self._kind(), self.young
-        away = ~self.young.holds(entities, versions, since=since)
-        if away.any():
-            in_old = away & self.old.holds(entities, versions, since=since)
-            self.young.adopt(self.old, entities[in_old])
-            stale = away & ~in_old
-            if stale.any():
-                first = since - SLACK
-                found = load(entities[stale], first)
-                self.young.replace(entities[stale], versions[stale], found, since=np.full(stale.sum(), first))
-        return self.young.table(entities)
+        return np.array(column, COLUMN_DTYPES.get(name, np.int64))
 
 
 class Memory:
@@ -229,10 +84,10 @@ class Memory:
 
     def _forget(self) -> None:
         self._numbers = _Numbers()
-        self._customers = _Remembered(
+        self._customers = RememberedRows(
             TRANSACTION_COLUMNS, owner="customer_id", time="event_time", max_rows=self._max_rows
         )
-        self._merchants = _Remembered(MERCHANT_DAY_COLUMNS, owner="merchant_id", time="day", max_rows=self._max_rows)
+        self._merchants = RememberedRows(MERCHANT_DAY_COLUMNS, owner="merchant_id", time="day", max_rows=self._max_rows)
         self._reports = _Reports()
 
     @property
@@ -242,7 +97,7 @@ class Memory:
 
     def table(self, rows: Sequence[Sequence[Any]]) -> Table:
         """New transactions as a table, which the other methods understand until the next one is made."""
-        if len(self._numbers) > _FEW_NAMES + self._max_rows:
+        if len(self._numbers) > _SPARE_NAMES + self._max_rows:
             self._forget()
         return self._numbers.table(rows, TRANSACTION_COLUMNS)
 
@@ -297,12 +152,12 @@ class _Reports:
     def __init__(self, *, since: int = 0) -> None:
         self.version = 0
         self.since = since
-        self._rows = _Store(REPORT_COLUMNS)
+        self._rows = GrowingTable(REPORT_COLUMNS)
         self._of: dict[str, dict[int, list[int]]] = {"customer_id": {}, "merchant_id": {}}
 
     def reaches(self, since: int) -> bool:
         """Whether reports from `since` on are here, and not many more."""
-        return self.version > 0 and self.since <= since <= self.since + _KEPT
+        return self.version > 0 and self.since <= since <= self.since + _REPORTS_REACH
 
     def add(self, table: Table, *, version: int) -> None:
         count = len(table["reported_at"])

@@ -5,9 +5,9 @@ promotion. Must not be here: metric definitions (`metrics.py`, `evaluation.py`),
 
 A day is judged when its labels have matured; younger days are shown apart, for their frauds are only partly reported.
 Days that the champion was trained on say nothing about it, and those it was promoted by are the promise itself: all of
-them are left out. A row counts with the decision that the
-champion served; a row that it did not serve, with what it decides on the row's features. Would-be blocks that were
-held out count for the blocked rows, whose labels are hidden (`holdout.py`).
+them are left out. A row counts with the decision that the champion served; a row that it did not serve, with what it
+decides on the row's features. Would-be blocks that were held out count for the blocked rows, whose labels are hidden
+(`holdout.py`).
 """
 
 from collections.abc import Mapping
@@ -157,14 +157,14 @@ def seen_to(model: FraudModel) -> pd.Timestamp:
 
 
 def windows(
-    day: date, *, label_maturity: timedelta, trained_to: pd.Timestamp, length: timedelta = WINDOW
+    day: date, *, label_maturity: timedelta, seen: pd.Timestamp, length: timedelta = WINDOW
 ) -> tuple[Window, ...]:
     """The days to judge at the end of `day`: matured ones, at most `length` of them, and the ones after.
 
-    Days up to `trained_to` (of `seen_to`) are left out.
+    Days up to `seen`, which `seen_to` tells of a model, are left out.
     """
     as_of = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1)
-    unseen = trained_to.date() + timedelta(days=1)
+    unseen = seen.date() + timedelta(days=1)
     matured_end = (as_of - label_maturity).floor("D").date()
     found = (
         Window("matured", max(unseen, matured_end - length), matured_end - timedelta(days=1)),

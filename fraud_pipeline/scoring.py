@@ -1,20 +1,19 @@
 """Scorer: history -> features -> model -> decision -> remember. The one path for every entrance.
 
 Belongs here: the order of these steps, and what each mode does without. Must not be here: SQL (`database/`), what is
-kept between transactions (`memory.py`), how a decision is made (`reasoned_decisions.py`), when to change the mode
-(`serving/resilience.py`).
+kept between transactions (`memory.py`), how a decision is made (`reasoned_decisions.py`) and stored (`scored.py`), when
+to change the mode (`serving/resilience.py`).
 
 A micro-batch is one database transaction. It locks its customers, so that two entrances may touch one customer at
 once; decision, event and alert are stored together or not at all. The same id with the same content gets the stored
 answer again, so every delivery may be repeated.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,22 +24,22 @@ from fraud_pipeline.database import (
     Database,
     DatabaseUnavailableError,
     HistoryReadError,
-    StoredDecision,
     Versions,
     scoring_batch,
 )
-from fraud_pipeline.decisions import FAIL_SAFE_RULES, RULES, Decision
+from fraud_pipeline.decisions import FAIL_SAFE_RULES, RULES
 from fraud_pipeline.explanations import Reason
 from fraud_pipeline.feature_definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW
 from fraud_pipeline.features import FeatureEngineer, HistoryTables
 from fraud_pipeline.holdout import HOLDOUT, held_out
 from fraud_pipeline.memory import Memory
-from fraud_pipeline.model import FraudModel
 from fraud_pipeline.reasoned_decisions import by_model, by_rules, no_history
+from fraud_pipeline.scored import Conflict, DecidedBy, LoadedModel, Mode, Scored, replayed, store
 from fraud_pipeline.transactions import DAY, TransactionRow
 
 __all__ = [
     "Conflict",
+    "DecidedBy",
     "HistoryUnavailableError",
     "LoadedModel",
     "Mode",
@@ -51,8 +50,6 @@ __all__ = [
     "StorageUnavailableError",
 ]
 
-Mode = Literal["full", "no_history", "rules", "fail_safe"]
-DecidedBy = Literal["model", "rules", "fail_safe"]
 Stage = Literal["history", "features", "model", "store"]
 
 _CUSTOMER_WINDOW: Final = max(CUSTOMER_WINDOWS.values())
@@ -67,32 +64,6 @@ _CAPPED: Final = Reason(BLOCK_CAP, "more blocks than usual at this moment: a per
 _HELD_OUT: Final = Reason(
     HOLDOUT, "would be blocked, but is one of a few that a person decides on, to measure the model"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One stored decision; `replayed` when it was stored by an earlier delivery of the same transaction.
-
-    Times are microseconds since 1970-01-01 UTC.
-    """
-
-    transaction_id: str
-    decision: Decision
-    probability: float | None
-    reasons: tuple[Reason, ...]
-    decided_by: DecidedBy
-    mode: Mode
-    missing: tuple[str, ...]
-    model_version: str | None
-    decided_at: int
-    replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """The id was used before for another transaction; nothing was decided."""
-
-    transaction_id: str
 
 
 Within = Callable[[Batch, Sequence[Scored | Conflict]], None]
@@ -116,17 +87,6 @@ class ModelUnavailableError(RuntimeError):
 
 class StorageUnavailableError(RuntimeError):
     """Decisions cannot be stored now; nothing was decided, ask again later."""
-
-
-class LoadedModel(Protocol):
-    """A model that was verified, and which one it is."""
-
-    @property
-    def model(self) -> FraudModel: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def sha256(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +160,7 @@ class Scorer:
         """The stored decision of an id. Raises StorageUnavailableError."""
         with _storage(), scoring_batch(self._database, read_only=True) as batch:
             _, decision = batch.stored([transaction_id]).get(transaction_id, (None, None))
-        return _scored(decision, replayed=True) if decision else None
+        return replayed(decision) if decision else None
 
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None:
         """Remember what was said about a transaction; when it was said, or None for an unknown id.
@@ -232,7 +192,7 @@ class Scorer:
                 if event is not None and event != first[id_]:
                     answers[id_] = Conflict(id_)
                 elif decision is not None:
-                    answers[id_] = _scored(decision, replayed=True)
+                    answers[id_] = replayed(decision)
             new = [row for id_, row in first.items() if id_ not in answers]
             table = self._memory.table(new)
             known = np.array([row.transaction_id not in added for row in new], np.bool_)
@@ -240,7 +200,7 @@ class Scorer:
                 features = self._features(batch, table, versions, known=known, added=added, mode=mode)
                 scored = self._decide(batch, new, features, mode=mode, loaded=loaded)
                 share = self._holdout_share
-                decided = _store(batch, new, scored, features, versions, loaded=loaded, holdout_share=share)
+                decided = store(batch, new, scored, features.values, versions, loaded=loaded, holdout_share=share)
                 # An event that was pruned leaves its decision behind: its id stays taken.
                 answers |= {
                     one.transaction_id: one if one.transaction_id in decided else Conflict(one.transaction_id)
@@ -392,69 +352,6 @@ class Scorer:
         for stage, seconds in self._spent.items():
             self._observe(stage, seconds)
         self._observe("store", total - sum(self._spent.values()))
-
-
-def _store(
-    batch: Batch,
-    new: Sequence[TransactionRow],
-    scored: Sequence[Scored],
-    features: Features,
-    versions: Versions,
-    *,
-    loaded: LoadedModel | None,
-    holdout_share: float,
-) -> set[str]:
-    """Decisions and alerts; the ids whose decision was stored."""
-    decided = batch.add_decisions(
-        [
-            StoredDecision(
-                transaction_id=one.transaction_id,
-                decided_at=one.decided_at,
-                decision=one.decision,
-                probability=one.probability,
-                decided_by=one.decided_by,
-                mode=one.mode,
-                missing=" ".join(one.missing),
-                reasons=json.dumps([[reason.code, reason.text] for reason in one.reasons]) if one.reasons else "[]",
-                model_version=one.model_version,
-                model_sha256=loaded.sha256 if loaded else None,
-                features=values.tobytes(),
-                customer_version=versions.customers[row.customer_id],
-                reports_version=versions.reports,
-                merchant_days_version=versions.merchant_days,
-                holdout_share=holdout_share if holdout_share and loaded and _drawn(one) else None,
-            )
-            for row, one, values in zip(new, scored, features.values, strict=True)
-        ]
-    )
-    both = zip(new, scored, strict=True)
-    alerts = [(row, one) for row, one in both if one.decision != "allow" and one.transaction_id in decided]
-    if alerts:
-        batch.add_alerts(
-            ids=[row.transaction_id for row, _ in alerts],
-            customers=[row.customer_id for row, _ in alerts],
-            decisions=[one.decision for _, one in alerts],
-            created_at=alerts[0][1].decided_at,
-        )
-    return decided
-
-
-def _drawn(one: Scored) -> bool:
-    """Whether the model would block and a draw decided whether a person does instead."""
-    return one.decision == "block" or (bool(one.reasons) and one.reasons[-1] == _HELD_OUT)
-
-
-def _scored(stored: StoredDecision, *, replayed: bool) -> Scored:
-    values: dict[str, Any] = {
-        name: getattr(stored, name)
-        for name in ("transaction_id", "decision", "probability", "decided_by", "mode", "model_version", "decided_at")
-    }
-    return Scored(
-        **values,
-        reasons=tuple(Reason(code, text) for code, text in json.loads(stored.reasons)),
-        missing=tuple(stored.missing.split()),
-        replayed=replayed,
-    )
 
 
 @contextmanager

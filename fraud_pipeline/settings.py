@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         timedelta(days=180), description="events older than this leave the database; reports can come as late as this"
     )
     history_cache_events: int = Field(
-        2_000_000, ge=0, description="customers' events in use that a process keeps in memory, about 100 bytes each"
+        2_000_000, ge=0, description="events, and as many merchants' days, that a process remembers; at most twice that"
     )
 
     # Service

@@ -25,6 +25,7 @@ from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.model import publish
 from fraud_pipeline.settings import Settings
+from fraud_pipeline.sources import TransactionSource
 from fraud_pipeline.training import (
     PolicySettings,
     TrainedModel,
@@ -87,11 +88,14 @@ class Tables:
 def tables() -> Tables:
     """About 39,000 transactions of 600 customers in 40 days, with their features."""
     config = WorldConfig(seed=7, customers=600, fraud_rate=0.01)
-    world = SyntheticWorld(config)
     start = pd.Timestamp(config.first_day, tz="UTC")
-    end = start + pd.Timedelta(days=DAYS)
-    transactions = validate(world.transactions(start=start, end=end), now=end).accepted
-    reports = world.reports(start=start, end=end)
+    return tables_of(SyntheticWorld(config), start=start, end=start + pd.Timedelta(days=DAYS))
+
+
+def tables_of(source: TransactionSource, *, start: pd.Timestamp, end: pd.Timestamp) -> Tables:
+    """What the pipeline makes of the transactions and reports of a source."""
+    transactions = validate(source.transactions(start=start, end=end), now=end).accepted
+    reports = source.reports(start=start, end=end)
     history = History(
         transactions=transactions.iloc[:0],
         reports=reports,

@@ -32,8 +32,10 @@ from fraud_pipeline.transactions import (
     TransactionRow,
     times,
 )
+from fraud_pipeline_tests.loaded import Loaded
 from serving.consumer import Away
-from serving.stream import Handled, Partition
+from serving.stream import Handled
+from serving.stream_records import Partition
 
 SESSION: Final = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000, "fetch_max_wait_ms": 10}
 """The shortest session that Apache Kafka allows."""
@@ -89,15 +91,6 @@ def of_every_decision(model: FraudModel, rows: Sequence[TransactionRow]) -> Frau
         found = sorted({one.probability or 0.0 for one in scorer.score(rows) if isinstance(one, Scored)})
     review, block = found[-len(found) // 5], found[-len(found) // 20]
     return replace(model, policy=replace(model.policy, review_threshold=review, block_threshold=block))
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model as a holder gives it."""
-
-    model: FraudModel
-    version: str = "1"
-    sha256: str = "0" * 64
 
 
 def send(kafka: KafkaSettings, topic: str, messages: Iterable[Message], *, partition: int | None = None) -> None:

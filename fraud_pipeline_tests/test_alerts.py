@@ -18,7 +18,6 @@ from fraud_pipeline.alert_outbox import (
     LEASE,
     OUTBOX,
     Posted,
-    WebhookAwayError,
     post_new_alerts,
 )
 from fraud_pipeline.alerts import AlertError, add_note, history, listed, resolve, take, take_next
@@ -27,6 +26,7 @@ from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.alerts import Alerts, Verdict
 from fraud_pipeline.database.tables import ALERTS, FRAUD_REPORTS
 from fraud_pipeline.transactions import DAY, TransactionRow
+from fraud_pipeline.webhook import WebhookAwayError
 
 CUSTOMERS = 7
 OPENED = 20_000 * 86_400.0

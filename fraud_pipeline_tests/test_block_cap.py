@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import pandas as pd
@@ -19,31 +19,22 @@ from fraud_pipeline.database.history import prune
 from fraud_pipeline.database.tables import BLOCK_MINUTES
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.model import FraudModel
 from fraud_pipeline.scoring import BLOCK_CAP, Scored, Scorer
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, SECOND, TransactionRow
 from fraud_pipeline_tests.conftest import LABEL_MATURITY
+from fraud_pipeline_tests.loaded import Loaded
 from fraud_pipeline_tests.test_metrics_serving import told
 from serving.metrics import Metrics
 
 SOME_DAY = 20_000 * DAY
 
 
-@dataclass(frozen=True, slots=True)
-class Blocking:
-    """A model gone wrong: it would block everything."""
-
-    model: FraudModel
-    version: str = "1"
-    sha256: str = "0" * 64
-
-
 @pytest.fixture
 def entrance(database: Database, trained: TrainedModel) -> Iterator[Callable[..., Scorer]]:
     """Makes scorers as processes of their own have them: with connections of their own to the one database."""
     opened = []
-    blocking = Blocking(replace(trained.model, policy=Policy(review_threshold=0.0, block_threshold=0.0)))
+    blocking = Loaded(replace(trained.model, policy=Policy(review_threshold=0.0, block_threshold=0.0)))
 
     def make(most: int | None) -> Scorer:
         url = database.engine.url.render_as_string(hide_password=False)

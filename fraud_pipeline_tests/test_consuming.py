@@ -22,8 +22,9 @@ from fraud_pipeline_tests.consumer_process import SESSION
 from fraud_pipeline_tests.streams import passed, running, send, transactions
 from fraud_pipeline_tests.waiting import until
 from serving.consuming import STALLED, consume
-from serving.stream import Partition, Point
+from serving.stream import Point
 from serving.stream_metrics import StreamMetrics
+from serving.stream_records import Partition
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -32,17 +32,16 @@ from fraud_pipeline.database.verdicts import Verdict, replace_verdict
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.defs.training import training_assets
-from fraud_pipeline.features import FeatureEngineer, History, merchant_days
-from fraud_pipeline.model import FraudModel
+from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.scoring import Scorer, now_microseconds
 from fraud_pipeline.settings import HOME_VARIABLE, Settings
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, SECOND, TransactionRow
-from fraud_pipeline.validation import validate
 from fraud_pipeline_tests.browser import chromium
-from fraud_pipeline_tests.conftest import DAYS, LABEL_MATURITY, Tables
+from fraud_pipeline_tests.conftest import DAYS, LABEL_MATURITY, Tables, tables_of
+from fraud_pipeline_tests.loaded import Loaded
 from fraud_pipeline_tests.services import Server, free_port, wait_for_answer
 from fraud_pipeline_tests.waiting import until
 from serving.dashboard.launch import MAIN
@@ -57,18 +56,10 @@ BEACON = "![](http://127.0.0.1:9/beacon.png)"
 """A customer's id that would fetch a picture if it were read as Markdown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model that doubts everything."""
-
-    model: FraudModel
-    version: str = "7"
-    sha256: str = "0" * 64
-
-
 def score(database: Database, trained: TrainedModel, rows: list[TransactionRow]) -> None:
     """Decide on rows as an entrance does; each opens an alert."""
-    loaded = Loaded(replace(trained.model, policy=Policy(review_threshold=0.0, block_threshold=1.0)))
+    doubting = replace(trained.model, policy=Policy(review_threshold=0.0, block_threshold=1.0))
+    loaded = Loaded(doubting, version="7")
     Scorer(database=database, champion=lambda: loaded, engineer=FeatureEngineer(label_maturity=LABEL_MATURITY)).score(
         rows
     )
@@ -478,20 +469,12 @@ def training_set(settings: Settings, *, end: pd.Timestamp) -> pd.DataFrame:
     """What the asset of that name makes of what was served, on the tables as nightly runs would have left them."""
     source: Any = build_resources(settings)["source"]
     start = end - pd.Timedelta(days=DAYS)
-    served = source.source()
-    transactions = validate(served.transactions(start=start, end=end), now=end).accepted
-    reports = served.reports(start=start, end=end)
-    history = History(
-        transactions=transactions.iloc[:0],
-        reports=reports,
-        merchant_days=merchant_days(transactions, reports, label_maturity=LABEL_MATURITY),
-    )
-    features = FeatureEngineer(label_maturity=LABEL_MATURITY).compute(history=history, new=transactions)
+    made = tables_of(source.source(), start=start, end=end)
     store = TableStore(settings.tables_directory)
     days = [(start + pd.Timedelta(days=number)).date() for number in range(DAYS)]
-    store.write_days("transactions", transactions, time_column="event_time", days=days)
-    store.write_days("features", features, time_column="event_time", days=days)
-    store.write_days("fraud_reports", reports, time_column="reported_at", days=days)
+    store.write_days("transactions", made.transactions, time_column="event_time", days=days)
+    store.write_days("features", made.features, time_column="event_time", days=days)
+    store.write_days("fraud_reports", made.reports, time_column="reported_at", days=days)
     short = settings.model_copy(update={"gap": timedelta(days=1), "warm_up": timedelta(days=5)})
     run = dg.materialize(training_assets(short), resources=build_resources(short), selection=["training_set"])
     assert run.success

@@ -26,6 +26,7 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline.training import PolicySettings, TrainedModel
 from fraud_pipeline.transactions import DAY, HOUR, TransactionRow
 from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
+from fraud_pipeline_tests.loaded import Loaded
 from fraud_pipeline_tests.test_metrics_serving import told
 from fraud_pipeline_tests.test_performance import LAST, NOTHING_SERVED, deployment_in
 from fraud_pipeline_tests.test_scoring import rows_of
@@ -123,15 +124,6 @@ class TestWeights:
 def drawn_of(ids: pd.Series, held: NDArray[np.bool_], *, share: float | NDArray[np.float64] = SHARE) -> pd.DataFrame:
     """Would-be blocks of a model, and which of them were held out."""
     return pd.DataFrame({"transaction_id": ids, "held_out": held, "by_model": True, "share": share})
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model that serves."""
-
-    model: FraudModel
-    version: str = "1"
-    sha256: str = "0" * 64
 
 
 def blocking(model: FraudModel, at: float) -> FraudModel:

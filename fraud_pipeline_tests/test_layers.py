@@ -39,11 +39,13 @@ NOT_DOMAIN: Final = {
     "topics",
     "lenient_records",
     "settings",
+    "scored",
     "scoring",
     "audit",
     "following",
     "alerts",
     "alert_outbox",
+    "webhook",
     "doctor",
     *TRAINING,
 }

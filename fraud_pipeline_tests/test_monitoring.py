@@ -32,8 +32,9 @@ from fraud_pipeline_tests.prometheus import (
 from fraud_pipeline_tests.test_metrics_serving import everything_happens, scored
 from serving.consumer import Away
 from serving.metrics import Metrics, Stage
-from serving.stream import Handled, Partition
+from serving.stream import Handled
 from serving.stream_metrics import StreamMetrics
+from serving.stream_records import Partition
 
 CONFIGURATION: Final = RULES.with_name("prometheus.yml")
 CASES: Final = sorted(RULES.parent.glob("*_test.yml"))

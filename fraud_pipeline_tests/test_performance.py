@@ -64,7 +64,7 @@ class TestWindows:
         self, day: date, maturity: timedelta, trained: int
     ) -> None:
         trained_to = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=trained, hours=13)
-        found = windows(day, label_maturity=maturity, trained_to=trained_to)
+        found = windows(day, label_maturity=maturity, seen=trained_to)
         end = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1)
         matured = [one + timedelta(days=n) for w in found for one in [w.first] for n in range((w.last - one).days + 1)]
         assert len(matured) == len(set(matured))
@@ -78,7 +78,7 @@ class TestWindows:
                 assert pd.Timestamp(window.first, tz="UTC") + pd.Timedelta(days=1) > end - maturity
 
     def test_a_day_matures_when_its_last_row_has(self) -> None:
-        found = windows(date(2026, 3, 31), label_maturity=timedelta(days=10), trained_to=pd.Timestamp(0, tz="UTC"))
+        found = windows(date(2026, 3, 31), label_maturity=timedelta(days=10), seen=pd.Timestamp(0, tz="UTC"))
         assert found == (
             Window("matured", date(2026, 2, 22), date(2026, 3, 21)),
             Window("provisional", date(2026, 3, 22), date(2026, 3, 31)),
@@ -91,7 +91,7 @@ class TestWindows:
         test = training_set[training_set["part"] == "test"]["event_time"]
         for after in range(40):
             day = LAST + timedelta(days=after)
-            found = windows(day, label_maturity=LABEL_MATURITY, trained_to=seen_to(trained.model))
+            found = windows(day, label_maturity=LABEL_MATURITY, seen=seen_to(trained.model))
             assert all(window.first > test.max().date() for window in found)
             matured = sum(window.days for window in found if window.kind == "matured")
             assert matured == min(after, WINDOW.days)

@@ -26,7 +26,8 @@ from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_o
 from fraud_pipeline_tests.raw_batches import bad_batches, send_batch
 from fraud_pipeline_tests.streams import SESSION, decided, everything, send, sources, standing, transactions
 from serving.ranges import OffsetRange, RangeError, lag, plan, range_scorer, score_range
-from serving.stream import Handled, Partition
+from serving.stream import Handled
+from serving.stream_records import Partition
 from serving.topic_watch import Extent, extents, live_members
 
 AT = Partition("transactions", 0)

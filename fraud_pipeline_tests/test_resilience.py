@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.model import FraudModel
 from fraud_pipeline.scoring import Mode, Scored, Scorer, StorageUnavailableError
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, HOUR, TransactionRow
 from fraud_pipeline_tests.conftest import LABEL_MATURITY
+from fraud_pipeline_tests.loaded import Loaded
 from serving.breaker import BreakerPolicy, State
 from serving.resilience import Breakers, DegradeLadder, ResilientScorer
 
@@ -111,15 +111,6 @@ class TestLadder:
             mode = ladder.mode(history="closed", model="closed", storage="closed")
             clock.now += RECOVERY
         assert mode == "full"
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model that is there."""
-
-    model: FraudModel
-    version: str = "1"
-    sha256: str = "0" * 64
 
 
 @dataclass

@@ -6,7 +6,7 @@ one that training computes.
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -30,7 +30,6 @@ from fraud_pipeline.database.history import (
 from fraud_pipeline.database.tables import ALERTS, DECISIONS, TRANSACTIONS
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer
-from fraud_pipeline.model import FraudModel
 from fraud_pipeline.reasoned_decisions import provisional
 from fraud_pipeline.scoring import (
     Conflict,
@@ -43,18 +42,10 @@ from fraud_pipeline.scoring import (
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, HOUR, TRANSACTION_COLUMNS, TransactionRow
 from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
+from fraud_pipeline_tests.loaded import Loaded
 
 ENGINEER = FeatureEngineer(label_maturity=LABEL_MATURITY)
 BEGINNING, END = pd.Timestamp(0, tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model that is there."""
-
-    model: FraudModel
-    version: str = "1"
-    sha256: str = "0" * 64
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from kafka.structs import OffsetAndMetadata
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, FencedError, Position, scoring_batch
 from fraud_pipeline.scoring import StorageUnavailableError
-from serving.stream import Handled, Partition, Point, Record, StreamScorer
+from serving.stream import Handled, Point, StreamScorer
+from serving.stream_records import Partition, Record
 
 log = logging.getLogger(__name__)
 

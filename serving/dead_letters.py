@@ -18,8 +18,8 @@ from kafka import KafkaProducer, TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, open_consumer, open_producer
-from serving.stream import Partition
 from serving.stream_messages import MARK, MESSAGE_REMEDIES
+from serving.stream_records import Partition
 from serving.topic_watch import Extent, extents
 
 REPLAY_OF: Final = "replay-of"

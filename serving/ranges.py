@@ -24,7 +24,8 @@ from fraud_pipeline.topics import KafkaSettings, open_consumer, open_producer
 from fraud_pipeline.transactions import TransactionRow
 from serving.champion import ChampionHolder
 from serving.resilience import Breakers, DegradeLadder, ResilientScorer
-from serving.stream import ACKNOWLEDGE_WITHIN, Handled, Partition, Record, ScoresRows, StreamScorer
+from serving.stream import ACKNOWLEDGE_WITHIN, Handled, ScoresRows, StreamScorer
+from serving.stream_records import Partition, Record
 from serving.topic_watch import Extent
 
 BATCH: Final = 500
@@ -85,7 +86,7 @@ def range_scorer(
         database = stack.enter_context(
             closing(Database(settings.database, statement_timeout=settings.statement_timeout))
         )
-        database.upgrade()
+        database.prepare()
         champion = stack.enter_context(closing(ChampionHolder(settings.champion_directory)))
         champion.check_now()
         producer = open_producer(kafka, max_block_ms=round(ACKNOWLEDGE_WITHIN * 1_000))

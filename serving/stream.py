@@ -1,7 +1,8 @@
 """Records of a topic to stored decisions: what the long-lived consumer and a run over a range both do with a batch.
 
 Belongs here: the order in which things become lasting, and what is done with each kind of record. Must not be here:
-polling, assignment, retries (`consumer.py`, `ranges.py`), the layout of messages (`stream_messages.py`).
+polling, assignment, retries (`consumer.py`, `ranges.py`), the layout of messages (`stream_messages.py`), how long a
+report waits (`stream_reports.py`).
 
 The order is the guarantee. Decisions, history, alerts, reports and the next offset are one database transaction, under
 a fence that refuses a reader who has been replaced. Dead letters and decisions are sent after that, while nothing in
@@ -19,7 +20,7 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -36,16 +37,17 @@ from fraud_pipeline.database import (
 from fraud_pipeline.lenient_records import UnreadableRecord
 from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, Within
 from fraud_pipeline.topics import KafkaSettings, Message
-from fraud_pipeline.transactions import DAY, MILLISECOND, SECOND, TransactionRow
+from fraud_pipeline.transactions import MILLISECOND, TransactionRow
 from serving.stream_messages import (
     BadMessage,
-    Headers,
     MessageReader,
     Report,
     dead_letter,
     decision_message,
     report_of,
 )
+from serving.stream_records import Partition, Record
+from serving.stream_reports import StreamReports, overdue_letter
 
 log = logging.getLogger(__name__)
 
@@ -60,36 +62,7 @@ Point = Literal[
     "revoked",
 ]
 ACKNOWLEDGE_WITHIN: Final = 8.0
-PENDING_FOR: Final = 7 * DAY
-"""How long a report waits for its transaction: brokers by default keep that no longer."""
-LOOK_AGAIN_AFTER: Final = 60 * SECOND
-"""Transactions that came by another way than this stream are looked for this often."""
 _NO_RECORDS_FAULT: Final = (FencedError, StorageUnavailableError, DatabaseUnavailableError, KafkaError)
-
-
-class Partition(NamedTuple):
-    """One partition of one topic."""
-
-    topic: str
-    partition: int
-
-
-class Record(Protocol):
-    """What is looked at of a record that was read."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int:
-        """When it was sent, in milliseconds since 1970-01-01 UTC; -1 when nobody said."""
-        ...
-
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Headers: ...
 
 
 class ScoresRows(Protocol):
@@ -179,7 +152,7 @@ class StreamScorer:
         self._clock = clock
         self._patience = acknowledge_within
         self._reached = reached
-        self._looked_at = 0
+        self._reports = StreamReports(clock=clock)
 
     def handle(self, records: Mapping[Partition, Sequence[Record]], positions: Mapping[Partition, Position]) -> Handled:
         """Decide on records that follow each other, from `published_offset` of their partitions on.
@@ -190,7 +163,7 @@ class StreamScorer:
         """
         stored = self._store([self._read(at, record) for at, found in records.items() for record in found], positions)
         self._reached("stored")
-        letters = [*stored.letters, *map(_overdue_letter, stored.overdue)]
+        letters = [*stored.letters, *map(overdue_letter, stored.overdue)]
         self._put_aside(letters)
         self._publish(stored.answers)
         self._reached("published")
@@ -251,7 +224,8 @@ class StreamScorer:
         overdue: list[PendingReport] = []
 
         def within(batch: Batch, _answers: Sequence[Scored | Conflict]) -> None:
-            overdue[:] = self._add_reports(batch, new, transaction_ids=[row.transaction_id for row in rows])
+            said = [(one.said, one.at, one.record) for one in new if isinstance(one.said, Report)]
+            overdue[:] = self._reports.add(batch, said, transaction_ids=[row.transaction_id for row in rows])
             for at, position in after.items():
                 batch.positions.move(*at, before=positions[at], after=position)
             self._reached("in_transaction")
@@ -266,30 +240,6 @@ class StreamScorer:
                 letters.append(one.letter(why))
         reports = sum(isinstance(one.said, Report) for one in new)
         return _Stored(after, list(zip(rows, answers, strict=True)), letters, overdue, reports)
-
-    def _add_reports(
-        self, batch: Batch, new: Sequence[_Read], *, transaction_ids: Sequence[str]
-    ) -> Sequence[PendingReport]:
-        """Store reports, those that waited for these transactions first; which ones have waited for too long."""
-        now = self._clock()
-        if transaction_ids:
-            batch.add_pending_reports(batch.pending.of(transaction_ids))
-        for one in new:
-            said, record = one.said, one.record
-            if not isinstance(said, Report):
-                continue
-            at = min(now, record.timestamp * MILLISECOND) if record.timestamp > 0 else now
-            if batch.add_report(said.transaction_id, reported_at=at, is_fraud=said.is_fraud) is None:
-                batch.pending.keep(
-                    PendingReport(
-                        *one.at, record.offset, said.transaction_id, said.is_fraud, at, now, record.value or b""
-                    )
-                )
-        if now < self._looked_at + LOOK_AGAIN_AFTER:
-            return ()
-        self._looked_at = now
-        batch.add_pending_reports(batch.pending.known_by_now())
-        return batch.pending.kept_before(now - PENDING_FOR)
 
     def _put_aside(self, letters: Sequence[Message]) -> None:
         """Send dead letters and wait until all are acknowledged."""
@@ -324,16 +274,3 @@ def _failed(at: Partition, record: Record, error: Exception) -> BadMessage:
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("offset %d of %s/%d is put aside: %s\n%s", record.offset, *at, type(error).__name__, where)
     return BadMessage("internal")
-
-
-def _overdue_letter(report: PendingReport) -> Message:
-    return dead_letter(
-        BadMessage("unknown_transaction", "transaction_id"),
-        key=report.transaction_id.encode(),
-        value=report.value,
-        headers=(),
-        topic=report.topic,
-        partition=report.partition,
-        offset=report.offset,
-        timestamp=report.reported_at // MILLISECOND,
-    )

@@ -10,7 +10,8 @@ from typing import Final, Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serving.consumer import Away
-from serving.stream import Handled, Partition
+from serving.stream import Handled
+from serving.stream_records import Partition
 
 Outcome = Literal["decided", "replayed", "dead_letter", "report"]
 

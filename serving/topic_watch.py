@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 from kafka.protocol.admin import DescribeGroupsRequest
 
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, open_admin, open_consumer
-from serving.stream import Partition
+from serving.stream_records import Partition
 
 ANSWER_SECONDS: Final = 5.0
 

@@ -10,7 +10,6 @@ from contextlib import closing
 from typing import Any, Final
 
 import dagster as dg
-import httpx
 from dagster_mlflow import end_mlflow_on_run_finished
 
 from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
@@ -20,19 +19,15 @@ from fraud_pipeline.defs.drift import CHECK as NO_DRIFT
 from fraud_pipeline.defs.performance import CHECK as NO_DEGRADATION
 from fraud_pipeline.defs.retraining import RETRAINING
 from fraud_pipeline.settings import Settings
+from fraud_pipeline.webhook import WebhookError, open_client, post
 
 DATA_AND_FEATURES: Final = dg.AssetSelection.groups("data", "features")
 ONLINE_HISTORY: Final = dg.AssetSelection.assets("online_history")
-WEBHOOK_TIMEOUT_SECONDS: Final = 10
 # By report: the asset and its check.
 CHECKS: Final[Mapping[Report, tuple[str, str]]] = {
     "drift": ("drift_report", NO_DRIFT),
     "performance": ("performance_report", NO_DEGRADATION),
 }
-
-
-class WebhookError(RuntimeError):
-    """The webhook did not take a line; the URL, a secret of most webhooks, is not in the message."""
 
 
 def build_jobs() -> dict[str, Any]:
@@ -155,12 +150,6 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
 
 def _post(settings: Settings, body: Mapping[str, str]) -> None:
     """Tell the webhook, if there is one. Raises WebhookError."""
-    if not settings.alert_webhook_url:
-        return
-    try:
-        answer = httpx.post(settings.alert_webhook_url, json=dict(body), timeout=WEBHOOK_TIMEOUT_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise WebhookError(f"the alert webhook cannot be reached ({type(error).__name__})") from None
-    if not answer.is_success:
-        what = "see that FRAUD_ALERT_WEBHOOK_URL is right and takes JSON"
-        raise WebhookError(f"the alert webhook answered {answer.status_code}: {what}")
+    if settings.alert_webhook_url:
+        with open_client() as client:
+            post(client, settings.alert_webhook_url, body)

@@ -141,7 +141,7 @@ def report_of(
         )
 
     there = store.days("features")
-    wanted = windows(day, label_maturity=settings.label_maturity, trained_to=seen_to(champion))
+    wanted = windows(day, label_maturity=settings.label_maturity, seen=seen_to(champion))
     found = tuple(assessment(window) for window in wanted if any(window.first <= one <= window.last for one in there))
     matured = next((one for one in found if one.window.kind == "matured"), None)
     return PerformanceReport(

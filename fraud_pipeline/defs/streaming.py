@@ -17,13 +17,15 @@ from typing import Any, Final
 
 import dagster as dg
 
-from fraud_pipeline.alert_outbox import WebhookAwayError, post_new_alerts
+from fraud_pipeline.alert_outbox import post_new_alerts
 from fraud_pipeline.backoff import pause_after
 from fraud_pipeline.database import Database, DatabaseUnavailableError, FencedError, Position, scoring_batch
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings
+from fraud_pipeline.webhook import WebhookAwayError
 from serving.ranges import OffsetRange, RangeError, lag, plan, range_scorer
-from serving.stream import Handled, Partition
+from serving.stream import Handled
+from serving.stream_records import Partition
 from serving.topic_watch import Extent, extents, live_members
 
 TOPIC_ASSET: Final = "transactions_topic"
@@ -291,7 +293,7 @@ def _database(settings: Settings) -> Iterator[Database]:
     """The database with the tables of this release; a tick does not wait long for it."""
     database = Database(settings.database, statement_timeout=settings.statement_timeout)
     try:
-        database.upgrade()
+        database.prepare()
         yield database
     finally:
         database.close()
