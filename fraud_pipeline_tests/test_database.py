@@ -70,6 +70,28 @@ class TestMigrations:
             thread.join()
         assert errors == []
 
+    def test_a_new_file_waits_for_all_who_open_it_at_once(self, tmp_path: Path) -> None:
+        errors: list[BaseException] = []
+
+        def open_(path: Path, together: threading.Barrier) -> None:
+            one = Database(f"sqlite:///{path}", statement_timeout=timedelta(seconds=20))
+            together.wait()
+            try:
+                with one.transaction(read_only=True):
+                    pass
+            except BaseException as error:  # noqa: BLE001 - told below
+                errors.append(error)
+            one.close()
+
+        for number in range(50):
+            arguments = (tmp_path / f"{number}.db", threading.Barrier(4))
+            threads = [threading.Thread(target=open_, args=arguments) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert errors == []
+
     def test_an_old_database_is_refused_with_the_remedy(self, database_url: str) -> None:
         database = Database(database_url)
         with pytest.raises(DatabaseOutdatedError, match="fraud-detect migrate"):

@@ -18,7 +18,9 @@ def outcomes(url: str, *tests: str) -> Counter[str]:
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"FRAUD_DATABASE_URL": url}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return Counter({word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", done.stdout)})
+    # Lines before the last one hold messages, which have words and numbers of their own.
+    counts = re.findall(r"(\d+) (passed|failed|error)", done.stdout.splitlines()[-1])
+    return Counter({word: int(number) for number, word in counts})
 
 
 def test_the_suite_uses_a_database_of_its_own_on_that_server(postgres_url: str) -> None:

@@ -4,9 +4,11 @@ Belongs here: engines, pools, time limits, what counts as the database being awa
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -161,14 +163,23 @@ def _engine(url: sa.URL, *, statement_timeout: timedelta) -> sa.Engine:
         hide_parameters=True,
         connect_args={"timeout": seconds, "check_same_thread": False, "isolation_level": None},
     )
-    sa.event.listen(engine, "connect", _configure_sqlite)
+    sa.event.listen(engine, "connect", partial(_configure_sqlite, seconds=seconds))
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-        connection.execute(f"PRAGMA {pragma}")
+def _configure_sqlite(connection: sqlite3.Connection, _record: Any, *, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:
+            # SQLite does not wait where several processes make a new file of this kind at once.
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
