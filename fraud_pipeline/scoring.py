@@ -184,8 +184,7 @@ class Scorer:
         self._spent.clear()
         started = time.perf_counter()
         with scoring_batch(self._database) as batch:
-            versions = batch.lock(list({row.customer_id for row in first.values()}))
-            added = batch.add_transactions(list(first.values()), versions.customers)
+            versions, added = batch.remember(list(first.values()))
             stored = batch.stored([id_ for id_ in first if id_ not in added]) if len(added) < len(first) else {}
             answers: dict[str, Scored | Conflict] = {}
             for id_, (event, decision) in stored.items():

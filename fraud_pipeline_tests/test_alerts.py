@@ -42,7 +42,7 @@ def opened(database: Database, count: int, *, first: int = 0) -> list[str]:
     # Ids count down while time counts up: an order by id would be found out.
     rows = [row._replace(transaction_id=id_) for row, id_ in zip(rows, reversed(ids), strict=True)]
     with scoring_batch(database) as batch:
-        batch.add_transactions(rows, batch.lock(sorted({row.customer_id for row in rows})).customers)
+        batch.remember(rows)
         batch.add_alerts(
             ids=[row.transaction_id for row in rows],
             customers=[row.customer_id for row in rows],

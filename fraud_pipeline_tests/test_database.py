@@ -23,7 +23,8 @@ from fraud_pipeline.database.history import (
     read_transactions,
     refresh_merchant_days,
 )
-from fraud_pipeline.database.tables import METADATA
+from fraud_pipeline.database.statements import WORTH_COPYING
+from fraud_pipeline.database.tables import METADATA, TRANSACTIONS
 from fraud_pipeline.snapshots import merchant_days
 from fraud_pipeline.transactions import DAY, HOUR, TransactionRow, microsecond, microseconds
 from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
@@ -126,8 +127,7 @@ class TestBatch:
 
     def test_a_failed_transaction_leaves_nothing(self, database: Database) -> None:
         with suppress(ZeroDivisionError), scoring_batch(database) as batch:
-            versions = batch.lock(["c-1"])
-            batch.add_transactions([row(1)], versions.customers)
+            batch.remember([row(1)])
             raise ZeroDivisionError
         with scoring_batch(database) as batch:
             assert batch.lock(["c-1"]).customers == {"c-1": 1}
@@ -135,17 +135,34 @@ class TestBatch:
 
     def test_only_new_ids_are_added_and_the_first_content_stays(self, database: Database) -> None:
         with scoring_batch(database) as batch:
-            versions = batch.lock(["c-1"]).customers
-            assert batch.add_transactions([row(1), row(2)], versions) == {"t-1", "t-2"}
+            versions, new = batch.remember([row(1), row(2)])
+            assert (versions.customers, new) == ({"c-1": 1}, {"t-1", "t-2"})
         with scoring_batch(database) as batch:
-            versions = batch.lock(["c-1"]).customers
-            assert batch.add_transactions([row(2)._replace(amount_cents=5), row(3)], versions) == {"t-3"}
+            versions, new = batch.remember([row(2)._replace(amount_cents=5), row(3), row(4, customer="c-2")])
+            assert (versions.customers, new) == ({"c-1": 2, "c-2": 1}, {"t-3", "t-4"})
             assert batch.stored(["t-2"])["t-2"] == (row(2), None)
+
+    @pytest.mark.parametrize("more", [0, WORTH_COPYING])
+    def test_few_events_and_many_are_remembered_alike(self, database: Database, more: int) -> None:
+        """Each with the version of its customer at which it became known, its empty fields and its accents."""
+        full = TransactionRow("t-0", NOON, "ÅB", "m-1", 99, "grocery", "pos", "SE", 59.3, -18.1)
+        rows = [full, *(row(number, customer=f"c-{number % 3}") for number in range(1, 6 + more))]
+        with scoring_batch(database) as batch:
+            batch.lock(["c-1"])
+        with scoring_batch(database) as batch:
+            versions, new = batch.remember(rows)
+        assert versions.customers == {"ÅB": 1, "c-0": 1, "c-1": 2, "c-2": 1}
+        assert new == {one.transaction_id for one in rows}
+        with database.transaction() as connection:
+            found = connection.execute(sa.select(TRANSACTIONS)).all()
+        assert {TransactionRow(*one[:-1]): one[-1] for one in found} == {
+            one: versions.customers[one.customer_id] for one in rows
+        }
 
     def test_events_of_the_customers_asked_for_since_the_instant_asked_for(self, database: Database) -> None:
         rows = [row(1), row(2), row(3, customer="c-2"), row(4, at=NOON - DAY)]
         with scoring_batch(database) as batch:
-            batch.add_transactions(rows, batch.lock(["c-1", "c-2"]).customers)
+            batch.remember(rows)
         with scoring_batch(database) as batch:
             found = batch.customer_events(["c-1"], since=NOON)
         assert {TransactionRow(*one) for one in found} == {row(1), row(2)}
@@ -154,7 +171,7 @@ class TestBatch:
         self, database: Database
     ) -> None:
         with scoring_batch(database) as batch:
-            batch.add_transactions([row(1)], batch.lock(["c-1"]).customers)
+            batch.remember([row(1)])
         said = []
         for at, is_fraud in ((NOON + DAY, True), (NOON + DAY + 5, True), (NOON + DAY, False)):
             with scoring_batch(database) as batch:
@@ -167,7 +184,7 @@ class TestBatch:
 
     def test_a_report_is_never_older_than_its_transaction(self, database: Database) -> None:
         with scoring_batch(database) as batch:
-            batch.add_transactions([row(1)], batch.lock(["c-1"]).customers)
+            batch.remember([row(1)])
             assert batch.add_report("t-1", reported_at=NOON - HOUR, is_fraud=True) == NOON + 1
 
 
@@ -217,7 +234,7 @@ class TestHistory:
 
     def test_pruning_removes_what_no_window_reaches(self, database: Database) -> None:
         with scoring_batch(database) as batch:
-            batch.add_transactions([row(1), row(2, at=NOON - 100 * DAY)], batch.lock(["c-1"]).customers)
+            batch.remember([row(1), row(2, at=NOON - 100 * DAY)])
         removed = prune(database, before=pd.Timestamp(NOON - 50 * DAY, unit="us", tz="UTC"))
         assert removed.transactions == 1
         with scoring_batch(database) as batch:
@@ -263,11 +280,11 @@ class TestOthersHaveTheirTurn:
 
         def overtake() -> None:
             with scoring_batch(other) as batch:
-                batch.add_transactions([row(2, at=NOON - DAY)], batch.lock(["c-1"]).customers)
+                batch.remember([row(2, at=NOON - DAY)])
             refresh(other)
 
         with scoring_batch(database) as batch:
-            batch.add_transactions([row(1, at=NOON - DAY)], batch.lock(["c-1"]).customers)
+            batch.remember([row(1, at=NOON - DAY)])
         other = Database(database.engine.url.render_as_string(hide_password=False))
         with before_each_write(database, overtake, times=1):
             refresh(database)
@@ -279,7 +296,7 @@ class TestOthersHaveTheirTurn:
     def test_what_is_old_goes_little_by_little(self, database: Database) -> None:
         old = [row(number, customer=f"c-{number}", at=NOON - 100 * DAY) for number in range(450)]
         with scoring_batch(database) as batch:
-            batch.add_transactions([row(1_000), *old], batch.lock(sorted({"c-1", *(one[2] for one in old)})).customers)
+            batch.remember([row(1_000), *old])
         left: list[int] = []
 
         def look(batch: Batch) -> None:

@@ -7,6 +7,7 @@ is kept in memory between transactions (`memory.py`), loading and pruning (`hist
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,14 @@ from fraud_pipeline.database.block_minutes import BlockMinutes
 from fraud_pipeline.database.engine import Database, DatabaseUnavailableError, translated
 from fraud_pipeline.database.pending import PendingReport, PendingReports
 from fraud_pipeline.database.positions import Positions
-from fraud_pipeline.database.statements import count_up, insert_new, next_version, one_of
+from fraud_pipeline.database.statements import (
+    WORTH_COPYING,
+    count_up,
+    count_up_and_insert_new,
+    insert_new,
+    next_version,
+    one_of,
+)
 from fraud_pipeline.database.tables import (
     ALERTS,
     CUSTOMERS,
@@ -29,7 +37,11 @@ from fraud_pipeline.database.tables import (
 from fraud_pipeline.transactions import MILLISECOND, REPORT_COLUMNS, TRANSACTION_COLUMNS, TransactionRow
 
 _EVENT = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
-_REPORT = [FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS]
+_REPORTS = sa.select(*(FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS)).where(
+    FRAUD_REPORTS.c.version > sa.bindparam("above"),
+    FRAUD_REPORTS.c.version <= sa.bindparam("up_to"),
+    FRAUD_REPORTS.c.reported_at >= sa.bindparam("since"),
+)
 _MEMORY = sa.select(MEMORY_VERSIONS.c.name, MEMORY_VERSIONS.c.version, MEMORY_VERSIONS.c.as_of)
 
 
@@ -80,6 +92,7 @@ class Batch:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self._dialect = connection.dialect.name
         self.positions = Positions(connection)
         self.blocks = BlockMinutes(connection)
         self.pending = PendingReports(connection)
@@ -87,58 +100,41 @@ class Batch:
     def lock(self, customers: Sequence[str]) -> Versions:
         """Make other transactions of these customers wait, and give each customer its next version."""
         counted, beside = count_up(self._connection, CUSTOMERS, sorted(customers), beside=_MEMORY)
-        found = {name: (version, as_of) for name, version, as_of in beside}
-        return Versions(
-            customers=counted,
-            reports=found["reports"][0],
-            merchant_days=found["merchant_days"][0],
-            merchant_days_as_of=found["merchant_days"][1],
-        )
+        return _versions(counted, beside)
+
+    def remember(self, rows: Sequence[TransactionRow]) -> tuple[Versions, set[str]]:
+        """Lock the customers of these events, then remember the events; the ids of those that were not known."""
+        columns: dict[str, Sequence[Any]] = dict(zip(TRANSACTION_COLUMNS, zip(*rows, strict=True), strict=True))
+        if self._dialect == "postgresql" and len(rows) < WORTH_COPYING:
+            counted, new, beside = count_up_and_insert_new(
+                self._connection, CUSTOMERS, TRANSACTIONS, columns, beside=_MEMORY
+            )
+            return _versions(counted, beside), set(new)
+        versions = self.lock(list(set(columns["customer_id"])))
+        columns["customer_version"] = [versions.customers[customer] for customer in columns["customer_id"]]
+        return versions, set(insert_new(self._connection, TRANSACTIONS, columns))
 
     def customer_events(self, customers: Sequence[str], *, since: int) -> Sequence[Any]:
         """Events of these customers from `since` (microseconds) on, in columns of TRANSACTIONS."""
-        return self._history(
-            sa.select(*_EVENT).where(
-                one_of(self._connection, TRANSACTIONS.c.customer_id, customers), TRANSACTIONS.c.event_time >= since
-            )
-        )
+        return self._history(_events_of(self._dialect), {"names": customers, "since": since})
 
     def reports(self, *, above_version: int, up_to_version: int, since: int) -> Sequence[Any]:
         """Reports that became known in these versions, made from `since` on, in columns of FRAUD_REPORTS."""
-        version = FRAUD_REPORTS.c.version
-        return self._history(
-            sa.select(*_REPORT).where(
-                version > above_version, version <= up_to_version, FRAUD_REPORTS.c.reported_at >= since
-            )
-        )
+        return self._history(_REPORTS, {"above": above_version, "up_to": up_to_version, "since": since})
 
     def merchant_days(self, merchants: Sequence[str], *, since: int, up_to_version: int) -> Sequence[Any]:
         """Days of these merchants from `since` on as that version knows them, each day once."""
-        days = MERCHANT_DAYS.c
-        rows = self._history(
-            sa.select(*(column for column in days if column.name != "version"))
-            .where(
-                one_of(self._connection, days.merchant_id, merchants), days.day >= since, days.version <= up_to_version
-            )
-            .order_by(days.version)
-        )
+        rows = self._history(_days_of(self._dialect), {"names": merchants, "since": since, "up_to": up_to_version})
         return list({(row[0], row[1]): row for row in rows}.values())
-
-    def add_transactions(self, rows: Sequence[TransactionRow], versions: Mapping[str, int]) -> set[str]:
-        """Remember these events; the ids of those that were not known."""
-        columns = {
-            name: list(values) for name, values in zip(TRANSACTION_COLUMNS, zip(*rows, strict=True), strict=True)
-        }
-        columns["customer_version"] = [versions[row.customer_id] for row in rows]
-        return set(insert_new(self._connection, TRANSACTIONS, columns))
 
     def stored(self, ids: Sequence[str]) -> dict[str, tuple[TransactionRow | None, StoredDecision | None]]:
         """The event and the decision of each id that has one of them."""
+        chosen = {"names": ids}
         events = self._connection.execute(
-            sa.select(*_EVENT).where(one_of(self._connection, TRANSACTIONS.c.transaction_id, ids))
+            sa.select(*_EVENT).where(one_of(self._dialect, TRANSACTIONS.c.transaction_id)), chosen
         )
         decisions = self._connection.execute(
-            sa.select(*DECISIONS.c).where(one_of(self._connection, DECISIONS.c.transaction_id, ids))
+            sa.select(DECISIONS).where(one_of(self._dialect, DECISIONS.c.transaction_id)), chosen
         )
         known = {row[0]: TransactionRow(*row) for row in events}
         decided = {row[0]: StoredDecision(*row) for row in decisions}
@@ -216,6 +212,37 @@ class Batch:
             ]
         )
 
-    def _history(self, statement: sa.Select[Any]) -> Sequence[Any]:
+    def _history(self, statement: sa.Select[Any], parameters: Mapping[str, Any]) -> Sequence[Any]:
         with translated(HistoryReadError):
-            return self._connection.execute(statement).all()
+            return self._connection.execute(statement, parameters).all()
+
+
+# A statement that is made once is also compiled and keyed once.
+@cache
+def _events_of(dialect: str) -> sa.Select[Any]:
+    events = TRANSACTIONS.c
+    return sa.select(*_EVENT).where(one_of(dialect, events.customer_id), events.event_time >= sa.bindparam("since"))
+
+
+@cache
+def _days_of(dialect: str) -> sa.Select[Any]:
+    days = MERCHANT_DAYS.c
+    return (
+        sa.select(*(column for column in days if column.name != "version"))
+        .where(
+            one_of(dialect, days.merchant_id),
+            days.day >= sa.bindparam("since"),
+            days.version <= sa.bindparam("up_to"),
+        )
+        .order_by(days.version)
+    )
+
+
+def _versions(counted: Mapping[str, int], memory: Sequence[Any]) -> Versions:
+    found = {name: (version, as_of) for name, version, as_of in memory}
+    return Versions(
+        customers=counted,
+        reports=found["reports"][0],
+        merchant_days=found["merchant_days"][0],
+        merchant_days_as_of=found["merchant_days"][1],
+    )

@@ -178,9 +178,9 @@ def customers_of(database: Database, transaction_ids: Sequence[str]) -> list[str
     found: set[str] = set()
     with database.transaction(read_only=True) as connection:
         for first in range(0, len(transaction_ids), _NAMES):
-            ids = transaction_ids[first : first + _NAMES]
-            chosen = sa.select(TRANSACTIONS.c.customer_id).where(one_of(connection, TRANSACTIONS.c.transaction_id, ids))
-            found.update(connection.execute(chosen).scalars())
+            ids = {"names": transaction_ids[first : first + _NAMES]}
+            of_ids = one_of(connection.dialect.name, TRANSACTIONS.c.transaction_id)
+            found.update(connection.execute(sa.select(TRANSACTIONS.c.customer_id).where(of_ids), ids).scalars())
     return sorted(found)
 
 
@@ -249,7 +249,9 @@ def _read(
         rows = [
             row
             for part in parts
-            for row in connection.execute(wanted.where(one_of(connection, TRANSACTIONS.c.customer_id, part)))
+            for row in connection.execute(
+                wanted.where(one_of(connection.dialect.name, TRANSACTIONS.c.customer_id)), {"names": part}
+            )
         ]
     return _frame(rows, columns)
 

@@ -4,7 +4,7 @@ Belongs here: the statements on them, within one open transaction. Must not be h
 (`serving/stream.py`), what a report changes (`batch.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -44,7 +44,8 @@ class PendingReports:
 
     def of(self, transaction_ids: Sequence[str]) -> list[PendingReport]:
         """Reports of these transactions, in the order in which they were made."""
-        return self._read(one_of(self._connection, _COLUMNS.transaction_id, transaction_ids))
+        chosen = one_of(self._connection.dialect.name, _COLUMNS.transaction_id)
+        return self._read(chosen, {"names": transaction_ids})
 
     def known_by_now(self) -> list[PendingReport]:
         """Reports whose transaction came since by whatever way, in the order in which they were made."""
@@ -61,6 +62,8 @@ class PendingReports:
             those = [report[:3] for report in reports]
             self._connection.execute(sa.delete(PENDING_REPORTS).where(sa.tuple_(*_RECORD).in_(those)))
 
-    def _read(self, condition: sa.ColumnElement[bool]) -> list[PendingReport]:
+    def _read(
+        self, condition: sa.ColumnElement[bool], parameters: Mapping[str, Any] | None = None
+    ) -> list[PendingReport]:
         found = sa.select(*_COLUMNS).where(condition).order_by(_COLUMNS.reported_at, *_RECORD).limit(_MOST)
-        return [PendingReport(*row) for row in self._connection.execute(found)]
+        return [PendingReport(*row) for row in self._connection.execute(found, parameters)]

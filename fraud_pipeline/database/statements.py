@@ -19,8 +19,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from fraud_pipeline.database.tables import MEMORY_VERSIONS
 
 Columns = Mapping[str, Sequence[Any]]
-# Below this a copy's three round trips cost more than they save.
-_WORTH_COPYING: Final = 16
+WORTH_COPYING: Final = 16
+"""Rows from which on a copy saves more than its three round trips cost."""
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, columns: Columns) -> list[Any]:
@@ -28,7 +28,7 @@ def insert_new(connection: sa.Connection, table: sa.Table, columns: Columns) -> 
     first = next(iter(columns.values()))
     if connection.dialect.name != "postgresql":
         return list(connection.execute(_insert_new(table, "sqlite"), _rows(columns)).scalars())
-    if len(first) >= _WORTH_COPYING and _copied(connection, table, columns):
+    if len(first) >= WORTH_COPYING and _copied(connection, table, columns):
         return list(first)
     return list(connection.execute(_insert_new(table, "postgresql"), _json(columns)).scalars())
 
@@ -49,6 +49,20 @@ def count_up(
     return {row[0]: row[1] for row in rows if row[3]}, [row[:3] for row in rows if not row[3]]
 
 
+def count_up_and_insert_new(
+    connection: sa.Connection, counters: sa.Table, table: sa.Table, columns: Columns, *, beside: sa.Select[Any]
+) -> tuple[dict[str, int], list[Any], Sequence[Any]]:
+    """As `count_up` of the counters that rows name, then `insert_new` of the rows, in one round trip of PostgreSQL.
+
+    The last column of `table` takes the counter's version. Returns what both return, and the rows of `beside`.
+    """
+    found: dict[str, list[Any]] = {"counted": [], "inserted": [], "beside": []}
+    for *row, kind in connection.execute(_count_up_and_insert_new(counters, table, beside), _json(columns)):
+        found[kind].append(row)
+    counted = {key: version for key, version, _ in found["counted"]}
+    return counted, [row[0] for row in found["inserted"]], found["beside"]
+
+
 def next_version(connection: sa.Connection, name: str, *, as_of: int) -> int:
     """The next version of reports or merchants' days; its row stays locked, so versions appear in their order."""
     return int(
@@ -61,12 +75,12 @@ def next_version(connection: sa.Connection, name: str, *, as_of: int) -> int:
     )
 
 
-def one_of(connection: sa.Connection, column: sa.Column[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
-    """The condition that a column holds one of these values."""
-    if connection.dialect.name == "postgresql":
+def one_of(dialect: str, column: sa.Column[str]) -> sa.ColumnElement[bool]:
+    """The condition that a column holds one of the texts of the parameter `names`, a list."""
+    if dialect == "postgresql":
         # One parameter, whatever the number of values: the server keeps one plan.
-        return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(sa.Text)))
-    return column.in_(values)
+        return column == sa.any_(sa.bindparam("names", type_=postgresql.ARRAY(sa.Text)))
+    return column.in_(sa.bindparam("names", expanding=True))
 
 
 # A statement that is made once is also compiled and keyed once.
@@ -77,9 +91,34 @@ def _insert_new(table: sa.Table, dialect: str) -> sa.Executable:
 
 @cache
 def _count_up(table: sa.Table, dialect: str) -> Any:
+    return _counting(_insert(table, dialect), table)
+
+
+def _counting(insert: Any, table: sa.Table) -> Any:
     key, version = table.primary_key.columns[0], table.c.version
-    counted = _insert(table, dialect).on_conflict_do_update(index_elements=[key], set_={"version": version + 1})
-    return counted.returning(key, version)
+    return insert.on_conflict_do_update(index_elements=[key], set_={"version": version + 1}).returning(key, version)
+
+
+@cache
+def _count_up_and_insert_new(counters: sa.Table, table: sa.Table, beside: sa.Select[Any]) -> sa.Executable:
+    key = counters.primary_key.columns[0].name
+    *columns, version = _given(table)
+    names = [column.name for column in columns]
+    rows = _records(columns).cte("given")
+    once = sa.select(rows.c[key]).distinct().subquery()
+    # In the order of Python's `sorted`, so that this and `count_up` never deadlock.
+    keys = sa.select(once.c[key], sa.literal_column("1")).order_by(sa.collate(once.c[key], "C"))
+    counted = _counting(postgresql.insert(counters).from_select([key, "version"], keys), counters).cte("counted")
+    versioned = sa.select(*rows.c, counted.c.version).join_from(rows, counted, rows.c[key] == counted.c[key])
+    new = postgresql.insert(table).from_select([*names, version.name], versioned)
+    inserted = new.on_conflict_do_nothing().returning(columns[0]).cte("inserted")
+    kind = sa.literal_column
+    nought: sa.ColumnElement[int] = sa.literal_column("0")
+    return sa.union_all(
+        sa.select(counted.c[key], counted.c.version, nought, kind("'counted'")),
+        sa.select(inserted.c[0], nought, nought, kind("'inserted'")),
+        beside.add_columns(kind("'beside'")),
+    )
 
 
 @cache
@@ -114,10 +153,14 @@ def _insert(table: sa.Table, dialect: str) -> postgresql.Insert | sqlite.Insert:
     if dialect != "postgresql":
         return sqlite.insert(table)
     given = _given(table)
+    return postgresql.insert(table).from_select([column.name for column in given], _records(given))
+
+
+def _records(given: Sequence[sa.Column[Any]]) -> sa.Select[Any]:
+    """Rows of the parameter `rows`."""
     columns = (sa.column(column.name, column.type) for column in given)
     rows = sa.func.json_to_recordset(sa.bindparam("rows", type_=sa.Text).cast(postgresql.JSON)).table_valued(*columns)
-    names = [column.name for column in given]
-    return postgresql.insert(table).from_select(names, sa.select(*rows.render_derived(with_types=True).columns))
+    return sa.select(*rows.render_derived(with_types=True).columns)
 
 
 def _given(table: sa.Table) -> list[sa.Column[Any]]:
