@@ -257,7 +257,7 @@ def life(*, length: int, n_trials: int, training_days: int, strength: float) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description="how the loop learns a new fraud")
     parser.add_argument("--days", type=int, default=290, help="days of the world that are lived")
-    parser.add_argument("--held-out-days", type=int, default=180, help="days after them, on which recall is measured")
+    parser.add_argument("--held-out-days", type=int, default=400, help="days after them, on which recall is measured")
     parser.add_argument("--n-trials", type=int, default=Settings.model_fields["n_trials"].default)
     parser.add_argument("--training-days", type=int, default=0, help="newest days that are learned from; 0: all")
     parser.add_argument("--strength", type=float, default=1.0, help="of wallet theft; 1: as in the default world")

@@ -12,7 +12,6 @@ leaves out.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
@@ -27,6 +26,12 @@ PART_NAMES: Final[tuple[PartName, ...]] = get_args(PartName)
 DEFAULT_FRACTIONS: Final[Mapping[PartName, float]] = MappingProxyType(
     {"train": 0.55, "tune": 0.15, "calibrate": 0.1, "test": 0.2}
 )
+LONGEST: Final[Mapping[PartName, timedelta]] = MappingProxyType(
+    {"tune": timedelta(days=28), "calibrate": timedelta(days=14), "test": timedelta(days=28)}
+)
+"""What a long history adds is trained on, for trees must not be months older than what they are asked about."""
+ENOUGH_FRAUDS: Final = 100
+"""Where fraud is rare, parts may be longer than that, until as many are to be expected in them."""
 MAX_WARM_UP_SHARE: Final = 0.25
 EPOCH: Final = pd.Timestamp(0, tz="UTC")
 
@@ -105,9 +110,9 @@ def time_ordered_split(
 ) -> Split:
     """Split matured rows into consecutive periods with a `gap` between them, so that no fraud episode straddles two.
 
-    event_time: microseconds, shape (n,); labels: of `labels_as_of` at the same `as_of`, shape (n,). `fractions` are
-    shares of the time left after gaps. The first `warm_up` (at most a quarter of the data) is left out, for its feature
-    windows are not full yet. `test_start` fixes the test part; the other parts then share the time before it.
+        event_time: microseconds, shape (n,); labels: of `labels_as_of` at the same `as_of`, shape (n,). `fractions` are
+    shares of the time left after gaps, up to `LONGEST`. The first `warm_up` (at most a quarter of the data) is left
+    out, for its feature windows are not full yet. `test_start` fixes the test; the others share the time before it.
     A gap of at least `label_maturity` makes the test as hard as live scoring, where the newest labels are missing.
     Raises SplitError when a part would hold no fraud or no legitimate row, or when no time is left for it.
     """
@@ -122,7 +127,9 @@ def time_ordered_split(
     first, end = int(event_time[matured].min()), int(event_time[matured].max()) + MICROSECOND
     start = first + min(_span(warm_up), int((end - first) * MAX_WARM_UP_SHARE))
     fixed = None if test_start is None else _microsecond(test_start)
-    bounds = _bounds(start, end, gap=_span(gap), fractions=fractions, test_start=fixed)
+    frauds = max(1, int((labels[matured] == 1).sum()))
+    longest = {name: max(_span(most), ENOUGH_FRAUDS * (end - first) // frauds) for name, most in LONGEST.items()}
+    bounds = _bounds(start, end, gap=_span(gap), fractions=fractions, longest=longest, test_start=fixed)
 
     parts = {
         name: np.flatnonzero((event_time >= low) & (event_time < high)).astype(np.int64)
@@ -143,24 +150,37 @@ def time_ordered_split(
 
 
 def _bounds(
-    start: int, end: int, *, gap: int, fractions: Mapping[PartName, float], test_start: int | None
+    start: int,
+    end: int,
+    *,
+    gap: int,
+    fractions: Mapping[PartName, float],
+    longest: Mapping[PartName, int],
+    test_start: int | None,
 ) -> dict[PartName, tuple[int, int]]:
     """The half-open period of each part in microseconds."""
     if set(fractions) != set(PART_NAMES) or min(fractions.values()) <= 0:
         raise SplitError(f"fractions: give each of {', '.join(PART_NAMES)} a share above 0")
     if test_start is None:
-        return _share_out(start, end, gap=gap, names=PART_NAMES, fractions=fractions)
+        return _share_out(start, end, gap=gap, names=PART_NAMES, fractions=fractions, longest=longest)
     if not start < test_start < end:
         raise SplitError(
             f"test_start: {_timestamp(test_start)} is outside the matured data "
             f"({_timestamp(start)} to {_timestamp(end)}); choose an instant inside"
         )
-    before = _share_out(start, test_start - gap, gap=gap, names=PART_NAMES[:-1], fractions=fractions)
+    names = PART_NAMES[:-1]
+    before = _share_out(start, test_start - gap, gap=gap, names=names, fractions=fractions, longest=longest)
     return {**before, "test": (test_start, end)}
 
 
 def _share_out(
-    start: int, end: int, *, gap: int, names: tuple[PartName, ...], fractions: Mapping[PartName, float]
+    start: int,
+    end: int,
+    *,
+    gap: int,
+    names: tuple[PartName, ...],
+    fractions: Mapping[PartName, float],
+    longest: Mapping[PartName, int],
 ) -> dict[PartName, tuple[int, int]]:
     free = end - start - gap * (len(names) - 1)
     if free < len(names):
@@ -169,12 +189,14 @@ def _share_out(
             f"{timedelta(microseconds=max(end - start, 0))} of data; shorten gap, warm_up or label_maturity, or bring "
             "a longer period"
         )
-    cumulative = np.cumsum([0.0, *(fractions[name] for name in names)])
-    edges = [int(free * share) for share in cumulative / cumulative[-1]]
-    return {
-        name: (start + low + gap * position, start + high + gap * position)
-        for position, (name, (low, high)) in enumerate(zip(names, pairwise(edges), strict=True))
-    }
+    together = sum(fractions[name] for name in names)
+    lengths = {name: min(int(free * fractions[name] / together), longest.get(name, free)) for name in names}
+    lengths["train"] += free - sum(lengths.values())
+    bounds: dict[PartName, tuple[int, int]] = {}
+    for name in names:
+        bounds[name] = (start, start + lengths[name])
+        start += lengths[name] + gap
+    return bounds
 
 
 def _check_part(name: PartName, labels: NDArray[np.float64], period: Period) -> None:

@@ -31,10 +31,10 @@ from fraud_pipeline.decisions import FAIL_SAFE_RULES, RULES
 from fraud_pipeline.explanations import Reason
 from fraud_pipeline.feature_definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW
 from fraud_pipeline.features import FeatureEngineer, HistoryTables
-from fraud_pipeline.holdout import HOLDOUT, held_out
 from fraud_pipeline.memory import Memory
 from fraud_pipeline.reasoned_decisions import by_model, by_rules, no_history
 from fraud_pipeline.scored import Conflict, DecidedBy, LoadedModel, Mode, Scored, replayed, store
+from fraud_pipeline.spared_blocks import SparedBlocks
 from fraud_pipeline.transactions import DAY, TransactionRow
 
 __all__ = [
@@ -59,12 +59,6 @@ _MISSING: Final[Mapping[Mode, tuple[str, ...]]] = {
     "rules": ("model",),
     "fail_safe": ("history", "model"),
 }
-BLOCK_CAP: Final = "block_cap"
-_CAPPED: Final = Reason(BLOCK_CAP, "more blocks than usual at this moment: a person decides")
-_HELD_OUT: Final = Reason(
-    HOLDOUT, "would be blocked, but is one of a few that a person decides on, to measure the model"
-)
-
 
 Within = Callable[[Batch, Sequence[Scored | Conflict]], None]
 
@@ -105,10 +99,9 @@ def now_microseconds() -> int:
 class Scorer:
     """Decides on transactions and remembers them; one scorer per thread, any number per database.
 
-    `champion` gives the model to use now, or None. Of the transactions of one minute `max_blocks_per_minute` may be
-    blocked by all scorers of the database together, since a model gone wrong must not turn away everybody at once.
-    What is more becomes a review, as does a `holdout_share` of the model's blocks. `observe` is told how many seconds
-    each stage took; `shadow` sees what the model saw, after it was stored.
+    `champion` gives the model to use now, or None. Blocks beyond `max_blocks_per_minute` become reviews, as does a
+    `holdout_share` of the model's blocks. `observe` is told how many seconds each stage took; `shadow` sees what the
+    model saw, after it was stored.
     """
 
     def __init__(
@@ -127,9 +120,8 @@ class Scorer:
         self._database = database
         self._champion = champion
         self._engineer = engineer
-        self._max_blocks = max_blocks_per_minute
         self._holdout_share = holdout_share
-        self._holdout_key = ""
+        self._spared = SparedBlocks(max_per_minute=max_blocks_per_minute, holdout_share=holdout_share)
         self._observe = observe
         self._shadow = shadow
         self._clock = clock
@@ -303,7 +295,7 @@ class Scorer:
                 raise ModelUnavailableError(f"version {loaded.version} failed ({type(error).__name__})") from error
         decided_at = self._clock()
         blocks = [row for row, decision in zip(new, decisions, strict=True) if decision == "block"]
-        all_spared = self._spared(batch, blocks, loaded=loaded)
+        all_spared = self._spared.among(batch, blocks, by_model=loaded is not None)
         scored = []
         for row, decision, probability, why in zip(new, decisions, probabilities, reasons, strict=True):
             spared = all_spared.get(row.transaction_id)
@@ -321,24 +313,6 @@ class Scorer:
                 )
             )
         return scored
-
-    def _spared(
-        self, batch: Batch, blocks: Sequence[TransactionRow], *, loaded: LoadedModel | None
-    ) -> dict[str, Reason]:
-        """The ids of what would be blocked and a person decides on instead, and why."""
-        may = [True] * len(blocks)
-        if self._max_blocks is not None:
-            may = batch.blocks.take([row.event_time for row in blocks], most=self._max_blocks)
-        spared = {}
-        for row, allowed in zip(blocks, may, strict=True):
-            if not allowed:
-                spared[row.transaction_id] = _CAPPED
-            # Drawn last, so that those held out differ from the blocked by nothing but the draw.
-            elif loaded is not None and self._holdout_share:
-                self._holdout_key = self._holdout_key or batch.holdout_key()
-                if held_out(row.transaction_id, share=self._holdout_share, key=self._holdout_key):
-                    spared[row.transaction_id] = _HELD_OUT
-        return spared
 
     @contextmanager
     def _stage(self, stage: Stage) -> Iterator[None]:

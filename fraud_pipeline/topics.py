@@ -110,7 +110,9 @@ def open_consumer(kafka: KafkaSettings, **options: Any) -> KafkaConsumer:
 
     For what it cannot read it gives an UnreadableRecord.
     """
-    given = {"enable_auto_commit": False, "auto_offset_reset": "earliest", **options}
+    # Topics that a consumer begins with while its client asks for others stay unknown to it until it asks again.
+    again = {"metadata_max_age_ms": 10_000}
+    given = {"enable_auto_commit": False, "auto_offset_reset": "earliest", **again, **options}
     consumer: KafkaConsumer = _open(KafkaConsumer, kafka, given)
     read_leniently(consumer)
     return consumer

@@ -19,7 +19,8 @@ from fraud_pipeline.database.history import prune
 from fraud_pipeline.database.tables import BLOCK_MINUTES
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.scoring import BLOCK_CAP, Scored, Scorer
+from fraud_pipeline.scoring import Scored, Scorer
+from fraud_pipeline.spared_blocks import BLOCK_CAP
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, SECOND, TransactionRow
 from fraud_pipeline_tests.conftest import LABEL_MATURITY

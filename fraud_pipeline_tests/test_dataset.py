@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fraud_pipeline.dataset import PART_NAMES, Split, SplitError, labels_as_of, time_ordered_split
+from fraud_pipeline.dataset import LONGEST, PART_NAMES, Split, SplitError, labels_as_of, time_ordered_split
 from fraud_pipeline.transactions import DAY, HOUR, microseconds, times
 
 AS_OF = pd.Timestamp("2024-03-01", tz="UTC")
@@ -119,6 +119,21 @@ class TestSplit:
         free = HOURS_OF_DATA - 10 * 24 - 3 * 24 - 3 * 24
         for part, share in zip(PART_NAMES, (0.55, 0.15, 0.1, 0.2), strict=True):
             assert len(parts.rows(part)) == pytest.approx(free * share, abs=2)
+
+    def test_what_a_long_history_adds_is_trained_on(self) -> None:
+        event_time, known = hourly(24 * 800, every=2)
+        parts = split(event_time, known)
+        lengths = {part: parts.periods[part].end - parts.periods[part].start for part in LONGEST}
+        assert lengths == LONGEST
+        gaps, others = timedelta(days=3), timedelta(days=3) + MATURITY
+        rest = timedelta(days=800) - gaps - others - sum(LONGEST.values(), timedelta(0))
+        assert abs(parts.periods["train"].end - parts.periods["train"].start - rest) <= timedelta(hours=1)
+
+    def test_unless_it_holds_so_few_frauds_that_a_short_part_would_say_nothing(self) -> None:
+        event_time, known = hourly(24 * 800, every=24 * 5)
+        parts = split(event_time, known)
+        # A tenth of the history holds 16 frauds, less than enough.
+        assert known[parts.calibrate].sum() == pytest.approx(16, abs=1)
 
     def test_every_row_is_used_once_or_its_absence_is_explained(self) -> None:
         event_time, known = hourly()

@@ -41,6 +41,7 @@ NOT_DOMAIN: Final = {
     "settings",
     "scored",
     "scoring",
+    "spared_blocks",
     "audit",
     "following",
     "alerts",

@@ -24,7 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fraud_pipeline.database.verdicts import Report
 from fraud_pipeline.decisions import DECISIONS, FAIL_SAFE_RULES
 from fraud_pipeline.holdout import HOLDOUT
-from fraud_pipeline.scoring import BLOCK_CAP, Conflict, DecidedBy, Mode, Scored
+from fraud_pipeline.scoring import Conflict, DecidedBy, Mode, Scored
+from fraud_pipeline.spared_blocks import BLOCK_CAP
 from serving.breaker import State
 
 Stage = Literal["queue", "history", "features", "model", "store", "total"]

@@ -18,8 +18,9 @@ from kafka import KafkaConsumer, TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.scoring import BLOCK_CAP, Conflict, Scored, Scorer, Within, now_microseconds
+from fraud_pipeline.scoring import Conflict, Scored, Scorer, Within, now_microseconds
 from fraud_pipeline.settings import Settings
+from fraud_pipeline.spared_blocks import BLOCK_CAP
 from fraud_pipeline.topics import KafkaSettings, open_consumer, open_producer
 from fraud_pipeline.transactions import TransactionRow
 from serving.champion import ChampionHolder
