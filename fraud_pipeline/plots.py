@@ -1,62 +1,66 @@
-"""Pictures of a model and its data as PNG bytes, readable at 800 pixels.
+"""Plots of a model and its data as PNG bytes.
 
-Belongs here: drawing arrays that others computed. Must not be here: metrics worth a number, files, orchestration.
-
-Figures are objects without pyplot, whose global state is not safe in the threads of an orchestrator.
+Belongs here: drawing arrays that others computed. Must not be here: metrics worth a number, how every plot looks
+(`picture.py`), files, orchestration.
 """
 
-import base64
-import io
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Final
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import ConciseDateFormatter
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fraud_pipeline.decisions import Policy, PolicyReport
+from fraud_pipeline.picture import (
+    ACCENT,
+    FRAUD,
+    GRID,
+    INK,
+    LEGITIMATE,
+    PAPER,
+    QUIET,
+    add_legend,
+    as_percent,
+    as_thousands,
+    draw_level,
+    drawing,
+    empty_figure,
+    set_title,
+    style_axes,
+    to_png,
+    write_note,
+)
 
 Floats = NDArray[np.float64]
-INK: Final = "#24303c"
-QUIET: Final = "#8894a0"
-GRID: Final = "#e6eaee"
-FRAUD: Final = "#c8402f"
-LEGITIMATE: Final = "#2f6ea5"
-ACCENT: Final = "#c27a12"
 SMALLEST: Final = 1e-6
-_PAPER: Final[dict[str, Any]] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
 
 
 def precision_recall(probability: Floats, labels: Floats, *, precision_floor: float | None = None) -> bytes:
     """Precision against recall over all thresholds, with the share of fraud as the level of chance; arrays (n,)."""
-    figure, axes = _canvas("Precision and recall", x="recall (share of frauds caught)", y="precision (share of alerts)")
+    figure, axes = drawing("Precision and recall", x="recall (share of frauds caught)", y="precision (share of alerts)")
     if not labels.any():
-        return _png(_note(figure, axes, "no known fraud"))
+        return to_png(write_note(figure, axes, "no known fraud"))
     order = np.argsort(-probability, kind="stable")
     last = np.append(np.flatnonzero(np.diff(probability[order])), len(order) - 1)
     caught = np.cumsum(labels[order])[last]
     recall, precision = caught / labels.sum(), caught / (last + 1)
     axes.step(np.append(0, recall), np.append(precision[0], precision), where="post", color=FRAUD, linewidth=2)
-    _level(axes, labels.mean(), f"chance {100 * labels.mean():.2g} %", color=QUIET, at="left")
+    draw_level(axes, labels.mean(), f"chance {100 * labels.mean():.2g} %", color=QUIET, at="left")
     if precision_floor is not None:
-        _level(axes, precision_floor, f"floor {100 * precision_floor:g} %", color=ACCENT, at="right")
+        draw_level(axes, precision_floor, f"floor {100 * precision_floor:g} %", color=ACCENT, at="right")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.03))
-    _percent(axes.xaxis, axes.yaxis)
-    return _png(figure)
+    as_percent(axes.xaxis, axes.yaxis)
+    return to_png(figure)
 
 
 def calibration(probability: Floats, labels: Floats, *, bins: int = 12) -> bytes:
     """Observed fraud rate against predicted probability in bins of equal expected fraud, on log axes; arrays (n,)."""
-    figure, axes = _canvas("Calibration", x="predicted probability", y="observed fraud rate")
+    figure, axes = drawing("Calibration", x="predicted probability", y="observed fraud rate")
     if not labels.any():
-        return _png(_note(figure, axes, "no known fraud"))
+        return to_png(write_note(figure, axes, "no known fraud"))
     order = np.argsort(probability, kind="stable")
     expected = np.cumsum(np.maximum(probability[order], SMALLEST))
     groups = np.minimum(expected / expected[-1] * bins, bins - 1).astype(np.intp)
@@ -81,14 +85,14 @@ def calibration(probability: Floats, labels: Floats, *, bins: int = 12) -> bytes
         label="model (95 % counting error)",
     )
     axes.set(xscale="log", yscale="log", xlim=(floor, 1.1), ylim=(floor, 1.1))
-    _percent(axes.xaxis, axes.yaxis)
-    _legend(axes)
-    return _png(figure)
+    as_percent(axes.xaxis, axes.yaxis)
+    add_legend(axes)
+    return to_png(figure)
 
 
 def cost_by_threshold(report: PolicyReport, policy: Policy) -> bytes:
     """Expected cost per day by review threshold, with the chosen thresholds and the part beyond the alert budget."""
-    figure, axes = _canvas("Expected cost by review threshold", x="review threshold", y="cost per day (currency units)")
+    figure, axes = drawing("Expected cost by review threshold", x="review threshold", y="cost per day (currency units)")
     thresholds = np.maximum(report.thresholds, SMALLEST)
     axes.plot(thresholds, report.cost_cents_per_day / 100, color=LEGITIMATE, linewidth=2, label="expected cost")
     over = report.alerts_per_day > report.alert_budget_per_day
@@ -107,28 +111,28 @@ def cost_by_threshold(report: PolicyReport, policy: Policy) -> bytes:
     axes.set(xscale="log", xlim=(thresholds.min() / 1.1, min(1.0, thresholds.max() * 1.1)))
     # Reviewing everything costs many times doing nothing and would squeeze the part that matters into a line.
     axes.set_ylim(0, max(idle, report.cost_cents_per_day.min() / 100, 1.0) * 1.6)
-    _percent(axes.xaxis)
-    _thousands(axes.yaxis)
+    as_percent(axes.xaxis)
+    as_thousands(axes.yaxis)
     axes.legend(frameon=True, edgecolor=GRID, loc="best", fontsize=9)
-    return _png(figure)
+    return to_png(figure)
 
 
 def feature_importance(importance: Mapping[str, float], *, top: int = 20, unit: str = "mean gain") -> bytes:
     """The `top` features by importance as bars, largest first."""
     shown = sorted(importance.items(), key=lambda item: item[1])[-top:]
-    figure, axes = _canvas(f"Most important {len(shown)} of {len(importance)} features", x=unit, y="", rows=len(shown))
+    figure, axes = drawing(f"Most important {len(shown)} of {len(importance)} features", x=unit, y="", rows=len(shown))
     axes.barh([name for name, _ in shown], [value for _, value in shown], color=LEGITIMATE, height=0.7)
     axes.grid(visible=False, axis="y")
     axes.margins(y=0.02)
     axes.tick_params(axis="y", length=0, labelsize=9)
-    return _png(figure)
+    return to_png(figure)
 
 
 def score_distribution(probability: Floats, labels: Floats, policy: Policy | None = None) -> bytes:
     """How probabilities of frauds and of legitimate rows are spread, each as shares of its own; arrays (n,)."""
-    figure, axes = _canvas("Score distribution", x="probability", y="share of each kind")
+    figure, axes = drawing("Score distribution", x="probability", y="share of each kind")
     if len(probability) == 0:
-        return _png(_note(figure, axes, "no rows"))
+        return to_png(write_note(figure, axes, "no rows"))
     clipped = np.clip(probability, SMALLEST, 1)
     edges = np.geomspace(min(clipped.min(), 0.1), 1, 51).tolist()
     for label, name, color in ((0, "legitimate", LEGITIMATE), (1, "fraud", FRAUD)):
@@ -147,34 +151,34 @@ def score_distribution(probability: Floats, labels: Floats, policy: Policy | Non
                 va="top",
                 color=INK,
                 fontsize=9,
-                bbox=_PAPER,
+                bbox=PAPER,
             )
     axes.set(xscale="log")
-    _percent(axes.xaxis, axes.yaxis)
-    _legend(axes)
-    return _png(figure)
+    as_percent(axes.xaxis, axes.yaxis)
+    add_legend(axes)
+    return to_png(figure)
 
 
 def daily_volume(days: pd.DatetimeIndex, rows: NDArray[np.int64], frauds: NDArray[np.int64]) -> bytes:
     """Transactions and known frauds per day, one above the other; arrays (number of days,)."""
-    figure = _figure()
+    figure = empty_figure()
     upper, lower = figure.subplots(2, 1, sharex=True)
     for axes, counts, name, color in (
         (upper, rows, "transactions per day", LEGITIMATE),
         (lower, frauds, "known frauds per day", FRAUD),
     ):
-        _style(axes, x="", y=name)
+        style_axes(axes, x="", y=name)
         axes.bar(days.to_numpy(), counts, color=color, width=0.9)
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        _thousands(axes.yaxis)
+        as_thousands(axes.yaxis)
     lower.xaxis.set_major_formatter(ConciseDateFormatter(lower.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]  # matplotlib's stubs leave it out
-    _title(upper, "Transactions and known frauds")
-    return _png(figure)
+    set_title(upper, "Transactions and known frauds")
+    return to_png(figure)
 
 
 def tuning_history(values: Floats) -> bytes:
     """Average precision of each trial in order, NaN for pruned ones, and the best so far; shape (trials,)."""
-    figure, axes = _canvas("Tuning history", x="trial", y="average precision on the tune part")
+    figure, axes = drawing("Tuning history", x="trial", y="average precision on the tune part")
     trials = np.arange(1, len(values) + 1)
     done = np.isfinite(values)
     axes.plot(trials[done], values[done], "o", color=LEGITIMATE, alpha=0.6, markersize=5, label="finished trial")
@@ -193,8 +197,8 @@ def tuning_history(values: Floats) -> bytes:
             clip_on=False,
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes)
-    return _png(figure)
+    add_legend(axes)
+    return to_png(figure)
 
 
 def performance_over_time(figures: pd.DataFrame, *, at_promotion: Mapping[str, float]) -> bytes:
@@ -202,10 +206,10 @@ def performance_over_time(figures: pd.DataFrame, *, at_promotion: Mapping[str, f
 
     Columns: day, kind, metric, value, low, high, model_version.
     """
-    figure = _figure(rows=20)
+    figure = empty_figure(rows=20)
     grid = figure.subplots(2, 2, sharex=True).flat
     for axes, name in zip(grid, ("recall", "precision", "average_precision", "cost_saved"), strict=True):
-        _style(axes, x="", y=name.replace("_", " "))
+        style_axes(axes, x="", y=name.replace("_", " "))
         for kind, style, color in (("provisional", ":", QUIET), ("matured", "-", LEGITIMATE)):
             found = figures[(figures["metric"] == name) & (figures["kind"] == kind)]
             # Another champion is another model: its line does not go on where that of the one before ended.
@@ -220,21 +224,21 @@ def performance_over_time(figures: pd.DataFrame, *, at_promotion: Mapping[str, f
             axes.axhline(at_promotion[name], color=ACCENT, linestyle="--", linewidth=1.2, label="at promotion")
         axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]  # matplotlib's stubs leave it out
         axes.set_ylim(np.nanmin([0.0, *figures.loc[figures["metric"] == name, "low"]]), 1.03)
-        _percent(axes.yaxis)
+        as_percent(axes.yaxis)
     named = figure.axes[0].get_legend_handles_labels()
     figure.legend(*named, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.suptitle("The champion by day of report", x=0.02, ha="left", color=INK, fontsize=13, fontweight="bold")
-    return _png(figure)
+    return to_png(figure)
 
 
 def drift_over_time(sizes: pd.DataFrame, *, limit: float, top: int = 20) -> bytes:
     """PSI of the features (rows) by day (columns) as a heat map, the `top` largest features; white is none."""
     shown = sizes.loc[sizes.max(axis=1).sort_values(ascending=False).index[:top]]
-    figure = _figure(rows=len(shown) + 3)
+    figure = empty_figure(rows=len(shown) + 3)
     axes = figure.subplots()
-    _title(axes, "PSI by feature and day")
+    set_title(axes, "PSI by feature and day")
     if shown.empty:
-        return _png(_note(figure, axes, "no day was judged yet"))
+        return to_png(write_note(figure, axes, "no day was judged yet"))
     picture = axes.imshow(shown.to_numpy(np.float64), aspect="auto", cmap="Reds", vmin=0, vmax=2 * limit)
     axes.set_yticks(range(len(shown)), [str(name) for name in shown.index])
     every = max(1, shown.shape[1] // 8)
@@ -245,16 +249,16 @@ def drift_over_time(sizes: pd.DataFrame, *, limit: float, top: int = 20) -> byte
     bar = figure.colorbar(picture, ax=axes, extend="max", fraction=0.03, pad=0.02)
     bar.ax.axhline(limit, color=INK, linewidth=1.2)
     bar.set_label(f"against the champion's reference; {limit:g} counts", color=INK, fontsize=9)
-    return _png(figure)
+    return to_png(figure)
 
 
 def compared_values(values: Mapping[str, Floats], *, name: str) -> bytes:
     """One feature's distributions by name of sample, over the quantiles they share; arrays (n,), NaN left out."""
-    figure, axes = _canvas(name, x="", y="share of rows")
+    figure, axes = drawing(name, x="", y="share of rows")
     there = {sample: found[~np.isnan(found)] for sample, found in values.items()}
     edges = np.unique(np.quantile(np.concatenate(list(there.values())), np.linspace(0, 1, 31)))
     if len(edges) < 3:
-        return _png(_note(figure, axes, "one value only"))
+        return to_png(write_note(figure, axes, "one value only"))
     for (sample, found), color in zip(there.items(), (QUIET, LEGITIMATE, FRAUD), strict=True):
         shares = np.histogram(found, edges)[0] / max(len(found), 1)
         axes.stairs(shares, np.arange(len(edges)), color=color, linewidth=2, label=sample)
@@ -263,85 +267,6 @@ def compared_values(values: Mapping[str, Floats], *, name: str) -> bytes:
         range(0, len(edges), every), [f"{edge:,.0f}" if abs(edge) >= 100 else f"{edge:.3g}" for edge in edges[::every]]
     )
     axes.set_xlabel("value (bins of equal count, all samples together)", color=INK, fontsize=11)
-    _percent(axes.yaxis)
-    _legend(axes)
-    return _png(figure)
-
-
-def markdown_image(png: bytes, *, alternative: str = "plot") -> str:
-    """A picture that carries itself, for markdown in run metadata."""
-    return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"
-
-
-def _figure(*, rows: int = 12) -> Figure:
-    figure = Figure(
-        figsize=(8, max(4.5, 1.2 + 0.27 * rows)),
-        dpi=100,
-        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12),
-        facecolor="white",
-    )
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _canvas(title: str, *, x: str, y: str, rows: int = 12) -> tuple[Figure, Axes]:
-    figure = _figure(rows=rows)
-    axes = figure.subplots()
-    _style(axes, x=x, y=y)
-    _title(axes, title)
-    return figure, axes
-
-
-def _style(axes: Axes, *, x: str, y: str) -> None:
-    axes.set_axisbelow(True)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(QUIET)
-    axes.tick_params(colors=INK, labelsize=10)
-    axes.set_xlabel(x, color=INK, fontsize=11)
-    axes.set_ylabel(y, color=INK, fontsize=11)
-
-
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", color=INK, fontsize=13, fontweight="bold", pad=10)
-
-
-def _legend(axes: Axes) -> None:
-    # Above the axes no curve can run through it, and the title stands on the left.
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=9, borderaxespad=0.2)
-
-
-def _level(axes: Axes, height: float, text: str, *, color: str, at: Literal["left", "right"]) -> None:
-    axes.axhline(height, color=color, linestyle="--", linewidth=1.2)
-    axes.annotate(
-        text,
-        (0.01 if at == "left" else 0.99, height),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 5),
-        textcoords="offset points",
-        ha=at,
-        va="bottom",
-        color=color,
-        fontsize=9,
-        bbox=_PAPER,
-    )
-
-
-def _note(figure: Figure, axes: Axes, text: str) -> Figure:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=QUIET, fontsize=13)
-    return figure
-
-
-def _percent(*axes: Axis) -> None:
-    for axis in axes:
-        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
-
-
-def _thousands(axis: Axis) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.0f}"))
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    as_percent(axes.yaxis)
+    add_legend(axes)
+    return to_png(figure)

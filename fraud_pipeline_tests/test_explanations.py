@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fraud_pipeline.decisions import FAIL_SAFE_RULES, RULES
-from fraud_pipeline.explanations import Reason, explain, sentence
+from fraud_pipeline.explanations import Reason, explain
 from fraud_pipeline.feature_definitions import FEATURE_NAMES, FEATURES, FeatureDefinition
+from fraud_pipeline.sentences import sentence
 
 NAN = float("nan")
 ANY_FLOAT32 = st.floats(width=32, allow_nan=True, allow_infinity=True)

@@ -14,6 +14,7 @@ from matplotlib.image import imread
 
 from fraud_pipeline import plots
 from fraud_pipeline.decisions import CostModel, Policy, choose_policy
+from fraud_pipeline.picture import FRAUD, LEGITIMATE, markdown_image
 
 GENERATOR = np.random.default_rng(0)
 PROBABILITY = GENERATOR.beta(0.3, 8, 2_000)
@@ -81,11 +82,9 @@ def share_of(color: str, png: bytes) -> float:
 
 
 def test_data_are_drawn_in_their_colour() -> None:
-    assert share_of(plots.FRAUD, PLOTS["precision_recall"]()) > 10 * share_of(
-        plots.FRAUD, PLOTS["daily_volume of nothing"]()
-    )
-    assert share_of(plots.LEGITIMATE, PLOTS["feature_importance"]()) > 0.1
-    assert share_of(plots.FRAUD, PLOTS["daily_volume"]()) > 0.05
+    assert share_of(FRAUD, PLOTS["precision_recall"]()) > 10 * share_of(FRAUD, PLOTS["daily_volume of nothing"]())
+    assert share_of(LEGITIMATE, PLOTS["feature_importance"]()) > 0.1
+    assert share_of(FRAUD, PLOTS["daily_volume"]()) > 0.05
 
 
 def test_the_same_data_give_the_same_picture() -> None:
@@ -95,13 +94,13 @@ def test_the_same_data_give_the_same_picture() -> None:
 def test_only_the_most_important_features_are_shown() -> None:
     one_matters = {"matters": 1.0} | {f"idle_{i}": 0.0 for i in range(60)}
     long_bar, no_bar = (plots.feature_importance(one_matters | {"matters": size}, top=1) for size in (1.0, 0.0))
-    assert share_of(plots.LEGITIMATE, long_bar) > 0.1
-    assert share_of(plots.LEGITIMATE, no_bar) < 0.01
+    assert share_of(LEGITIMATE, long_bar) > 0.1
+    assert share_of(LEGITIMATE, no_bar) < 0.01
 
 
 def test_markdown_carries_the_picture_itself() -> None:
     png = PLOTS["tuning_history"]()
-    text = plots.markdown_image(png, alternative="trials")
+    text = markdown_image(png, alternative="trials")
     assert text.startswith("![trials](data:image/png;base64,")
     assert base64.b64decode(text.removesuffix(")").split("base64,")[1]) == png
 

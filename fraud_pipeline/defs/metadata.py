@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from fraud_pipeline import plots
+from fraud_pipeline.picture import markdown_image
 
 
 def image(png: bytes, *, title: str) -> dg.MetadataValue:
     """A picture that the UI shows in place."""
-    return dg.MetadataValue.md(plots.markdown_image(png, alternative=title))
+    return dg.MetadataValue.md(markdown_image(png, alternative=title))
 
 
 def preview(frame: pd.DataFrame, *, rows: int = 5) -> dg.MetadataValue:
