@@ -30,7 +30,7 @@ LONGEST: Final[Mapping[PartName, timedelta]] = MappingProxyType(
     {"tune": timedelta(days=28), "calibrate": timedelta(days=14), "test": timedelta(days=28)}
 )
 """What a long history adds is trained on, for trees must not be months older than what they are asked about."""
-ENOUGH_FRAUDS: Final = 100
+ENOUGH_FRAUDS: Final = 50
 """Where fraud is rare, parts may be longer than that, until as many are to be expected in them."""
 MAX_WARM_UP_SHARE: Final = 0.25
 EPOCH: Final = pd.Timestamp(0, tz="UTC")

@@ -240,17 +240,17 @@ class TestClock:
 
 class TestCommand:
     def test_a_container_that_only_serves_has_nothing_to_warn_of(
-        self, settings: Settings, trained: TrainedModel, postgres_url: str, capsys: pytest.CaptureFixture[str]
+        self, settings: Settings, trained: TrainedModel, empty_postgres_url: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """The service's has a database, keys and an exported champion; broker and registry are not its business."""
-        database = Database(postgres_url)
+        database = Database(empty_postgres_url)
         database.upgrade()
         database.close()
         trained.model.save(settings.home / "trained")
         publish(settings.home / "trained", link=settings.champion_directory, version=1)
         create_keys(settings.keys_file)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FRAUD_DATABASE_URL", postgres_url)
+            patch.setenv("FRAUD_DATABASE_URL", empty_postgres_url)
             assert main(["doctor"]) == 0
         told = capsys.readouterr().out.splitlines()
         assert [line for line in told if not line.startswith("ok ")] == []

@@ -32,10 +32,10 @@ def test_without_the_variable_storage_is_sqlite_below_the_home(tmp_path: Path, m
 
 
 def test_with_the_variable_runs_and_events_are_in_postgres_and_the_password_is_not_in_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_postgres_url: str
 ) -> None:
     # SQLAlchemy reads a bare postgresql:// as psycopg 3, with which dagster-postgres fails.
-    postgres_url = postgres_url.replace("postgresql://", "postgresql+psycopg2://")
+    postgres_url = empty_postgres_url.replace("postgresql://", "postgresql+psycopg2://")
     monkeypatch.setenv(POSTGRES_VARIABLE, postgres_url)
     home = prepare_dagster_home(Settings(home=tmp_path))
     assert postgres_url not in (home / "dagster.yaml").read_text()
