@@ -220,7 +220,7 @@ def _summary(settings: Settings, *, seconds: float) -> str:
     lines = [
         "",
         f"{tested} (95 % intervals from resampled customers):",
-        *(f"  {name:<22}{metric!s:<26}{meaning[name]}" for name, metric in found.metrics.items()),
+        *(f"  {name:<24}{metric!s:<26}{meaning[name]}" for name, metric in found.metrics.items()),
         "",
         f"Verdict on version {latest.version}: {latest.action}; champion is version {latest.champion or '-'}.",
         *(f"  - {reason}" for reason in latest.reasons),
