@@ -227,7 +227,12 @@ def _fetch_kafka() -> None:
     with tempfile.TemporaryDirectory(dir=_JARS.parent) as partial:
         goal = ("dependency:copy-dependencies", f"-DoutputDirectory={partial}/jars", f"-Dkafka.version={KAFKA_VERSION}")
         _run(["mvn", "--batch-mode", "--quiet", "--file", str(_HERE / "apache_kafka" / "pom.xml"), *goal])
-        Path(partial, "jars").rename(_JARS)
+        try:
+            Path(partial, "jars").rename(_JARS)
+        except OSError:
+            # Another process was quicker; what it fetched is the same.
+            if not _JARS.exists():
+                raise
 
 
 def _run(command: Sequence[str]) -> None:
