@@ -110,9 +110,13 @@ def open_consumer(kafka: KafkaSettings, **options: Any) -> KafkaConsumer:
 
     For what it cannot read it gives an UnreadableRecord.
     """
-    # Topics that a consumer begins with while its client asks for others stay unknown to it until it asks again.
-    again = {"metadata_max_age_ms": 10_000}
-    given = {"enable_auto_commit": False, "auto_offset_reset": "earliest", **again, **options}
+    given = {
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        # A topic that is subscribed to while the client asks about others stays unknown until it asks again.
+        "metadata_max_age_ms": 10_000,
+        **options,
+    }
     consumer: KafkaConsumer = _open(KafkaConsumer, kafka, given)
     read_leniently(consumer)
     return consumer

@@ -174,9 +174,9 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: Any, *, seconds: 
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             break
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             # SQLite does not wait where several processes make a new file of this kind at once.
-            if time.monotonic() > end:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
             time.sleep(0.01)
     connection.execute("PRAGMA synchronous=FULL")
