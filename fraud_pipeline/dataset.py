@@ -110,7 +110,7 @@ def time_ordered_split(
 ) -> Split:
     """Split matured rows into consecutive periods with a `gap` between them, so that no fraud episode straddles two.
 
-        event_time: microseconds, shape (n,); labels: of `labels_as_of` at the same `as_of`, shape (n,). `fractions` are
+    event_time: microseconds, shape (n,); labels: of `labels_as_of` at the same `as_of`, shape (n,). `fractions` are
     shares of the time left after gaps, up to `LONGEST`. The first `warm_up` (at most a quarter of the data) is left
     out, for its feature windows are not full yet. `test_start` fixes the test; the others share the time before it.
     A gap of at least `label_maturity` makes the test as hard as live scoring, where the newest labels are missing.

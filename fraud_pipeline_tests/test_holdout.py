@@ -308,12 +308,12 @@ class TestEstimates:
 
     def test_over_many_draws_the_weighted_figures_are_those_of_all_labels(self, life: Life) -> None:
         truth = life.judged().evaluation.metrics
-        draws = [life.stopped(key) for key in range(60)]
+        draws = [life.stopped(key) for key in range(100)]
         found = [life.judged(hidden=draw, known=draw).evaluation.metrics for draw in draws]
         for name in ("precision", "recall"):
             values = np.array([metrics[name].value for metrics in found])
             error = values.std(ddof=1) / np.sqrt(len(values))
-            assert 0 < error < 0.007
+            assert 0 < error < 0.005
             assert abs(values.mean() - truth[name].value) < 4 * error
 
     def test_the_interval_of_one_draw_holds_the_truth(self, life: Life) -> None:
