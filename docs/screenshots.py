@@ -128,10 +128,10 @@ def take_pictures(settings: Settings, *, board: str, dagster: str) -> None:
         page.get_by_role("button", name="Take the next").click()
         page.get_by_text("decided by").wait_for()
         picture(page, "dashboard-alerts")
-        for title in ("Traffic", "Drift", "Performance", "Models", "Stream"):
+        for title in ("Traffic", "Drift", "Performance", "Missed fraud", "Models", "Stream"):
             page.get_by_role("link", name=title).click()
             page.get_by_role("heading", name=title, exact=True).wait_for()
-            picture(page, f"dashboard-{title.lower()}")
+            picture(page, f"dashboard-{title.lower().replace(' ', '-')}")
         page.goto(f"{dagster}/asset-groups/")
         page.get_by_text("monitoring", exact=True).first.wait_for(timeout=60_000)
         page.set_viewport_size({"width": 1_900, "height": 900})

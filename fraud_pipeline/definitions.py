@@ -13,6 +13,7 @@ from fraud_pipeline.defs.checks import leak_checks
 from fraud_pipeline.defs.data import data_assets
 from fraud_pipeline.defs.drift import drift_assets
 from fraud_pipeline.defs.features import feature_assets
+from fraud_pipeline.defs.missed_fraud import missed_fraud_assets
 from fraud_pipeline.defs.performance import performance_assets
 from fraud_pipeline.defs.promotion import promotion_assets
 from fraud_pipeline.defs.resources import build_resources
@@ -48,6 +49,7 @@ def build_defs(
             *retrained_on_alarm(training, reports=reports),
             *streaming_assets(settings, kafka),
             *reports,
+            *missed_fraud_assets(settings, calendar),
         ],
         asset_checks=leak_checks(),
         jobs=[*jobs.values(), stream_job],

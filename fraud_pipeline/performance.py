@@ -219,7 +219,7 @@ def assess(
         costs=policy.costs,
         alert_budget_per_day=policy.alert_budget_per_day,
         precision_floor=policy.precision_floor,
-        segments=_segments(context),
+        segments=reported_segments(context),
         decided=decided,
         row_weights=holdout.weights[seen],
         replicates=replicates,
@@ -235,6 +235,14 @@ def assess(
         days_off=left_out,
     )
     return Assessment(window=window, evaluation=evaluation, served=len(rows), held_out=told)
+
+
+def reported_segments(context: pd.DataFrame) -> Mapping[str, NDArray[Any]]:
+    """The groups of transactions (n,) that reports tell apart: those of the evaluation, and the category."""
+    found = segments(context)
+    if context["category"].notna().any():
+        found["category"] = context["category"].to_numpy()
+    return found
 
 
 def compare(now: Evaluation, then: Evaluation | None) -> tuple[Finding, ...]:
@@ -272,13 +280,6 @@ def _compare(name: str, now: Evaluation, then: Evaluation) -> Finding:
     degraded = change.value < -TOLERANCE and change.value + _WIDER * (change.high - change.value) < 0
     detail = f"{_words(name)} was {before}, is {after}: {change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
     return Finding(name, then=before, now=after, degraded=degraded, detail=f"{detail}{', clearly worse' * degraded}.")
-
-
-def _segments(context: pd.DataFrame) -> Mapping[str, NDArray[Any]]:
-    found = segments(context)
-    if context["category"].notna().any():
-        found["category"] = context["category"].to_numpy()
-    return found
 
 
 def _heading(found: Assessment) -> str:

@@ -5,6 +5,7 @@ Belongs here: drawing arrays that others computed. Must not be here: metrics wor
 """
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Final
 
 import numpy as np
@@ -173,6 +174,24 @@ def daily_volume(days: pd.DatetimeIndex, rows: NDArray[np.int64], frauds: NDArra
         as_thousands(axes.yaxis)
     lower.xaxis.set_major_formatter(ConciseDateFormatter(lower.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]  # matplotlib's stubs leave it out
     set_title(upper, "Transactions and known frauds")
+    return to_png(figure)
+
+
+def incidents_by_day(first: date, incidents: NDArray[np.int64], expected: Floats, *, since: date | None) -> bytes:
+    """Incidents of each day from `first` on that are known by now, and what was to be expected; arrays (days,)."""
+    figure, axes = drawing("Fraud that the champion allowed, reported by now", x="", y="incidents per day")
+    if not incidents.any():
+        return to_png(write_note(figure, axes, "none was reported"))
+    days = np.datetime64(first) + np.arange(len(incidents))
+    recent = np.zeros(len(days), dtype=bool) if since is None else days >= np.datetime64(since)
+    for which, name, color in ((~recent, "before", LEGITIMATE), (recent, f"since {since}", FRAUD)):
+        if which.any():
+            axes.bar(days[which], incidents[which], color=color, width=0.9, alpha=0.75, label=name)
+    if expected.any():
+        axes.step(days, expected, where="mid", color=INK, linewidth=1.6, label="expected by now")
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]  # matplotlib's stubs leave it out
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    add_legend(axes)
     return to_png(figure)
 
 

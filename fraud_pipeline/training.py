@@ -151,6 +151,7 @@ def train_model(
             "rounds": result.rounds,
             "trained_from": training_set["event_time"].min().isoformat(),
             "trained_to": newest["event_time"].max().isoformat(),
+            "evaluated_from": parts["test"]["event_time"].min().isoformat(),
             "evaluated_to": training_set["event_time"].max().isoformat(),
             "training_rows": len(newest),
             "training_frauds": int(newest["label"].sum()),

@@ -51,7 +51,7 @@ from serving.keys import rotate_keys
 from serving.security import Scope, issue_token_for
 
 APP_SECONDS = 240  # the page of models waits for MLflow to make its tables
-PAGES = ("alerts", "traffic", "drift", "performance", "models", "stream")
+PAGES = ("alerts", "traffic", "drift", "performance", "missed_fraud", "models", "stream")
 BEACON = "![](http://127.0.0.1:9/beacon.png)"
 """A customer's id that would fetch a picture if it were read as Markdown."""
 
@@ -307,6 +307,22 @@ class TestPages:
         (frame,) = app.get("iframe")
         shown = base64.b64decode(frame.proto.src.partition(",")[2]).decode()
         assert shown == f"<h1>Drift of {yesterday:%Y-%m-%d}</h1>"
+
+    @pytest.mark.parametrize(
+        ("red", "judged", "kind"), [(True, True, "error"), (False, True, "success"), (False, False, "warning")]
+    )
+    def test_a_surge_of_missed_fraud_is_told_with_its_report(
+        self, settings: Settings, *, red: bool, judged: bool, kind: str
+    ) -> None:
+        with closing(Database(settings.database)) as database:
+            database.upgrade()
+            day = pd.Timestamp.now(tz="UTC").floor("D")
+            verdict = Verdict("missed_fraud", day, red=red, judged=judged, summary="what was found")
+            replace_verdict(database, verdict, page="<h1>Missed fraud" if judged else None)
+        app = opened("missed_fraud", with_token=token(settings, "feedback"))
+        assert not app.exception
+        assert [one.value for one in getattr(app, kind)] == ["what was found"]
+        assert len(app.get("iframe")) == judged
 
     def test_who_may_not_resolve_sees_no_button(self, settings: Settings, trained: TrainedModel) -> None:
         database = Database(settings.database)

@@ -27,6 +27,7 @@ ASSETS = {
     "scored_transactions",
     "drift_report",
     "performance_report",
+    "missed_fraud_report",
 }
 DAILY = {
     "raw_transactions",
@@ -36,6 +37,7 @@ DAILY = {
     "features",
     "drift_report",
     "performance_report",
+    "missed_fraud_report",
 }
 
 
@@ -56,6 +58,7 @@ def test_the_graph_holds_every_stage_from_source_to_champion(definitions: dg.Def
         "champion",
         "drift_report",
         "features",
+        "missed_fraud_report",
         "online_history",
         "performance_report",
         "training_set",

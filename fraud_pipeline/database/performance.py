@@ -17,6 +17,8 @@ from fraud_pipeline.database.tables import DECISIONS, FRAUD_REPORTS, PERFORMANCE
 from fraud_pipeline.holdout import HOLDOUT
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS, microsecond, times
 
+_AT_ONCE: Final = 10_000
+"""Ids in one statement; SQLite takes some 30,000 parameters, PostgreSQL 65,000."""
 # No text of a reason can look like its code: JSON would escape the quotes.
 _HELD_OUT: Final = DECISIONS.c.reasons.contains(f'["{HOLDOUT}"')
 
@@ -86,6 +88,16 @@ def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timesta
         .where(DECISIONS.c.model_sha256 == model_sha256, DECISIONS.c.probability.is_not(None))
     )
     return _frame(database, wanted)
+
+
+def decisions_on(database: Database, transaction_ids: Sequence[str], *, model_sha256: str) -> pd.DataFrame:
+    """What a model decided on these transactions, of those that it served: transaction_id, decision."""
+    by_this_model = sa.select(DECISIONS.c.transaction_id, DECISIONS.c.decision).where(
+        DECISIONS.c.model_sha256 == model_sha256
+    )
+    pieces = [transaction_ids[at : at + _AT_ONCE] for at in range(0, len(transaction_ids), _AT_ONCE)]
+    found = [_frame(database, by_this_model.where(DECISIONS.c.transaction_id.in_(piece))) for piece in pieces]
+    return pd.concat(found) if found else pd.DataFrame(columns=["transaction_id", "decision"])
 
 
 def would_be_blocks(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import REPORT_VERDICTS
 from fraud_pipeline.transactions import DAY, microsecond
 
-Report = Literal["drift", "performance"]
+Report = Literal["drift", "performance", "missed_fraud"]
 
 PAGES_KEPT: Final = 90
 """Days; a page is some 100 kB, what it found is kept in rows."""

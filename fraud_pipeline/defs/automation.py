@@ -16,6 +16,7 @@ from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUna
 from fraud_pipeline.database.verdicts import Report, Verdict, newest_verdicts
 from fraud_pipeline.defs.calendar import request_yesterday
 from fraud_pipeline.defs.drift import CHECK as NO_DRIFT
+from fraud_pipeline.defs.missed_fraud import CHECK as NO_SURGE
 from fraud_pipeline.defs.performance import CHECK as NO_DEGRADATION
 from fraud_pipeline.defs.retraining import RETRAINING
 from fraud_pipeline.settings import Settings
@@ -27,6 +28,7 @@ ONLINE_HISTORY: Final = dg.AssetSelection.assets("online_history")
 CHECKS: Final[Mapping[Report, tuple[str, str]]] = {
     "drift": ("drift_report", NO_DRIFT),
     "performance": ("performance_report", NO_DEGRADATION),
+    "missed_fraud": ("missed_fraud_report", NO_SURGE),
 }
 
 

@@ -20,9 +20,9 @@ from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
 from fraud_pipeline.drift import LIMITS, MIN_ROWS, SCORE, DriftReport, Sample, drift_report, judgeable
-from fraud_pipeline.drift_page import drift_page
 from fraud_pipeline.features import FEATURE_NAMES
 from fraud_pipeline.model import FraudModel
+from fraud_pipeline.report_pages import drift_page
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
 

@@ -3,17 +3,17 @@
 Belongs here: what is shown. Must not be here: what drift is (`fraud_pipeline/drift.py`).
 """
 
-import base64
 from typing import Final
 
 import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.database.drift import newest_drift_day, read_drift
-from fraud_pipeline.database.verdicts import days_with_page, newest_reported, read_page
+from fraud_pipeline.database.verdicts import newest_reported
 from fraud_pipeline.drift import LIMITS
 from serving.dashboard.here import Here
 from serving.dashboard.looks import drift_map, words
+from serving.dashboard.report_page import show_report
 
 DAYS: Final = 42
 TOP: Final = 25
@@ -52,20 +52,4 @@ def show(here: Here) -> None:
         f"KS {LIMITS['ks']:g}, missing {LIMITS['missing']:g}. A dot: both comparisons find the shift large and beyond "
         "chance."
     )
-    _page(here)
-
-
-def _page(here: Here) -> None:
-    """A day's report as the pipeline made it, with every shift and its pictures."""
-    days = days_with_page(here.database, "drift")
-    if not days:
-        return
-    st.subheader("Reports")
-    day = st.selectbox("Day", days, format_func=lambda one: f"{one:%Y-%m-%d}", width=360)
-    page = read_page(here.database, "drift", day)
-    if page is None:  # it was made anew just now
-        return
-    st.download_button("Download", page, file_name=f"drift-{day:%Y-%m-%d}.html", mime="text/html")
-    with st.expander("Show"):
-        # As data it has an origin of its own: whatever were in it, it could not reach the dashboard.
-        st.iframe(f"data:text/html;base64,{base64.b64encode(page.encode()).decode()}", height=900)
+    show_report(here, "drift")

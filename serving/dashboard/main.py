@@ -13,6 +13,7 @@ from fraud_pipeline.database import DatabaseUnavailableError
 from serving.dashboard import (
     alerts_page,
     drift_page,
+    missed_fraud_page,
     models_page,
     performance_page,
     stream_page,
@@ -25,6 +26,7 @@ PAGES: Final[dict[str, Callable[[Here], None]]] = {
     "Traffic": traffic_page.show,
     "Drift": drift_page.show,
     "Performance": performance_page.show,
+    "Missed fraud": missed_fraud_page.show,
     "Models": models_page.show,
     "Stream": stream_page.show,
 }
@@ -37,7 +39,8 @@ def main() -> None:
     if here is None:
         return
     pages = [
-        st.Page(partial(_guarded, show, here), title=title, url_path=title.lower()) for title, show in PAGES.items()
+        st.Page(partial(_guarded, show, here), title=title, url_path=title.lower().replace(" ", "_"))
+        for title, show in PAGES.items()
     ]
     chosen = st.navigation(pages)
     with st.sidebar:

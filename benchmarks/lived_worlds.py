@@ -1,0 +1,121 @@
+"""Synthetic worlds of any size, lived with a champion that was trained on their first days.
+
+Belongs here: what the benchmarks of the daily reports share. Must not be here: reports, figures.
+"""
+
+import gc
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import pandas as pd
+
+from fraud_pipeline.decisions import CostModel
+from fraud_pipeline.drift import SCORE
+from fraud_pipeline.features import FeatureEngineer, History, merchant_days
+from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.generator.drift_schedule import Drift
+from fraud_pipeline.missed_fraud import MissedFraudReport, allowed_frauds, missed_fraud_report, unseen_from
+from fraud_pipeline.model import FraudModel
+from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
+from fraud_pipeline.validation import validate
+
+MATURITY: Final = timedelta(days=21)
+TRAINED: Final = 120
+START: Final = TRAINED + 10
+"""The day of the world from which on it is watched, and on which changes begin."""
+WATCHED_AFTER: Final = 28
+AT_ONCE: Final = 10_000
+"""Customers whose features are in memory together; the champion learns from the first of such groups."""
+NOTHING_SERVED: Final = pd.DataFrame({"transaction_id": [], "decision": []}, dtype=object)
+
+
+@dataclass(frozen=True)
+class World:
+    """What the reports need of a world and its champion; `rows` are features, score, owners and day, if asked for."""
+
+    first_day: date
+    champion: FraudModel
+    allowed: pd.DataFrame
+    reports: pd.DataFrame
+    volume: dict[date, int]
+    rows: pd.DataFrame
+
+    def missed_fraud(self, day: int) -> MissedFraudReport:
+        """The report on missed fraud of a day of the world."""
+        return missed_fraud_report(
+            self.first_day + timedelta(days=day),
+            self.allowed,
+            self.reports,
+            self.volume,
+            champion="1",
+            first=unseen_from(self.champion),
+            label_maturity=MATURITY,
+        )
+
+
+def moved(drift: Drift) -> Drift:
+    """The same change at the start of the watched days."""
+    last = None if drift.last is None else START + drift.last - drift.first
+    return Drift(name=drift.name, first=START, last=last, strength=drift.strength)
+
+
+def live(
+    *, seed: int, customers: int, days: int, drifts: tuple[Drift, ...] = (), alert_budget: float, rows: bool = False
+) -> World:
+    """A world and the champion of its first days; one trial, since the reports are the question."""
+    config = WorldConfig(seed=seed, customers=customers, drifts=drifts)
+    source, start = SyntheticWorld(config), pd.Timestamp(config.first_day, tz="UTC")
+    end = start + pd.Timedelta(days=days)
+    transactions = validate(source.transactions(start=start, end=end), now=end).accepted
+    reports = source.reports(start=start, end=end)
+    by_merchant = merchant_days(transactions, reports, label_maturity=MATURITY)
+    policy = PolicySettings(costs=CostModel(), precision_floor=0.85, alert_budget_per_day=alert_budget)
+    champion, allowed, scored = None, [], []
+    group = pd.factorize(transactions["customer_id"])[0] // AT_ONCE
+    for number in range(group.max() + 1):
+        # A customer's windows are of that customer alone, and what is known of merchants is the same for all.
+        mine = transactions[group == number].reset_index(drop=True)
+        history = History(transactions=mine.iloc[:0], reports=reports, merchant_days=by_merchant)
+        features = FeatureEngineer(label_maturity=MATURITY).compute(history=history, new=mine)
+        champion = champion or _trained(features, mine, reports, start=start, policy=policy)
+        unseen = features["event_time"] >= pd.Timestamp(unseen_from(champion), tz="UTC")
+        unseen &= features["transaction_id"].isin(reports["transaction_id"])
+        allowed.append(allowed_frauds(champion, features[unseen], mine, NOTHING_SERVED))
+        if rows:
+            whose = mine.set_index("transaction_id").loc[features["transaction_id"], ["customer_id", "merchant_id"]]
+            day = ((features["event_time"] - start) // pd.Timedelta(days=1)).to_numpy()
+            told = features.assign(**{SCORE: champion.predict(features), "day": day})
+            scored.append(pd.concat([told, whose.reset_index(drop=True)], axis=1))
+        del features
+        gc.collect()
+    assert champion is not None  # noqa: S101 - there is a first group
+    return World(
+        first_day=config.first_day,
+        champion=champion,
+        allowed=pd.concat(allowed, ignore_index=True),
+        reports=reports,
+        volume=transactions["event_time"].dt.date.value_counts().to_dict(),
+        rows=pd.concat(scored, ignore_index=True) if rows else pd.DataFrame(),
+    )
+
+
+def _trained(
+    features: pd.DataFrame,
+    transactions: pd.DataFrame,
+    reports: pd.DataFrame,
+    *,
+    start: pd.Timestamp,
+    policy: PolicySettings,
+) -> FraudModel:
+    now = start + pd.Timedelta(days=TRAINED)
+    training_set, _ = build_training_set(
+        features[features["event_time"] < now].reset_index(drop=True),
+        transactions[transactions["event_time"] < now],
+        reports[reports["reported_at"] < now],
+        as_of=now,
+        label_maturity=MATURITY,
+        gap=timedelta(days=3),
+        warm_up=timedelta(days=14),
+    )
+    return train_model(training_set, tuning=TuningSettings(n_trials=1, seed=0), policy=policy, lineage={}).model

@@ -1,0 +1,121 @@
+"""The daily report on missed fraud: what was reported by now of what the champion had allowed.
+
+Belongs here: loading, one call, storing, showing. Must not be here: what is a surge (`missed_fraud.py`), SQL
+(`database/performance.py`).
+"""
+
+from datetime import date
+from typing import Final
+
+import dagster as dg
+import pandas as pd
+
+from fraud_pipeline import plots
+from fraud_pipeline.database.performance import decisions_on
+from fraud_pipeline.database.verdicts import Verdict, replace_verdict
+from fraud_pipeline.defs.alarms import alarm_check
+from fraud_pipeline.defs.calendar import daily, span_of
+from fraud_pipeline.defs.metadata import image
+from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
+from fraud_pipeline.missed_fraud import MissedFraudReport, allowed_frauds, missed_fraud_report, unseen_from
+from fraud_pipeline.report_pages import missed_fraud_page
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.tables import TableStore
+from fraud_pipeline.transactions import FRAUD_REPORTS
+
+CHECK: Final = "no_surge"
+NO_ROWS: Final = pd.DataFrame({"transaction_id": []})
+
+
+def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The day's report on missed fraud, in the `monitoring` group."""
+
+    @dg.asset(
+        name="missed_fraud_report",
+        **daily(settings, calendar, group="monitoring") | {"kinds": {"python", "sql"}},
+        # As with features, Dagster is told of the same day only, although the days before are read, too.
+        deps=["features", "transactions", "fraud_reports"],
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK,
+                asset="missed_fraud_report",
+                description="Of fraud that the champion allowed no more is reported by now than the days before let "
+                "expect, by the newest report that judged it. One that does not, or is of an older day, is no news.",
+            )
+        ],
+        description="Reported fraud that the champion allowed, before its labels have matured: a surge of it is "
+        "often a new kind of fraud.",
+    )
+    def report(
+        context: dg.AssetExecutionContext,
+        tables: TablesResource,
+        registry: RegistryResource,
+        database: DatabaseResource,
+    ) -> dg.MaterializeResult:
+        span, models, store = span_of(context), registry.registry(), tables.store()
+        registered = models.with_alias("champion")
+        if registered is None:
+            told = "There is no champion yet: nothing was judged."
+            with database.opened() as online:
+                check = alarm_check(online, "missed_fraud", check=CHECK, day=span.end, told=told)
+            return dg.MaterializeResult(metadata={"summary": told}, check_results=[check])
+        champion = models.load(registered)
+        first = unseen_from(champion)
+        reports = store.read("fraud_reports", first, span.last, schema=FRAUD_REPORTS, allow_missing=True)
+        features, transactions, volume = _reported_rows(store, reports, first=first, last=span.last)
+        with database.opened() as online:
+            served = decisions_on(online, features["transaction_id"].tolist(), model_sha256=registered.sha256)
+            allowed = allowed_frauds(champion, features, transactions, served)
+            for day in span.days:
+                found = missed_fraud_report(
+                    day,
+                    allowed,
+                    reports,
+                    volume,
+                    champion=str(registered.version),
+                    first=first,
+                    label_maturity=settings.label_maturity,
+                )
+                at, judged = pd.Timestamp(day, tz="UTC"), not found.not_judged
+                verdict = Verdict("missed_fraud", at, red=found.red, summary=found.summary, judged=judged)
+                begun = found.surge.first if found.surge else None
+                picture = plots.incidents_by_day(first, found.incidents, found.expected, since=begun)
+                page = missed_fraud_page(found, {"incidents by day": picture}) if judged else None
+                # The dashboard shows the page from there: it has no way into this home directory.
+                replace_verdict(online, verdict, page=page)
+            check = alarm_check(online, "missed_fraud", check=CHECK, day=at, told=found.summary)
+        return dg.MaterializeResult(
+            metadata={
+                "summary": found.summary,
+                "table": dg.MetadataValue.md(found.to_markdown()),
+                "by_day": image(picture, title="missed fraud by day"),
+                **_figures(found),
+            },
+            check_results=[check],
+        )
+
+    return [report]
+
+
+def _reported_rows(
+    store: TableStore, reports: pd.DataFrame, *, first: date, last: date
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[date, int]]:
+    """Features and transactions of these days that were ever reported as fraud, and all transactions by day."""
+    frauds = set(reports.loc[reports["is_fraud"], "transaction_id"])
+    rows: dict[str, list[pd.DataFrame]] = {"features": [], "transactions": []}
+    volume = {}
+    # Day by day, for only a few rows of each are needed.
+    for day in (one for one in store.days("features") if first <= one <= last):
+        for table, found in rows.items():
+            there = store.read(table, day, day)
+            found.append(there[there["transaction_id"].isin(frauds)])
+        volume[day] = len(there)
+    features, transactions = (pd.concat(found) if found else NO_ROWS for found in rows.values())
+    return features, transactions, volume
+
+
+def _figures(report: MissedFraudReport) -> dict[str, float | int]:
+    """Values that Dagster plots by itself."""
+    if report.surge is None:
+        return {}
+    return {"incidents": report.surge.incidents, "expected": report.surge.expected, "p": report.surge.p}
