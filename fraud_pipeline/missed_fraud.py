@@ -111,7 +111,7 @@ class MissedFraudReport:
         most = f", most of all {self.groups[0].segment} {self.groups[0].name}" if self.groups else ""
         return (
             f"{self.day}: a surge since {self.surge.first}: {told}{most}. Look at the newest ones: a new kind of fraud "
-            "needs people and rules now, for training learns it only when its labels have matured."
+            "is for people to stop, until its labels have matured and a training can learn it."
         )
 
     def to_markdown(self) -> str:

@@ -179,7 +179,7 @@ def daily_volume(days: pd.DatetimeIndex, rows: NDArray[np.int64], frauds: NDArra
 
 def incidents_by_day(first: date, incidents: NDArray[np.int64], expected: Floats, *, since: date | None) -> bytes:
     """Incidents of each day from `first` on that are known by now, and what was to be expected; arrays (days,)."""
-    figure, axes = drawing("Fraud that the champion allowed, reported by now", x="", y="incidents per day")
+    figure, axes = drawing("Missed fraud", x="", y="incidents per day, reported by now")
     if not incidents.any():
         return to_png(write_note(figure, axes, "none was reported"))
     days = np.datetime64(first) + np.arange(len(incidents))

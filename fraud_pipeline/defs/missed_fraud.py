@@ -78,7 +78,7 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
                 )
                 at, judged = pd.Timestamp(day, tz="UTC"), not found.not_judged
                 verdict = Verdict("missed_fraud", at, red=found.red, summary=found.summary, judged=judged)
-                begun = found.surge.first if found.surge else None
+                begun = found.surge.first if found.surge and found.red else None
                 picture = plots.incidents_by_day(first, found.incidents, found.expected, since=begun)
                 page = missed_fraud_page(found, {"incidents by day": picture}) if judged else None
                 # The dashboard shows the page from there: it has no way into this home directory.
