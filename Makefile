@@ -32,7 +32,7 @@ ui: setup
 
 # Most tests wait for servers of their own, so more of them run than there are cores.
 test: setup
-	$(BIN)/python -m pytest -n 4 --dist loadfile --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 STREAM_TESTS := consuming dead_letters producer ranges stream streaming_defs topics
 test-kafka: setup

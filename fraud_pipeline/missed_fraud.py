@@ -177,7 +177,7 @@ def missed_fraud_report(
     counts = np.bincount(event, minlength=size).astype(np.int64)
     most = _most_surprising(event, reported, per_day, matured=size - label_maturity // timedelta(days=1))
     if most is None:
-        return MissedFraudReport(day, champion, first, counts, np.zeros(size))
+        return MissedFraudReport(day=day, champion=champion, first=first, incidents=counts, expected=np.zeros(size))
     since, p = most
     expected = expected_incidents(event, reported, per_day, since=since)
     recent = event >= since
@@ -221,7 +221,7 @@ def expected_incidents(event: Ints, reported: Ints, volume: Ints, *, since: int)
 def chance_of_more(incidents: float, *, expected: float, exposure: float) -> float:
     """Chance of so many incidents or more where the days before let expect `expected`.
 
-    `exposure` is how many times the transactions of the days before the last days have: the less, the better is known
+    exposure: transactions of the last days as a multiple of those of the days before; the smaller, the better is known
     what to expect. Source: Przyborowski and Wilenski, "Homogeneity of results in testing samples from Poisson series",
     Biometrika 1940.
     """

@@ -48,6 +48,12 @@ if "FRAUD_DATABASE_URL" in os.environ:
 GIVEN_DATABASE: Final = os.environ.get("GIVEN_DATABASE_URL", "")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, or one worker ends alone with the longest of them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What was proven by killing, whether or not output is captured."""
     lines = proven(terminalreporter.getreports("passed") + terminalreporter.getreports("failed"))

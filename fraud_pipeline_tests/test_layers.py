@@ -17,7 +17,16 @@ OUTSIDE: Final = {"dagster", "dagster_mlflow", "mlflow", "kafka", "sqlalchemy", 
 TRAINING_ONLY: Final = {"optuna", "sklearn", "matplotlib"}
 
 SERVING: Final = ("model", "features", "decisions", "validation", "transactions", "sources", "snapshots", "windows")
-TRAINING: Final = ("tuning", "training", "performance", "model_card", "plots", "picture")
+TRAINING: Final = (
+    "tuning",
+    "training",
+    "performance",
+    "missed_fraud",
+    "report_pages",
+    "model_card",
+    "plots",
+    "picture",
+)
 # Each outside system has one adapter; the orchestration may use any.
 ADAPTERS: Final = {
     "dagster": ("defs/", "definitions.py", "instance.py"),

@@ -27,6 +27,7 @@ from fraud_pipeline_tests.test_scoring import rows_of
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]

@@ -28,6 +28,7 @@ from fraud_pipeline_tests.test_performance import LAST, Deployment, deployment_i
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
