@@ -1,5 +1,6 @@
 """The real process: `bentoml serve` with a champion, a SQLite database and keys in a home of its own."""
 
+import json
 import socket
 import sqlite3
 import subprocess
@@ -141,8 +142,9 @@ def test_the_description_lists_every_path_and_its_examples_are_accepted(client: 
     assert document["paths"].keys() == OUR_PATHS
     for path, operations in document["paths"].items():
         if body := operations.get("post", {}).get("requestBody"):
-            example = body["content"]["application/json"]["example"]
-            assert client.post(path, json=example).status_code == 200, path
+            # Other tests send the examples to this server, too, at another time.
+            example = json.dumps(body["content"]["application/json"]["example"]).replace("t-20260131", "t-again")
+            assert client.post(path, json=json.loads(example)).status_code == 200, path
 
 
 def test_storage_away_is_said_with_a_provisional_answer_and_later_decided(server: Server, client: httpx.Client) -> None:
