@@ -134,7 +134,7 @@ def take_pictures(settings: Settings, *, board: str, dagster: str) -> None:
             picture(page, f"dashboard-{title.lower().replace(' ', '-')}")
         page.goto(f"{dagster}/asset-groups/")
         page.get_by_text("monitoring", exact=True).first.wait_for(timeout=60_000)
-        page.set_viewport_size({"width": 1_900, "height": 900})
+        page.set_viewport_size({"width": 1_900, "height": 1_200})
         page.keyboard.press("Alt+e")  # expands all groups
         page.wait_for_timeout(1_000)
         page.reload()  # fits the view

@@ -184,7 +184,7 @@ def incidents_by_day(first: date, incidents: NDArray[np.int64], expected: Floats
         return to_png(write_note(figure, axes, "none was reported"))
     days = np.datetime64(first) + np.arange(len(incidents))
     recent = np.zeros(len(days), dtype=bool) if since is None else days >= np.datetime64(since)
-    for which, name, color in ((~recent, "before", LEGITIMATE), (recent, f"since {since}", FRAUD)):
+    for which, name, color in ((~recent, "reported", LEGITIMATE), (recent, f"since {since}", FRAUD)):
         if which.any():
             axes.bar(days[which], incidents[which], color=color, width=0.9, alpha=0.75, label=name)
     if expected.any():
