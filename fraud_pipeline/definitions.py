@@ -49,6 +49,7 @@ def build_defs(
             *retrained_on_alarm(training, reports=reports),
             *streaming_assets(settings, kafka),
             *reports,
+            # No alarm that trains: what it tells of has no matured labels yet.
             *missed_fraud_assets(settings, calendar),
         ],
         asset_checks=leak_checks(),
