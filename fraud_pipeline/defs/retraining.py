@@ -64,7 +64,7 @@ def build_loop_jobs() -> dict[str, Any]:
         "drift_job": dg.define_asset_job(
             "drift_job",
             selection=MONITORING,
-            description="The champion's reports of one day: drift, missed fraud, and performance by labels that have matured.",
+            description="The champion's reports of one day: drift, missed fraud, and performance by matured labels.",
         ),
         "retraining_job": dg.define_asset_job(
             "retraining_job",
