@@ -18,14 +18,13 @@ sys.path.append(sys.path.pop(0))
 # isort: split
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from lived_worlds import START, WATCHED_AFTER, World, live, moved
+from lived_worlds import START, WATCHED_AFTER, World, first_red, in_words, live, median_days, moved
 from scipy import stats
 from tqdm import tqdm
 
@@ -90,9 +89,9 @@ def watched(arguments: argparse.Namespace, seed: int, *, days: int, drifts: tupl
 
 def red_after(lived: Watched) -> dict[str, int | None]:
     """Days from the start of a change to the first red day of each report, and of either."""
-    days = range(WATCHED_AFTER)
-    drift = next((day for day in days if lived.report(START + day)[0].drifted), None)
-    missed_fraud = next((day for day in days if lived.world.missed_fraud(START + day).red), None)
+    days = range(START, START + WATCHED_AFTER)
+    drift = first_red(bool(lived.report(day)[0].drifted) for day in days)
+    missed_fraud = first_red(lived.world.missed_fraud(day).red for day in days)
     either = min((day for day in (drift, missed_fraud) if day is not None), default=None)
     return {"drift": drift, "missed_fraud": missed_fraud, "either": either}
 
@@ -119,9 +118,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         lives = [red_after(watched(arguments, seed, days=WATCHED_AFTER, drifts=(moved(drift),))) for seed in seeds]
         for name, of_report in detected.items():
             days_until = [one[name] for one in lives]
-            of_report[drift.name] = _median(days_until)
-            told = ", ".join("never" if one is None else str(one) for one in days_until)
-            print(f"  {drift.name:<24}{name:<16}{told}", flush=True)
+            of_report[drift.name] = median_days(days_until)
+            print(f"  {drift.name:<24}{name:<16}{in_words(days_until)}", flush=True)
     return {
         "false_alarm_rate": round(float(np.mean(np.logical_or(red["drift"], red["missed_fraud"]))), 4),
         "windows": windows,
@@ -129,12 +127,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "detection_days_by_report": {name: detected[name] for name in ("drift", "missed_fraud")},
         **{f"false_alarm_rate, {rule}": round(float(np.mean(found)), 4) for rule, found in red.items()},
     }
-
-
-def _median(days: Sequence[int | None]) -> float | None:
-    """None where most never were: a change that most worlds never see is not detected."""
-    seen = [day for day in days if day is not None]
-    return float(np.median(seen)) if 2 * len(seen) > len(days) else None
 
 
 def main() -> None:

@@ -1,13 +1,15 @@
 """Synthetic worlds of any size, lived with a champion that was trained on their first days.
 
-Belongs here: what the benchmarks of the daily reports share. Must not be here: reports, figures.
+Belongs here: what the benchmarks of the daily reports share. Must not be here: what they print.
 """
 
 import gc
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from fraud_pipeline.decisions import CostModel
@@ -52,6 +54,22 @@ class World:
             first=unseen_from(self.champion),
             label_maturity=MATURITY,
         )
+
+
+def first_red(red: Iterable[bool]) -> int | None:
+    """Days until the first red one; None where none is."""
+    return next((day for day, found in enumerate(red) if found), None)
+
+
+def median_days(found: Sequence[int | None]) -> float | None:
+    """Over several worlds; a change that most of them never see is not detected."""
+    seen = [day for day in found if day is not None]
+    return float(np.median(seen)) if 2 * len(seen) > len(found) else None
+
+
+def in_words(found: Sequence[int | None]) -> str:
+    """Days until red of several worlds."""
+    return ", ".join("never" if day is None else str(day) for day in found)
 
 
 def moved(drift: Drift) -> Drift:

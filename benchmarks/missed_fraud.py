@@ -1,6 +1,6 @@
 """How soon the report on missed fraud sees a new kind of fraud, by the size of the bank, and how often it cries wolf.
 
-    python benchmarks/missed_fraud.py [--customers N ...] [--seeds N] [--quiet-days N]
+    python benchmarks/missed_fraud.py [--customers N ...] [--seeds N] [--first-seed N] [--quiet-days N]
 
 Every seed and size is a synthetic world of its own, lived once without any change and once with wallet theft from a
 day on, as the generator's schedule has it. A champion is trained on the days before; every day after is judged as the
@@ -19,7 +19,7 @@ import argparse
 import json
 
 import numpy as np
-from lived_worlds import AT_ONCE, START, WATCHED_AFTER, World, live
+from lived_worlds import AT_ONCE, START, WATCHED_AFTER, World, first_red, in_words, live, median_days
 from tqdm import tqdm
 
 from fraud_pipeline.generator.drift_schedule import Drift
@@ -35,7 +35,7 @@ def detection(seed: int, customers: int) -> int | None:
     """Days from the start of wallet theft to the first red day."""
     theft = Drift(name="new_scenario", first=START)
     lived = world(seed, customers, days=WATCHED_AFTER, drifts=(theft,))
-    return next((day for day in range(WATCHED_AFTER) if lived.missed_fraud(START + day).red), None)
+    return first_red(lived.missed_fraud(START + day).red for day in range(WATCHED_AFTER))
 
 
 def quiet(seed: int, customers: int, days: int) -> list[bool]:
@@ -49,19 +49,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--customers", type=int, nargs="+", default=[2_000, 20_000, 60_000])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--quiet-days", type=int, default=40, help="days judged in each world without any change")
     arguments = parser.parse_args()
-    seeds, red, detected = range(1, arguments.seeds + 1), list[bool](), {}
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    red, detected = list[bool](), {}
     for size in arguments.customers:
         wolf = tqdm(seeds, desc=f"{size:,} customers, no change", disable=None)
         here = [one for seed in wolf for one in quiet(seed, size, arguments.quiet_days)]
         found = [detection(seed, size) for seed in tqdm(seeds, desc=f"{size:,} customers, wallet theft", disable=None)]
-        told = ", ".join("never" if one is None else str(one) for one in found)
-        print(f"{size:>9,} customers: red on {sum(here)} of {len(here)} quiet days; days until red: {told}", flush=True)
+        wolves = f"red on {sum(here)} of {len(here)} quiet days"
+        print(f"{size:>9,} customers: {wolves}; days until red: {in_words(found)}", flush=True)
         red += here
-        seen = [one for one in found if one is not None]
-        # A change that most worlds never see is not detected.
-        detected[str(size)] = float(np.median(seen)) if 2 * len(seen) > len(found) else None
+        detected[str(size)] = median_days(found)
     print(
         json.dumps({"false_alarm_rate": round(float(np.mean(red)), 4), "windows": len(red), "detection_days": detected})
     )

@@ -118,18 +118,15 @@ class MissedFraudReport:
         """The finding, the groups with the largest excess and the newest transactions."""
         if self.surge is None:
             return self.summary
-        head = [f"{self.summary} p = {self.surge.p:.2g}.", f"| since {self.surge.first} | reported | expected |"]
-        lines = [
-            *head,
-            "|---|---:|---:|",
-            f"| all | {self.surge.incidents:,} | {self.surge.expected:.1f} |",
-            *(
-                f"| {one.segment}: {one.name.replace('|', '/')} | {one.incidents:,} | {one.expected:.1f} |"
-                for one in self.groups[:SHOWN]
-            ),
-        ]
+        shown = [Group("", "all", self.surge.incidents, self.surge.expected), *self.groups[:SHOWN]]
+        rows = (
+            f"| {f'{one.segment}: ' * bool(one.segment)}{one.name.replace('|', '/')} "
+            f"| {one.incidents:,} | {one.expected:.1f} |"
+            for one in shown
+        )
         newest = f"Newest: {', '.join(self.examples)}" if self.examples else "None was reported."
-        return "\n".join([lines[0], "", *lines[1:], "", newest])
+        table = "\n".join([f"| since {self.surge.first} | reported | expected |", "|---|---:|---:|", *rows])
+        return f"{self.summary} p = {self.surge.p:.2g}.\n\n{table}\n\n{newest}"
 
 
 def unseen_from(model: FraudModel) -> date:
