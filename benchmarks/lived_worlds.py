@@ -17,7 +17,13 @@ from fraud_pipeline.drift import SCORE
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.generator.drift_schedule import Drift
-from fraud_pipeline.missed_fraud import MissedFraudReport, allowed_frauds, missed_fraud_report, unseen_from
+from fraud_pipeline.missed_fraud import (
+    MissedFraudReport,
+    active_customers,
+    allowed_frauds,
+    missed_fraud_report,
+    unseen_from,
+)
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
 from fraud_pipeline.validation import validate
@@ -40,7 +46,7 @@ class World:
     champion: FraudModel
     allowed: pd.DataFrame
     reports: pd.DataFrame
-    volume: dict[date, int]
+    customers: dict[date, int]
     rows: pd.DataFrame
 
     def missed_fraud(self, day: int) -> MissedFraudReport:
@@ -49,7 +55,7 @@ class World:
             self.first_day + timedelta(days=day),
             self.allowed,
             self.reports,
-            self.volume,
+            self.customers,
             champion="1",
             first=unseen_from(self.champion),
             label_maturity=MATURITY,
@@ -113,7 +119,7 @@ def live(
         champion=champion,
         allowed=pd.concat(allowed, ignore_index=True),
         reports=reports,
-        volume=transactions["event_time"].dt.date.value_counts().to_dict(),
+        customers=active_customers(transactions.groupby(transactions["event_time"].dt.date)["customer_id"]),
         rows=pd.concat(scored, ignore_index=True) if rows else pd.DataFrame(),
     )
 

@@ -8,10 +8,12 @@ within hours. So what is compared is like with like: of the frauds of the last d
 with those of the days before that had been reported as soon. All days are ones that the champion's trees, calibration
 and thresholds never saw, and reports tell only of what was not blocked.
 
-Rows of one theft are one piece of evidence: what is counted is incidents, not rows.
+Rows of one theft are one piece of evidence: what is counted is incidents, not rows. A new kind of fraud mostly keeps to
+one channel, where it stands out sooner: each channel is looked at by itself, too. And thieves go by who has a card, not
+by how busy a pay day is: what incidents are measured by is customers, not transactions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -19,51 +21,30 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special
 
 from fraud_pipeline.decisions import decide
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.performance import reported_segments, seen_to
+from fraud_pipeline.surges import MIN_DAYS, Surge, expected_incidents, likeliest_surge
 from fraud_pipeline.transactions import DAY, TIME_DTYPE, microseconds
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-SPANS: Final = (1, 2, 3, 5, 7, 10, 14, 21, 28)
-"""Days up to the day of the report in which a surge may have begun."""
-MIN_DAYS: Final = 14
-"""Days before a surge, and days whose labels have matured, that it takes to know what is usual."""
-LIMIT: Final = 1.25
-"""The least that counts: incidents as a multiple of the expected ones."""
-FALSE_ALARMS: Final = 0.01
-"""How often a day may be red by chance, over all spans."""
+LOOKED_AT: Final = "channel"
+"""The segment whose groups are looked at by themselves."""
+ACTIVE_DAYS: Final = 28
+"""Days for which a payment makes a customer one who has a card."""
 SAME_INCIDENT: Final = timedelta(days=3)
 SHOWN: Final = 12
 _EPOCH: Final = date(1970, 1, 1)
 _ROW: Final = ["transaction_id", "event_time", "customer_id"]
-
-
-@dataclass(frozen=True, slots=True)
-class Surge:
-    """Incidents from `first` on that were reported by now, beside what the days before let expect.
-
-    `p` is the chance of so many without any change, corrected for the number of spans that were looked at.
-    """
-
-    first: date
-    incidents: int
-    expected: float
-    p: float
-
-    @property
-    def found(self) -> bool:
-        """Large, and beyond chance."""
-        return self.incidents >= LIMIT * self.expected and self.p <= FALSE_ALARMS
+_DAYS: Final = ["reported_at", "event_day", "report_day"]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Incidents of a group of transactions since the same day, reported by now and expected."""
+    """Those incidents of a surge that are of a group of transactions, reported by now and expected."""
 
     segment: str
     name: str
@@ -75,7 +56,8 @@ class Group:
 class MissedFraudReport:
     """What is known at the end of `day` of fraud that the champion allowed.
 
-    `incidents` and `expected` are by day from `first` on, shape (days,); `examples` are the newest transactions.
+    `group` is the channel that the surge is of, as "channel online"; empty is all. Of it are the newest transactions,
+    `examples`, and `incidents` and `expected` by day from `first` on, shape (days,).
     """
 
     day: date
@@ -84,6 +66,7 @@ class MissedFraudReport:
     incidents: Ints
     expected: Floats
     surge: Surge | None = None
+    group: str = ""
     groups: tuple[Group, ...] = ()
     examples: tuple[str, ...] = ()
 
@@ -91,6 +74,11 @@ class MissedFraudReport:
     def red(self) -> bool:
         """Whether there is a surge."""
         return self.surge is not None and self.surge.found
+
+    @property
+    def since(self) -> date | None:
+        """The day on which the surge began."""
+        return self.first + timedelta(days=self.surge.since) if self.surge else None
 
     @property
     def not_judged(self) -> str:
@@ -104,13 +92,14 @@ class MissedFraudReport:
         """One line that a person can act on."""
         if self.surge is None:
             return f"Missed fraud of champion {self.champion} is {self.not_judged}."
-        told = f"{self.surge.incidents:,} incidents of fraud that champion {self.champion} allowed, "
+        where = f" in {self.group}" if self.group else ""
+        told = f"{self.surge.incidents:,} incidents of fraud{where} that champion {self.champion} allowed, "
         told += f"{self.surge.expected:.0f} expected by now"
         if not self.surge.found:
-            return f"{self.day}: no surge. Since {self.surge.first}: {told}."
+            return f"{self.day}: no surge. Since {self.since}: {told}."
         most = f", most of all {self.groups[0].segment} {self.groups[0].name}" if self.groups else ""
         return (
-            f"{self.day}: a surge since {self.surge.first}: {told}{most}. Look at the newest ones: a new kind of fraud "
+            f"{self.day}: a surge since {self.since}: {told}{most}. Look at the newest ones: a new kind of fraud "
             "is for people to stop, until its labels have matured and a training can learn it."
         )
 
@@ -118,14 +107,15 @@ class MissedFraudReport:
         """The finding, the groups with the largest excess and the newest transactions."""
         if self.surge is None:
             return self.summary
-        shown = [Group("", "all", self.surge.incidents, self.surge.expected), *self.groups[:SHOWN]]
+        total = Group("", self.group or "all", self.surge.incidents, self.surge.expected)
+        shown = [total, *self.groups[:SHOWN]]
         rows = (
             f"| {f'{one.segment}: ' * bool(one.segment)}{one.name.replace('|', '/')} "
             f"| {one.incidents:,} | {one.expected:.1f} |"
             for one in shown
         )
         newest = f"Newest: {', '.join(self.examples)}" if self.examples else "None was reported."
-        table = "\n".join([f"| since {self.surge.first} | reported | expected |", "|---|---:|---:|", *rows])
+        table = "\n".join([f"| since {self.since} | reported | expected |", "|---|---:|---:|", *rows])
         return f"{self.summary} p = {self.surge.p:.2g}.\n\n{table}\n\n{newest}"
 
 
@@ -152,113 +142,85 @@ def allowed_frauds(
     return rows[_ROW].assign(**reported_segments(rows))
 
 
+def active_customers(paid: Iterable[tuple[date, pd.Series]]) -> dict[date, int]:
+    """How many customers paid on each day or in the four weeks before it; none on a day without any payment.
+
+    paid: customer_id of the transactions of each day, in order of days.
+    """
+    last_paid, active = pd.Series(dtype=np.int64), {}
+    for day, customers in paid:
+        number = (day - _EPOCH).days
+        today = pd.Series(number, index=customers.unique())
+        last_paid = pd.concat([today, last_paid[last_paid > number - ACTIVE_DAYS]])
+        last_paid = last_paid[~last_paid.index.duplicated()]
+        active[day] = len(last_paid) if len(today) else 0
+    return active
+
+
 def missed_fraud_report(
     day: date,
     allowed: pd.DataFrame,
     reports: pd.DataFrame,
-    volume: Mapping[date, int],
+    customers: Mapping[date, int],
     *,
     champion: str,
     first: date,
     label_maturity: timedelta,
 ) -> MissedFraudReport:
-    """What is known at the end of `day`; `allowed` is of `allowed_frauds`, `volume` transactions by day from `first`.
+    """What is known at the end of `day`; `allowed` is of `allowed_frauds`, `customers` of `active_customers`.
 
     Reports of later instants and rows of later days change nothing.
     """
     start, size = (first - _EPOCH).days, max(0, (day - first).days + 1)
-    per_day = np.array([volume.get(first + timedelta(days=number), 0) for number in range(size)], dtype=np.int64)
+    exposed = np.array([customers.get(first + timedelta(days=number), 0) for number in range(size)], dtype=np.int64)
     found = _incidents(allowed, reports, as_of=pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1))
     found = found[(found["event_day"] >= start) & (found["event_day"] < start + size)]
     event, reported = (found[name].to_numpy(np.int64) - start for name in ("event_day", "report_day"))
-    counts = np.bincount(event, minlength=size).astype(np.int64)
-    most = _most_surprising(event, reported, per_day, matured=size - label_maturity // timedelta(days=1))
-    if most is None:
+    looked_at = {"": np.ones(len(found), dtype=bool)} | {
+        f"{LOOKED_AT} {name}": mine for segment, name, mine in _groups(found) if segment == LOOKED_AT
+    }
+    matured = size - label_maturity // timedelta(days=1)
+    surges = {
+        group: likeliest_surge(event[mine], reported[mine], exposed, matured=matured, looks=len(looked_at))
+        for group, mine in looked_at.items()
+    }
+    red = {group: surge for group, surge in surges.items() if surge and surge.found}
+    # Where there is no surge at all, what is told is how all fraud does.
+    group, surge = min(red.items(), key=lambda one: one[1].p, default=("", surges[""]))
+    if surge is None:
+        counts = np.bincount(event, minlength=size).astype(np.int64)
         return MissedFraudReport(day=day, champion=champion, first=first, incidents=counts, expected=np.zeros(size))
-    since, p = most
-    expected = expected_incidents(event, reported, per_day, since=since)
+    mine, since = looked_at[group], surge.since
+    found, event, reported = found[mine], event[mine], reported[mine]
     recent = event >= since
     groups = [
         Group(
             segment=segment,
-            name=str(name),
-            incidents=int(recent[mine].sum()),
-            expected=float(expected_incidents(event[mine], reported[mine], per_day, since=since)[since:].sum()),
+            name=name,
+            incidents=int(recent[part].sum()),
+            expected=float(expected_incidents(event[part], reported[part], exposed, since=since)[since:].sum()),
         )
-        for segment in allowed.columns.drop(_ROW)
-        for name in found[segment].dropna().unique()
-        for mine in [(found[segment] == name).to_numpy()]
+        for segment, name, part in _groups(found)
+        if not (group and segment == LOOKED_AT)
     ]
-    newest = found[recent].sort_values("event_time", ascending=False)["transaction_id"]
     return MissedFraudReport(
         day=day,
         champion=champion,
         first=first,
-        incidents=counts,
-        expected=expected,
-        surge=Surge(first + timedelta(days=since), int(recent.sum()), float(expected[since:].sum()), p),
+        incidents=np.bincount(event, minlength=size).astype(np.int64),
+        expected=expected_incidents(event, reported, exposed, since=since),
+        surge=surge,
+        group=group,
         groups=tuple(sorted(groups, key=lambda one: one.expected - one.incidents)),
-        examples=tuple(newest[:SHOWN]),
+        examples=tuple(found[recent].sort_values("event_time", ascending=False)["transaction_id"][:SHOWN]),
     )
 
 
-def expected_incidents(event: Ints, reported: Ints, volume: Ints, *, since: int) -> Floats:
-    """Incidents of each day that would be reported by now if nothing had changed since a day, shape (days,).
-
-    event, reported: day of each incident and of its report (n,), as an index of volume, transactions by day (days,).
-    From `since` on a day counts with the share of earlier incidents that were reported as soon as it could have been.
-    """
-    before = event < since
-    delay = np.bincount(np.minimum((reported - event)[before], len(volume)), minlength=len(volume) + 1)
-    rate = np.cumsum(delay) / max(volume[:since].sum(), 1)
-    age = len(volume) - 1 - np.arange(len(volume))
-    return np.asarray(volume * np.where(np.arange(len(volume)) < since, rate[-1], rate[age]))
-
-
-def chance_of_more(incidents: float, *, expected: float, exposure: float) -> float:
-    """Chance of so many incidents or more where the days before let expect `expected`.
-
-    exposure: transactions of the last days as a multiple of those of the days before; the smaller, the better is known
-    what to expect. Source: Przyborowski and Wilenski, "Homogeneity of results in testing samples from Poisson series",
-    Biometrika 1940.
-    """
-    if not incidents:
-        return 1.0
-    return float(special.betainc(incidents, expected / exposure + 1, exposure / (1 + exposure)))
-
-
-def _most_surprising(event: Ints, reported: Ints, volume: Ints, *, matured: int) -> tuple[int, float] | None:
-    """The day since when so many incidents are the least likely, and how likely they are; large surges come first."""
-    if matured < MIN_DAYS:
-        return None
-    clumped = _dispersion(event, volume, matured=matured)
-    found = []
-    for since in (len(volume) - span for span in SPANS):
-        if since < MIN_DAYS or not volume[:since].sum() or not volume[since:].sum():
-            continue
-        incidents = int((event >= since).sum())
-        expected = float(expected_incidents(event, reported, volume, since=since)[since:].sum())
-        exposure = float(volume[since:].sum() / volume[:since].sum())
-        p = chance_of_more(incidents / clumped, expected=expected / clumped, exposure=exposure)
-        found.append((incidents < LIMIT * expected, min(1.0, p * len(SPANS)), since))
-    if not found:
-        return None
-    _, p, since = min(found)
-    return since, p
-
-
-def _dispersion(event: Ints, volume: Ints, *, matured: int) -> float:
-    """How many times as much as chance alone the incidents of a day vary, at least 1 (Pearson's statistic).
-
-    One compromised shop makes several incidents; then each counts for less.
-    """
-    counts = np.bincount(event, minlength=len(volume))[:matured]
-    expected = volume[:matured] * counts.sum() / max(volume[:matured].sum(), 1)
-    there = expected > 0
-    if there.sum() < 2:
-        return 1.0
-    statistic = ((counts[there] - expected[there]) ** 2 / expected[there]).sum() / (there.sum() - 1)
-    return float(max(1.0, statistic))
+def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Each group of each segment, and which rows are of it."""
+    for segment in rows.columns.difference([*_ROW, *_DAYS], sort=False):
+        for name in rows[segment].dropna().unique():
+            yield segment, str(name), (rows[segment] == name).to_numpy()
 
 
 def _incidents(allowed: pd.DataFrame, reports: pd.DataFrame, *, as_of: pd.Timestamp) -> pd.DataFrame:

@@ -177,9 +177,13 @@ def daily_volume(days: pd.DatetimeIndex, rows: NDArray[np.int64], frauds: NDArra
     return to_png(figure)
 
 
-def incidents_by_day(first: date, incidents: NDArray[np.int64], expected: Floats, *, since: date | None) -> bytes:
+def incidents_by_day(
+    first: date, incidents: NDArray[np.int64], expected: Floats, *, group: str, since: date | None
+) -> bytes:
     """Incidents of each day from `first` on that are known by now, and what was to be expected; arrays (days,)."""
-    figure, axes = drawing("Missed fraud", x="", y="incidents per day, reported by now")
+    figure, axes = drawing(
+        f"Missed fraud{f' in {group}' if group else ''}", x="", y="incidents per day, reported by now"
+    )
     if not incidents.any():
         return to_png(write_note(figure, axes, "none was reported"))
     days = np.datetime64(first) + np.arange(len(incidents))

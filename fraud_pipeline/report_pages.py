@@ -51,7 +51,7 @@ def missed_fraud_page(report: MissedFraudReport, pictures: Mapping[str, bytes]) 
     groups = (
         _row([f"{one.segment}: {one.name}"], [f"{one.incidents:,}", f"{one.expected:.1f}"]) for one in report.groups
     )
-    since = f"since {report.surge.first}" if report.surge else ""
+    since = f"since {report.since}" if report.surge else ""
     return _page(
         f"Missed fraud, report of {report.day}",
         report.summary,

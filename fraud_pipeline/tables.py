@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -96,9 +97,10 @@ class TableStore:
         last: date,
         *,
         schema: pa_schema.DataFrameSchema | None = None,
+        columns: Sequence[str] | None = None,
         allow_missing: bool = False,
     ) -> pd.DataFrame:
-        """Rows of the days `first` to `last`, both included, in order of day.
+        """Rows of the days `first` to `last`, both included, in order of day; `columns` of them, or all.
 
         MissingDaysError when one of them was never written. With `allow_missing` such days count as empty; when none is
         there at all, the answer is no rows of `schema`.
@@ -112,7 +114,7 @@ class TableStore:
             return empty(schema)
         paths = [self.root / name / f"{day.isoformat()}{_SUFFIX}" for day in there]
         with ThreadPoolExecutor() as pool:
-            tables = list(pool.map(_read_file, paths))
+            tables = list(pool.map(partial(_read_file, columns=columns), paths))
         return _to_pandas(_concatenate(tables))
 
     def read_whole(self, name: str) -> pd.DataFrame:
@@ -177,9 +179,9 @@ def _array(column: pd.Series) -> pa.Array:
         return pa.array([text and text.encode(errors="backslashreplace").decode() for text in texts], type=pa.string())
 
 
-def _read_file(path: Path) -> pa.Table:
+def _read_file(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
     with pq.ParquetFile(path) as file:
-        return file.read(use_threads=False)
+        return file.read(columns=columns, use_threads=False)
 
 
 def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:

@@ -10,9 +10,6 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import decisions_on
@@ -20,14 +17,14 @@ from fraud_pipeline.database.verdicts import newest_verdicts, read_page
 from fraud_pipeline.decisions import decide
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.missed_fraud import (
-    MIN_DAYS,
+    ACTIVE_DAYS,
     MissedFraudReport,
+    active_customers,
     allowed_frauds,
-    chance_of_more,
-    expected_incidents,
     missed_fraud_report,
     unseen_from,
 )
+from fraud_pipeline.surges import MIN_DAYS
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.conftest import Tables
@@ -47,36 +44,6 @@ DAYS: Final = 60
 NOTHING_SERVED: Final = pd.DataFrame({"transaction_id": [], "decision": []}, dtype=object)
 
 
-class TestExpected:
-    @given(
-        incidents=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30),
-        volume=st.lists(st.integers(1, 50), min_size=10, max_size=10),
-        since=st.integers(1, 9),
-    )
-    def test_each_earlier_incident_stands_for_its_like_of_each_later_day(
-        self, incidents: list[tuple[int, int]], volume: list[int], since: int
-    ) -> None:
-        event = np.array([day for day, _ in incidents], np.int64)
-        delay = np.array([delay for _, delay in incidents], np.int64)
-        found = expected_incidents(event, event + delay, np.array(volume), since=since)
-        earlier = [delay for day, delay in incidents if day < since]
-        for day in range(10):
-            reported = [delay for delay in earlier if day < since or day + delay <= 9]
-            assert found[day] == pytest.approx(volume[day] * len(reported) / sum(volume[:since]))
-
-    @given(
-        incidents=st.integers(1, 60), before=st.integers(0, 60), exposure=st.floats(0.02, 2), more=st.integers(1, 20)
-    )
-    def test_the_chance_is_that_of_a_binomial_and_falls_with_every_incident(
-        self, incidents: int, before: int, exposure: float, more: int
-    ) -> None:
-        found = chance_of_more(incidents, expected=before * exposure, exposure=exposure)
-        share = exposure / (1 + exposure)
-        assert found == pytest.approx(stats.binom.sf(incidents - 1, incidents + before, share), rel=1e-6)
-        assert chance_of_more(incidents + more, expected=before * exposure, exposure=exposure) <= found
-        assert chance_of_more(0, expected=before * exposure, exposure=exposure) == 1
-
-
 def lived(
     seed: int,
     *,
@@ -86,14 +53,19 @@ def lived(
     days: int = DAYS,
     delays: tuple[int, ...] = (0, 0, 1, 2, 5, 9, 20),
     victims: int = 1,
+    kept_to: str = "",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Allowed frauds and their reports: a Poisson number a day, `surge` times as many from a day on.
 
-    Each has one of the `delays` in days; `victims` are hit together.
+    Each has one of the `delays` in days; `victims` are hit together. Those of the surge may keep to a channel.
     """
     generator = np.random.default_rng(seed)
-    rate = np.where(np.arange(days) < begins, a_day, a_day * surge) / victims
-    day = np.repeat(np.repeat(np.arange(days), generator.poisson(rate)), victims)
+    usual = np.repeat(np.repeat(np.arange(days), generator.poisson(a_day / victims, days)), victims)
+    more = np.repeat(np.arange(begins, days), generator.poisson(a_day * (surge - 1), days - begins))
+    day = np.concatenate([usual, more])
+    channel = generator.choice(["online", "chip", "contactless"], len(day), p=[0.5, 0.3, 0.2])
+    if kept_to:
+        channel[len(usual) :] = kept_to
     when = START + pd.to_timedelta(day, unit="D") + pd.to_timedelta(generator.uniform(0, 12, len(day)), unit="h")
     names = [f"t{number}" for number in range(len(day))]
     allowed = pd.DataFrame(
@@ -101,7 +73,8 @@ def lived(
             "transaction_id": names,
             "event_time": when,
             "customer_id": [f"c{number}" for number in range(len(day))],
-            "channel": np.where(day < begins, "online", "contactless"),
+            "channel": channel,
+            "category": np.where(np.arange(len(day)) < len(usual), "grocery", "electronics"),
         }
     )
     late = pd.to_timedelta(generator.choice(delays, len(day)), unit="D")
@@ -110,7 +83,7 @@ def lived(
 
 
 def told(
-    lived: tuple[pd.DataFrame, pd.DataFrame], day: int, *, volume: dict[date, int] | None = None
+    lived: tuple[pd.DataFrame, pd.DataFrame], day: int, *, customers: dict[date, int] | None = None
 ) -> MissedFraudReport:
     """The report at the end of a day."""
     allowed, reports = lived
@@ -119,7 +92,7 @@ def told(
         FIRST + timedelta(days=day),
         allowed,
         reports,
-        usual if volume is None else volume,
+        usual if customers is None else customers,
         champion="3",
         first=FIRST,
         label_maturity=MATURITY,
@@ -134,23 +107,51 @@ class TestReport:
         assert np.mean([one.red for one in found]) <= 0.01
 
     def test_a_surge_is_seen_before_its_labels_mature_with_its_beginning_and_its_kind(self) -> None:
-        world = lived(1, a_day=30, surge=2, begins=50)
+        world = lived(1, a_day=30, surge=1.5, begins=50, kept_to="contactless")
         red = [day for day in range(40, 60) if told(world, day).red]
         assert red[0] in range(50, 53), "within three days, although labels mature in 21"
         assert red == list(range(red[0], 60))
         report = told(world, 59)
         assert report.surge is not None
-        assert abs((report.surge.first - FIRST).days - 50) <= 3
-        assert (report.groups[0].segment, report.groups[0].name) == ("channel", "contactless")
-        assert report.summary.startswith(f"2026-04-29: a surge since {report.surge.first}: ")
-        assert "most of all channel contactless" in report.summary
-        assert set(report.examples) <= set(world[0].loc[world[0]["channel"] == "contactless", "transaction_id"])
-        assert f"| all | {report.surge.incidents:,} | {report.surge.expected:.1f} |" in report.to_markdown()
+        assert report.since is not None
+        assert abs((report.since - FIRST).days - 50) <= 3
+        assert report.summary.startswith(f"2026-04-29: a surge since {report.since}: ")
+        assert f"{report.surge.incidents} incidents of fraud in channel contactless that champion 3" in report.summary
+        assert "most of all category electronics" in report.summary
+        kind = world[0].set_index("transaction_id").loc[list(report.examples), "channel"]
+        assert set(kind) == {"contactless"}
+        assert not any(one.segment == "channel" for one in report.groups)
+        known = world[1].loc[world[1]["reported_at"] < START + pd.Timedelta(days=60), "transaction_id"]
+        assert (
+            report.incidents.sum()
+            == (world[0]["channel"][world[0]["transaction_id"].isin(known)] == "contactless").sum()
+        )
+        assert f"| channel contactless | {report.surge.incidents:,} | {report.surge.expected:.1f} |" in (
+            report.to_markdown()
+        )
 
-    def test_more_transactions_bring_more_fraud_and_that_is_no_surge(self) -> None:
+    def test_a_surge_that_keeps_to_a_channel_is_seen_sooner(self) -> None:
+        first_red = {
+            channel: np.mean(
+                [
+                    next(day for day in range(50, 60) if told(world, day).red)
+                    for world in (lived(seed, a_day=30, surge=1.6, begins=50, kept_to=channel) for seed in range(10))
+                ]
+            )
+            for channel in ("contactless", "")
+        }
+        assert first_red["contactless"] + 1 < first_red[""]
+
+    def test_a_surge_everywhere_is_told_as_such(self) -> None:
+        report = told(lived(1, a_day=30, surge=2, begins=50), 59)
+        assert (report.red, report.group) == (True, "")
+        assert "incidents of fraud that champion 3 allowed" in report.summary
+        assert {"channel", "category"} == {one.segment for one in report.groups}
+
+    def test_more_customers_bring_more_fraud_and_that_is_no_surge(self) -> None:
         doubled = {FIRST + timedelta(days=day): 1_000 if day < 50 else 2_000 for day in range(DAYS)}
-        worlds = [lived(seed, a_day=30, surge=2, begins=50) for seed in range(10)]
-        assert np.mean([told(world, day, volume=doubled).red for world in worlds for day in range(50, 60)]) <= 0.01
+        worlds = [lived(seed, a_day=30, surge=2, begins=50) for seed in range(20)]
+        assert np.mean([told(world, day, customers=doubled).red for world in worlds for day in range(50, 60)]) <= 0.01
         assert all(told(world, 59).red for world in worlds)
 
     def test_reports_that_always_come_a_week_late_are_waited_for(self) -> None:
@@ -189,6 +190,21 @@ class TestReport:
             report = told(nothing, 59)
             assert (report.red, report.not_judged, report.incidents.sum()) == (False, "", 0)
             assert "None was reported." in report.to_markdown()
+
+
+class TestActiveCustomers:
+    def counted(self, *paid: list[str]) -> list[int]:
+        """Of days that follow each other."""
+        days = (FIRST + timedelta(days=number) for number in range(len(paid)))
+        return list(active_customers(zip(days, (pd.Series(who, dtype=object) for who in paid), strict=True)).values())
+
+    def test_whoever_paid_within_four_weeks_counts_once(self) -> None:
+        assert self.counted(["a", "b", "a"], ["b"], ["c"]) == [2, 2, 3]
+        found = self.counted(["a", "b"], *[["b"]] * ACTIVE_DAYS)
+        assert found == [*[2] * ACTIVE_DAYS, 1]
+
+    def test_a_busy_day_counts_like_others_and_a_day_without_data_for_none(self) -> None:
+        assert self.counted(["a", "b"], ["a"] * 50, [], ["b"]) == [2, 2, 0, 2]
 
 
 class TestIncidents:

@@ -57,10 +57,14 @@ PLOTS: dict[str, Callable[[], bytes]] = {
     "score_distribution": lambda: plots.score_distribution(PROBABILITY, LABELS, POLICY),
     "score_distribution without fraud": lambda: plots.score_distribution(PROBABILITY, NOTHING),
     "score_distribution without rows": lambda: plots.score_distribution(NO_ROWS, NO_ROWS, NEVER),
-    "incidents_by_day": lambda: plots.incidents_by_day(WEEK[0].date(), COUNTS, COUNTS / 2, since=WEEK[5].date()),
-    "incidents_by_day without a surge": lambda: plots.incidents_by_day(WEEK[0].date(), COUNTS, np.zeros(7), since=None),
+    "incidents_by_day": lambda: plots.incidents_by_day(
+        WEEK[0].date(), COUNTS, COUNTS / 2, group="channel online", since=WEEK[5].date()
+    ),
+    "incidents_by_day without a surge": lambda: plots.incidents_by_day(
+        WEEK[0].date(), COUNTS, np.zeros(7), group="", since=None
+    ),
     "incidents_by_day without incidents": lambda: plots.incidents_by_day(
-        WEEK[0].date(), 0 * COUNTS, COUNTS / 2, since=WEEK[5].date()
+        WEEK[0].date(), 0 * COUNTS, COUNTS / 2, group="", since=WEEK[5].date()
     ),
     "daily_volume": lambda: plots.daily_volume(WEEK, COUNTS * 100, COUNTS),
     "daily_volume of a day": lambda: plots.daily_volume(WEEK[:1], COUNTS[:1], COUNTS[:1]),

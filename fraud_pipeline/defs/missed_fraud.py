@@ -4,7 +4,8 @@ Belongs here: loading, one call, storing, showing. Must not be here: what is a s
 (`database/performance.py`).
 """
 
-from datetime import date
+from collections.abc import Iterator
+from datetime import date, timedelta
 from typing import Final
 
 import dagster as dg
@@ -17,7 +18,14 @@ from fraud_pipeline.defs.alarms import alarm_check
 from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
-from fraud_pipeline.missed_fraud import MissedFraudReport, allowed_frauds, missed_fraud_report, unseen_from
+from fraud_pipeline.missed_fraud import (
+    ACTIVE_DAYS,
+    MissedFraudReport,
+    active_customers,
+    allowed_frauds,
+    missed_fraud_report,
+    unseen_from,
+)
 from fraud_pipeline.report_pages import missed_fraud_page
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
@@ -62,7 +70,8 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
         champion = models.load(registered)
         first = unseen_from(champion)
         reports = store.read("fraud_reports", first, span.last, schema=FRAUD_REPORTS, allow_missing=True)
-        features, transactions, volume = _reported_rows(store, reports, first=first, last=span.last)
+        features, transactions = _reported_rows(store, reports, first=first, last=span.last)
+        customers = active_customers(_customers(store, first - timedelta(days=ACTIVE_DAYS - 1), span.last))
         with database.opened() as online:
             served = decisions_on(online, features["transaction_id"].tolist(), model_sha256=registered.sha256)
             allowed = allowed_frauds(champion, features, transactions, served)
@@ -71,15 +80,20 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
                     day,
                     allowed,
                     reports,
-                    volume,
+                    customers,
                     champion=str(registered.version),
                     first=first,
                     label_maturity=settings.label_maturity,
                 )
                 at, judged = pd.Timestamp(day, tz="UTC"), not found.not_judged
                 verdict = Verdict("missed_fraud", at, red=found.red, summary=found.summary, judged=judged)
-                begun = found.surge.first if found.surge and found.red else None
-                picture = plots.incidents_by_day(first, found.incidents, found.expected, since=begun)
+                picture = plots.incidents_by_day(
+                    first,
+                    found.incidents,
+                    found.expected,
+                    group=found.group,
+                    since=found.since if found.red else None,
+                )
                 page = missed_fraud_page(found, {"incidents by day": picture}) if judged else None
                 # The dashboard shows the page from there: it has no way into this home directory.
                 replace_verdict(online, verdict, page=page)
@@ -99,19 +113,23 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
 
 def _reported_rows(
     store: TableStore, reports: pd.DataFrame, *, first: date, last: date
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[date, int]]:
-    """Features and transactions of these days that were ever reported as fraud, and all transactions by day."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features and transactions of these days that were ever reported as fraud."""
     frauds = set(reports.loc[reports["is_fraud"], "transaction_id"])
     rows: dict[str, list[pd.DataFrame]] = {"features": [], "transactions": []}
-    volume = {}
     # Day by day, for only a few rows of each are needed.
     for day in (one for one in store.days("features") if first <= one <= last):
         for table, found in rows.items():
             there = store.read(table, day, day)
             found.append(there[there["transaction_id"].isin(frauds)])
-        volume[day] = len(there)
     features, transactions = (pd.concat(found) if found else NO_ROWS for found in rows.values())
-    return features, transactions, volume
+    return features, transactions
+
+
+def _customers(store: TableStore, first: date, last: date) -> Iterator[tuple[date, pd.Series]]:
+    """Who paid, day by day."""
+    for day in (one for one in store.days("transactions") if first <= one <= last):
+        yield day, store.read("transactions", day, day, columns=["customer_id"])["customer_id"]
 
 
 def _figures(report: MissedFraudReport) -> dict[str, float | int]:
