@@ -33,6 +33,8 @@ TRAINED: Final = 120
 START: Final = TRAINED + 10
 """The day of the world from which on it is watched, and on which changes begin."""
 WATCHED_AFTER: Final = 28
+UNTRIED: Final = 11
+"""The first world that nobody looked at while the methods were chosen."""
 AT_ONCE: Final = 10_000
 """Customers whose features are in memory together; the champion learns from the first of such groups."""
 NOTHING_SERVED: Final = pd.DataFrame({"transaction_id": [], "decision": []}, dtype=object)
@@ -40,7 +42,7 @@ NOTHING_SERVED: Final = pd.DataFrame({"transaction_id": [], "decision": []}, dty
 
 @dataclass(frozen=True)
 class World:
-    """What the reports need of a world and its champion; `rows` are features, score, owners and day, if asked for."""
+    """What the reports need of a world and its champion; `rows` are features, score, owners and day, where kept."""
 
     first_day: date
     champion: FraudModel
@@ -85,16 +87,21 @@ def moved(drift: Drift) -> Drift:
 
 
 def live(
-    *, seed: int, customers: int, days: int, drifts: tuple[Drift, ...] = (), alert_budget: float, rows: bool = False
+    *, seed: int, customers: int, watched: int, drifts: tuple[Drift, ...] = (), rows_from: int | None = None
 ) -> World:
-    """A world and the champion of its first days; one trial, since the reports are the question."""
+    """A world that is watched for some days, and the champion of the days before.
+
+    It has one trial, since the reports are the question, and a budget of one alert a day for a hundred of the customers
+    that it learns from. `rows_from` is the first day of the world of which rows are kept; None keeps none.
+    """
     config = WorldConfig(seed=seed, customers=customers, drifts=drifts)
     source, start = SyntheticWorld(config), pd.Timestamp(config.first_day, tz="UTC")
-    end = start + pd.Timedelta(days=days)
+    end = start + pd.Timedelta(days=START + watched)
     transactions = validate(source.transactions(start=start, end=end), now=end).accepted
     reports = source.reports(start=start, end=end)
     by_merchant = merchant_days(transactions, reports, label_maturity=MATURITY)
-    policy = PolicySettings(costs=CostModel(), precision_floor=0.85, alert_budget_per_day=alert_budget)
+    budget = min(customers, AT_ONCE) / 100
+    policy = PolicySettings(costs=CostModel(), precision_floor=0.85, alert_budget_per_day=budget)
     champion, allowed, scored = None, [], []
     group = pd.factorize(transactions["customer_id"])[0] // AT_ONCE
     for number in range(group.max() + 1):
@@ -106,10 +113,11 @@ def live(
         unseen = features["event_time"] >= pd.Timestamp(unseen_from(champion), tz="UTC")
         unseen &= features["transaction_id"].isin(reports["transaction_id"])
         allowed.append(allowed_frauds(champion, features[unseen], mine, NOTHING_SERVED))
-        if rows:
-            whose = mine.set_index("transaction_id").loc[features["transaction_id"], ["customer_id", "merchant_id"]]
+        if rows_from is not None:
             day = ((features["event_time"] - start) // pd.Timedelta(days=1)).to_numpy()
-            told = features.assign(**{SCORE: champion.predict(features), "day": day})
+            kept = features[day >= rows_from].reset_index(drop=True)
+            whose = mine.set_index("transaction_id").loc[kept["transaction_id"], ["customer_id", "merchant_id"]]
+            told = kept.assign(**{SCORE: champion.predict(kept), "day": day[day >= rows_from]})
             scored.append(pd.concat([told, whose.reset_index(drop=True)], axis=1))
         del features
         gc.collect()
@@ -120,7 +128,7 @@ def live(
         allowed=pd.concat(allowed, ignore_index=True),
         reports=reports,
         customers=active_customers(transactions.groupby(transactions["event_time"].dt.date)["customer_id"]),
-        rows=pd.concat(scored, ignore_index=True) if rows else pd.DataFrame(),
+        rows=pd.concat(scored, ignore_index=True) if scored else pd.DataFrame(),
     )
 
 
