@@ -1,4 +1,4 @@
-"""Synthetic worlds of any size, lived with a champion that was trained on their first days.
+"""Worlds of any size, lived with a champion that was trained on their first days.
 
 Belongs here: what the benchmarks of the daily reports share. Must not be here: what they print.
 """
@@ -25,6 +25,7 @@ from fraud_pipeline.missed_fraud import (
     unseen_from,
 )
 from fraud_pipeline.model import FraudModel
+from fraud_pipeline.sources import TransactionSource
 from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
 from fraud_pipeline.validation import validate
 
@@ -45,6 +46,7 @@ class World:
     """What the reports need of a world and its champion; `rows` are features, score, owners and day, where kept."""
 
     first_day: date
+    label_maturity: timedelta
     champion: FraudModel
     allowed: pd.DataFrame
     reports: pd.DataFrame
@@ -60,7 +62,7 @@ class World:
             self.customers,
             champion="1",
             first=unseen_from(self.champion),
-            label_maturity=MATURITY,
+            label_maturity=self.label_maturity,
         )
 
 
@@ -89,27 +91,48 @@ def moved(drift: Drift) -> Drift:
 def live(
     *, seed: int, customers: int, watched: int, drifts: tuple[Drift, ...] = (), rows_from: int | None = None
 ) -> World:
-    """A world that is watched for some days, and the champion of the days before.
+    """A synthetic world that is watched for some days, as `live_through` lives it."""
+    config = WorldConfig(seed=seed, customers=customers, drifts=drifts)
+    return live_through(
+        SyntheticWorld(config),
+        first_day=config.first_day,
+        trained=TRAINED,
+        days=START + watched,
+        label_maturity=MATURITY,
+        rows_from=rows_from,
+    )
+
+
+def live_through(
+    source: TransactionSource,
+    *,
+    first_day: date,
+    trained: int,
+    days: int,
+    label_maturity: timedelta,
+    rows_from: int | None = None,
+) -> World:
+    """Some days of a source, and the champion of the first of them.
 
     It has one trial, since the reports are the question, and a budget of one alert a day for a hundred of the customers
-    that it learns from. `rows_from` is the first day of the world of which rows are kept; None keeps none.
+    that it learns from. `rows_from` is the first day of which rows are kept; None keeps none.
     """
-    config = WorldConfig(seed=seed, customers=customers, drifts=drifts)
-    source, start = SyntheticWorld(config), pd.Timestamp(config.first_day, tz="UTC")
-    end = start + pd.Timedelta(days=START + watched)
+    start = pd.Timestamp(first_day, tz="UTC")
+    now, end = start + pd.Timedelta(days=trained), start + pd.Timedelta(days=days)
     transactions = validate(source.transactions(start=start, end=end), now=end).accepted
     reports = source.reports(start=start, end=end)
-    by_merchant = merchant_days(transactions, reports, label_maturity=MATURITY)
-    budget = min(customers, AT_ONCE) / 100
-    policy = PolicySettings(costs=CostModel(), precision_floor=0.85, alert_budget_per_day=budget)
+    by_merchant = merchant_days(transactions, reports, label_maturity=label_maturity)
     champion, allowed, scored = None, [], []
-    group = pd.factorize(transactions["customer_id"])[0] // AT_ONCE
+    customer = pd.factorize(transactions["customer_id"])[0]
+    group, budget = customer // AT_ONCE, min(customer.max() + 1, AT_ONCE) / 100
     for number in range(group.max() + 1):
         # A customer's windows are of that customer alone, and what is known of merchants is the same for all.
         mine = transactions[group == number].reset_index(drop=True)
         history = History(transactions=mine.iloc[:0], reports=reports, merchant_days=by_merchant)
-        features = FeatureEngineer(label_maturity=MATURITY).compute(history=history, new=mine)
-        champion = champion or _trained(features, mine, reports, start=start, policy=policy)
+        features = FeatureEngineer(label_maturity=label_maturity).compute(history=history, new=mine)
+        champion = champion or _trained(
+            features, mine, reports, now=now, label_maturity=label_maturity, alert_budget=budget
+        )
         unseen = features["event_time"] >= pd.Timestamp(unseen_from(champion), tz="UTC")
         unseen &= features["transaction_id"].isin(reports["transaction_id"])
         allowed.append(allowed_frauds(champion, features[unseen], mine, NOTHING_SERVED))
@@ -123,7 +146,8 @@ def live(
         gc.collect()
     assert champion is not None  # noqa: S101 - there is a first group
     return World(
-        first_day=config.first_day,
+        first_day=first_day,
+        label_maturity=label_maturity,
         champion=champion,
         allowed=pd.concat(allowed, ignore_index=True),
         reports=reports,
@@ -137,16 +161,17 @@ def _trained(
     transactions: pd.DataFrame,
     reports: pd.DataFrame,
     *,
-    start: pd.Timestamp,
-    policy: PolicySettings,
+    now: pd.Timestamp,
+    label_maturity: timedelta,
+    alert_budget: float,
 ) -> FraudModel:
-    now = start + pd.Timedelta(days=TRAINED)
+    policy = PolicySettings(costs=CostModel(), precision_floor=0.85, alert_budget_per_day=alert_budget)
     training_set, _ = build_training_set(
         features[features["event_time"] < now].reset_index(drop=True),
         transactions[transactions["event_time"] < now],
         reports[reports["reported_at"] < now],
         as_of=now,
-        label_maturity=MATURITY,
+        label_maturity=label_maturity,
         gap=timedelta(days=3),
         warm_up=timedelta(days=14),
     )

@@ -38,7 +38,7 @@ class Surge:
     @property
     def large(self) -> bool:
         """Whether it would matter."""
-        return self.incidents >= LIMIT * self.expected
+        return self.incidents > LIMIT * self.expected
 
     @property
     def found(self) -> bool:
