@@ -1,7 +1,7 @@
 """Missed fraud: is more fraud reported of late that the champion had allowed than the days before let expect?
 
-Belongs here: which reports count, how many were to be expected by now, and how many are too many. Must not be here:
-tables, the registry, SQL, orchestration.
+Belongs here: which reports count, which groups of them are looked at, and how it is told. Must not be here: how many are
+too many (`surges.py`), tables, the registry, SQL, orchestration.
 
 A new kind of fraud is too few rows to move a feature, and its labels mature weeks later; but some of its victims call
 within hours. So what is compared is like with like: of the frauds of the last days, those that are reported already,
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.decisions import decide
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.performance import reported_segments, seen_to
-from fraud_pipeline.surges import MIN_DAYS, Surge, expected_incidents, likeliest_surge
+from fraud_pipeline.surges import MIN_DAYS, Surge, chance_of_more, expected_incidents, likeliest_surge
 from fraud_pipeline.transactions import DAY, TIME_DTYPE, microseconds
 
 Ints = NDArray[np.int64]
@@ -104,7 +104,7 @@ class MissedFraudReport:
         )
 
     def to_markdown(self) -> str:
-        """The finding, the groups with the largest excess and the newest transactions."""
+        """The finding, the groups with the least likely excess and the newest transactions."""
         if self.surge is None:
             return self.summary
         total = Group("", self.group or "all", self.surge.incidents, self.surge.expected)
@@ -203,6 +203,11 @@ def missed_fraud_report(
         for segment, name, part in _groups(found)
         if not (group and segment == LOOKED_AT)
     ]
+    exposure = float(exposed[since:].sum() / exposed[:since].sum())
+
+    def surprise(group: Group) -> float:
+        return chance_of_more(group.incidents, expected=group.expected, exposure=exposure)
+
     return MissedFraudReport(
         day=day,
         champion=champion,
@@ -211,7 +216,7 @@ def missed_fraud_report(
         expected=expected_incidents(event, reported, exposed, since=since),
         surge=surge,
         group=group,
-        groups=tuple(sorted(groups, key=lambda one: one.expected - one.incidents)),
+        groups=tuple(sorted(groups, key=surprise)),
         examples=tuple(found[recent].sort_values("event_time", ascending=False)["transaction_id"][:SHOWN]),
     )
 

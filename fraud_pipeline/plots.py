@@ -188,11 +188,11 @@ def incidents_by_day(
         return to_png(write_note(figure, axes, "none was reported"))
     days = np.datetime64(first) + np.arange(len(incidents))
     recent = np.zeros(len(days), dtype=bool) if since is None else days >= np.datetime64(since)
-    for which, name, color in ((~recent, "reported", LEGITIMATE), (recent, f"since {since}", FRAUD)):
+    for which, name, color in ((~recent, "reported", LEGITIMATE), (recent, "surge", FRAUD)):
         if which.any():
             axes.bar(days[which], incidents[which], color=color, width=0.9, alpha=0.75, label=name)
     if expected.any():
-        axes.step(days, expected, where="mid", color=INK, linewidth=1.6, label="expected by now")
+        axes.step(days, expected, where="mid", color=INK, linewidth=1.6, label="expected")
     axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]  # matplotlib's stubs leave it out
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     add_legend(axes)

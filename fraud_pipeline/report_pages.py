@@ -47,7 +47,7 @@ def drift_page(report: DriftReport, pictures: Mapping[str, bytes], *, model_vers
 
 
 def missed_fraud_page(report: MissedFraudReport, pictures: Mapping[str, bytes]) -> str:
-    """One day's report: the finding, the pictures (PNG by title), the groups by excess and the newest transactions."""
+    """One day's report: the finding, the pictures (PNG by title), the groups and the newest transactions."""
     groups = (
         _row([f"{one.segment}: {one.name}"], [f"{one.incidents:,}", f"{one.expected:.1f}"]) for one in report.groups
     )
