@@ -1,7 +1,7 @@
 """Missed fraud: is more fraud reported of late that the champion had allowed than the days before let expect?
 
-Belongs here: which reports count, which groups of them are looked at, and how it is told. Must not be here: how many are
-too many (`surges.py`), tables, the registry, SQL, orchestration.
+Belongs here: which reports count, which groups of them are looked at, and how it is told. Must not be here: how many
+are too many (`surges.py`), tables, the registry, SQL, orchestration.
 
 A new kind of fraud is too few rows to move a feature, and its labels mature weeks later; but some of its victims call
 within hours. So what is compared is like with like: of the frauds of the last days, those that are reported already,
