@@ -51,6 +51,7 @@ from fraud_pipeline.drift import (
 )
 from fraud_pipeline.features import FEATURE_NAMES
 from fraud_pipeline.generator.drift_schedule import DEFAULT_DRIFTS, Drift
+from fraud_pipeline.model import FraudModel
 
 _WATCHED: Final = [*FEATURE_NAMES, SCORE]
 
@@ -91,10 +92,19 @@ class Watched:
         return {"any PSI above .2": max(psi) > LIMITS["psi"], "any KS below p = .05": min(p) < 0.05}
 
 
-def watched(arguments: argparse.Namespace, seed: int, *, days: int, drifts: tuple[Drift, ...] = ()) -> Watched:
+def watched(
+    arguments: argparse.Namespace,
+    seed: int,
+    *,
+    days: int,
+    drifts: tuple[Drift, ...] = (),
+    champion: FraudModel | None = None,
+) -> Watched:
     """A world of a seed."""
     kept = START - 7 * WEEKS_BEFORE
-    return Watched(live(seed=seed, customers=arguments.customers, watched=days, drifts=drifts, rows_from=kept))
+    return Watched(
+        live(seed=seed, customers=arguments.customers, watched=days, drifts=drifts, champion=champion, rows_from=kept)
+    )
 
 
 def red_after(lived: Watched) -> dict[str, int | None]:
@@ -110,8 +120,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """All measurements."""
     red: dict[str, list[bool]] = {"drift": [], "missed_fraud": []}
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    champions = {}
     for seed in seeds:
         lived = watched(arguments, seed, days=arguments.quiet_days)
+        champions[seed] = lived.world.champion
         days = range(START, START + arguments.quiet_days)
         for day in tqdm(days, desc=f"world {seed} without drift", disable=None):
             report, usual = lived.report(day)
@@ -127,7 +139,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for drift in DEFAULT_DRIFTS:
         changed = (moved(drift),)
         lives = [
-            red_after(watched(arguments, seed, days=WATCHED_AFTER, drifts=changed))
+            red_after(watched(arguments, seed, days=WATCHED_AFTER, drifts=changed, champion=champions[seed]))
             for seed in tqdm(seeds, desc=drift.name, disable=None)
         ]
         for name, of_report in detected.items():

@@ -34,7 +34,7 @@ TRAINED: Final = 120
 START: Final = TRAINED + 10
 """The day of the world from which on it is watched, and on which changes begin."""
 WATCHED_AFTER: Final = 28
-UNTRIED: Final = 11
+UNTRIED: Final = 21
 """The first world that nobody looked at while the methods were chosen."""
 AT_ONCE: Final = 10_000
 """Customers whose features are in memory together; the champion learns from the first of such groups."""
@@ -89,9 +89,18 @@ def moved(drift: Drift) -> Drift:
 
 
 def live(
-    *, seed: int, customers: int, watched: int, drifts: tuple[Drift, ...] = (), rows_from: int | None = None
+    *,
+    seed: int,
+    customers: int,
+    watched: int,
+    drifts: tuple[Drift, ...] = (),
+    champion: FraudModel | None = None,
+    rows_from: int | None = None,
 ) -> World:
-    """A synthetic world that is watched for some days, as `live_through` lives it."""
+    """A synthetic world that is watched for some days, as `live_through` lives it.
+
+    Until changes begin, the worlds of a seed are one: the champion of one is that of all.
+    """
     config = WorldConfig(seed=seed, customers=customers, drifts=drifts)
     return live_through(
         SyntheticWorld(config),
@@ -99,6 +108,7 @@ def live(
         trained=TRAINED,
         days=START + watched,
         label_maturity=MATURITY,
+        champion=champion,
         rows_from=rows_from,
     )
 
@@ -110,9 +120,10 @@ def live_through(
     trained: int,
     days: int,
     label_maturity: timedelta,
+    champion: FraudModel | None = None,
     rows_from: int | None = None,
 ) -> World:
-    """Some days of a source, and the champion of the first of them.
+    """Some days of a source, and the champion of the first of them, unless there is one.
 
     It has one trial, since the reports are the question, and a budget of one alert a day for a hundred of the customers
     that it learns from. `rows_from` is the first day of which rows are kept; None keeps none.
@@ -122,7 +133,7 @@ def live_through(
     transactions = validate(source.transactions(start=start, end=end), now=end).accepted
     reports = source.reports(start=start, end=end)
     by_merchant = merchant_days(transactions, reports, label_maturity=label_maturity)
-    champion, allowed, scored = None, [], []
+    allowed, scored = [], []
     customer = pd.factorize(transactions["customer_id"])[0]
     group, budget = customer // AT_ONCE, min(customer.max() + 1, AT_ONCE) / 100
     for number in range(group.max() + 1):

@@ -29,17 +29,13 @@ from fraud_pipeline.generator.drift_schedule import Drift
 from fraud_pipeline.sources import FileSource
 
 
-def detection(seed: int, customers: int) -> int | None:
-    """Days from the start of wallet theft to the first red day."""
+def measured(seed: int, customers: int, *, quiet_days: int) -> tuple[list[bool], int | None]:
+    """Whether each day without any change is red, and days from the start of wallet theft to the first red one."""
+    quiet = live(seed=seed, customers=customers, watched=quiet_days)
+    red = [quiet.missed_fraud(START + day).red for day in range(quiet_days)]
     theft = Drift(name="new_scenario", first=START)
-    lived = live(seed=seed, customers=customers, watched=WATCHED_AFTER, drifts=(theft,))
-    return first_red(lived.missed_fraud(START + day).red for day in range(WATCHED_AFTER))
-
-
-def quiet(seed: int, customers: int, days: int) -> list[bool]:
-    """Whether each day without any change is red."""
-    lived = live(seed=seed, customers=customers, watched=days)
-    return [lived.missed_fraud(START + day).red for day in range(days)]
+    changed = live(seed=seed, customers=customers, watched=WATCHED_AFTER, drifts=(theft,), champion=quiet.champion)
+    return red, first_red(changed.missed_fraud(START + day).red for day in range(WATCHED_AFTER))
 
 
 def on_file(path: Path) -> list[bool]:
@@ -71,9 +67,9 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     red, detected = [], {}
     for size in arguments.customers:
-        wolf = tqdm(seeds, desc=f"{size:,} customers, no change", disable=None)
-        here = [one for seed in wolf for one in quiet(seed, size, arguments.quiet_days)]
-        found = [detection(seed, size) for seed in tqdm(seeds, desc=f"{size:,} customers, wallet theft", disable=None)]
+        worlds = tqdm(seeds, desc=f"{size:,} customers", disable=None)
+        lived = [measured(seed, size, quiet_days=arguments.quiet_days) for seed in worlds]
+        here, found = [one for red_days, _ in lived for one in red_days], [days for _, days in lived]
         wolves = f"red on {sum(here)} of {len(here)} quiet days"
         print(f"{size:>9,} customers: {wolves}; days until red: {in_words(found)}", flush=True)
         red += here
