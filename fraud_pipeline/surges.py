@@ -13,7 +13,7 @@ from scipy import special
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-SPANS: Final = (1, 2, 3, 5, 7, 14, 28)
+SPANS: Final = (1, 2, 3, 5, 7, 10, 14, 21, 28)
 """Days up to the last one in which a surge may have begun."""
 MIN_DAYS: Final = 14
 """Days before a surge, and days whose labels have matured, that it takes to know what is usual."""
