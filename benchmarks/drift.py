@@ -158,8 +158,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--customers", type=int, default=20_000)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--customers", type=int, default=2_000)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=UNTRIED)
     parser.add_argument("--quiet-days", type=int, default=40, help="days judged in each world without drift")
     print(json.dumps(run(parser.parse_args())))

@@ -34,7 +34,7 @@ TRAINED: Final = 120
 START: Final = TRAINED + 10
 """The day of the world from which on it is watched, and on which changes begin."""
 WATCHED_AFTER: Final = 28
-UNTRIED: Final = 21
+UNTRIED: Final = 11
 """The first world that nobody looked at while the methods were chosen."""
 AT_ONCE: Final = 10_000
 """Customers whose features are in memory together; the champion learns from the first of such groups."""

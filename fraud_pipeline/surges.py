@@ -19,7 +19,7 @@ MIN_DAYS: Final = 14
 """Days before a surge, and days whose labels have matured, that it takes to know what is usual."""
 LIMIT: Final = 1.25
 """The least that counts: incidents as a multiple of the expected ones."""
-FALSE_ALARMS: Final = 0.02
+FALSE_ALARMS: Final = 0.01
 """How often a day may be red by chance, over all that is looked at."""
 
 
