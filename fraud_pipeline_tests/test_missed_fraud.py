@@ -157,7 +157,7 @@ class TestReport:
 
     def test_more_customers_bring_more_fraud_and_that_is_no_surge(self) -> None:
         doubled = {FIRST + timedelta(days=day): 1_000 if day < 50 else 2_000 for day in range(DAYS)}
-        worlds = [lived(seed, a_day=30, surge=2, begins=50) for seed in range(40)]
+        worlds = [lived(seed, a_day=30, surge=2, begins=50) for seed in range(20)]
         red = [told(world, day, customers=doubled).red for world in worlds for day in range(50, 60, 3)]
         assert np.mean(red) <= FALSE_ALARMS
         assert all(told(world, 59).red for world in worlds)
