@@ -32,7 +32,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 LOOKED_AT: Final = "channel"
-"""The segment whose groups are looked at by themselves."""
+"""The segment whose groups are looked at by themselves; not categories, for thieves move from shop to shop."""
 ACTIVE_DAYS: Final = 28
 """Days for which a payment makes a customer one who has a card."""
 SAME_INCIDENT: Final = timedelta(days=3)
