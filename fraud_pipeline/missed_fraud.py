@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.decisions import decide
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.performance import reported_segments, seen_to
-from fraud_pipeline.surges import MIN_DAYS, Surge, chance_of_more, expected_incidents, likeliest_surge
+from fraud_pipeline.surges import MIN_DAYS, Surge, compared, expected_incidents, likeliest_surge
 from fraud_pipeline.transactions import DAY, TIME_DTYPE, microseconds
 
 Ints = NDArray[np.int64]
@@ -192,22 +192,12 @@ def missed_fraud_report(
         return MissedFraudReport(day=day, champion=champion, first=first, incidents=counts, expected=np.zeros(size))
     mine, since = looked_at[group], surge.since
     found, event, reported = found[mine], event[mine], reported[mine]
-    recent = event >= since
-    groups = [
-        Group(
-            segment=segment,
-            name=name,
-            incidents=int(recent[part].sum()),
-            expected=float(expected_incidents(event[part], reported[part], exposed, since=since)[since:].sum()),
-        )
+    parts = [
+        (segment, name, compared(event[part], reported[part], exposed, since=since))
         for segment, name, part in _groups(found)
         if not (group and segment == LOOKED_AT)
     ]
-    exposure = float(exposed[since:].sum() / exposed[:since].sum())
-
-    def surprise(group: Group) -> float:
-        return chance_of_more(group.incidents, expected=group.expected, exposure=exposure)
-
+    parts.sort(key=lambda part: part[2].p)
     return MissedFraudReport(
         day=day,
         champion=champion,
@@ -216,8 +206,8 @@ def missed_fraud_report(
         expected=expected_incidents(event, reported, exposed, since=since),
         surge=surge,
         group=group,
-        groups=tuple(sorted(groups, key=surprise)),
-        examples=tuple(found[recent].sort_values("event_time", ascending=False)["transaction_id"][:SHOWN]),
+        groups=tuple(Group(segment, name, one.incidents, one.expected) for segment, name, one in parts),
+        examples=tuple(found[event >= since].sort_values("event_time", ascending=False)["transaction_id"][:SHOWN]),
     )
 
 

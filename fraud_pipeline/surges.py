@@ -3,7 +3,7 @@
 Belongs here: statistics over day numbers. Must not be here: which incidents count, tables, dates, words.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -59,12 +59,21 @@ def likeliest_surge(event: Ints, reported: Ints, exposed: Ints, *, matured: int,
     for since in (len(exposed) - span for span in SPANS):
         if since < MIN_DAYS or not exposed[:since].sum() or not exposed[since:].sum():
             continue
-        incidents = int((event >= since).sum())
-        expected = float(expected_incidents(event, reported, exposed, since=since)[since:].sum())
-        exposure = float(exposed[since:].sum() / exposed[:since].sum())
-        p = chance_of_more(incidents / clumped, expected=expected / clumped, exposure=exposure)
-        found.append(Surge(since, incidents, expected, min(1.0, p * looks * len(SPANS))))
+        one = compared(event, reported, exposed, since=since, clumped=clumped)
+        found.append(replace(one, p=min(1.0, one.p * looks * len(SPANS))))
     return min(found, key=lambda one: (not one.large, one.p, one.since), default=None)
+
+
+def compared(event: Ints, reported: Ints, exposed: Ints, *, since: int, clumped: float = 1.0) -> Surge:
+    """Incidents from one day on beside the days before, with the chance of so many as if nothing else were looked at.
+
+    event, reported, exposed: as in `expected_incidents`; clumped: for how many incidents one piece of evidence stands.
+    """
+    incidents = int((event >= since).sum())
+    expected = float(expected_incidents(event, reported, exposed, since=since)[since:].sum())
+    exposure = float(exposed[since:].sum() / exposed[:since].sum())
+    p = chance_of_more(incidents / clumped, expected=expected / clumped, exposure=exposure)
+    return Surge(since, incidents, expected, p)
 
 
 def expected_incidents(event: Ints, reported: Ints, exposed: Ints, *, since: int) -> Floats:

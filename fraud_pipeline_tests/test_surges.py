@@ -1,5 +1,7 @@
 """Surges: what is expected by now, how likely more is by chance, and since when there is too much."""
 
+from typing import Final
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,10 +43,8 @@ class TestChance:
         assert chance_of_more(0, expected=before * exposure, exposure=exposure) == 1
 
 
-def even(a_day: int, *, days: int = 60, delay: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Day of incidents and of their reports, as many each day."""
-    event = np.repeat(np.arange(days), a_day)
-    return event, event + delay
+EVEN: Final = np.repeat(np.arange(60), 10)
+"""The days of ten incidents each."""
 
 
 class TestLikeliest:
@@ -52,11 +52,9 @@ class TestLikeliest:
 
     @given(span=st.sampled_from(SPANS), more=st.integers(20, 60))
     def test_it_begins_where_the_excess_does(self, span: int, more: int) -> None:
-        event, reported = even(10)
-        extra = np.repeat(np.arange(60 - span, 60), more)
-        event, reported = np.concatenate([event, extra]), np.concatenate([reported, extra])
+        event = np.append(EVEN, np.repeat(np.arange(60 - span, 60), more))
         # Before the labels of the extra ones have matured, the days that tell how much is usual are quiet.
-        found = likeliest_surge(event, reported, self.CUSTOMERS, matured=32, looks=1)
+        found = likeliest_surge(event, event, self.CUSTOMERS, matured=32, looks=1)
         assert found is not None
         assert found.found
         assert (found.since, found.incidents) == (60 - span, span * (10 + more))
@@ -64,9 +62,8 @@ class TestLikeliest:
 
     @given(looks=st.integers(1, 50))
     def test_the_more_is_asked_the_more_it_takes(self, looks: int) -> None:
-        event, reported = even(10)
-        event, reported = np.append(event, [59] * 12), np.append(reported, [59] * 12)
-        one, many = (likeliest_surge(event, reported, self.CUSTOMERS, matured=39, looks=n) for n in (1, looks))
+        event = np.append(EVEN, [59] * 12)
+        one, many = (likeliest_surge(event, event, self.CUSTOMERS, matured=39, looks=n) for n in (1, looks))
         assert one is not None
         assert many is not None
         assert many.p == pytest.approx(min(1.0, one.p * looks))
@@ -78,8 +75,7 @@ class TestLikeliest:
         assert found is not None
         assert found.large
         assert not found.found
-        event, _ = even(10)
-        surge = np.append(event, [59] * 40)
+        surge = np.append(EVEN, [59] * 40)
         found = likeliest_surge(surge, surge, self.CUSTOMERS, matured=39, looks=1)
         assert found is not None
         assert found.found
@@ -94,8 +90,7 @@ class TestLikeliest:
         assert not found.found
 
     def test_what_is_usual_has_to_be_known(self) -> None:
-        event, reported = even(10)
         for matured in range(60):
-            judged = likeliest_surge(event, reported, self.CUSTOMERS, matured=matured, looks=1) is not None
+            judged = likeliest_surge(EVEN, EVEN, self.CUSTOMERS, matured=matured, looks=1) is not None
             assert judged == (matured >= MIN_DAYS)
-        assert likeliest_surge(event, reported, np.zeros(60, np.int64), matured=39, looks=1) is None
+        assert likeliest_surge(EVEN, EVEN, np.zeros(60, np.int64), matured=39, looks=1) is None

@@ -1,6 +1,6 @@
 """The daily report on missed fraud: what was reported by now of what the champion had allowed.
 
-Belongs here: loading, one call, storing, showing. Must not be here: what is a surge (`missed_fraud.py`), SQL
+Belongs here: loading, one call, storing, showing. Must not be here: what is a surge (`surges.py`), SQL
 (`database/performance.py`).
 """
 

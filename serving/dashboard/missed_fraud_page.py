@@ -1,6 +1,6 @@
 """Whether more fraud is reported that the champion had allowed than is usual.
 
-Belongs here: what is shown. Must not be here: what a surge is (`fraud_pipeline/missed_fraud.py`).
+Belongs here: what is shown. Must not be here: what a surge is (`fraud_pipeline/surges.py`).
 """
 
 import streamlit as st
