@@ -5,6 +5,7 @@ Handling one batch comes first, in the order of things becoming lasting; the loo
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 from kafka import KafkaProducer, TopicPartition
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from fraud_pipeline.database import Batch, Database, FencedError
@@ -27,6 +29,7 @@ from fraud_pipeline.topics import (
     Message,
     ensure_topics,
     message,
+    open_admin,
     open_consumer,
     open_producer,
     report_message,
@@ -54,7 +57,7 @@ from fraud_pipeline_tests.streams import (
     transactions,
 )
 from fraud_pipeline_tests.waiting import until
-from serving.consumer import StreamConsumer
+from serving.consumer import POLL_SECONDS, StreamConsumer
 from serving.dead_letters import Replayed, replay
 from serving.stream import Handled, Point, ScoresRows, StreamScorer
 
@@ -66,6 +69,15 @@ END: Final = pd.Timestamp("2200-01-01", tz="UTC")
 
 class CrashError(BaseException):
     """Stands for the end of the process."""
+
+
+class SlowAssignor(RangePartitionAssignor):  # type: ignore[misc]  # kafka-python has no types
+    """Takes longer to give out partitions than a poll of the consumer lasts."""
+
+    @classmethod
+    def assign(cls, cluster: Any, members: Any) -> Any:
+        time.sleep(2 * POLL_SECONDS)
+        return super().assign(cluster, members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +133,12 @@ class World:
         max_records: int = 500,
         database: Database | None = None,
         reached: Callable[[Point], None] = lambda _point: None,
+        **client: Any,
     ) -> StreamConsumer:
-        """A member of a group."""
+        """A member of a group, with these settings of its client."""
         world = World(self.kafka, database or self.database, self.producer)
         return StreamConsumer(
-            consumer=open_consumer(self.kafka, group_id=group, **SESSION),
+            consumer=open_consumer(self.kafka, group_id=group, **SESSION, **client),
             topics=[self.kafka.transactions_topic, self.kafka.reports_topic],
             stream=world.stream(reached=reached),
             database=world.database,
@@ -570,6 +583,22 @@ class TestTheLoop:
         with running([world.loop(heard, group="another that knows nothing").run]):
             until(lambda: world.passed() == (120, 120))
         assert (heard.total("decided"), heard.total("replayed")) == (60, 0)
+
+    def test_a_topic_that_grows_is_read_whole_though_its_partitions_are_given_out_slowly(
+        self, broker: Broker, world: World
+    ) -> None:
+        if broker.name == "Tansu":
+            pytest.skip("a topic of Tansu does not grow: FRAUD_TEST_BROKER=kafka")
+        heard, topic = Heard(), world.kafka.transactions_topic
+        slowly: dict[str, Any] = {"partition_assignment_strategy": [SlowAssignor], "metadata_max_age_ms": 500}
+        with running([world.loop(heard, **slowly).run]):
+            until(lambda: len(heard.lags) == 8, what="reading four partitions of each topic")
+            with closing(open_admin(world.kafka)) as admin:
+                admin.create_partitions({topic: 6})
+            until(lambda: len(heard.lags) == 10, what="reading two partitions more")
+            one = transaction_message(transactions(1, customers=1, end=SENT)[0], currency="EUR")
+            send(world.kafka, topic, [one], partition=5)
+            until(lambda: world.passed() == (1, 1))
 
     @pytest.mark.chaos
     def test_what_nobody_can_score_is_put_aside_and_holds_up_nothing(
