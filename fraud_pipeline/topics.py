@@ -19,6 +19,7 @@ from pydantic import Field, FilePath, SecretStr, StringConstraints, model_valida
 from pydantic_core import to_json
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fraud_pipeline.group_joins import finish_joins
 from fraud_pipeline.lenient_records import read_leniently
 from fraud_pipeline.settings import SETTINGS_FILE, home_directory
 from fraud_pipeline.transactions import TransactionRow
@@ -119,6 +120,7 @@ def open_consumer(kafka: KafkaSettings, **options: Any) -> KafkaConsumer:
     }
     consumer: KafkaConsumer = _open(KafkaConsumer, kafka, given)
     read_leniently(consumer)
+    finish_joins(consumer)
     return consumer
 
 

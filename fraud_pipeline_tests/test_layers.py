@@ -33,7 +33,7 @@ ADAPTERS: Final = {
     "dagster_mlflow": ("defs/",),
     "mlflow": ("registry.py",),
     "sqlalchemy": ("database/",),
-    "kafka": ("topics.py", "lenient_records.py"),
+    "kafka": ("topics.py", "group_joins.py", "lenient_records.py"),
     "optuna": ("tuning.py",),
     "bentoml": (),
 }
@@ -46,6 +46,7 @@ NOT_DOMAIN: Final = {
     "registry",
     "database",
     "topics",
+    "group_joins",
     "lenient_records",
     "settings",
     "scored",

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Protocol
 
 from kafka import AsyncConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
-from kafka.structs import MemberState, OffsetAndMetadata
+from kafka.structs import OffsetAndMetadata
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, FencedError, Position, scoring_batch
 from fraud_pipeline.scoring import StorageUnavailableError
@@ -144,7 +144,6 @@ class StreamConsumer:
         records: Records = {}
         try:
             self._go_on()
-            self._see_join_through()
             polled = self._consumer.poll(timeout_ms=round(POLL_SECONDS * 1_000), max_records=self._max_records)
             records = {Partition(*partition): found for partition, found in polled.items()}
             if self._waits_until is not None:
@@ -166,15 +165,6 @@ class StreamConsumer:
                 raise
             self._wait_for("broker", type(error).__name__, records)
         return 0
-
-    def _see_join_through(self) -> None:
-        """Finish a join that outlasts a poll.
-
-        A group's leader joins again when a topic has new partitions. If a poll ends meanwhile, the library forgets the
-        join, and the consumer would read nothing and send no heartbeat until it is started again.
-        """
-        if self._consumer.group_metadata().state is MemberState.REBALANCING:
-            self._consumer._coordinator.request_rejoin()  # noqa: SLF001 - the library has no public way
 
     def _handle(self, ready: Records) -> None:
         self._reached("polled")
