@@ -5,12 +5,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help setup run ui test test-kafka lint audit format env requirements clean
+.PHONY: help setup run ui test lint audit format env requirements clean
 help:
 	@echo "make run     set up, then 100,000 synthetic transactions -> champion model"
 	@echo "make ui      the Dagster UI over the same instance, on http://127.0.0.1:3000"
 	@echo "make test    set up, then every test"
-	@echo "make test-kafka  the tests of the stream again, on Apache Kafka (needs Java 17 and Maven)"
 	@echo "make lint    ruff and mypy"
 	@echo "make audit   locked versions against known holes"
 	@echo "make env     for docker-compose.yml: secrets into .env, choices into settings.env; what is there stays"
@@ -33,11 +32,6 @@ ui: setup
 # Most tests wait for servers of their own, so more of them run than there are cores.
 test: setup
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
-
-STREAM_TESTS := consuming dead_letters producer ranges stream streaming_defs topics
-test-kafka: setup
-	FRAUD_TEST_BROKER=kafka $(BIN)/python -m pytest -n 2 --dist loadfile -rs $(ARGS) \
-		$(STREAM_TESTS:%=fraud_pipeline_tests/test_%.py)
 
 lint: setup
 	$(BIN)/ruff check .

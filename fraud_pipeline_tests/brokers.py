@@ -3,9 +3,9 @@
 Belongs here: which broker a run uses, starting and stopping it, topics that no other test knows. Must not be here: what
 is sent.
 
-`KAFKA_BOOTSTRAP_SERVERS` names a broker that runs already. Otherwise `FRAUD_TEST_BROKER` chooses: `tansu` (the default:
-up in a fraction of a second, memory only) or `kafka` (Apache Kafka from its jars: needs Java 17 and mvn). What proves
-something of groups prefers Apache Kafka: about once in eight rolling restarts Tansu leaves a group's joins unanswered.
+`KAFKA_BOOTSTRAP_SERVERS` names a broker that runs already. Otherwise `FRAUD_TEST_BROKER` chooses: `kafka` (Apache Kafka
+from its jars: needs Java 17 and mvn) or `tansu` (up in a fraction of a second, memory only). Without a choice it is
+Apache Kafka where that can be had.
 """
 
 import os
@@ -73,14 +73,14 @@ class Broker:
 
 
 @contextmanager
-def running_broker(*, prefer_apache_kafka: bool = False) -> Iterator[Broker]:
+def running_broker() -> Iterator[Broker]:
     """The broker of this run; a test is skipped, with the reason, where it cannot be started."""
     with ExitStack() as stack:
         if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
             yield Broker("running broker", servers)
             return
         kind = os.environ.get("FRAUD_TEST_BROKER")
-        if kind is None and prefer_apache_kafka:
+        if kind is None:
             with suppress(BrokerMissingError):
                 yield stack.enter_context(apache_kafka())
                 return

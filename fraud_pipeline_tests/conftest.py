@@ -34,6 +34,7 @@ from fraud_pipeline.training import (
     train_model,
 )
 from fraud_pipeline.validation import validate
+from fraud_pipeline_tests.brokers import Broker, running_broker
 from fraud_pipeline_tests.proof import proven
 from fraud_pipeline_tests.services import Server, start, stop
 
@@ -152,6 +153,13 @@ def postgres_url() -> Iterator[str]:
                 yield server.get_uri()
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """A broker that tests share; each has topics of its own."""
+    with running_broker() as started:
+        yield started
 
 
 @pytest.fixture

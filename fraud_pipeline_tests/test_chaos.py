@@ -38,7 +38,7 @@ from fraud_pipeline.topics import (
 )
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, TransactionRow
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.consumer_process import Consumers, Death, consumers
 from fraud_pipeline_tests.proof import COUNTS, SAID
 from fraud_pipeline_tests.streams import (
@@ -107,12 +107,6 @@ class Proof:
             for first in range(0, len(rows), 500):
                 scorer.score(rows[first : first + 500])
             return decided(database)
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with running_broker(prefer_apache_kafka=True) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

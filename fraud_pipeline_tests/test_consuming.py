@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from fraud_pipeline.database import Database, DatabaseOutdatedError
 from fraud_pipeline.scoring import now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, Message, ensure_topics, transaction_message
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.consumer_process import SESSION
 from fraud_pipeline_tests.streams import passed, running, send, transactions
 from fraud_pipeline_tests.waiting import until
@@ -25,12 +24,6 @@ from serving.consuming import STALLED, consume
 from serving.stream import Point
 from serving.stream_metrics import StreamMetrics
 from serving.stream_records import Partition
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with running_broker() as started:
-        yield started
 
 
 @pytest.fixture

@@ -8,19 +8,13 @@ import pytest
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_producer
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.streams import everything
 from serving.dead_letters import Replayed, dead_letters, replay, summary
 from serving.stream_messages import BadMessage, dead_letter
 
 SENT = 1_700_000_000_000
 NOT_JSON, NO_SCHEMA = BadMessage("not_json"), BadMessage("unknown_schema", "schema")
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with running_broker() as found:
-        yield found
 
 
 @pytest.fixture

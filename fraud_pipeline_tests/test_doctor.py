@@ -31,7 +31,7 @@ from fraud_pipeline.registry import Registry
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings, ensure_topics
 from fraud_pipeline.training import TrainedModel
-from fraud_pipeline_tests.brokers import running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
 from serving.keys import create_keys
 
 SECRET = "hidden-from-everybody"  # noqa: S105  # one that must not be told
@@ -110,12 +110,11 @@ class TestBroker:
         unnamed = KafkaSettings.model_construct(_fields_set=set(), **named.model_dump())
         assert is_(check_broker(unnamed), "ok", "not used here")
 
-    def test_topics_are_missed_until_they_are_there(self) -> None:
-        with running_broker() as broker:
-            kafka = topics_of_our_own(broker, partitions=3)
-            assert is_(check_broker(kafka), "warn", kafka.dead_letter_topic, "fraud-detect consume")
-            ensure_topics(kafka)
-            assert is_(check_broker(kafka), "ok", "3 partitions")
+    def test_topics_are_missed_until_they_are_there(self, broker: Broker) -> None:
+        kafka = topics_of_our_own(broker, partitions=3)
+        assert is_(check_broker(kafka), "warn", kafka.dead_letter_topic, "fraud-detect consume")
+        ensure_topics(kafka)
+        assert is_(check_broker(kafka), "ok", "3 partitions")
 
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.

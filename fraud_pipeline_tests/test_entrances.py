@@ -1,7 +1,7 @@
 """One scorer, two entrances: what HTTP answers and what the stream publishes are the same, to the last bit."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ from fraud_pipeline.scoring import now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings, ensure_topics, transaction_message
 from fraud_pipeline.training import TrainedModel
-from fraud_pipeline_tests.brokers import running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.consumer_process import consumers
 from fraud_pipeline_tests.proof import SAID
 from fraud_pipeline_tests.services import start, stop
@@ -36,11 +36,10 @@ OF_THE_REQUEST: Final = {"latency_ms", "replayed", "decided_at", "schema"}
 
 
 @pytest.fixture
-def kafka() -> Iterator[KafkaSettings]:
-    with running_broker() as broker:
-        kafka = topics_of_our_own(broker)
-        ensure_topics(kafka)
-        yield kafka
+def kafka(broker: Broker) -> KafkaSettings:
+    kafka = topics_of_our_own(broker)
+    ensure_topics(kafka)
+    return kafka
 
 
 def said(answer: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,12 @@ from fraud_pipeline.topics import (
     open_producer,
 )
 from fraud_pipeline.transactions import TransactionRow
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
 from serving.producer import MAX_IN_FLIGHT, Deliveries, ProduceReport, pause_before, produce
 from serving.stream_messages import BadMessage, MessageReader
 
 PARTITIONS = 4
 AT_ONCE = 1_000_000.0
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with running_broker() as started:
-        yield started
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from fraud_pipeline.topics import (
     transaction_message,
 )
 from fraud_pipeline.transactions import SECOND
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.raw_batches import bad_batches, send_batch
 from fraud_pipeline_tests.streams import SESSION, decided, everything, send, sources, standing, transactions
 from serving.ranges import OffsetRange, RangeError, lag, plan, range_scorer, score_range
@@ -65,12 +65,6 @@ def test_what_was_decided_and_not_published_is_planned_though_nothing_lags() -> 
     found, positions = {AT: Extent(0, 9)}, {AT: Position(1, next_offset=9, published_offset=4)}
     assert plan(found, positions, most=100) == (OffsetRange(AT, 4, 9),)
     assert lag(found, positions) == 0
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with running_broker() as one:
-        yield one
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from fraud_pipeline.topics import (
     transaction_message,
 )
 from fraud_pipeline.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from fraud_pipeline_tests.proof import SAID
 from fraud_pipeline_tests.raw_batches import CODECS, NotUtf8, bad_batches, batch_of, send_batch
@@ -188,12 +188,6 @@ class World:
 
     def passed(self) -> tuple[int, int]:
         return passed(self.database, self.kafka.transactions_topic)
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with running_broker() as started:
-        yield started
 
 
 @pytest.fixture
@@ -601,6 +595,7 @@ class TestTheLoop:
             until(lambda: world.passed() == (1, 1))
 
     @pytest.mark.chaos
+    @pytest.mark.slow
     def test_what_nobody_can_score_is_put_aside_and_holds_up_nothing(
         self, world: World, record_property: Callable[[str, object], None]
     ) -> None:

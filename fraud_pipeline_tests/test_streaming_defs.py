@@ -33,7 +33,7 @@ from fraud_pipeline.tables import TableStore
 from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, report_message, transaction_message
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, HOUR, SECOND, TransactionRow
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.streams import SESSION, decided, everything, send, standing, transactions
 from fraud_pipeline_tests.test_alerts import Webhook, opened
 from fraud_pipeline_tests.waiting import until
@@ -81,12 +81,6 @@ class Deployment:
 
     def decided(self) -> list[str]:
         return sorted(decided(self.database))
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with running_broker() as one:
-        yield one
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The Kafka adapter against a real broker: who may connect, what an error says, topics made once."""
 
 import gc
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -26,16 +25,10 @@ from fraud_pipeline.topics import (
     open_consumer,
     open_producer,
 )
-from fraud_pipeline_tests.brokers import Broker, BrokerMissingError, apache_kafka, running_broker, topics_of_our_own
+from fraud_pipeline_tests.brokers import Broker, BrokerMissingError, apache_kafka, topics_of_our_own
 
 SOON = timedelta(seconds=1)
 SASL: dict[str, Any] = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "fraud", "sasl_password": "hunter2"}
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with running_broker() as started:
-        yield started
 
 
 @pytest.fixture
@@ -46,8 +39,6 @@ def kafka(broker: Broker) -> KafkaSettings:
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[KafkaSettings]:
     """Apache Kafka that talks TLS and asks for a password."""
-    if os.environ.get("FRAUD_TEST_BROKER") != "kafka":
-        pytest.skip("needs Apache Kafka: FRAUD_TEST_BROKER=kafka")
     try:
         with apache_kafka(secured=True) as started:
             yield topics_of_our_own(started).model_copy(update={"connect_timeout": timedelta(seconds=2)})
