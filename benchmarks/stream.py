@@ -6,7 +6,7 @@ Everything is the real thing: `fraud-detect consume` as processes of their own w
 on, PostgreSQL and a Kafka broker beside them, all on this machine. Beside it in the same run stands what kafka-python
 reads when nothing is done with it, and how long a decision takes when Dagster's sensor launches a run for it. A second
 backlog is told apart from the first, for which the history of every customer must be read from the database.
-FRAUD_TEST_BROKER and KAFKA_BOOTSTRAP_SERVERS choose the broker as in the tests.
+TEST_BROKER and KAFKA_BOOTSTRAP_SERVERS choose the broker as in the tests.
 Prints a table, and as its last line one JSON object.
 """
 

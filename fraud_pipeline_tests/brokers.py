@@ -3,7 +3,7 @@
 Belongs here: which broker a run uses, starting and stopping it, topics that no other test knows. Must not be here: what
 is sent.
 
-`KAFKA_BOOTSTRAP_SERVERS` names a broker that runs already. Otherwise `FRAUD_TEST_BROKER` chooses: `kafka` (Apache Kafka
+`KAFKA_BOOTSTRAP_SERVERS` names a broker that runs already. Otherwise `TEST_BROKER` chooses: `kafka` (Apache Kafka
 from its jars: needs Java 17 and mvn) or `tansu` (up in a fraction of a second, memory only). Without a choice it is
 Apache Kafka where that can be had.
 """
@@ -79,7 +79,7 @@ def running_broker() -> Iterator[Broker]:
         if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
             yield Broker("running broker", servers)
             return
-        kind = os.environ.get("FRAUD_TEST_BROKER")
+        kind = os.environ.get("TEST_BROKER")
         if kind is None:
             with suppress(BrokerMissingError):
                 yield stack.enter_context(apache_kafka())

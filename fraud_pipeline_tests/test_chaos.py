@@ -3,7 +3,7 @@
     pytest -m chaos
 
 runs these, the poison, the simulated stories and the two entrances, and ends with what they counted.
-FRAUD_CHAOS_TRANSACTIONS says how many transactions a seed has. What was decided is compared, row by row and down to the
+CHAOS_TRANSACTIONS says how many transactions a seed has. What was decided is compared, row by row and down to the
 bytes of the features, with one process that nothing happened to.
 """
 
@@ -58,7 +58,7 @@ from serving.stream import Point
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
-TRANSACTIONS: Final = int(os.environ.get("FRAUD_CHAOS_TRANSACTIONS", "20000"))
+TRANSACTIONS: Final = int(os.environ.get("CHAOS_TRANSACTIONS", "20000"))
 CUSTOMERS: Final = 400
 KILLS: Final = 12
 AWAY_SECONDS: Final = 30.0

@@ -582,7 +582,7 @@ class TestTheLoop:
         self, broker: Broker, world: World
     ) -> None:
         if broker.name == "Tansu":
-            pytest.skip("a topic of Tansu does not grow: FRAUD_TEST_BROKER=kafka")
+            pytest.skip("a topic of Tansu does not grow: TEST_BROKER=kafka")
         heard, topic = Heard(), world.kafka.transactions_topic
         slowly: dict[str, Any] = {"partition_assignment_strategy": [SlowAssignor], "metadata_max_age_ms": 500}
         with running([world.loop(heard, **slowly).run]):

@@ -151,13 +151,13 @@ class TestTopics:
 
     def test_what_cannot_be_made_is_said(self, broker: Broker, kafka: KafkaSettings) -> None:
         if broker.name == "Tansu":
-            pytest.skip("Tansu makes any topic: FRAUD_TEST_BROKER=kafka")
+            pytest.skip("Tansu makes any topic: TEST_BROKER=kafka")
         with pytest.raises(BrokerUnavailableError, match="InvalidReplicationFactor.*make them by hand"):
             ensure_topics(kafka.model_copy(update={"replication": 3}))
 
     def test_dead_letters_are_kept_until_somebody_sees_to_them(self, broker: Broker, kafka: KafkaSettings) -> None:
         if broker.name == "Tansu":
-            pytest.skip("Tansu does not tell what is configured: FRAUD_TEST_BROKER=kafka")
+            pytest.skip("Tansu does not tell what is configured: TEST_BROKER=kafka")
         ensure_topics(kafka)
         with closing(open_admin(kafka)) as admin:
             asked = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in kafka.topics]
