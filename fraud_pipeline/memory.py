@@ -11,6 +11,7 @@ known by its tie breaker, for that each is there once is the database's doing.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from itertools import chain
 from typing import Any, Final
 
@@ -87,8 +88,12 @@ class Memory:
         self._customers = RememberedRows(
             TRANSACTION_COLUMNS, owner="customer_id", time="event_time", max_rows=self._max_rows
         )
-        self._merchants = RememberedRows(MERCHANT_DAY_COLUMNS, owner="merchant_id", time="day", max_rows=self._max_rows)
+        self._forget_merchants()
         self._reports = _Reports()
+
+    def _forget_merchants(self, *, label_maturity: timedelta | None = None) -> None:
+        self._label_maturity = label_maturity
+        self._merchants = RememberedRows(MERCHANT_DAY_COLUMNS, owner="merchant_id", time="day", max_rows=self._max_rows)
 
     @property
     def size(self) -> int:
@@ -107,8 +112,13 @@ class Memory:
         before = np.array([versions[self._numbers.names[customer]] for customer in once], np.int64) - 1
         return self._customers.gather(once, before, since=since, load=self._reading(load, TRANSACTION_COLUMNS))
 
-    def merchants(self, wanted: Ints, *, version: int, since: int, load: Load) -> Table:
-        """Days of these merchants as that version knows them."""
+    def merchants(self, wanted: Ints, *, label_maturity: timedelta, version: int, since: int, load: Load) -> Table:
+        """Days of these merchants as that version of this label maturity knows them.
+
+        Versions of two label maturities have the same numbers, so days of one maturity are remembered at a time.
+        """
+        if label_maturity != self._label_maturity:
+            self._forget_merchants(label_maturity=label_maturity)
         once = np.unique(wanted)
         versions = np.full(len(once), version)
         return self._merchants.gather(once, versions, since=since, load=self._reading(load, MERCHANT_DAY_COLUMNS))

@@ -7,6 +7,7 @@ Belongs here: the answer, and the way into the database and back. Must not be he
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -67,6 +68,7 @@ def store(
     features: NDArray[np.float32],
     versions: Versions,
     *,
+    label_maturity: timedelta,
     loaded: LoadedModel | None,
     holdout_share: float,
 ) -> set[str]:
@@ -87,7 +89,7 @@ def store(
                 features=values.tobytes(),
                 customer_version=versions.customers[row.customer_id],
                 reports_version=versions.reports,
-                merchant_days_version=versions.merchant_days,
+                merchant_days_version=versions.merchant_days(label_maturity).version,
                 holdout_share=holdout_share if holdout_share and loaded and _drawn(one) else None,
             )
             for row, one, values in zip(new, scored, features, strict=True)

@@ -190,8 +190,16 @@ class Scorer:
             if new:
                 features = self._features(batch, table, versions, known=known, added=added, mode=mode)
                 scored = self._decide(batch, new, features, mode=mode, loaded=loaded)
-                share = self._holdout_share
-                decided = store(batch, new, scored, features.values, versions, loaded=loaded, holdout_share=share)
+                decided = store(
+                    batch,
+                    new,
+                    scored,
+                    features.values,
+                    versions,
+                    label_maturity=self._engineer.label_maturity,
+                    loaded=loaded,
+                    holdout_share=self._holdout_share,
+                )
                 # An event that was pruned leaves its decision behind: its id stays taken.
                 answers |= {
                     one.transaction_id: one if one.transaction_id in decided else Conflict(one.transaction_id)
@@ -229,7 +237,7 @@ class Scorer:
         if "history" not in missing:
             with self._stage("history"):
                 history = self._history(batch, new, versions, known=known, added=added)
-            if versions.merchant_days_as_of < int(new["event_time"].max()) // DAY * DAY:
+            if versions.merchant_days(self._engineer.label_maturity).as_of < int(new["event_time"].max()) // DAY * DAY:
                 missing = (*missing, "merchant_days")
         with self._stage("features"):
             values = np.ascontiguousarray(self._engineer.values(history=history, new=new))
@@ -239,6 +247,8 @@ class Scorer:
         self, batch: Batch, new: Table, versions: Versions, *, known: NDArray[np.bool_], added: set[str]
     ) -> HistoryTables:
         earliest = int(new["event_time"].min())
+        maturity = self._engineer.label_maturity
+        days_version = versions.merchant_days(maturity).version
 
         def events(names: Sequence[str], since: int) -> Iterator[Sequence[Any]]:
             # The transaction sees its own new events; memory wants what was known before.
@@ -260,10 +270,11 @@ class Scorer:
                 ),
                 merchant_days=self._memory.merchants(
                     new["merchant_id"],
-                    version=versions.merchant_days,
+                    label_maturity=maturity,
+                    version=days_version,
                     since=earliest - self._lookback,
                     load=lambda names, since: batch.merchant_days(
-                        names, since=since, up_to_version=versions.merchant_days
+                        names, since=since, up_to_version=days_version, label_maturity=maturity
                     ),
                 ),
                 known=known,

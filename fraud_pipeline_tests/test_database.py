@@ -1,7 +1,7 @@
 """Both kinds of database: migrations there and back, what is away, and the statements of one scoring transaction."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -14,11 +14,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from fraud_pipeline.database import Batch, Database, DatabaseOutdatedError, DatabaseUnavailableError, scoring_batch
+from fraud_pipeline.database.batch import TableVersion
 from fraud_pipeline.database.engine import READ_ONLY
 from fraud_pipeline.database.history import (
     load_history,
     merchant_days_as_of,
     prune,
+    read_merchant_days,
     read_reports,
     read_transactions,
     refresh_merchant_days,
@@ -47,6 +49,31 @@ class TestMigrations:
             database.downgrade("base")
             with database.transaction() as connection:
                 assert not set(METADATA.tables) & set(sa.inspect(connection).get_table_names())
+        database.close()
+
+    def test_merchants_days_survive_the_way_to_label_maturities_and_back(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those that are there were made with the label maturity of the deployment's settings."""
+        monkeypatch.setenv("FRAUD_LABEL_MATURITY", "7d")
+        database = Database(database_url)
+        database.upgrade("0009")
+        with database.transaction() as connection:
+            connection.execute(sa.text("INSERT INTO merchant_days VALUES ('m-1', 20000, 3, 5, 600, 4, 19000)"))
+            connection.execute(
+                sa.text("UPDATE memory_versions SET version = 3, as_of = 21000 WHERE name = 'merchant_days'")
+            )
+        database.upgrade()
+        with scoring_batch(database) as batch:
+            assert days_now(batch, ["m-1"], label_maturity=timedelta(days=7)) == [("m-1", 20_000, 5, 600, 4, 19_000)]
+            assert batch.lock(["nobody"]).merchant_days(timedelta(days=7)) == TableVersion(version=3, as_of=21_000)
+            assert days_now(batch, ["m-1"], label_maturity=timedelta(days=21)) == []
+        database.downgrade("0009")
+        with database.transaction() as connection:
+            days = connection.execute(sa.text("SELECT * FROM merchant_days")).all()
+            versions = connection.execute(sa.text("SELECT * FROM memory_versions ORDER BY name")).all()
+        assert days == [("m-1", 20_000, 3, 5, 600, 4, 19_000)]
+        assert versions == [("merchant_days", 3, 21_000), ("reports", 0, 0)]
         database.close()
 
     def test_they_make_the_tables_that_statements_expect(self, database: Database) -> None:
@@ -219,18 +246,42 @@ class TestHistory:
         def refresh(now: pd.Timestamp) -> int:
             return refresh_merchant_days(database, now=now, lookback=lookback, label_maturity=LABEL_MATURITY)
 
-        assert merchant_days_as_of(database) == pd.Timestamp(0, tz="UTC")
+        assert merchant_days_as_of(database, label_maturity=LABEL_MATURITY) == pd.Timestamp(0, tz="UTC")
         expected = merchant_days(transactions.tail(8_000), tables.reports, label_maturity=LABEL_MATURITY)
         assert refresh(tables.as_of) == len(expected)
-        assert merchant_days_as_of(database) == tables.as_of
+        assert merchant_days_as_of(database, label_maturity=LABEL_MATURITY) == tables.as_of
         assert refresh(tables.as_of) == 0
         merchant = str(expected["merchant_id"].iloc[0])
         mine = expected[expected["merchant_id"] == merchant]
         with scoring_batch(database) as batch:
-            versions = batch.lock(["nobody"])
-            found = batch.merchant_days([merchant], since=0, up_to_version=versions.merchant_days)
+            found = days_now(batch, [merchant])
         wanted = mine.assign(day=microseconds(mine["day"]))
         assert sorted(map(tuple, found)) == sorted(wanted[list(wanted.columns)].itertuples(index=False, name=None))
+
+    def test_merchants_days_of_two_label_maturities_stand_side_by_side(
+        self, database: Database, tables: Tables
+    ) -> None:
+        """The label maturity decides what is cleared, so days of one are never read for another."""
+        transactions = tables.transactions[tables.transactions["event_time"] < tables.as_of.floor("D")].tail(2_000)
+        load_history(database, transactions=transactions, reports=tables.reports)
+        maturities = (timedelta(0), LABEL_MATURITY, timedelta(days=3, microseconds=1))
+        merchants = sorted(set(transactions["merchant_id"]))
+        for maturity in maturities[:2]:
+            refresh_merchant_days(database, now=tables.as_of, lookback=timedelta(days=60), label_maturity=maturity)
+        with scoring_batch(database) as batch:
+            for maturity in maturities[:2]:
+                expected = merchant_days(transactions, tables.reports, label_maturity=maturity)
+                expected["day"] = microseconds(expected["day"])
+                days = days_now(batch, merchants, label_maturity=maturity)
+                assert sorted(map(tuple, days)) == sorted(expected.itertuples(index=False, name=None))
+            assert days_now(batch, merchants, label_maturity=maturities[2]) == []
+            assert batch.lock(["c-1"]).merchant_days(maturities[2]) == TableVersion(version=0, as_of=0)
+        start, end = pd.Timestamp(0, tz="UTC"), tables.as_of
+        cleared = [
+            int(read_merchant_days(database, start=start, end=end, label_maturity=maturity)["cleared_count"].sum())
+            for maturity in maturities
+        ]
+        assert cleared[0] > cleared[1] > cleared[2] == 0
 
     def test_pruning_removes_what_no_window_reaches(self, database: Database) -> None:
         with scoring_batch(database) as batch:
@@ -259,9 +310,9 @@ class TestOthersHaveTheirTurn:
         seen: set[tuple[int, int, int]] = set()
 
         def look(batch: Batch) -> None:
-            versions = batch.lock(["c-1"])
-            days = batch.merchant_days(merchants, since=0, up_to_version=versions.merchant_days)
-            seen.add((versions.merchant_days, len(days), versions.merchant_days_as_of))
+            newest = batch.lock(["c-1"]).merchant_days(LABEL_MATURITY)
+            days = batch.merchant_days(merchants, since=0, up_to_version=newest.version, label_maturity=LABEL_MATURITY)
+            seen.add((newest.version, len(days), newest.as_of))
 
         with others(database, look):
             refresh_merchant_days(
@@ -290,7 +341,7 @@ class TestOthersHaveTheirTurn:
             refresh(database)
         other.close()
         with scoring_batch(database) as batch:
-            (day,) = batch.merchant_days(["m-1"], since=0, up_to_version=batch.lock(["nobody"]).merchant_days)
+            (day,) = days_now(batch, ["m-1"])
         assert day[2] == 2
 
     def test_what_is_old_goes_little_by_little(self, database: Database) -> None:
@@ -307,6 +358,12 @@ class TestOthersHaveTheirTurn:
             removed = prune(database, before=pd.Timestamp(NOON - 50 * DAY, unit="us", tz="UTC"))
         assert removed.transactions == 450
         assert left == [450, 350, 250, 150, 50]
+
+
+def days_now(batch: Batch, merchants: list[str], *, label_maturity: timedelta = LABEL_MATURITY) -> Sequence[Any]:
+    """Days of merchants as the newest version of a label maturity knows them."""
+    version = batch.lock(["nobody"]).merchant_days(label_maturity).version
+    return batch.merchant_days(merchants, since=0, up_to_version=version, label_maturity=label_maturity)
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def audited(database: Database) -> Audit:
     known = Known(
         transactions=read_transactions(database, start=BEGINNING, end=END, with_version=True),
         reports=read_reports(database, start=BEGINNING, end=END, with_version=True),
-        merchant_days=read_merchant_days(database, start=BEGINNING, end=END),
+        merchant_days=read_merchant_days(database, start=BEGINNING, end=END, label_maturity=LABEL_MATURITY),
     )
     return audit(read_decisions(database, start=BEGINNING, end=END), known, engineer=ENGINEER)
 

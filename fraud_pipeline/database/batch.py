@@ -7,8 +7,9 @@ is kept in memory between transactions (`memory.py`), loading and pruning (`hist
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -33,6 +34,8 @@ from fraud_pipeline.database.tables import (
     MERCHANT_DAYS,
     SECRETS,
     TRANSACTIONS,
+    merchant_days_name,
+    whole_microseconds,
 )
 from fraud_pipeline.transactions import MILLISECOND, REPORT_COLUMNS, TRANSACTION_COLUMNS, TransactionRow
 
@@ -50,13 +53,31 @@ class HistoryReadError(DatabaseUnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
+class TableVersion:
+    """The newest version of reports or merchants' days, and the instant (microseconds) that it covers."""
+
+    version: int
+    as_of: int
+
+
+_NOT_MADE: Final = TableVersion(version=0, as_of=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Versions:
-    """Which state of memory a transaction sees: `customers` after it, reports and merchants' days as they are."""
+    """Which state of memory a transaction sees: `customers` after it, `tables` by name as they are."""
 
     customers: Mapping[str, int]
-    reports: int
-    merchant_days: int
-    merchant_days_as_of: int
+    tables: Mapping[str, TableVersion]
+
+    @property
+    def reports(self) -> int:
+        """The newest version of the reports."""
+        return self.tables["reports"].version
+
+    def merchant_days(self, label_maturity: timedelta) -> TableVersion:
+        """The merchants' days that were made with this label maturity; version 0 where nobody made any."""
+        return self.tables.get(merchant_days_name(label_maturity), _NOT_MADE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +143,17 @@ class Batch:
         """Reports that became known in these versions, made from `since` on, in columns of FRAUD_REPORTS."""
         return self._history(_REPORTS, {"above": above_version, "up_to": up_to_version, "since": since})
 
-    def merchant_days(self, merchants: Sequence[str], *, since: int, up_to_version: int) -> Sequence[Any]:
-        """Days of these merchants from `since` on as that version knows them, each day once."""
-        rows = self._history(_days_of(self._dialect), {"names": merchants, "since": since, "up_to": up_to_version})
+    def merchant_days(
+        self, merchants: Sequence[str], *, since: int, up_to_version: int, label_maturity: timedelta
+    ) -> Sequence[Any]:
+        """Days of these merchants from `since` on as that version of this label maturity knows them, each day once."""
+        wanted = {
+            "names": merchants,
+            "since": since,
+            "up_to": up_to_version,
+            "label_maturity": whole_microseconds(label_maturity),
+        }
+        rows = self._history(_days_of(self._dialect), wanted)
         return list({(row[0], row[1]): row for row in rows}.values())
 
     def stored(self, ids: Sequence[str]) -> dict[str, tuple[TransactionRow | None, StoredDecision | None]]:
@@ -228,9 +257,10 @@ def _events_of(dialect: str) -> sa.Select[Any]:
 def _days_of(dialect: str) -> sa.Select[Any]:
     days = MERCHANT_DAYS.c
     return (
-        sa.select(*(column for column in days if column.name != "version"))
+        sa.select(*(column for column in days if column.name not in ("label_maturity", "version")))
         .where(
             one_of(dialect, days.merchant_id),
+            days.label_maturity == sa.bindparam("label_maturity"),
             days.day >= sa.bindparam("since"),
             days.version <= sa.bindparam("up_to"),
         )
@@ -239,10 +269,5 @@ def _days_of(dialect: str) -> sa.Select[Any]:
 
 
 def _versions(counted: Mapping[str, int], memory: Sequence[Any]) -> Versions:
-    found = {name: (version, as_of) for name, version, as_of in memory}
-    return Versions(
-        customers=counted,
-        reports=found["reports"][0],
-        merchant_days=found["merchant_days"][0],
-        merchant_days_as_of=found["merchant_days"][1],
-    )
+    tables = {name: TableVersion(version=version, as_of=as_of) for name, version, as_of in memory}
+    return Versions(customers=counted, tables=tables)

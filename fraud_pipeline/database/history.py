@@ -18,7 +18,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
-from fraud_pipeline.database.statements import count_up, insert_new, next_version, one_of
+from fraud_pipeline.database.statements import Columns, count_up, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
     BLOCK_MINUTES,
     CUSTOMERS,
@@ -27,6 +27,8 @@ from fraud_pipeline.database.tables import (
     MEMORY_VERSIONS,
     MERCHANT_DAYS,
     TRANSACTIONS,
+    merchant_days_name,
+    whole_microseconds,
 )
 from fraud_pipeline.snapshots import merchant_days
 from fraud_pipeline.transactions import (
@@ -43,8 +45,7 @@ _CHUNK: Final = 5_000
 # Who waits for SQLite's lock looks whether it is free every 0.1 seconds at the latest.
 _PAUSE: Final = 0.15
 _NAMES: Final = 20_000
-_DAY: Final = tuple(column.name for column in MERCHANT_DAYS.columns if column.name != "version")
-_DAYS_VERSION: Final = MEMORY_VERSIONS.c.name == "merchant_days"
+_DAY: Final = tuple(column.name for column in MERCHANT_DAYS.columns if column.name not in ("label_maturity", "version"))
 _TIMES: Final = ("event_time", "reported_at", "decided_at")
 
 
@@ -90,11 +91,14 @@ def load_history(database: Database, *, transactions: pd.DataFrame, reports: pd.
 def refresh_merchant_days(
     database: Database, *, now: pd.Timestamp, lookback: timedelta, label_maturity: timedelta
 ) -> int:
-    """Make merchants' days from the events before the last midnight; the number of days that are new or changed.
+    """Make merchants' days of one label maturity from the events before the last midnight.
 
-    Days are never overwritten: a changed one is another row with a higher version, so that what a decision knew can
-    be read again.
+    Returns the number of days that are new or changed. Days are never overwritten: a changed one is another row with a
+    higher version, so that what a decision knew can be read again.
     """
+    nothing_yet: Columns = {"name": [merchant_days_name(label_maturity)], "version": [0], "as_of": [0]}
+    with database.transaction() as connection:
+        insert_new(connection, MEMORY_VERSIONS, nothing_yet)
     while (changed := _refresh(database, now=now, lookback=lookback, label_maturity=label_maturity)) is None:
         pass
     return changed
@@ -108,9 +112,10 @@ def _refresh(database: Database, *, now: pd.Timestamp, lookback: timedelta, labe
     """
     midnight = now.floor("D")
     since = midnight - lookback
+    of_maturity = MEMORY_VERSIONS.c.name == merchant_days_name(label_maturity)
     with database.transaction(read_only=True) as connection:
         version, as_of = connection.execute(
-            sa.select(MEMORY_VERSIONS.c.version, MEMORY_VERSIONS.c.as_of).where(_DAYS_VERSION)
+            sa.select(MEMORY_VERSIONS.c.version, MEMORY_VERSIONS.c.as_of).where(of_maturity)
         ).one()
     days = merchant_days(
         read_transactions(database, start=since, end=midnight),
@@ -118,24 +123,25 @@ def _refresh(database: Database, *, now: pd.Timestamp, lookback: timedelta, labe
         label_maturity=label_maturity,
     )
     days["day"] = microseconds(days["day"])
-    known = read_merchant_days(database, start=since, end=midnight)
+    known = read_merchant_days(database, start=since, end=midnight, label_maturity=label_maturity)
     known = known.drop_duplicates(["merchant_id", "day"], keep="last").drop(columns="version").assign(known=True)
     changed = days.merge(known, how="left", on=list(_DAY))
     changed = changed[changed["known"].isna()]
-    left = len(changed)
+    left, maturity = len(changed), whole_microseconds(label_maturity)
     for rows in _chunks(database, changed, at_least_one=True):
         left -= len(rows)
         with database.transaction() as connection:
             following = (
                 sa.update(MEMORY_VERSIONS)
-                .where(_DAYS_VERSION, MEMORY_VERSIONS.c.version == version)
+                .where(of_maturity, MEMORY_VERSIONS.c.version == version)
                 .values(version=version + 1, as_of=as_of if left else microsecond(midnight))
             )
             if not connection.execute(following).rowcount:
                 return None
             version += 1
             if not rows.empty:
-                insert_new(connection, MERCHANT_DAYS, _columns(rows, _DAY) | {"version": [version] * len(rows)})
+                keys = {"label_maturity": [maturity] * len(rows), "version": [version] * len(rows)}
+                insert_new(connection, MERCHANT_DAYS, _columns(rows, _DAY) | keys)
     return len(changed)
 
 
@@ -184,15 +190,26 @@ def customers_of(database: Database, transaction_ids: Sequence[str]) -> list[str
     return sorted(found)
 
 
-def read_merchant_days(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-    """Merchants' days in [start, end) in all their versions, `day` in microseconds, in order of version."""
-    low, high = microsecond(start), microsecond(end)
-    day, version = MERCHANT_DAYS.c.day, MERCHANT_DAYS.c.version
+def read_merchant_days(
+    database: Database, *, start: pd.Timestamp, end: pd.Timestamp, label_maturity: timedelta
+) -> pd.DataFrame:
+    """Merchants' days of one label maturity in [start, end) in all their versions, in order of version.
+
+    `day` is in microseconds.
+    """
+    days = MERCHANT_DAYS.c
+    columns = [column for column in days if column.name != "label_maturity"]
+    wanted = (
+        sa.select(*columns)
+        .where(
+            days.label_maturity == whole_microseconds(label_maturity),
+            days.day >= microsecond(start),
+            days.day < microsecond(end),
+        )
+        .order_by(days.version)
+    )
     with database.transaction(read_only=True) as connection:
-        rows = connection.execute(
-            sa.select(*MERCHANT_DAYS.columns).where(day >= low, day < high).order_by(version)
-        ).all()
-    return _frame(rows, list(MERCHANT_DAYS.columns))
+        return _frame(connection.execute(wanted).all(), columns)
 
 
 def prune(database: Database, *, before: pd.Timestamp) -> Pruned:
@@ -222,13 +239,12 @@ def _remove(database: Database, table: sa.Table, old: sa.ColumnElement[bool]) ->
         _let_others_write(database)
 
 
-def merchant_days_as_of(database: Database) -> pd.Timestamp:
-    """The midnight up to which merchants' days were made."""
+def merchant_days_as_of(database: Database, *, label_maturity: timedelta) -> pd.Timestamp:
+    """The midnight up to which merchants' days of one label maturity were made; 1970 where there are none."""
+    of_maturity = MEMORY_VERSIONS.c.name == merchant_days_name(label_maturity)
     with database.transaction(read_only=True) as connection:
-        as_of = connection.execute(
-            sa.select(MEMORY_VERSIONS.c.as_of).where(MEMORY_VERSIONS.c.name == "merchant_days")
-        ).scalar_one()
-    return pd.Timestamp(as_of, unit="us", tz="UTC")
+        as_of = connection.execute(sa.select(MEMORY_VERSIONS.c.as_of).where(of_maturity)).scalar_one_or_none()
+    return pd.Timestamp(as_of or 0, unit="us", tz="UTC")
 
 
 def _read(

@@ -7,6 +7,7 @@ of their customer at which they became known, reports and merchants' days the ve
 features can be computed again later, bit for bit, whatever arrived since.
 """
 
+from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -93,10 +94,12 @@ PENDING_REPORTS: Final = sa.Table(
     sa.Index("pending_reports_by_time", "kept_at"),
 )
 
+# The label maturity (microseconds) decides the cleared columns, so each one in use has days and versions of its own.
 MERCHANT_DAYS: Final = sa.Table(
     "merchant_days",
     METADATA,
     sa.Column("merchant_id", sa.Text, primary_key=True),
+    sa.Column("label_maturity", sa.BigInteger, primary_key=True),
     sa.Column("day", sa.BigInteger, primary_key=True),
     sa.Column("version", sa.BigInteger, primary_key=True),
     sa.Column("transaction_count", sa.BigInteger, nullable=False),
@@ -105,7 +108,8 @@ MERCHANT_DAYS: Final = sa.Table(
     sa.Column("last_cleared_time", sa.BigInteger, nullable=False),
 )
 
-# One row for the reports and one for the merchants' days; `as_of` is the instant that the newest version covers.
+# One row for the reports and one for the merchants' days of each label maturity (see `merchant_days_name`); `as_of` is
+# the instant that the newest version covers.
 MEMORY_VERSIONS: Final = sa.Table(
     "memory_versions",
     METADATA,
@@ -113,6 +117,17 @@ MEMORY_VERSIONS: Final = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("as_of", sa.BigInteger, nullable=False),
 )
+
+
+def whole_microseconds(span: timedelta) -> int:
+    """A span of time as the tables keep it."""
+    return span // timedelta(microseconds=1)
+
+
+def merchant_days_name(label_maturity: timedelta) -> str:
+    """The name in `memory_versions` of the merchants' days that were made with this label maturity."""
+    return f"merchant_days/{whole_microseconds(label_maturity)}"
+
 
 # How far a topic's partition was read: decided before `next_offset`, answered on the topic of decisions before
 # `published_offset`. Whoever reads a partition counts up its `epoch`; a late writer of an earlier epoch is refused.

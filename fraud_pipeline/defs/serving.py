@@ -106,7 +106,7 @@ def _audit(database: Database, transactions: pd.DataFrame, reports: pd.DataFrame
     known = Known(
         transactions=read_transactions(database, start=start, end=end, with_version=True, customers=customers),
         reports=read_reports(database, start=start, end=end, with_version=True),
-        merchant_days=read_merchant_days(database, start=start, end=end),
+        merchant_days=read_merchant_days(database, start=start, end=end, label_maturity=settings.label_maturity),
     )
     ours = transactions[transactions["customer_id"].isin(customers)]
     return audit(decisions, with_tables(known, transactions=ours, reports=reports), engineer=engineer(settings))
