@@ -25,6 +25,7 @@ from pydantic_core import to_json
 
 from fraud_pipeline import serving_commands
 from fraud_pipeline.arguments import duration
+from fraud_pipeline.ports import check_port
 from fraud_pipeline.settings import Settings, home_directory, load_settings, save_settings
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def ui(arguments: argparse.Namespace) -> int:
     """`dagster dev` over the same instance."""
     from fraud_pipeline.instance import prepare_dagster_home  # noqa: PLC0415 - dagster takes seconds
 
+    check_port(arguments.host, arguments.port, command="fraud-detect ui")
     settings = load_settings()
     prepare_dagster_home(settings)
     print(f"Dagster UI on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C")

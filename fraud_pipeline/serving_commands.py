@@ -6,6 +6,7 @@ shell; the commands of training (`cli.py`).
 
 import argparse
 import getpass
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from fraud_pipeline.arguments import duration
+from fraud_pipeline.ports import check_port
 from fraud_pipeline.settings import load_settings
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def serve(arguments: argparse.Namespace) -> int:
     from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
     from serving.launch import serve as become_the_server  # noqa: PLC0415 - only here
 
+    # BentoML listens on IPv4 addresses only.
+    check_port(arguments.host, arguments.port, command="fraud-detect serve", family=socket.AF_INET)
     settings = load_settings()
     database = Database(settings.database)
     database.prepare()
@@ -54,6 +58,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
     """The pages for people: alerts, traffic, drift, performance, models, stream."""
     from serving.dashboard.launch import serve as become_the_dashboard  # noqa: PLC0415 - only here
 
+    check_port(arguments.host, arguments.port, command="fraud-detect dashboard")
     print(f"Dashboard on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
     print("Log in with what `fraud-detect token --subject YOUR_NAME --scopes feedback,admin` prints.", flush=True)
     become_the_dashboard(load_settings(), host=arguments.host, port=arguments.port)
@@ -102,6 +107,14 @@ def consume(arguments: argparse.Namespace) -> int:
     from fraud_pipeline.topics import load_kafka_settings  # noqa: PLC0415 - kafka-python
     from serving.consuming import consume as run  # noqa: PLC0415 - only here
 
+    if arguments.metrics_port is not None:
+        check_port(
+            arguments.metrics_host,
+            arguments.metrics_port,
+            command="fraud-detect consume",
+            host_option="--metrics-host",
+            port_option="--metrics-port",
+        )
     return run(
         load_settings(),
         load_kafka_settings(),
