@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,9 +26,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fraud_pipeline.content_version import content_version
 from fraud_pipeline.transactions import DAY, empty, microseconds
 
 _SUFFIX = ".parquet"
+_VERSION = b"fraud_detect.version"
+_NOTE = b"fraud_detect.note"
 _TEMPORARY = ".tmp"
 _EPOCH = date(1970, 1, 1)
 
@@ -60,11 +63,13 @@ class TableStore:
         time_column: str,
         days: Sequence[date],
         misplaced_day: date | None = None,
+        notes: Mapping[date, str] | None = None,
     ) -> None:
         """Replace these days of a table by the rows of `frame`, in their order; a day without rows gets an empty file.
 
         `time_column` (`datetime64[*, tz]`) says which UTC day a row belongs to. A row whose time is missing or outside
-        `days` goes to `misplaced_day`, or is a ValueError where there is none. Each day is replaced atomically.
+        `days` goes to `misplaced_day`, or is a ValueError where there is none. Each day is replaced atomically,
+        together with its note (see `note`) and its version.
         """
         days = sorted(set(days))
         misplaced = days.index(misplaced_day) if misplaced_day is not None else None
@@ -78,8 +83,11 @@ class TableStore:
         _remove_leftovers(directory)
         for index, day in enumerate(days):
             rows = table.slice(bounds[index], bounds[index + 1] - bounds[index])
-            with _replacing(directory / f"{day.isoformat()}{_SUFFIX}") as file:
-                pq.write_table(rows, file)
+            footer = {_VERSION: content_version(rows).encode()}
+            if notes and day in notes:
+                footer[_NOTE] = notes[day].encode()
+            with _replacing(self._day(name, day)) as file:
+                pq.write_table(rows.replace_schema_metadata(footer), file)
         _sync_directory(directory)
 
     def write(self, name: str, frame: pd.DataFrame) -> None:
@@ -112,7 +120,7 @@ class TableStore:
             if schema is None:
                 raise MissingDaysError(name, sorted(_days_between(first, last)))
             return empty(schema)
-        paths = [self.root / name / f"{day.isoformat()}{_SUFFIX}" for day in there]
+        paths = [self._day(name, day) for day in there]
         with ThreadPoolExecutor() as pool:
             tables = list(pool.map(partial(_read_file, columns=columns), paths))
         return _to_pandas(_concatenate(tables))
@@ -125,10 +133,40 @@ class TableStore:
         """The days a table has, in order; empty days count."""
         return sorted(date.fromisoformat(path.stem) for path in (self.root / name).glob(f"[!.]*{_SUFFIX}"))
 
+    def version(self, name: str, day: date) -> str:
+        """The content version of a stored day: equal for equal rows in equal order, whenever and however written.
+
+        It is read from the file's footer, so it costs no reading of rows. MissingDaysError for a day never written.
+        """
+        version = self._footer(name, day).get(_VERSION)
+        # A file of an earlier release does not carry its version yet.
+        return version.decode() if version else content_version(_read_file(self._day(name, day)))
+
+    def versions(self, name: str, first: date, last: date) -> dict[date, str]:
+        """The content versions of the stored days from `first` to `last`, both included; other days are left out."""
+        return {day: self.version(name, day) for day in self.days(name) if first <= day <= last}
+
+    def note(self, name: str, day: date) -> str | None:
+        """What the writer of a stored day noted beside its rows; None where it noted nothing.
+
+        A note is replaced together with the rows, so the two cannot disagree. MissingDaysError for a day never written.
+        """
+        note = self._footer(name, day).get(_NOTE)
+        return None if note is None else note.decode()
+
     def fingerprint_whole(self, name: str) -> str:
         """SHA-256 (hex) of a whole table's file: equal content written by one pyarrow version gives an equal one."""
         with self._require_whole(name).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _day(self, name: str, day: date) -> Path:
+        return self.root / name / f"{day.isoformat()}{_SUFFIX}"
+
+    def _footer(self, name: str, day: date) -> Mapping[bytes, bytes]:
+        try:
+            return pq.read_metadata(self._day(name, day)).metadata or {}
+        except FileNotFoundError:
+            raise MissingDaysError(name, [day]) from None
 
     def _whole(self, name: str) -> Path:
         return self.root / f"{name}{_SUFFIX}"

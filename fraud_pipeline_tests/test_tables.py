@@ -3,13 +3,17 @@
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fraud_pipeline.tables import MissingDaysError, TableStore
 from fraud_pipeline.transactions import TIME_DTYPE, TRANSACTIONS, empty
@@ -137,6 +141,65 @@ def test_whole_tables_come_back_and_have_a_fingerprint_of_their_content(store: T
     assert len(first) == 64
     with pytest.raises(FileNotFoundError, match="'other' was never written: materialize"):
         store.read_whole("other")
+
+
+class TestVersions:
+    """A day's version changes exactly when its rows do."""
+
+    def test_equal_rows_have_one_version_however_they_were_written(self, store: TableStore, tmp_path: Path) -> None:
+        frame = rows(1, 2, 25, 26)
+        store.write_days("events", frame, time_column="event_time", days=days(2))
+        before = store.versions("events", FIRST, days(3)[-1])
+        assert list(before) == days(2)
+        # Each day alone, at another time, and as another writer lays out a file.
+        for day in days(2):
+            alone = store.read("events", day, day)
+            store.write_days("events", alone, time_column="event_time", days=[day], notes={day: "written again"})
+        assert store.versions("events", FIRST, days(2)[-1]) == before
+        for day in days(2):
+            path = tmp_path / "events" / f"{day}.parquet"
+            table = pq.read_table(path).replace_schema_metadata(None)
+            pq.write_table(table, path, row_group_size=1, compression="none", use_dictionary=False)
+        assert store.versions("events", FIRST, days(2)[-1]) == before
+
+    @given(
+        column=st.sampled_from(["transaction_id", "category", "score", "event_time"]),
+        row=st.integers(0, 3),
+        other=st.integers(1, 3),
+    )
+    def test_another_value_or_another_order_is_another_version(self, column: str, row: int, other: int) -> None:
+        frame = rows(1, 2, 3, 4)
+        changed = frame.copy()
+        values = {"transaction_id": "t", "category": "", "score": np.nan, "event_time": frame["event_time"][0]}
+        changed.loc[row, column] = values[column] if (column, row) != ("event_time", 0) else frame["event_time"][1]
+        moved = frame.iloc[np.roll(np.arange(4), other)]
+        with tempfile.TemporaryDirectory() as directory:
+            store = TableStore(Path(directory))
+            versions = set()
+            for one in (frame, changed, moved):
+                store.write_days("events", one, time_column="event_time", days=days(1))
+                versions.add(store.version("events", FIRST))
+        assert len(versions) == 3
+
+    def test_text_does_not_flow_from_one_row_into_the_next(self, store: TableStore) -> None:
+        versions = set()
+        for texts in (["ab", "c"], ["a", "bc"], ["abc", ""], ["abc", None]):
+            frame = rows(1, 2).assign(category=pd.Series(texts, dtype=object))
+            store.write_days("events", frame, time_column="event_time", days=days(1))
+            versions.add(store.version("events", FIRST))
+        assert len(versions) == 4
+
+    def test_empty_days_are_equal_and_a_day_never_written_has_no_version(self, store: TableStore) -> None:
+        store.write_days("events", rows(1).iloc[:0], time_column="event_time", days=days(2))
+        assert len(set(store.versions("events", FIRST, days(2)[-1]).values())) == 1
+        with pytest.raises(MissingDaysError, match="2026-03-03"):
+            store.version("events", days(3)[-1])
+
+    def test_a_note_is_replaced_with_its_rows(self, store: TableStore) -> None:
+        store.write_days("events", rows(1, 25), time_column="event_time", days=days(2), notes={FIRST: "first"})
+        assert [store.note("events", day) for day in days(2)] == ["first", None]
+        store.write_days("events", rows(1), time_column="event_time", days=days(1))
+        assert store.note("events", FIRST) is None
 
 
 def test_a_failed_write_leaves_the_old_table_and_no_leftover(store: TableStore, tmp_path: Path) -> None:
