@@ -17,6 +17,7 @@ from fraud_pipeline.drift import SCORE
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.generator.drift_schedule import Drift
+from fraud_pipeline.joins import rows_of
 from fraud_pipeline.missed_fraud import (
     MissedFraudReport,
     active_customers,
@@ -150,9 +151,9 @@ def live_through(
         if rows_from is not None:
             day = ((features["event_time"] - start) // pd.Timedelta(days=1)).to_numpy()
             kept = features[day >= rows_from].reset_index(drop=True)
-            whose = mine.set_index("transaction_id").loc[kept["transaction_id"], ["customer_id", "merchant_id"]]
+            whose = rows_of(mine, kept["transaction_id"], table="transactions")[["customer_id", "merchant_id"]]
             told = kept.assign(**{SCORE: champion.predict(kept), "day": day[day >= rows_from]})
-            scored.append(pd.concat([told, whose.reset_index(drop=True)], axis=1))
+            scored.append(pd.concat([told, whose], axis=1))
         del features
         gc.collect()
     assert champion is not None  # noqa: S101 - there is a first group

@@ -40,6 +40,7 @@ from fraud_pipeline.gate import GateRules, Verdict, gate_verdict
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.generator.drift_schedule import Drift
 from fraud_pipeline.generator.story import NEW_SCENARIO
+from fraud_pipeline.joins import rows_of
 from fraud_pipeline.metrics import Floats, budget_shares, customer_resamples, ratio
 from fraud_pipeline.model import FraudModel, fit_booster
 from fraud_pipeline.performance import TOLERANCE, PerformanceReport, assess, compare, seen_to, windows
@@ -197,8 +198,8 @@ class HeldOut:
         self.oracle = told["oracle_score"].to_numpy(np.float64)
         self.thefts = int(self._theft.sum())
         self.episodes = int(told.loc[self._fraud, "episode_id"][self._theft].nunique())
-        owner = lived.transactions.set_index("transaction_id")["customer_id"]
-        _, self._customers = np.unique(owner.loc[self.rows["transaction_id"]][self._fraud], return_inverse=True)
+        owner = rows_of(lived.transactions, self.rows["transaction_id"], table="transactions")["customer_id"]
+        _, self._customers = np.unique(owner[self._fraud], return_inverse=True)
 
     def caught(self, scores: Floats) -> Floats:
         """1 for each fraud that is among the alerts and 0 for others; equal scores at the cut share what is left."""

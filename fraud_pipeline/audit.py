@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History
+from fraud_pipeline.joins import rows_of
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS
 
 COMPARED_MODES = ("full", "rules")
@@ -82,10 +83,10 @@ def audit(decisions: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -
     `known` must reach back as far as any of their windows.
     """
     decisions = decisions[decisions["mode"].isin(COMPARED_MODES)]
-    events = known.transactions.set_index("transaction_id", drop=False)
-    decisions = decisions[decisions["transaction_id"].isin(events.index)].reset_index(drop=True)
+    there = decisions["transaction_id"].isin(known.transactions["transaction_id"])
+    decisions = decisions[there].reset_index(drop=True)
     stored = _stored_bits(decisions)
-    new = events.loc[decisions["transaction_id"]].reset_index(drop=True)
+    new = rows_of(known.transactions, decisions["transaction_id"], table="transactions")
     computed = _bits(_compute(new, known, events=known.transactions, engineer=engineer))
     suspects = np.flatnonzero((stored != computed).any(axis=1))
     unequal = np.zeros(len(FEATURE_NAMES), bool)

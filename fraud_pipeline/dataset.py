@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fraud_pipeline.joins import positions_of
 from fraud_pipeline.transactions import MICROSECOND
 
 PartName = Literal["train", "tune", "calibrate", "test"]
@@ -75,11 +76,14 @@ def labels_as_of(
 
     The latest report strictly before `as_of` decides; of reports at one instant, fraud wins. A row without a report is
     legitimate once it is older than `label_maturity` and unknown before; reports from `as_of` on change nothing.
+    Raises JoinError when a transaction is repeated.
     """
     known = reports.loc[reports["reported_at"] < as_of, ["transaction_id", "reported_at", "is_fraud"]]
     latest = known.sort_values(["reported_at", "is_fraud"]).drop_duplicates("transaction_id", keep="last")
-    verdicts = latest.set_index("transaction_id")["is_fraud"].astype("float64")
-    reported = transactions["transaction_id"].map(verdicts).to_numpy(dtype=np.float64)
+    position = positions_of(latest, transactions["transaction_id"], table="fraud_reports")
+    verdicts = latest["is_fraud"].to_numpy(np.float64)
+    reported = np.full(len(transactions), np.nan)
+    reported[position >= 0] = verdicts[position[position >= 0]]
     matured = (transactions["event_time"] < as_of - label_maturity).to_numpy()
     return np.where(np.isnan(reported) & matured, 0.0, reported)
 

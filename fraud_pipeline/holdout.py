@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fraud_pipeline.joins import positions_of
+
 HOLDOUT: Final = "holdout"  # the reason code of a would-be block that was held out
 MIN_HELD_OUT: Final = 10
 _DRAWS: Final = 2**64
@@ -50,7 +52,8 @@ class Holdout:
 
         `would_be_blocks` holds transaction_id, held_out, by_model and share of those decided so.
         """
-        found = would_be_blocks.set_index("transaction_id").reindex(transaction_ids)
+        position = positions_of(would_be_blocks, transaction_ids, table="would-be blocks")
+        found = would_be_blocks.reset_index(drop=True).reindex(position)
         held_out = found["held_out"].eq(True).to_numpy()
         share = found["share"].to_numpy(np.float64)
         blocked = found["held_out"].eq(False).to_numpy()

@@ -23,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fraud_pipeline.decisions import decide
+from fraud_pipeline.joins import positions_of, rows_of
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.performance import reported_segments, seen_to
 from fraud_pipeline.surges import MIN_DAYS, Surge, compared, expected_incidents, likeliest_surge
@@ -136,10 +137,12 @@ def allowed_frauds(
     """
     if features.empty:
         return pd.DataFrame({name: [] for name in _ROW}).astype({"event_time": TIME_DTYPE})
-    decided = pd.Series(decide(model.predict(features), model.policy), index=features["transaction_id"].to_numpy())
-    decided.update(served.set_index("transaction_id")["decision"])
-    rows = transactions[transactions["transaction_id"].isin(decided.index[decided == "allow"])]
-    return rows[_ROW].assign(**reported_segments(rows))
+    decided = decide(model.predict(features), model.policy)
+    position = positions_of(features, served["transaction_id"], table="features")
+    decided[position[position >= 0]] = served["decision"].to_numpy(object)[position >= 0]
+    rows = rows_of(transactions, features["transaction_id"], table="transactions")[decided == "allow"]
+    groups: pd.DataFrame = rows[_ROW].assign(**reported_segments(rows))
+    return groups
 
 
 def active_customers(paid: Iterable[tuple[date, pd.Series]]) -> dict[date, int]:

@@ -23,6 +23,7 @@ from fraud_pipeline.dataset import labels_as_of
 from fraud_pipeline.decisions import decide
 from fraud_pipeline.evaluation import Evaluation, Interval, evaluate
 from fraud_pipeline.holdout import HeldOut, Holdout
+from fraud_pipeline.joins import positions_of, rows_of
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.training import PolicySettings, days, segments
 
@@ -199,13 +200,13 @@ def assess(
     holdout = Holdout.of(features["transaction_id"], stopped, days=on_day)
     seen = holdout.weights > 0
     features, held_out = features[seen], holdout.held_out[seen]
-    context = transactions.set_index("transaction_id").loc[features["transaction_id"]].reset_index()
+    context = rows_of(transactions, features["transaction_id"], table="transactions")
     labels = labels_as_of(context, reports, as_of=as_of, label_maturity=label_maturity)
     probability = model.predict(features)
     decided = decide(probability, model.policy)
-    position = served["transaction_id"].map(pd.Series(np.arange(len(context)), index=context["transaction_id"]))
-    there = position.notna().to_numpy()
-    rows = position[there].to_numpy(np.intp)
+    position = positions_of(context, served["transaction_id"], table="transactions")
+    there = position >= 0
+    rows = position[there]
     decided[rows] = np.where(held_out[rows], "block", served["decision"].to_numpy()[there])
     probability[rows] = served["probability"].to_numpy(np.float64)[there]
     known, amounts = np.nan_to_num(labels, nan=0.0), context["amount_cents"].to_numpy(np.int64)

@@ -23,6 +23,7 @@ from fraud_pipeline.decisions import CostModel, Policy, PolicyReport, choose_pol
 from fraud_pipeline.drift import effective_number
 from fraud_pipeline.evaluation import Evaluation, evaluate
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer
+from fraud_pipeline.joins import rows_of
 from fraud_pipeline.model import Calibration, FraudModel, fit_booster, fit_calibration
 from fraud_pipeline.transactions import DAY, microseconds
 from fraud_pipeline.tuning import LabelledRows, TuningResult, tune
@@ -74,9 +75,10 @@ def build_training_set(
     """Feature rows with what the label was known to be at `as_of` and the part each belongs to.
 
     Columns: transaction_id, event_time, customer_id, amount_cents, channel, label, part, then the features.
-    Raises SplitError when the data are too short or hold too little fraud.
+    Raises SplitError when the data are too short or hold too little fraud, and JoinError when a transaction is missing
+    or repeated.
     """
-    context = transactions.set_index("transaction_id").loc[features["transaction_id"]].reset_index()
+    context = rows_of(transactions, features["transaction_id"], table="transactions")
     labels = labels_as_of(context, reports, as_of=as_of, label_maturity=label_maturity)
     split = time_ordered_split(
         microseconds(context["event_time"]),

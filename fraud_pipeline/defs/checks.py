@@ -9,6 +9,7 @@ import pandas as pd
 
 from fraud_pipeline.defs.resources import TablesResource
 from fraud_pipeline.features import FEATURE_NAMES
+from fraud_pipeline.joins import rows_of
 from fraud_pipeline.leakage import (
     LeakVerdict,
     null_pattern_auc,
@@ -47,17 +48,28 @@ def leak_checks() -> list[dg.AssetChecksDefinition]:
     def label_leaks(tables: TablesResource):  # type: ignore[no-untyped-def]  # noqa: ANN202 - dagster reads the annotation of a generator as one result
         store = tables.store()
         rows = store.read_whole("training_set").sort_values("event_time")
-        labels = rows["label"].to_numpy(np.float64)
         first, last = rows["event_time"].iloc[0].date(), rows["event_time"].iloc[-1].date()
-        inputs = store.read("transactions", first, last, allow_missing=True).set_index("transaction_id")
-        optional = inputs.loc[rows["transaction_id"], list(OPTIONAL_COLUMNS)]
-        yield check_result(single_feature_auc(rows[list(FEATURE_NAMES)], labels), asset="training_set")
-        yield check_result(null_pattern_auc(optional, labels), asset="training_set")
-        # Groups of the source only: that all transactions of an unusual size are fraud can be honest.
-        groups = {name: optional[name].to_numpy() for name in ("category", "channel", "country")}
-        yield check_result(segment_base_rate(labels, groups), asset="training_set")
+        transactions = store.read("transactions", first, last, allow_missing=True)
+        for verdict in label_leak_verdicts(rows, transactions):
+            yield check_result(verdict, asset="training_set")
 
     return [label_leaks]
+
+
+def label_leak_verdicts(rows: pd.DataFrame, transactions: pd.DataFrame) -> list[LeakVerdict]:
+    """The canaries on labelled feature rows, whose `transactions` hold the optional columns of the source.
+
+    Raises JoinError when a transaction is missing or repeated.
+    """
+    labels = rows["label"].to_numpy(np.float64)
+    optional = rows_of(transactions, rows["transaction_id"], table="transactions")[list(OPTIONAL_COLUMNS)]
+    # Groups of the source only: that all transactions of an unusual size are fraud can be honest.
+    groups = {name: optional[name].to_numpy() for name in ("category", "channel", "country")}
+    return [
+        single_feature_auc(rows[list(FEATURE_NAMES)], labels),
+        null_pattern_auc(optional, labels),
+        segment_base_rate(labels, groups),
+    ]
 
 
 def check_result(verdict: LeakVerdict, *, asset: str) -> dg.AssetCheckResult:

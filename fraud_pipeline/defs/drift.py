@@ -21,6 +21,7 @@ from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
 from fraud_pipeline.drift import LIMITS, MIN_ROWS, SCORE, DriftReport, Sample, drift_report, judgeable
 from fraud_pipeline.features import FEATURE_NAMES
+from fraud_pipeline.joins import rows_of
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.report_pages import drift_page
 from fraud_pipeline.settings import Settings
@@ -123,7 +124,7 @@ def sample(store: TableStore, champion: FraudModel, days: list[date]) -> Sample:
         return Sample(pd.DataFrame(columns=_WATCHED), customers=0, merchants=0)
     features = pd.concat([store.read("features", day, day) for day in days])
     transactions = pd.concat([store.read("transactions", day, day) for day in days])
-    whose = transactions.set_index("transaction_id").loc[features["transaction_id"]]
+    whose = rows_of(transactions, features["transaction_id"], table="transactions")
     rows = features.assign(**{SCORE: champion.predict(features)})[_WATCHED]
     return Sample.of(rows, customers=whose["customer_id"], merchants=whose["merchant_id"])
 
