@@ -19,6 +19,7 @@ from pydantic import Field, FilePath, SecretStr, StringConstraints, model_valida
 from pydantic_core import to_json
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fraud_pipeline.committed_reads import end_at_stable_offsets
 from fraud_pipeline.group_joins import finish_joins
 from fraud_pipeline.lenient_records import read_leniently
 from fraud_pipeline.settings import SETTINGS_FILE, home_directory
@@ -109,9 +110,10 @@ def open_producer(kafka: KafkaSettings, **options: Any) -> KafkaProducer:
 def open_consumer(kafka: KafkaSettings, **options: Any) -> KafkaConsumer:
     """A consumer that starts at the beginning and commits only when told to. Raises BrokerUnavailableError.
 
-    For what it cannot read it gives an UnreadableRecord.
+    For what it cannot read it gives an UnreadableRecord. Of senders' transactions it reads what is committed.
     """
     given = {
+        "isolation_level": "read_committed",
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
         # A topic that is subscribed to while the client asks about others stays unknown until it asks again.
@@ -121,6 +123,7 @@ def open_consumer(kafka: KafkaSettings, **options: Any) -> KafkaConsumer:
     consumer: KafkaConsumer = _open(KafkaConsumer, kafka, given)
     read_leniently(consumer)
     finish_joins(consumer)
+    end_at_stable_offsets(consumer)
     return consumer
 
 

@@ -199,6 +199,9 @@ class Client:
     def resume(self, *partitions: TopicPartition) -> None:
         self.stopped.difference_update(partitions)
 
+    def position(self, partition: TopicPartition, *, timeout_ms: int) -> int | None:
+        return self.at.get(partition)
+
     def highwater(self, partition: TopicPartition) -> int:
         return self.broker.end(partition)
 

@@ -13,14 +13,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from kafka import TopicPartition
+from kafka import KafkaProducer, TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.database.history import load_history, refresh_merchant_days
 from fraud_pipeline.database.tables import ALERTS, DECISIONS
 from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.model import FraudModel
-from fraud_pipeline.scoring import Scored, Scorer
+from fraud_pipeline.scoring import Scored, Scorer, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings, Message, open_consumer, open_producer
 from fraud_pipeline.transactions import (
@@ -34,7 +34,7 @@ from fraud_pipeline.transactions import (
 )
 from fraud_pipeline_tests.loaded import Loaded
 from serving.consumer import Away
-from serving.stream import Handled
+from serving.stream import Handled, StreamScorer
 from serving.stream_records import Partition
 
 SESSION: Final = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000, "fetch_max_wait_ms": 10}
@@ -136,6 +136,19 @@ def header(record: Any, name: str) -> str:
 def sources(dead_letters: Iterable[Any]) -> set[tuple[str, int, int]]:
     """Where dead letters stood: a crash may send one twice, and this tells them apart."""
     return {(header(one, "topic"), int(header(one, "partition")), int(header(one, "offset"))) for one in dead_letters}
+
+
+def stream_scorer(kafka: KafkaSettings, database: Database, producer: KafkaProducer) -> StreamScorer:
+    """What handles batches, by rules, with an empty memory as after a start."""
+    engineer = FeatureEngineer(label_maturity=Settings().label_maturity)
+    return StreamScorer(
+        scorer=Scorer(database=database, champion=lambda: None, engineer=engineer),
+        database=database,
+        producer=producer,
+        kafka=kafka,
+        currency="EUR",
+        clock=now_microseconds,
+    )
 
 
 def claim(database: Database, partitions: Iterable[Partition]) -> dict[Partition, Position]:

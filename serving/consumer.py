@@ -152,6 +152,7 @@ class StreamConsumer:
             ready = self._ready(records)
             if ready:
                 self._handle(ready)
+            self._pass_by(ready)
             self._tell_lag()
             return sum(map(len, ready.values()))
         except FencedError:
@@ -193,6 +194,33 @@ class StreamConsumer:
                 self._jumped(at, held[at], to=found[0].offset)
         return ready
 
+    def _pass_by(self, ready: Records) -> None:
+        """Move on past offsets that no record for us follows: marks of senders' transactions, and what they aborted.
+
+        Partitions that records came of are left for later: the next record tells that it does not follow the last.
+        """
+        passed = {}
+        for at, position in self._held.now().items():
+            if at not in ready and (end := self._position(at)) > position.published_offset:
+                self._tell_lost(at, position)
+                passed[at] = (
+                    position,
+                    replace(position, next_offset=max(position.next_offset, end), published_offset=end),
+                )
+        if not passed:
+            return
+        with scoring_batch(self._database) as batch:
+            for at, (before, after) in passed.items():
+                batch.positions.move(*at, before=before, after=after)
+        self._held.moved({at: after for at, (_, after) in passed.items()})
+
+    def _position(self, at: Partition) -> int:
+        """The offset that is read next; -1 while nobody knows."""
+        with suppress(*_NOT_OURS):
+            position = self._consumer.position(TopicPartition(*at), timeout_ms=0)
+            return -1 if position is None else int(position)
+        return -1
+
     def _claim(self, partitions: Iterable[Partition]) -> None:
         """Become the one reader of these partitions, and read them from where they stand."""
         wanted = sorted(partitions)
@@ -209,20 +237,24 @@ class StreamConsumer:
         """Records come that do not follow the last ones, though these were asked for."""
         if to > position.published_offset:
             # Offsets without a record are common: the marks of a sender's transactions, compaction.
-            beginning = self._consumer.beginning_offsets([TopicPartition(*at)])[TopicPartition(*at)]
-            if beginning > position.next_offset:
-                lost = beginning - position.next_offset
-                log.error(
-                    "up to %d records of partition %d expired before they were read: raise the topic's retention",
-                    lost,
-                    at.partition,
-                )
+            self._tell_lost(at, position)
             return
         log.error("partition %d ends before what was read of it: the topic was made anew, so it is read anew", at[1])
         anew = replace(position, next_offset=to, published_offset=to)
         with scoring_batch(self._database) as batch:
             batch.positions.move(*at, before=position, after=anew)
         self._held.moved({at: anew})
+
+    def _tell_lost(self, at: Partition, position: Position) -> None:
+        """Log how many records expired before they were read, if any did."""
+        beginning = self._consumer.beginning_offsets([TopicPartition(*at)])[TopicPartition(*at)]
+        if beginning > position.next_offset:
+            lost = beginning - position.next_offset
+            log.error(
+                "up to %d records of partition %d expired before they were read: raise the topic's retention",
+                lost,
+                at.partition,
+            )
 
     def _tell_lag(self) -> None:
         for at, position in self._held.now().items():

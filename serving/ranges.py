@@ -182,7 +182,10 @@ class RangeScorer:
                 heard = time.monotonic()
             elif time.monotonic() - heard > self._patience:
                 where = self._consumer.position(partition)
-                raise RangeError(f"no record of {at.topic}:{at.partition} from {where} to {end} came: is there one?")
+                raise RangeError(
+                    f"no record of {at.topic}:{at.partition} from {where} to {end} came: is there one, or does a "
+                    "sender's transaction still hold it back?"
+                )
 
     def _passed(self, at: Partition, position: Position, end: int) -> Position:
         """Where the partition stands when all is published; the last offsets may hold no records."""

@@ -19,7 +19,10 @@ ANSWER_SECONDS: Final = 5.0
 
 
 class Extent(NamedTuple):
-    """The offsets a partition holds: from `beginning` to before `end`."""
+    """The offsets of a partition that can be read: from `beginning` to before `end`.
+
+    Records of a sender's transaction that is neither committed nor aborted, and what follows them, lie behind the end.
+    """
 
     beginning: int
     end: int
