@@ -20,7 +20,7 @@ from typing import Final, Literal
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
+from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 from fraud_pipeline.model import FraudModel, IncompatibleModelError, published_version
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings, partitions_of
@@ -105,7 +105,7 @@ def check_database(settings: Settings) -> Finding:
     try:
         database.check_revision()
         kind = "PostgreSQL" if database.is_postgresql else "SQLite"
-    except (DatabaseUnavailableError, DatabaseOutdatedError) as error:
+    except (DatabaseUnavailableError, DatabaseUnsuitableError) as error:
         return Finding("database", "fail", str(error))
     finally:
         database.close()

@@ -63,7 +63,7 @@ def consume(
 ) -> int:
     """Score the stream until `stop` is set, by SIGTERM or SIGINT too; the exit status of the process.
 
-    Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseOutdatedError when it cannot start; what goes
+    Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseUnsuitableError when it cannot start; what goes
     away later is waited for. A loop that does not come round for `patience` seconds ends the process with status 70.
     """
     metrics = Metrics()

@@ -8,7 +8,7 @@ import logging
 import threading
 from typing import Final, Protocol
 
-from fraud_pipeline.database import Database
+from fraud_pipeline.database import Database, DatabaseUnavailableError
 from fraud_pipeline.database.verdicts import Report, newest_verdicts
 
 LOOK_EVERY: Final = 60.0
@@ -49,9 +49,10 @@ class ReportWatch:
         """Tell what the database says now; while it cannot be asked, what was told stays."""
         try:
             found = newest_verdicts(self._database)
-        except Exception as error:  # noqa: BLE001 - tables of another release raise the driver's own errors
+        except Exception as error:  # noqa: BLE001 - whatever happens, the thread looks again
             if not self._away:
-                log.warning("reports about the champion cannot be looked up (%s)", type(error).__name__)
+                why = error if isinstance(error, DatabaseUnavailableError) else type(error).__name__
+                log.warning("reports about the champion cannot be looked up: %s", why)
             self._away = True
             return
         self._away = False

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 import bentoml
 from starlette import types as asgi
 
-from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
+from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 from fraud_pipeline.database.performance import add_shadow_rows
 from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.reasoned_decisions import provisional
@@ -155,7 +155,7 @@ class Runtime:
         if not self._ready:
             try:
                 self._database.prepare()
-            except (DatabaseUnavailableError, DatabaseOutdatedError) as error:
+            except (DatabaseUnavailableError, DatabaseUnsuitableError) as error:
                 log.warning("not ready: %s", error)
                 return False
             self._ready = True

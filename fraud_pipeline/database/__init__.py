@@ -4,7 +4,13 @@ Belongs here: connections, tables, statements. Must not be here: what a decision
 """
 
 from fraud_pipeline.database.batch import Batch, HistoryReadError, StoredDecision, Versions, scoring_batch
-from fraud_pipeline.database.engine import Database, DatabaseOutdatedError, DatabaseUnavailableError
+from fraud_pipeline.database.engine import (
+    Database,
+    DatabaseOutdatedError,
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    DatabaseUnsuitableError,
+)
 from fraud_pipeline.database.pending import PendingReport
 from fraud_pipeline.database.positions import FencedError, Position, Positions
 
@@ -12,7 +18,9 @@ __all__ = [
     "Batch",
     "Database",
     "DatabaseOutdatedError",
+    "DatabaseRefusedError",
     "DatabaseUnavailableError",
+    "DatabaseUnsuitableError",
     "FencedError",
     "HistoryReadError",
     "PendingReport",

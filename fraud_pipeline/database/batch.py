@@ -242,7 +242,7 @@ class Batch:
         )
 
     def _history(self, statement: sa.Select[Any], parameters: Mapping[str, Any]) -> Sequence[Any]:
-        with translated(HistoryReadError):
+        with translated(self._connection.engine.url, HistoryReadError):
             return self._connection.execute(statement, parameters).all()
 
 

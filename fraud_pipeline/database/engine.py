@@ -19,15 +19,14 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from fraud_pipeline.database.causes import cause_of
+from fraud_pipeline.database.urls import place, read_url
+
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 READ_ONLY: Final = "fraud_read_only"
 _MIGRATION_LOCK: Final = 7_266_843  # an arbitrary number that names the lock
-# What is copied goes past SQLAlchemy, and so do the driver's errors then.
-_AWAY: Final = (
-    *(sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError),
-    *(psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError),
-)
-_IN_EACH_OTHERS_WAY: Final = ("DeadlockDetected", "SerializationFailure")
+_IDLE_MILLISECONDS: Final = 10_000
+_UTF8: Final = "UTF8"
 
 
 class DatabaseUnavailableError(RuntimeError):
@@ -42,29 +41,37 @@ class DatabaseUnavailableError(RuntimeError):
         self.retry = retry
 
 
-class DatabaseOutdatedError(RuntimeError):
+class DatabaseRefusedError(DatabaseUnavailableError):
+    """The database refused values: those of one record, or, by a rule that nobody meets, those of all."""
+
+
+class DatabaseUnsuitableError(RuntimeError):
+    """The database cannot be used as it is: people have to change it."""
+
+
+class DatabaseOutdatedError(DatabaseUnsuitableError):
     """The tables are not of this release."""
 
 
 @contextmanager
-def translated(kind: type[DatabaseUnavailableError]) -> Iterator[None]:
-    """Failures of the database within the block as errors of this kind."""
+def translated(url: sa.URL, kind: type[DatabaseUnavailableError] | None = None) -> Iterator[None]:
+    """Failures of that database within the block as errors of this kind, or of the one that their cause is of.
+
+    The drivers' own errors end here: their texts hold values, and would be logged with whatever comes of them.
+    """
     try:
         yield
-    except _AWAY as error:
-        # The driver's text may hold values of the statement, so only its class is told.
-        cause = type(getattr(error, "orig", None) or error).__name__
-        raise kind(
-            f"the database does not answer as it should ({cause}); see that it runs and that its URL is right",
-            retry=getattr(error, "connection_invalidated", False) or cause in _IN_EACH_OTHERS_WAY,
-        ) from error
+    except (sa.exc.SQLAlchemyError, psycopg.Error, sqlite3.Error) as error:
+        cause = cause_of(error, url)
+        of = kind or (DatabaseRefusedError if cause.by_values else DatabaseUnavailableError)
+        raise of(f"{cause.problem}: {cause.remedy}", retry=cause.retry) from None
 
 
 class Database:
-    """One database of decisions; `url` is an SQLAlchemy URL of SQLite or PostgreSQL."""
+    """One database of decisions; `url` is an SQLAlchemy URL of SQLite or PostgreSQL. Raises ValueError for others."""
 
     def __init__(self, url: str, *, statement_timeout: timedelta = timedelta(seconds=2)) -> None:
-        self.engine = _engine(sa.make_url(url), statement_timeout=statement_timeout)
+        self.engine = _engine(read_url(url), statement_timeout=statement_timeout)
 
     @property
     def is_postgresql(self) -> bool:
@@ -75,18 +82,23 @@ class Database:
     def transaction(self, *, read_only: bool = False) -> Iterator[sa.Connection]:
         """One transaction, committed when the block ends well.
 
-        Raises DatabaseUnavailableError when the database is away, gives up a slow statement, or breaks a deadlock.
+        Raises DatabaseUnavailableError when the database is away, gives up a slow statement, breaks a deadlock or
+        refuses, and DatabaseRefusedError when the values may be to blame.
         """
         with (
-            translated(DatabaseUnavailableError),
+            translated(self.engine.url),
             self.engine.connect().execution_options(**{READ_ONLY: read_only}) as connection,
             connection.begin(),
         ):
             yield connection
 
     def upgrade(self, revision: str = "head") -> None:
-        """Bring the tables to a revision; processes that start together wait for each other."""
+        """Bring the tables to a revision; processes that start together wait for each other.
+
+        Raises DatabaseUnsuitableError for a server's database that cannot hold every text.
+        """
         with self.transaction() as connection:
+            self._check_encoding(connection)
             if self.is_postgresql:
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             command.upgrade(_alembic(connection), revision)
@@ -97,8 +109,9 @@ class Database:
             command.downgrade(_alembic(connection), revision)
 
     def check_revision(self) -> None:
-        """Raise DatabaseOutdatedError when the tables are not of this release."""
+        """Raise DatabaseOutdatedError when the tables are not of this release; DatabaseUnsuitableError as `upgrade`."""
         with self.transaction(read_only=True) as connection:
+            self._check_encoding(connection)
             found = MigrationContext.configure(connection).get_current_revision()
         wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
         if found != wanted:
@@ -109,12 +122,25 @@ class Database:
     def prepare(self) -> None:
         """A file of our own is brought up to date; a server's tables are changed by people, by `fraud-detect migrate`.
 
-        Raises DatabaseOutdatedError for a server whose tables are not of this release.
+        Raises DatabaseOutdatedError for a server whose tables are not of this release; DatabaseUnsuitableError as
+        `upgrade`.
         """
         if self.is_postgresql:
             self.check_revision()
         else:
             self.upgrade()
+
+    def _check_encoding(self, connection: sa.Connection) -> None:
+        """What one database accepts another must accept: a text that one encoding lacks is no record's fault."""
+        if not self.is_postgresql:
+            return
+        found = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+        if found != _UTF8:
+            raise DatabaseUnsuitableError(
+                f"{place(self.engine.url)} keeps the database {self.engine.url.database} in {found}, which cannot "
+                "hold every text: make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and move "
+                "into it what the old one holds"
+            )
 
     def server_time(self) -> float | None:
         """Seconds since 1970 by the server's clock; None for a file, which has none of its own."""
@@ -138,8 +164,7 @@ def _alembic(connection: sa.Connection) -> Config:
 def _engine(url: sa.URL, *, statement_timeout: timedelta) -> sa.Engine:
     seconds = statement_timeout.total_seconds()
     if url.get_backend_name() == "postgresql":
-        milliseconds = round(1_000 * seconds)
-        return sa.create_engine(
+        engine = sa.create_engine(
             url.set(drivername="postgresql+psycopg"),
             pool_size=4,
             max_overflow=8,
@@ -147,15 +172,19 @@ def _engine(url: sa.URL, *, statement_timeout: timedelta) -> sa.Engine:
             hide_parameters=True,
             connect_args={
                 "connect_timeout": max(2, round(seconds)),
-                "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=10000",
+                "client_encoding": "utf8",
                 "application_name": "fraud-detect",
                 "keepalives_idle": 5,
                 "keepalives_interval": 2,
                 "keepalives_count": 3,
+                # A pooler gives each transaction another session: nothing may live in one. So transactions begin by
+                # a statement of ours, which brings its time limits, and no statement is prepared in a session.
+                "autocommit": True,
+                "prepare_threshold": None,
             },
         )
-    if url.get_backend_name() != "sqlite":
-        raise ValueError("database_url: give an SQLAlchemy URL of PostgreSQL, or none for a SQLite file")
+        sa.event.listen(engine, "begin", partial(_begin_postgresql, milliseconds=round(1_000 * seconds)))
+        return engine
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
@@ -166,6 +195,14 @@ def _engine(url: sa.URL, *, statement_timeout: timedelta) -> sa.Engine:
     sa.event.listen(engine, "connect", partial(_configure_sqlite, seconds=seconds))
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _begin_postgresql(connection: sa.Connection, *, milliseconds: int) -> None:
+    # One round trip, as the driver's own BEGIN is.
+    connection.exec_driver_sql(
+        f"BEGIN; SET LOCAL statement_timeout = {milliseconds}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MILLISECONDS}"
+    )
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any, *, seconds: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import dagster as dg
 from dagster_mlflow import end_mlflow_on_run_finished
 
-from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
+from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 from fraud_pipeline.database.verdicts import Report, Verdict, newest_verdicts
 from fraud_pipeline.defs.calendar import request_yesterday
 from fraud_pipeline.defs.drift import CHECK as NO_DRIFT
@@ -132,7 +132,7 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
             with closing(Database(settings.database, statement_timeout=settings.statement_timeout)) as database:
                 database.prepare()
                 red = {verdict.report: verdict for verdict in newest_verdicts(database) if verdict.red}
-        except (DatabaseUnavailableError, DatabaseOutdatedError) as error:
+        except (DatabaseUnavailableError, DatabaseUnsuitableError) as error:
             return dg.SkipReason(str(error))
         told, said = before & red.keys(), [f"red: {', '.join(sorted(red)) or 'none'}"]
         for report in red.keys() - before:

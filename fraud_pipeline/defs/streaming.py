@@ -19,7 +19,14 @@ import dagster as dg
 
 from fraud_pipeline.alert_outbox import post_new_alerts
 from fraud_pipeline.backoff import pause_after
-from fraud_pipeline.database import Database, DatabaseUnavailableError, FencedError, Position, scoring_batch
+from fraud_pipeline.database import (
+    Database,
+    DatabaseUnavailableError,
+    DatabaseUnsuitableError,
+    FencedError,
+    Position,
+    scoring_batch,
+)
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings
 from fraud_pipeline.webhook import WebhookAwayError
@@ -122,7 +129,7 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
             found = extents(kafka, _topics(kafka))
             readers = live_members(kafka, kafka.group)
             positions = _positions(settings, kafka)
-        except (BrokerUnavailableError, DatabaseUnavailableError) as error:
+        except (BrokerUnavailableError, DatabaseUnavailableError, DatabaseUnsuitableError) as error:
             return dg.SkipReason(str(error))
         cursor = {f"{at.topic}:{at.partition}": positions[at].next_offset for at in sorted(positions)}
         before = json.loads(context.cursor or "{}")
@@ -152,7 +159,7 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
         try:
             with _database(settings) as database:
                 posted = post_new_alerts(database, settings.alert_webhook_url)
-        except (WebhookAwayError, DatabaseUnavailableError) as error:
+        except (WebhookAwayError, DatabaseUnavailableError, DatabaseUnsuitableError) as error:
             context.update_cursor(json.dumps([failures + 1, time.time()]))
             return dg.SkipReason(str(error))
         context.update_cursor("[0, 0]")

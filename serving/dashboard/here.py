@@ -10,7 +10,7 @@ from typing import Concatenate, Final, ParamSpec
 
 import streamlit as st
 
-from fraud_pipeline.database import Database, DatabaseOutdatedError, DatabaseUnavailableError
+from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 from fraud_pipeline.settings import Settings, load_settings
 from serving.keys import open_keys
 from serving.security import Caller, Scope, TokenVerifier, UnauthorizedError
@@ -45,7 +45,7 @@ def enter() -> Here | None:
         except UnauthorizedError as error:
             del st.session_state[_TOKEN]
             st.warning(str(error))
-        except (DatabaseOutdatedError, DatabaseUnavailableError) as error:
+        except (DatabaseUnsuitableError, DatabaseUnavailableError) as error:
             st.error(f"Nothing can be shown: {error}.")
             return None
     _ask(settings)
@@ -109,7 +109,7 @@ def _database(url: str) -> Database:
     database = Database(url, statement_timeout=timedelta(seconds=10))
     try:
         database.prepare()
-    except (DatabaseOutdatedError, DatabaseUnavailableError):
+    except (DatabaseUnsuitableError, DatabaseUnavailableError):
         database.close()
         raise
     return database
