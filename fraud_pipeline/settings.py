@@ -8,13 +8,17 @@ import hashlib
 import os
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 HOME_VARIABLE: Final = "FRAUD_HOME"
 SETTINGS_FILE: Final = "settings.env"
+
+_LONGEST_RETENTION: Final = timedelta(days=36_500)
+# Features look at a month of days whose labels have matured, and at no part of a day.
+_MATURED_DAYS: Final = timedelta(days=32)
 
 
 def home_directory() -> Path:
@@ -72,11 +76,49 @@ class Settings(BaseSettings):
         "", description="SQLAlchemy URL of PostgreSQL; empty: a SQLite file in the home directory"
     )
     statement_timeout: timedelta = Field(timedelta(seconds=2), description="a slower SQL statement is given up")
-    history_retention: timedelta = Field(
-        timedelta(days=180), description="events older than this leave the database; reports can come as late as this"
-    )
     history_cache_events: int = Field(
         2_000_000, ge=0, description="events, and as many merchants' days, that a process remembers; at most twice that"
+    )
+
+    # How long rows and files are kept; docs/operations.md lists what each setting covers
+    history_retention: timedelta = Field(
+        timedelta(days=180),
+        ge=timedelta(days=62),
+        le=_LONGEST_RETENTION,
+        description="events and fraud reports older than this leave the database; reports can come as late as this",
+    )
+    decision_retention: timedelta = Field(
+        timedelta(days=365),
+        ge=timedelta(days=62),
+        le=_LONGEST_RETENTION,
+        description="decisions, and with them the promise that an id is decided once; as long as the history at least",
+    )
+    shadow_retention: timedelta = Field(
+        timedelta(days=180),
+        ge=timedelta(days=62),
+        le=_LONGEST_RETENTION,
+        description="what challengers scored in shadow",
+    )
+    alert_retention: timedelta = Field(
+        timedelta(days=730),
+        ge=timedelta(days=30),
+        le=_LONGEST_RETENTION,
+        description="alerts and what people did with them",
+    )
+    report_retention: timedelta = Field(
+        timedelta(days=1_095),
+        ge=timedelta(days=180),
+        le=_LONGEST_RETENTION,
+        description="figures and verdicts of the daily reports",
+    )
+    report_page_retention: timedelta = Field(
+        timedelta(days=90), ge=timedelta(days=1), le=_LONGEST_RETENTION, description="daily reports as pages"
+    )
+    study_retention: timedelta = Field(
+        timedelta(days=30),
+        ge=timedelta(days=1),
+        le=_LONGEST_RETENTION,
+        description="journals from which an interrupted search goes on",
     )
 
     # Service
@@ -128,6 +170,25 @@ class Settings(BaseSettings):
     def _absolute(cls, home: Path) -> Path:
         return home.resolve()
 
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if self.history_retention < self.label_maturity + _MATURED_DAYS:
+            raise ValueError(
+                "history_retention: features look back further than that with this label_maturity; "
+                f"set FRAUD_HISTORY_RETENTION to {(self.label_maturity + _MATURED_DAYS).days + 1} days or more"
+            )
+        if "decision_retention" in self.model_fields_set and self.decision_retention < self.history_retention:
+            raise ValueError(
+                "decision_retention: reports and training look at the decisions on all of the history; "
+                "set FRAUD_DECISION_RETENTION to FRAUD_HISTORY_RETENTION or more"
+            )
+        return self
+
+    @property
+    def kept_decisions(self) -> timedelta:
+        """How long decisions are kept: where nobody says so, as long as the history that they belong to."""
+        return max(self.decision_retention, self.history_retention)
+
     @property
     def tables_directory(self) -> Path:
         """Tables of one source: rows of two sources must never meet in one training set."""
@@ -156,6 +217,16 @@ class Settings(BaseSettings):
         """SQLAlchemy URL of the database of decisions."""
         # As with tables, one source's history must never meet another's.
         return self.database_url or f"sqlite:///{self.home / f'{self.tables_directory.name}.db'}"
+
+    @property
+    def report_directory(self) -> Path:
+        """Daily reports as pages."""
+        return self.home / "reports"
+
+    @property
+    def study_directory(self) -> Path:
+        """Journals of searches, one file per training set."""
+        return self.model_directory / "studies"
 
     @property
     def keys_file(self) -> Path:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.block_minutes import MINUTE
-from fraud_pipeline.database.history import prune
+from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.tables import BLOCK_MINUTES
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.features import FeatureEngineer
@@ -141,7 +141,7 @@ def test_without_a_cap_nothing_is_counted_and_old_counts_go(
     assert decisions(score(entrance(None), [row(n) for n in range(9)])) == {"block": 9}
     assert minutes() == []
     score(entrance(1), [row(10), row(11, at=SOME_DAY + 30 * DAY)])
-    prune(database, before=pd.Timestamp(SOME_DAY + DAY, unit="us", tz="UTC"))
+    remove_expired(database, limits={"history_retention": pd.Timestamp(SOME_DAY + DAY, unit="us", tz="UTC")})
     assert minutes() == [SOME_DAY + 30 * DAY]
     with scoring_batch(database) as batch:
         assert batch.blocks.take([], most=1) == []

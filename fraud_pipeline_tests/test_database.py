@@ -19,12 +19,12 @@ from fraud_pipeline.database.engine import READ_ONLY
 from fraud_pipeline.database.history import (
     load_history,
     merchant_days_as_of,
-    prune,
     read_merchant_days,
     read_reports,
     read_transactions,
     refresh_merchant_days,
 )
+from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.statements import WORTH_COPYING
 from fraud_pipeline.database.tables import METADATA, TRANSACTIONS
 from fraud_pipeline.snapshots import merchant_days
@@ -36,6 +36,10 @@ NOON = 20_000 * DAY + 12 * HOUR
 
 def row(number: int, *, customer: str = "c-1", merchant: str = "m-1", at: int = NOON) -> TransactionRow:
     return TransactionRow(f"t-{number}", at + number, customer, merchant, 1_000 + number, channel="online")
+
+
+def instant(microseconds_: int) -> pd.Timestamp:
+    return pd.Timestamp(microseconds_, unit="us", tz="UTC")
 
 
 class TestMigrations:
@@ -286,8 +290,8 @@ class TestHistory:
     def test_pruning_removes_what_no_window_reaches(self, database: Database) -> None:
         with scoring_batch(database) as batch:
             batch.remember([row(1), row(2, at=NOON - 100 * DAY)])
-        removed = prune(database, before=pd.Timestamp(NOON - 50 * DAY, unit="us", tz="UTC"))
-        assert removed.transactions == 1
+        removed = remove_expired(database, limits={"history_retention": instant(NOON - 50 * DAY)})
+        assert removed["transactions"] == 1
         with scoring_batch(database) as batch:
             assert set(batch.stored(["t-1", "t-2"])) == {"t-1"}
 
@@ -355,8 +359,8 @@ class TestOthersHaveTheirTurn:
             batch.lock(["c-1"])
 
         with others(database, look):
-            removed = prune(database, before=pd.Timestamp(NOON - 50 * DAY, unit="us", tz="UTC"))
-        assert removed.transactions == 450
+            removed = remove_expired(database, limits={"history_retention": instant(NOON - 50 * DAY)})
+        assert removed["transactions"] == 450
         assert left == [450, 350, 250, 150, 50]
 
 

@@ -22,6 +22,7 @@ ASSETS = {
     "evaluation",
     "registered_model",
     "online_history",
+    "retention",
     "champion",
     "transactions_topic",
     "scored_transactions",
@@ -135,7 +136,14 @@ def test_the_weekly_tick_retrains_on_monday(definitions: dg.Definitions, setting
 
 def test_schedules_and_sensors_stay_off_when_the_settings_say_so(settings: Settings) -> None:
     quiet = build_defs(settings.model_copy(update={"schedules_enabled": False}))
-    for name in ("daily_ingest", "daily_drift", "daily_gate", "weekly_retraining", "daily_online_history"):
+    for name in (
+        "daily_ingest",
+        "daily_drift",
+        "daily_gate",
+        "weekly_retraining",
+        "daily_online_history",
+        "daily_retention",
+    ):
         assert quiet.resolve_schedule_def(name).default_status is dg.DefaultScheduleStatus.STOPPED
     for name in ("run_failure_alert", "red_report_alert", "retraining_on_alarm"):
         assert quiet.resolve_sensor_def(name).default_status is dg.DefaultSensorStatus.STOPPED

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from fraud_pipeline.database import Database
+from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.verdicts import (
-    PAGES_KEPT,
     Verdict,
     days_with_page,
     newest_verdicts,
@@ -54,11 +54,12 @@ class TestVerdicts:
         replace_verdict(database, drift(red=True, day=3))
         assert newest_verdicts(database) == [drift(red=True, day=3), performance]
 
-    def test_pages_are_kept_for_a_while(self, database: Database) -> None:
-        for day in (0, 1, PAGES_KEPT):
+    def test_pages_are_kept_for_a_while_and_what_they_found_for_longer(self, database: Database) -> None:
+        for day in (0, 1, 90):
             replace_verdict(database, drift(red=False, day=day), page=f"<p>{day} €")
-        replace_verdict(database, drift(red=False, day=2))
-        assert days_with_page(database, "drift") == [DAY + pd.Timedelta(days=day) for day in (PAGES_KEPT, 1)]
+        removed = remove_expired(database, limits={"report_page_retention": DAY + pd.Timedelta(days=1)})
+        assert removed == {"report_pages": 1}
+        assert days_with_page(database, "drift") == [DAY + pd.Timedelta(days=day) for day in (90, 1)]
         assert read_page(database, "drift", DAY + pd.Timedelta(days=1)) == "<p>1 €"
         assert read_page(database, "drift", DAY) is None
         assert read_page(database, "performance", DAY) is None

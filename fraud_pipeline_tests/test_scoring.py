@@ -20,13 +20,13 @@ from fraud_pipeline.columns import table
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import (
     load_history,
-    prune,
     read_decisions,
     read_merchant_days,
     read_reports,
     read_transactions,
     refresh_merchant_days,
 )
+from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.tables import ALERTS, DECISIONS, TRANSACTIONS
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer
@@ -229,7 +229,7 @@ class TestOneDecision:
 
     def test_an_id_whose_event_was_pruned_stays_taken(self, database: Database, scorer: Scorer) -> None:
         scorer.score([row(1)])
-        prune(database, before=pd.Timestamp(30_000, unit="D", tz="UTC"))
+        remove_expired(database, limits={"history_retention": pd.Timestamp(30_000, unit="D", tz="UTC")})
         assert scorer.score([row(1, cents=77), row(2)])[0] == Conflict("t-1")
         assert count(database, DECISIONS) == 2
 

@@ -1,7 +1,7 @@
-"""History in bulk: loading it from tables, making merchants' days, pruning, and reading it back as frames.
+"""History in bulk: loading it from tables, making merchants' days, and reading it back as frames.
 
 Belongs here: statements over many customers, outside any answer's path. Must not be here: the statements of scoring
-(`batch.py`), how days are computed (`snapshots.py`).
+(`batch.py`), how days are computed (`snapshots.py`), how long rows stay (`retention.py`).
 
 SQLite lets one writer in at a time, and answers wait for it. So nothing is computed or searched for while a transaction
 writes, and what is written goes in chunks, each a transaction, with a pause after it in which others get their turn.
@@ -10,7 +10,7 @@ writes, and what is written goes in chunks, each a transaction, with a pause aft
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -20,10 +20,10 @@ import sqlalchemy as sa
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.statements import Columns, count_up, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
-    BLOCK_MINUTES,
     CUSTOMERS,
     DECISIONS,
     FRAUD_REPORTS,
+    LOADED_DAYS,
     MEMORY_VERSIONS,
     MERCHANT_DAYS,
     TRANSACTIONS,
@@ -45,47 +45,83 @@ _CHUNK: Final = 5_000
 # Who waits for SQLite's lock looks whether it is free every 0.1 seconds at the latest.
 _PAUSE: Final = 0.15
 _NAMES: Final = 20_000
+_EPOCH: Final = date(1970, 1, 1)
 _DAY: Final = tuple(column.name for column in MERCHANT_DAYS.columns if column.name not in ("label_maturity", "version"))
 _TIMES: Final = ("event_time", "reported_at", "decided_at")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """How many rows were new to the database."""
+    """How many rows were new to the database, and how many customers took a new version because of them."""
 
-    transactions: int
-    reports: int
+    transactions: int = 0
+    reports: int = 0
+    customers: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """How many rows were removed."""
-
-    transactions: int
-    reports: int
-    merchant_days: int
+    def __add__(self, other: "Loaded") -> "Loaded":
+        return Loaded(
+            transactions=self.transactions + other.transactions,
+            reports=self.reports + other.reports,
+            customers=self.customers + other.customers,
+        )
 
 
 def load_history(database: Database, *, transactions: pd.DataFrame, reports: pd.DataFrame) -> Loaded:
-    """Add accepted transactions and fraud reports (frames of their schemas); what is there already stays as it is.
+    """Add accepted transactions and fraud reports (frames of their schemas); what is stored already stays as it is.
 
-    It may run beside scoring: each chunk of customers is locked like a micro-batch, and takes their next version.
+    It may run beside scoring: customers with new events are locked like those of a micro-batch, and only they take
+    their next version, so that all other customers stay in the caches of scorers.
     """
-    ordered = transactions.sort_values(["customer_id", "event_time"], ignore_index=True)
-    new_events = 0
-    for rows in _chunks(database, ordered):
-        columns = _columns(rows, TRANSACTION_COLUMNS)
+    new_events, customers = 0, set[str]()
+    unknown = _unknown(database, TRANSACTIONS, transactions)
+    ordered = unknown.sort_values(["customer_id", "event_time"])
+    for part in chunks(database, len(ordered)):
+        columns = _columns(ordered.iloc[part], TRANSACTION_COLUMNS)
         with database.transaction() as connection:
             versions, _ = count_up(connection, CUSTOMERS, sorted(set(columns["customer_id"])))
             columns["customer_version"] = [versions[customer] for customer in columns["customer_id"]]
             new_events += len(insert_new(connection, TRANSACTIONS, columns))
+        customers.update(versions)
     new_reports = 0
-    for rows in _chunks(database, reports.sort_values("reported_at", ignore_index=True)):
-        columns = _columns(rows, REPORT_COLUMNS)
+    unknown = _unknown(database, FRAUD_REPORTS, reports)
+    ordered = unknown.sort_values("reported_at")
+    for part in chunks(database, len(ordered)):
+        columns = _columns(ordered.iloc[part], REPORT_COLUMNS)
         with database.transaction() as connection:
             version = next_version(connection, "reports", as_of=columns["reported_at"][-1])
-            new_reports += len(insert_new(connection, FRAUD_REPORTS, columns | {"version": [version] * len(rows)}))
-    return Loaded(transactions=new_events, reports=new_reports)
+            columns["version"] = [version] * len(columns["reported_at"])
+            new_reports += len(insert_new(connection, FRAUD_REPORTS, columns))
+    return Loaded(transactions=new_events, reports=new_reports, customers=len(customers))
+
+
+def _unknown(database: Database, table: sa.Table, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose key is not in the table; they are looked up before anything is locked."""
+    keys = list(table.primary_key.columns)
+    given = _columns(rows, tuple(key.name for key in keys))
+    is_new = np.ones(len(rows), bool)
+    with database.transaction(read_only=True) as connection:
+        lookup = sa.select(*keys).where(one_of(connection.dialect.name, keys[0]))
+        for first in range(0, len(rows), _NAMES):
+            part = slice(first, first + _NAMES)
+            stored = set(map(tuple, connection.execute(lookup, {"names": given[keys[0].name][part]})))
+            is_new[part] = [key not in stored for key in zip(*(column[part] for column in given.values()), strict=True)]
+    return rows[is_new]
+
+
+def loaded_days(database: Database) -> dict[tuple[str, date], str]:
+    """The content version of each day of a table that was loaded, by name of the table and day."""
+    with database.transaction(read_only=True) as connection:
+        rows = connection.execute(sa.select(LOADED_DAYS.c.name, LOADED_DAYS.c.day, LOADED_DAYS.c.content)).all()
+    return {(row.name, _EPOCH + timedelta(days=row.day // DAY)): row.content for row in rows}
+
+
+def mark_loaded(database: Database, name: str, day: date, *, content: str) -> None:
+    """Remember that this content version of a table's day was loaded."""
+    row = {"name": name, "day": (day - _EPOCH).days * DAY, "content": content}
+    with database.transaction() as connection:
+        of_day = (LOADED_DAYS.c.name == row["name"], LOADED_DAYS.c.day == row["day"])
+        connection.execute(sa.delete(LOADED_DAYS).where(*of_day))
+        connection.execute(sa.insert(LOADED_DAYS), [row])
 
 
 def refresh_merchant_days(
@@ -128,7 +164,8 @@ def _refresh(database: Database, *, now: pd.Timestamp, lookback: timedelta, labe
     changed = days.merge(known, how="left", on=list(_DAY))
     changed = changed[changed["known"].isna()]
     left, maturity = len(changed), whole_microseconds(label_maturity)
-    for rows in _chunks(database, changed, at_least_one=True):
+    for part in chunks(database, len(changed), at_least_one=True):
+        rows = changed.iloc[part]
         left -= len(rows)
         with database.transaction() as connection:
             following = (
@@ -212,33 +249,6 @@ def read_merchant_days(
         return _frame(connection.execute(wanted).all(), columns)
 
 
-def prune(database: Database, *, before: pd.Timestamp) -> Pruned:
-    """Remove events, reports and merchants' days older than that instant; decisions and alerts stay."""
-    limit = microsecond(before)
-    _remove(database, BLOCK_MINUTES, BLOCK_MINUTES.c.minute < limit)
-    return Pruned(
-        transactions=_remove(database, TRANSACTIONS, TRANSACTIONS.c.event_time < limit),
-        reports=_remove(database, FRAUD_REPORTS, FRAUD_REPORTS.c.reported_at < limit),
-        merchant_days=_remove(database, MERCHANT_DAYS, MERCHANT_DAYS.c.day < limit - DAY),
-    )
-
-
-def _remove(database: Database, table: sa.Table, old: sa.ColumnElement[bool]) -> int:
-    keys = list(table.primary_key.columns)
-    names = [f"the_{key.name}" for key in keys]
-    one = sa.delete(table).where(*(key == sa.bindparam(name) for key, name in zip(keys, names, strict=True)))
-    removed = 0
-    while True:
-        with database.transaction(read_only=True) as connection:
-            found = connection.execute(sa.select(*keys).where(old).limit(_CHUNK)).all()
-        if not found:
-            return removed
-        with database.transaction() as connection:
-            connection.execute(one, [dict(zip(names, row, strict=True)) for row in found])
-        removed += len(found)
-        _let_others_write(database)
-
-
 def merchant_days_as_of(database: Database, *, label_maturity: timedelta) -> pd.Timestamp:
     """The midnight up to which merchants' days of one label maturity were made; 1970 where there are none."""
     of_maturity = MEMORY_VERSIONS.c.name == merchant_days_name(label_maturity)
@@ -292,14 +302,16 @@ def _dtype(column: sa.Column[Any]) -> str:
     return "object"
 
 
-def _chunks(database: Database, frame: pd.DataFrame, *, at_least_one: bool = False) -> Iterator[pd.DataFrame]:
-    for start in range(0, max(len(frame), int(at_least_one)), _CHUNK):
+def chunks(database: Database, rows: int, *, at_least_one: bool = False) -> Iterator[slice]:
+    """The parts of so many rows that one transaction writes, with a pause between them."""
+    for start in range(0, max(rows, int(at_least_one)), _CHUNK):
         if start:
-            _let_others_write(database)
-        yield frame.iloc[start : start + _CHUNK]
+            let_others_write(database)
+        yield slice(start, start + _CHUNK)
 
 
-def _let_others_write(database: Database) -> None:
+def let_others_write(database: Database) -> None:
+    """A pause in which others get SQLite's lock."""
     if not database.is_postgresql:
         time.sleep(_PAUSE)
 

@@ -78,6 +78,15 @@ FRAUD_REPORTS: Final = sa.Table(
     sa.Index("fraud_reports_by_time", "reported_at"),
 )
 
+# Which content version of which day of the offline tables was loaded; `day` is its midnight in microseconds.
+LOADED_DAYS: Final = sa.Table(
+    "loaded_days",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("day", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("content", sa.Text, nullable=False),
+)
+
 # Reports whose transaction is not known yet, by the record that made them.
 PENDING_REPORTS: Final = sa.Table(
     "pending_reports",

@@ -6,19 +6,16 @@ Belongs here: one row a report and day, written and read. Must not be here: meas
 import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import pandas as pd
 import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import REPORT_VERDICTS
-from fraud_pipeline.transactions import DAY, microsecond
+from fraud_pipeline.transactions import microsecond
 
 Report = Literal["drift", "performance", "missed_fraud"]
-
-PAGES_KEPT: Final = 90
-"""Days; a page is some 100 kB, what it found is kept in rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +47,6 @@ def replace_verdict(database: Database, verdict: Verdict, *, page: str | None = 
     with database.transaction() as connection:
         connection.execute(sa.delete(table).where(of_this_report, table.c.day == at))
         connection.execute(sa.insert(table), [row])
-        newest = connection.execute(sa.select(sa.func.max(table.c.day)).where(of_this_report)).scalar_one()
-        old = (of_this_report, table.c.day <= newest - PAGES_KEPT * DAY, table.c.page.is_not(None))
-        connection.execute(sa.update(table).where(*old).values(page=None))
 
 
 def newest_verdicts(database: Database) -> Sequence[Verdict]:

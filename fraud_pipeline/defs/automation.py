@@ -45,6 +45,11 @@ def build_jobs() -> dict[str, Any]:
             selection=ONLINE_HISTORY,
             description="History and merchants' days of yesterday into the database; also rebuilds an empty one.",
         ),
+        "retention_job": dg.define_asset_job(
+            "retention_job",
+            selection=dg.AssetSelection.assets("retention"),
+            description="Removes rows and files that are older than their retention.",
+        ),
         "source_to_champion_job": dg.define_asset_job(
             "source_to_champion_job",
             selection=DATA_AND_FEATURES | RETRAINING,
@@ -55,7 +60,7 @@ def build_jobs() -> dict[str, Any]:
 
 
 def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:
-    """Daily data, features and history; switched on unless the settings say otherwise."""
+    """Daily data, features, history and retention; switched on unless the settings say otherwise."""
     status = dg.DefaultScheduleStatus.RUNNING if settings.schedules_enabled else dg.DefaultScheduleStatus.STOPPED
 
     @dg.schedule(
@@ -77,7 +82,15 @@ def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.Sche
         default_status=status,
         description="Merchants' days as of midnight, soon after it: features of whole days need them.",
     )
-    return [daily_ingest, midnight]
+    retention = dg.ScheduleDefinition(
+        name="daily_retention",
+        job=jobs["retention_job"],
+        cron_schedule="0 2 * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description="What is older than its retention leaves the database, a little every night.",
+    )
+    return [daily_ingest, midnight, retention]
 
 
 def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:

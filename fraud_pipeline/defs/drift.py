@@ -89,7 +89,7 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
                     past = read_drift(online, start=end - PLOTTED, end=end)
                     pictures = _pictures(found, past, champion=champion, current=current, weeks_before=before)
                     page = drift_page(found, pictures, model_version=version)
-                    path = settings.home / "reports" / f"drift-{day}.html"
+                    path = settings.report_directory / f"drift-{day}.html"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(page, encoding="utf-8")
                 red, judged = bool(found.drifted), not found.not_judged

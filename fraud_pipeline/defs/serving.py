@@ -4,6 +4,8 @@ Belongs here: loading, one call, showing. Must not be here: SQL (`database/`), t
 """
 
 import time
+from datetime import date, timedelta
+from typing import get_args
 
 import dagster as dg
 import pandas as pd
@@ -12,19 +14,19 @@ from fraud_pipeline.audit import Audit, Known, audit, with_tables
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import (
     customers_of,
-    load_history,
-    prune,
     read_merchant_days,
     read_newest_decisions,
     read_reports,
     read_transactions,
     refresh_merchant_days,
 )
+from fraud_pipeline.database.retention import Retention, give_back_space, remove_expired
 from fraud_pipeline.defs.features import engineer, lookback_days
 from fraud_pipeline.defs.resources import DatabaseResource, TablesResource
+from fraud_pipeline.expired_files import remove_expired_files
+from fraud_pipeline.online_history import load_changed_days, rows_of_customers
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
-from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS, empty
 
 AUDITED_DECISIONS = 20_000
 
@@ -39,7 +41,7 @@ def serving_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         pool="online_history",
         deps=["transactions", "fraud_reports"],
         description="History in the database that decisions are made from: events, reports, merchants' days. "
-        "Loading again adds only what is missing; what no window reaches any more is removed.",
+        "Only days whose content changed are read, and only customers with new events get a new version.",
         check_specs=[
             dg.AssetCheckSpec(
                 "served_features",
@@ -51,21 +53,20 @@ def serving_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     )
     def online_history(tables: TablesResource, database: DatabaseResource) -> dg.MaterializeResult:
         store, started, now = tables.store(), time.monotonic(), pd.Timestamp.now(tz="UTC")
-        transactions, reports = _offline(store, settings=settings, since=now - settings.history_retention)
+        first, last = _days(store, settings=settings, now=now)
         with database.opened() as online:
-            loaded = load_history(online, transactions=transactions, reports=reports)
+            load = load_changed_days(online, store, first=first, last=last)
             days = refresh_merchant_days(
                 online, now=now, lookback=engineer(settings).lookback, label_maturity=settings.label_maturity
             )
-            pruned = prune(online, before=now - settings.history_retention)
-            verdict = _audit(online, transactions, reports, settings=settings)
+            verdict = _audit(online, store, first=first, last=last, settings=settings)
         return dg.MaterializeResult(
             metadata={
-                "dagster/row_count": loaded.transactions,
-                "new_reports": loaded.reports,
+                "dagster/row_count": load.added.transactions,
+                "new_reports": load.added.reports,
+                "changed_customers": load.added.customers,
+                "days_read": load.days_read,
                 "changed_merchant_days": days,
-                "removed_transactions": pruned.transactions,
-                "removed_reports": pruned.reports,
                 "seconds": time.monotonic() - started,
             },
             check_results=[
@@ -82,22 +83,46 @@ def serving_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             ],
         )
 
-    return [online_history]
+    @dg.asset(
+        group_name="serving",
+        owners=[settings.owner],
+        kinds={"python", "sql"},
+        pool="online_history",
+        description="Removes rows and files that are older than their retention, and gives their space back.",
+    )
+    def retention(database: DatabaseResource) -> dg.MaterializeResult:
+        started, now = time.monotonic(), pd.Timestamp.now(tz="UTC")
+        with database.opened() as online:
+            removed = remove_expired(online, limits=retention_limits(settings, now=now))
+            give_back_space(online)
+        files = {
+            "report_files": remove_expired_files(
+                settings.report_directory, before=now - settings.report_page_retention
+            ),
+            "study_files": remove_expired_files(settings.study_directory, before=now - settings.study_retention),
+        }
+        counts = {f"removed_{name}": count for name, count in (removed | files).items()}
+        return dg.MaterializeResult(metadata={**counts, "seconds": time.monotonic() - started})
+
+    return [online_history, retention]
 
 
-def _offline(store: TableStore, *, settings: Settings, since: pd.Timestamp) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Transactions and reports of the newest days, as far back as any feature looks and history is kept."""
+def retention_limits(settings: Settings, *, now: pd.Timestamp) -> dict[Retention, pd.Timestamp]:
+    """The instant before which rows of each retention are too old."""
+    limits: dict[Retention, pd.Timestamp] = {name: now - getattr(settings, name) for name in get_args(Retention)}
+    return limits | {"decision_retention": now - settings.kept_decisions}
+
+
+def _days(store: TableStore, *, settings: Settings, now: pd.Timestamp) -> tuple[date, date]:
+    """The first and last of the newest days, as far back as any feature looks and history is kept whole."""
     days = store.days("transactions")
     if not days:
         raise dg.Failure("there are no transactions yet; materialize transactions and fraud_reports first")
-    first = max(since.date(), (pd.Timestamp(days[-1]) - pd.Timedelta(days=lookback_days(settings))).date())
-    if first > days[-1]:
-        return empty(TRANSACTIONS), empty(FRAUD_REPORTS)
-    transactions = store.read("transactions", first, days[-1], schema=TRANSACTIONS, allow_missing=True)
-    return transactions, store.read("fraud_reports", first, days[-1], schema=FRAUD_REPORTS, allow_missing=True)
+    kept = (now - settings.history_retention).ceil("D").date()
+    return max(kept, days[-1] - timedelta(days=lookback_days(settings))), days[-1]
 
 
-def _audit(database: Database, transactions: pd.DataFrame, reports: pd.DataFrame, *, settings: Settings) -> Audit:
+def _audit(database: Database, store: TableStore, *, first: date, last: date, settings: Settings) -> Audit:
     """The newest decisions against history, which is the offline tables wherever they hold a row."""
     decisions = read_newest_decisions(database, limit=AUDITED_DECISIONS)
     customers = customers_of(database, decisions["transaction_id"].tolist())
@@ -108,5 +133,5 @@ def _audit(database: Database, transactions: pd.DataFrame, reports: pd.DataFrame
         reports=read_reports(database, start=start, end=end, with_version=True),
         merchant_days=read_merchant_days(database, start=start, end=end, label_maturity=settings.label_maturity),
     )
-    ours = transactions[transactions["customer_id"].isin(customers)]
-    return audit(decisions, with_tables(known, transactions=ours, reports=reports), engineer=engineer(settings))
+    transactions, reports = rows_of_customers(store, customers, first=first, last=last)
+    return audit(decisions, with_tables(known, transactions=transactions, reports=reports), engineer=engineer(settings))

@@ -128,7 +128,7 @@ def training_assets(
     def fraud_model(
         context: dg.AssetExecutionContext, config: TuningConfig, tables: TablesResource, mlflow: MlflowRun
     ) -> dg.MaterializeResult:
-        rows = tables.store().read_whole("training_set")
+        rows, data = tables.store().read_whole("training_set"), tables.store().fingerprint_whole("training_set")
         n_trials = config.n_trials or settings.n_trials
         with tqdm(total=n_trials, desc="tuning", unit="trial", disable=None) as bar:
 
@@ -143,12 +143,12 @@ def training_assets(
                     seed=settings.seed if config.seed is None else config.seed,
                     timeout=settings.tuning_timeout,
                     workers=settings.tuning_workers,
-                    journal=settings.model_directory / "studies.journal",
+                    journal=settings.study_directory / f"{data[:16]}.journal",
                 ),
                 policy=policy,
                 lineage={
                     "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "data_sha256": tables.store().fingerprint_whole("training_set"),
+                    "data_sha256": data,
                     "label_maturity_days": settings.label_maturity.total_seconds() / 86_400,
                     "source": "file" if settings.data_path else "synthetic world",
                     "mlflow_run_id": mlflow.active_run().info.run_id,

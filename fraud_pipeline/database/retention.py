@@ -1,0 +1,134 @@
+"""How long each table keeps its rows, and removing what is older.
+
+Belongs here: the one list of all tables with their retention. Must not be here: how long that is (`settings.py`).
+"""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import pandas as pd
+import sqlalchemy as sa
+
+from fraud_pipeline.database import tables
+from fraud_pipeline.database.engine import Database
+from fraud_pipeline.database.history import chunks, let_others_write
+from fraud_pipeline.transactions import DAY, microsecond
+
+Retention = Literal[
+    "history_retention",
+    "decision_retention",
+    "shadow_retention",
+    "alert_retention",
+    "report_retention",
+    "report_page_retention",
+]
+"""Names of the settings that say how long."""
+
+# Keys that one search finds: those that were removed before are passed over again, until the server has tidied up.
+_SEARCHED: Final = 100_000
+# Pages of SQLite's file that one transaction gives back.
+_PAGES: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A table whose rows are removed when `column` (microseconds) is older than a retention by `grace`."""
+
+    table: sa.Table
+    column: sa.Column[int]
+    retention: Retention
+    grace: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unbounded:
+    """A table that keeps its rows for ever, and why it stays small."""
+
+    table: sa.Table
+    reason: str
+
+
+RULES: Final[tuple[Kept | Unbounded, ...]] = (
+    Kept(tables.TRANSACTIONS, tables.TRANSACTIONS.c.event_time, "history_retention"),
+    Kept(tables.FRAUD_REPORTS, tables.FRAUD_REPORTS.c.reported_at, "history_retention"),
+    # A day is as old as its last transaction.
+    Kept(tables.MERCHANT_DAYS, tables.MERCHANT_DAYS.c.day, "history_retention", grace=DAY),
+    Kept(tables.BLOCK_MINUTES, tables.BLOCK_MINUTES.c.minute, "history_retention"),
+    Kept(tables.LOADED_DAYS, tables.LOADED_DAYS.c.day, "history_retention"),
+    Kept(tables.DECISIONS, tables.DECISIONS.c.decided_at, "decision_retention"),
+    Kept(tables.SHADOW_DECISIONS, tables.SHADOW_DECISIONS.c.decided_at, "shadow_retention"),
+    Kept(tables.ALERTS, tables.ALERTS.c.created_at, "alert_retention"),
+    Kept(tables.ALERT_EVENTS, tables.ALERT_EVENTS.c.at, "alert_retention"),
+    Kept(tables.DRIFT, tables.DRIFT.c.day, "report_retention"),
+    Kept(tables.PERFORMANCE, tables.PERFORMANCE.c.day, "report_retention"),
+    Kept(tables.REPORT_VERDICTS, tables.REPORT_VERDICTS.c.day, "report_retention"),
+    Unbounded(
+        tables.CUSTOMERS,
+        "one narrow row per customer: a version that began again at 1 would make caches trust what is out of date",
+    ),
+    Unbounded(tables.PENDING_REPORTS, "the consumer makes dead letters of what waits for more than a week"),
+    Unbounded(tables.MEMORY_VERSIONS, "one row for the reports and one for each label maturity in use"),
+    Unbounded(tables.STREAM_POSITIONS, "one row per partition of a topic"),
+    Unbounded(tables.LEASES, "one row per thing that only one process may do"),
+    Unbounded(tables.SECRETS, "one row per secret"),
+)
+
+
+def remove_expired(database: Database, *, limits: Mapping[Retention, pd.Timestamp]) -> dict[str, int]:
+    """Remove rows that are older than the limit of their table's retention; how many of each table.
+
+    Tables whose retention has no limit stay. Each transaction removes a bounded number of rows, so that scorers
+    have their turn.
+    """
+    removed = {
+        rule.table.name: _remove(database, rule.table, rule.column < microsecond(limits[rule.retention]) - rule.grace)
+        for rule in RULES
+        if isinstance(rule, Kept) and rule.retention in limits
+    }
+    if "report_page_retention" in limits:
+        removed["report_pages"] = _remove_pages(database, before=microsecond(limits["report_page_retention"]))
+    return removed
+
+
+def _remove(database: Database, table: sa.Table, is_old: sa.ColumnElement[bool]) -> int:
+    keys = list(table.primary_key.columns)
+    search = sa.select(*keys).where(is_old).limit(_SEARCHED)
+    names = [f"old_{key.name}" for key in keys]
+    of_key = sa.delete(table).where(*(key == sa.bindparam(name) for key, name in zip(keys, names, strict=True)))
+    removed = 0
+    while True:
+        with database.transaction(read_only=True) as connection:
+            rows = connection.execute(search).all()
+        for part in chunks(database, len(rows)):
+            with database.transaction() as connection:
+                connection.execute(of_key, [dict(zip(names, row, strict=True)) for row in rows[part]])
+        removed += len(rows)
+        if len(rows) < _SEARCHED:
+            return removed
+
+
+def _remove_pages(database: Database, *, before: int) -> int:
+    """Pages are some 100 kB each; what they say stays in the row."""
+    verdicts = tables.REPORT_VERDICTS
+    with database.transaction() as connection:
+        is_old = (verdicts.c.day < before, verdicts.c.page.is_not(None))
+        return connection.execute(sa.update(verdicts).where(*is_old).values(page=None)).rowcount
+
+
+def give_back_space(database: Database) -> None:
+    """Make SQLite's file smaller by what was removed; PostgreSQL uses that space again by itself."""
+    free_before = -1
+    while not database.is_postgresql and (free := _free_pages(database)) not in (0, free_before):
+        with closing(database.engine.raw_connection()) as connection:
+            # A cursor would give back one page and stop; a script is a transaction of its own and runs to its end.
+            connection.driver_connection.executescript(f"PRAGMA incremental_vacuum({_PAGES})")  # type: ignore[union-attr]  # it is connected
+        # A file that an earlier release made keeps its free pages, and uses them again.
+        free_before = free
+        let_others_write(database)
+
+
+def _free_pages(database: Database) -> int:
+    with database.transaction(read_only=True) as connection:
+        return int(connection.exec_driver_sql("PRAGMA freelist_count").scalar_one())
