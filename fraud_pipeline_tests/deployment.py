@@ -14,13 +14,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 
+from fraud_pipeline.topics import KafkaSettings, load_kafka_settings
+from fraud_pipeline_tests.brokers import BrokerMissingError, apache_kafka_with
 from fraud_pipeline_tests.services import free_port
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -127,6 +130,35 @@ class Deployment:
         said = self.log(service).read_text()[-3000:]
         raise AssertionError(f"{service} did not become healthy: {shlex.join(command)}\n{said}")
 
+    def run(self, service: str, *command: str, **environment: str) -> str:
+        """Run one more command in a service's container, as `docker compose exec` does; what it prints."""
+        done = subprocess.run(
+            [str(BIN / command[0]), *command[1:]],
+            env=self.environment(service) | environment,
+            cwd=self.home / "image",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return done.stdout
+
+    def client(self, *scopes: str, token: str = "") -> httpx.Client:
+        """A client of the service; its token is made as the operations page says."""
+        if scopes:
+            options = ("--subject=a-test", f"--scopes={','.join(scopes)}")
+            token = self.run("dashboard", "fraud-detect", "token", *options).strip()
+        return httpx.Client(
+            base_url=f"http://127.0.0.1:{self.ports[8080]}", headers={"Authorization": f"Bearer {token}"}, timeout=30
+        )
+
+    def kafka_settings(self) -> KafkaSettings:
+        """How the consumer reaches the broker."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment("consumer").items():
+                patch.setenv(name, value)
+            return load_kafka_settings()
+
     def stop(self) -> dict[str, int]:
         """Stop what runs as Docker does, by SIGTERM; the exit statuses."""
         for process in self.running.values():
@@ -145,6 +177,36 @@ class Deployment:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+
+@contextmanager
+def running_deployment(compose: Mapping[str, Any], home: Path) -> Iterator[Deployment]:
+    """PostgreSQL and Kafka with the file's passwords, and a deployment on them whose services `up` starts.
+
+    A test is skipped, with the reason, where Apache Kafka cannot be started.
+    """
+    services = compose["services"]
+    ports = {port: free_port() for port in (8080, 8501, 3000, 5000, 4000, 9100)}
+    kafka = f"127.0.0.1:{free_port()}"
+    with ExitStack() as stack:
+        try:
+            file = home / "kafka" / "server.properties"
+            file.parent.mkdir()
+            text = kafka_properties(services["kafka"]["environment"]).replace("0.0.0.0:9092", kafka)
+            text = text.replace("kafka:9092", kafka).replace("localhost:9093", f"127.0.0.1:{free_port()}")
+            file.write_text(text.replace("/var/lib/kafka", str(file.parent)))
+            security = {
+                name.removeprefix("FRAUD_KAFKA_").lower(): value
+                for name, value in services["consumer"]["environment"].items()
+                if "KAFKA_S" in name
+            }
+            stack.enter_context(apache_kafka_with(file, address=kafka, security=security))
+        except BrokerMissingError as error:
+            pytest.skip(str(error))
+        postgres = stack.enter_context(postgres_with_passwords())
+        postgres.make_databases(services["postgres"]["environment"])
+        addresses = {"postgres:5432": postgres.address, "kafka:9092": kafka}
+        yield stack.enter_context(deployment(compose, home, addresses=addresses, ports=ports))
 
 
 @contextmanager

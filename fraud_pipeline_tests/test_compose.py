@@ -7,7 +7,6 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,25 +20,20 @@ from fraud_pipeline.registry import Registry
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import (
     BrokerUnavailableError,
-    KafkaSettings,
-    load_kafka_settings,
     open_producer,
     transaction_message,
 )
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import TransactionRow
 from fraud_pipeline_tests.bad_inputs import good_transaction
-from fraud_pipeline_tests.brokers import BrokerMissingError, apache_kafka_with
 from fraud_pipeline_tests.deployment import (
     BIN,
     COMPOSE_FILE,
     ROOT,
     Deployment,
-    deployment,
-    kafka_properties,
     make_env,
-    postgres_with_passwords,
     read_compose,
+    running_deployment,
 )
 from fraud_pipeline_tests.prometheus import RULES, program, queries
 from fraud_pipeline_tests.services import free_port
@@ -242,34 +236,11 @@ def running(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Deployment]:
     """PostgreSQL and Kafka with the file's passwords, and every service of ours on them."""
-    services = compose["services"]
-    ours = [name for name, service in services.items() if service["image"].startswith(OURS)]
-    ports = {port: free_port() for port in (8080, 8501, 3000, 5000, 4000, 9100)}
-    kafka = f"127.0.0.1:{free_port()}"
-    home = tmp_path_factory.mktemp("compose")
-    with ExitStack() as stack:
-        try:
-            file = home / "kafka" / "server.properties"
-            file.parent.mkdir()
-            text = kafka_properties(services["kafka"]["environment"]).replace("0.0.0.0:9092", kafka)
-            text = text.replace("kafka:9092", kafka).replace("localhost:9093", f"127.0.0.1:{free_port()}")
-            file.write_text(text.replace("/var/lib/kafka", str(file.parent)))
-            security = {
-                name.removeprefix("FRAUD_KAFKA_").lower(): value
-                for name, value in services["consumer"]["environment"].items()
-                if "KAFKA_S" in name
-            }
-            stack.enter_context(apache_kafka_with(file, address=kafka, security=security))
-        except BrokerMissingError as error:
-            pytest.skip(str(error))
-        postgres = stack.enter_context(postgres_with_passwords())
-        postgres.make_databases(services["postgres"]["environment"])
-        found = stack.enter_context(
-            deployment(compose, home, addresses={"postgres:5432": postgres.address, "kafka:9092": kafka}, ports=ports)
-        )
-        for name in ours:
-            found.up(name)
-        yield found
+    with running_deployment(compose, tmp_path_factory.mktemp("compose")) as deployment:
+        for name in compose["services"]:
+            if deployment.is_ours(name):
+                deployment.up(name)
+        yield deployment
 
 
 @pytest.mark.slow
@@ -295,7 +266,7 @@ class TestRunning:
             connect(database="dagster")
 
     def test_the_broker_lets_nobody_in_without_the_password(self, running: Deployment) -> None:
-        kafka = kafka_settings(running)
+        kafka = running.kafka_settings()
         producer = open_producer(kafka)
         producer.close()
         with pytest.raises(BrokerUnavailableError):
@@ -320,7 +291,7 @@ class TestRunning:
         run = registry._client.create_run(registry.ensure_experiment("fraud_model"))
         version = registry.register(tmp_path / "model", run_id=run.info.run_id, tags={}).version
         registry.decide(version, action="promote", reasons=["a test"])
-        with client(running, "score") as http:
+        with running.client("score") as http:
             until(lambda: str(http.get("/model").json().get("version")) == "1", what="the service's change of model")
             answer = http.post("/score", json=good_transaction()).json()
         assert (answer["model_version"], answer["mode"]) == ("1", "full")
@@ -328,19 +299,19 @@ class TestRunning:
     def test_a_message_becomes_a_decision(self, running: Deployment) -> None:
         now = int(time.time() * 1_000_000)
         row = TransactionRow("from-the-topic", now, "c-9", "m-9", 4_200)
-        with_password = kafka_settings(running)
+        with_password = running.kafka_settings()
         producer = open_producer(with_password)
         sent = transaction_message(row, currency="EUR")
         producer.send(with_password.transactions_topic, key=sent.key, value=sent.value, headers=sent.headers)
         producer.flush()
         producer.close()
-        with client(running, "score") as http:
+        with running.client("score") as http:
             until(lambda: http.get("/decisions/from-the-topic").status_code == 200, what="the decision")
 
     def test_prometheus_is_let_in_by_its_token_and_to_the_metrics_only(self, running: Deployment) -> None:
         file = Path(running.directories("metrics-token")["/var/lib/metrics-token"], "token")
         assert stat.S_IMODE(file.stat().st_mode) == 0o640
-        with client(running, token=file.read_text()) as http:
+        with running.client(token=file.read_text()) as http:
             assert "fraud_decisions_total" in http.get("/metrics").text
             assert http.get("/model").status_code == 403
 
@@ -398,28 +369,3 @@ def up(url: str) -> set[tuple[str, str]]:
     # While it replays its log it answers 503, in words.
     targets = answer.json()["data"]["activeTargets"] if answer.is_success else []
     return {(target["labels"]["job"], target["health"]) for target in targets}
-
-
-def client(running: Deployment, *scopes: str, token: str = "") -> httpx.Client:
-    """A client of the service; its token is made as the operations page says."""
-    if scopes:
-        command = ["fraud-detect", "token", "--subject=a-test", f"--scopes={','.join(scopes)}"]
-        done = subprocess.run(
-            [BIN / command[0], *command[1:]],
-            env=running.environment("dashboard"),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        token = done.stdout.strip()
-    return httpx.Client(
-        base_url=f"http://127.0.0.1:{running.ports[8080]}", headers={"Authorization": f"Bearer {token}"}, timeout=30
-    )
-
-
-def kafka_settings(running: Deployment) -> KafkaSettings:
-    """How the consumer reaches the broker."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment("consumer").items():
-            patch.setenv(name, value)
-        return load_kafka_settings()
