@@ -39,10 +39,10 @@ from lived_worlds import (
 from scipy import stats
 from tqdm import tqdm
 
-from fraud_pipeline.defs.drift import WEEKS_BEFORE
 from fraud_pipeline.drift import (
     LIMITS,
     SCORE,
+    WEEKS_BEFORE,
     DriftReport,
     Sample,
     drift_report,

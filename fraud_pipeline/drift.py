@@ -10,6 +10,7 @@ how many customers or merchants the rows are worth; otherwise a million rows wou
 ups and downs of three popular merchants would be news every day.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -25,6 +26,7 @@ from fraud_pipeline.feature_definitions import FEATURES, Window
 Floats = NDArray[np.float64]
 Kind = Literal["psi", "ks", "missing"]
 Baseline = Literal["champion", "weeks_before"]
+State = Literal["within", "beyond", "drift"]
 
 SCORE: Final = "score"
 ENTITY: Final[Mapping[str, str]] = {feature.name: feature.entity for feature in FEATURES}
@@ -32,6 +34,15 @@ LIMITS: Final[Mapping[Kind, float]] = {"psi": 0.2, "ks": 0.2, "missing": 0.1}
 """The least that counts: PSI by the usual rule of thumb, largest distance of the distributions, share of rows."""
 FALSE_DISCOVERY_RATE: Final = 0.001
 MIN_ROWS: Final = 200
+WEEKS_BEFORE: Final = 4
+_WEEKS: Final = "four weeks"
+STATES: Final[Mapping[State, str]] = {
+    "within": "within its limits",
+    "beyond": "beyond a limit in one comparison only, or within chance",
+    "drift": "drift: both comparisons agree",
+}
+"""How far a feature is from both baselines on a day, in words; only drift makes a day red."""
+_DRIFT: Final = "drift"
 _CALENDAR: Final = {"hour_of_day", "day_of_week", "is_weekend", "is_night"}
 _REACH: Final = {window: pd.Timedelta(window or 0) for window in get_args(Window)}
 # The tails have bins of their own: a fault in a few amounts moves no decile.
@@ -67,9 +78,14 @@ class Shift:
     q: float
 
     @property
+    def of_limit(self) -> float:
+        """Its size, where 1 is the limit."""
+        return self.size / LIMITS[self.kind]
+
+    @property
     def found(self) -> bool:
         """Large, and beyond chance."""
-        return self.size >= LIMITS[self.kind] and self.q <= FALSE_DISCOVERY_RATE
+        return self.of_limit >= 1 and self.q <= FALSE_DISCOVERY_RATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +103,40 @@ class DriftReport:
         return self.rows < MIN_ROWS
 
     @property
+    def findings(self) -> dict[tuple[str, Kind], str]:
+        """What each feature and measure shows, in words; empty where it is within its limit."""
+        comparisons: dict[tuple[str, Kind], list[Shift]] = defaultdict(list)
+        for shift in self.shifts:
+            comparisons[shift.feature, shift.kind].append(shift)
+        return {key: _finding(shifts) for key, shifts in comparisons.items()}
+
+    @property
     def drifted(self) -> tuple[Shift, ...]:
         """What both baselines find, the largest first, each feature and measure once."""
-        found = {(shift.feature, shift.kind, shift.baseline) for shift in self.shifts if shift.found}
+        findings = self.findings
         both = [
             shift
             for shift in self.shifts
-            if shift.baseline == "champion"
-            and all((shift.feature, shift.kind, baseline) in found for baseline in ("champion", "weeks_before"))
+            if shift.baseline == "champion" and findings[shift.feature, shift.kind] == _DRIFT
         ]
-        return tuple(sorted(both, key=lambda shift: -shift.size / LIMITS[shift.kind]))
+        return tuple(sorted(both, key=lambda shift: -shift.of_limit))
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """Features beyond a limit that have not drifted, the largest first."""
+        drifted = {shift.feature for shift in self.drifted}
+        large = sorted((shift for shift in self.shifts if shift.of_limit >= 1), key=lambda shift: -shift.of_limit)
+        return tuple(dict.fromkeys(shift.feature for shift in large if shift.feature not in drifted))
 
     @property
     def summary(self) -> str:
         """One line that a person can act on."""
         if self.not_judged:
-            return f"{self.day}: not judged, {self.not_judged}."
+            return f"{self.day} was not judged: {self.not_judged}."
         if not self.drifted:
-            return f"{self.day}: no drift in {self.rows:,} rows."
-        names = list(dict.fromkeys(shift.feature for shift in self.drifted))
+            beyond = f" {STATES['beyond'].capitalize()}: {_listed(self.beyond)}." if self.beyond else ""
+            return f"{self.day}: no drift in {self.rows:,} rows.{beyond}"
+        names = tuple(dict.fromkeys(shift.feature for shift in self.drifted))
         worst = self.drifted[0]
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return (
@@ -117,16 +148,31 @@ class DriftReport:
     def to_markdown(self, *, top: int = 15) -> str:
         """The largest shifts against the champion's reference, beside those against the weeks before."""
         by_key = {(shift.feature, shift.kind, shift.baseline): shift for shift in self.shifts}
-        red = {(shift.feature, shift.kind) for shift in self.drifted}
-        ours = [shift for shift in self.shifts if shift.baseline == "champion"]
-        ours.sort(key=lambda one: ((one.feature, one.kind) not in red, -one.size / LIMITS[one.kind]))
-        lines = ["| feature | measure | champion | q | weeks before | q | drift |", "|---|---|---:|---:|---:|---:|---|"]
-        for one in ours[:top]:
-            other = by_key.get((one.feature, one.kind, "weeks_before"))
-            there = f"{other.size:.3f} | {other.q:.1g}" if other else "- | -"
-            drift = "**yes**" if (one.feature, one.kind) in red else ""
-            lines.append(f"| {one.feature} | {one.kind} | {one.size:.3f} | {one.q:.1g} | {there} | {drift} |")
+        findings = self.findings
+        lines = [
+            "| feature | measure | champion | q | weeks before | q | finding |",
+            "|---|---|---:|---:|---:|---:|---|",
+        ]
+        for shift in [shift for shift in self.ranked if shift.baseline == "champion"][:top]:
+            finding = findings[shift.feature, shift.kind]
+            finding = f"**{finding}**" if finding == _DRIFT else finding
+            other = by_key.get((shift.feature, shift.kind, "weeks_before"))
+            before = f"{other.size:.3f} | {other.q:.1g}" if other else "- | -"
+            lines.append(
+                f"| {shift.feature} | {shift.kind} | {shift.size:.3f} | {shift.q:.1g} | {before} | {finding} |"
+            )
         return "\n".join(lines)
+
+    @property
+    def ranked(self) -> tuple[Shift, ...]:
+        """All shifts: drift first, then the largest."""
+        findings = self.findings
+        return tuple(
+            sorted(
+                self.shifts,
+                key=lambda shift: (findings[shift.feature, shift.kind] != _DRIFT, -shift.of_limit),
+            )
+        )
 
 
 def judgeable(*, history: timedelta) -> list[str]:
@@ -177,12 +223,9 @@ def drift_report(
     weekday of earlier weeks.
     """
     rows, before = len(current.values), len(weeks_before.values)
-    if rows < MIN_ROWS:
-        few = f"{rows:,} rows came and {MIN_ROWS} are needed: look whether its transactions are there"
-        return DriftReport(day=day, rows=rows, not_judged=few)
-    if min(before, len(champion)) < MIN_ROWS:
-        few = f"the {before:,} rows of that weekday before it, or the champion's reference, are fewer than {MIN_ROWS}"
-        return DriftReport(day=day, rows=rows, not_judged=few)
+    reason = _too_few(day, rows, before=before, reference=len(champion))
+    if reason:
+        return DriftReport(day=day, rows=rows, not_judged=reason)
     # Whose the rows of the reference are it does not tell. It is drawn from more days and customers than the weeks
     # before are of, so that their number is the least that it is worth.
     reference = Sample(
@@ -193,6 +236,34 @@ def drift_report(
         *_against("weeks_before", weeks_before, current, names=features),
     ]
     return DriftReport(day=day, rows=rows, shifts=tuple(shifts))
+
+
+def _too_few(day: date, rows: int, *, before: int, reference: int) -> str:
+    """Which side has too few rows to be compared, in words; empty where all have enough."""
+    needed, weekday = f"({MIN_ROWS} rows are needed)", f"{day:%A}"
+    if rows < MIN_ROWS:
+        return f"it has {rows:,} transactions {needed}. Check that all of them have arrived"
+    if before == 0:
+        return f"no {weekday} in the last {_WEEKS} has data {needed}"
+    if before < MIN_ROWS:
+        return f"the {weekday}s of the last {_WEEKS} have {before:,} transactions {needed}"
+    if reference < MIN_ROWS:
+        return f"the champion's reference has {reference:,} rows {needed}. Train a champion on more transactions"
+    return ""
+
+
+def _finding(comparisons: Sequence[Shift]) -> str:
+    agreeing = sum(shift.found for shift in comparisons)
+    if agreeing == len(get_args(Baseline)):
+        return _DRIFT
+    if agreeing:
+        return "one comparison only"
+    return "within chance" if any(shift.of_limit >= 1 for shift in comparisons) else ""
+
+
+def _listed(names: Sequence[str], *, top: int = 3) -> str:
+    more = len(names) - top
+    return ", ".join(names[:top]) + (f" and {more} more" if more > 0 else "")
 
 
 def _against(name: Baseline, baseline: Sample, current: Sample, *, names: Sequence[str]) -> list[Shift]:

@@ -21,6 +21,7 @@ QUIET: Final = "#8894a0"
 GRID: Final = "#e6eaee"
 FRAUD: Final = "#c8402f"
 LEGITIMATE: Final = "#2f6ea5"
+AMBER: Final = "#e9b15c"
 ACCENT: Final = "#c27a12"
 PAPER: Final[dict[str, Any]] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
 

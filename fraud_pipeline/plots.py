@@ -10,13 +10,17 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import ListedColormap
 from matplotlib.dates import ConciseDateFormatter
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fraud_pipeline.decisions import Policy, PolicyReport
+from fraud_pipeline.drift import STATES
 from fraud_pipeline.picture import (
     ACCENT,
+    AMBER,
     FRAUD,
     GRID,
     INK,
@@ -233,14 +237,15 @@ def performance_over_time(figures: pd.DataFrame, *, at_promotion: Mapping[str, f
     grid = figure.subplots(2, 2, sharex=True).flat
     for axes, name in zip(grid, ("recall", "precision", "average_precision", "cost_saved"), strict=True):
         style_axes(axes, x="", y=name.replace("_", " "))
-        for kind, style, color in (("provisional", ":", QUIET), ("matured", "-", LEGITIMATE)):
+        # Colour, line and marker differ, so that a print in grey and a single day tell them apart, too.
+        for kind, style, marker, color in (("provisional", ":", "^", QUIET), ("matured", "-", "o", LEGITIMATE)):
             found = figures[(figures["metric"] == name) & (figures["kind"] == kind)]
             # Another champion is another model: its line does not go on where that of the one before ended.
             champions = [rows for _, rows in found.groupby("model_version", sort=False)] or [found]
             for number, rows in enumerate(champions):
                 days = rows["day"].dt.tz_localize(None).to_numpy()
                 (line,) = axes.plot(days, rows["value"], style, color=color, linewidth=2)
-                line.set(label="" if number else kind, marker="." if len(rows) == 1 else "")
+                line.set(label="" if number else kind, marker=marker, markersize=4)
                 if kind == "matured":
                     axes.fill_between(days, rows["low"], rows["high"], color=color, alpha=0.15, linewidth=0)
         if name in at_promotion:
@@ -254,24 +259,37 @@ def performance_over_time(figures: pd.DataFrame, *, at_promotion: Mapping[str, f
     return to_png(figure)
 
 
-def drift_over_time(sizes: pd.DataFrame, *, limit: float, top: int = 20) -> bytes:
-    """PSI of the features (rows) by day (columns) as a heat map, the `top` largest features; white is none."""
-    shown = sizes.loc[sizes.max(axis=1).sort_values(ascending=False).index[:top]]
-    figure = empty_figure(rows=len(shown) + 3)
+def drift_by_day(states: pd.DataFrame, *, top: int = 20) -> bytes:
+    """The state of each feature (rows) on each day (columns), the `top` features that moved most; a dot is drift.
+
+    Columns: day, feature, state, largest.
+    """
+    moved = states.groupby("feature")["largest"].max().nlargest(top).index
+    figure = empty_figure(rows=len(moved) + 7)
     axes = figure.subplots()
-    set_title(axes, "PSI by feature and day")
-    if shown.empty:
+    set_title(axes, "Drift by feature and day")
+    if states.empty:
         return to_png(write_note(figure, axes, "no day was judged yet"))
-    picture = axes.imshow(shown.to_numpy(np.float64), aspect="auto", cmap="Reds", vmin=0, vmax=2 * limit)
-    axes.set_yticks(range(len(shown)), [str(name) for name in shown.index])
-    every = max(1, shown.shape[1] // 8)
-    labels = [f"{day:%d %b}" for day in shown.columns]
+    code = states.assign(code=states["state"].map({state: number for number, state in enumerate(STATES)}).astype(float))
+    grid = code.pivot_table(index="feature", columns="day", values="code").reindex(moved)
+    grid = grid.reindex(
+        columns=pd.date_range(grid.columns.min(), grid.columns.max())
+    )  # days without a report are blank
+    colours = [GRID, AMBER, FRAUD]
+    axes.imshow(grid.to_numpy(np.float64), aspect="auto", cmap=ListedColormap(colours), vmin=-0.5, vmax=2.5)
+    features, days = np.nonzero(grid.to_numpy() == list(STATES).index("drift"))
+    axes.scatter(days, features, color=INK, s=14)
+    axes.set_yticks(range(len(grid)), [str(name) for name in grid.index])
+    every = max(1, grid.shape[1] // 8)
+    labels = [f"{day:%d %b}" for day in grid.columns]
     axes.set_xticks(range(0, len(labels), every), labels[::every])
     axes.tick_params(colors=INK, labelsize=8, length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(picture, ax=axes, extend="max", fraction=0.03, pad=0.02)
-    bar.ax.axhline(limit, color=INK, linewidth=1.2)
-    bar.set_label(f"against the champion's reference; {limit:g} counts", color=INK, fontsize=9)
+    patches = [
+        Line2D([], [], color=colour, marker="s", markersize=9, linestyle="", label=words)
+        for colour, words in zip(colours, STATES.values(), strict=True)
+    ]
+    figure.legend(handles=patches, loc="outside lower left", ncols=1, frameon=False, fontsize=9)
     return to_png(figure)
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import dagster as dg
 import numpy as np
@@ -28,10 +28,11 @@ from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.overview import count_alerts, read_case, read_customer, read_probabilities, read_traffic
 from fraud_pipeline.database.performance import PerformanceRow, read_performance, replace_performance
 from fraud_pipeline.database.source import DatabaseSource
-from fraud_pipeline.database.verdicts import Verdict, replace_verdict
+from fraud_pipeline.database.verdicts import Report, Verdict, replace_verdict
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.defs.training import training_assets
+from fraud_pipeline.drift import STATES
 from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.scoring import Scorer, now_microseconds
@@ -45,13 +46,24 @@ from fraud_pipeline_tests.loaded import Loaded
 from fraud_pipeline_tests.services import Server, free_port, wait_for_answer
 from fraud_pipeline_tests.waiting import until
 from serving.dashboard.launch import MAIN
-from serving.dashboard.looks import metric_over_time, plain
-from serving.dashboard.service_metrics import ServiceAwayError, quantile, read_stage_times, since
+from serving.dashboard.looks import COLOURS, drift_map, metric_over_time, plain
+from serving.dashboard.service_metrics import (
+    MINUTE,
+    Sample,
+    ServiceAwayError,
+    StageTimes,
+    keep_samples,
+    quantile,
+    read_stage_times,
+    since,
+    stage_times,
+)
 from serving.keys import rotate_keys
 from serving.security import Scope, issue_token_for
 
 APP_SECONDS = 240  # the page of models waits for MLflow to make its tables
 PAGES = ("alerts", "traffic", "drift", "performance", "missed_fraud", "models", "stream")
+PAGE_TITLES = ("Alerts", "Traffic", "Drift", "Performance", "Missed fraud", "Models", "Stream")
 BEACON = "![](http://127.0.0.1:9/beacon.png)"
 """A customer's id that would fetch a picture if it were read as Markdown."""
 
@@ -96,9 +108,33 @@ class TestQuantiles:
     def test_what_lies_above_every_bound_is_told_as_the_largest_bound(self) -> None:
         assert quantile({1.0: 1.0, float("inf"): 100.0}, 0.99) == 1.0
 
-    def test_only_what_came_since_counts_and_a_restart_begins_anew(self) -> None:
-        assert since({1.0: 5, 2.0: 9}, {1.0: 4, 2.0: 4}) == {1.0: 1, 2.0: 5}
-        assert since({1.0: 1, 2.0: 2}, {1.0: 4, 2.0: 4}) == {1.0: 1, 2.0: 2}
+    @given(st.lists(st.tuples(st.floats(0.1, 200), st.integers(0, 9), st.booleans()), min_size=1, max_size=30))
+    def test_what_is_shown_is_what_was_counted_in_the_period_that_is_named(
+        self, reads: list[tuple[float, int, bool]]
+    ) -> None:
+        """A page that reads now and then, of a service that answers requests and is started again at times."""
+        at, counted = 0.0, 0
+        samples: tuple[Sample, ...] = ()
+        requests: list[float] = []  # when they were answered, since the last start
+        for pause, answered, restarted in reads:
+            at += pause
+            if restarted and answered < counted:  # else nothing tells it from a service that goes on
+                counted, requests = 0, []
+            counted += answered
+            requests += [at] * answered
+            samples = keep_samples(samples, Sample(at, {"total": {float("inf"): counted}}))
+            shown = stage_times(samples)
+            if shown.seconds is None:
+                assert shown.period == "since the service started"
+                assert shown.stages["total"][float("inf")] == counted
+            else:
+                assert shown.seconds <= MINUTE
+                assert shown.stages["total"][float("inf")] == sum(one > at - shown.seconds for one in requests)
+
+    @pytest.mark.parametrize(("seconds", "period"), [(None, "since the service started"), (5, "last 5 s")])
+    def test_the_period_is_named_for_what_it_is(self, seconds: float | None, period: str) -> None:
+        assert StageTimes({}, seconds).period == period
+        assert StageTimes({}, MINUTE).period == "last minute"
 
     def test_the_running_service_tells_its_stages(self, server: Server) -> None:
         settings = Settings(home=server.home, service_url=server.url)
@@ -308,21 +344,81 @@ class TestPages:
         shown = base64.b64decode(frame.proto.src.partition(",")[2]).decode()
         assert shown == f"<h1>Drift of {yesterday:%Y-%m-%d}</h1>"
 
+    @pytest.mark.parametrize("report", get_args(Report))
     @pytest.mark.parametrize(
         ("red", "judged", "kind"), [(True, True, "error"), (False, True, "success"), (False, False, "warning")]
     )
-    def test_a_surge_of_missed_fraud_is_told_with_its_report(
-        self, settings: Settings, *, red: bool, judged: bool, kind: str
+    def test_the_newest_report_is_shown_with_its_day_and_what_it_found(
+        self, settings: Settings, report: Report, *, red: bool, judged: bool, kind: str
     ) -> None:
         with closing(Database(settings.database)) as database:
             database.upgrade()
             day = pd.Timestamp.now(tz="UTC").floor("D")
-            verdict = Verdict("missed_fraud", day, red=red, judged=judged, summary="what was found")
-            replace_verdict(database, verdict, page="<h1>Missed fraud" if judged else None)
-        app = opened("missed_fraud", with_token=token(settings, "feedback"))
+            verdict = Verdict(report, day, red=red, judged=judged, summary="what was found")
+            replace_verdict(database, verdict, page="<h1>A report" if judged else None)
+        app = opened(report, with_token=token(settings, "feedback"))
         assert not app.exception
-        assert [one.value for one in getattr(app, kind)] == ["what was found"]
-        assert len(app.get("iframe")) == judged
+        assert not app.info
+        assert app.caption[0].value == f"Newest report: {day:%A, %Y-%m-%d}"
+        assert {shown: [one.value for one in getattr(app, shown)] for shown in ("error", "success", "warning")} == {
+            "error": [],
+            "success": [],
+            "warning": [],
+            kind: ["what was found"],
+        }
+        assert len(app.get("iframe")) == (judged and report != "performance")
+
+    @pytest.mark.parametrize("report", get_args(Report))
+    def test_without_a_report_the_page_names_the_job_and_the_asset_that_make_one(
+        self, settings: Settings, report: Report
+    ) -> None:
+        app = opened(report, with_token=token(settings, "feedback"))
+        (info,) = app.info
+        assert info.value.startswith(f"No {report.replace('_', ' ')} report yet.")
+        assert "`drift_job`" in info.value
+        assert f"`{report}_report`" in info.value
+
+    @pytest.mark.parametrize("report", get_args(Report))
+    def test_after_a_day_that_could_not_be_judged_the_last_one_that_was_still_speaks(
+        self, settings: Settings, report: Report
+    ) -> None:
+        today = pd.Timestamp.now(tz="UTC").floor("D")
+        yesterday = today - pd.Timedelta(days=1)
+        with closing(Database(settings.database)) as database:
+            database.upgrade()
+            replace_verdict(database, Verdict(report, yesterday, red=True, summary="red"))
+            replace_verdict(database, Verdict(report, today, red=False, judged=False, summary="no rows came"))
+        app = opened(report, with_token=token(settings, "feedback"))
+        assert [one.value for one in app.warning] == ["no rows came"]
+        assert [one.value for one in app.error] == ["red"]
+        assert f"{yesterday:%Y-%m-%d}" in app.caption[1].value
+        (days,) = app.table
+        assert list(days.value["reason"]) == ["no rows came"]
+
+    def test_matured_and_provisional_differ_by_line_and_marker_and_share_one_legend(self) -> None:
+        day = pd.Timestamp("2026-03-01", tz="UTC")
+        figures = [(day, kind, 0.5, 0.4, 0.6, "7") for kind in ("matured", "provisional")]
+        names = ["day", "kind", "value", "low", "high", "model_version"]
+        layers = metric_over_time(pd.DataFrame(figures, columns=names), name="recall").to_dict()["layer"]
+        told = [layer["encoding"][by] for layer in layers for by in ("strokeDash", "shape") if by in layer["encoding"]]
+        dashes, shapes = (channel["scale"]["range"] for channel in told)
+        assert dashes[0] != dashes[1]
+        assert shapes[0] != shapes[1]
+        assert told[0]["legend"] == told[1]["legend"]
+        assert told[0]["scale"]["domain"] == told[1]["scale"]["domain"] == ["matured", "provisional"]
+
+    def test_the_map_of_drift_has_a_red_cell_only_where_the_report_found_drift(self) -> None:
+        days = pd.date_range("2026-03-01", periods=4, tz="UTC")
+        states = pd.DataFrame(
+            {"day": days[:3], "feature": "amount", "kind": "psi", "largest": [0.5, 9.0, 1.5], "champion": 9.0}
+        ).assign(weeks_before=0.1, state=["within", "beyond", "drift"])
+        drawn = drift_map(states, not_judged=[days[3]], top=5).to_dict()
+        cells, dots = drawn["layer"]
+        (rows,) = drawn["datasets"].values()
+        colour = dict(zip(*(cells["encoding"]["color"]["scale"][side] for side in ("domain", "range")), strict=True))
+        assert [row["day"] for row in rows if colour[row["state"]] == COLOURS["block"]] == ["2026-03-03"]
+        assert dots["transform"] == [{"filter": {"field": "state", "equal": STATES["drift"]}}]
+        assert {row["day"]: row["state"] for row in rows}["2026-03-04"] == "not judged"
 
     def test_who_may_not_resolve_sees_no_button(self, settings: Settings, trained: TrainedModel) -> None:
         database = Database(settings.database)
@@ -420,6 +516,27 @@ def test_a_page_that_draws_itself_asks_for_a_token_when_keys_are_replaced(
     rotate_keys(settings.keys_file, keep=0)
     page.get_by_label("Token").wait_for()
     page.get_by_text("not valid here").wait_for()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_on_a_phone_the_menu_leaves_the_page_free_after_a_page_was_chosen(
+    settings: Settings, page: Any, board: str
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    log_in(page, board, token(settings, "feedback"))
+    for title in ("Drift", "Missed fraud", "Alerts"):
+        page.get_by_role("link", name=title, exact=True).click()
+        heading = page.get_by_role("heading", name=title, exact=True)
+        heading.wait_for()
+        box = heading.bounding_box()
+        assert box["y"] < 844 / 3, "the page begins in the upper third"
+        # What lies on top where the heading is, is the heading: nothing covers it.
+        middle = [box["x"] + 20, box["y"] + box["height"] / 2]
+        assert title in page.evaluate("([x, y]) => document.elementFromPoint(x, y).textContent", middle)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        menu = [page.get_by_role("link", name=name, exact=True).bounding_box() for name in PAGE_TITLES]
+        assert sum(link["width"] * link["height"] for link in menu) < 0.1 * 390 * 844
 
 
 def has_alert(database: Database, status: str) -> bool:

@@ -1,9 +1,10 @@
 """What counts as drift: large, beyond chance, and seen from both baselines; and the report that says so."""
 
 from contextlib import closing
+from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import dagster as dg
 import numpy as np
@@ -19,12 +20,16 @@ from fraud_pipeline.database.verdicts import newest_reported, newest_verdicts
 from fraud_pipeline.drift import (
     LIMITS,
     DriftReport,
+    Kind,
     Sample,
+    Shift,
     drift_report,
     effective_number,
     judgeable,
     population_stability_index,
 )
+from fraud_pipeline.drift_by_day import daily_states
+from fraud_pipeline.report_pages import drift_page
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.conftest import Tables
@@ -148,12 +153,32 @@ class TestVerdict:
     def test_few_rows_are_not_judged_and_are_news_of_their_own(self, rows: int) -> None:
         found = judged(sample(values(12, rows) * 100))
         assert (found.shifts, found.drifted, found.few_rows) == ((), (), True)
-        assert f"not judged, {rows} rows came and 200 are needed" in found.summary
+        assert f"not judged: it has {rows} transactions (200 rows are needed)" in found.summary
 
-    def test_few_rows_of_the_weeks_before_are_not(self) -> None:
-        found = judged(sample(values(12)), before=sample(values(2, 50)))
-        assert "not judged" in found.summary
+    @pytest.mark.parametrize(
+        ("few", "reason"),
+        [
+            ({"before": sample(values(2, 0))}, "no Monday in the last four weeks has data"),
+            ({"before": sample(values(2, 50))}, "the Mondays of the last four weeks have 50 transactions"),
+            ({"champion": sample(values(2, 150))}, "the champion's reference has 150 rows"),
+        ],
+    )
+    def test_few_rows_of_a_baseline_are_named_and_are_no_news(self, few: dict[str, Sample], reason: str) -> None:
+        found = judged(sample(values(12)), **few)
+        assert found.summary.startswith(f"{DAY} was not judged: {reason} (200 rows are needed)")
         assert not found.few_rows
+
+    @pytest.mark.parametrize("known", ["champion", "before"])
+    def test_a_shift_in_one_comparison_only_is_named_wherever_the_day_is_called_green(self, known: str) -> None:
+        knows: dict[str, Any] = {known: sample(values(9) * 3)}
+        found = judged(sample(values(10) * 3), **knows)
+        assert "no drift" in found.summary
+        assert "in one comparison only, or within chance: amount" in found.summary
+        assert "| amount | psi |" in found.to_markdown()
+        assert "one comparison only" in found.to_markdown()
+        page = drift_page(found, {}, model_version="7")
+        assert "<tr class=red>" not in page
+        assert "<tr class=amber>" in page
 
     def test_the_reference_is_worth_its_customers_and_not_its_rows(self) -> None:
         def q(customers: float | None, before: float) -> float:
@@ -170,6 +195,40 @@ class TestVerdict:
         assert q(20_000, 500) < q(400, 500) < q(40, 500)
         # What it does not tell is no more than the weeks before.
         assert q(None, 400) == q(400, 500)
+
+
+SIZES = st.floats(0, 1)
+SHIFTS = st.dictionaries(
+    st.tuples(st.sampled_from(["amount", "score"]), st.sampled_from(get_args(Kind))),
+    st.tuples(SIZES, st.sampled_from([0.0, 1.0]), SIZES, st.sampled_from([0.0, 1.0])),
+    min_size=1,
+)
+
+
+@given(SHIFTS)
+def test_the_map_shows_drift_where_the_report_does_and_nowhere_else(
+    sizes: dict[tuple[str, Kind], tuple[float, float, float, float]],
+) -> None:
+    shifts = [
+        shift
+        for (feature, kind), (size, q, size_before, q_before) in sizes.items()
+        for shift in (
+            Shift(feature, "champion", kind, size, q),
+            Shift(feature, "weeks_before", kind, size_before, q_before),
+        )
+    ]
+    report = DriftReport(DAY, rows=1_000, shifts=tuple(shifts))
+    red = {(shift.feature, shift.kind) for shift in report.drifted}
+    rows = pd.DataFrame([asdict(shift) | {"drifted": (shift.feature, shift.kind) in red} for shift in shifts])
+    states = daily_states(rows.assign(day=START)).set_index("feature")["state"]
+    assert set(states.index[states == "drift"]) == {shift.feature for shift in report.drifted}
+    assert set(states.index[states == "beyond"]) == set(report.beyond)
+    assert ("no drift" in report.summary) == (not (states == "drift").any())
+
+
+def test_a_map_of_no_days_is_empty() -> None:
+    names = ["day", "feature", "baseline", "kind", "size", "q", "drifted"]
+    assert daily_states(pd.DataFrame(columns=names)).empty
 
 
 def _two(seed: int) -> Sample:
@@ -200,6 +259,9 @@ class TestReport:
         metadata, check = deployment.report(LAST, asset="drift_report")
         assert check.passed
         assert "no champion" in metadata["summary"]
+        with closing(Database(deployment.settings.database)) as database:
+            (verdict,) = newest_reported(database)
+        assert (verdict.report, verdict.judged, verdict.summary) == ("drift", False, metadata["summary"])
 
     def test_days_that_the_champion_learned_from_are_not_judged(self, deployment: Deployment) -> None:
         deployment.promote(None)
@@ -225,7 +287,7 @@ class TestReport:
         deployment.report(LAST, asset="drift_report")
         day = LAST + timedelta(days=1)
         metadata, checks = deployment.checked(day, asset="drift_report")
-        assert "not judged, 0 rows came" in metadata["summary"]
+        assert "not judged: it has 0 transactions" in metadata["summary"]
         assert not checks["enough_rows"].passed
         assert checks["enough_rows"].severity is dg.AssetCheckSeverity.WARN
         assert f"0 rows on {day}" in str(checks["enough_rows"].metadata["finding"].value)

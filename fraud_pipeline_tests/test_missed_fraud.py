@@ -296,7 +296,10 @@ class TestAsset:
 
     def test_without_a_champion_it_says_so_and_passes(self, deployment: Deployment) -> None:
         metadata, checks = deployment.checked(LAST, asset="missed_fraud_report")
-        assert metadata["summary"] == "There is no champion yet: nothing was judged."
+        assert (
+            metadata["summary"]
+            == "2026-02-09 was not judged: there is no champion yet; `fraud-detect train` makes one."
+        )
         assert checks["no_surge"].passed
 
     def test_a_surge_in_the_tables_turns_it_red_is_told_and_trains_nothing(

@@ -43,6 +43,7 @@ from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import PolicySettings, TrainedModel
 from fraud_pipeline.transactions import microseconds
 from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
+from fraud_pipeline_tests.registries import prepare_registry
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
@@ -329,6 +330,7 @@ def deployment_in(
     """
     model = replace(model, lineage={**model.lineage, "evaluated_to": evaluated_to})
     settings = Settings(home=home, label_maturity=LABEL_MATURITY, first_day=date(2026, 1, 1), **changes)
+    prepare_registry(settings)
     store = TableStore(settings.tables_directory)
     days = [date(2026, 1, 1) + timedelta(days=number) for number in range(40)]
     store.write_days("transactions", tables.transactions, time_column="event_time", days=days)
@@ -345,7 +347,10 @@ def deployment(tmp_path: Path, tables: Tables, trained: TrainedModel) -> Deploym
 class TestAsset:
     def test_without_a_champion_it_says_so_and_passes(self, deployment: Deployment) -> None:
         metadata, check = deployment.report(LAST)
-        assert metadata["summary"] == "There is no champion yet: nothing was judged."
+        assert (
+            metadata["summary"]
+            == "2026-02-09 was not judged: there is no champion yet; `fraud-detect train` makes one."
+        )
         assert check.passed
 
     def test_a_day_is_told_stored_and_replaced(self, deployment: Deployment, tables: Tables) -> None:

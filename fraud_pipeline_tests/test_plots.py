@@ -37,6 +37,9 @@ VALUES = np.array([np.nan, 0.3, 0.2, np.nan, 0.5])
 BY_DAY = pd.DataFrame(
     {"day": WEEK, "kind": "matured", "metric": "recall", "value": 0.6, "low": 0.5, "high": 0.7},
 ).assign(model_version=["1"] * (len(WEEK) - 1) + ["2"])
+STATES_BY_DAY = pd.DataFrame(
+    {"day": WEEK, "feature": ["amount", "score", *["amount"] * 5], "largest": 0.3 * COUNTS}
+).assign(state=["within"] * 4 + ["beyond"] * 2 + ["drift"])
 
 PLOTS: dict[str, Callable[[], bytes]] = {
     "precision_recall": lambda: plots.precision_recall(PROBABILITY, LABELS, precision_floor=0.85),
@@ -66,6 +69,8 @@ PLOTS: dict[str, Callable[[], bytes]] = {
     "incidents_by_day without incidents": lambda: plots.incidents_by_day(
         WEEK[0].date(), 0 * COUNTS, COUNTS / 2, group="", since=WEEK[5].date()
     ),
+    "drift_by_day": lambda: plots.drift_by_day(STATES_BY_DAY),
+    "drift_by_day of nothing": lambda: plots.drift_by_day(STATES_BY_DAY[:0]),
     "daily_volume": lambda: plots.daily_volume(WEEK, COUNTS * 100, COUNTS),
     "daily_volume of a day": lambda: plots.daily_volume(WEEK[:1], COUNTS[:1], COUNTS[:1]),
     "daily_volume of nothing": lambda: plots.daily_volume(WEEK[:0], COUNTS[:0], COUNTS[:0]),

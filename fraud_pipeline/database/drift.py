@@ -37,13 +37,6 @@ def replace_drift(database: Database, *, day: pd.Timestamp, rows: Sequence[Drift
             connection.execute(sa.insert(DRIFT), [{"day": at, **asdict(row)} for row in rows])
 
 
-def newest_drift_day(database: Database) -> pd.Timestamp | None:
-    """The last day that was reported on."""
-    with database.transaction(read_only=True) as connection:
-        day = connection.execute(sa.select(sa.func.max(DRIFT.c.day))).scalar_one()
-    return None if day is None else pd.Timestamp(day, unit="us", tz="UTC")
-
-
 def read_drift(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """Figures of the days of [start, end), in order of day: day, feature, baseline, kind, size, q, drifted."""
     names = ("day", "feature", "baseline", "kind", "size", "q", "drifted")

@@ -6,7 +6,7 @@ Belongs here: one row a report and day, written and read. Must not be here: meas
 import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import sqlalchemy as sa
@@ -59,17 +59,29 @@ def newest_reported(database: Database) -> Sequence[Verdict]:
     return _newest(database, sa.true())
 
 
+def not_judged_days(database: Database, report: Report, *, start: pd.Timestamp) -> Sequence[Verdict]:
+    """The verdicts from `start` on of days that a report could not judge, the newest first."""
+    table = REPORT_VERDICTS
+    of_report = (table.c.report == report, table.c.day >= microsecond(start), sa.not_(table.c.judged))
+    return _read(database, sa.select(*_columns()).where(*of_report).order_by(table.c.day.desc()))
+
+
 def _newest(database: Database, condition: sa.ColumnElement[bool]) -> Sequence[Verdict]:
     table = REPORT_VERDICTS
     days = sa.select(table.c.report, sa.func.max(table.c.day).label("day")).where(condition)
     last = days.group_by(table.c.report).subquery()
-    wanted = (
-        sa.select(table.c.report, table.c.day, table.c.red, table.c.summary, table.c.judged)
-        .join(last, sa.and_(last.c.report == table.c.report, last.c.day == table.c.day))
-        .order_by(table.c.report)
-    )
+    same_day = sa.and_(last.c.report == table.c.report, last.c.day == table.c.day)
+    return _read(database, sa.select(*_columns()).join(last, same_day).order_by(table.c.report))
+
+
+def _columns() -> tuple[sa.Column[Any], ...]:
+    columns = REPORT_VERDICTS.c
+    return (columns.report, columns.day, columns.red, columns.summary, columns.judged)
+
+
+def _read(database: Database, statement: sa.Select[Any]) -> Sequence[Verdict]:
     with database.transaction(read_only=True) as connection:
-        rows = connection.execute(wanted).all()
+        rows = connection.execute(statement).all()
     return [Verdict(row[0], pd.Timestamp(row.day, unit="us", tz="UTC"), *row[2:]) for row in rows]
 
 

@@ -7,11 +7,28 @@ Dagster knows only the last result of a check. A day that is not judged would th
 backfill of old days would set the alarm off, or reset it; so each run tells how the alarm stands.
 """
 
+from collections.abc import Iterable
+from datetime import date
+from typing import Final
+
 import dagster as dg
 import pandas as pd
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.database.verdicts import Report, newest_verdicts
+from fraud_pipeline.database.verdicts import Report, Verdict, newest_verdicts, replace_verdict
+
+NO_CHAMPION: Final = "there is no champion yet; `fraud-detect train` makes one"
+
+
+def store_not_judged(database: Database, report: Report, *, days: Iterable[date], reason: str) -> str:
+    """Store that a report could judge none of these days, and why; the summary of the last one."""
+    summary = ""
+    for day in days:
+        summary = f"{day} was not judged: {reason}."
+        replace_verdict(
+            database, Verdict(report, pd.Timestamp(day, tz="UTC"), red=False, judged=False, summary=summary)
+        )
+    return summary
 
 
 def alarm_check(database: Database, report: Report, *, check: str, day: pd.Timestamp, told: str) -> dg.AssetCheckResult:

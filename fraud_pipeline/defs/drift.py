@@ -15,11 +15,20 @@ import pandas as pd
 from fraud_pipeline import plots
 from fraud_pipeline.database.drift import DriftRow, read_drift, replace_drift
 from fraud_pipeline.database.verdicts import Verdict, replace_verdict
-from fraud_pipeline.defs.alarms import alarm_check
+from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
 from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
-from fraud_pipeline.drift import LIMITS, MIN_ROWS, SCORE, DriftReport, Sample, drift_report, judgeable
+from fraud_pipeline.drift import (
+    MIN_ROWS,
+    SCORE,
+    WEEKS_BEFORE,
+    DriftReport,
+    Sample,
+    drift_report,
+    judgeable,
+)
+from fraud_pipeline.drift_by_day import daily_states
 from fraud_pipeline.features import FEATURE_NAMES
 from fraud_pipeline.joins import rows_of
 from fraud_pipeline.model import FraudModel
@@ -30,7 +39,6 @@ from fraud_pipeline.tables import TableStore
 CHECK: Final = "no_drift"
 ENOUGH_ROWS: Final = "enough_rows"
 PLOTTED: Final = timedelta(days=60)
-WEEKS_BEFORE: Final = 4
 _WATCHED: Final = [*FEATURE_NAMES, SCORE]
 
 
@@ -67,8 +75,8 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
         registered = models.with_alias("champion")
         there = store.days("features")
         if registered is None:
-            told = "There is no champion yet: nothing was compared."
             with database.opened() as online:
+                told = store_not_judged(online, "drift", days=span.days, reason=NO_CHAMPION)
                 check = alarm_check(online, "drift", check=CHECK, day=span.end, told=told)
             rows = {day: len(store.read("features", day, day)) if day in there else 0 for day in span.days}
             return dg.MaterializeResult(metadata={"summary": told}, check_results=[check, _enough_rows(rows)])
@@ -149,9 +157,7 @@ def _pictures(
     report: DriftReport, past: pd.DataFrame, *, champion: FraudModel, current: Sample, weeks_before: Sample
 ) -> dict[str, bytes]:
     """The heat map of the days so far, and the feature that moved most."""
-    psi = past[(past["kind"] == "psi") & (past["baseline"] == "champion")]
-    by_day = psi.pivot_table(index="feature", columns="day", values="size")
-    found = {"psi over time": plots.drift_over_time(by_day, limit=LIMITS["psi"])}
+    found = {"drift by day": plots.drift_by_day(daily_states(past))}
     if report.drifted:
         name = report.drifted[0].feature
         samples = {"champion": champion.reference, "weeks before": weeks_before.values, "today": current.values}

@@ -14,7 +14,7 @@ import pandas as pd
 from fraud_pipeline import plots
 from fraud_pipeline.database.performance import decisions_on
 from fraud_pipeline.database.verdicts import Verdict, replace_verdict
-from fraud_pipeline.defs.alarms import alarm_check
+from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
 from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
@@ -63,8 +63,8 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
         span, models, store = span_of(context), registry.registry(), tables.store()
         registered = models.with_alias("champion")
         if registered is None:
-            told = "There is no champion yet: nothing was judged."
             with database.opened() as online:
+                told = store_not_judged(online, "missed_fraud", days=span.days, reason=NO_CHAMPION)
                 check = alarm_check(online, "missed_fraud", check=CHECK, day=span.end, told=told)
             return dg.MaterializeResult(metadata={"summary": told}, check_results=[check])
         champion = models.load(registered)

@@ -21,7 +21,7 @@ from fraud_pipeline.database.performance import (
     would_be_blocks,
 )
 from fraud_pipeline.database.verdicts import Verdict, replace_verdict
-from fraud_pipeline.defs.alarms import alarm_check
+from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
 from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
@@ -73,8 +73,8 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
         span, models = span_of(context), registry.registry()
         registered = models.with_alias("champion")
         if registered is None:
-            told = "There is no champion yet: nothing was judged."
             with database.opened() as online:
+                told = store_not_judged(online, "performance", days=span.days, reason=NO_CHAMPION)
                 check = alarm_check(online, "performance", check=CHECK, day=span.end, told=told)
             return dg.MaterializeResult(metadata={"summary": told}, check_results=[check])
         champion, then = models.load(registered), _at_promotion(models, registered)

@@ -4,7 +4,7 @@ Belongs here: turning frames into charts. Must not be here: reading, pages.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import altair as alt
@@ -13,11 +13,19 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
+from fraud_pipeline.drift import STATES
+
 Chart = Any  # every step of Altair's gives another type
 COLOURS: Final = {"allow": "#2f6ea5", "review": "#c27a12", "block": "#c8402f"}
+_NOT_JUDGED: Final = "not judged"
+_STATE_COLOURS: Final = ["#e6eaee", "#e9b15c", COLOURS["block"], "#ffffff"]
 _FLOOR: Final = 1e-4
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])")
 _TIME: Final = alt.Scale(type="utc")
+# One legend for line and marker: the outline of a symbol is dashed as its line is.
+_KINDS: Final = alt.Legend(
+    orient="bottom", symbolSize=180, symbolFillColor="white", symbolStrokeColor="#24303c", symbolStrokeWidth=2
+)
 
 
 def decisions_per_minute(traffic: pd.DataFrame) -> Chart:
@@ -57,49 +65,85 @@ def score_distribution(probabilities: NDArray[np.float64], *, bins: int = 32) ->
     )
 
 
-def drift_map(sizes: pd.DataFrame) -> Chart:
-    """Features by day, as dark as their shift is large against its limit; a dot where the day is called red.
+def drift_map(states: pd.DataFrame, *, not_judged: Sequence[pd.Timestamp], top: int) -> Chart:
+    """The state of each feature on each day, the `top` features that moved most; a dot, too, is drift.
 
-    `sizes` holds day, feature, of_limit, measure and drifted.
+    Args:
+        states: of `daily_states`; a day without a row and not in `not_judged` has no report.
+        not_judged: days that the report could not judge.
+        top: how many features.
+
     """
-    base = alt.Chart(sizes).encode(
-        x=alt.X("utcyearmonthdate(day):O", title=None, axis=alt.Axis(labelAngle=-45)),
-        y=alt.Y(
-            "feature:N",
+    moved = list(states.groupby("feature")["largest"].max().nlargest(top).index)
+    judged = states[states["feature"].isin(moved)].assign(state=states["state"].map(dict(STATES)))
+    days = sorted({*states["day"], *not_judged})
+    blank = pd.MultiIndex.from_product([list(not_judged), moved], names=["day", "feature"]).to_frame(index=False)
+    cells = pd.concat([judged, blank.assign(state=_NOT_JUDGED)]) if len(blank) else judged
+    base = alt.Chart(cells.assign(day=cells["day"].dt.strftime("%Y-%m-%d"))).encode(
+        x=alt.X(
+            "day:O",
             title=None,
-            axis=alt.Axis(labelLimit=320),
-            sort=alt.EncodingSortField("of_limit", op="max", order="descending"),
+            axis=alt.Axis(labelAngle=-45, labelOverlap=True),
+            scale=alt.Scale(domain=[f"{day:%Y-%m-%d}" for day in pd.date_range(days[0], days[-1])]),
         ),
+        y=alt.Y("feature:N", title=None, axis=alt.Axis(labelLimit=220), sort=moved),
     )
-    cells = base.mark_rect(stroke="white").encode(
+    tiles = base.mark_rect(stroke="white").encode(
         color=alt.Color(
-            "of_limit:Q",
-            title="size / limit",
-            scale=alt.Scale(
-                domain=[0, 1, 2], range=["#f4f6f8", "#e9c08a", COLOURS["block"]], clamp=True, interpolate="rgb"
-            ),
+            "state:N",
+            title=None,
+            scale=alt.Scale(domain=[*STATES.values(), _NOT_JUDGED], range=_STATE_COLOURS),
+            legend=None,  # beside the names of features a phone has no room for it: `drift_legend`
         ),
-        tooltip=["feature:N", "utcyearmonthdate(day):T", "measure:N", alt.Tooltip("of_limit:Q", format=".2f")],
+        tooltip=[
+            "feature:N",
+            "day:O",
+            "state:N",
+            alt.Tooltip("kind:N", title="measure"),
+            alt.Tooltip("champion:Q", title="against the champion's reference", format=".2f"),
+            alt.Tooltip("weeks_before:Q", title="against the weeks before", format=".2f"),
+        ],
     )
-    dots = base.mark_circle(color="#24303c", size=28).transform_filter("datum.drifted")
-    return alt.layer(cells, dots)
+    dots = base.mark_circle(color="#24303c", size=28, opacity=1).transform_filter(
+        alt.FieldEqualPredicate(field="state", equal=STATES["drift"])
+    )
+    return alt.layer(tiles, dots)
+
+
+def drift_legend() -> None:
+    """What the colours of `drift_map` mean; it wraps on a phone."""
+    named = zip(_STATE_COLOURS, [*STATES.values(), _NOT_JUDGED], strict=True)
+    square = "display:inline-block;width:.8em;height:.8em;border:1px solid #8894a0;background:"
+    marks = (f'<span><span style="{square}{colour}"></span> {state}</span>' for colour, state in named)
+    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:0 1.5em">{"".join(marks)}</div>')
 
 
 def metric_over_time(figures: pd.DataFrame, *, name: str) -> Chart:
     """One metric by day with its 95 % interval, each champion and matured and provisional apart.
 
-    `figures` holds day, kind, value, low, high and model_version.
+    `figures` holds day, kind, value, low, high and model_version. Line and marker tell the kinds apart without colour.
     """
     versions = sorted(figures["model_version"].unique(), key=lambda version: (len(version), version))
     base = alt.Chart(figures, height=300).encode(
         x=alt.X("utcyearmonthdate(day):T", title=None, scale=_TIME),
-        color=alt.Color("model_version:N", title="champion", sort=versions),
+        color=alt.Color("model_version:N", title="champion", sort=versions, legend=alt.Legend(orient="bottom")),
     )
     band = base.mark_errorbar(ticks=True).encode(y=alt.Y("low:Q", title=name), y2="high:Q")
-    points = base.mark_line(point=True).encode(
-        y=alt.Y("value:Q", title=name, scale=alt.Scale(zero=False)),
+    value = alt.Y("value:Q", title=name, scale=alt.Scale(zero=False))
+    kinds = ["matured", "provisional"]
+    lines = base.mark_line().encode(
+        y=value,
         strokeDash=alt.StrokeDash(
-            "kind:N", title=None, scale=alt.Scale(domain=["matured", "provisional"], range=[[1, 0], [4, 3]])
+            "kind:N",
+            title="labels",
+            scale=alt.Scale(domain=kinds, range=[[1, 0], [4, 3]]),
+            legend=_KINDS,
+        ),
+    )
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+        y=value,
+        shape=alt.Shape(
+            "kind:N", title="labels (point)", scale=alt.Scale(domain=kinds, range=["circle", "triangle-up"])
         ),
         tooltip=[
             "utcyearmonthdate(day):T",
@@ -110,13 +154,14 @@ def metric_over_time(figures: pd.DataFrame, *, name: str) -> Chart:
             "high:Q",
         ],
     )
-    return alt.layer(band, points)
+    return alt.layer(band, lines, points)
 
 
 def show_figures(figures: Mapping[str, str]) -> None:
-    """Figures by their names, side by side."""
-    for column, (label, value) in zip(st.columns(len(figures)), figures.items(), strict=True):
-        column.metric(label, value)
+    """Figures by their names, side by side as far as there is room."""
+    with st.container(horizontal=True, gap="medium"):
+        for label, value in figures.items():
+            st.metric(label, value, width="content")
 
 
 def money(cents: int) -> str:

@@ -3,11 +3,12 @@
 Belongs here: which pages there are. Must not be here: what they show.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 import streamlit as st
+from streamlit.navigation.page import Page
 
 from fraud_pipeline.database import DatabaseUnavailableError
 from serving.dashboard import (
@@ -20,6 +21,7 @@ from serving.dashboard import (
     traffic_page,
 )
 from serving.dashboard.here import Here, enter, leave
+from serving.dashboard.looks import plain
 
 PAGES: Final[dict[str, Callable[[Here], None]]] = {
     "Alerts": alerts_page.show,
@@ -42,12 +44,18 @@ def main() -> None:
         st.Page(partial(_guarded, show, here), title=title, url_path=title.lower().replace(" ", "_"))
         for title, show in PAGES.items()
     ]
-    chosen = st.navigation(pages)
-    with st.sidebar:
-        st.text(here.caller.subject)
-        st.button("Log out", on_click=leave)
+    chosen = st.navigation(pages, position="hidden")
+    _menu(here, pages)
     st.header(chosen.title)
     chosen.run()
+
+
+def _menu(here: Here, pages: Sequence[Page]) -> None:
+    """Links above the page, which wrap on a phone; a sidebar would lie upon the page there."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for page in pages:
+            st.page_link(page)
+        st.button(f"Log out {plain(here.caller.subject)}", type="tertiary", on_click=leave)
 
 
 def _guarded(show: Callable[[Here], None], here: Here) -> None:

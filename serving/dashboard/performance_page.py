@@ -9,16 +9,18 @@ import streamlit as st
 from fraud_pipeline.database.performance import read_performance
 from serving.dashboard.here import Here
 from serving.dashboard.looks import metric_over_time, words
+from serving.dashboard.report_page import show_days_not_judged, show_verdict
 
 
 def show(here: Here) -> None:
     """The page."""
-    tomorrow = pd.Timestamp.now(tz="UTC").floor("D") + pd.Timedelta(days=1)
-    figures = read_performance(here.database, start=pd.Timestamp(0, tz="UTC"), end=tomorrow)
+    report = show_verdict(here, "performance")
+    if report is None:
+        return
+    show_days_not_judged(here, "performance", newest=report.day)
+    end = report.day + pd.Timedelta(days=1)
+    figures = read_performance(here.database, start=pd.Timestamp(0, tz="UTC"), end=end)
     if figures.empty:
-        st.info(
-            "No performance report yet: `drift_job` writes one a day; materialize `performance_report` to have one now."
-        )
         return
     metrics = list(figures["metric"].unique())
     name = st.selectbox("Metric", metrics, format_func=words, width=360)

@@ -1,14 +1,58 @@
-"""A day's report as the pipeline made it, to read and to have.
+"""What a daily report found, and the report as the pipeline made it, to read and to have.
 
 Belongs here: what pages with reports share. Must not be here: what a report finds.
 """
 
 import base64
+from collections.abc import Sequence
+from typing import Final
 
+import pandas as pd
 import streamlit as st
 
-from fraud_pipeline.database.verdicts import Report, days_with_page, read_page
+from fraud_pipeline.database.verdicts import (
+    Report,
+    Verdict,
+    days_with_page,
+    newest_reported,
+    newest_verdicts,
+    not_judged_days,
+    read_page,
+)
 from serving.dashboard.here import Here
+from serving.dashboard.looks import plain, words
+
+SHOWN_DAYS: Final = 42
+
+
+def show_verdict(here: Here, report: Report) -> Verdict | None:
+    """The newest report's day and verdict, and the last one that judged where that is older; None without a report."""
+    newest = _of(report, newest_reported(here.database))
+    if newest is None:
+        st.info(
+            f"No {words(report)} report yet. `drift_job` makes one every night. To make one now, open the Dagster UI "
+            f"(`fraud-detect ui`) and materialize the newest day of the asset `{report}_report`."
+        )
+        return None
+    st.caption(f"Newest report: {newest.day:%A, %Y-%m-%d}")
+    _banner(newest)
+    judged = _of(report, newest_verdicts(here.database))
+    if judged is not None and judged.day < newest.day:
+        st.caption(
+            f"Newest report that judged its day: {judged.day:%A, %Y-%m-%d}. It decides whether the alarm is red."
+        )
+        _banner(judged)
+    return newest
+
+
+def show_days_not_judged(here: Here, report: Report, *, newest: pd.Timestamp) -> None:
+    """The days of the last weeks that the report could not judge, with the reasons."""
+    verdicts = not_judged_days(here.database, report, start=newest - pd.Timedelta(days=SHOWN_DAYS - 1))
+    if not verdicts:
+        return
+    with st.expander(f"Days that were not judged: {len(verdicts)} of the last {SHOWN_DAYS}"):
+        rows = [{"day": f"{verdict.day:%Y-%m-%d}", "reason": verdict.summary} for verdict in verdicts]
+        st.table(pd.DataFrame(rows).set_index("day"))
 
 
 def show_report(here: Here, report: Report, *, opened: bool = False) -> None:
@@ -25,3 +69,12 @@ def show_report(here: Here, report: Report, *, opened: bool = False) -> None:
     with st.expander("Show", expanded=opened):
         # As data it has an origin of its own: whatever were in it, it could not reach the dashboard.
         st.iframe(f"data:text/html;base64,{base64.b64encode(page.encode()).decode()}", height=900)
+
+
+def _of(report: Report, verdicts: Sequence[Verdict]) -> Verdict | None:
+    return next((verdict for verdict in verdicts if verdict.report == report), None)
+
+
+def _banner(verdict: Verdict) -> None:
+    show = st.warning if not verdict.judged else st.error if verdict.red else st.success
+    show(plain(verdict.summary))

@@ -4,7 +4,8 @@ Belongs here: asking, and reading histograms as Prometheus does. Must not be her
 (`serving/metrics.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -18,6 +19,8 @@ from serving.security import issue_token_for
 Buckets = Mapping[float, float]
 """Upper bound -> how many were at most that large."""
 
+MINUTE: Final = 60.0
+_ABOUT_A_MINUTE: Final = 54.0
 _STAGES: Final = "fraud_stage_duration_seconds"
 _PATIENCE: Final = 2.0
 
@@ -26,8 +29,53 @@ class ServiceAwayError(RuntimeError):
     """The service cannot be asked; the message says why and what to check."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How long each stage took since the service started, as read at `at`, in seconds of a clock that never jumps."""
+
+    at: float
+    stages: Mapping[str, Buckets]
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """How long each stage took in the last `seconds`; None is since the service started."""
+
+    stages: Mapping[str, Buckets]
+    seconds: float | None
+
+    @property
+    def period(self) -> str:
+        """The period in words."""
+        if self.seconds is None:
+            return "since the service started"
+        return "last minute" if self.seconds >= _ABOUT_A_MINUTE else f"last {self.seconds:.0f} s"
+
+
+def keep_samples(samples: Sequence[Sample], newest: Sample) -> tuple[Sample, ...]:
+    """The samples of the last minute and the newest one, in order of time.
+
+    Counts that became smaller are of a service that was started again, or of another one; what came before is dropped.
+    """
+    if samples and _started_again(newest.stages, samples[-1].stages):
+        return (newest,)
+    return (*(sample for sample in samples if newest.at - sample.at <= MINUTE), newest)
+
+
+def stage_times(samples: Sequence[Sample]) -> StageTimes:
+    """What came between the first and the last of these samples; of one alone, all that it counted."""
+    first, last = samples[0], samples[-1]
+    if len(samples) == 1:
+        return StageTimes(last.stages, seconds=None)
+    between = {stage: since(counts, first.stages.get(stage, {})) for stage, counts in last.stages.items()}
+    return StageTimes(between, seconds=last.at - first.at)
+
+
 def read_stage_times(settings: Settings) -> dict[str, Buckets]:
-    """How long each stage took since the service started, in seconds. Raises ServiceAwayError."""
+    """How long each stage took since the service started, in seconds, in all workers together.
+
+    Raises ServiceAwayError.
+    """
     try:
         token = issue_token_for(settings, subject="dashboard", scopes={"metrics"}, lifetime=timedelta(minutes=1))
         answer = httpx.get(
@@ -47,10 +95,8 @@ def read_stage_times(settings: Settings) -> dict[str, Buckets]:
     return dict(stages)
 
 
-def since(now: Buckets, then: Buckets | None) -> Buckets:
-    """What came in between; everything, when the service was started again in between."""
-    if then is None or any(now[bound] < then.get(bound, 0) for bound in now):
-        return now
+def since(now: Buckets, then: Buckets) -> Buckets:
+    """What came in between."""
     return {bound: count - then.get(bound, 0) for bound, count in now.items()}
 
 
@@ -70,3 +116,9 @@ def quantile(buckets: Buckets, share: float) -> float | None:
             return low if bound == float("inf") else low + (bound - low) * (rank - below) / (buckets[bound] - below)
         low, below = bound, buckets[bound]
     return low
+
+
+def _started_again(now: Mapping[str, Buckets], then: Mapping[str, Buckets]) -> bool:
+    return any(
+        now.get(stage, {}).get(bound, 0) < count for stage, counts in then.items() for bound, count in counts.items()
+    )

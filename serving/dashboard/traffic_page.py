@@ -3,7 +3,7 @@
 Belongs here: what is shown. Must not be here: SQL, histograms (`service_metrics.py`).
 """
 
-from collections import deque
+import time
 from typing import Final
 
 import pandas as pd
@@ -12,12 +12,21 @@ import streamlit as st
 from fraud_pipeline.database.overview import read_probabilities, read_traffic
 from serving.dashboard.here import Here, live
 from serving.dashboard.looks import decisions_per_minute, score_distribution, share, show_figures
-from serving.dashboard.service_metrics import Buckets, ServiceAwayError, quantile, read_stage_times, since
+from serving.dashboard.service_metrics import (
+    Sample,
+    ServiceAwayError,
+    StageTimes,
+    keep_samples,
+    quantile,
+    read_stage_times,
+    stage_times,
+)
 
 REFRESH_SECONDS: Final = 5
 SCORES: Final = 20_000
+_LATENCIES: Final = (("p50", 0.5), ("p99", 0.99))
 _SPANS: Final = {"15 minutes": 15, "1 hour": 60, "1 day": 1_440}
-_SAMPLES: Final = 60 // REFRESH_SECONDS + 1
+_SAMPLES: Final = "samples"
 
 
 def show(here: Here) -> None:
@@ -34,17 +43,17 @@ def _live(here: Here, minutes: int) -> None:
     by_decision = traffic.groupby("decision")["decisions"].sum()
     degraded = int(traffic.loc[traffic["mode"] != "full", "decisions"].sum())
     times = _stage_times(here)
-    latency = times.get("total", {})
+    period = times.period if times else "service away"
+    latency = times.stages.get("total", {}) if times else {}
     figures = {
         "Decisions": f"{total:,}",
         "Allowed": share(by_decision.get("allow", 0), total),
         "To review": share(by_decision.get("review", 0), total),
         "Blocked": share(by_decision.get("block", 0), total),
         "Degraded": share(degraded, total),
-        "p50 (last minute)": _milliseconds(quantile(latency, 0.5)),
-        "p99 (last minute)": _milliseconds(quantile(latency, 0.99)),
     }
     show_figures(figures)
+    show_figures({f"HTTP {name}, {period}": _milliseconds(quantile(latency, share)) for name, share in _LATENCIES})
     if not total:
         st.info(
             "Nothing was decided in this time. `fraud-detect produce --rate 20` sends transactions for "
@@ -60,24 +69,24 @@ def _live(here: Here, minutes: int) -> None:
     left.dataframe(mix.reset_index(), hide_index=True)
     if times:
         rows = [
-            {"stage": stage, "p50": _milliseconds(quantile(of, 0.5)), "p99": _milliseconds(quantile(of, 0.99))}
-            for stage, of in times.items()
+            {"stage": stage, **{name: _milliseconds(quantile(counts, share)) for name, share in _LATENCIES}}
+            for stage, counts in times.stages.items()
         ]
+        right.caption(f"HTTP requests by stage, {period}")
         right.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
-def _stage_times(here: Here) -> dict[str, Buckets]:
-    """Buckets of each stage in about the last minute, or since the service started when the page is new."""
-    samples: deque[dict[str, Buckets]] = st.session_state.setdefault("stage_times", deque(maxlen=_SAMPLES))
+def _stage_times(here: Here) -> StageTimes | None:
+    """How long requests took in the last minute, as far as this page saw it; None after saying that nobody answers."""
     try:
-        newest = read_stage_times(here.settings)
+        newest = Sample(time.monotonic(), read_stage_times(here.settings))
     except ServiceAwayError as error:
-        samples.clear()
-        st.caption(f"Latency: {error}.")
-        return {}
-    samples.append(newest)
-    before = samples[0] if len(samples) > 1 else {}
-    return {stage: since(of, before.get(stage)) for stage, of in newest.items()}
+        st.session_state.pop(_SAMPLES, None)
+        st.warning(f"The HTTP service is away, so there is no latency: {error}.")
+        return None
+    samples = keep_samples(st.session_state.get(_SAMPLES, ()), newest)
+    st.session_state[_SAMPLES] = samples
+    return stage_times(samples)
 
 
 def _milliseconds(seconds: float | None) -> str:
