@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help setup run ui test lint audit format env requirements clean
+.PHONY: help setup run ui test test-fast lint audit format env requirements clean
 help:
 	@echo "make run     set up, then 100,000 synthetic transactions -> champion model"
 	@echo "make ui      the Dagster UI over the same instance, on http://127.0.0.1:3000"
-	@echo "make test    set up, then every test"
+	@echo "make test-fast  set up, then the tests of a few minutes: no server, browser or chaos; while you work"
+	@echo "make test    set up, then every test; before a change lands"
 	@echo "make lint    ruff and mypy"
 	@echo "make audit   locked versions against known holes"
 	@echo "make env     for docker-compose.yml: secrets into .env, choices into settings.env; what is there stays"
@@ -29,9 +30,14 @@ run: setup
 ui: setup
 	$(BIN)/fraud-detect ui $(ARGS)
 
+# What needs a server, a browser or long is left out; conftest.py knows by its fixtures what needs a server.
+test-fast: setup
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20 \
+		-m "not chaos and not browser and not slow and not servers" $(ARGS)
+
 # Most tests wait for servers of their own, so more of them run than there are cores.
 test: setup
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=20 --cov --cov-report=term $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, open_admin
+from fraud_pipeline_tests.services import check_may_start
 
 KAFKA_VERSION: Final = "4.3.1"
 _HERE: Final = Path(__file__).resolve().parent
@@ -247,6 +248,7 @@ def _started(
     name: str, command: Sequence[str], *, address: str, home: Path, security: Mapping[str, Any] = MappingProxyType({})
 ) -> Iterator[Broker]:
     """The command as a broker that answers; killed afterwards, for nothing it keeps is wanted."""
+    check_may_start("a broker")
     log = home / "broker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=home)

@@ -36,7 +36,7 @@ from fraud_pipeline.training import (
 from fraud_pipeline.validation import validate
 from fraud_pipeline_tests.brokers import Broker, running_broker
 from fraud_pipeline_tests.proof import proven
-from fraud_pipeline_tests.services import Server, start, stop
+from fraud_pipeline_tests.services import MAY_START_SERVERS, Server, check_may_start, start, stop
 
 # How long an example takes depends on what else runs here.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -49,10 +49,32 @@ if "FRAUD_DATABASE_URL" in os.environ:
 GIVEN_DATABASE: Final = os.environ.get("GIVEN_DATABASE_URL", "")
 
 
+SERVER_FIXTURES: Final = frozenset({"broker", "guarded", "postgres_url", "server", "two_workers"})
+"""Fixtures that start a broker, PostgreSQL or the HTTP service."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, or one worker ends alone with the longest of them."""
+    """Mark the tests that use a server, which `make test-fast` leaves out, and put files with slow tests first.
+
+    Otherwise one worker ends alone with the longest of them.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and _uses_server(item):
+            item.add_marker(pytest.mark.servers)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that `make test-fast` runs cannot start a server, so that none is forgotten."""
+    left_out = any(item.get_closest_marker(name) for name in ("chaos", "browser", "slow", "servers"))
+    os.environ[MAY_START_SERVERS] = "yes" if left_out else "no"
+
+
+def _uses_server(item: pytest.Function) -> bool:
+    """Whether a fixture of the test starts a server; `database_url` does for one of its parameters only."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return parameters.get("database_url") == "postgresql" or not SERVER_FIXTURES.isdisjoint(item.fixturenames)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -138,6 +160,7 @@ def trained(training_set: pd.DataFrame, policy_settings: PolicySettings) -> Trai
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A database of our own: on the server that FRAUD_DATABASE_URL names, or on one of our own."""
+    check_may_start("PostgreSQL")
     if GIVEN_DATABASE.startswith("postgresql"):
         with _new_database(GIVEN_DATABASE) as url:
             yield url

@@ -22,6 +22,8 @@ from fraud_pipeline_tests.waiting import until
 from serving.security import SCOPES, issue_token_for
 
 START_SECONDS: Final = 60
+MAY_START_SERVERS: Final = "TEST_MAY_START_SERVERS"
+"""A variable of the environment that conftest.py sets for each test."""
 _SERVE: Final = """
 import sys
 from fraud_pipeline.settings import load_settings
@@ -53,8 +55,15 @@ def free_port() -> int:
         return port
 
 
+def check_may_start(server: str) -> None:
+    """Fail a test that starts a server although `make test-fast` runs it."""
+    if os.environ.get(MAY_START_SERVERS) == "no":
+        pytest.fail(f"the test starts {server}: mark it `servers`, so that `make test-fast` leaves it out")
+
+
 def start(home: Path, **settings: str) -> Server:
     """The service on a free port, ready."""
+    check_may_start("the HTTP service")
     port = free_port()
     environment = os.environ | {"FRAUD_HOME": str(home), "FRAUD_RATE_LIMIT_PER_SECOND": "100000"} | settings
     command = [sys.executable, "-c", _SERVE, str(port)]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 
+import pytest
 import sqlalchemy as sa
 
 DOCTOR = "fraud_pipeline_tests/test_doctor.py::TestClock::test_against_the_database"
@@ -36,5 +37,6 @@ def test_the_suite_uses_a_database_of_its_own_on_that_server(postgres_url: str) 
     server.dispose()
 
 
+@pytest.mark.slow
 def test_no_other_server_is_taken_for_it_and_what_needs_none_does_not_see_it() -> None:
     assert outcomes("postgresql://nobody@127.0.0.1:1/none", MIGRATIONS, NONE) == {"passed": 2, "error": 1}

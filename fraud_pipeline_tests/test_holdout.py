@@ -306,6 +306,7 @@ class TestEstimates:
         assert naive["recall"].value < truth["recall"].value - 0.2
         assert naive["precision"].value < truth["precision"].value / 2
 
+    @pytest.mark.slow
     def test_over_many_draws_the_weighted_figures_are_those_of_all_labels(self, life: Life) -> None:
         truth = life.judged().evaluation.metrics
         draws = [life.stopped(key) for key in range(100)]
@@ -316,6 +317,7 @@ class TestEstimates:
             assert 0 < error < 0.005
             assert abs(values.mean() - truth[name].value) < 4 * error
 
+    @pytest.mark.slow
     def test_the_interval_of_one_draw_holds_the_truth(self, life: Life) -> None:
         truth = life.judged().evaluation.metrics
         draws = [life.stopped(key) for key in range(20)]

@@ -148,10 +148,12 @@ class TestReplay:
         assert world.transactions.duplicated(["customer_id", "event_time"]).sum() > 100
         assert world.reports["is_fraud"].sum() > 50
 
+    @pytest.mark.slow
     def test_one_by_one(self, world: World) -> None:
         rows = np.array_split(np.arange(len(world.transactions)), len(world.transactions))
         assert_same(replayed(world, rows, redeliver=False), world.features)
 
+    @pytest.mark.slow
     def test_in_micro_batches_with_redelivery(self, world: World) -> None:
         n = len(world.transactions)
         cuts = np.cumsum(np.random.default_rng(2).integers(1, 200, n // 50))

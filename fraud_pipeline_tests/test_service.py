@@ -206,6 +206,7 @@ def test_nothing_of_bentoml_answers_but_its_health_probes(client: httpx.Client, 
         assert client.get(path).status_code == 404, path
 
 
+@pytest.mark.servers
 def test_sigterm_answers_everything_in_flight(home: Path) -> None:
     server = start(home)
     callers = 8
@@ -222,6 +223,7 @@ def test_sigterm_answers_everything_in_flight(home: Path) -> None:
         assert [answer.result().status_code for answer in answers] == [200] * callers
 
 
+@pytest.mark.servers
 def test_sigterm_ends_connections_by_their_answers_so_that_no_request_is_lost(home: Path) -> None:
     server = start(home)
     asked = threading.Barrier(9)

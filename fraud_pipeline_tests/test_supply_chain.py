@@ -145,6 +145,7 @@ def bento(tmp_path_factory: pytest.TempPathFactory, without_the_rest: Path) -> P
     return home / "bentos" / name / version
 
 
+@pytest.mark.slow
 class TestBento:
     def test_it_holds_the_code_the_migrations_and_nothing_private(self, bento: Path) -> None:
         files = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*") if path.is_file()}
