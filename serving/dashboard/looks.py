@@ -143,7 +143,10 @@ def metric_over_time(figures: pd.DataFrame, *, name: str) -> Chart:
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
         y=value,
         shape=alt.Shape(
-            "kind:N", title="labels (point)", scale=alt.Scale(domain=kinds, range=["circle", "triangle-up"])
+            "kind:N",
+            title="labels",
+            scale=alt.Scale(domain=kinds, range=["circle", "triangle-up"]),
+            legend=_KINDS,
         ),
         tooltip=[
             "utcyearmonthdate(day):T",

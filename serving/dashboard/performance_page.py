@@ -14,12 +14,11 @@ from serving.dashboard.report_page import show_days_not_judged, show_verdict
 
 def show(here: Here) -> None:
     """The page."""
-    report = show_verdict(here, "performance")
-    if report is None:
-        return
-    show_days_not_judged(here, "performance", newest=report.day)
-    end = report.day + pd.Timedelta(days=1)
-    figures = read_performance(here.database, start=pd.Timestamp(0, tz="UTC"), end=end)
+    newest_report = show_verdict(here, "performance")
+    if newest_report is not None:
+        show_days_not_judged(here, "performance", newest=newest_report.day)
+    tomorrow = pd.Timestamp.now(tz="UTC").floor("D") + pd.Timedelta(days=1)
+    figures = read_performance(here.database, start=pd.Timestamp(0, tz="UTC"), end=tomorrow)
     if figures.empty:
         return
     metrics = list(figures["metric"].unique())
