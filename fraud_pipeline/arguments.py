@@ -5,8 +5,39 @@ Belongs here: text to a value, with argparse's error. Must not be here: commands
 
 import argparse
 from datetime import timedelta
+from typing import NoReturn
 
 import pandas as pd
+
+from fraud_pipeline.column_mapping import SourceError, parse_columns
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line; `--help` shows the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit status 2 and the message in one line."""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+def whole_number(text: str) -> int:
+    """A whole number of 1 or more. Raises argparse's error for anything else."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return number
+
+
+def column_pairs(text: str) -> str:
+    """A column mapping as it was typed. Raises argparse's error for one that cannot be read."""
+    try:
+        parse_columns(text)
+    except SourceError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def duration(text: str) -> timedelta:

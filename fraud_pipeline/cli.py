@@ -6,16 +6,12 @@ Heavy libraries are imported by the commands that need them, so that `--help` an
 """
 
 import argparse
-import json
 import logging
-import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,34 +19,16 @@ import pandas as pd
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from fraud_pipeline import serving_commands
-from fraud_pipeline.arguments import duration
+from fraud_pipeline import serving_commands, training_command
+from fraud_pipeline.arguments import OneLineParser, whole_number
 from fraud_pipeline.ports import check_port
-from fraud_pipeline.settings import Settings, home_directory, load_settings, save_settings
+from fraud_pipeline.settings import Settings, load_settings, setting_errors
 
 if TYPE_CHECKING:
     from fraud_pipeline.registry import Registry
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 UI_PORT: Final = 3000
-TRANSACTIONS_PER_DAY: Final = 833  # of the default synthetic world
-
-
-def train(arguments: argparse.Namespace) -> int:
-    """From transactions to a promoted champion, with progress and a summary."""
-    started = time.monotonic()
-    first, last = _configure_source(arguments)
-    settings = load_settings()
-    from fraud_pipeline.instance import PipelineFailedError, run_pipeline  # noqa: PLC0415 - dagster takes seconds
-
-    print(f"Training on {_source_name(settings)}, {first} to {last}; everything is kept in {_short(settings.home)}\n")
-    try:
-        run_pipeline(settings, first=first, last=last, tell=lambda line: print(line, flush=True))
-    except PipelineFailedError as error:
-        print(f"\nTraining stopped: {error}", file=sys.stderr)
-        return 1
-    print(_summary(settings, seconds=time.monotonic() - started))
-    return 0
 
 
 def generate_data(arguments: argparse.Namespace) -> int:
@@ -58,11 +36,12 @@ def generate_data(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm  # noqa: PLC0415 - only here
 
     from fraud_pipeline.generator import SyntheticWorld, WorldConfig  # noqa: PLC0415 - only here
+    from fraud_pipeline.training_plan import days_of  # noqa: PLC0415 - pyarrow
 
     settings = load_settings()
     seed = settings.seed if arguments.seed is None else arguments.seed
     world = SyntheticWorld(WorldConfig(seed=seed, difficulty=settings.difficulty, first_day=settings.first_day))
-    days = _days(arguments.transactions)
+    days = days_of(arguments.transactions)
     arguments.out.mkdir(parents=True, exist_ok=True)
     start = pd.Timestamp(settings.first_day, tz="UTC")
     spans = [(start + pd.Timedelta(days=day), start + pd.Timedelta(days=day + 1)) for day in range(days)]
@@ -146,39 +125,6 @@ def test(arguments: argparse.Namespace) -> int:
     return subprocess.call([sys.executable, "-m", "pytest", *arguments.pytest], cwd=ROOT)  # noqa: S603 - our own arguments
 
 
-def _configure_source(arguments: argparse.Namespace) -> tuple[date, date]:
-    """Write the source's settings where the UI finds them; the first and last day to train on."""
-    home = home_directory()
-    common = {"n_trials": str(arguments.n_trials or "")}
-    if arguments.data_path is None:
-        save_settings({**common, "data_path": "", "columns": "", "first_day": "", "last_day": ""}, home=home)
-        first = load_settings().first_day
-        return first, first + timedelta(days=_days(arguments.transactions) - 1)
-
-    from fraud_pipeline.sources import FileSource, parse_columns  # noqa: PLC0415 - pyarrow
-
-    delay = arguments.label_delay or load_settings().label_delay
-    columns = parse_columns(arguments.columns) if arguments.columns else None
-    source = FileSource(arguments.data_path.resolve(), columns=columns, label_delay=delay)
-    first, last = source.first_day, source.last_day
-    values = {
-        **common,
-        "data_path": str(arguments.data_path.resolve()),
-        "columns": arguments.columns,
-        "label_delay": pd.Timedelta(delay).isoformat(),
-        # Every label of such a file is there after the delay, so nothing is gained by waiting longer.
-        "label_maturity": "" if source.has_report_times else pd.Timedelta(delay).isoformat(),
-        "first_day": first.isoformat(),
-        "last_day": last.isoformat(),
-    }
-    save_settings(values, home=home)
-    return first, last
-
-
-def _days(transactions: int) -> int:
-    return max(1, math.ceil(transactions / TRANSACTIONS_PER_DAY))
-
-
 def _registry(settings: Settings) -> "Registry":
     from fraud_pipeline.registry import Registry  # noqa: PLC0415 - mlflow takes seconds
 
@@ -189,68 +135,15 @@ def _registry(settings: Settings) -> "Registry":
     )
 
 
-def _source_name(settings: Settings) -> str:
-    return settings.data_path.name if settings.data_path else "the synthetic world"
-
-
-def _short(path: Path) -> str:
-    """Relative to the working directory where that is shorter."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _summary(settings: Settings, *, seconds: float) -> str:
-    """What came out, where it is, and what to do next."""
-    from fraud_pipeline.evaluation import Evaluation  # noqa: PLC0415 - only here
-
-    found = Evaluation.from_dict(json.loads((settings.model_directory / "evaluation.json").read_text()))
-    registry = _registry(settings)
-    latest = registry.history()[-1]
-    meaning = {
-        "average_precision": "ranking quality for rare fraud; chance is the fraud rate",
-        "roc_auc": "a fraud is scored above a legitimate row this often",
-        "precision": "alerts of the policy (review and block) that are right",
-        "recall": "frauds that the policy reviews or blocks",
-        "recall_at_precision": f"frauds caught when {settings.precision_floor:.0%} of alerts must be right",
-        "recall_at_budget": f"frauds caught with {settings.alert_budget_per_day:g} alerts a day",
-        "cost_saved": "share of the cost of doing nothing that the policy saves",
-        "calibration_error": "mean distance of probability and observed rate",
-        "brier": "mean squared error of the probability",
-        "observed_over_expected": "known frauds for each predicted one",
-        "card_precision": "compromised cards among the 100 most suspicious of a day",
-    }
-    tested = f"Tested on {found.counts['rows']:,} later transactions with {found.counts['frauds']:,} known frauds"
-    lines = [
-        "",
-        f"{tested} (95 % intervals from resampled customers):",
-        *(f"  {name:<24}{metric!s:<26}{meaning[name]}" for name, metric in found.metrics.items()),
-        "",
-        f"Verdict on version {latest.version}: {latest.action}; champion is version {latest.champion or '-'}.",
-        *(f"  - {reason}" for reason in latest.reasons),
-        "",
-        f"Champion directory  {_short(settings.champion_directory)}",
-        f"MLflow              mlflow ui --backend-store-uri {settings.tracking_uri}",
-        "Dagster UI          make ui          (or: fraud-detect ui)",
-        "Versions            fraud-detect models, promote, rollback",
-        f"Done in {seconds:.0f} s.",
-    ]
-    return "\n".join(lines)
-
-
 def parser() -> argparse.ArgumentParser:
     """Every command and its arguments."""
-    top = argparse.ArgumentParser(prog="fraud-detect", description=__doc__.splitlines()[0])
+    top = OneLineParser(prog="fraud-detect", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="command")
 
-    one = commands.add_parser("train", help="from transactions to a promoted champion")
-    one.add_argument("--data-path", type=Path, help="CSV or Parquet file; without it, the synthetic world")
-    one.add_argument("--columns", default="", help="our_name=file_column,... where they cannot be guessed")
-    one.add_argument("--label-delay", type=duration, help="from event to report, for files with only a label (7d)")
-    one.add_argument("--n-trials", type=int, help="Optuna trials")
-    one.add_argument("--transactions", type=int, default=100_000, help="how many, in the synthetic world")
-    one.set_defaults(run=train)
+    training_command.add_train(commands)
 
     one = commands.add_parser("generate-data", help="write the synthetic world to Parquet files")
-    one.add_argument("--transactions", type=int, default=100_000)
+    one.add_argument("--transactions", type=whole_number, default=100_000)
     one.add_argument("--seed", type=int)
     one.add_argument("--out", type=Path, default=Path("data"))
     one.set_defaults(run=generate_data)
@@ -294,9 +187,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except ValidationError as error:
-        print(f"fraud-detect: a FRAUD_ setting is wrong: {error}", file=sys.stderr)
+        print(f"fraud-detect: a FRAUD_ setting is wrong: {setting_errors(error)}", file=sys.stderr)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"fraud-detect: {error}", file=sys.stderr)
+        print(f"fraud-detect: {' '.join(str(error).split())}", file=sys.stderr)
     return 1
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 import yaml
@@ -52,23 +52,42 @@ def migrate_dagster(settings: Settings) -> Path:
     return home
 
 
-def run_pipeline(settings: Settings, *, first: date, last: date, tell: Callable[[str], None]) -> str:
+def run_pipeline(
+    settings: Settings,
+    *,
+    first: date,
+    last: date,
+    tell: Callable[[str], None],
+    n_trials: int | None = None,
+    accept_other_source: bool = False,
+    on_usable: Callable[[], None] | None = None,
+) -> str:
     """Materialize everything from the source to the champion for the days `first` to `last` in one run; returns its id.
 
-    `tell` receives a line for each step as it ends. Raises PipelineFailedError with the cause of the first failure.
+    `tell` receives a line for each step as it ends. `on_usable` is called once the source has proved to hold
+    what can be learned from. `accept_other_source` lets history and champion be followed by those of another source.
+    Raises PipelineFailedError with the cause of the first failure.
     """
     prepare_dagster_home(settings)
     run_id = str(uuid.uuid4())
     with dg.DagsterInstance.get() as instance:
-        progress = _Progress(tell)
+        progress = _Progress(tell, on_usable=on_usable)
         instance.add_event_listener(run_id, progress)
+        steps: dict[str, dict[str, Any]] = {
+            "training_set": {"first_day": first.isoformat(), "last_day": last.isoformat()},
+            "fraud_model": {"n_trials": n_trials},
+            "online_history": {"accept_other_source": accept_other_source},
+        }
         result = (
             build_defs(settings)
             .resolve_job_def("source_to_champion_job")
             .execute_in_process(
                 instance=instance,
                 run_id=run_id,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                run_config={
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                    "ops": {step: {"config": config} for step, config in steps.items()},
+                },
                 tags={
                     RANGE_START_TAG: first.isoformat(),
                     RANGE_END_TAG: last.isoformat(),
@@ -86,8 +105,9 @@ def run_pipeline(settings: Settings, *, first: date, last: date, tell: Callable[
 class _Progress:
     """Turns Dagster's events into lines for a person."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], *, on_usable: Callable[[], None] | None = None) -> None:
         self._tell = tell
+        self._on_usable = on_usable
         self._started: dict[str, float] = {}
         self._told: set[str] = set()
         self.failure = ""
@@ -95,12 +115,15 @@ class _Progress:
     def __call__(self, entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
         if event is None:
-            if entry.user_message.startswith("trial "):
+            if entry.user_message.startswith(("trial ", "Another training ")):
                 self._tell(f"    {entry.user_message}")
             return
         step = event.step_key or ""
         if event.event_type is dg.DagsterEventType.STEP_START:
             self._started[step] = time.monotonic()
+            # The training set is made, and its blocking checks have passed.
+            if step == "fraud_model" and self._on_usable is not None:
+                self._on_usable()
         elif event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
             # A run over many days reports each of them; a person wants one line.
             name = event.asset_key.to_user_string() if event.asset_key else step

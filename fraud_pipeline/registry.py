@@ -8,6 +8,7 @@ history and the alias live in one system, and a crash in between leaves a record
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ Action = Literal["promote", "shadow_only", "reject", "rollback"]
 
 ARTIFACT_NAME: Final = "fraud_model"
 SHA256_TAG: Final = "sha256"
+RUN_TAG: Final = "dagster_run_id"
 
 
 class RegistryError(RuntimeError):
@@ -107,6 +109,13 @@ class Registry:
             known = ", ".join(str(known) for known in sorted(found)) or "none"
             raise RegistryError(f"{self.model_name} has no version {version}; versions are: {known}")
         return found[version]
+
+    def of_run(self, dagster_run_id: str) -> RegisteredModel:
+        """The version that a Dagster run registered. Raises RegistryError when it registered none."""
+        for model in self.versions():
+            if model.tags.get(RUN_TAG) == dagster_run_id:
+                return model
+        raise RegistryError(f"run {dagster_run_id} registered no version of {self.model_name}: see its log in Dagster")
 
     def versions(self) -> tuple[RegisteredModel, ...]:
         """All versions, newest first."""
@@ -255,6 +264,7 @@ def _moment(milliseconds: int) -> pd.Timestamp:
     return pd.Timestamp(milliseconds, unit="ms", tz="UTC")
 
 
-# Making the first tables is no news to a person.
+# Neither a few small files nor making the first tables is news to a person.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 for _name in ("alembic", "mlflow.store.db.utils"):
     logging.getLogger(_name).setLevel(logging.WARNING)

@@ -1,18 +1,22 @@
 """Every knob of the system, read from the environment (`FRAUD_...`) and from `settings.env` in the home directory.
 
 Belongs here: names, defaults, ranges, where files live. Must not be here: anything that acts on a setting.
-The environment wins over the file. The command line writes the file, so that the Dagster UI sees the same world.
+The environment wins over the file, and both win over the source that `fraud-detect train` remembers
+(`source_choice.py`). People write `settings.env`; no command does.
 """
 
 import hashlib
 import os
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fraud_pipeline.source_choice import FileChoice, SourceChoice, SyntheticChoice, read_choice
+
+SourceKind = Literal["served", "file", "synthetic", "none"]
 HOME_VARIABLE: Final = "FRAUD_HOME"
 SETTINGS_FILE: Final = "settings.env"
 
@@ -37,7 +41,10 @@ class Settings(BaseSettings):
     first_day: date = Field(date(2026, 1, 1), description="first day of the calendar of daily partitions")
     last_day: date | None = Field(None, description="last day of the calendar; empty: it grows every day")
     data_path: Path | None = Field(
-        None, description="CSV or Parquet file; without it the synthetic world is the source"
+        None, description="CSV or Parquet file of transactions; nothing is learned without a source"
+    )
+    synthetic: bool = Field(
+        False, description="days come from the synthetic world: for a first look, never beside a bank's"
     )
     columns: str = Field("", description="our_name=file_column pairs, comma separated")
     label_delay: timedelta = Field(timedelta(days=7), description="from event to report, for files with only a label")
@@ -171,7 +178,16 @@ class Settings(BaseSettings):
         return home.resolve()
 
     @model_validator(mode="after")
-    def _long_enough(self) -> Self:
+    def _go_together(self) -> Self:
+        return self.checked()
+
+    def checked(self) -> Self:
+        """These settings, once it is sure that they go together: nothing else checks a copy with other values.
+
+        Raises ValueError that says what to change.
+        """
+        if self.synthetic and self.data_path is not None:
+            raise ValueError("FRAUD_DATA_PATH and FRAUD_SYNTHETIC name two sources: keep one of them")
         if self.history_retention < self.label_maturity + _MATURED_DAYS:
             raise ValueError(
                 "history_retention: features look back further than that with this label_maturity; "
@@ -185,6 +201,36 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def source_kind(self) -> SourceKind:
+        """Where days come from; `none` until a person names a source."""
+        return "served" if self.learn_from_served else self.history_kind
+
+    @property
+    def history_kind(self) -> Literal["file", "synthetic", "none"]:
+        """Where days come from that nothing was served on."""
+        return "file" if self.data_path is not None else "synthetic" if self.synthetic else "none"
+
+    @property
+    def source_id(self) -> str:
+        """The identity of the source: equal for two runs that may learn from each other's rows.
+
+        What is served stands beside the history of the same bank, and has its identity. How a file is read is no part
+        of it.
+        """
+        if self.data_path is not None:
+            return f"file-{hashlib.sha256(str(self.data_path.resolve()).encode()).hexdigest()[:16]}"
+        return self._world if self.synthetic else self.source_kind
+
+    @property
+    def source_name(self) -> str:
+        """The source in words."""
+        history = {"file": f"file {self.data_path and self.data_path.name}", "synthetic": "synthetic world", "none": ""}
+        name = history[self.history_kind]
+        if self.learn_from_served:
+            return f"served transactions ({name} before them)" if name else "served transactions"
+        return name or "no source"
+
+    @property
     def kept_decisions(self) -> timedelta:
         """How long decisions are kept: where nobody says so, as long as the history that they belong to."""
         return max(self.decision_retention, self.history_retention)
@@ -192,10 +238,23 @@ class Settings(BaseSettings):
     @property
     def tables_directory(self) -> Path:
         """Tables of one source: rows of two sources must never meet in one training set."""
+        names = {"served": "served", "file": self._history_name, "synthetic": self._world, "none": "none"}
+        return self.home / "tables" / names[self.source_kind]
+
+    @property
+    def _world(self) -> str:
+        """The synthetic world of these settings. The same seed makes another world from another first day on."""
+        # With learning from what is served, the first day is where that began.
+        as_ever = self.learn_from_served or self.first_day == Settings.model_fields["first_day"].default
+        begins = "" if as_ever else f"-{self.first_day}"
+        return f"synthetic-{self.seed}-{self.difficulty:g}{begins}"
+
+    @property
+    def _history_name(self) -> str:
         if self.data_path is None:
-            return self.home / "tables" / f"synthetic-{self.seed}-{self.difficulty:g}"
+            return f"synthetic-{self.seed}-{self.difficulty:g}"
         source = f"{self.data_path}\n{self.columns}\n{self.label_delay.total_seconds()}"
-        return self.home / "tables" / f"{self.data_path.stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+        return f"{self.data_path.stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
     @property
     def model_directory(self) -> Path:
@@ -215,8 +274,9 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """SQLAlchemy URL of the database of decisions."""
-        # As with tables, one source's history must never meet another's.
-        return self.database_url or f"sqlite:///{self.home / f'{self.tables_directory.name}.db'}"
+        # One source's history must never meet another's. Learning from what is served, or from another day on, keeps
+        # the decisions that are stored; so does naming the synthetic world where nothing was named.
+        return self.database_url or f"sqlite:///{self.home / f'{self._history_name}.db'}"
 
     @property
     def report_directory(self) -> Path:
@@ -248,21 +308,47 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Settings of the current home directory; pydantic's error names a bad variable and its range."""
+    """Settings of the current home directory, with the source that is remembered there.
+
+    Pydantic's error names a bad variable and its range. Raises SourceChoiceError for a damaged choice.
+    """
+    return with_choice(explicit_settings(), read_choice(home_directory()))
+
+
+def explicit_settings() -> Settings:
+    """Settings of the environment and of `settings.env` alone; `model_fields_set` tells which are given there."""
     return Settings(_env_file=home_directory() / SETTINGS_FILE)
 
 
-def save_settings(values: dict[str, str], *, home: Path) -> None:
-    """Merge values (field name -> text) into the home directory's settings file; empty text removes one."""
-    path = home / SETTINGS_FILE
-    lines = path.read_text().splitlines() if path.exists() else []
-    merged = dict(line.split("=", 1) for line in lines if "=" in line)
-    merged |= {f"FRAUD_{name.upper()}": _quoted(value) for name, value in values.items()}
-    home.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{name}={value}\n" for name, value in sorted(merged.items()) if value))
+def with_choice(explicit: Settings, choice: SourceChoice | None) -> Settings:
+    """Explicit settings, completed by the choice where it is about the same source as they are."""
+    if choice is None or not agrees(explicit, choice):
+        return explicit
+    missing = {name: value for name, value in choice.settings().items() if name not in explicit.model_fields_set}
+    return explicit.model_copy(update=missing).checked()
 
 
-def _quoted(text: str) -> str:
-    """Without quotes, a path that holds ` #` would end there."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'" if text else ""
+def agrees(explicit: Settings, choice: SourceChoice) -> bool:
+    """Whether explicit settings name the source of the choice, or none."""
+    if explicit.data_path is not None:
+        return isinstance(choice, FileChoice) and choice.data_path == explicit.data_path.resolve()
+    if explicit.synthetic:
+        return isinstance(choice, SyntheticChoice)
+    # That somebody once looked at the synthetic world says nothing about what is served now.
+    return isinstance(choice, FileChoice) or not explicit.learn_from_served
+
+
+def setting_errors(error: ValidationError) -> str:
+    """What is wrong with which setting, and where it is given, in one line without any value."""
+    prefix = "kafka_" if error.title == "KafkaSettings" else ""
+    return "; ".join(
+        f"{where_set(prefix + str(one['loc'][0])) if one['loc'] else 'together'}: {one['msg']}"
+        for one in error.errors()
+    )
+
+
+def where_set(name: str) -> str:
+    """Where an explicit setting is given: the variable's name and its place."""
+    variable = f"{Settings.model_config['env_prefix']}{name}".upper()
+    place = "the environment" if os.environ.get(variable) else str(home_directory() / SETTINGS_FILE)
+    return f"{variable} in {place}"

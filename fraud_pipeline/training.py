@@ -117,7 +117,8 @@ def train_model(
         timeout=tuning.timeout,
         workers=tuning.workers,
         journal=tuning.journal,
-        study_name=f"{lineage.get('data_sha256', 'study')}-seed-{tuning.seed}",
+        # A search of another length is another study, or its trials would decide what this one finds.
+        study_name=f"{lineage.get('data_sha256', 'study')}-seed-{tuning.seed}-trials-{tuning.n_trials}",
         on_trial=on_trial,
     )
     # The best trial never fitted on the newest labelled days; the shipped trees do.

@@ -18,7 +18,7 @@ from fraud_pipeline.cli import main
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.registry import Registry
-from fraud_pipeline.settings import Settings, load_settings
+from fraud_pipeline.settings import SETTINGS_FILE, Settings, load_settings
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import FRAUD_REPORTS
 from fraud_pipeline_tests.conftest import Tables
@@ -130,20 +130,38 @@ class TestErrors:
         assert "cost" in told
         assert not empty_home.exists(), "a mistake is not remembered"
 
-    def test_columns_that_are_no_pairs(
-        self, empty_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize(
+        ("argv", "problem"),
+        [
+            (["--n-trials", "-3"], "argument --n-trials: '-3' is no whole number of 1 or more"),
+            (["--n-trials", "many"], "argument --n-trials: 'many' is no whole number of 1 or more"),
+            (["--transactions", "0"], "argument --transactions: '0' is no whole number of 1 or more"),
+            (["--label-delay", "soon"], "argument --label-delay: 'soon' is no time span; write for example 7d or 36h"),
+            (["--columns", "amount"], "argument --columns: column mapping: 'amount' is not of the form"),
+            (["--columns", "amonut=PAID"], "argument --columns: column mapping: unknown field amonut"),
+            (["--data-path", "x.csv", "--synthetic"], "--synthetic and --data-path name two sources"),
+            (["--data-path", "x.csv", "--transactions", "9"], "--transactions is for the synthetic world"),
+            (["--synthetic", "--columns", "amount=PAID"], "--columns is for a file"),
+            (["--newest"], "unrecognized arguments: --newest"),
+        ],
+    )
+    def test_a_wrong_value_is_one_line_and_status_2_and_nothing_is_kept(
+        self, empty_home: Path, argv: list[str], problem: str
     ) -> None:
-        file = tmp_path / "mine.csv"
-        file.write_text("a\n1\n")
-        assert "amount" in self.told(["train", "--data-path", str(file), "--columns", "amount"], capsys)
+        command = [sys.executable, "-m", "fraud_pipeline.cli", "train", *argv]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 2
+        assert problem in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+        assert not empty_home.exists()
 
     def test_a_bad_setting(
         self, empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("FRAUD_DIFFICULTY", "9")
         told = self.told(["generate-data", "--out", str(empty_home)], capsys)
-        assert "a FRAUD_ setting is wrong" in told
-        assert "difficulty" in told
+        assert "FRAUD_DIFFICULTY in the environment: Input should be less than or equal to 1" in told
+        assert len(told.splitlines()) == 1
 
 
 class TestToken:
@@ -204,7 +222,7 @@ class TestTrain:
         foreign.to_csv(path, index=False)
         return path
 
-    def test_ends_with_a_summary_and_settings_that_the_ui_reads(
+    def test_ends_with_a_summary_and_a_source_that_the_ui_reads(
         self, home: Path, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("FRAUD_GAP", "1d")
@@ -222,8 +240,11 @@ class TestTrain:
             "Verdict on version 1",
         ):
             assert line in told.out
+        assert "Training on the file export #1 of it's bank.csv, 2026-01-01 to 2026-02-09" in told.out
         settings = load_settings()
-        assert (settings.data_path, settings.columns, settings.n_trials) == (file, COLUMNS, 1)
+        assert (settings.data_path, settings.columns) == (file, COLUMNS)
+        assert settings.n_trials == Settings.model_fields["n_trials"].default, "a flag is for one run"
+        assert not (home / SETTINGS_FILE).exists(), "that file is a person's"
         assert settings.label_delay == settings.label_maturity == timedelta(days=6)
         assert (settings.first_day.isoformat(), str(settings.last_day)) == ("2026-01-01", "2026-02-09")
         metrics = json.loads((home / "models" / "evaluation.json").read_text())["metrics"]
@@ -235,6 +256,7 @@ class TestTrain:
         pd.read_csv(file).head(300).to_csv(tmp_path / "one-morning.csv", index=False)
         assert main(["train", "--data-path", str(tmp_path / "one-morning.csv"), "--columns", COLUMNS]) == 1
         told = capsys.readouterr().err
+        assert load_settings().source_kind == "none", "what cannot be learned from is not remembered"
         assert "Training stopped: training_set: " in told
         assert "bring older data" in told
         assert "Traceback" not in told

@@ -1,5 +1,6 @@
 """What Dagster is told: every asset explains itself, jobs and schedules run what they say."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.automation import failure_line
-from fraud_pipeline.defs.resources import build_resources
+from fraud_pipeline.defs.resources import NO_SOURCE, build_resources
 from fraud_pipeline.settings import Settings
 
 ASSETS = {
@@ -44,7 +45,7 @@ DAILY = {
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(home=tmp_path_factory.mktemp("home"), first_day=date(2026, 1, 1))
+    return Settings(home=tmp_path_factory.mktemp("home"), first_day=date(2026, 1, 1), synthetic=True)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,34 @@ def test_the_nightly_tick_skips_days_after_the_end_of_a_file(settings: Settings)
         dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 10, 1, 30, tzinfo=UTC))
     )
     assert tick.skip_message == "2026-03-09 is not in the calendar: the file ends on 2026-03-08"
+
+
+@pytest.mark.parametrize(
+    ("name", "resources"), [("daily_ingest", ()), ("daily_drift", ()), ("weekly_retraining", ("registry",))]
+)
+def test_without_a_source_nothing_runs_by_itself_and_the_reason_says_how_to_name_one(
+    tmp_path: Path, name: str, resources: Sequence[str]
+) -> None:
+    """A production deployment whose data have not come yet must not fill with synthetic yesterdays."""
+    settings = Settings(home=tmp_path, first_day=date(2026, 1, 1))
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC),
+        resources={resource: build_resources(settings)[resource] for resource in resources},
+    )
+    tick = build_defs(settings).resolve_schedule_def(name).evaluate_tick(context)
+    assert not tick.run_requests
+    for remedy in ("--data-path FILE", "FRAUD_LEARN_FROM_SERVED=true", "--synthetic"):
+        assert remedy in (tick.skip_message or "")
+
+
+def test_without_a_source_raw_transactions_fail_with_the_same_sentence(tmp_path: Path) -> None:
+    job = build_defs(Settings(home=tmp_path, first_day=date(2026, 1, 1))).resolve_job_def("ingest_job")
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = job.execute_in_process(instance=instance, partition_key="2026-01-02", raise_on_error=False)
+    failure = run.failure_data_for_node("raw_transactions")
+    assert failure is not None
+    assert NO_SOURCE in str(failure.error)
+    assert not (tmp_path / "tables").exists()
 
 
 def test_the_weekly_tick_retrains_on_monday(definitions: dg.Definitions, settings: Settings) -> None:

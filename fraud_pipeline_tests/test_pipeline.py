@@ -39,6 +39,7 @@ DAILY = ("raw_transactions", "transactions", "rejected_transactions", "fraud_rep
 def settings_for(home: Path, **changes: object) -> Settings:
     values = {
         "home": home,
+        "synthetic": "data_path" not in changes,
         "label_maturity": timedelta(days=10),
         "warm_up": timedelta(days=5),
         "gap": timedelta(days=1),

@@ -2,13 +2,12 @@
 
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fraud_pipeline.settings import SETTINGS_FILE, Settings, home_directory, load_settings, save_settings
+from fraud_pipeline.settings import SETTINGS_FILE, Settings, home_directory, load_settings
 
 
 @pytest.fixture
@@ -16,6 +15,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home directory of its own; the environment holds no other setting."""
     monkeypatch.setenv("FRAUD_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+def write(home: Path, *lines: str) -> None:
+    """The settings file of a person."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / SETTINGS_FILE).write_text("".join(f"{line}\n" for line in lines))
 
 
 class TestHome:
@@ -60,12 +65,12 @@ class TestOrder:
     def test_the_file_wins_over_defaults_and_the_environment_over_the_file(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        save_settings({"n_trials": "3", "seed": "11"}, home=home)
+        write(home, "FRAUD_N_TRIALS=3", "FRAUD_SEED=11")
         monkeypatch.setenv("FRAUD_N_TRIALS", "4")
         assert (load_settings().n_trials, load_settings().seed) == (4, 11)
 
     def test_an_empty_variable_counts_as_unset(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        save_settings({"n_trials": "3"}, home=home)
+        write(home, "FRAUD_N_TRIALS=3")
         monkeypatch.setenv("FRAUD_N_TRIALS", "")
         assert load_settings().n_trials == 3
 
@@ -76,37 +81,20 @@ class TestOrder:
 
 
 class TestFile:
-    def test_what_the_command_line_saves_is_read_with_its_type(self, home: Path) -> None:
-        values = {
-            "first_day": "2026-02-01",
-            "label_delay": "P7D",
-            "gap": "36:00:00",
-            "schedules_enabled": "false",
-            "data_path": "x.csv",
-        }
-        save_settings(values, home=home)
+    def test_lines_are_read_with_their_type(self, home: Path) -> None:
+        write(
+            home,
+            "FRAUD_FIRST_DAY=2026-02-01",
+            "FRAUD_LABEL_DELAY=P7D",
+            "FRAUD_GAP=36:00:00",
+            "FRAUD_SCHEDULES_ENABLED=false",
+            "FRAUD_DATA_PATH='x #1.csv'",
+        )
         found = load_settings()
         assert found.first_day == date(2026, 2, 1)
         assert (found.label_delay, found.gap) == (timedelta(days=7), timedelta(hours=36))
         assert found.schedules_enabled is False
-        assert found.data_path == Path("x.csv")
-
-    def test_saving_keeps_the_others_and_empty_text_removes(self, home: Path) -> None:
-        save_settings({"n_trials": "3", "seed": "11"}, home=home)
-        save_settings({"n_trials": "", "difficulty": "0.25"}, home=home)
-        found = load_settings()
-        assert (found.seed, found.difficulty) == (11, 0.25)
-        assert found.n_trials == Settings.model_fields["n_trials"].default
-        assert "N_TRIALS" not in (home / SETTINGS_FILE).read_text()
-
-    @given(path=st.text(st.sampled_from("ab/ #'\"\\=ü;&"), min_size=1, max_size=12).map(lambda text: f"/d{text}.csv"))
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_any_path_comes_back_as_it_was(self, home: Path, path: str) -> None:
-        save_settings({"data_path": path, "columns": path}, home=home)
-        assert load_settings().data_path == Path(path)
-        assert load_settings().columns == path
-        save_settings({"seed": "1"}, home=home)
-        assert load_settings().columns == path
+        assert found.data_path == Path("x #1.csv")
 
 
 class TestErrors:
@@ -137,9 +125,35 @@ class TestErrors:
 
 
 class TestSources:
-    def test_every_source_has_tables_of_its_own(self, tmp_path: Path) -> None:
-        world = Settings(home=tmp_path)
-        file = Settings(home=tmp_path, data_path=Path("mine.csv"))
+    def test_every_source_has_tables_and_an_identity_of_its_own(self, tmp_path: Path) -> None:
+        sources = (
+            Settings(home=tmp_path),
+            Settings(home=tmp_path, synthetic=True),
+            Settings(home=tmp_path, synthetic=True, seed=8),
+            Settings(home=tmp_path, synthetic=True, first_day=date(2025, 1, 1)),
+            Settings(home=tmp_path, data_path=Path("mine.csv")),
+            Settings(home=tmp_path, data_path=Path("yours.csv")),
+            Settings(home=tmp_path, learn_from_served=True),
+        )
+        assert len({settings.tables_directory for settings in sources}) == len(sources)
+        assert len({settings.source_id for settings in sources}) == len(sources)
+
+    def test_how_a_file_is_read_decides_its_tables_and_not_whose_it_is(self, tmp_path: Path) -> None:
+        plain = Settings(home=tmp_path, data_path=Path("mine.csv"))
         mapped = Settings(home=tmp_path, data_path=Path("mine.csv"), columns="amount=AMT")
-        assert len({one.tables_directory for one in (world, file, mapped)}) == 3
-        assert Settings(home=tmp_path).tables_directory == world.tables_directory
+        assert plain.tables_directory != mapped.tables_directory
+        assert plain.source_id == mapped.source_id
+
+    @pytest.mark.parametrize("history", [{}, {"synthetic": True}, {"data_path": Path("mine.csv")}])
+    def test_learning_from_what_is_served_has_tables_of_its_own_and_keeps_the_decisions(
+        self, tmp_path: Path, history: dict[str, Any]
+    ) -> None:
+        before = Settings(home=tmp_path, **history)
+        served = Settings(home=tmp_path, **history, learn_from_served=True, first_day=date(2026, 6, 1))
+        assert served.tables_directory == tmp_path / "tables" / "served"
+        assert before.tables_directory != served.tables_directory
+        assert served.database == before.database
+
+    def test_two_sources_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ValidationError, match="name two sources: keep one of them"):
+            Settings(home=tmp_path, data_path=Path("mine.csv"), synthetic=True)

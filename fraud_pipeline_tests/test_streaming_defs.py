@@ -328,7 +328,9 @@ class TestTheLoopCloses:
         assert said == {rows[0].transaction_id: True, rows[1].transaction_id: False}
 
     def test_the_calendar_goes_on_after_the_end_of_the_file(self, tmp_path: Path) -> None:
-        file = Settings(home=tmp_path, first_day=date(2026, 1, 1), last_day=date(2026, 1, 2))
+        file = Settings(
+            home=tmp_path, data_path=tmp_path / "mine.csv", first_day=date(2026, 1, 1), last_day=date(2026, 1, 2)
+        )
         moment = datetime(2026, 3, 10, 1, 30, tzinfo=UTC)
 
         def nightly(settings: Settings) -> Any:

@@ -7,20 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 import pandas as pd
 
 from fraud_pipeline.column_mapping import SourceError
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.history import read_reports, read_transactions
+from fraud_pipeline.database.history_source import HistorySource, check_history_source
+
+SERVED: Final = HistorySource("served", "served transactions")
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSource:
-    """Transactions as they were scored and reports as they came, of the last `retention`."""
+    """Transactions as they were scored and reports as they came, of the last `retention`.
+
+    `source` is what they are, with the history before them. Reading raises OtherSourceError when the database holds
+    history that may not stand beside it.
+    """
 
     url: str
     retention: timedelta
+    source: HistorySource = SERVED
 
     def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """Rows of [start, end) in order of time. Raises SourceError for days that left the database."""
@@ -44,6 +53,7 @@ class DatabaseSource:
         database = Database(self.url, statement_timeout=timedelta(minutes=10))
         try:
             database.prepare()
+            check_history_source(database, self.source)
             yield database
         finally:
             database.close()

@@ -247,6 +247,15 @@ PERFORMANCE: Final = sa.Table(
     sa.Column("model_version", sa.Text, nullable=False),
 )
 
+# One row: the source that the loaded history came from, by its identity and in words.
+HISTORY_SOURCE: Final = sa.Table(
+    "history_source",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("source_id", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+)
+
 # What nobody who only asks for decisions may know.
 SECRETS: Final = sa.Table(
     "secrets",

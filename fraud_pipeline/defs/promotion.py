@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.database.history import read_reports
 from fraud_pipeline.database.performance import shadow_rows
 from fraud_pipeline.decisions import decide
-from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
+from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.defs.training import HIDDEN_ROWS
 from fraud_pipeline.gate import GateRules, LiveRows, gate_verdict, live_rows
 from fraud_pipeline.model import IncompatibleModelError
@@ -53,7 +53,10 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         description="The model that decides about customers: alias `champion`, exported to a directory for serving.",
     )
     def champion(
-        tables: TablesResource, registry: RegistryResource, database: DatabaseResource
+        tables: TablesResource,
+        registry: RegistryResource,
+        database: DatabaseResource,
+        workspace: HeldWorkspace,  # noqa: ARG001 - held, so that no training changes the test part meanwhile
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         models = registry.registry()
         challenger, current = models.with_alias("challenger"), models.with_alias("champion")

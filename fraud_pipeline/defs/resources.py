@@ -3,22 +3,37 @@
 Belongs here: configuration to object. Must not be here: what assets do with them.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, cast
 
 import dagster as dg
 from dagster_mlflow.resources import CONFIG_SCHEMA, MlFlow
 
 from fraud_pipeline.database import Database
+from fraud_pipeline.database.history_source import HistorySource
 from fraud_pipeline.database.source import DatabaseSource
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.registry import Registry
-from fraud_pipeline.settings import Settings
-from fraud_pipeline.sources import FileSource, TransactionSource, parse_columns
+from fraud_pipeline.settings import Settings, SourceKind
+from fraud_pipeline.sources import FileSource, SourceError, TransactionSource, parse_columns
 from fraud_pipeline.tables import TableStore
+from fraud_pipeline.training_workspace import Workspace, locked_workspace
+
+NO_SOURCE: Final = (
+    "no source of transactions is named: name a file by `fraud-detect train --data-path FILE` or FRAUD_DATA_PATH, "
+    "learn from what is served by FRAUD_LEARN_FROM_SERVED=true, or choose the synthetic world for a first look by "
+    "`fraud-detect train --synthetic`"
+)
+
+
+logger = logging.getLogger(__name__)
+
+# The library has no type for a resource that is a plain object.
+HeldWorkspace = dg.ResourceParam[Workspace]
 
 
 class TablesResource(dg.ConfigurableResource):
@@ -31,8 +46,11 @@ class TablesResource(dg.ConfigurableResource):
 
 
 class SourceResource(dg.ConfigurableResource):
-    """Where transactions come from: what was served, a file when there is a `data_path`, or the synthetic world."""
+    """Where transactions come from, as `Settings.source_kind` says."""
 
+    kind: str
+    source_id: str
+    source_name: str
     served_by: str = ""
     retention_seconds: float = 0
     data_path: str = ""
@@ -43,17 +61,25 @@ class SourceResource(dg.ConfigurableResource):
     first_day: str
 
     def source(self) -> TransactionSource:
-        if self.served_by:
-            return DatabaseSource(self.served_by, retention=timedelta(seconds=self.retention_seconds))
-        if self.data_path:
-            return FileSource(
-                Path(self.data_path),
-                columns=parse_columns(self.columns) if self.columns else None,
-                label_delay=timedelta(seconds=self.label_delay_seconds),
-            )
-        return SyntheticWorld(
-            WorldConfig(seed=self.seed, difficulty=self.difficulty, first_day=date.fromisoformat(self.first_day))
-        )
+        """The source. Raises SourceError when nobody named one."""
+        match cast("SourceKind", self.kind):
+            case "served":
+                return DatabaseSource(
+                    self.served_by,
+                    retention=timedelta(seconds=self.retention_seconds),
+                    source=HistorySource(self.source_id, self.source_name),
+                )
+            case "file":
+                return FileSource(
+                    Path(self.data_path),
+                    columns=parse_columns(self.columns) if self.columns else None,
+                    label_delay=timedelta(seconds=self.label_delay_seconds),
+                )
+            case "synthetic":
+                first_day = date.fromisoformat(self.first_day)
+                return SyntheticWorld(WorldConfig(seed=self.seed, difficulty=self.difficulty, first_day=first_day))
+            case "none":
+                raise SourceError(NO_SOURCE)
 
 
 class DatabaseResource(dg.ConfigurableResource):
@@ -104,11 +130,23 @@ def mlflow_run(context: dg.InitResourceContext) -> Iterator[MlFlow]:
     run.end_run()
 
 
+@dg.resource(config_schema={"directory": str}, description="The working copies of the training that holds the lock.")
+def training_workspace(context: dg.InitResourceContext) -> Iterator[Workspace]:
+    """The workspace of this Dagster run, held until the run ends; a run of another process waits for it."""
+    log = context.log.info if context.log else logger.info
+    directory = Path(context.resource_config["directory"])
+    with locked_workspace(directory, holder=f"Dagster run {context.run_id}", on_wait=log) as workspace:
+        yield workspace
+
+
 def build_resources(settings: Settings) -> dict[str, object]:
     """The resources of one deployment, by the names that assets ask for."""
     return {
         "tables": TablesResource(directory=str(settings.tables_directory)),
         "source": SourceResource(
+            kind=settings.source_kind,
+            source_id=settings.source_id,
+            source_name=settings.source_name,
             served_by=settings.database if settings.learn_from_served else "",
             retention_seconds=settings.history_retention.total_seconds(),
             data_path=str(settings.data_path) if settings.data_path else "",
@@ -119,6 +157,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
             first_day=settings.first_day.isoformat(),
         ),
         "database": DatabaseResource(url=settings.database),
+        "workspace": training_workspace.configured({"directory": str(settings.model_directory)}),
         "registry": RegistryResource(
             tracking_uri=settings.tracking_uri,
             model_name=settings.model_name,

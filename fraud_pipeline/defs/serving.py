@@ -20,6 +20,7 @@ from fraud_pipeline.database.history import (
     read_transactions,
     refresh_merchant_days,
 )
+from fraud_pipeline.database.history_source import HistorySource, claim_history
 from fraud_pipeline.database.retention import Retention, give_back_space, remove_expired
 from fraud_pipeline.defs.features import engineer, lookback_days
 from fraud_pipeline.defs.resources import DatabaseResource, TablesResource
@@ -29,6 +30,12 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
 
 AUDITED_DECISIONS = 20_000
+
+
+class HistoryConfig(dg.Config):
+    """What can be changed for one run in the launchpad."""
+
+    accept_other_source: bool = False
 
 
 def serving_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -51,10 +58,15 @@ def serving_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             )
         ],
     )
-    def online_history(tables: TablesResource, database: DatabaseResource) -> dg.MaterializeResult:
+    def online_history(
+        config: HistoryConfig, tables: TablesResource, database: DatabaseResource
+    ) -> dg.MaterializeResult:
         store, started, now = tables.store(), time.monotonic(), pd.Timestamp.now(tz="UTC")
         first, last = _days(store, settings=settings, now=now)
+        source = HistorySource(settings.source_id, settings.source_name)
         with database.opened() as online:
+            if settings.source_kind != "none":
+                claim_history(online, source, accept_other=config.accept_other_source)
             load = load_changed_days(online, store, first=first, last=last)
             days = refresh_merchant_days(
                 online, now=now, lookback=engineer(settings).lookback, label_maturity=settings.label_maturity
@@ -116,6 +128,8 @@ def retention_limits(settings: Settings, *, now: pd.Timestamp) -> dict[Retention
 def _days(store: TableStore, *, settings: Settings, now: pd.Timestamp) -> tuple[date, date]:
     """The first and last of the newest days, as far back as any feature looks and history is kept whole."""
     days = store.days("transactions")
+    if not days and settings.source_kind in ("none", "served"):
+        return now.date(), now.date()  # nothing to load; what is served has its merchants' days, too
     if not days:
         raise dg.Failure("there are no transactions yet; materialize transactions and fraud_reports first")
     kept = (now - settings.history_retention).ceil("D").date()

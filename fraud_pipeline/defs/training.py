@@ -5,7 +5,6 @@ Belongs here: loading, one call, writing, showing. Must not be here: how to trai
 """
 
 import io
-import json
 import logging
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -21,11 +20,10 @@ from fraud_pipeline.database.performance import blocked_ids
 from fraud_pipeline.dataset import hidden_labels
 from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.defs.metadata import image, preview, volume_plot
-from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
-from fraud_pipeline.evaluation import Evaluation
+from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.features import FEATURES
-from fraud_pipeline.model import FraudModel
 from fraud_pipeline.model_card import model_card
+from fraud_pipeline.registry import RUN_TAG
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import (
@@ -53,6 +51,19 @@ class TuningConfig(dg.Config):
     seed: int | None = None
 
 
+class DaysConfig(dg.Config):
+    """The days that one run learns from, as ISO dates; empty means every day that has features."""
+
+    first_day: str = ""
+    last_day: str = ""
+
+    def within(self, first: date, last: date) -> tuple[date, date]:
+        """The days asked for, of those from `first` to `last`."""
+        asked_first = date.fromisoformat(self.first_day) if self.first_day else first
+        asked_last = date.fromisoformat(self.last_day) if self.last_day else last
+        return max(first, asked_first), min(last, asked_last)
+
+
 def policy_settings(settings: Settings) -> PolicySettings:
     """What this deployment wants of decisions."""
     return PolicySettings(
@@ -69,7 +80,6 @@ def training_assets(
 ) -> list[dg.AssetsDefinition]:
     """The assets of the `training` group."""
     shared: dict[str, Any] = {"group_name": "training", "owners": [settings.owner], "pool": "training"}
-    candidate, evaluation_file = (settings.model_directory / name for name in ("candidate", "evaluation.json"))
     policy = policy_settings(settings)
 
     @dg.asset(
@@ -78,9 +88,14 @@ def training_assets(
         deps=["features", "transactions", "fraud_reports"],
         description="Matured feature rows, labelled by what was known, in time order: train, tune, calibrate, test.",
     )
-    def training_set(tables: TablesResource, database: DatabaseResource) -> dg.MaterializeResult:
+    def training_set(
+        config: DaysConfig,
+        tables: TablesResource,
+        database: DatabaseResource,
+        workspace: HeldWorkspace,  # noqa: ARG001 - held, so that no other training reads a new training set half-way
+    ) -> dg.MaterializeResult:
         store = tables.store()
-        first, last = _feature_days(store)
+        first, last = config.within(*_feature_days(store))
         as_of = pd.Timestamp(last, tz="UTC") + pd.Timedelta(days=1)
         transactions = store.read("transactions", first, last, allow_missing=True)
         reports = store.read("fraud_reports", first, last, allow_missing=True)
@@ -126,7 +141,11 @@ def training_assets(
         description="XGBoost tuned by Optuna on average precision, calibrated; thresholds chosen by expected cost.",
     )
     def fraud_model(
-        context: dg.AssetExecutionContext, config: TuningConfig, tables: TablesResource, mlflow: MlflowRun
+        context: dg.AssetExecutionContext,
+        config: TuningConfig,
+        tables: TablesResource,
+        workspace: HeldWorkspace,
+        mlflow: MlflowRun,
     ) -> dg.MaterializeResult:
         rows, data = tables.store().read_whole("training_set"), tables.store().fingerprint_whole("training_set")
         n_trials = config.n_trials or settings.n_trials
@@ -150,19 +169,19 @@ def training_assets(
                     "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
                     "data_sha256": data,
                     "label_maturity_days": settings.label_maturity.total_seconds() / 86_400,
-                    "source": "file" if settings.data_path else "synthetic world",
+                    "source": settings.source_name,
+                    "source_id": settings.source_id,
                     "mlflow_run_id": mlflow.active_run().info.run_id,
                     "dagster_run_id": context.run_id,
                 },
                 on_trial=on_trial,
             )
-        digest = trained.model.save(candidate)
-        importance = trained.model.importance()
+        digest = trained.model.save(workspace.candidate)
         trials = trained.tuning.trials
         history = plots.tuning_history(trials["value"].where(trials["state"] == "COMPLETE").to_numpy(np.float64))
         cost = plots.cost_by_threshold(trained.policy_report, trained.model.policy)
         drawn = plots.feature_importance(
-            {str(name): share for name, share in importance.items()}, unit="share of total gain"
+            {str(name): share for name, share in trained.model.importance().items()}, unit="share of total gain"
         )
         mlflow.log_params({**trained.tuning.parameters, "rounds": trained.tuning.rounds, "features": len(FEATURES)})
         mlflow.log_metric("tuning_average_precision", trained.tuning.average_precision)
@@ -191,10 +210,12 @@ def training_assets(
         hooks={end_mlflow_on_run_finished},
         description="The model on the newest matured days, which nothing was fitted on: metrics with intervals.",
     )
-    def evaluation(tables: TablesResource, mlflow: MlflowRun) -> dg.MaterializeResult:
-        model, rows = FraudModel.load(candidate), part(tables.store().read_whole("training_set"), "test")
+    def evaluation(tables: TablesResource, workspace: HeldWorkspace, mlflow: MlflowRun) -> dg.MaterializeResult:
+        store = tables.store()
+        trained_on = store.fingerprint_whole("training_set")
+        model, rows = workspace.candidate_of(trained_on), part(store.read_whole("training_set"), "test")
         found = evaluate_model(model, rows, policy=policy)
-        evaluation_file.write_text(json.dumps(found.to_dict(), indent=2))
+        record = workspace.save_evaluation(found, training_set_sha256=trained_on)
         scores, labels = model.predict(rows), rows["label"].to_numpy(np.float64)
         drawn = {
             "precision_recall": plots.precision_recall(scores, labels, precision_floor=settings.precision_floor),
@@ -203,7 +224,7 @@ def training_assets(
         }
         mlflow.log_metrics({name: metric.value for name, metric in found.metrics.items() if np.isfinite(metric.value)})
         mlflow.log_text(model_card(model, found), "model_card.md")
-        mlflow.log_dict(found.to_dict(), "evaluation.json")
+        mlflow.log_dict(record, "evaluation.json")
         for name, png in drawn.items():
             _log_image(mlflow, png, name=name)
         return dg.MaterializeResult(
@@ -222,15 +243,17 @@ def training_assets(
         hooks={end_mlflow_on_run_finished},
         description="The model as a version in the MLflow registry, with the alias `challenger`.",
     )
-    def registered_model(context: dg.AssetExecutionContext, registry: RegistryResource) -> dg.MaterializeResult:
-        found = Evaluation.from_dict(json.loads(evaluation_file.read_text()))
-        run_id = str(FraudModel.load(candidate).lineage["mlflow_run_id"])
+    def registered_model(
+        context: dg.AssetExecutionContext, tables: TablesResource, workspace: HeldWorkspace, registry: RegistryResource
+    ) -> dg.MaterializeResult:
+        model, found = workspace.evaluated_candidate(tables.store().fingerprint_whole("training_set"))
+        run_id = str(model.lineage["mlflow_run_id"])
         version = registry.registry().register(
-            candidate,
+            workspace.candidate,
             run_id=run_id,
             tags={
                 "average_precision": f"{found.metrics['average_precision'].value:.4f}",
-                "dagster_run_id": context.run_id,
+                RUN_TAG: context.run_id,
             },
         )
         return dg.MaterializeResult(

@@ -1,0 +1,90 @@
+"""The source that a person chose to learn from, remembered in the home directory beside `settings.env`.
+
+Belongs here: the record, its file, what it says about settings. Must not be here: settings themselves (`settings.py`),
+reading a source.
+
+`fraud-detect train` writes the file once the source has proved usable. Whatever loads settings reads it: the Dagster
+UI, the daemon and each command see the same source.
+"""
+
+import os
+import uuid
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+CHOICE_FILE: Final = "source.json"
+
+
+class SourceChoiceError(ValueError):
+    """The remembered choice cannot be read; the message names the file and the remedy."""
+
+
+class _Choice(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    chosen_at: AwareDatetime
+
+
+class SyntheticChoice(_Choice):
+    """The synthetic world."""
+
+    kind: Literal["synthetic"] = "synthetic"
+
+    def settings(self) -> dict[str, Any]:
+        """Values of settings by name."""
+        return {"synthetic": True}
+
+
+class FileChoice(_Choice):
+    """A file, how it is read, and the days that it held. A `label_maturity` of None leaves it to the settings."""
+
+    kind: Literal["file"] = "file"
+    data_path: Path
+    columns: str
+    label_delay: timedelta = Field(ge=timedelta(0))
+    label_maturity: timedelta | None = Field(None, ge=timedelta(0))
+    first_day: date
+    last_day: date | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Values of settings by name."""
+        names = ("data_path", "columns", "label_delay", "label_maturity", "first_day", "last_day")
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+SourceChoice = SyntheticChoice | FileChoice
+_ADAPTER: Final = TypeAdapter[SourceChoice](Annotated[SourceChoice, Field(discriminator="kind")])
+
+
+def read_choice(home: Path) -> SourceChoice | None:
+    """The choice that is remembered in a home directory, or None. Raises SourceChoiceError for a damaged file."""
+    path = home / CHOICE_FILE
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise SourceChoiceError(
+            f"{path} is damaged or of another release ({error.errors()[0]['msg']}): choose the source again by "
+            "`fraud-detect train --data-path FILE` or `fraud-detect train --synthetic`"
+        ) from error
+
+
+def save_choice(choice: SourceChoice, *, home: Path) -> None:
+    """Remember a choice in place of an earlier one, in one atomic step."""
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / CHOICE_FILE
+    unfinished = path.with_name(f".{CHOICE_FILE}.{uuid.uuid4().hex}")
+    try:
+        with unfinished.open("w") as file:
+            file.write(choice.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
