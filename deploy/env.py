@@ -26,7 +26,7 @@ SETTINGS = """\
 # docker compose up --detach
 
 # The next model learns from what was served and from what analysts said of it, instead of from a file or the synthetic
-# world. Switch it on once real transactions come in.
+# world that `fraud-detect train` was told to use. Switch it on once real transactions come in.
 # FRAUD_LEARN_FROM_SERVED=true
 
 # Failed runs, red reports and new alerts are posted here as JSON.

@@ -74,6 +74,8 @@ def check_settings(environment: Mapping[str, str]) -> Finding:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'together'}: {one['msg']}" for one in error.errors())
         return Finding("settings", "fail", f"{error.title} cannot be used: {wrong}")
+    except ValueError as error:  # the remembered source cannot be read, or does not go with the settings
+        return Finding("settings", "fail", str(error))
     unknown = sorted(name for name in environment if name.startswith("FRAUD_") and name not in known)
     if unknown:
         meant = [(name, difflib.get_close_matches(name, known, n=1)) for name in unknown]

@@ -80,6 +80,8 @@ def train(arguments: argparse.Namespace) -> int:
         print(f"\nTraining stopped: {error}", file=sys.stderr)
         return 1
     print(_summary(settings, run_id=run_id, seconds=time.monotonic() - started))
+    if plan.choice is not None and plan.choice != remembered:
+        print("A Dagster UI or code location that is running now sees this source once it is reloaded (Deployment).")
     return 0
 
 

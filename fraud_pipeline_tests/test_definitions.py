@@ -9,8 +9,10 @@ import pytest
 
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.automation import failure_line
-from fraud_pipeline.defs.resources import NO_SOURCE, build_resources
-from fraud_pipeline.settings import Settings
+from fraud_pipeline.defs.named_source import NO_SOURCE
+from fraud_pipeline.defs.resources import build_resources
+from fraud_pipeline.settings import Settings, load_settings
+from fraud_pipeline.source_choice import SyntheticChoice, save_choice
 
 ASSETS = {
     "raw_transactions",
@@ -138,6 +140,19 @@ def test_without_a_source_nothing_runs_by_itself_and_the_reason_says_how_to_name
     assert not tick.run_requests
     for remedy in ("--data-path FILE", "FRAUD_LEARN_FROM_SERVED=true", "--synthetic"):
         assert remedy in (tick.skip_message or "")
+
+
+def test_a_source_that_is_named_after_the_definitions_were_loaded_asks_for_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A code location lives for weeks; `fraud-detect train` beside it names a source."""
+    monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
+    tick_at = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC))
+    loaded_before = build_defs(load_settings())
+    save_choice(SyntheticChoice(chosen_at=datetime(2026, 3, 8, tzinfo=UTC)), home=tmp_path)
+    tick = loaded_before.resolve_schedule_def("daily_ingest").evaluate_tick(tick_at)
+    assert not tick.run_requests
+    assert "(no source) than is named now (synthetic world): reload it" in (tick.skip_message or "")
 
 
 def test_without_a_source_raw_transactions_fail_with_the_same_sentence(tmp_path: Path) -> None:

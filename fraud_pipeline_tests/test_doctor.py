@@ -29,6 +29,7 @@ from fraud_pipeline.doctor import (
 from fraud_pipeline.model import BOOSTER_FILE, publish
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.settings import Settings
+from fraud_pipeline.source_choice import CHOICE_FILE
 from fraud_pipeline.topics import KafkaSettings, ensure_topics
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
@@ -72,6 +73,13 @@ class TestSettings:
         monkeypatch.setenv("FRAUD_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
         monkeypatch.setenv("FRAUD_KAFKA_SASL_PASSWORD", SECRET)
         assert is_(check_settings({}), "fail", "FRAUD_KAFKA_SASL_USERNAME")
+
+    def test_a_damaged_choice_of_the_source_is_named_with_the_remedy(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FRAUD_HOME", str(settings.home))
+        (settings.home / CHOICE_FILE).write_text("{")
+        assert is_(check_settings({}), "fail", CHOICE_FILE, "choose the source again")
 
     def test_a_misspelt_one_is_corrected(self, settings: Settings) -> None:
         assert is_(check_settings({"FRAUD_DATABASE_ULR": SECRET}), "warn", "did you mean FRAUD_DATABASE_URL?")

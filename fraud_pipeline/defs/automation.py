@@ -17,8 +17,8 @@ from fraud_pipeline.database.verdicts import Report, Verdict, newest_verdicts
 from fraud_pipeline.defs.calendar import request_yesterday
 from fraud_pipeline.defs.drift import CHECK as NO_DRIFT
 from fraud_pipeline.defs.missed_fraud import CHECK as NO_SURGE
+from fraud_pipeline.defs.named_source import reason_to_wait
 from fraud_pipeline.defs.performance import CHECK as NO_DEGRADATION
-from fraud_pipeline.defs.resources import NO_SOURCE
 from fraud_pipeline.defs.retraining import RETRAINING
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.webhook import WebhookError, open_client, post
@@ -73,11 +73,7 @@ def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.Sche
         description="Yesterday's transactions, reports and features, every night.",
     )
     def daily_ingest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return (
-            dg.SkipReason(NO_SOURCE)
-            if settings.source_kind == "none"
-            else request_yesterday(context, settings=settings)
-        )
+        return reason_to_wait(settings) or request_yesterday(context, settings=settings)
 
     midnight = dg.ScheduleDefinition(
         name="daily_online_history",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import dagster as dg
 from dagster_mlflow.resources import CONFIG_SCHEMA, MlFlow
@@ -16,19 +16,13 @@ from dagster_mlflow.resources import CONFIG_SCHEMA, MlFlow
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history_source import HistorySource
 from fraud_pipeline.database.source import DatabaseSource
+from fraud_pipeline.defs.named_source import NO_SOURCE
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.settings import Settings, SourceKind
 from fraud_pipeline.sources import FileSource, SourceError, TransactionSource, parse_columns
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training_workspace import Workspace, locked_workspace
-
-NO_SOURCE: Final = (
-    "no source of transactions is named: name a file by `fraud-detect train --data-path FILE` or FRAUD_DATA_PATH, "
-    "learn from what is served by FRAUD_LEARN_FROM_SERVED=true, or choose the synthetic world for a first look by "
-    "`fraud-detect train --synthetic`"
-)
-
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,8 @@ from dagster_mlflow import end_mlflow_on_run_finished
 from fraud_pipeline.database.performance import shadowed_frauds
 from fraud_pipeline.defs.calendar import request_yesterday
 from fraud_pipeline.defs.drift import ENOUGH_ROWS
-from fraud_pipeline.defs.resources import NO_SOURCE, DatabaseResource, RegistryResource
+from fraud_pipeline.defs.named_source import reason_to_wait
+from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource
 from fraud_pipeline.gate import GateRules
 from fraud_pipeline.settings import Settings
 
@@ -94,11 +95,7 @@ def build_loop_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg
         description="How the champion stands at the end of yesterday, after the night's features.",
     )
     def daily_drift(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return (
-            dg.SkipReason(NO_SOURCE)
-            if settings.source_kind == "none"
-            else request_yesterday(context, settings=settings)
-        )
+        return reason_to_wait(settings) or request_yesterday(context, settings=settings)
 
     @dg.schedule(
         name="daily_gate",
@@ -141,8 +138,8 @@ def build_loop_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg
     def weekly_retraining(
         context: dg.ScheduleEvaluationContext, registry: RegistryResource
     ) -> dg.RunRequest | dg.SkipReason:
-        if settings.source_kind == "none":
-            return dg.SkipReason(NO_SOURCE)
+        if reason := reason_to_wait(settings):
+            return reason
         waiting = registry.registry().waiting() if settings.shadow_challenger else None
         if waiting is not None:
             until = waiting.decided_at + settings.label_maturity + SHADOW_PATIENCE
