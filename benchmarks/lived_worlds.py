@@ -14,6 +14,7 @@ import pandas as pd
 
 from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.drift import SCORE
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.generator.drift_schedule import Drift
@@ -187,4 +188,10 @@ def _trained(
         gap=timedelta(days=3),
         warm_up=timedelta(days=14),
     )
-    return train_model(training_set, tuning=TuningSettings(n_trials=1, seed=0), policy=policy, lineage={}).model
+    return train_model(
+        training_set,
+        tuning=TuningSettings(n_trials=1, seed=0),
+        policy=policy,
+        feature_config=FeatureConfig(label_maturity=label_maturity),
+        lineage={},
+    ).model

@@ -49,6 +49,7 @@ from fraud_pipeline.database.tables import DECISIONS
 from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.streaming import STREAM_JOB
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.model import publish
@@ -125,7 +126,8 @@ def _train(transactions: pd.DataFrame, reports: pd.DataFrame, *, as_of: pd.Times
         rows,
         tuning=TuningSettings(n_trials=1, seed=0),
         policy=PolicySettings(costs=CostModel(), precision_floor=0.85, alert_budget_per_day=50),
-        lineage={"source": "benchmark", "label_maturity_days": LABEL_MATURITY.days},
+        feature_config=FeatureConfig(label_maturity=LABEL_MATURITY),
+        lineage={"source": "benchmark"},
     )
     return trained.model
 

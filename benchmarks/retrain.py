@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.decisions import CostModel, decide
 from fraud_pipeline.evaluation import Evaluation, Interval
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.gate import GateRules, Verdict, gate_verdict
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
@@ -106,7 +107,8 @@ class Life:
             warm_up=self.settings.warm_up,
         )
         tuning = TuningSettings(n_trials=self.n_trials, seed=self.settings.seed)
-        model = train_model(rows, tuning=tuning, policy=self.policy, lineage={}).model
+        config = FeatureConfig(label_maturity=self.settings.label_maturity)
+        model = train_model(rows, tuning=tuning, policy=self.policy, feature_config=config, lineage={}).model
         test = part(rows, "test")
         verdict = gate_verdict(
             model.predict(test),

@@ -46,6 +46,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.history import load_history, refresh_merchant_days
 from fraud_pipeline.decisions import CostModel
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.instance import prepare_dagster_home
@@ -109,7 +110,8 @@ def build_world() -> World:
         rows,
         tuning=TuningSettings(n_trials=1, seed=0),
         policy=PolicySettings(costs=CostModel(), precision_floor=0.85, alert_budget_per_day=50),
-        lineage={"source": "benchmark", "label_maturity_days": LABEL_MATURITY.days},
+        feature_config=FeatureConfig(label_maturity=LABEL_MATURITY),
+        lineage={"source": "benchmark"},
     )
     return World(model=trained.model, transactions=transactions, reports=reports)
 

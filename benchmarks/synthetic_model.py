@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.decisions import CostModel, Policy
 from fraud_pipeline.evaluation import Interval, evaluate
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.settings import Settings
@@ -90,7 +91,13 @@ def one_seed(*, seed: int, transactions: int, n_trials: int) -> dict[tuple[str, 
     world = SyntheticWorld(WorldConfig(seed=seed, difficulty=settings.difficulty, first_day=settings.first_day))
     length = timedelta(days=math.ceil(transactions / TRANSACTIONS_PER_DAY))
     rows = training_rows(world, settings, end=pd.Timestamp(settings.first_day, tz="UTC") + length)
-    trained = train_model(rows, tuning=TuningSettings(n_trials=n_trials, seed=seed), policy=policy, lineage={})
+    trained = train_model(
+        rows,
+        tuning=TuningSettings(n_trials=n_trials, seed=seed),
+        policy=policy,
+        feature_config=FeatureConfig(label_maturity=settings.label_maturity),
+        lineage={},
+    )
     test = part(rows, "test")
     last = test["event_time"].max() + pd.Timedelta(microseconds=1)
     oracle = world.oracle(start=test["event_time"].min(), end=last).set_index("transaction_id")

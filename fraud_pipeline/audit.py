@@ -2,22 +2,26 @@
 
 Belongs here: comparing what was stored with what is computed again. Must not be here: SQL, features, promotion.
 
+Each decision is computed again with the feature configuration that it was made with, whatever model serves today.
 First all rows are computed at once from everything known today. What differs is computed again from what was known
 when it was decided: an event that arrived late, or a report from the same second, explains a difference. What then
 still differs is skew.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History
 from fraud_pipeline.joins import rows_of
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS
 
 COMPARED_MODES = ("full", "rules")
+_NOT_KEPT = "a feature configuration that is not kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,46 @@ def audit(decisions: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -
         different=len(different),
         features=tuple(name for name, wrong in zip(FEATURE_NAMES, unequal, strict=True) if wrong),
         transaction_ids=tuple(different),
+    )
+
+
+def audit_each(
+    decisions: pd.DataFrame,
+    known: Callable[[FeatureConfig], Known],
+    *,
+    configs: Mapping[str, FeatureConfig],
+    unnamed: FeatureConfig,
+) -> Audit:
+    """`audit` of decisions that were made with several feature configurations, each with its own.
+
+    `known` gives the history with merchants' days of a configuration. Decisions of earlier releases name no
+    configuration: `unnamed` is theirs. Decisions whose configuration is not among `configs` are all different.
+    """
+    audits = []
+    for id_, made_with_it in decisions.groupby(decisions["feature_config"].fillna(""), sort=False):
+        config = configs.get(str(id_)) if id_ else unnamed
+        if config is None:
+            audits.append(_unknown_configuration(made_with_it))
+        else:
+            audits.append(audit(made_with_it, known(config), engineer=config.engineer()))
+    names = {name for each in audits for name in each.features}
+    return Audit(
+        compared=sum(each.compared for each in audits),
+        explained_by_later_knowledge=sum(each.explained_by_later_knowledge for each in audits),
+        different=sum(each.different for each in audits),
+        features=tuple(name for name in (*FEATURE_NAMES, _NOT_KEPT) if name in names),
+        transaction_ids=tuple(id_ for each in audits for id_ in each.transaction_ids),
+    )
+
+
+def _unknown_configuration(decisions: pd.DataFrame) -> Audit:
+    ids = decisions.loc[decisions["mode"].isin(COMPARED_MODES), "transaction_id"]
+    return Audit(
+        compared=len(ids),
+        explained_by_later_knowledge=0,
+        different=len(ids),
+        features=(_NOT_KEPT,) if len(ids) else (),
+        transaction_ids=tuple(ids),
     )
 
 

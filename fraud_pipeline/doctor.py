@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -24,6 +24,7 @@ from fraud_pipeline.database import Database, DatabaseUnavailableError, Database
 from fraud_pipeline.model import FraudModel, IncompatibleModelError, published_version
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings, partitions_of
+from serving.champion import load_proven
 from serving.keys import KeyFileError, read_keys
 from serving.security import LEEWAY
 
@@ -169,12 +170,12 @@ def check_champion(settings: Settings, *, now: Callable[[], float] = time.time) 
         return Finding("champion", "warn", "there is none here, so that rules decide: `fraud-detect follow` exports it")
     published = published_version(directory)
     try:
-        model = FraudModel.load(directory, expected_sha256=published[1] if published else None)
+        model = load_proven(directory).model
     except (IncompatibleModelError, OSError) as error:
         return Finding("champion", "fail", f"cannot serve: {error}")
     name = f"v{published[0]}" if published else "a copy made by hand"
     known = _days_since(model.lineage["trained_to"], now=now)
-    told = f"{name} is whole and knows all but the last {max(known, 0):.0f} days"
+    told = f"{name} is whole and knows all but the last {max(known, 0):.0f} days{_own_maturity(model, settings)}"
     if "created_at" not in model.lineage:
         return Finding("champion", "ok", f"{told}; it does not say when it was made")
     made = _days_since(model.lineage["created_at"], now=now)
@@ -182,6 +183,15 @@ def check_champion(settings: Settings, *, now: Callable[[], float] = time.time) 
         what = "see why no training since made a better one, and retrain"
         return Finding("champion", "warn", f"{told}, but was made {made:.0f} days ago: {what}")
     return Finding("champion", "ok", f"{told}; it was made {max(made, 0):.0f} days ago")
+
+
+def _own_maturity(model: FraudModel, settings: Settings) -> str:
+    """That its features are made otherwise than the next model's would be, if so; it is served with its own."""
+    of_model, here = model.feature_config.label_maturity, settings.label_maturity
+    if of_model == here:
+        return ""
+    day = timedelta(days=1)
+    return f" (with its label maturity of {of_model / day:g} days; the settings here, for the next, say {here / day:g})"
 
 
 def check_keys(settings: Settings) -> Finding:

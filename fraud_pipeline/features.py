@@ -8,8 +8,6 @@ A feature sees events strictly before its transaction. Events are a set: a secon
 changes nothing.
 """
 
-import hashlib
-import inspect
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -19,16 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fraud_pipeline import (
-    columns,
-    comparisons,
-    customer_features,
-    feature_definitions,
-    merchant_features,
-    snapshots,
-    windows,
-)
+from fraud_pipeline import customer_features, merchant_features, snapshots
 from fraud_pipeline.columns import MISSING_CODE, Columns, Table, first_of_each, positions_in, table
+from fraud_pipeline.feature_code import code_hash
 from fraud_pipeline.feature_definitions import FEATURE_NAMES, FEATURES, LONGEST_WINDOW, FeatureDefinition
 from fraud_pipeline.snapshots import merchant_days
 from fraud_pipeline.transactions import CHANNELS, DAY, HOUR
@@ -117,23 +108,14 @@ class FeatureEngineer:
 
     @staticmethod
     def code_version() -> str:
-        """SHA-256 of everything that decides what a feature is."""
+        """SHA-256 of the code that decides a feature's value: of no comment, annotation or code beside it."""
         return _code_version()
 
 
 @lru_cache(maxsize=1)
 def _code_version() -> str:
-    rooms = (
-        feature_definitions,
-        snapshots,
-        windows,
-        comparisons,
-        columns,
-        customer_features,
-        merchant_features,
-        inspect.getmodule(FeatureEngineer),
-    )
-    return hashlib.sha256("".join(inspect.getsource(room) for room in rooms if room).encode()).hexdigest()
+    lookback = vars(FeatureEngineer)["lookback"].fget
+    return code_hash(FeatureEngineer.compute, FeatureEngineer.values, lookback, merchant_days)
 
 
 def _transaction(new: Table) -> Columns:

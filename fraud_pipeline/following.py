@@ -41,7 +41,7 @@ def follow(
         causes: set[str] = set()
         for alias, link in links.items():
             try:
-                _bring_up_to_date(registry, alias, link, tell=tell)
+                export_alias(registry, alias, link, tell=tell)
             except Exception as error:  # noqa: BLE001 - every kind of artifact store has errors of its own
                 cause = _in_one_line(error)
                 if cause not in said | causes:
@@ -51,7 +51,11 @@ def follow(
         stop.wait(wait)
 
 
-def _bring_up_to_date(registry: Registry, alias: Alias, link: Path, *, tell: Callable[[str], None]) -> None:
+def export_alias(registry: Registry, alias: Alias, link: Path, *, tell: Callable[[str], None]) -> None:
+    """Bring one link to the model of its alias, once; a challenger that is gone is taken away.
+
+    Raises whatever MLflow raises, RegistryError and IncompatibleModelError; the link then stays as it is.
+    """
     model = registry.with_alias(alias)
     if model is None:
         if alias == "challenger" and link.is_symlink():

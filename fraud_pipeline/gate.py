@@ -7,6 +7,8 @@ Both models score the same fresh rows and are resampled together, for the differ
 known far better than either of them. Each check can hold a model back in shadow (it scores, nobody acts) or reject it;
 the strictest outcome of all checks is the verdict. Two identical models pass: the newer one is as good and fresher.
 
+A champion that cannot be compared stays: it is no reason to judge a model as if there were none.
+
 What the champion blocked and nobody reported has no label. Where enough would-be blocks were held out, those count for
 it; else such rows are left out, and a challenger that would let many of them through waits, for they may be frauds.
 """
@@ -14,7 +16,7 @@ it; else such rows are left out, and a challenger that would let many of them th
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,31 @@ class GateRules:
     max_miscalibration: float = 1.5
     min_blocked: int = 10
     max_let_through: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model's data came from: its identity, empty for models that do not say it, and words for people."""
+
+    id: str
+    words: str
+
+    @classmethod
+    def of(cls, lineage: Mapping[str, Any]) -> Self:
+        """What a model's lineage says."""
+        return cls(id=str(lineage.get("source_id") or ""), words=str(lineage.get("source") or "an unknown source"))
+
+    def __str__(self) -> str:
+        return f"{self.words} ({self.id})" if self.id else self.words
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where champion and challenger learned from, and whether a person accepts that they differ."""
+
+    champion: Source
+    challenger: Source
+    other_accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +171,8 @@ def gate_verdict(
     rules: GateRules,
     segments: Mapping[str, NDArray[Any]] | None = None,
     incompatibility: str | None = None,
+    champion_incomparable: str | None = None,
+    sources: Sources | None = None,
     row_weights: Floats | None = None,
     hidden: NDArray[np.object_] | None = None,
     replicates: int = 200,
@@ -154,14 +183,18 @@ def gate_verdict(
     `row_weights` are how many rows each one stands for, by default itself. `hidden` are the challenger's decisions on
     other rows, of any number, that were blocked and never reported. Without a champion the alternative is rules alone,
     so a model is promoted that ranks several times better than chance beyond doubt. `incompatibility` says why this
-    installation cannot compute the challenger's features, if so.
+    installation cannot compute the challenger's features, if so; `champion_incomparable` why there is a champion
+    without probabilities. `sources` are where both learned from.
     Raises ValueError for missing scores and unknown labels.
     """
     scores = challenger if champion is None else np.concatenate([challenger, champion])
     if not (np.isfinite(scores).all() and np.isin(labels, (0, 1)).all()):
         raise ValueError("challenger, champion, labels: judge rows with finite scores and a known label only")
     frauds = int(labels.sum())
-    reasons = [_compatible(incompatibility), _enough_frauds(frauds, first=champion is None, rules=rules)]
+    first = champion is None and champion_incomparable is None
+    reasons = [_compatible(incompatibility), _enough_frauds(frauds, first=first, rules=rules)]
+    reasons += [_incomparable(champion_incomparable)] if champion_incomparable else []
+    reasons += [_one_source(sources)] if sources else []
     stands_for = np.ones(len(labels)) if row_weights is None else row_weights
     names, codes = np.unique(customers, return_inverse=True)
     observed, expected = (np.bincount(codes, of * stands_for) for of in (labels, challenger))
@@ -169,12 +202,12 @@ def gate_verdict(
     miscalibration = [ratio(drawn @ observed, drawn @ expected) for drawn in blocks]
     reasons.append(_calibrated(Interval.of(np.concatenate(miscalibration)), rules=rules))
     resamples = customer_resamples(len(names), len(labels), replicates=replicates, seed=seed)
-    if champion is None:
+    if first:
         weighted = (drawn[:, codes] * stands_for for drawn in resamples)
         precision = [average_precision(rank_frauds(challenger, labels, weights)) for weights in weighted]
         base_rate = frauds / max(len(labels), 1)
         reasons.append(_above_floor(Interval.of(np.concatenate(precision)), base_rate=base_rate, rules=rules))
-    else:
+    elif champion is not None:
         groups = {
             key: rows
             for key, rows in segment_rows(segments or {}).items()
@@ -227,6 +260,31 @@ def _compatible(incompatibility: str | None) -> Reason:
         return Reason("compatibility", "promote", "This installation can compute every feature of the model.", {})
     detail = f"{incompatibility} Train the model again with the installed feature code."
     return Reason("compatibility", "reject", detail, {})
+
+
+def _incomparable(why: str) -> Reason:
+    detail = (
+        f"{why} The champion stays. Judge with the release that trained it, or make the challenger champion by hand: "
+        "`fraud-detect promote` and its version."
+    )
+    return Reason("champion", "shadow_only", detail, {})
+
+
+def _one_source(sources: Sources) -> Reason:
+    champion, challenger = sources.champion, sources.challenger
+    if bool(champion.id) != bool(challenger.id):
+        unsaid = "champion" if challenger.id else "challenger"
+        return Reason("source", "promote", f"The {unsaid} does not say which data it learned from.", {})
+    if champion != challenger if not champion.id else champion.id != challenger.id:
+        both = f"The challenger learned from {challenger}, the champion from {champion}"
+        if sources.other_accepted:
+            return Reason("source", "promote", f"{both}; the run was told to accept that.", {})
+        detail = (
+            f"{both}: they are models of two worlds. Train on the champion's source, or judge again with "
+            "`accept_other_source`."
+        )
+        return Reason("source", "shadow_only", detail, {})
+    return Reason("source", "promote", f"The challenger learned from {challenger}, as the champion did.", {})
 
 
 def _enough_frauds(frauds: int, *, first: bool, rules: GateRules) -> Reason:

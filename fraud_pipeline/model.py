@@ -3,9 +3,9 @@
 Belongs here: fitting one model with given hyper-parameters, predicting, explaining, saving, loading, publishing.
 Must not be here: the search for hyper-parameters (`tuning.py`), judging (`evaluation.py`), the registry.
 
-The directory holds `booster.ubj`, `model.json` (features, calibration, policy, lineage, hashes of the other files) and
-`reference.parquet` (what features and scores looked like in training, for drift). No pickle: loading runs no foreign
-code.
+The directory holds `booster.ubj`, `model.json` (features and everything that decides their values, calibration, policy,
+lineage, hashes of the other files) and `reference.parquet` (what features and scores looked like in training, for
+drift). No pickle: loading runs no foreign code.
 """
 
 import fcntl
@@ -32,9 +32,10 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 
 from fraud_pipeline.decisions import Policy
-from fraud_pipeline.features import FEATURES
+from fraud_pipeline.feature_config import FeatureConfig
+from fraud_pipeline.feature_record import DEFINITIONS_ONLY, changed_features, record_features, recorded_config
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 BOOSTER_FILE: Final = "booster.ubj"
 MANIFEST_FILE: Final = "model.json"
 REFERENCE_FILE: Final = "reference.parquet"
@@ -102,6 +103,7 @@ class FraudModel:
 
     booster: xgb.Booster
     features: tuple[str, ...]
+    feature_config: FeatureConfig
     calibration: Calibration
     policy: Policy
     lineage: Mapping[str, Any] = field(default_factory=dict)
@@ -157,8 +159,7 @@ class FraudModel:
             self.reference.to_parquet(staging / REFERENCE_FILE, index=False)
             manifest = {
                 "format_version": FORMAT_VERSION,
-                "features": [asdict(definition) for definition in FEATURES if definition.name in set(self.features)],
-                "feature_order": list(self.features),
+                **record_features(self.features, self.feature_config),
                 "calibration": asdict(self.calibration),
                 "policy": self.policy.to_dict(),
                 "lineage": dict(self.lineage),
@@ -172,30 +173,29 @@ class FraudModel:
 
     @classmethod
     def load(cls, directory: Path, *, expected_sha256: str | None = None, threads: int = 1) -> "FraudModel":
-        """Read a model directory. Raises IncompatibleModelError when its files were changed or its features are
-        not the ones this code builds; `threads` is 1 because parallel prediction of single rows only adds latency.
+        """Read a model directory. Raises IncompatibleModelError when its files were changed or this code computes
+        other features; `threads` is 1 because parallel prediction of single rows only adds latency.
         """
         directory = directory.resolve()  # a link may move while its files are read
-        try:
+        with _readable(directory):
             manifest = _read_manifest(directory, expected_sha256=expected_sha256)
-            _check_features(manifest, directory=directory)
+            if changed := changed_features(manifest):
+                raise IncompatibleModelError(
+                    f"{directory.name} needs features this code does not build as they were: {', '.join(changed[:5])}; "
+                    "run the release that trained it, or retrain"
+                )
             booster = xgb.Booster()
             booster.load_model(directory / BOOSTER_FILE)
             booster.set_param({"nthread": threads})
             return cls(
                 booster=booster,
                 features=tuple(manifest["feature_order"]),
+                feature_config=recorded_config(manifest),
                 calibration=Calibration(**manifest["calibration"]),
                 policy=Policy.from_dict(manifest["policy"]),
                 lineage=manifest["lineage"],
                 reference=pd.read_parquet(directory / REFERENCE_FILE),
             )
-        except IncompatibleModelError:
-            raise
-        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-            raise IncompatibleModelError(
-                f"{directory.name} cannot be read ({error!r}); export the champion again"
-            ) from error
 
 
 def publish(directory: Path, *, link: Path, version: int | None = None) -> Path:
@@ -267,9 +267,10 @@ def _read_manifest(directory: Path, *, expected_sha256: str | None) -> dict[str,
     if expected_sha256 is not None and file_hash(path) != expected_sha256:
         raise IncompatibleModelError(f"{path.name} is not the file that was registered; export the champion again")
     manifest: dict[str, Any] = json.loads(path.read_text())
-    if manifest.get("format_version") != FORMAT_VERSION:
+    if manifest.get("format_version") not in (DEFINITIONS_ONLY, FORMAT_VERSION):
         raise IncompatibleModelError(
-            f"model format {manifest.get('format_version')} is not {FORMAT_VERSION}; retrain with this release"
+            f"{directory.name} has model format {manifest.get('format_version')}, and this release reads "
+            f"{DEFINITIONS_ONLY} and {FORMAT_VERSION}; run the release that trained it, or retrain"
         )
     for name, expected in manifest["sha256"].items():
         if not (directory / name).is_file() or file_hash(directory / name) != expected:
@@ -277,12 +278,33 @@ def _read_manifest(directory: Path, *, expected_sha256: str | None) -> dict[str,
     return manifest
 
 
-def _check_features(manifest: dict[str, Any], *, directory: Path) -> None:
-    known = {definition.name: json.loads(json.dumps(asdict(definition), default=str)) for definition in FEATURES}
-    saved = {entry["name"]: entry for entry in manifest["features"]}
-    strange = [name for name in manifest["feature_order"] if name not in known or known[name] != saved.get(name)]
-    if strange:
+def read_feature_config(directory: Path) -> FeatureConfig:
+    """How a model's features were made, also of a model that this code cannot rebuild.
+
+    Raises IncompatibleModelError when its files were changed or do not say it.
+    """
+    with _readable(directory):
+        return recorded_config(_read_manifest(directory.resolve(), expected_sha256=None))
+
+
+def read_lineage(directory: Path) -> Mapping[str, Any]:
+    """What a model says of how it was made, also one that this code cannot rebuild.
+
+    Raises IncompatibleModelError when its files were changed or cannot be read.
+    """
+    with _readable(directory):
+        lineage: Mapping[str, Any] = _read_manifest(directory.resolve(), expected_sha256=None)["lineage"]
+    return lineage
+
+
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    """Whatever reading strange files raises as one error with the remedy."""
+    try:
+        yield
+    except IncompatibleModelError:
+        raise
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise IncompatibleModelError(
-            f"{directory.name} needs features this code does not build as they were: {', '.join(strange[:5])}; "
-            "run the release that trained it, or retrain"
-        )
+            f"{directory.name} cannot be read ({error!r}); export the champion again"
+        ) from error

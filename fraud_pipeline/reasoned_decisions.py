@@ -4,14 +4,14 @@ Belongs here: putting model, policy, rules and explanations together. Must not b
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fraud_pipeline.decisions import FAIL_SAFE_RULES, Decision, Rule, decide, rules_decide
 from fraud_pipeline.explanations import Reason, explain
-from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, HistoryTables
+from fraud_pipeline.feature_config import DEFAULT_FEATURE_CONFIG
+from fraud_pipeline.features import FEATURE_NAMES, HistoryTables
 from fraud_pipeline.memory import NO_MERCHANT_DAYS, NO_REPORTS, NO_TRANSACTIONS, rows_to_table
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.transactions import TRANSACTION_COLUMNS, TransactionRow
@@ -65,7 +65,7 @@ def by_rules(
 def provisional(row: TransactionRow) -> tuple[Decision, tuple[Reason, ...]]:
     """What to do with a transaction that cannot be stored now, from nothing but itself."""
     table = rows_to_table([row], TRANSACTION_COLUMNS)
-    engineer = FeatureEngineer(label_maturity=timedelta(0))
+    engineer = DEFAULT_FEATURE_CONFIG.engineer()
     decisions, reasons = by_rules(engineer.values(history=no_history(1), new=table), rules=FAIL_SAFE_RULES)
     return decisions[0], reasons[0]
 

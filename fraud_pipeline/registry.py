@@ -4,6 +4,9 @@ Belongs here: everything said to MLflow's registry. Must not be here: the judgem
 
 A promotion is recorded as an MLflow run of its own experiment, opened before the alias moves and finished after: the
 history and the alias live in one system, and a crash in between leaves a record that says so.
+
+No version is champion and challenger at once: a challenger that became champion, or that was rejected, is challenger no
+more. Registries of earlier releases, where the champion kept the alias, read as if it had been removed.
 """
 
 import json
@@ -12,7 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import mlflow
 import pandas as pd
@@ -20,7 +23,15 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from fraud_pipeline.model import MANIFEST_FILE, FraudModel, file_hash, publish
+from fraud_pipeline.feature_config import FeatureConfig
+from fraud_pipeline.model import (
+    MANIFEST_FILE,
+    FraudModel,
+    IncompatibleModelError,
+    file_hash,
+    publish,
+    read_feature_config,
+)
 
 Alias = Literal["champion", "challenger"]
 Action = Literal["promote", "shadow_only", "reject", "rollback"]
@@ -28,6 +39,7 @@ Action = Literal["promote", "shadow_only", "reject", "rollback"]
 ARTIFACT_NAME: Final = "fraud_model"
 SHA256_TAG: Final = "sha256"
 RUN_TAG: Final = "dagster_run_id"
+FEATURE_CONFIG_TAG: Final = "feature_config"
 
 
 class RegistryError(RuntimeError):
@@ -85,7 +97,7 @@ class Registry:
 
         Raises IncompatibleModelError when this code cannot rebuild the model from the directory.
         """
-        FraudModel.load(directory)
+        model = FraudModel.load(directory)
         self._client.log_artifacts(run_id, str(directory), ARTIFACT_NAME)
         source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACT_NAME}"
         try:
@@ -97,7 +109,11 @@ class Registry:
             self.model_name,
             source=source,
             run_id=run_id,
-            tags={**tags, SHA256_TAG: file_hash(directory / MANIFEST_FILE)},
+            tags={
+                **tags,
+                SHA256_TAG: file_hash(directory / MANIFEST_FILE),
+                FEATURE_CONFIG_TAG: model.feature_config.to_json(),
+            },
         )
         self._client.set_registered_model_alias(self.model_name, "challenger", str(created.version))
         return self.get(int(created.version))
@@ -132,7 +148,7 @@ class Registry:
                 run_id=str(entry.run_id),
                 source=str(entry.source),
                 sha256=entry.tags.get(SHA256_TAG, ""),  # absent when somebody registered it by other means
-                aliases=tuple(sorted(name for name, version in aliases.items() if int(version) == int(entry.version))),
+                aliases=_aliases(aliases, version=int(entry.version)),
                 created_at=_moment(entry.creation_timestamp),
                 tags=entry.tags,
             )
@@ -156,6 +172,38 @@ class Registry:
         """The model itself. Raises IncompatibleModelError when this code cannot rebuild it."""
         return FraudModel.load(self.download(model), expected_sha256=model.sha256)
 
+    def feature_config(self, model: RegisteredModel) -> FeatureConfig:
+        """How a version's features were made, also of one that this code cannot rebuild.
+
+        Raises IncompatibleModelError when its files do not say it.
+        """
+        if FEATURE_CONFIG_TAG in model.tags:
+            return FeatureConfig.from_json(model.tags[FEATURE_CONFIG_TAG])
+        return read_feature_config(self.download(model))
+
+    def judged_pair(self) -> tuple[str, str] | None:
+        """The versions of the champion and of the challenger that is judged against it, None without both.
+
+        Raises RegistryError when the registry does not say it now.
+        """
+        try:
+            champion, challenger = self.with_alias("champion"), self.with_alias("challenger")
+        except MlflowException as error:
+            raise RegistryError(f"{self.model_name} cannot be looked up: {error}; see that MLflow runs") from error
+        return (str(champion.version), str(challenger.version)) if champion and challenger else None
+
+    def feature_configs(self) -> dict[Alias, FeatureConfig]:
+        """How the features of the champion and of the challenger were made, of those there are.
+
+        Raises RegistryError when the registry does not say it now.
+        """
+        aliases: tuple[Alias, ...] = get_args(Alias)
+        try:
+            models = {alias: self.with_alias(alias) for alias in aliases}
+            return {alias: self.feature_config(model) for alias, model in models.items() if model}
+        except (MlflowException, IncompatibleModelError) as error:
+            raise RegistryError(f"{self.model_name} cannot be looked up: {error}; see that MLflow runs") from error
+
     def evaluation(self, model: RegisteredModel) -> dict[str, Any] | None:
         """What `evaluation.json` of the run that trained a version says, or None where there is no such file."""
         name = "evaluation.json"
@@ -168,7 +216,10 @@ class Registry:
         return found
 
     def decide(self, version: int, *, action: Action, reasons: Sequence[str]) -> Promotion:
-        """Record a decision about a version and, for `promote` and `rollback`, make it the champion."""
+        """Record a decision about a version and, for `promote` and `rollback`, make it the champion.
+
+        A version that is champion now, or is rejected, is not the challenger any more.
+        """
         champion = self.with_alias("champion")
         moves = action in ("promote", "rollback")
         after = version if moves else champion.version if champion else None
@@ -185,8 +236,16 @@ class Registry:
         )
         if moves:
             self._client.set_registered_model_alias(self.model_name, "champion", str(version))
+        if moves or action == "reject":
+            self._settle(version)
         self._client.set_terminated(run.info.run_id)
         return _promotion(self._client.get_run(run.info.run_id))
+
+    def _settle(self, version: int) -> None:
+        """Take the alias `challenger` from a version that carries it."""
+        aliases = self._client.get_registered_model(self.model_name).aliases
+        if int(aliases.get("challenger", 0)) == version:
+            self._client.delete_registered_model_alias(self.model_name, "challenger")
 
     def install_champion(
         self, version: int, *, action: Literal["promote", "rollback"], reasons: Sequence[str], directory: Path
@@ -245,6 +304,12 @@ class Registry:
     @property
     def _history_name(self) -> str:
         return f"{self.model_name}_promotions"
+
+
+def _aliases(aliases: Mapping[str, str], *, version: int) -> tuple[str, ...]:
+    """What a version is called; the champion is not its own challenger."""
+    names = {name for name, carrier in aliases.items() if int(carrier) == version}
+    return tuple(sorted(names - {"challenger"} if "champion" in names else names))
 
 
 def _promotion(run: Run) -> Promotion:

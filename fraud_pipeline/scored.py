@@ -7,7 +7,6 @@ Belongs here: the answer, and the way into the database and back. Must not be he
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.database import Batch, StoredDecision, Versions
 from fraud_pipeline.decisions import Decision
 from fraud_pipeline.explanations import Reason
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.holdout import HOLDOUT
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.transactions import TransactionRow
@@ -67,12 +67,15 @@ def store(
     scored: Sequence[Scored],
     features: NDArray[np.float32],
     versions: Versions,
+    config: FeatureConfig,
     *,
-    label_maturity: timedelta,
     loaded: LoadedModel | None,
     holdout_share: float,
 ) -> set[str]:
-    """Keep decisions on new rows with what they rest on, and open their alerts; the ids whose decision was kept."""
+    """Keep decisions on new rows with what they rest on, and open their alerts; the ids whose decision was kept.
+
+    `config` is how `features` were made.
+    """
     decided = batch.add_decisions(
         [
             StoredDecision(
@@ -89,8 +92,9 @@ def store(
                 features=values.tobytes(),
                 customer_version=versions.customers[row.customer_id],
                 reports_version=versions.reports,
-                merchant_days_version=versions.merchant_days(label_maturity).version,
+                merchant_days_version=versions.merchant_days(config.label_maturity).version,
                 holdout_share=holdout_share if holdout_share and loaded and _drawn(one) else None,
+                feature_config=config.id,
             )
             for row, one, values in zip(new, scored, features, strict=True)
         ]

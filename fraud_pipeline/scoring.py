@@ -29,8 +29,9 @@ from fraud_pipeline.database import (
 )
 from fraud_pipeline.decisions import FAIL_SAFE_RULES, RULES
 from fraud_pipeline.explanations import Reason
+from fraud_pipeline.feature_config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.feature_definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW
-from fraud_pipeline.features import FeatureEngineer, HistoryTables
+from fraud_pipeline.features import HistoryTables
 from fraud_pipeline.memory import Memory
 from fraud_pipeline.reasoned_decisions import by_model, by_rules, no_history
 from fraud_pipeline.scored import Conflict, DecidedBy, LoadedModel, Mode, Scored, replayed, store
@@ -67,7 +68,10 @@ def _nothing_more(_batch: Batch, _answers: Sequence[Scored | Conflict]) -> None:
     """The transaction holds what the scorer stores and no more."""
 
 
-def no_shadow(_values: NDArray[np.float32], _scored: Sequence[Scored]) -> None:
+Shadow = Callable[[NDArray[np.float32], Sequence[Scored], LoadedModel], None]
+
+
+def no_shadow(_values: NDArray[np.float32], _scored: Sequence[Scored], _loaded: LoadedModel) -> None:
     """Nobody else looks at what was decided."""
 
 
@@ -99,9 +103,9 @@ def now_microseconds() -> int:
 class Scorer:
     """Decides on transactions and remembers them; one scorer per thread, any number per database.
 
-    `champion` gives the model to use now, or None. Blocks beyond `max_blocks_per_minute` become reviews, as does a
-    `holdout_share` of the model's blocks. `observe` is told how many seconds each stage took; `shadow` sees what the
-    model saw, after it was stored.
+    `champion` gives the model to use now, or None; features are made with its configuration, and without a model with
+    the default one. Blocks beyond `max_blocks_per_minute` become reviews, as does a `holdout_share` of the model's
+    blocks. `observe` gets the seconds of each stage; `shadow` gets what the model saw, after it was stored.
     """
 
     def __init__(
@@ -109,24 +113,23 @@ class Scorer:
         *,
         database: Database,
         champion: Callable[[], LoadedModel | None],
-        engineer: FeatureEngineer,
         cache_events: int = 1_000_000,
         max_blocks_per_minute: int | None = None,
         holdout_share: float = 0.0,
         observe: Callable[[Stage, float], None] = lambda _stage, _seconds: None,
-        shadow: Callable[[NDArray[np.float32], Sequence[Scored]], None] = no_shadow,
+        shadow: Shadow = no_shadow,
         clock: Callable[[], int] = now_microseconds,
     ) -> None:
         self._database = database
         self._champion = champion
-        self._engineer = engineer
         self._holdout_share = holdout_share
         self._spared = SparedBlocks(max_per_minute=max_blocks_per_minute, holdout_share=holdout_share)
         self._observe = observe
         self._shadow = shadow
         self._clock = clock
-        self._lookback = engineer.lookback.days * DAY
         self._memory = Memory(window=_CUSTOMER_WINDOW, max_rows=cache_events)
+        self._config = DEFAULT_FEATURE_CONFIG
+        self._kept_configs: set[FeatureConfig] = set()
         self._spent: dict[Stage, float] = {}
 
     def score(
@@ -163,7 +166,8 @@ class Scorer:
             return batch.add_report(transaction_id, reported_at=self._clock(), is_fraud=is_fraud)
 
     def _score(self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within) -> list[Scored | Conflict]:
-        loaded = self._champion() if mode in ("full", "no_history") else None
+        loaded = self._loaded(mode)
+        config = self._config
         if loaded is None:
             mode = "rules" if mode in ("full", "rules") else "fail_safe"
         if not rows:
@@ -188,15 +192,16 @@ class Scorer:
             table = self._memory.table(new)
             known = np.array([row.transaction_id not in added for row in new], np.bool_)
             if new:
-                features = self._features(batch, table, versions, known=known, added=added, mode=mode)
+                features = self._features(batch, table, versions, config, known=known, added=added, mode=mode)
                 scored = self._decide(batch, new, features, mode=mode, loaded=loaded)
+                self._keep(batch, config)
                 decided = store(
                     batch,
                     new,
                     scored,
                     features.values,
                     versions,
-                    label_maturity=self._engineer.label_maturity,
+                    config,
                     loaded=loaded,
                     holdout_share=self._holdout_share,
                 )
@@ -209,9 +214,24 @@ class Scorer:
             within(batch, in_order)
         self._tell_stages(time.perf_counter() - started)
         self._memory.committed(versions.customers, {name: column[~known] for name, column in table.items()})
-        if new and loaded is not None:
-            self._shadow(features.values, scored)
+        if new:
+            self._kept_configs.add(config)
+            if loaded is not None:
+                self._shadow(features.values, scored, loaded)
         return in_order
+
+    def _keep(self, batch: Batch, config: FeatureConfig) -> None:
+        """What the id in the decisions stands for: written once by each process, and known once that is committed."""
+        if config not in self._kept_configs:
+            batch.add_feature_config(config.id, config.to_json())
+
+    def _loaded(self, mode: Mode) -> LoadedModel | None:
+        """The model that decides; rules that stand in for it see the features that it would have seen."""
+        if mode not in ("full", "no_history"):
+            return None
+        loaded = self._champion()
+        self._config = loaded.model.feature_config if loaded else DEFAULT_FEATURE_CONFIG
+        return loaded
 
     @staticmethod
     def _answer(
@@ -227,6 +247,7 @@ class Scorer:
         batch: Batch,
         new: Table,
         versions: Versions,
+        config: FeatureConfig,
         *,
         known: NDArray[np.bool_],
         added: set[str],
@@ -236,18 +257,25 @@ class Scorer:
         history = no_history(len(known))
         if "history" not in missing:
             with self._stage("history"):
-                history = self._history(batch, new, versions, known=known, added=added)
-            if versions.merchant_days(self._engineer.label_maturity).as_of < int(new["event_time"].max()) // DAY * DAY:
+                history = self._history(batch, new, versions, config, known=known, added=added)
+            if versions.merchant_days(config.label_maturity).as_of < int(new["event_time"].max()) // DAY * DAY:
                 missing = (*missing, "merchant_days")
         with self._stage("features"):
-            values = np.ascontiguousarray(self._engineer.values(history=history, new=new))
+            values = np.ascontiguousarray(config.engineer().values(history=history, new=new))
         return Features(values=values, missing=missing)
 
     def _history(
-        self, batch: Batch, new: Table, versions: Versions, *, known: NDArray[np.bool_], added: set[str]
+        self,
+        batch: Batch,
+        new: Table,
+        versions: Versions,
+        config: FeatureConfig,
+        *,
+        known: NDArray[np.bool_],
+        added: set[str],
     ) -> HistoryTables:
         earliest = int(new["event_time"].min())
-        maturity = self._engineer.label_maturity
+        maturity, lookback = config.label_maturity, config.engineer().lookback.days * DAY
         days_version = versions.merchant_days(maturity).version
 
         def events(names: Sequence[str], since: int) -> Iterator[Sequence[Any]]:
@@ -272,7 +300,7 @@ class Scorer:
                     new["merchant_id"],
                     label_maturity=maturity,
                     version=days_version,
-                    since=earliest - self._lookback,
+                    since=earliest - lookback,
                     load=lambda names, since: batch.merchant_days(
                         names, since=since, up_to_version=days_version, label_maturity=maturity
                     ),

@@ -22,6 +22,7 @@ from fraud_pipeline.dataset import PART_NAMES, PartName, Split, labels_as_of, ti
 from fraud_pipeline.decisions import CostModel, Policy, PolicyReport, choose_policy
 from fraud_pipeline.drift import effective_number
 from fraud_pipeline.evaluation import Evaluation, evaluate
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.joins import rows_of
 from fraud_pipeline.model import Calibration, FraudModel, fit_booster, fit_calibration
@@ -103,10 +104,14 @@ def train_model(
     *,
     tuning: TuningSettings,
     policy: PolicySettings,
+    feature_config: FeatureConfig,
     lineage: Mapping[str, Any],
     on_trial: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
-    """Search, fit, calibrate and choose thresholds; the test part is not read except for the drift reference."""
+    """Search, fit, calibrate and choose thresholds; the test part is not read except for the drift reference.
+
+    `feature_config` is how the features of the training set were made.
+    """
     parts = {name: training_set[training_set["part"] == name] for name in PART_NAMES}
     train, tune_on = (_labelled(parts[name]) for name in ("train", "tune"))
     result = tune(
@@ -131,7 +136,13 @@ def train_model(
         seed=tuning.seed,
     )
     calibrate = parts["calibrate"]
-    raw = FraudModel(booster=booster, features=FEATURE_NAMES, calibration=Calibration(), policy=NEVER)
+    raw = FraudModel(
+        booster=booster,
+        features=FEATURE_NAMES,
+        feature_config=feature_config,
+        calibration=Calibration(),
+        policy=NEVER,
+    )
     labels = calibrate["label"].to_numpy(np.float64)
     calibration = fit_calibration(raw.margin(calibrate), labels)
     chosen, report = choose_policy(
@@ -150,6 +161,7 @@ def train_model(
         lineage={
             **lineage,
             "feature_code": FeatureEngineer.code_version(),
+            "label_maturity_days": feature_config.label_maturity / timedelta(days=1),
             "parameters": dict(result.parameters),
             "rounds": result.rounds,
             "trained_from": training_set["event_time"].min().isoformat(),

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.decisions import CostModel
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.model import publish
@@ -153,7 +154,8 @@ def trained(training_set: pd.DataFrame, policy_settings: PolicySettings) -> Trai
         training_set,
         tuning=TuningSettings(n_trials=1, seed=0),
         policy=policy_settings,
-        lineage={"source": "synthetic world", "data_sha256": "0123456789abcdef" * 4, "label_maturity_days": 14},
+        feature_config=FeatureConfig(label_maturity=LABEL_MATURITY),
+        lineage={"source": "synthetic world", "data_sha256": "0123456789abcdef" * 4},
     )
 
 

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple
 
 import sqlalchemy as sa
@@ -23,7 +22,6 @@ from kafka.structs import OffsetAndMetadata
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, Position
 from fraud_pipeline.database.tables import FRAUD_REPORTS, PENDING_REPORTS
-from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.scoring import Scorer
 from fraud_pipeline.topics import KafkaSettings, Message, report_message, transaction_message
 from fraud_pipeline.transactions import DAY, SECOND, TransactionRow
@@ -33,7 +31,6 @@ from serving.stream import Point, ScoresRows, StreamScorer
 from serving.stream_messages import MessageReader
 
 KAFKA: Final = KafkaSettings()
-ENGINEER: Final = FeatureEngineer(label_maturity=timedelta(days=7))
 START: Final = 20_000 * DAY
 PARTITIONS: Final = 3
 CUSTOMERS: Final = 6
@@ -273,7 +270,7 @@ MakeScorer = Callable[[Database], ScoresRows]
 
 def real_scorer(database: Database) -> ScoresRows:
     """As every process makes it."""
-    return Scorer(database=database, champion=lambda: None, engineer=ENGINEER)
+    return Scorer(database=database, champion=lambda: None)
 
 
 class Process:
@@ -514,7 +511,7 @@ def _without_faults(sent: Sequence[Sent]) -> dict[str, tuple[Any, ...]]:
     rows: dict[str, TransactionRow] = {}
     database = Database("sqlite://")
     database.upgrade()
-    scorer = Scorer(database=database, champion=lambda: None, engineer=ENGINEER)
+    scorer = Scorer(database=database, champion=lambda: None)
     reader = MessageReader(currency="EUR")
     for one in sent:
         row = reader.transaction_message(one.message.value, one.message.headers, now=START)

@@ -18,10 +18,9 @@ from kafka import KafkaProducer, TopicPartition
 from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.database.history import load_history, refresh_merchant_days
 from fraud_pipeline.database.tables import ALERTS, DECISIONS
-from fraud_pipeline.features import FeatureEngineer
+from fraud_pipeline.feature_config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.scoring import Scored, Scorer, now_microseconds
-from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings, Message, open_consumer, open_producer
 from fraud_pipeline.transactions import (
     CHANNELS,
@@ -32,6 +31,7 @@ from fraud_pipeline.transactions import (
     TransactionRow,
     times,
 )
+from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from fraud_pipeline_tests.loaded import Loaded
 from serving.consumer import Away
 from serving.stream import Handled, StreamScorer
@@ -72,13 +72,13 @@ def remember_before(database: Database, rows: Sequence[TransactionRow]) -> None:
     reports = events.iloc[::25].assign(is_fraud=True)
     reports["reported_at"] = reports["event_time"] + pd.Timedelta(days=1)
     load_history(database, transactions=events, reports=reports[list(REPORT_COLUMNS)])
-    maturity = Settings().label_maturity
-    refresh_merchant_days(
-        database,
-        now=pd.Timestamp.now(tz="UTC"),
-        lookback=FeatureEngineer(label_maturity=maturity).lookback,
-        label_maturity=maturity,
-    )
+    for config in (DEFAULT_FEATURE_CONFIG, FeatureConfig(label_maturity=LABEL_MATURITY)):
+        refresh_merchant_days(
+            database,
+            now=pd.Timestamp.now(tz="UTC"),
+            lookback=config.engineer().lookback,
+            label_maturity=config.label_maturity,
+        )
 
 
 def of_every_decision(model: FraudModel, rows: Sequence[TransactionRow]) -> FraudModel:
@@ -86,8 +86,7 @@ def of_every_decision(model: FraudModel, rows: Sequence[TransactionRow]) -> Frau
     with closing(Database("sqlite://")) as database:
         database.upgrade()
         remember_before(database, rows)
-        engineer = FeatureEngineer(label_maturity=Settings().label_maturity)
-        scorer = Scorer(database=database, champion=lambda: Loaded(model), engineer=engineer)
+        scorer = Scorer(database=database, champion=lambda: Loaded(model))
         found = sorted({one.probability or 0.0 for one in scorer.score(rows) if isinstance(one, Scored)})
     review, block = found[-len(found) // 5], found[-len(found) // 20]
     return replace(model, policy=replace(model.policy, review_threshold=review, block_threshold=block))
@@ -140,9 +139,8 @@ def sources(dead_letters: Iterable[Any]) -> set[tuple[str, int, int]]:
 
 def stream_scorer(kafka: KafkaSettings, database: Database, producer: KafkaProducer) -> StreamScorer:
     """What handles batches, by rules, with an empty memory as after a start."""
-    engineer = FeatureEngineer(label_maturity=Settings().label_maturity)
     return StreamScorer(
-        scorer=Scorer(database=database, champion=lambda: None, engineer=engineer),
+        scorer=Scorer(database=database, champion=lambda: None),
         database=database,
         producer=producer,
         kafka=kafka,

@@ -20,7 +20,6 @@ import sqlalchemy as sa
 from fraud_pipeline.cli import main, parser
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.tables import METADATA
-from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.model import publish, published_version
 from fraud_pipeline.scoring import Scorer, now_microseconds
 from fraud_pipeline.settings import Settings
@@ -117,8 +116,7 @@ class Host:
 
 def score(database: Database, *, count: int, prefix: str) -> None:
     """Real decisions with their history and alerts."""
-    engineer = FeatureEngineer(label_maturity=timedelta(days=21))
-    scorer = Scorer(database=database, champion=lambda: None, engineer=engineer)
+    scorer = Scorer(database=database, champion=lambda: None)
     scorer.score(transactions(count, customers=20, end=now_microseconds(), prefix=prefix))
 
 

@@ -18,12 +18,10 @@ from fraud_pipeline.database.block_minutes import MINUTE
 from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.tables import BLOCK_MINUTES
 from fraud_pipeline.decisions import Policy
-from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.scoring import Scored, Scorer
 from fraud_pipeline.spared_blocks import BLOCK_CAP
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, SECOND, TransactionRow
-from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from fraud_pipeline_tests.loaded import Loaded
 from fraud_pipeline_tests.test_metrics_serving import told
 from serving.metrics import Metrics
@@ -43,7 +41,6 @@ def entrance(database: Database, trained: TrainedModel) -> Iterator[Callable[...
         return Scorer(
             database=opened[-1],
             champion=lambda: blocking,
-            engineer=FeatureEngineer(label_maturity=LABEL_MATURITY),
             max_blocks_per_minute=most,
         )
 

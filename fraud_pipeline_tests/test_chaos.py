@@ -25,7 +25,6 @@ from uuid import uuid4
 import pytest
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.scoring import Scorer, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import (
@@ -102,8 +101,7 @@ class Proof:
         with closing(Database("sqlite://")) as database:
             database.upgrade()
             remember_before(database, EVENTS)
-            engineer = FeatureEngineer(label_maturity=Settings().label_maturity)
-            scorer = Scorer(database=database, champion=holder.current, engineer=engineer)
+            scorer = Scorer(database=database, champion=holder.current)
             for first in range(0, len(rows), 500):
                 scorer.score(rows[first : first + 500])
             return decided(database)

@@ -300,7 +300,7 @@ class TestVersions:
         assert main(["models"]) == 0
         versions, _, history = capsys.readouterr().out.partition("\n\nPromotions, newest first:\n")
         assert [line.split()[0] for line in versions.splitlines()] == ["v2", "v1"]
-        assert versions.splitlines()[0].endswith("challenger")
+        assert versions.splitlines()[0].strip().endswith("AP 0.0.2")
         assert versions.splitlines()[1].endswith("AP 0.0.1  champion")
         assert [line.split()[2:4] for line in history.splitlines()] == [
             ["rollback", "v1"],

@@ -4,9 +4,12 @@ import os
 import re
 import stat
 import subprocess
-import time
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +19,11 @@ import pytest
 import sqlalchemy as sa
 from packaging.requirements import Requirement
 
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.tables import SHADOW_DECISIONS
+from fraud_pipeline.model import FraudModel, published_version
 from fraud_pipeline.registry import Registry
+from fraud_pipeline.scoring import now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import (
     BrokerUnavailableError,
@@ -287,9 +294,7 @@ class TestRunning:
         self, running: Deployment, trained: TrainedModel, tmp_path: Path
     ) -> None:
         registry = Registry(tracking_uri=f"http://127.0.0.1:{running.ports[5000]}", model_name="fraud_model")
-        trained.model.save(tmp_path / "model")
-        run = registry._client.create_run(registry.ensure_experiment("fraud_model"))
-        version = registry.register(tmp_path / "model", run_id=run.info.run_id, tags={}).version
+        version = register(registry, trained.model, tmp_path)
         registry.decide(version, action="promote", reasons=["a test"])
         with running.client("score") as http:
             until(lambda: str(http.get("/model").json().get("version")) == "1", what="the service's change of model")
@@ -297,14 +302,7 @@ class TestRunning:
         assert (answer["model_version"], answer["mode"]) == ("1", "full")
 
     def test_a_message_becomes_a_decision(self, running: Deployment) -> None:
-        now = int(time.time() * 1_000_000)
-        row = TransactionRow("from-the-topic", now, "c-9", "m-9", 4_200)
-        with_password = running.kafka_settings()
-        producer = open_producer(with_password)
-        sent = transaction_message(row, currency="EUR")
-        producer.send(with_password.transactions_topic, key=sent.key, value=sent.value, headers=sent.headers)
-        producer.flush()
-        producer.close()
+        send(running, TransactionRow("from-the-topic", now_microseconds(), "c-9", "m-9", 4_200))
         with running.client("score") as http:
             until(lambda: http.get("/decisions/from-the-topic").status_code == 200, what="the decision")
 
@@ -337,9 +335,44 @@ class TestRunning:
             finally:
                 process.terminate()
 
+    def test_a_challenger_scores_what_comes_over_http_and_by_the_stream(
+        self, running: Deployment, trained: TrainedModel, tmp_path: Path
+    ) -> None:
+        """One setting of the file reaches who exports it, who scores and who judges."""
+        url = running.environment("service")["FRAUD_DATABASE_URL"]
+        registry = Registry(tracking_uri=f"http://127.0.0.1:{running.ports[5000]}", model_name="fraud_model")
+        challenger = register(registry, replace(trained.model, lineage={**trained.model.lineage, "seed": 1}), tmp_path)
+        shadowed = partial(shadow_ids, url, challenger=str(challenger))
+        for name in ("service", "consumer"):
+            link = Path(running.directories(name)["/var/lib/fraud"], "challenger")
+            until(partial(published_version, link), what="the export of the challenger")
+        number = count()
+        with running.client("score") as http:
+
+            def over_http() -> bool:
+                """Who loaded it shadows what comes from then on."""
+                http.post("/score", json=good_transaction(transaction_id=f"shadowed-http-{next(number)}"))
+                return any(id_.startswith("shadowed-http") for id_ in shadowed())
+
+            def by_stream() -> bool:
+                send(
+                    running, TransactionRow(f"shadowed-stream-{next(number)}", now_microseconds(), "c-9", "m-9", 4_200)
+                )
+                return any(id_.startswith("shadowed-stream") for id_ in shadowed())
+
+            until(over_http, what="a shadow row from HTTP")
+            until(by_stream, what="a shadow row from the stream")
+            registry.decide(challenger, action="promote", reasons=["a test"])
+            until(lambda: http.get("/model").json()["version"] == str(challenger), what="the promotion")
+            link = Path(running.directories("service")["/var/lib/fraud"], "challenger")
+            until(lambda: not link.is_symlink(), what="the challenger to be taken away")
+
     def test_what_serves_wrote_nothing_into_the_volume_that_it_only_reads(self, running: Deployment) -> None:
         volume = Path(running.directories("service")["/var/lib/fraud"])
-        assert {path.name.lstrip(".") for path in volume.iterdir()} <= {"champion", "champion-versions"}
+        assert {path.name.lstrip(".") for path in volume.iterdir()} <= {
+            *("champion", "champion-versions"),
+            *("challenger", "challenger-versions"),
+        }
         public = Path(running.directories("service")["/var/lib/public-keys"], "keys.json").read_text()
         assert '"x"' in public
         assert '"d"' not in public
@@ -369,3 +402,27 @@ def up(url: str) -> set[tuple[str, str]]:
     # While it replays its log it answers 503, in words.
     targets = answer.json()["data"]["activeTargets"] if answer.is_success else []
     return {(target["labels"]["job"], target["health"]) for target in targets}
+
+
+def register(registry: Registry, model: FraudModel, directory: Path) -> int:
+    """Make a model the challenger; its version."""
+    model.save(directory / "model")
+    run = registry._client.create_run(registry.ensure_experiment("fraud_model"))
+    return registry.register(directory / "model", run_id=run.info.run_id, tags={}).version
+
+
+def shadow_ids(url: str, *, challenger: str) -> list[str]:
+    """The transactions that a challenger scored."""
+    with closing(Database(url)) as database, database.transaction(read_only=True) as connection:
+        rows = SHADOW_DECISIONS.c
+        return list(connection.execute(sa.select(rows.transaction_id).where(rows.challenger == challenger)).scalars())
+
+
+def send(running: Deployment, row: TransactionRow) -> None:
+    """Put a transaction on the topic."""
+    with_password = running.kafka_settings()
+    producer = open_producer(with_password)
+    sent = transaction_message(row, currency="EUR")
+    producer.send(with_password.transactions_topic, key=sent.key, value=sent.value, headers=sent.headers)
+    producer.flush()
+    producer.close()

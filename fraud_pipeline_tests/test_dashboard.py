@@ -33,7 +33,6 @@ from fraud_pipeline.decisions import Policy
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.defs.training import training_assets
 from fraud_pipeline.drift import STATES
-from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.scoring import Scorer, now_microseconds
 from fraud_pipeline.settings import HOME_VARIABLE, Settings
@@ -72,9 +71,7 @@ def score(database: Database, trained: TrainedModel, rows: list[TransactionRow])
     """Decide on rows as an entrance does; each opens an alert."""
     doubting = replace(trained.model, policy=Policy(review_threshold=0.0, block_threshold=1.0))
     loaded = Loaded(doubting, version="7")
-    Scorer(database=database, champion=lambda: loaded, engineer=FeatureEngineer(label_maturity=LABEL_MATURITY)).score(
-        rows
-    )
+    Scorer(database=database, champion=lambda: loaded).score(rows)
 
 
 def rows(count: int, *, customer: str = "c-1", age: timedelta = timedelta(0)) -> list[TransactionRow]:

@@ -184,6 +184,17 @@ class TestChampion:
         publish(settings.home / "trained", link=settings.champion_directory, version=4)
         assert is_(check_champion(settings), "ok", "v4", "does not say when")
 
+    def test_one_with_another_label_maturity_than_the_settings_here(
+        self, settings: Settings, made: datetime, trained: TrainedModel
+    ) -> None:
+        """It is served with its own: people learn why the next model's features will differ, and nothing is wrong."""
+        own = trained.model.feature_config.label_maturity
+        now = (made + timedelta(days=5)).timestamp
+        other = settings.model_copy(update={"label_maturity": own + timedelta(hours=12)})
+        assert is_(check_champion(other, now=now), "ok", "label maturity of 14 days", "settings here", "14.5")
+        same = settings.model_copy(update={"label_maturity": own})
+        assert "label maturity" not in check_champion(same, now=now).told
+
     @pytest.mark.parametrize("file", [BOOSTER_FILE, "model.json"])
     def test_a_changed_file(self, settings: Settings, file: str) -> None:
         path = settings.champion_directory / file

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fraud_pipeline.gate import GateRules, LiveRows, Outcome, Verdict, gate_verdict, live_rows
+from fraud_pipeline.gate import GateRules, LiveRows, Outcome, Source, Sources, Verdict, gate_verdict, live_rows
 
 ROWS = 4_000
 SEVERITY: tuple[Outcome, ...] = ("promote", "shadow_only", "reject")
@@ -40,6 +40,8 @@ def verdict(
     *,
     rules: GateRules | None = None,
     incompatibility: str | None = None,
+    champion_incomparable: str | None = None,
+    sources: Sources | None = None,
     replicates: int = 60,
 ) -> Verdict:
     return gate_verdict(
@@ -53,6 +55,8 @@ def verdict(
         alert_budget_per_day=8,
         rules=rules or GateRules(),
         incompatibility=incompatibility,
+        champion_incomparable=champion_incomparable,
+        sources=sources,
         replicates=replicates,
     )
 
@@ -63,6 +67,49 @@ def outcomes(of: Verdict) -> dict[str, Outcome]:
 
 def detail(of: Verdict, check: str) -> str:
     return next(reason.detail for reason in of.reasons if reason.check == check)
+
+
+class TestAgainstAChampionThatCannotBeCompared:
+    @pytest.mark.parametrize("challenger", [TRUTH, noisy(4)], ids=["excellent", "poor"])
+    def test_it_stays_whatever_the_challenger_is(self, challenger: Floats) -> None:
+        result = verdict(challenger, None, champion_incomparable="Version 1 cannot be rebuilt.")
+        assert result.decision == outcomes(result)["champion"] == "shadow_only"
+        assert "floor" not in outcomes(result)
+        assert "fraud-detect promote" in detail(result, "champion")
+
+    def test_as_many_frauds_are_needed_as_against_any_champion(self) -> None:
+        few = np.zeros(ROWS)
+        few[:20] = 1
+        first = verdict(TRUTH, None, few)
+        assert outcomes(first)["frauds"] == "promote"
+        assert outcomes(verdict(TRUTH, None, few, champion_incomparable="why"))["frauds"] == "shadow_only"
+
+
+class TestSources:
+    @pytest.mark.parametrize(
+        ("champion", "challenger", "accepted", "outcome"),
+        [
+            (("a", "file"), ("a", "file, renamed"), False, "promote"),
+            (("a", "file"), ("b", "file"), False, "shadow_only"),
+            (("a", "file"), ("b", "file"), True, "promote"),
+            (("", "file"), ("", "file"), False, "promote"),
+            (("", "file"), ("", "synthetic world"), False, "shadow_only"),
+            (("", "file"), ("b", "synthetic world"), False, "promote"),
+        ],
+        ids=["same", "other", "other, accepted", "same words", "other words", "an earlier release says less"],
+    )
+    def test_two_worlds_are_not_compared_unless_told_so(
+        self, champion: tuple[str, str], challenger: tuple[str, str], *, accepted: bool, outcome: Outcome
+    ) -> None:
+        both = Sources(Source(*champion), Source(*challenger), other_accepted=accepted)
+        result = verdict(TRUTH, TRUTH.copy(), sources=both)
+        assert result.decision == outcomes(result)["source"] == outcome
+        if outcome == "shadow_only":
+            assert all(words in detail(result, "source") for words in (champion[1], challenger[1]))
+
+    def test_a_lineage_of_an_earlier_release_has_no_identity(self) -> None:
+        assert Source.of({"source": "file"}) == Source("", "file")
+        assert Source.of({}) == Source("", "an unknown source")
 
 
 class TestAgainstAChampion:

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.performance import would_be_blocks
 from fraud_pipeline.decisions import Policy, decide
-from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.holdout import MIN_HELD_OUT, Holdout, held_out
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.performance import NO_BLOCKS, Assessment, Window, assess
@@ -144,7 +143,6 @@ def scorer(
     return Scorer(
         database=database,
         champion=lambda: loaded,
-        engineer=FeatureEngineer(label_maturity=LABEL_MATURITY),
         max_blocks_per_minute=most,
         holdout_share=share,
     )

@@ -128,7 +128,30 @@ class TestWhatIsLoaded:
         assert {"dataset", "evaluation", "gate", "generator", "metrics"} <= set(DOMAIN)
 
 
+# Who makes a scorer, and what it is made of, elsewhere than here makes a second one that drifts away from the first.
+ASSEMBLY: Final = {
+    "Scorer": "serving/scoring_runtime.py",
+    "ResilientScorer": "serving/scoring_runtime.py",
+    "ChampionHolder": "serving/scoring_runtime.py",
+    "Shadow": "serving/scoring_runtime.py",
+    "DegradeLadder": "serving/scoring_runtime.py",
+    "FeatureEngineer": "fraud_pipeline/feature_config.py",
+}
+
+
 class TestWhatIsWritten:
+    @pytest.mark.parametrize("name", ASSEMBLY)
+    def test_what_decides_is_put_together_in_one_place(self, name: str) -> None:
+        root = PACKAGE.parent
+        files = [path for room in ("fraud_pipeline", "serving") for path in (root / room).rglob("*.py")]
+        makers = {
+            str(path.relative_to(root))
+            for path in files
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call) and name in {getattr(node.func, "id", None), getattr(node.func, "attr", None)}
+        }
+        assert makers == {ASSEMBLY[name]}
+
     @pytest.mark.parametrize("library", ADAPTERS)
     def test_an_outside_system_is_imported_in_its_rooms_only(self, library: str) -> None:
         users = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if library in imported(path)}

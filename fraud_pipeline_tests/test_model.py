@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from fraud_pipeline.decisions import Policy
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FEATURE_NAMES
 from fraud_pipeline.model import (
     BOOSTER_FILE,
@@ -35,6 +37,7 @@ from fraud_pipeline.model import (
     fit_calibration,
     publish,
     published_version,
+    read_feature_config,
 )
 from fraud_pipeline.training import TrainedModel, part
 
@@ -83,6 +86,7 @@ def other(training_set: pd.DataFrame) -> FraudModel:
     return FraudModel(
         booster=booster,
         features=FEATURE_NAMES,
+        feature_config=FeatureConfig(label_maturity=timedelta(days=3)),
         calibration=Calibration(a=2.0, b=0.5, c=-1.0),
         policy=Policy(review_threshold=0.5, block_threshold=0.9),
     )
@@ -257,9 +261,22 @@ class TestRefusal:
             FraudModel.load(tmp_path / "nowhere")
 
     def test_another_format(self, saved: Path) -> None:
-        change_manifest(saved, lambda manifest: manifest.update(format_version=2))
-        with pytest.raises(IncompatibleModelError, match="model format 2 is not 1; retrain with this release"):
+        change_manifest(saved, lambda manifest: manifest.update(format_version=3))
+        with pytest.raises(IncompatibleModelError, match="model format 3, and this release reads 1 and 2; run the"):
             FraudModel.load(saved)
+
+    def test_the_format_of_earlier_releases(self, saved: Path, model: FraudModel) -> None:
+        """It keeps the label maturity in the lineage, and nothing to prove the values of its features with."""
+
+        def made_earlier(manifest: dict[str, Any]) -> None:
+            manifest["format_version"] = 1
+            manifest["lineage"]["label_maturity_days"] = 7.5
+            for name in ("feature_config", "feature_code", "feature_values"):
+                del manifest[name]
+
+        change_manifest(saved, made_earlier)
+        config = FeatureConfig(label_maturity=timedelta(days=7, hours=12))
+        assert FraudModel.load(saved).feature_config == read_feature_config(saved) == config
 
     @pytest.mark.parametrize(
         ("change", "named"),

@@ -20,7 +20,7 @@ from fraud_pipeline.model import (
     file_hash,
     published_version,
 )
-from fraud_pipeline.registry import RegisteredModel, Registry, RegistryError
+from fraud_pipeline.registry import Action, RegisteredModel, Registry, RegistryError
 from fraud_pipeline.training import TrainedModel
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
@@ -162,6 +162,35 @@ class TestPromotion:
         assert place.champion() == 1
         assert place.served_threshold() == 0.4
         assert [(entry.action, entry.version) for entry in place.registry.history()] == [("promote", 1), ("reject", 2)]
+
+    @pytest.mark.parametrize("action", ["promote", "rollback", "reject"])
+    def test_a_settled_version_is_challenger_no_more(self, place: Place, action: Action) -> None:
+        for _ in range(2):
+            place.register()
+        place.registry.decide(2, action=action, reasons=["settled"])
+        assert place.registry.with_alias("challenger") is None
+        assert place.register().aliases == ("challenger",)
+
+    def test_another_challenger_stays_one(self, place: Place) -> None:
+        for _ in range(3):
+            place.register()
+        place.promote(1)
+        place.registry.decide(2, action="promote", reasons=["by hand"])
+        place.registry.decide(1, action="rollback", reasons=["by hand"])
+        place.registry.decide(3, action="shadow_only", reasons=["inconclusive"])
+        challenger = place.registry.with_alias("challenger")
+        assert challenger is not None
+        assert challenger.version == 3
+
+    def test_a_registry_whose_champion_kept_the_alias_heals(self, place: Place) -> None:
+        """Earlier releases left the alias of the challenger on what they promoted."""
+        place.promote(place.register().version)
+        place.register()
+        place.registry._client.set_registered_model_alias(place.registry.model_name, "challenger", "1")
+        assert place.registry.with_alias("challenger") is None
+        assert place.registry.get(1).aliases == ("champion",)
+        assert place.registry.waiting() is None
+        assert place.register().aliases == ("challenger",)
 
     def test_who_was_champion_is_known_for_every_instant(self, place: Place) -> None:
         tick = pd.Timedelta(milliseconds=1)

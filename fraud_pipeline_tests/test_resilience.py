@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.scoring import Mode, Scored, Scorer, StorageUnavailableError
 from fraud_pipeline.training import TrainedModel
 from fraud_pipeline.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from fraud_pipeline_tests.loaded import Loaded
 from serving.breaker import BreakerPolicy, State
 from serving.resilience import Breakers, DegradeLadder, ResilientScorer
@@ -141,7 +139,6 @@ class Service:
             Scorer(
                 database=self.database,
                 champion=self.champion,
-                engineer=FeatureEngineer(label_maturity=LABEL_MATURITY),
             ),
             breakers=self.breakers,
             ladder=DegradeLadder(recovery=RECOVERY, clock=self.clock),

@@ -59,7 +59,7 @@ def make_scorer(database: Database, loaded: Loaded) -> Callable[..., Scorer]:
     """Scorers of one database, as several processes have them."""
 
     def make(**changes: object) -> Scorer:
-        arguments: dict[str, object] = {"database": database, "champion": lambda: loaded, "engineer": ENGINEER}
+        arguments: dict[str, object] = {"database": database, "champion": lambda: loaded}
         return Scorer(**{**arguments, **changes})  # type: ignore[arg-type]  # each test gives what it names
 
     return make
@@ -305,7 +305,7 @@ class TestModes:
         other = Database(empty_postgres_url, statement_timeout=timedelta(seconds=20))
         other.upgrade()
         database = Database(empty_postgres_url, statement_timeout=timedelta(seconds=1))
-        scorer = Scorer(database=database, champion=lambda: loaded, engineer=ENGINEER)
+        scorer = Scorer(database=database, champion=lambda: loaded)
         scorer.report("t-0", is_fraud=True)
         with other.transaction() as connection:
             connection.execute(sa.text("LOCK TABLE merchant_days IN ACCESS EXCLUSIVE MODE"))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import timedelta
 from itertools import chain, cycle, repeat
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.database.performance import add_shadow_rows
+from fraud_pipeline.database.performance import ShadowRow, add_shadow_rows
 from fraud_pipeline.database.tables import SHADOW_DECISIONS
 from fraud_pipeline.decisions import Decision, Policy, decide
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.scoring import Scored
 from fraud_pipeline.training import TrainedModel
+from fraud_pipeline_tests.waiting import until
 from serving.champion import LoadedModel
 from serving.shadow import MAX_WAITING, Shadow
 
@@ -43,7 +46,7 @@ def other(trained: TrainedModel) -> LoadedModel:
 
 
 def loaded(model: FraudModel, policy: Policy, *, version: str) -> LoadedModel:
-    return LoadedModel(replace(model, policy=policy), version=version, sha256="0" * 64, loaded_at="")
+    return LoadedModel(replace(model, policy=policy), version=version, sha256=version * 64, loaded_at="")
 
 
 def decided(model: FraudModel, values: NDArray[np.float32]) -> list[Scored]:
@@ -53,6 +56,11 @@ def decided(model: FraudModel, values: NDArray[np.float32]) -> list[Scored]:
         Scored(f"t-{number}", choice, float(p), (), "model", "full", (), "1", 0)
         for number, (choice, p) in enumerate(zip(decide(probabilities, CHAMPION), probabilities, strict=True))
     ]
+
+
+def champion_of(trained: TrainedModel) -> LoadedModel:
+    """Version 1, which decided."""
+    return loaded(trained.model, CHAMPION, version="1")
 
 
 @contextmanager
@@ -73,7 +81,7 @@ def test_it_counts_how_often_the_challenger_would_decide_otherwise(
     shadow = Shadow(lambda: other, told=lambda ours, theirs: told.extend(zip(ours, theirs, strict=True)))
     scored = decided(trained.model, values)
     for start in range(0, len(values), 100):
-        shadow(values[start : start + 100], scored[start : start + 100])
+        shadow(values[start : start + 100], scored[start : start + 100], champion_of(trained))
     shadow.close()
     report = shadow.report()
     assert report is not None
@@ -94,8 +102,8 @@ def test_another_challenger_starts_anew(trained: TrainedModel, values: NDArray[n
     versions = iter(["2", "3"])
     shadow = Shadow(lambda: loaded(trained.model, CHALLENGER, version=next(versions)))
     scored = decided(trained.model, values)
-    shadow(values, scored)
-    shadow(values[:10], scored[:10])
+    shadow(values, scored, champion_of(trained))
+    shadow(values[:10], scored[:10], champion_of(trained))
     shadow.close()
     report = shadow.report()
     assert report is not None
@@ -116,7 +124,7 @@ def test_every_row_is_kept_for_the_day_its_label_is_known(
     shadow = Shadow(lambda: other, keep=keep)
     by_rules = Scored("t-rules", "review", None, (), "rules", "rules", (), None, 0)
     scored = decided(trained.model, values[:20])
-    shadow(values[:21], [*scored, by_rules])
+    shadow(values[:21], [*scored, by_rules], champion_of(trained))
     shadow.close()
     assert [row.transaction_id for row in kept] == [one.transaction_id for one in scored]
     probabilities = other.model.probabilities(values[:20])
@@ -137,8 +145,8 @@ def test_without_a_challenger_any_more_there_is_no_report(trained: TrainedModel,
     challengers = iter([loaded(trained.model, CHALLENGER, version="2"), None])
     shadow = Shadow(lambda: next(challengers))
     scored = decided(trained.model, values)
-    shadow(values, scored)
-    shadow(values, scored)
+    shadow(values, scored, champion_of(trained))
+    shadow(values, scored, champion_of(trained))
     shadow.close()
     assert shadow.report() is None
 
@@ -152,7 +160,7 @@ def test_what_goes_wrong_is_told_once_and_the_next_batch_is_compared(
     shadow = Shadow(lambda: next(challengers))
     scored = decided(trained.model, values)
     for _ in range(4):  # the last time there is not even an answer who is challenger
-        shadow(values, scored)
+        shadow(values, scored, champion_of(trained))
     shadow.close()
     report = shadow.report()
     assert report is not None
@@ -168,7 +176,7 @@ def test_a_report_is_whole_while_batches_are_compared(trained: TrainedModel, val
     scored = decided(trained.model, values[:rows])
     with threads_taking_turns_at_every_step():
         for _ in range(300):
-            shadow(values[:rows], scored)
+            shadow(values[:rows], scored, champion_of(trained))
             report = shadow.report()
             assert report is None or report.compared == rows  # each batch has another challenger than the one before
     shadow.close()
@@ -181,7 +189,7 @@ def test_without_a_challenger_or_with_a_broken_one_nothing_happens(
     broken = replace(trained.model, features=("no_such_feature",))
     model = loaded(broken, CHALLENGER, version="2") if challenger else None
     shadow = Shadow(lambda: model)
-    shadow(values, decided(trained.model, values))
+    shadow(values, decided(trained.model, values), champion_of(trained))
     shadow.close()
     assert shadow.report() is None
 
@@ -197,10 +205,10 @@ def test_a_stuck_challenger_does_not_keep_the_service_from_ending(
 
     shadow = Shadow(never)
     scored = decided(trained.model, values[:1])
-    shadow(values[:1], scored)
+    shadow(values[:1], scored, champion_of(trained))
     stuck.wait()
     for _ in range(MAX_WAITING):
-        shadow(values[:1], scored)
+        shadow(values[:1], scored, champion_of(trained))
     closing = threading.Thread(target=shadow.close, daemon=True)
     closing.start()
     closing.join(60)
@@ -224,7 +232,7 @@ def test_drops_of_many_threads_are_all_counted_and_forgotten_with_the_challenger
 
     def add() -> None:
         for _ in range(5_000):
-            shadow(values[:1], scored)
+            shadow(values[:1], scored, champion_of(trained))
 
     threads = [threading.Thread(target=add) for _ in range(4)]
     with threads_taking_turns_at_every_step():
@@ -254,10 +262,48 @@ def test_a_slow_challenger_holds_nobody_up_and_what_it_missed_is_counted(
     shadow = Shadow(slow)
     scored = decided(trained.model, values[:1])
     for _ in range(MAX_WAITING + 50):
-        shadow(values[:1], scored)
+        shadow(values[:1], scored, champion_of(trained))
     go_on.set()
     shadow.close()
     report = shadow.report()
     assert report is not None
     assert report.dropped >= 49
     assert report.compared + report.dropped == MAX_WAITING + 50
+
+
+def test_a_model_does_not_shadow_itself(trained: TrainedModel, values: NDArray[np.float32]) -> None:
+    """As after a promotion, when the exported challenger is the new champion for a moment, under any number."""
+    champion = champion_of(trained)
+    check_refused(trained, values, replace(champion, version="7"), refusal="same_model", why="the champion itself")
+
+
+def test_a_challenger_whose_features_are_made_otherwise_is_not_compared_on_wrong_values(
+    trained: TrainedModel, other: LoadedModel, values: NDArray[np.float32]
+) -> None:
+    maturity = trained.model.feature_config.label_maturity + timedelta(days=1)
+    model = replace(other.model, feature_config=FeatureConfig(label_maturity=maturity))
+    challenger = replace(other, model=model)
+    check_refused(trained, values, challenger, refusal="other_features", why="another label maturity")
+
+
+def check_refused(
+    trained: TrainedModel, values: NDArray[np.float32], challenger: LoadedModel, *, refusal: str, why: str
+) -> None:
+    """It is counted and said, nothing is kept, and the next challenger is compared."""
+    counts, kept = Counter[str](), list[ShadowRow]()
+    challengers = chain([challenger, challenger], repeat(loaded(trained.model, CHALLENGER, version="2")))
+    shadow = Shadow(lambda: next(challengers), refused=lambda name, n: counts.update({name: n}), keep=kept.extend)
+    scored, champion = decided(trained.model, values), champion_of(trained)
+    shadow(values, scored, champion)
+    shadow(values, scored, champion)
+    report = until(shadow.report)
+    assert report is not None
+    assert report.compared == 0
+    assert why in str(report.to_dict()["refused"])
+    shadow(values[:10], scored[:10], champion)
+    shadow.close()
+    assert counts == {refusal: 2 * len(scored)}
+    assert [row.transaction_id for row in kept] == [one.transaction_id for one in scored[:10]]
+    report = shadow.report()
+    assert report is not None
+    assert (report.challenger, report.compared, report.refused) == ("2", 10, None)

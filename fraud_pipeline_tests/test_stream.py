@@ -22,7 +22,6 @@ from kafka.errors import KafkaError, TopicAuthorizationFailedError
 from fraud_pipeline.database import Batch, Database, FencedError
 from fraud_pipeline.database.history import read_reports
 from fraud_pipeline.database.tables import FRAUD_REPORTS, PENDING_REPORTS
-from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.scoring import Conflict, Scored, Scorer, Within, now_microseconds
 from fraud_pipeline.topics import (
     KafkaSettings,
@@ -37,7 +36,6 @@ from fraud_pipeline.topics import (
 )
 from fraud_pipeline.transactions import DAY, HOUR, TransactionRow
 from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
-from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from fraud_pipeline_tests.proof import SAID
 from fraud_pipeline_tests.raw_batches import CODECS, NotUtf8, bad_batches, batch_of, send_batch
 from fraud_pipeline_tests.streams import (
@@ -107,8 +105,7 @@ class World:
 
     def scorer(self) -> Scorer:
         """With an empty memory as after a start."""
-        engineer = FeatureEngineer(label_maturity=LABEL_MATURITY)
-        return Scorer(database=self.database, champion=lambda: None, engineer=engineer)
+        return Scorer(database=self.database, champion=lambda: None)
 
     def stream(
         self, *, scorer: ScoresRows | None = None, reached: Callable[[Point], None] = lambda _point: None
@@ -265,9 +262,7 @@ class TestOneBatch:
         world.handle()
         with closing(Database("sqlite://")) as other:
             other.upgrade()
-            scorer = Scorer(
-                database=other, champion=lambda: None, engineer=FeatureEngineer(label_maturity=LABEL_MATURITY)
-            )
+            scorer = Scorer(database=other, champion=lambda: None)
             for row in rows:
                 scorer.score([row])
             assert decided(other) == decided(world.database)

@@ -24,7 +24,6 @@ from fraud_pipeline.transactions import TransactionRow
 from fraud_pipeline_tests.proof import COUNTS
 from fraud_pipeline_tests.stream_simulation import (
     CUSTOMERS,
-    ENGINEER,
     KAFKA,
     START,
     InvariantError,
@@ -176,7 +175,7 @@ class CountsDeliveries(Scorer):
     """
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database=database, champion=lambda: None, engineer=ENGINEER)
+        super().__init__(database=database, champion=lambda: None)
         self.counted: Counter[str] = vars(database).setdefault("counted", Counter())
 
     def _decide(

@@ -10,6 +10,7 @@ import pytest
 from fraud_pipeline.dataset import PART_NAMES, SplitError
 from fraud_pipeline.decisions import decide
 from fraud_pipeline.evaluation import Evaluation
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.model import FraudModel
 from fraud_pipeline.training import (
@@ -83,6 +84,7 @@ class TestTraining:
             tampered,
             tuning=TuningSettings(n_trials=1, seed=0),
             policy=policy_settings,
+            feature_config=trained.model.feature_config,
             lineage=dict(trained.model.lineage),
         )
         assert again.model.booster.save_raw() == trained.model.booster.save_raw()
@@ -133,6 +135,7 @@ class TestTraining:
                 few,
                 tuning=TuningSettings(n_trials=1, seed=seed, journal=tmp_path / "studies.journal"),
                 policy=policy_settings,
+                feature_config=FeatureConfig(label_maturity=LABEL_MATURITY),
                 lineage={"data_sha256": "0"},
             )
             for seed in (0, 1, 0)

@@ -106,6 +106,7 @@ class ShadowOut(_Answer):
     mean_probability_difference: float
     decisions: dict[str, int] = Field(description="champion's -> challenger's decision, and how often")
     dropped: int = Field(description="decisions that were too many at once to compare")
+    refused: str | None = Field(description="why the challenger is not compared at all, if so")
 
 
 class ModelOut(_Answer):
@@ -115,6 +116,7 @@ class ModelOut(_Answer):
     sha256: str
     loaded_at: datetime
     features: list[str]
+    label_maturity_days: float = Field(description="of its features: after so long an unreported transaction is clear")
     review_threshold: float | None
     block_threshold: float | None
     shadow: ShadowOut | None

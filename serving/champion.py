@@ -101,7 +101,7 @@ class ChampionHolder:
             return
         self._judged = stamp
         try:
-            loaded = _proven(directory)
+            loaded = load_proven(directory)
         except Exception as error:  # noqa: BLE001 - whatever a bad model raises, the last good one serves on
             log.error("model %s refused, the last good one serves on: %s", directory.name, error)  # noqa: TRY400 - a person needs the line, not the trace
             self._on_refused()
@@ -124,8 +124,11 @@ def _stamp(directory: Path) -> Stamp:
     return (str(directory), *((name, found.st_mtime_ns, found.st_size) for name, found in files))
 
 
-def _proven(directory: Path) -> LoadedModel:
-    """A model whose files are whole, that gives the scores it gave in training, and that is warm."""
+def load_proven(directory: Path) -> LoadedModel:
+    """A model whose files are whole, that gives the scores it gave in training, and that is warm.
+
+    Raises IncompatibleModelError, and whatever a damaged model makes XGBoost raise.
+    """
     model = FraudModel.load(directory)
     sha256 = file_hash(directory / MANIFEST_FILE)
     golden = model.reference.head(_GOLDEN_ROWS)

@@ -9,9 +9,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -19,18 +18,13 @@ from typing import Any, Final
 from kafka.errors import KafkaError
 from prometheus_client import start_http_server
 
-from fraud_pipeline.database import Database
-from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.scoring import Conflict, Scored, Scorer, Within, now_microseconds
+from fraud_pipeline.scoring import now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, open_producer
-from fraud_pipeline.transactions import TransactionRow
-from serving.champion import ChampionHolder
 from serving.consumer import StreamConsumer, watch
 from serving.metrics import Metrics
-from serving.report_watch import ReportWatch
-from serving.resilience import Breakers, DegradeLadder, ResilientScorer
-from serving.stream import ACKNOWLEDGE_WITHIN, Point, ScoresRows, StreamScorer
+from serving.scoring_runtime import open_scoring_runtime
+from serving.stream import ACKNOWLEDGE_WITHIN, Point, StreamScorer
 from serving.stream_metrics import StreamMetrics
 
 log = logging.getLogger(__name__)
@@ -70,36 +64,9 @@ def consume(
     stream_metrics = StreamMetrics.build(metrics.registry)
     with ExitStack() as stack:
         stack.enter_context(_until_signalled(stop))
-        database = stack.enter_context(
-            closing(Database(settings.database, statement_timeout=settings.statement_timeout))
-        )
-        database.prepare()
+        scoring = stack.enter_context(open_scoring_runtime(settings, metrics=metrics))
         ensure_topics(kafka)
-        champion = stack.enter_context(
-            closing(
-                ChampionHolder(
-                    settings.champion_directory,
-                    poll_interval=settings.champion_poll_interval.total_seconds(),
-                    on_loaded=lambda loaded: metrics.model_loaded(
-                        loaded.version, created_at=loaded.created_at, trained_to=loaded.trained_to
-                    ),
-                    on_refused=metrics.model_refused,
-                )
-            )
-        )
-        champion.start()
-        stack.enter_context(closing(ReportWatch(database, told=metrics.reported))).start()
         producer = stack.enter_context(_closing(open_producer(kafka, **PRODUCER_OPTIONS)))
-        scorer = Scorer(
-            database=database,
-            champion=champion.current,
-            engineer=FeatureEngineer(label_maturity=settings.label_maturity),
-            cache_events=settings.history_cache_events,
-            max_blocks_per_minute=settings.max_blocks_per_minute,
-            holdout_share=settings.holdout_share,
-            observe=metrics.stage,
-        )
-        breakers = Breakers.build(on_change=metrics.breaker_changed)
         client = open_consumer(
             kafka,
             group_id=kafka.group,
@@ -111,15 +78,15 @@ def consume(
             consumer=stack.enter_context(closing(client)),
             topics=[kafka.transactions_topic, kafka.reports_topic],
             stream=StreamScorer(
-                scorer=_Counted(ResilientScorer(scorer, breakers=breakers, ladder=DegradeLadder()), metrics),
-                database=database,
+                scorer=scoring.scorers[0],
+                database=scoring.database,
                 producer=producer,
                 kafka=kafka,
                 currency=settings.currency,
                 clock=now_microseconds,
                 reached=reached,
             ),
-            database=database,
+            database=scoring.database,
             observer=stream_metrics,
             max_records=max_records,
             reached=reached,
@@ -132,25 +99,12 @@ def consume(
         # What is loaded by now lives as long as the process: collections need not walk it again.
         gc.collect()
         gc.freeze()
-        loaded = champion.current()
+        loaded = scoring.champion.current()
         by = f"model version {loaded.version}" if loaded else "rules, since there is no champion yet"
         tell(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {kafka.group}, by {by}")
         consumer.run(stop)
     tell(f"Stopped: {stream_metrics.decided:,} transactions decided on")
     return 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """A scorer whose outcomes are counted once they are stored."""
-
-    scorer: ScoresRows
-    metrics: Metrics
-
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]:
-        outcomes = self.scorer.score(rows, within=within)
-        self.metrics.decided(outcomes)
-        return outcomes
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from starlette import types as asgi
@@ -103,6 +104,7 @@ class Endpoints:
                 "sha256": loaded.sha256,
                 "loaded_at": loaded.loaded_at,
                 "features": loaded.model.features,
+                "label_maturity_days": loaded.model.feature_config.label_maturity / timedelta(days=1),
                 **loaded.model.policy.to_dict(),
                 "shadow": shadow.to_dict() if shadow else None,
             }

@@ -27,6 +27,7 @@ from fraud_pipeline.holdout import HOLDOUT
 from fraud_pipeline.scoring import Conflict, DecidedBy, Mode, Scored
 from fraud_pipeline.spared_blocks import BLOCK_CAP
 from serving.breaker import State
+from serving.shadow import Refusal
 
 Stage = Literal["queue", "history", "features", "model", "store", "total"]
 
@@ -64,10 +65,7 @@ class Metrics:
 
         self._requests = counter("http_requests_total", "Requests answered", "route", "status")
         self._refusals = counter("refusals_total", "Requests turned away, by code of the error", "reason")
-        # From nought on: what begins at one has no increase that an alert could see, and what is not there at all
-        # looks neither busy nor idle.
-        for reason in ALARMING_REFUSALS:
-            self._refusals.labels(reason)
+        _begin_at_nought(self._refusals, ALARMING_REFUSALS)
         self._in_flight = gauge("http_requests_in_flight", "Requests being answered now", "livesum")
         stages = histogram("stage_duration_seconds", "Time that each stage took", LATENCY_BUCKETS, "stage")
         self._stages = {stage: stages.labels(stage) for stage in get_args(Stage)}
@@ -110,6 +108,10 @@ class Metrics:
         )
         self._model_refusals = counter("model_refusals_total", "New models that did not prove themselves")
         self._shadow = counter("shadow_decisions_total", "Decisions of both models", "champion", "challenger")
+        self._shadow_refused = counter(
+            "shadow_refused_total", "Transactions that the challenger was not compared on", "reason"
+        )
+        _begin_at_nought(self._shadow_refused, get_args(Refusal))
         # Not there until it is known: a restart must not look like a recovery.
         self._red = gauge("report_red", "1 where the newest report about the champion is red", "livemax", "report")
         self._version: str | None = None
@@ -181,6 +183,10 @@ class Metrics:
         for (one, other), number in Tally(zip(champion, challenger, strict=True)).items():
             self._shadow.labels(one, other).inc(number)
 
+    def shadow_refused(self, refusal: Refusal, rows: int) -> None:
+        """So many transactions were not compared, since this challenger says nothing about this champion."""
+        self._shadow_refused.labels(refusal).inc(rows)
+
     def reported(self, report: Report, *, red: bool) -> None:
         """What the newest report about the champion found."""
         self._red.labels(report).set(red)
@@ -230,6 +236,12 @@ class Measured:
         if path in self._exact:
             return path
         return next((route for start, route in self._below.items() if path.startswith(start)), OTHER_ROUTE)
+
+
+def _begin_at_nought(counter: Counter, labels: Collection[str]) -> None:
+    """What begins at one has no increase that an alert could see; what is not there looks neither busy nor idle."""
+    for label in labels:
+        counter.labels(label)
 
 
 def _forget_dead_workers(directory: Path) -> None:

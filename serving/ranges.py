@@ -17,14 +17,13 @@ from typing import Any, Final
 from kafka import KafkaConsumer, TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
-from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.scoring import Conflict, Scored, Scorer, Within, now_microseconds
+from fraud_pipeline.scoring import Conflict, Scored, Within, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.spared_blocks import BLOCK_CAP
 from fraud_pipeline.topics import KafkaSettings, open_consumer, open_producer
 from fraud_pipeline.transactions import TransactionRow
-from serving.champion import ChampionHolder
-from serving.resilience import Breakers, DegradeLadder, ResilientScorer
+from serving.metrics import Metrics
+from serving.scoring_runtime import open_scoring_runtime
 from serving.stream import ACKNOWLEDGE_WITHIN, Handled, ScoresRows, StreamScorer
 from serving.stream_records import Partition, Record
 from serving.topic_watch import Extent
@@ -84,33 +83,20 @@ def range_scorer(
 ) -> Iterator["RangeScorer"]:
     """A scorer of ranges with clients of its own. Raises BrokerUnavailableError and DatabaseUnavailableError."""
     with ExitStack() as stack:
-        database = stack.enter_context(
-            closing(Database(settings.database, statement_timeout=settings.statement_timeout))
-        )
-        database.prepare()
-        champion = stack.enter_context(closing(ChampionHolder(settings.champion_directory)))
-        champion.check_now()
+        scoring = stack.enter_context(open_scoring_runtime(settings, metrics=Metrics(), follow=False))
         producer = open_producer(kafka, max_block_ms=round(ACKNOWLEDGE_WITHIN * 1_000))
         stack.callback(producer.close, timeout=2)
-        scorer = Scorer(
-            database=database,
-            champion=champion.current,
-            engineer=FeatureEngineer(label_maturity=settings.label_maturity),
-            cache_events=settings.history_cache_events,
-            max_blocks_per_minute=settings.max_blocks_per_minute,
-            holdout_share=settings.holdout_share,
-        )
-        told = _ToldOfCap(ResilientScorer(scorer, breakers=Breakers.build(), ladder=DegradeLadder()))
+        told = _ToldOfCap(scoring.scorers[0])
         stream = StreamScorer(
             scorer=told,
-            database=database,
+            database=scoring.database,
             producer=producer,
             kafka=kafka,
             currency=settings.currency,
             clock=now_microseconds,
         )
         consumer = stack.enter_context(closing(open_consumer(kafka, fetch_max_wait_ms=50)))
-        yield RangeScorer(consumer, stream, database, batch=batch, patience=patience, told=told)
+        yield RangeScorer(consumer, stream, scoring.database, batch=batch, patience=patience, told=told)
 
 
 class RangeScorer:

@@ -9,29 +9,17 @@ as much as scoring does, to one ASGI application; everything, BentoML's own rout
 import gc
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, ClassVar, Final
 
 import bentoml
 from starlette import types as asgi
 
-from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
-from fraud_pipeline.database.performance import add_shadow_rows
-from fraud_pipeline.features import FeatureEngineer
+from fraud_pipeline.database import DatabaseUnavailableError, DatabaseUnsuitableError
 from fraud_pipeline.reasoned_decisions import provisional
-from fraud_pipeline.scoring import (
-    Conflict,
-    Scored,
-    Scorer,
-    StorageUnavailableError,
-    no_shadow,
-    now_microseconds,
-)
+from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, now_microseconds
 from fraud_pipeline.settings import Settings, load_settings
 from fraud_pipeline.transactions import TransactionRow
 from serving.batching import MicroBatcher
-from serving.champion import ChampionHolder
 from serving.draining import Draining
 from serving.endpoints import Endpoints
 from serving.guard import OPEN, PATHS, Guard
@@ -39,11 +27,9 @@ from serving.keys import open_keys
 from serving.lanes import Lanes
 from serving.limits import RateLimiter
 from serving.metrics import Measured, Metrics
-from serving.report_watch import ReportWatch
 from serving.requests import RequestParser
-from serving.resilience import Breakers, DegradeLadder, ResilientScorer
+from serving.scoring_runtime import ScoringRuntime
 from serving.security import TokenVerifier
-from serving.shadow import Shadow
 
 log: Final = logging.getLogger(__name__)
 _SETTINGS: Final = load_settings()
@@ -54,51 +40,18 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._database = Database(settings.database, statement_timeout=settings.statement_timeout)
         self._ready = False
         self._metrics = metrics = Metrics()
-        self._champion = ChampionHolder(
-            settings.champion_directory,
-            poll_interval=settings.champion_poll_interval.total_seconds(),
-            on_loaded=lambda loaded: metrics.model_loaded(
-                loaded.version, created_at=loaded.created_at, trained_to=loaded.trained_to
-            ),
-            on_refused=metrics.model_refused,
-        )
-        self._challenger = ChampionHolder(
-            settings.challenger_directory, poll_interval=settings.champion_poll_interval.total_seconds()
-        )
-        keep = partial(add_shadow_rows, self._database)
-        shadows = settings.shadow_challenger
-        self._shadow = Shadow(self._challenger.current, told=metrics.shadowed, keep=keep) if shadows else None
-        self._reports = ReportWatch(self._database, told=metrics.reported)
-        breakers, ladder = Breakers.build(on_change=metrics.breaker_changed), DegradeLadder()
-        scorers = [
-            ResilientScorer(
-                Scorer(
-                    database=self._database,
-                    champion=self._champion.current,
-                    engineer=FeatureEngineer(label_maturity=settings.label_maturity),
-                    cache_events=settings.history_cache_events // settings.score_lanes,
-                    max_blocks_per_minute=settings.max_blocks_per_minute,
-                    holdout_share=settings.holdout_share,
-                    observe=metrics.stage,
-                    shadow=self._shadow or no_shadow,
-                ),
-                breakers=breakers,
-                ladder=ladder,
-            )
-            for _ in range(settings.score_lanes)
-        ]
+        self._scoring = scoring = ScoringRuntime(settings, metrics=metrics, lanes=settings.score_lanes)
         self._batcher = Lanes[TransactionRow, Scored | Conflict](
             [
                 MicroBatcher[TransactionRow, Scored | Conflict](
-                    _counted(scorer, metrics),
+                    scorer.score,
                     max_rows=settings.max_micro_batch,
                     together=(StorageUnavailableError,),
                     waited=lambda seconds: metrics.stage("queue", seconds),
                 )
-                for scorer in scorers
+                for scorer in scoring.scorers
             ],
             key=lambda row: row.customer_id,
         )
@@ -110,9 +63,9 @@ class Runtime:
         self._application = Endpoints(
             parser=RequestParser(currency=settings.currency, max_batch=settings.max_batch_transactions),
             batcher=self._batcher,
-            records=scorers[0],
-            champion=self._champion.current,
-            shadow=self._shadow.report if self._shadow else lambda: None,
+            records=scoring.scorers[0],
+            champion=scoring.champion.current,
+            shadow=scoring.shadow_report,
             metrics=metrics.exposition,
         ).application()
 
@@ -137,10 +90,7 @@ class Runtime:
 
     def start(self) -> None:
         """Once, before the first request."""
-        self._champion.start()
-        self._reports.start()
-        if self._shadow:
-            self._challenger.start()
+        self._scoring.start()
         self.is_ready()
         # Compiles what the first request would otherwise wait for.
         provisional(TransactionRow("", now_microseconds(), "", "", 1))
@@ -154,7 +104,7 @@ class Runtime:
         """False until the database is usable; then true for good, since without it there still is an answer."""
         if not self._ready:
             try:
-                self._database.prepare()
+                self._scoring.database.prepare()
             except (DatabaseUnavailableError, DatabaseUnsuitableError) as error:
                 log.warning("not ready: %s", error)
                 return False
@@ -164,24 +114,8 @@ class Runtime:
     async def close(self) -> None:
         """Answer what waits, then give everything back."""
         await self._batcher.close()
-        self._challenger.close()
-        if self._shadow:
-            self._shadow.close()
         await self._rate_limiter.close()
-        self._champion.close()
-        self._reports.close()
-        self._database.close()
-
-
-def _counted(
-    scorer: ResilientScorer, metrics: Metrics
-) -> Callable[[Sequence[TransactionRow]], list[Scored | Conflict]]:
-    def score(rows: Sequence[TransactionRow]) -> list[Scored | Conflict]:
-        outcomes = scorer.score(rows)
-        metrics.decided(outcomes)
-        return outcomes
-
-    return score
+        self._scoring.close()
 
 
 class GuardedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML ships no types of it

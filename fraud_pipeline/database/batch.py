@@ -29,6 +29,7 @@ from fraud_pipeline.database.tables import (
     ALERTS,
     CUSTOMERS,
     DECISIONS,
+    FEATURE_CONFIGS,
     FRAUD_REPORTS,
     MEMORY_VERSIONS,
     MERCHANT_DAYS,
@@ -99,6 +100,7 @@ class StoredDecision:
     reports_version: int
     merchant_days_version: int
     holdout_share: float | None = None
+    feature_config: str | None = None
 
 
 @contextmanager
@@ -174,6 +176,10 @@ class Batch:
         names = StoredDecision.__slots__
         columns = {name: [getattr(row, name) for row in decisions] for name in names}
         return set(insert_new(self._connection, DECISIONS, columns))
+
+    def add_feature_config(self, id_: str, content: str) -> None:
+        """Keep what the id of a feature configuration stands for."""
+        insert_new(self._connection, FEATURE_CONFIGS, {"id": [id_], "content": [content]})
 
     def holdout_key(self) -> str:
         """The secret that decides who is held out, the same for every process of this database."""

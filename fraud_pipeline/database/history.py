@@ -22,6 +22,7 @@ from fraud_pipeline.database.statements import Columns, count_up, insert_new, ne
 from fraud_pipeline.database.tables import (
     CUSTOMERS,
     DECISIONS,
+    FEATURE_CONFIGS,
     FRAUD_REPORTS,
     LOADED_DAYS,
     MEMORY_VERSIONS,
@@ -216,6 +217,12 @@ def read_newest_decisions(database: Database, *, limit: int) -> pd.DataFrame:
     return _frame(list(reversed(rows)), list(DECISIONS.columns))
 
 
+def read_feature_configs(database: Database) -> dict[str, str]:
+    """What each feature configuration of decisions says, as JSON, by its id."""
+    with database.transaction(read_only=True) as connection:
+        return {row.id: row.content for row in connection.execute(sa.select(FEATURE_CONFIGS))}
+
+
 def customers_of(database: Database, transaction_ids: Sequence[str]) -> list[str]:
     """The customers of these transactions, each once."""
     found: set[str] = set()
@@ -247,6 +254,15 @@ def read_merchant_days(
     )
     with database.transaction(read_only=True) as connection:
         return _frame(connection.execute(wanted).all(), columns)
+
+
+def made_label_maturities(database: Database) -> list[timedelta]:
+    """The label maturities for which merchants' days were ever made."""
+    prefix = merchant_days_name(timedelta(0)).removesuffix("0")
+    ours = MEMORY_VERSIONS.c.name.startswith(prefix, autoescape=True)
+    with database.transaction(read_only=True) as connection:
+        names = connection.execute(sa.select(MEMORY_VERSIONS.c.name).where(ours)).scalars()
+        return [timedelta(microseconds=int(name.removeprefix(prefix))) for name in names]
 
 
 def merchant_days_as_of(database: Database, *, label_maturity: timedelta) -> pd.Timestamp:

@@ -68,6 +68,7 @@ RULES: Final[tuple[Kept | Unbounded, ...]] = (
         tables.CUSTOMERS,
         "one narrow row per customer: a version that began again at 1 would make caches trust what is out of date",
     ),
+    Unbounded(tables.FEATURE_CONFIGS, "one row for each label maturity that was ever in use"),
     Unbounded(tables.PENDING_REPORTS, "the consumer makes dead letters of what waits for more than a week"),
     Unbounded(tables.MEMORY_VERSIONS, "one row for the reports and one for each label maturity in use"),
     Unbounded(tables.STREAM_POSITIONS, "one row per partition of a topic"),
@@ -90,6 +91,13 @@ def remove_expired(database: Database, *, limits: Mapping[Retention, pd.Timestam
     if "report_page_retention" in limits:
         removed["report_pages"] = _remove_pages(database, before=microsecond(limits["report_page_retention"]))
     return removed
+
+
+def remove_settled_shadow_rows(database: Database, *, judged: tuple[str, str] | None) -> int:
+    """Remove what was scored in shadow, but for the champion and challenger that are still judged; how many rows."""
+    rows = tables.SHADOW_DECISIONS.c
+    is_settled = sa.true() if judged is None else sa.or_(rows.champion != judged[0], rows.challenger != judged[1])
+    return _remove(database, tables.SHADOW_DECISIONS, is_settled)
 
 
 def _remove(database: Database, table: sa.Table, is_old: sa.ColumnElement[bool]) -> int:

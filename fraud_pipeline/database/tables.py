@@ -53,7 +53,17 @@ DECISIONS: Final = sa.Table(
     sa.Column("merchant_days_version", sa.BigInteger, nullable=False),
     # The share with which a would-be block was drawn for the holdout, whether it was or not; empty without a draw.
     sa.Column("holdout_share", sa.Double),
+    # How the features were made: an id of `feature_configs`; empty for decisions of earlier releases.
+    sa.Column("feature_config", sa.Text),
     sa.Index("decisions_by_time", "decided_at", postgresql_using="brin"),
+)
+
+# Every feature configuration that decisions were made with, as JSON.
+FEATURE_CONFIGS: Final = sa.Table(
+    "feature_configs",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("content", sa.Text, nullable=False),
 )
 
 CUSTOMERS: Final = sa.Table(

@@ -10,6 +10,7 @@ from fraud_pipeline.defs.calendar import Span, daily, span_of
 from fraud_pipeline.defs.checks import check_result
 from fraud_pipeline.defs.metadata import preview
 from fraud_pipeline.defs.resources import TablesResource
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FEATURES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.leakage import LeakVerdict, future_invariance
 from fraud_pipeline.settings import Settings
@@ -26,7 +27,8 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
         # two months after a change as its consequence and start days that have no transactions yet.
         deps=["transactions", "fraud_reports"],
         description="Features of every transaction, from events strictly before it. The only feature code there is.",
-        code_version=FeatureEngineer.code_version(),
+        # Another label maturity makes other values, as other code does.
+        code_version=f"{FeatureEngineer.code_version()}-{feature_config(settings).id}",
         check_specs=[
             dg.AssetCheckSpec(
                 "future_invariance",
@@ -68,9 +70,14 @@ def _keeps_out_the_future(history: History, new: pd.DataFrame, *, settings: Sett
     return future_invariance(engineer(settings), history=history, new=new, cut=cut)
 
 
+def feature_config(settings: Settings) -> FeatureConfig:
+    """How this deployment makes features for its next training."""
+    return FeatureConfig(label_maturity=settings.label_maturity)
+
+
 def engineer(settings: Settings) -> FeatureEngineer:
-    """The feature code with this deployment's label maturity."""
-    return FeatureEngineer(label_maturity=settings.label_maturity)
+    """The feature code with that configuration."""
+    return feature_config(settings).engineer()
 
 
 def lookback_days(settings: Settings) -> int:

@@ -4,7 +4,7 @@ Belongs here: loading both, one call, acting on the verdict. Must not be here: t
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -12,21 +12,35 @@ import numpy as np
 import pandas as pd
 from dagster_mlflow import end_mlflow_on_run_finished
 from numpy.typing import NDArray
+from pydantic import Field
 
 from fraud_pipeline.database.history import read_reports
 from fraud_pipeline.database.performance import shadow_rows
+from fraud_pipeline.database.retention import remove_settled_shadow_rows
 from fraud_pipeline.decisions import decide
+from fraud_pipeline.defs.calendar import Span
+from fraud_pipeline.defs.features import engineer, feature_config, history_before
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.defs.training import HIDDEN_ROWS
-from fraud_pipeline.gate import GateRules, LiveRows, gate_verdict, live_rows
-from fraud_pipeline.model import IncompatibleModelError
-from fraud_pipeline.registry import RegisteredModel, Registry
+from fraud_pipeline.following import export_alias
+from fraud_pipeline.gate import GateRules, LiveRows, Source, Sources, gate_verdict, live_rows
+from fraud_pipeline.joins import rows_of
+from fraud_pipeline.model import FraudModel, IncompatibleModelError, read_lineage
+from fraud_pipeline.registry import RegisteredModel, Registry, RegistryError
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import days, part, segments
 
 logger = logging.getLogger(__name__)
 Scores = NDArray[np.float64] | None
+
+
+class GateConfig(dg.Config):
+    """What can be changed for one run in the launchpad."""
+
+    accept_other_source: bool = Field(
+        default=False, description="The challenger may have learned from another source than the champion."
+    )
 
 
 def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -53,6 +67,7 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         description="The model that decides about customers: alias `champion`, exported to a directory for serving.",
     )
     def champion(
+        config: GateConfig,
         tables: TablesResource,
         registry: RegistryResource,
         database: DatabaseResource,
@@ -64,7 +79,8 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             raise dg.Failure("there is no challenger to judge; materialize registered_model first")
         scores: Scores
         champion_scores: Scores
-        live, incompatibility = _live_rows(database, current, challenger, settings=settings), None
+        live = _live_rows(database, current, challenger, settings=settings)
+        incompatibility, champion_incomparable = None, None
         weights, hidden = None, None
         if live is not None:
             rows, basis = live.rows, str(live)
@@ -75,10 +91,15 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         else:
             rows = part(tables.store().read_whole("training_set"), "test")
             basis = f"{len(rows):,} rows of the test part: too few frauds were scored in shadow and have matured"
-            scores, incompatibility = _scores(models, challenger, rows)
-            champion_scores, _ = _scores(models, current, rows) if current else (None, None)
+            scores, incompatibility = _scores(models, challenger, tables.store(), rows, settings=settings)
+            if current:
+                champion_scores, champion_incomparable = _scores(
+                    models, current, tables.store(), rows, settings=settings
+                )
+            else:
+                champion_scores = None
             if incompatibility is None:
-                hidden = _on_hidden_rows(models, challenger, tables.store(), beside=rows)
+                hidden = _on_hidden_rows(models, challenger, tables.store(), beside=rows, settings=settings)
                 basis += f"; {len(hidden):,} more were blocked and never reported" if len(hidden) else ""
         verdict = gate_verdict(
             np.zeros(len(rows)) if scores is None else scores,
@@ -91,6 +112,8 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             rules=GateRules(),
             segments=segments(rows),
             incompatibility=incompatibility,
+            champion_incomparable=champion_incomparable,
+            sources=_sources(models, current, challenger, other_accepted=config.accept_other_source),
             row_weights=weights,
             hidden=hidden,
         )
@@ -105,6 +128,7 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             models.install_champion(
                 challenger.version, action="promote", reasons=reasons, directory=settings.champion_directory
             )
+            _settle(models, database, settings=settings)
             yield dg.MaterializeResult(
                 metadata={
                     **told,
@@ -117,6 +141,7 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             )
             return
         models.decide(challenger.version, action=verdict.decision, reasons=reasons)
+        _settle(models, database, settings=settings)
         # A model kept in shadow is a normal day; one that is rejected needs somebody to look.
         severity = dg.AssetCheckSeverity.WARN if verdict.decision == "shadow_only" else dg.AssetCheckSeverity.ERROR
         yield dg.AssetCheckResult(passed=False, check_name="gate", severity=severity, metadata=told)
@@ -137,8 +162,37 @@ def _live_rows(
     return live_rows(shadowed, reports, as_of=now, label_maturity=settings.label_maturity, rules=GateRules())
 
 
+def _settle(models: Registry, database: DatabaseResource, *, settings: Settings) -> None:
+    """A challenger that waits is exported for runs that score; of others nothing stays that it scored."""
+    with database.opened() as online:
+        remove_settled_shadow_rows(online, judged=models.judged_pair())
+    if settings.shadow_challenger:
+        export_alias(models, "challenger", settings.challenger_directory, tell=logger.info)
+
+
+def _sources(
+    models: Registry, current: RegisteredModel | None, challenger: RegisteredModel, *, other_accepted: bool
+) -> Sources | None:
+    if current is None:
+        return None
+    return Sources(
+        champion=Source.of(_lineage(models, current)),
+        challenger=Source.of(_lineage(models, challenger)),
+        other_accepted=other_accepted,
+    )
+
+
+def _lineage(models: Registry, model: RegisteredModel) -> Mapping[str, Any]:
+    """What a version says of its making, also one that this code cannot rebuild; nothing if its files are damaged."""
+    try:
+        return read_lineage(models.download(model))
+    except (IncompatibleModelError, RegistryError) as error:
+        logger.warning("version %d does not say where its data came from: %s", model.version, error)
+        return {}
+
+
 def _on_hidden_rows(
-    models: Registry, challenger: RegisteredModel, store: TableStore, *, beside: pd.DataFrame
+    models: Registry, challenger: RegisteredModel, store: TableStore, *, beside: pd.DataFrame, settings: Settings
 ) -> NDArray[np.object_]:
     """What the challenger decides on rows of the time of these that were blocked and never reported."""
     try:
@@ -147,16 +201,36 @@ def _on_hidden_rows(
         return np.empty(0, object)
     rows = rows[rows["event_time"].between(beside["event_time"].min(), beside["event_time"].max())]
     model = models.load(challenger)
-    return decide(model.predict(rows), model.policy)
+    return decide(model.predict(_features_for(model, store, rows, settings=settings)), model.policy)
 
 
-def _scores(models: Registry, model: RegisteredModel, rows: pd.DataFrame) -> tuple[Scores, str | None]:
+def _scores(
+    models: Registry, registered: RegisteredModel, store: TableStore, rows: pd.DataFrame, *, settings: Settings
+) -> tuple[Scores, str | None]:
     """Probabilities of the rows, or why this code cannot compute them."""
     try:
-        return models.load(model).predict(rows), None
-    except IncompatibleModelError as error:
-        logger.warning("version %d cannot be scored: %s", model.version, error)
-        return None, f"Version {model.version} cannot be rebuilt: {error}."
+        model = models.load(registered)
+    except (IncompatibleModelError, RegistryError) as error:
+        logger.warning("version %d cannot be scored: %s", registered.version, error)
+        return None, f"Version {registered.version} cannot be rebuilt: {error}."
+    return model.predict(_features_for(model, store, rows, settings=settings)), None
+
+
+def _features_for(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, settings: Settings) -> pd.DataFrame:
+    """The same rows with the features that the model would have seen, in the order of the rows.
+
+    The feature table is made with the deployment's configuration; a model with another one would be judged on values
+    that it never sees, so they are made for it, a day at a time.
+    """
+    if model.feature_config == feature_config(settings) or rows.empty:
+        return rows
+    like_model = settings.model_copy(update={"label_maturity": model.feature_config.label_maturity})
+    parts = []
+    for day, of_day in rows.groupby(rows["event_time"].dt.date):
+        new = rows_of(store.read("transactions", day, day), of_day["transaction_id"], table="transactions")
+        history = history_before(store, Span(first=day, last=day), settings=like_model)
+        parts.append(engineer(like_model).compute(history=history, new=new))
+    return rows_of(pd.concat(parts, ignore_index=True), rows["transaction_id"], table="features")
 
 
 def _history_table(models: Registry) -> dg.MetadataValue:

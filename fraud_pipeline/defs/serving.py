@@ -3,17 +3,22 @@
 Belongs here: loading, one call, showing. Must not be here: SQL (`database/`), the comparison (`audit.py`).
 """
 
+import logging
 import time
-from datetime import date, timedelta
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date
 from typing import get_args
 
 import dagster as dg
 import pandas as pd
 
-from fraud_pipeline.audit import Audit, Known, audit, with_tables
+from fraud_pipeline.audit import Audit, Known, audit_each, with_tables
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import (
     customers_of,
+    made_label_maturities,
+    read_feature_configs,
     read_merchant_days,
     read_newest_decisions,
     read_reports,
@@ -21,13 +26,17 @@ from fraud_pipeline.database.history import (
     refresh_merchant_days,
 )
 from fraud_pipeline.database.history_source import HistorySource, claim_history
-from fraud_pipeline.database.retention import Retention, give_back_space, remove_expired
-from fraud_pipeline.defs.features import engineer, lookback_days
-from fraud_pipeline.defs.resources import DatabaseResource, TablesResource
+from fraud_pipeline.database.retention import Retention, give_back_space, remove_expired, remove_settled_shadow_rows
+from fraud_pipeline.defs.features import feature_config
+from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
 from fraud_pipeline.expired_files import remove_expired_files
+from fraud_pipeline.feature_config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.online_history import load_changed_days, rows_of_customers
+from fraud_pipeline.registry import Registry, RegistryError
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
+
+log = logging.getLogger(__name__)
 
 AUDITED_DECISIONS = 20_000
 
@@ -59,18 +68,23 @@ def serving_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         ],
     )
     def online_history(
-        config: HistoryConfig, tables: TablesResource, database: DatabaseResource
+        config: HistoryConfig, tables: TablesResource, database: DatabaseResource, registry: RegistryResource
     ) -> dg.MaterializeResult:
         store, started, now = tables.store(), time.monotonic(), pd.Timestamp.now(tz="UTC")
-        first, last = _days(store, settings=settings, now=now)
         source = HistorySource(settings.source_id, settings.source_name)
         with database.opened() as online:
+            in_use = _configs_in_use(online, registry.registry(), settings=settings)
+            first, last = _days(store, in_use, settings=settings, now=now)
             if settings.source_kind != "none":
                 claim_history(online, source, accept_other=config.accept_other_source)
             load = load_changed_days(online, store, first=first, last=last)
-            days = refresh_merchant_days(
-                online, now=now, lookback=engineer(settings).lookback, label_maturity=settings.label_maturity
+            days = sum(
+                refresh_merchant_days(
+                    online, now=now, lookback=each.engineer().lookback, label_maturity=each.label_maturity
+                )
+                for each in in_use
             )
+            _remove_settled_shadow_rows(online, registry.registry())
             verdict = _audit(online, store, first=first, last=last, settings=settings)
         return dg.MaterializeResult(
             metadata={
@@ -125,7 +139,19 @@ def retention_limits(settings: Settings, *, now: pd.Timestamp) -> dict[Retention
     return limits | {"decision_retention": now - settings.kept_decisions}
 
 
-def _days(store: TableStore, *, settings: Settings, now: pd.Timestamp) -> tuple[date, date]:
+def _remove_settled_shadow_rows(database: Database, models: Registry) -> None:
+    """What a challenger scored that nobody judges any more, also what came after the verdict."""
+    try:
+        judged = models.judged_pair()
+    except RegistryError as error:
+        log.warning("shadow rows stay until it is known which are still judged: %s", error)
+        return
+    remove_settled_shadow_rows(database, judged=judged)
+
+
+def _days(
+    store: TableStore, configs: Iterable[FeatureConfig], *, settings: Settings, now: pd.Timestamp
+) -> tuple[date, date]:
     """The first and last of the newest days, as far back as any feature looks and history is kept whole."""
     days = store.days("transactions")
     if not days and settings.source_kind in ("none", "served"):
@@ -133,19 +159,40 @@ def _days(store: TableStore, *, settings: Settings, now: pd.Timestamp) -> tuple[
     if not days:
         raise dg.Failure("there are no transactions yet; materialize transactions and fraud_reports first")
     kept = (now - settings.history_retention).ceil("D").date()
-    return max(kept, days[-1] - timedelta(days=lookback_days(settings))), days[-1]
+    return max(kept, days[-1] - max(config.engineer().lookback for config in configs)), days[-1]
 
 
 def _audit(database: Database, store: TableStore, *, first: date, last: date, settings: Settings) -> Audit:
-    """The newest decisions against history, which is the offline tables wherever they hold a row."""
+    """The newest decisions against history, which is the offline tables wherever they hold a row.
+
+    Decisions of releases that did not name a feature configuration were made with the deployment's.
+    """
     decisions = read_newest_decisions(database, limit=AUDITED_DECISIONS)
     customers = customers_of(database, decisions["transaction_id"].tolist())
     end = pd.Timestamp.now(tz="UTC") + pd.Timedelta(days=1)
     start = end - settings.history_retention
-    known = Known(
+    everything = Known(
         transactions=read_transactions(database, start=start, end=end, with_version=True, customers=customers),
         reports=read_reports(database, start=start, end=end, with_version=True),
-        merchant_days=read_merchant_days(database, start=start, end=end, label_maturity=settings.label_maturity),
+        merchant_days=pd.DataFrame(),
     )
     transactions, reports = rows_of_customers(store, customers, first=first, last=last)
-    return audit(decisions, with_tables(known, transactions=transactions, reports=reports), engineer=engineer(settings))
+    everything = with_tables(everything, transactions=transactions, reports=reports)
+
+    def known(config: FeatureConfig) -> Known:
+        days = read_merchant_days(database, start=start, end=end, label_maturity=config.label_maturity)
+        return replace(everything, merchant_days=days)
+
+    configs = {id_: FeatureConfig.from_json(content) for id_, content in read_feature_configs(database).items()}
+    return audit_each(decisions, known, configs=configs, unnamed=feature_config(settings))
+
+
+def _configs_in_use(database: Database, models: Registry, *, settings: Settings) -> set[FeatureConfig]:
+    """What somebody makes features with: the next training, the champion or rules, and the challenger."""
+    in_use = {feature_config(settings)}
+    try:
+        of_models = models.feature_configs()
+    except RegistryError as error:
+        log.warning("merchants' days are made for all label maturities that they were made for before: %s", error)
+        return in_use | {FeatureConfig(label_maturity=maturity) for maturity in made_label_maturities(database)}
+    return in_use | set(of_models.values()) | (set() if "champion" in of_models else {DEFAULT_FEATURE_CONFIG})

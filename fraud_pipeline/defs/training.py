@@ -19,6 +19,7 @@ from fraud_pipeline import plots
 from fraud_pipeline.database.performance import blocked_ids
 from fraud_pipeline.dataset import hidden_labels
 from fraud_pipeline.decisions import CostModel
+from fraud_pipeline.defs.features import feature_config
 from fraud_pipeline.defs.metadata import image, preview, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.features import FEATURES
@@ -165,10 +166,10 @@ def training_assets(
                     journal=settings.study_directory / f"{data[:16]}.journal",
                 ),
                 policy=policy,
+                feature_config=feature_config(settings),
                 lineage={
                     "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
                     "data_sha256": data,
-                    "label_maturity_days": settings.label_maturity.total_seconds() / 86_400,
                     "source": settings.source_name,
                     "source_id": settings.source_id,
                     "mlflow_run_id": mlflow.active_run().info.run_id,
