@@ -3,8 +3,8 @@
 Belongs here: the rules about one row and about a batch. Must not be here: reading files, storing tables.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fraud_pipeline.amounts import whole_cents
+from fraud_pipeline.identifiers import PROBLEMS, read_identifiers
 from fraud_pipeline.transactions import (
     CHANNELS,
     EARLIEST_EVENT_TIME,
@@ -36,6 +38,7 @@ REASONS: Final = MappingProxyType(
         "too_early": f"the time lies before {EARLIEST_EVENT_TIME:%Y-%m-%d}: check its unit and format",
         "future_time": "the time lies in the future: check the sender's clock and timezone",
         "control_character": "remove NUL, control characters and broken Unicode from the text",
+        **PROBLEMS,
         "too_long": f"shorten the text to at most {MAX_ID_LENGTH} characters",
         "not_finite": "replace infinite numbers",
         "out_of_range": f"amounts must be above 0 and at most {MAX_AMOUNT_CENTS // 100}, latitudes within -90..90, "
@@ -59,10 +62,14 @@ class TooManyRejectedRowsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """`accepted` follows the TRANSACTIONS schema, `rejected` REJECTED_TRANSACTIONS; together they hold every row."""
+    """`accepted` follows the TRANSACTIONS schema, `rejected` REJECTED_TRANSACTIONS; together they hold every row.
+
+    `normalised` counts, per field, the rows that each rule of `identifiers.NORMALISATIONS` changed.
+    """
 
     accepted: pd.DataFrame
     rejected: pd.DataFrame
+    normalised: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def rejected_share(self) -> float:
@@ -81,6 +88,7 @@ class _Verdict:
         self.field: Objects = np.full(n_rows, None, dtype=object)
         self.reason: Objects = np.full(n_rows, None, dtype=object)
         self.good: Flags = np.ones(n_rows, dtype=bool)
+        self.normalised: dict[str, Mapping[str, int]] = {}
 
     def reject(self, rows: Flags, *, field: str, reason: str) -> None:
         new = rows & self.good
@@ -106,16 +114,16 @@ def validate(
     raw = raw.reset_index(drop=True)
     verdict = _Verdict(len(raw))
     columns: dict[str, object] = {}
-    columns["transaction_id"] = ids = _text(raw, "transaction_id", verdict, required=True)
+    columns["transaction_id"] = ids = _identifier(raw, "transaction_id", verdict)
     columns["event_time"] = times = _time(raw, verdict, now=now)
-    columns["customer_id"] = _text(raw, "customer_id", verdict, required=True)
-    columns["merchant_id"] = _text(raw, "merchant_id", verdict, required=True)
+    columns["customer_id"] = _identifier(raw, "customer_id", verdict)
+    columns["merchant_id"] = _identifier(raw, "merchant_id", verdict)
     columns["amount_cents"] = _cents(raw, verdict)
-    columns["category"] = _text(raw, "category", verdict)
-    columns["channel"] = channel = _text(raw, "channel", verdict)
+    columns["category"] = _identifier(raw, "category", verdict, required=False)
+    columns["channel"] = channel = _word(raw, "channel", verdict)
     unknown = ~pd.isna(channel) & ~pd.Series(channel).isin(CHANNELS).to_numpy()
     verdict.reject(unknown, field="channel", reason="unknown_channel")
-    columns["country"] = country = _text(raw, "country", verdict)
+    columns["country"] = country = _word(raw, "country", verdict)
     wrong = ~pd.isna(country) & ~_matches(country, "^[A-Z]{2}$")
     verdict.reject(wrong, field="country", reason="bad_country")
     columns["latitude"] = latitude = _coordinate(raw, "latitude", verdict, limit=90)
@@ -141,7 +149,7 @@ def validate(
             "reason": verdict.reason[bad],
         }
     )
-    return ValidationResult(accepted=accepted, rejected=rejected[list(REJECTED_TRANSACTIONS.columns)])
+    return ValidationResult(accepted=accepted, rejected=rejected[list(REJECTED_TRANSACTIONS.columns)], normalised=verdict.normalised)
 
 
 def check_rejected_share(result: ValidationResult, *, max_share: float) -> None:
@@ -162,8 +170,55 @@ def _cells(raw: pd.DataFrame, name: str) -> pd.Series:
     return raw[name] if name in raw else pd.Series(np.full(len(raw), None, dtype=object), index=raw.index)
 
 
-def _text(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bool = False) -> Objects:
-    """Text cells as str, everything unusable as None; empty or blank text is missing."""
+def _identifier(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bool = True) -> Objects:
+    """Ids and other short texts as str by the rules of `identifiers.py`, everything unusable as None.
+
+    A field that is not required may be a number with decimals.
+    """
+    text = _text(raw, name)
+    column = read_identifiers(text.arrow, exact=required)
+    if column.rules:
+        verdict.normalised[name] = column.rules
+    nothing = text.arrow.is_valid().to_numpy(zero_copy_only=False) & column.texts.is_null().to_numpy(zero_copy_only=False)
+    if required:
+        verdict.reject(~text.present | nothing, field=name, reason="missing")
+    verdict.reject(text.present & ~text.is_text, field=name, reason="wrong_type")
+    problems = {"control_character": text.broken} | column.problems
+    if "control_character" in column.problems:
+        problems["control_character"] = column.problems["control_character"] | text.broken
+    unusable = nothing | text.broken
+    for problem, rows in problems.items():
+        verdict.reject(rows, field=name, reason=problem)
+        unusable |= rows
+    long = _too_long(column.texts)
+    verdict.reject(long, field=name, reason="too_long")
+    return _only(column.texts.to_numpy(zero_copy_only=False), ~(unusable | long))
+
+
+def _word(raw: pd.DataFrame, name: str, verdict: _Verdict) -> Objects:
+    """Words of a closed set as str, everything unusable as None; blank text is missing."""
+    text = _text(raw, name)
+    control = text.broken | _flags(pc.match_substring_regex(text.arrow, r"[\x00-\x1f\x7f]"))
+    blank = _flags(pc.equal(pc.utf8_trim_whitespace(text.arrow), "")) & ~control
+    long = _too_long(text.arrow)
+    verdict.reject(text.present & ~text.is_text, field=name, reason="wrong_type")
+    verdict.reject(control, field=name, reason="control_character")
+    verdict.reject(long, field=name, reason="too_long")
+    return _only(text.values, text.is_text & ~(blank | control | long))
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A column of cells: which hold something, which hold text, and which text is no valid Unicode; `arrow` the rest."""
+
+    values: Objects
+    present: Flags
+    is_text: Flags
+    broken: Flags
+    arrow: pa.Array
+
+
+def _text(raw: pd.DataFrame, name: str) -> _Text:
     cells = _cells(raw, name)
     values, present = cells.to_numpy(dtype=object), cells.notna().to_numpy()
     if set(map(type, values[present])) <= {str}:  # the common case, without asking each row in Python
@@ -171,22 +226,17 @@ def _text(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bool = F
     else:
         is_text = np.fromiter((isinstance(value, str) for value in values), dtype=bool, count=len(values))
     texts = _only(values, is_text)
+    broken = np.zeros(len(values), dtype=bool)
     try:
         arrow = pa.array(texts, type=pa.string())
-        broken = np.zeros(len(values), dtype=bool)
     except UnicodeEncodeError:
         broken = np.fromiter((_is_broken(text) for text in texts), dtype=bool, count=len(texts))
         arrow = pa.array(_only(texts, ~broken), type=pa.string())
-    blank = _flags(pc.equal(pc.utf8_trim_whitespace(arrow), ""))
-    control = broken | _flags(pc.match_substring_regex(arrow, r"[\x00-\x1f\x7f]"))
-    blank &= ~control
-    long = _flags(pc.greater(pc.utf8_length(arrow), MAX_ID_LENGTH))
-    if required:
-        verdict.reject(~present | blank, field=name, reason="missing")
-    verdict.reject(present & ~is_text, field=name, reason="wrong_type")
-    verdict.reject(control, field=name, reason="control_character")
-    verdict.reject(long, field=name, reason="too_long")
-    return _only(texts, ~(blank | control | long))
+    return _Text(texts, present, is_text, broken, arrow)
+
+
+def _too_long(texts: pa.Array) -> Flags:
+    return _flags(pc.greater(pc.utf8_length(texts), MAX_ID_LENGTH))
 
 
 def _only(values: Objects, rows: Flags) -> Objects:
@@ -264,13 +314,10 @@ def _cents(raw: pd.DataFrame, verdict: _Verdict) -> NDArray[np.int64]:
     verdict.reject(np.isnan(amount), field="amount", reason="missing")
     out_of_range = (amount <= 0) | (amount > MAX_AMOUNT_CENTS / 100)
     verdict.reject(out_of_range, field="amount", reason="out_of_range")
-    cents = np.where(out_of_range, np.nan, amount) * 100
-    whole = np.rint(cents)
     # A column of 32-bit floats cannot spell large amounts to the cent; what it can spell is judged.
-    precision = 2.0**-22 if _cells(raw, "amount").dtype == np.float32 else 2.0**-50
-    finer = (whole < 1) | (np.abs(cents - whole) > 1e-6 + np.abs(cents) * precision)
-    verdict.reject(finer, field="amount", reason="finer_than_a_cent")
-    return np.where(verdict.good, whole, 0).astype("int64")
+    cents = whole_cents(np.where(out_of_range, np.nan, amount), single=_cells(raw, "amount").dtype == np.float32)
+    verdict.reject(cents == 0, field="amount", reason="finer_than_a_cent")
+    return np.where(verdict.good, cents, 0)
 
 
 def _coordinate(raw: pd.DataFrame, name: str, verdict: _Verdict, *, limit: float) -> NDArray[np.float64]:

@@ -45,7 +45,6 @@ REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
 
 # A letter or an underscore at a time, so that no number fits: senders have put card numbers in keys.
 _NAME: Final = re.compile(r"[A-Za-z_]{1,40}", re.ASCII)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _BY_KIND: Final = MappingProxyType(
     {
         "missing": "missing",
@@ -63,7 +62,7 @@ _BY_KIND: Final = MappingProxyType(
 _ABOUT_TEXT: Final = MappingProxyType(
     {
         "literal_error": "wrong_type",
-        "string_pattern_mismatch": "control_character",
+        "string_pattern_mismatch": "wrong_type",
         "string_too_long": "too_long",
         "string_too_short": "blank",
     }
@@ -127,7 +126,7 @@ def refuse(problems: Sequence[FieldProblem]) -> NoReturn:
 
 def problems_of(error: ValidationError, *, required: frozenset[str], root: str) -> list[FieldProblem]:
     """What pydantic found, in our names; `required` are the fields that may not be null, `root` names the whole."""
-    details = error.errors(include_url=False, include_context=False)
+    details = error.errors(include_url=False)
     return [_problem(detail, required=required, root=root) for detail in details]
 
 
@@ -138,15 +137,17 @@ def _problem(error: ErrorDetails, *, required: frozenset[str], root: str) -> Fie
     if isinstance(sent, CrowdedObject):
         return FieldProblem(path or root, "unknown_field")
     field = path.rpartition(".")[2] or root
+    if error["type"] == "identifier":
+        return FieldProblem(path or root, error["ctx"]["problem"])
     return FieldProblem(path or root, _problem_name(error["type"], sent, field=field, required=field in required))
 
 
 def _problem_name(kind: str, sent: object, *, field: str, required: bool) -> str:
-    blank = isinstance(sent, str) and not sent.strip() and not _CONTROL.search(sent)
+    blank = kind == "string_too_short" or (isinstance(sent, str) and not sent.strip())
     if required and (sent is None or blank):
         return "missing"
     if isinstance(sent, str) and kind in _ABOUT_TEXT:
-        return _BY_FIELD.get(field) or ("blank" if blank else _ABOUT_TEXT[kind])
+        return _BY_FIELD.get(field) or _ABOUT_TEXT[kind]
     return _BY_KIND.get(kind, "wrong_type")
 
 

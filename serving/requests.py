@@ -11,9 +11,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 
+from fraud_pipeline.amounts import cents_of
 from fraud_pipeline.feature_definitions import LONGEST_WINDOW
+from fraud_pipeline.identifiers import NOTHING_PATTERN, REFUSED_PATTERN, WHITE, read_identifier
 from fraud_pipeline.transactions import MAX_AMOUNT_CENTS, MAX_ID_LENGTH, Channel, TransactionRow
 from fraud_pipeline.validation import CLOCK_TOLERANCE
 from serving.refusals import CrowdedObject, FieldProblem, RepeatedKey, RequestError, problems_of, refuse
@@ -47,12 +59,49 @@ _WITHOUT_CENTS: Final = frozenset(
     )
 )
 
-# White space is spelled out, because \s means another set in each dialect that reads the pattern in /openapi.json.
+# What an id may be, for the readers of /openapi.json; `read_identifier` decides.
 _CONTROL: Final = r"\x00-\x1f\x7f"
-_WHITE: Final = r" \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_NOT_BLANK: Final = rf"^[^{_CONTROL}]*[^{_CONTROL}{_WHITE}][^{_CONTROL}]*$"
+_QUOTES: Final = "[\\t\"'=" + WHITE + "]*"
 
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH, pattern=_NOT_BLANK)]
+
+def _pattern(refused: str) -> str:
+    anything = f"[^{_CONTROL}]*[^{_CONTROL}{WHITE}][^{_CONTROL}]*"
+    return f"^(?!{_QUOTES}{_any_case(refused)}{_QUOTES}$)(?!.*\\ufffd){anything}$"
+
+
+def _any_case(pattern: str) -> str:
+    """The pattern for both letter cases: patterns of JSON Schema have no flags."""
+    return re.sub(r"(?<!\\)[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", pattern)
+
+
+def _read(text: object, *, exact: bool) -> object:
+    if not isinstance(text, str):
+        return text  # for pydantic to refuse
+    reading = read_identifier(text, exact=exact)
+    if reading.problem is not None:
+        raise PydanticCustomError("identifier", "{problem}", {"problem": reading.problem})
+    return reading.text or ""
+
+
+def _read_identifier(text: object) -> object:
+    return _read(text, exact=True)
+
+
+def _read_text(text: object) -> object:
+    return _read(text, exact=False)
+
+
+_SHORT: Final = StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)
+_LENGTHS: Final = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}
+Identifier = Annotated[
+    str,
+    _SHORT,
+    BeforeValidator(_read_identifier),
+    WithJsonSchema({**_LENGTHS, "pattern": _pattern(f"(?:{NOTHING_PATTERN}|{REFUSED_PATTERN})")}),
+]
+ShortText = Annotated[
+    str, _SHORT, BeforeValidator(_read_text), WithJsonSchema({**_LENGTHS, "pattern": _pattern(NOTHING_PATTERN)})
+]
 Country = Annotated[str, StringConstraints(pattern="^[A-Z]{2}$")]
 T = TypeVar("T")
 
@@ -76,7 +125,7 @@ class TransactionIn(_Body):
         gt=0, le=MAX_AMOUNT_CENTS / 100, description="in currency units, with the currency's decimals"
     )
     currency: str = Field(max_length=64)
-    category: Identifier | None = None
+    category: ShortText | None = None
     channel: Channel | None = None
     country: Country | None = Field(None, description="ISO 3166 alpha-2")
     latitude: float | None = Field(None, ge=-90, le=90, description="together with longitude, or not at all")
@@ -142,7 +191,7 @@ class RequestParser:
             problems.append(("event_time", "future_time"))
         elif event_time < now - LONGEST_WINDOW:
             problems.append(("event_time", "too_old"))
-        cents = _whole_cents(sent.amount)
+        cents = cents_of(sent.amount)
         if cents is None:
             problems.append(("amount", "finer_than_a_cent"))
         elif cents % 100 and whole_units(self.currency):
@@ -252,9 +301,3 @@ def _microseconds(text: str) -> int | None:
         return (datetime.fromisoformat(text.upper()) - _EPOCH) // _MICROSECOND
     except ValueError:
         return None
-
-
-def _whole_cents(amount: float) -> int | None:
-    """Cents of an amount in range; None when it is finer, be it by a float's last bit: the description says so."""
-    whole = round(amount * 100)
-    return whole if whole >= 1 and whole / 100 == amount else None
