@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 NORMALISATIONS: Final = MappingProxyType(
     {
         "padding": "white space and invisible characters around it were removed",
-        "wrapping": "the quotes, the apostrophe or the =\"...\" of a spreadsheet around it were removed",
+        "wrapping": 'the quotes, the apostrophe or the ="..." of a spreadsheet around it were removed',
         "whole_number": "123.0 became 123, as exports write whole numbers of a column with gaps",
         "mojibake": "UTF-8 that was read in another encoding was put right",
         "unicode": "composed characters, digits and spaces got one spelling; invisible characters inside were removed",
@@ -45,9 +45,7 @@ WHITE: Final = " \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _INVISIBLE: Final = "\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 _JOINERS: Final = "\u200c\u200d"  # mean something between letters, and nothing around a text
 _EDGE: Final = "".join(
-    chr(code)
-    for code in range(0x1_0000)
-    if re.fullmatch(rf"[\t{WHITE}{_INVISIBLE}{_JOINERS}]", chr(code))
+    chr(code) for code in range(0x1_0000) if re.fullmatch(rf"[\t{WHITE}{_INVISIBLE}{_JOINERS}]", chr(code))
 )
 _NOTHING: Final = (
     r"[(<\[{]?(?:null|nil|none|nan|nat|na|n/a|undefined)[)>\]}]?|n\.a\.?|\\{1,2}n|dbnull|-nan|"
@@ -55,11 +53,11 @@ _NOTHING: Final = (
 )
 # With a point or a sign as programs print it; of neither, only what they print for one digit, because 12e45678 is hex.
 _SCIENTIFIC: Final = (
-    r"[+-]?(?:[0-9]+[.,][0-9]*|[.,][0-9]+) ?[ed][+-]?[0-9]{1,4}|[+-]?[0-9]+ ?[ed][+-][0-9]{1,4}|"
-    r"[0-9]e[1-9][0-9]|"
-    "[+-]?[0-9.,]+ ?[x*\u00d7\u00b7] ?10 ?\\^ ?[+-]?[0-9]+"
+    r"[+-]?(?:[0-9]+[.,][0-9]*|[.,][0-9]+) ?[eEdD][+-]?[0-9]{1,4}|[+-]?[0-9]+ ?[eEdD][+-][0-9]{1,4}|"
+    r"[0-9][eE][1-9][0-9]|"
+    "[+-]?[0-9.,]+ ?[xX*\u00d7\u00b7] ?10 ?\\^ ?[+-]?[0-9]+"
 )
-_DECIMAL: Final = r"[+-]?[0-9]*[.,][0-9]+|[+-]?[0-9]+[.,]|[+-]?[0-9]{1,3}(?:,[0-9]{3}){2,}"
+_DECIMAL: Final = r"[+-]?[0-9]*[.,][0-9]+|[+-]?[0-9]{1,3}(?:,[0-9]{3}){2,}"
 NOTHING_PATTERN: Final = rf"(?:{_NOTHING})?"
 REFUSED_PATTERN: Final = rf"(?:{_SCIENTIFIC}|{_DECIMAL})"
 
@@ -70,7 +68,7 @@ _ATTENTION: Final = (
 )
 _NEEDS_ATTENTION: Final = re.compile(_ATTENTION)
 _IS_NOTHING: Final = re.compile(NOTHING_PATTERN, re.IGNORECASE | re.ASCII)
-_IS_SCIENTIFIC: Final = re.compile(_SCIENTIFIC, re.IGNORECASE | re.ASCII)
+_IS_SCIENTIFIC: Final = re.compile(_SCIENTIFIC)
 _IS_DECIMAL: Final = re.compile(_DECIMAL)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _WRAPPED: Final = (
@@ -127,17 +125,20 @@ def read_identifier(text: str, *, exact: bool = True) -> Reading:
     if not _NEEDS_ATTENTION.search(text):
         return Reading(text)
     cleaned, rules = _normalised(text)
-    if _CONTROL.search(cleaned) or (not cleaned and _CONTROL.search(text)):
-        return Reading(text, problem="control_character")
-    if _IS_NOTHING.fullmatch(cleaned):
-        return Reading(None)
-    if "\ufffd" in cleaned:
-        return Reading(text, problem="lost_characters")
-    if exact and (_IS_SCIENTIFIC.fullmatch(cleaned) or _is_inexact(cleaned)):
-        return Reading(text, problem="lost_digits")
-    if exact and _IS_DECIMAL.fullmatch(cleaned):
-        return Reading(text, problem="decimal_id")
-    return Reading(cleaned, rules)
+    problem = _problem(cleaned or text, exact=exact) if cleaned or _CONTROL.search(text) else None
+    if problem is not None:
+        return Reading(text, problem=problem)
+    return Reading(None) if _IS_NOTHING.fullmatch(cleaned) else Reading(cleaned, rules)
+
+
+def _problem(text: str, *, exact: bool) -> str | None:
+    if _CONTROL.search(text):
+        return "control_character"
+    if "\ufffd" in text:
+        return "lost_characters"
+    if exact and (_IS_SCIENTIFIC.fullmatch(text) or _is_inexact(text)):
+        return "lost_digits"
+    return "decimal_id" if exact and _IS_DECIMAL.fullmatch(text) else None
 
 
 def read_identifiers(column: pa.Array, *, exact: bool = True) -> IdentifierColumn:

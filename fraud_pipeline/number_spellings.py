@@ -64,7 +64,7 @@ def read_numbers(text: pa.Array, *, grouped: bool) -> Numbers | None:
     number = _with_point(number, decimal=decimal)
     known = pc.and_(pc.and_(plain, currency), agrees)
     spelled = pc.binary_join_element_wise(_minus(parts), number, "")
-    recognised = pc.if_else(pc.fill_null(known, False), spelled, UNREADABLE)  # noqa: FBT003 - the filler
+    recognised = pc.if_else(pc.fill_null(known, False), spelled, UNREADABLE)
     # What the pattern does not know stays as it came: 1.5E3 is a number, and n/a is none.
     result = pc.if_else(parts.is_valid(), recognised, text)
     try:

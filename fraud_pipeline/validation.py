@@ -4,7 +4,8 @@ Belongs here: the rules about one row and about a batch. Must not be here: readi
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
@@ -69,7 +70,7 @@ class ValidationResult:
 
     accepted: pd.DataFrame
     rejected: pd.DataFrame
-    normalised: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    normalised: Mapping[str, Mapping[str, int]] = dataclass_field(default_factory=dict)
 
     @property
     def rejected_share(self) -> float:
@@ -149,7 +150,9 @@ def validate(
             "reason": verdict.reason[bad],
         }
     )
-    return ValidationResult(accepted=accepted, rejected=rejected[list(REJECTED_TRANSACTIONS.columns)], normalised=verdict.normalised)
+    return ValidationResult(
+        accepted=accepted, rejected=rejected[list(REJECTED_TRANSACTIONS.columns)], normalised=verdict.normalised
+    )
 
 
 def check_rejected_share(result: ValidationResult, *, max_share: float) -> None:
@@ -179,7 +182,9 @@ def _identifier(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bo
     column = read_identifiers(text.arrow, exact=required)
     if column.rules:
         verdict.normalised[name] = column.rules
-    nothing = text.arrow.is_valid().to_numpy(zero_copy_only=False) & column.texts.is_null().to_numpy(zero_copy_only=False)
+    nothing = text.arrow.is_valid().to_numpy(zero_copy_only=False) & column.texts.is_null().to_numpy(
+        zero_copy_only=False
+    )
     if required:
         verdict.reject(~text.present | nothing, field=name, reason="missing")
     verdict.reject(text.present & ~text.is_text, field=name, reason="wrong_type")
@@ -209,7 +214,7 @@ def _word(raw: pd.DataFrame, name: str, verdict: _Verdict) -> Objects:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A column of cells: which hold something, which hold text, and which text is no valid Unicode; `arrow` the rest."""
+    """A column of cells: which hold something, which hold text, and which text is broken Unicode; `arrow` the rest."""
 
     values: Objects
     present: Flags

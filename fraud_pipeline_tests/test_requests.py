@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fraud_pipeline.transactions import MAX_AMOUNT_CENTS, TransactionRow
 from fraud_pipeline.validation import REASONS, validate
+from fraud_pipeline_tests.spellings import SPELLINGS
 from serving.refusals import MAX_FIELDS_SHOWN, REMEDIES, RequestError
 from serving.requests import RequestParser, check_content_type, parse_feedback, parse_transaction_id
 
@@ -107,7 +108,6 @@ def test_times_with_an_offset_are_read_to_the_edges_of_the_window(text: str, sec
         ({"amount": 10**30}, "amount", "out_of_range"),
         ({"amount": 0.001}, "amount", "finer_than_a_cent"),
         ({"amount": 1e-9}, "amount", "finer_than_a_cent"),
-        ({"amount": 2.4299999999999997}, "amount", "finer_than_a_cent"),
         ({"amount": 12.345}, "amount", "finer_than_a_cent"),
         ({"amount": float("nan")}, "amount", "not_finite"),
         ({"amount": float("-inf")}, "amount", "not_finite"),
@@ -127,6 +127,11 @@ def test_times_with_an_offset_are_read_to_the_edges_of_the_window(text: str, sec
         ({"customer_id": "\t"}, "customer_id", "control_character"),
         ({"customer_id": "\ud800"}, "customer_id", "control_character"),
         ({"customer_id": 17}, "customer_id", "wrong_type"),
+        ({"customer_id": "(null)"}, "customer_id", "missing"),
+        ({"customer_id": "4.51234E+15"}, "customer_id", "lost_digits"),
+        ({"customer_id": "12.50"}, "customer_id", "decimal_id"),
+        ({"customer_id": "Caf\ufffd"}, "customer_id", "lost_characters"),
+        ({"category": "NULL"}, "category", "blank"),
         ({"category": ""}, "category", "blank"),
         ({"category": " "}, "category", "blank"),
         ({"category": ["food"]}, "category", "wrong_type"),
@@ -226,12 +231,19 @@ def test_a_currency_without_cents_takes_whole_amounts() -> None:
 
 _AMOUNTS = st.one_of(
     st.integers(1, MAX_AMOUNT_CENTS).map(lambda cents: cents / 100),
+    st.builds(
+        lambda price, pieces: price * pieces / 100,
+        st.floats(0.01, 1_000).map(lambda x: round(x, 2)),
+        st.integers(1, 99),
+    ),
+    st.tuples(st.integers(1, 10_000), st.integers(1, 99)).map(lambda pair: pair[0] / 100 * pair[1]),
     st.floats(allow_nan=False, allow_infinity=False),
     st.integers(-(10**12), 10**12),
 )
 _TEXTS = st.one_of(
     st.text(min_size=1, max_size=70),
     st.text(alphabet="\x00\x1f\x7f\x85\xa0\u1680\u2003\u2028\u200b\u3000 \tx", min_size=1),
+    SPELLINGS,
 )
 _TIMES = st.datetimes(
     (NOW - timedelta(days=61)).replace(tzinfo=None), (NOW + timedelta(minutes=6)).replace(tzinfo=None)
@@ -274,6 +286,18 @@ def test_http_and_files_give_the_same_row_or_the_same_reason(
         assert first in verdict or first[1] in {"future_time", "finer_than_a_cent", "incomplete_position"}
     else:
         assert known_to_files == []
+
+
+def test_noise_of_float_arithmetic_is_the_cent_that_it_means() -> None:
+    """3 * 5.803333333333335 of a spreadsheet; files read it alike."""
+    assert parsed(body(amount=17.410000000000004)).amount_cents == 1_741
+    assert parsed(body(amount=2.4299999999999997)).amount_cents == 243
+
+
+@pytest.mark.parametrize("spelling", [" c-1 ", "c-1\t", "\ufeffc-1", "'c-1", '="c-1"', "c\u200b-1", "\uff43-\uff11"])
+def test_spellings_of_one_id_are_one_customer_in_a_body_and_in_a_path(spelling: str) -> None:
+    assert parsed(body(customer_id=spelling)).customer_id == "c-1"
+    assert parse_transaction_id(spelling) == "c-1"
 
 
 def test_white_space_alone_is_no_id_in_http_as_in_files() -> None:

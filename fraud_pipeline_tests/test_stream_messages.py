@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fraud_pipeline.identifiers import Reading, read_identifier
 from fraud_pipeline.scoring import Reason, Scored
 from fraud_pipeline.topics import SCHEMA_HEADER, Message, report_message, transaction_message
 from fraud_pipeline.transactions import CHANNELS, DAY, MAX_AMOUNT_CENTS, SECOND, TransactionRow
@@ -28,7 +29,9 @@ NOW = 20_000 * DAY
 ROW = TransactionRow("t-1", NOW - SECOND, "c-1", "m-1", 1_234, channel="online")
 SCORED = Scored("t-1", "review", 0.25, (Reason("new_country", "first time abroad"),), "model", "full", (), "7", NOW)
 
-names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=1, max_size=64)
+names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=1, max_size=64).filter(
+    lambda text: read_identifier(text) == Reading(text)
+)
 positions = st.tuples(st.floats(-90, 90), st.floats(-180, 180)) | st.just((None, None))
 
 

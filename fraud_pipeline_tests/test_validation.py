@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fraud_pipeline.identifiers import read_identifier
 from fraud_pipeline.transactions import EARLIEST_EVENT_TIME, MAX_AMOUNT_CENTS, REJECTED_TRANSACTIONS, TRANSACTIONS
 from fraud_pipeline.validation import (
     CLOCK_TOLERANCE,
@@ -92,6 +93,10 @@ def test_no_rows_are_no_rows(frame: pd.DataFrame) -> None:
         ("category", "food\x7f", "control_character"),
         ("merchant_id", "m\ud800", "control_character"),
         ("transaction_id", "x" * 65, "too_long"),
+        ("customer_id", r"\N", "missing"),
+        ("customer_id", "4.51E+15", "lost_digits"),
+        ("merchant_id", "12.50", "decimal_id"),
+        ("category", "caf\ufffd", "lost_characters"),
         ("event_time", None, "time_missing_or_unreadable"),
         ("event_time", pd.NaT, "time_missing_or_unreadable"),
         ("event_time", "2026-03-01", "wrong_type"),
@@ -168,6 +173,17 @@ def test_every_whole_cent_passes_however_it_is_stored() -> None:
     assert validate(frame, now=NOW).accepted["amount_cents"].tolist() == cents.tolist()
     small = frame[cents < 30_000].assign(amount=lambda rows: rows["amount"].astype("float32"))
     assert validate(small, now=NOW).accepted["amount_cents"].tolist() == list(range(1, 30_000))
+
+
+def test_normalised_ids_are_counted_by_field_and_rule() -> None:
+    result = validate(raw({"customer_id": " c1"}, {"customer_id": "c1"}, {"merchant_id": "7.0"}), now=NOW)
+    assert result.accepted["customer_id"].tolist() == ["c1"] * 3
+    assert result.normalised == {"customer_id": {"padding": 1}, "merchant_id": {"whole_number": 1}}
+
+
+def test_two_spellings_of_one_id_are_a_repeated_id() -> None:
+    result = validate(raw({"transaction_id": "17"}, {"transaction_id": "17.0"}), now=NOW)
+    assert reasons(result) == [(1, "transaction_id", "duplicate_id")]
 
 
 def test_the_first_good_row_of_an_id_wins() -> None:
@@ -258,7 +274,8 @@ def test_whatever_comes_in_every_row_leaves_once_and_the_tables_follow_their_sch
     REJECTED_TRANSACTIONS.validate(result.rejected)
     assert len(result.accepted) + len(result.rejected) == len(rows)
     accepted = sorted(set(range(len(rows))) - set(result.rejected["row"]))
-    assert result.accepted["transaction_id"].tolist() == [rows[number]["transaction_id"] for number in accepted]
+    expected = [read_identifier(rows[number]["transaction_id"]).text for number in accepted]
+    assert result.accepted["transaction_id"].tolist() == expected
     assert result.rejected["row"].is_monotonic_increasing
     assert result.rejected["row"].is_unique
     assert set(result.rejected["reason"]) <= set(REASONS)

@@ -61,17 +61,17 @@ _WITHOUT_CENTS: Final = frozenset(
 
 # What an id may be, for the readers of /openapi.json; `read_identifier` decides.
 _CONTROL: Final = r"\x00-\x1f\x7f"
-_QUOTES: Final = "[\\t\"'=" + WHITE + "]*"
+_QUOTES: Final = "[\\t\"'`=" + WHITE + "]*"
+
+
+# Patterns of JSON Schema have no flag for letter case.
+_NOTHING: Final = re.sub(r"(?<!\\)[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", NOTHING_PATTERN)
 
 
 def _pattern(refused: str) -> str:
-    anything = f"[^{_CONTROL}]*[^{_CONTROL}{WHITE}][^{_CONTROL}]*"
-    return f"^(?!{_QUOTES}{_any_case(refused)}{_QUOTES}$)(?!.*\\ufffd){anything}$"
-
-
-def _any_case(pattern: str) -> str:
-    """The pattern for both letter cases: patterns of JSON Schema have no flags."""
-    return re.sub(r"(?<!\\)[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", pattern)
+    ends = f"[^{_CONTROL}{WHITE}]"
+    around = f"[\\t{WHITE}]*"
+    return f"^(?!{_QUOTES}{refused}{_QUOTES}$)(?!.*\\ufffd){around}{ends}(?:[^{_CONTROL}]*{ends})?{around}$"
 
 
 def _read(text: object, *, exact: bool) -> object:
@@ -97,10 +97,10 @@ Identifier = Annotated[
     str,
     _SHORT,
     BeforeValidator(_read_identifier),
-    WithJsonSchema({**_LENGTHS, "pattern": _pattern(f"(?:{NOTHING_PATTERN}|{REFUSED_PATTERN})")}),
+    WithJsonSchema({**_LENGTHS, "pattern": _pattern(f"(?:{_NOTHING}|{REFUSED_PATTERN})")}),
 ]
 ShortText = Annotated[
-    str, _SHORT, BeforeValidator(_read_text), WithJsonSchema({**_LENGTHS, "pattern": _pattern(NOTHING_PATTERN)})
+    str, _SHORT, BeforeValidator(_read_text), WithJsonSchema({**_LENGTHS, "pattern": _pattern(_NOTHING)})
 ]
 Country = Annotated[str, StringConstraints(pattern="^[A-Z]{2}$")]
 T = TypeVar("T")
