@@ -5,6 +5,7 @@ Belongs here: names. Must not be here: files, values.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -34,8 +35,36 @@ SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 
 
+ROW: Final = "#row"
+"""The column in which readers of files number rows; no field and no synonym has this name."""
+
+
 class SourceError(ValueError):
     """A file cannot be used as it is; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The names of a file's columns, or a first line that may be data: then it is not `certain`, and never shown.
+
+    `guess` says in words what such a file looks like, and what to do.
+    """
+
+    names: tuple[str, ...]
+    certain: bool = True
+    guess: str = ""
+
+    def listing(self) -> str:
+        """The names for a message, or only their number."""
+        if self.certain:
+            return f"The file's columns: {', '.join(self.names)}."
+        return f"The file has {len(self.names)} columns, and {self.guess}."
+
+
+def known_names(names: Sequence[str]) -> int:
+    """How many of our fields the names stand for without a mapping."""
+    spellings = {_normalised(name) for name in names}
+    return sum(field in spellings or not spellings.isdisjoint(SYNONYMS.get(field, ())) for field in FIELDS)
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -52,17 +81,15 @@ def parse_columns(text: str) -> dict[str, str]:
     return mapping
 
 
-def resolve_columns(names: Sequence[str], *, columns: Mapping[str, str] | None = None) -> dict[str, str]:
+def resolve_columns(header: Header, *, columns: Mapping[str, str] | None = None) -> dict[str, str]:
     """{our field: file column} for the columns of a file: the given mapping first, obvious names for the rest.
 
     SourceError lists the file's columns and an example mapping when a required field is not found, a name fits twice,
-    or a mapped column is not there.
+    or a mapped column is not there; columns that may be data are only counted.
     """
-    chosen = dict(columns or {})
+    chosen, names = dict(columns or {}), header.names
     _check_fields(chosen)
-    listing = f"The file's columns: {', '.join(names)}."
-    if repeated := sorted({name for name in names if list(names).count(name) > 1}):
-        raise SourceError(f"the file has more than one column named {', '.join(repeated)}: rename one. {listing}")
+    listing = header.listing()
     if absent := [f"{field}={column}" for field, column in chosen.items() if column not in names]:
         raise SourceError(f"column mapping: no such column for {', '.join(absent)}. {listing}")
     if len(set(chosen.values())) < len(chosen):
@@ -72,16 +99,19 @@ def resolve_columns(names: Sequence[str], *, columns: Mapping[str, str] | None =
         if field in chosen:
             continue
         exact = [name for name, normalised in free.items() if normalised == field]
-        found = exact or [name for name, normalised in free.items() if normalised in SYNONYMS[field]]
-        if len(found) > 1:
+        candidates = exact or [name for name, normalised in free.items() if normalised in SYNONYMS[field]]
+        if len(candidates) > 1:
             raise SourceError(
-                f"'{field}' could be any of the columns {', '.join(found)}: say which one. "
-                f"{_example({**chosen, field: found[0]})} {listing}"
+                f"'{field}' could be any of the columns {', '.join(candidates)}: say which one. "
+                f"{_example({**chosen, field: candidates[0]})} {listing}"
             )
-        if found:
-            chosen[field] = found[0]
+        if candidates:
+            chosen[field] = candidates[0]
     if missing := [field for field in REQUIRED_FIELDS if field not in chosen]:
-        raise SourceError(f"no column found for {', '.join(missing)}. {listing} {_example(chosen)}")
+        example = f" {_example(chosen)}" if header.certain else ""
+        raise SourceError(f"no column found for {', '.join(missing)}. {listing}{example}")
+    if repeated := [name for name in chosen.values() if names.count(name) > 1]:
+        raise SourceError(f"the file has more than one column named {', '.join(repeated)}: rename one. {listing}")
     return chosen
 
 

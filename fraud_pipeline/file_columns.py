@@ -1,23 +1,27 @@
-"""A file's spelling of a value in, ours out: text, numbers, times, labels, as Arrow columns.
+"""A file's spelling of a value in, ours out: ids, texts, numbers, times, labels, as Arrow columns.
 
 Belongs here: conversions of one column. Must not be here: judging single values; what cannot be read stays as it is or
 becomes missing, and validation rejects the row. Only a column that is wrong as a whole is an error.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_pipeline.column_mapping import SourceError
+from fraud_pipeline.id_columns import check_ids, id_text
+from fraud_pipeline.identifiers import NORMALISATIONS, NOTHING_PATTERN, read_identifiers
+from fraud_pipeline.number_spellings import AmbiguousNumbersError, read_numbers
+from fraud_pipeline.time_spellings import TimesError, read_times
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
-_STARTS_LIKE_A_TIME: Final = r"^\d{4}-\d{2}-\d{2}"
-_OFFSET: Final = r"\d{2}:\d{2}.*?(?P<offset>[zZ]|[+-]\d{2}(?::?\d{2})?)$"
-_DAYLIGHT_SAVING_HOURS: Final = 1
-_HAS_OFFSET: Final = r"\d{2}:\d{2}.*([zZ]|[+-]\d{2}(:?\d{2})?)$"
+_IDS: Final = ("transaction_id", "customer_id", "merchant_id")
+_TIMES: Final = ("event_time", "reported_at")
+_NUMBERS: Final = ("amount", "latitude", "longitude")
 
 CHANNEL_SYNONYMS: Final = MappingProxyType(
     {
@@ -37,22 +41,66 @@ _LEGITIMATE: Final = (
 )
 
 
-def text_from(column: pa.Array, *, name: str, field: str) -> pa.Array:
-    """Text; whole numbers as decimal text, channels in our words, countries in capitals."""
-    column = _decoded(column)
-    try:
-        if pa.types.is_floating(column.type):  # whole numbers with gaps, as pandas writes them
-            column = column.cast(pa.int64())
-        text = column.cast(pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise SourceError(
-            f"column '{name}' ({field}) holds {column.type}, which is no text and no whole number: map another column"
-        ) from error
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column in our words; `notes` count rows by what was recognised or normalised."""
+
+    values: pa.Array
+    notes: dict[str, int]
+
+
+def typed(column: pa.Array, *, name: str, field: str) -> pa.Array:
+    """A column of one part as one of the types that `converted` takes: text, 64-bit numbers, UTC times, booleans."""
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    kind = column.type
+    if _is_text(kind):
+        return column.cast(pa.string())
+    if pa.types.is_null(kind):
+        return column.cast(pa.float64() if field in _NUMBERS else _TIME if field in _TIMES else pa.string())
+    if field in _TIMES:
+        return _typed_times(column, name=name, field=field)
+    if field in _NUMBERS:
+        return _typed_numbers(column, name=name, field=field)
+    if field == "is_fraud":
+        return column if pa.types.is_boolean(kind) else column.cast(pa.string())
+    return id_text(column, name=name, field=field)
+
+
+def _typed_times(column: pa.Array, *, name: str, field: str) -> pa.Array:
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return column.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False).cast(_TIME)
+    raise _wrong_column(
+        name, field, f"holds {kind}, not times; write epoch numbers as timestamps or as 2026-01-31T13:45:00Z"
+    )
+
+
+def _typed_numbers(column: pa.Array, *, name: str, field: str) -> pa.Array:
+    kind = column.type
+    if pa.types.is_float32(kind):
+        return column
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise _wrong_column(name, field, f"holds {kind}, not numbers")
+    return column.cast(pa.float64(), safe=False)
+
+
+def converted(column: pa.Array, *, name: str, field: str, place: Callable[[int], str]) -> Column:
+    """A whole column in our words; `place` says in words where a row stands. Raises SourceError."""
+    if field in _TIMES:
+        return Column(_times(column, name=name, field=field), {})
+    if field in _NUMBERS:
+        return _numbers(column, name=name, field=field)
+    if field == "is_fraud":
+        return Column(_labels(column, name=name, place=place), {})
     if field == "country":
-        return pc.utf8_upper(pc.utf8_trim_whitespace(text))
+        return Column(pc.utf8_upper(pc.utf8_trim_whitespace(column)), {})
     if field == "channel":
-        return _channels(text)
-    return text
+        return Column(_channels(column), {})
+    ids = read_identifiers(column, exact=field in _IDS)
+    notes = {NORMALISATIONS[rule]: rows for rule, rows in ids.rules.items()}
+    if field in _IDS:
+        notes |= check_ids(ids, name=name, field=field)
+    return Column(ids.texts, notes)
 
 
 def _channels(text: pa.Array) -> pa.Array:
@@ -63,107 +111,50 @@ def _channels(text: pa.Array) -> pa.Array:
     return pc.take(pa.array(ours, type=pa.string()), encoded.indices)
 
 
-def numbers_from(column: pa.Array, *, name: str, field: str) -> pa.Array:
+def _numbers(column: pa.Array, *, name: str, field: str) -> Column:
     """64-bit numbers (32-bit ones stay); text where some cell is no number."""
-    column = _decoded(column)
-    if pa.types.is_float32(column.type):
-        return column
-    if _is_text(column.type):
-        text = pc.utf8_trim_whitespace(column)
-        try:
-            return text.cast(pa.float64())
-        except pa.ArrowInvalid:
-            if not _any(pc.match_substring_regex(text, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")):
-                raise _wrong_column(name, field, "holds no plain numbers such as 12.34") from None
-            return text
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
-        raise _wrong_column(name, field, f"holds {column.type}, not numbers")
-    return column.cast(pa.float64(), safe=False)
-
-
-def times_from(column: pa.Array, *, name: str, field: str) -> pa.Array:
-    """Microseconds UTC; times without timezone are UTC, unreadable ones are missing.
-
-    SourceError for numbers (their unit is anyone's guess), for a mix of times with and without offset, and for text
-    without a single readable time.
-    """
-    column = _decoded(column)
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(_TIME)
-    if pa.types.is_null(column.type):
-        return column.cast(_TIME)
     if not _is_text(column.type):
-        raise _wrong_column(
-            name, field, f"holds {column.type}, not times; write epoch numbers as timestamps or as 2026-01-31T13:45:00Z"
-        )
-    text = pc.utf8_trim_whitespace(column)
-    for kind in (pa.timestamp("us"), _TIME):  # no cell has an offset, or each has one: the fast ways
-        try:
-            return text.cast(kind).cast(_TIME)
-        except pa.ArrowInvalid:
-            continue
-    return _times_from_text(text, name=name, field=field)
+        return Column(column, {})
+    try:
+        numbers = read_numbers(pc.utf8_trim_whitespace(column), grouped=field == "amount")
+    except AmbiguousNumbersError as error:
+        raise SourceError(f"column '{name}' ({field}) {error}") from None
+    if numbers is None:
+        raise _wrong_column(name, field, "holds no plain numbers such as 12.34")
+    return Column(numbers.values, numbers.notes)
 
 
-def _times_from_text(text: pa.Array, *, name: str, field: str) -> pa.Array:
-    candidates = pc.if_else(pc.match_substring_regex(text, _STARTS_LIKE_A_TIME), text, None)
-    parsed = pd.to_datetime(pd.Series(candidates.to_pandas()), format="ISO8601", utc=True, errors="coerce")
-    times = pa.array(parsed.astype("datetime64[us, UTC]"), type=_TIME, from_pandas=True)
-    if times.null_count == len(times):
-        raise _wrong_column(name, field, "holds no readable times; write them as 2026-01-31T13:45:00Z")
-    offset = pc.filter(pc.match_substring_regex(text, _HAS_OFFSET), times.is_valid())
-    with_offset = pc.sum(offset).as_py()
-    if 0 < with_offset < len(offset):
-        raise SourceError(
-            f"column '{name}' ({field}) mixes {with_offset} times with a UTC offset and {len(offset) - with_offset} "
-            "without one: write all of them with an offset such as Z or +02:00, or none (then they are UTC)"
-        )
-    offsets = pc.unique(pc.struct_field(pc.extract_regex(candidates, _OFFSET), "offset")).drop_null().to_pylist()
-    hours = [_offset_hours(offset) for offset in offsets]
-    if hours and max(hours) - min(hours) > _DAYLIGHT_SAVING_HOURS:
-        raise SourceError(
-            f"column '{name}' ({field}) mixes timezones: its UTC offsets lie {max(hours) - min(hours):g} hours apart, "
-            "more than summer time explains. Convert all times to UTC and write them with Z"
-        )
-    return times
+def _times(column: pa.Array, *, name: str, field: str) -> pa.Array:
+    """Microseconds UTC; times without timezone are UTC, unreadable ones are missing."""
+    if not _is_text(column.type):
+        return column
+    try:
+        return read_times(pc.utf8_trim_whitespace(column))
+    except TimesError as error:
+        raise _wrong_column(name, field, str(error)) from None
 
 
-def _offset_hours(offset: str) -> float:
-    if offset in ("z", "Z"):
-        return 0
-    digits = offset[1:].replace(":", "").ljust(4, "0")
-    return (int(digits[:2]) + int(digits[2:]) / 60) * (-1 if offset[0] == "-" else 1)
-
-
-def labels_from(column: pa.Array, *, name: str) -> pa.Array:
+def _labels(column: pa.Array, *, name: str, place: Callable[[int], str]) -> pa.Array:
     """True where fraud, False where not, missing where nobody said; SourceError when a cell is neither."""
-    column = _decoded(column)
     if pa.types.is_boolean(column.type):
         return column
-    text = pc.utf8_lower(pc.utf8_trim_whitespace(column.cast(pa.string())))
-    text = pc.if_else(pc.equal(text, ""), None, text)
-    fraud, legitimate = (pc.is_in(text, pa.array(words)) for words in (_FRAUD, _LEGITIMATE))
-    unreadable = pc.sum(pc.and_(text.is_valid(), pc.invert(pc.or_(fraud, legitimate)))).as_py() or 0
-    if unreadable:
+    encoded = column.dictionary_encode()
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(encoded.dictionary))
+    words = pc.if_else(pc.match_substring_regex(words, f"^{NOTHING_PATTERN}$"), None, words)
+    fraud, legitimate = (pc.is_in(words, pa.array(known)) for known in (_FRAUD, _LEGITIMATE))
+    unreadable = pc.and_(words.is_valid(), pc.invert(pc.or_(fraud, legitimate))).take(encoded.indices)
+    if count := pc.sum(unreadable).as_py() or 0:
         raise _wrong_column(
             name,
             "is_fraud",
-            f"has {unreadable} labels that are neither yes (1, true, yes, fraud) nor no (0, false, no, legitimate); "
-            "leave the cell empty where nobody knows",
+            f"has {count} labels that are neither yes (1, true, yes, fraud) nor no (0, false, no, legitimate), the "
+            f"first in {place(pc.index(unreadable, True).as_py())}; leave the cell empty where nobody knows",
         )
-    return pc.if_else(text.is_valid(), fraud, None)
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return pc.if_else(words.is_valid(), fraud, None).take(encoded.indices)
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _any(condition: pa.Array) -> bool:
-    return bool(pc.any(condition).as_py())
 
 
 def _wrong_column(name: str, field: str, cause: str) -> SourceError:

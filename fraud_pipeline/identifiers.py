@@ -9,6 +9,7 @@ texts of a column that a pattern picks out, and leaves the plain ones alone.
 
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -79,7 +80,7 @@ _WRAPPED: Final = (
 )
 # Three zeros after a point may be thousands.
 _WHOLE: Final = re.compile(r"(?P<id>[+-]?[0-9]+)(?:\.|[.,]0{1,2}|[.,]0{4,})")
-_LARGEST_EXACT: Final = 2**53
+_LARGEST_EXACT: Final = 2**53 - 1
 _INSIDE: Final = re.compile(f"[{_INVISIBLE}]")
 _SPACES: Final = re.compile(f"[{WHITE}]")
 _MOJIBAKE: Final = re.compile(
@@ -88,10 +89,8 @@ _MOJIBAKE: Final = re.compile(
 )
 _MAX_ROUNDS: Final = 8
 _LONGEST_WORD: Final = 11
-_DIGITS: Final = np.zeros(256, dtype=bool)
-_DIGITS[list(b"0123456789")] = True
-_LETTERS_AND_DIGITS: Final = _DIGITS.copy()
-_LETTERS_AND_DIGITS[[*range(ord("A"), ord("Z") + 1), *range(ord("a"), ord("z") + 1)]] = True
+_SAMPLE: Final = 4_096
+_LETTERS_AND_DIGITS: Final = np.array([chr(code).isalnum() and code < 128 for code in range(256)])
 
 Flags = NDArray[np.bool_]
 
@@ -143,31 +142,50 @@ def _problem(text: str, *, exact: bool) -> str | None:
 
 def read_identifiers(column: pa.Array, *, exact: bool = True) -> IdentifierColumn:
     """A column of text (nulls allowed, valid Unicode) as `read_identifier` reads each of its texts."""
+    if not _repeats(column):
+        return _read_each(column, np.ones(len(column), dtype=np.int64), exact=exact)
+    encoded = column.dictionary_encode()
+    codes = encoded.indices
+    rows_of = np.bincount(codes.drop_null().to_numpy(), minlength=len(encoded.dictionary))
+    each = _read_each(encoded.dictionary, rows_of, exact=exact)
+    if each.texts is encoded.dictionary:
+        return IdentifierColumn(column, {}, {})
+    rows = codes.fill_null(0).to_numpy()
+    present = codes.is_valid().to_numpy(zero_copy_only=False)
+    problems = {problem: flags[rows] & present for problem, flags in each.problems.items()}
+    return IdentifierColumn(each.texts.take(codes), problems, each.rules)
+
+
+def _repeats(column: pa.Array) -> bool:
+    """Whether texts come again so often that it is quicker to read each once."""
+    some = column.slice(0, _SAMPLE)
+    return len(some) == _SAMPLE and len(some.unique()) < _SAMPLE // 2
+
+
+def _read_each(column: pa.Array, rows_of: NDArray[np.int64], *, exact: bool) -> IdentifierColumn:
+    """Each text of a column, which stands for that many rows; the same column where all are ids as they stand."""
     trimmed = pc.utf8_trim(column, characters=_EDGE)
+    padded = _flags(pc.not_equal(pc.binary_length(trimmed), pc.binary_length(column)))
     needs = _attention(trimmed)
-    padded = pc.not_equal(pc.binary_length(trimmed), pc.binary_length(column))
-    rules: dict[str, int] = {}
-    if needs is None:
-        if n_padded := _count(padded):
-            rules["padding"] = n_padded
-        return IdentifierColumn(trimmed, {}, rules)
-    if n_padded := _count(pc.and_(padded, pc.invert(needs))):
-        rules["padding"] = n_padded
-    asked = pc.filter(column, needs).dictionary_encode()
-    readings = [read_identifier(text, exact=exact) for text in asked.dictionary.to_pylist()]
-    codes = asked.indices.to_numpy(zero_copy_only=False)
-    rows_of = np.bincount(codes, minlength=len(readings))
-    for reading, rows in zip(readings, rows_of, strict=True):
-        for rule in reading.rules:
-            rules[rule] = rules.get(rule, 0) + int(rows)
-    texts = pa.array([reading.text for reading in readings], type=pa.string()).take(asked.indices)
-    positions = np.flatnonzero(needs.to_numpy(zero_copy_only=False))
+    if not needs.any() and not padded.any():
+        return IdentifierColumn(column, {}, {})
+    rules: Counter[str] = Counter()
+    rules["padding"] = int(rows_of[padded & ~needs].sum())
+    asked = pc.filter(column, pa.array(needs)).to_pylist()
+    readings = [read_identifier(text, exact=exact) for text in asked]
+    positions = np.flatnonzero(needs)
+    for reading, rows in zip(readings, rows_of[positions].tolist(), strict=True):
+        rules.update(dict.fromkeys(reading.rules, rows))
     problems: dict[str, Flags] = {}
     for problem in sorted({reading.problem for reading in readings if reading.problem}):
-        of_reading = np.array([reading.problem == problem for reading in readings], dtype=bool)
         problems[problem] = np.zeros(len(column), dtype=bool)
-        problems[problem][positions[of_reading[codes]]] = True
-    return IdentifierColumn(pc.replace_with_mask(trimmed, needs, texts), problems, rules)
+        problems[problem][positions[[reading.problem == problem for reading in readings]]] = True
+    texts = pa.array([reading.text for reading in readings], type=pa.string())
+    return IdentifierColumn(
+        pc.replace_with_mask(trimmed, pa.array(needs), texts),
+        problems,
+        {rule: rows for rule, rows in rules.items() if rows},
+    )
 
 
 def _normalised(text: str) -> tuple[str, tuple[str, ...]]:
@@ -244,17 +262,19 @@ def _is_inexact(text: str) -> bool:
     return match is not None and abs(int(match["id"])) > _LARGEST_EXACT
 
 
-def _attention(trimmed: pa.Array) -> pa.Array | None:
-    """Which texts must be looked at one by one; None where none must."""
-    _, _, data = trimmed.buffers()
+def _attention(trimmed: pa.Array) -> Flags:
+    """Which texts must be looked at one by one."""
+    data = trimmed.buffers()[2]
     content = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
     shortest = pc.min(pc.binary_length(trimmed)).as_py() or 0
     # Columns of nothing but digits, or of long words of letters and digits, need no search.
-    if shortest and (_DIGITS[content].all() or (shortest > _LONGEST_WORD and _LETTERS_AND_DIGITS[content].all())):
-        return None
-    needs = pc.match_substring_regex(trimmed, _ATTENTION).fill_null(False)
-    return needs if pc.any(needs).as_py() else None
+    if shortest and ord("0") <= content.min() and content.max() <= ord("9"):
+        return np.zeros(len(trimmed), dtype=bool)
+    if shortest > _LONGEST_WORD and _LETTERS_AND_DIGITS[content].all():
+        return np.zeros(len(trimmed), dtype=bool)
+    return _flags(pc.match_substring_regex(trimmed, _ATTENTION))
 
 
-def _count(condition: pa.Array) -> int:
-    return int(pc.sum(condition).as_py() or 0)
+def _flags(condition: pa.Array) -> Flags:
+    flags: Flags = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
+    return flags

@@ -16,9 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_pipeline.column_mapping import SourceError, parse_columns, resolve_columns
-from fraud_pipeline.file_columns import labels_from, numbers_from, text_from, times_from
-from fraud_pipeline.file_reading import column_names, read_columns
+from fraud_pipeline.column_mapping import SourceError, parse_columns
+from fraud_pipeline.file_parts import Part, parts_of
+from fraud_pipeline.file_tables import read_parts
 from fraud_pipeline.transactions import (
     EARLIEST_EVENT_TIME,
     FRAUD_REPORTS,
@@ -46,10 +46,10 @@ class TransactionSource(Protocol):
 
 @dataclass(frozen=True)
 class FileSource:
-    """Transactions of one CSV or Parquet file.
+    """Transactions of one CSV or Parquet file, of a directory of such parts, or of a pattern such as `day-*.csv`.
 
     `columns` maps our fields to the file's columns; obvious names need no mapping. A file with labels but without
-    report times gets `reported_at = event_time + label_delay`. The file is read once per process and version of it.
+    report times gets `reported_at = event_time + label_delay`. Files are read once per process and version of them.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class FileSource:
     label_delay: timedelta = timedelta(days=7)
 
     def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """Rows of [start, end) in order of time.
+        """Rows of [start, end) in order of time, with their `file_row` and, of several files, their `file_part`.
 
         Rows without a usable time (missing, unreadable, before 1990, in the future) come with the span that holds the
         file's first day, so that they are rejected there and not lost.
@@ -93,9 +93,18 @@ class FileSource:
 
     @cached_property
     def data_fingerprint(self) -> str:
-        """SHA-256 (hex) of the file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """SHA-256 (hex) of the file, or of the names and contents of all parts."""
+        parts = parts_of(self.path)
+        digests = [_digest(part.path) for part in parts]
+        if len(parts) == 1 and self.path.is_file():
+            return digests[0]
+        lines = (f"{part.name} {digest}\n" for part, digest in zip(parts, digests, strict=True))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """What reading recognised or put right, as `field: what` -> rows of the whole source."""
+        return self._content.notes
 
     @cached_property
     def _reports(self) -> pd.DataFrame:
@@ -120,14 +129,12 @@ class FileSource:
 
     @property
     def _content(self) -> "_Content":
-        if not self.path.is_file():
-            raise SourceError(f"{self.path}: no such file; check the data path")
-        status = self.path.stat()
         mapping = tuple(sorted(self.columns.items())) if self.columns else ()
+        parts = parts_of(self.path)
         try:
-            return _load(self.path, status.st_mtime_ns, status.st_size, mapping)
+            return _load(parts, mapping)
         except SourceError as error:
-            raise SourceError(f"{self.path.name}: {error}") from error
+            raise SourceError(f"{self.path.name}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,29 +145,14 @@ class _Content:
     times: np.ndarray[tuple[int], np.dtype[np.int64]]
     n_misplaced: int
     label_columns: list[str]
+    notes: Mapping[str, int]
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path, modified: int, size: int, mapping: tuple[tuple[str, str], ...]) -> _Content:
-    """The rows of one version of a file; `modified` and `size` only tell versions apart."""
-    del modified
-    if size == 0:
-        raise SourceError("the file is empty (0 bytes): export it again")
-    columns = resolve_columns(column_names(path), columns=dict(mapping))
-    raw = read_columns(path, list(columns.values()))
-    if len(raw) == 0:
-        raise SourceError("the file has a header and no rows: export it again")
-    fields: dict[str, pa.Array] = {}
-    for field, name in columns.items():
-        column = raw.column(name).combine_chunks()
-        if field in ("event_time", "reported_at"):
-            fields[field] = times_from(column, name=name, field=field)
-        elif field in ("amount", "latitude", "longitude"):
-            fields[field] = numbers_from(column, name=name, field=field)
-        elif field == "is_fraud":
-            fields[field] = labels_from(column, name=name)
-        else:
-            fields[field] = text_from(column, name=name, field=field)
+def _load(parts: tuple[Part, ...], mapping: tuple[tuple[str, str], ...]) -> _Content:
+    """The rows of one version of a source."""
+    source = read_parts(parts, columns=dict(mapping))
+    fields = source.fields
     if "reported_at" in fields:
         reported = fields["reported_at"].is_valid()
         fields["is_fraud"] = pc.and_kleene(fields.get("is_fraud", reported), reported)
@@ -171,7 +163,7 @@ def _load(path: Path, modified: int, size: int, mapping: tuple[tuple[str, str], 
     times = np.where(usable.fill_null(False), moments.fill_null(0), -1)
     if (times < 0).all():
         raise SourceError(
-            f"no row has a usable time in '{columns['event_time']}' (event_time): all are before "
+            f"no row has a usable time in '{source.names['event_time']}' (event_time): all are before "
             f"{EARLIEST_EVENT_TIME:%Y-%m-%d}, in the future, or missing. Map the right column to event_time"
         )
     table = pa.table(fields)
@@ -180,7 +172,14 @@ def _load(path: Path, modified: int, size: int, mapping: tuple[tuple[str, str], 
         table, times = table.take(pa.array(order)), times[order]
     n_misplaced = int(np.searchsorted(times, 0))
     labels: list[str] = [field for field in ("is_fraud", "reported_at") if field in fields]
-    return _Content(table=table, times=times[n_misplaced:], n_misplaced=n_misplaced, label_columns=labels)
+    return _Content(
+        table=table, times=times[n_misplaced:], n_misplaced=n_misplaced, label_columns=labels, notes=source.notes
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _day(microsecond: np.int64) -> date:

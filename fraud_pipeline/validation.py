@@ -197,7 +197,8 @@ def _identifier(raw: pd.DataFrame, name: str, verdict: _Verdict, *, required: bo
         unusable |= rows
     long = _too_long(column.texts)
     verdict.reject(long, field=name, reason="too_long")
-    return _only(column.texts.to_numpy(zero_copy_only=False), ~(unusable | long))
+    texts = column.texts.to_numpy(zero_copy_only=False) if column.rules else text.values
+    return _only(texts, text.is_text & ~(unusable | long))
 
 
 def _word(raw: pd.DataFrame, name: str, verdict: _Verdict) -> Objects:

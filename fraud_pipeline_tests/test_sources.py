@@ -76,7 +76,7 @@ def test_the_handbook_layout_needs_no_mapping(handbook: Path) -> None:
     source = FileSource(handbook, label_delay=timedelta(days=2))
     raw = source.transactions(start=START, end=END)
     assert (source.first_day, source.last_day) == (date(2018, 4, 1), date(2018, 4, 10))
-    assert list(raw) == ["transaction_id", "event_time", "customer_id", "merchant_id", "amount"]
+    assert list(raw) == ["transaction_id", "event_time", "customer_id", "merchant_id", "amount", "file_row"]
     assert raw["transaction_id"].tolist() == [str(number) for number in range(1000)]
     assert raw["event_time"].iloc[0] == pd.Timestamp("2018-04-01 00:00:31", tz="UTC")
     result = validate(raw, now=END)
@@ -328,11 +328,12 @@ def test_something_else_named_parquet(tmp_path: Path) -> None:
         read(write(tmp_path, HEADER, LINE, name="data.parquet"))
 
 
-@pytest.mark.parametrize(("delimiter", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
-def test_a_csv_with_another_delimiter(tmp_path: Path, delimiter: str, name: str) -> None:
-    path = write(tmp_path, HEADER.replace(",", delimiter), LINE.replace(",", delimiter))
-    with pytest.raises(SourceError, match=f"no comma-separated header. It seems to be separated by {name}"):
-        read(path)
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+@pytest.mark.parametrize("hint", ["", "sep=%s\n"])
+def test_a_csv_with_another_delimiter(tmp_path: Path, delimiter: str, hint: str) -> None:
+    lines = [line.replace(",", delimiter) for line in (HEADER, LINE)]
+    row = read(write(tmp_path, hint.replace("%s", delimiter) + lines[0], lines[1])).iloc[0]
+    assert (row["transaction_id"], row["amount"], row["file_row"]) == ("t1", 12.34, 3 if hint else 2)
 
 
 @pytest.mark.parametrize("line", ["t2,2018-04-02 10:0", "t2,2018-04-02 10:00:00,c,m,1,234.50"])
