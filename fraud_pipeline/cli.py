@@ -103,6 +103,7 @@ def promote(arguments: argparse.Namespace) -> int:
         arguments.version, action="promote", reasons=[arguments.reason], directory=settings.champion_directory
     )
     print(f"v{decision.version} is champion (before: v{decision.previous_champion or '-'})")
+    _export_challenger(registry, settings)
     return 0
 
 
@@ -117,12 +118,20 @@ def rollback(arguments: argparse.Namespace) -> int:
         directory=settings.champion_directory,
     )
     print(f"v{decision.version} is champion again (before: v{decision.previous_champion})")
+    _export_challenger(registry, settings)
     return 0
 
 
 def test(arguments: argparse.Namespace) -> int:
     """The project's own tests, from a checkout."""
     return subprocess.call([sys.executable, "-m", "pytest", *arguments.pytest], cwd=ROOT)  # noqa: S603 - our own arguments
+
+
+def _export_challenger(registry: "Registry", settings: Settings) -> None:
+    """A version that is champion now does not score in its own shadow."""
+    from fraud_pipeline.following import export_challenger  # noqa: PLC0415 - mlflow takes seconds
+
+    export_challenger(registry, settings, tell=print)
 
 
 def _registry(settings: Settings) -> "Registry":

@@ -51,6 +51,15 @@ def follow(
         stop.wait(wait)
 
 
+def export_challenger(registry: Registry, settings: Settings, *, tell: Callable[[str], None]) -> None:
+    """Bring the challenger's link of this home to its alias, where challengers score in shadow.
+
+    Runs over ranges score with the models of the home that trains, where no follower runs. Raises as `export_alias`.
+    """
+    if settings.shadow_challenger:
+        export_alias(registry, "challenger", settings.challenger_directory, tell=tell)
+
+
 def export_alias(registry: Registry, alias: Alias, link: Path, *, tell: Callable[[str], None]) -> None:
     """Bring one link to the model of its alias, once; a challenger that is gone is taken away.
 

@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from fraud_pipeline.arguments import duration
 from fraud_pipeline.cli import main
 from fraud_pipeline.decisions import Policy
-from fraud_pipeline.model import FraudModel
+from fraud_pipeline.model import FraudModel, published_version
 from fraud_pipeline.registry import Registry
 from fraud_pipeline.settings import SETTINGS_FILE, Settings, load_settings
 from fraud_pipeline.training import TrainedModel
@@ -307,6 +307,20 @@ class TestVersions:
             ["promote", "v2"],
             ["promote", "v1"],
         ]
+
+    def test_who_is_champion_scores_in_nobodys_shadow(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Runs over ranges take the challenger from this home."""
+        monkeypatch.setenv("FRAUD_SHADOW_CHALLENGER", "true")
+        assert main(["promote", "1"]) == 0
+        exported = published_version(settings.challenger_directory)
+        assert exported is not None
+        assert exported[0] == 2
+        assert main(["promote", "2"]) == 0
+        assert not settings.challenger_directory.is_symlink()
+        assert main(["rollback"]) == 0
+        assert not settings.challenger_directory.is_symlink()
 
     @pytest.mark.parametrize(
         ("argv", "told"),

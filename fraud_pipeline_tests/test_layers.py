@@ -33,7 +33,7 @@ ADAPTERS: Final = {
     "dagster_mlflow": ("defs/",),
     "mlflow": ("registry.py",),
     "sqlalchemy": ("database/",),
-    "kafka": ("topics.py", "group_joins.py", "lenient_records.py"),
+    "kafka": ("topics.py", "group_joins.py", "lenient_records.py", "committed_reads.py"),
     "optuna": ("tuning.py",),
     "bentoml": (),
 }
@@ -50,6 +50,8 @@ NOT_DOMAIN: Final = {
     "topics",
     "group_joins",
     "lenient_records",
+    "committed_reads",
+    "online_history",
     "settings",
     "scored",
     "scoring",

@@ -22,7 +22,7 @@ from fraud_pipeline.defs.calendar import Span
 from fraud_pipeline.defs.features import engineer, feature_config, history_before
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.defs.training import HIDDEN_ROWS
-from fraud_pipeline.following import export_alias
+from fraud_pipeline.following import export_challenger
 from fraud_pipeline.gate import GateRules, LiveRows, Source, Sources, gate_verdict, live_rows
 from fraud_pipeline.joins import rows_of
 from fraud_pipeline.model import FraudModel, IncompatibleModelError, read_lineage
@@ -166,8 +166,7 @@ def _settle(models: Registry, database: DatabaseResource, *, settings: Settings)
     """A challenger that waits is exported for runs that score; of others nothing stays that it scored."""
     with database.opened() as online:
         remove_settled_shadow_rows(online, judged=models.judged_pair())
-    if settings.shadow_challenger:
-        export_alias(models, "challenger", settings.challenger_directory, tell=logger.info)
+    export_challenger(models, settings, tell=logger.info)
 
 
 def _sources(
