@@ -77,23 +77,21 @@ def run_pipeline(
             "training_set": {"first_day": first.isoformat(), "last_day": last.isoformat()},
             "fraud_model": {"n_trials": n_trials},
             "online_history": {"accept_other_source": accept_other_source},
+            "champion": {"accept_other_source": accept_other_source},
         }
-        result = (
-            build_defs(settings)
-            .resolve_job_def("source_to_champion_job")
-            .execute_in_process(
-                instance=instance,
-                run_id=run_id,
-                run_config={
-                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                    "ops": {step: {"config": config} for step, config in steps.items()},
-                },
-                tags={
-                    RANGE_START_TAG: first.isoformat(),
-                    RANGE_END_TAG: last.isoformat(),
-                },
-                raise_on_error=False,
-            )
+        job = build_defs(settings).resolve_job_def("source_to_champion_job")
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            run_config={
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                "ops": {step: {"config": config} for step, config in steps.items()},
+            },
+            tags={
+                RANGE_START_TAG: first.isoformat(),
+                RANGE_END_TAG: last.isoformat(),
+            },
+            raise_on_error=False,
         )
     if not result.success:
         raise PipelineFailedError(

@@ -289,6 +289,37 @@ class TestWaiting:
         assert ticks.next() == TRAINING
 
 
+class TestDays:
+    def test_a_run_learns_from_its_own_days_whatever_an_earlier_run_left(
+        self, tmp_path: Path, tables: Tables, trained: TrainedModel, instance: dg.DagsterInstance
+    ) -> None:
+        """`fraud-detect train --transactions 30000` after one of more rows makes what it would have made alone."""
+        deployment = deployment_in(
+            tmp_path, tables, trained.model, gap=timedelta(days=1), warm_up=timedelta(days=5), synthetic=True
+        )
+        job = build_defs(deployment.settings).resolve_implicit_global_asset_job_def()
+
+        def learned(**days: str) -> pd.DataFrame:
+            job.execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey("training_set")],
+                run_config={"ops": {"training_set": {"config": days}}},
+            )
+            return TableStore(deployment.settings.tables_directory).read_whole("training_set")
+
+        assert len(learned()) == len(tables.training_set())
+        fewer = learned(first_day="2026-01-01", last_day="2026-02-05")
+        as_of = pd.Timestamp("2026-02-06", tz="UTC")
+        alone = replace(
+            tables,
+            transactions=tables.transactions[tables.transactions["event_time"] < as_of],
+            features=tables.features[tables.features["event_time"] < as_of],
+            reports=tables.reports[tables.reports["reported_at"] < as_of],
+            as_of=as_of,
+        ).training_set()
+        pd.testing.assert_frame_equal(fewer, alone)
+
+
 class TestHiddenLabels:
     def test_what_was_blocked_and_never_reported_is_not_learned(
         self, tmp_path: Path, tables: Tables, trained: TrainedModel, instance: dg.DagsterInstance
