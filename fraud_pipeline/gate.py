@@ -280,8 +280,8 @@ def _one_source(sources: Sources) -> Reason:
         if sources.other_accepted:
             return Reason("source", "promote", f"{both}; the run was told to accept that.", {})
         detail = (
-            f"{both}: they are models of two worlds. Train on the champion's source, or judge again with "
-            "`accept_other_source`."
+            f"{both}: they are models of two worlds. Train on the champion's source, or say that it is meant: "
+            "`fraud-detect train --accept-other-source`, or `accept_other_source` of `champion` in the launchpad."
         )
         return Reason("source", "shadow_only", detail, {})
     return Reason("source", "promote", f"The challenger learned from {challenger}, as the champion did.", {})
