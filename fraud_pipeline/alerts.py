@@ -34,7 +34,8 @@ def history(database: Database, transaction_id: str) -> list[AlertEvent]:
 
 
 def take_next(database: Database, *, who: str, note: str = "") -> Alert | None:
-    """Give `who` the oldest open alert, which nobody else gets; None when there is none."""
+    """Give `who` the oldest open alert, which nobody else gets; None when there is none. Raises AlertError."""
+    _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)
         found = alerts.next_open()
@@ -43,6 +44,7 @@ def take_next(database: Database, *, who: str, note: str = "") -> Alert | None:
 
 def take(database: Database, transaction_id: str, *, who: str, version: int, note: str = "") -> Alert:
     """Give `who` this alert, from a colleague too, if it still is as `who` saw it at `version`. Raises AlertError."""
+    _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)
         found = _found(alerts, transaction_id)
@@ -55,6 +57,7 @@ def take(database: Database, transaction_id: str, *, who: str, version: int, not
 
 def add_note(database: Database, transaction_id: str, *, who: str, note: str) -> Alert:
     """Write something down about an alert, whoever has it. Raises AlertError."""
+    _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)
         return alerts.change(_found(alerts, transaction_id), event=AlertEvent(_now(), who, "noted", note))
@@ -66,6 +69,7 @@ def resolve(database: Database, transaction_id: str, *, who: str, verdict: Verdi
     Nothing is learned from a transaction that has left history. Saying the same again changes nothing. Raises
     AlertError.
     """
+    _check_texts(who, note)
     with database.transaction() as connection:
         alerts, now = Alerts(connection), _now()
         found = _found(alerts, transaction_id)
@@ -80,6 +84,13 @@ def resolve(database: Database, transaction_id: str, *, who: str, verdict: Verdi
         if verdict != "duplicate":
             Batch(connection).add_report(transaction_id, reported_at=now, is_fraud=verdict == "confirmed_fraud")
         return alerts.change(found, event=AlertEvent(now, who, verdict, note), status=verdict, resolved_at=now)
+
+
+def _check_texts(*texts: str) -> None:
+    """AlertError for text that not every database can keep."""
+    for text in texts:
+        if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise AlertError("a name or a note holds a character that cannot be stored: leave it out")
 
 
 def _taken(alerts: Alerts, found: Alert, *, who: str, note: str) -> Alert:

@@ -5,11 +5,13 @@ Belongs here: text to a value, with argparse's error. Must not be here: commands
 
 import argparse
 from datetime import timedelta
+from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
 
 from fraud_pipeline.column_mapping import SourceError, parse_columns
+from fraud_pipeline.local_paths import local_path
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -47,3 +49,11 @@ def duration(text: str) -> timedelta:
     if pd.isna(span) or span < pd.Timedelta(0) or text.strip()[-1].isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is no time span; write for example 7d or 36h")
     return span.to_pytimedelta()
+
+
+def path(text: str) -> Path:
+    """A path of this machine."""
+    try:
+        return local_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

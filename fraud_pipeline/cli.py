@@ -21,6 +21,7 @@ from pydantic_core import to_json
 
 from fraud_pipeline import serving_commands, training_command
 from fraud_pipeline.arguments import OneLineParser, whole_number
+from fraud_pipeline.os_errors import in_words
 from fraud_pipeline.ports import check_port
 from fraud_pipeline.settings import Settings, load_settings, setting_errors
 
@@ -197,7 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except ValidationError as error:
         print(f"fraud-detect: a FRAUD_ setting is wrong: {setting_errors(error)}", file=sys.stderr)
-    except (ValueError, OSError, RuntimeError) as error:
+    except OSError as error:
+        print(f"fraud-detect: {in_words(error)}", file=sys.stderr)
+    except (ValueError, RuntimeError) as error:
         print(f"fraud-detect: {' '.join(str(error).split())}", file=sys.stderr)
     return 1
 

@@ -11,6 +11,7 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -21,7 +22,10 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
+from fraud_pipeline.database.examination import differences, refusals
 from fraud_pipeline.model import FraudModel, IncompatibleModelError, published_version
+from fraud_pipeline.os_errors import in_words
+from fraud_pipeline.rehearsal import rehearse
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings, partitions_of
 from serving.champion import load_proven
@@ -34,6 +38,8 @@ STALE_DAYS: Final = 42
 """A model is trained each week. What it knows ends weeks before it was made, since labels have to mature."""
 GIGABYTE: Final = 10**9
 LEAST_FREE: Final = 2 * GIGABYTE
+MOST_TOLD: Final = 3
+"""Of what is wrong with a database: the rest mostly has the same cause."""
 _OTHER_VARIABLES: Final = {HOME_VARIABLE}
 _REGISTRY_SECONDS: Final = 10
 
@@ -88,6 +94,9 @@ def check_settings(environment: Mapping[str, str]) -> Finding:
 def check_disk(settings: Settings, *, least: int = LEAST_FREE) -> Finding:
     """Whether the home directory can be written to and has room; `least` in bytes. A read-only mount is meant so."""
     home = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    if not home.is_dir():
+        told = f"{home} is a file and no directory: move it away, or let FRAUD_HOME name another path"
+        return Finding("disk", "fail", told)
     if os.statvfs(home).f_flag & os.ST_RDONLY:
         return Finding("disk", "ok", f"{home} is only read here")
     if not os.access(home, os.W_OK):
@@ -100,19 +109,29 @@ def check_disk(settings: Settings, *, least: int = LEAST_FREE) -> Finding:
 
 
 def check_database(settings: Settings) -> Finding:
-    """Whether the database answers and is of this release."""
+    """Whether the database answers, is of this release, and takes all that scoring writes; nothing stays of it."""
     file = settings.database.removeprefix("sqlite:///")
     if file != settings.database and not Path(file).exists():
         return Finding("database", "ok", "not used here: FRAUD_DATABASE_URL names none, and nothing made a file yet")
-    database = Database(settings.database, statement_timeout=settings.statement_timeout)
     try:
-        database.check_revision()
-        kind = "PostgreSQL" if database.is_postgresql else "SQLite"
-    except (DatabaseUnavailableError, DatabaseUnsuitableError) as error:
+        with closing(Database(settings.database, statement_timeout=settings.statement_timeout)) as database:
+            database.check_revision()
+            if wrong := differences(database) or _rehearsed(database) or refusals(database):
+                more = f"; and {len(wrong) - MOST_TOLD} more" if len(wrong) > MOST_TOLD else ""
+                return Finding("database", "fail", "; ".join(wrong[:MOST_TOLD]) + more)
+            kind = "PostgreSQL" if database.is_postgresql else "SQLite"
+    except (DatabaseUnavailableError, DatabaseUnsuitableError, ValueError) as error:
         return Finding("database", "fail", str(error))
-    finally:
-        database.close()
-    return Finding("database", "ok", f"{kind} answers and is of this release")
+    return Finding("database", "ok", f"{kind} answers, is of this release, and takes what scoring writes")
+
+
+def _rehearsed(database: Database) -> list[str]:
+    """Why a rehearsal of scoring fails, if it does."""
+    try:
+        rehearse(database, now=time.time_ns() // 1_000)
+    except DatabaseUnavailableError as error:
+        return [str(error)]
+    return []
 
 
 def check_broker(kafka: KafkaSettings) -> Finding:
@@ -226,13 +245,11 @@ def _database_time(settings: Settings) -> float | None:
     """Seconds since 1970 by the database's server, None for a file and while it is away."""
     if settings.database.startswith("sqlite"):
         return None
-    database = Database(settings.database, statement_timeout=settings.statement_timeout)
     try:
-        return database.server_time()
-    except DatabaseUnavailableError:
+        with closing(Database(settings.database, statement_timeout=settings.statement_timeout)) as database:
+            return database.server_time()
+    except (DatabaseUnavailableError, ValueError):
         return None
-    finally:
-        database.close()
 
 
 def _registry_time(settings: Settings) -> float | None:
@@ -259,5 +276,7 @@ def _names(settings: BaseSettings) -> set[str]:
 def _safely(part: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
+    except OSError as error:
+        return Finding(part, "fail", in_words(error))
     except Exception as error:  # noqa: BLE001 - the message may hold an address with a password, so its kind is told
         return Finding(part, "fail", f"could not be looked at ({type(error).__name__}): see its settings")

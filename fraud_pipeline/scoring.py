@@ -22,6 +22,7 @@ from fraud_pipeline.columns import Table
 from fraud_pipeline.database import (
     Batch,
     Database,
+    DatabaseRefusedError,
     DatabaseUnavailableError,
     HistoryReadError,
     Versions,
@@ -45,9 +46,11 @@ __all__ = [
     "LoadedModel",
     "Mode",
     "ModelUnavailableError",
+    "NotStoredError",
     "Reason",
     "Scored",
     "Scorer",
+    "StorageRefusedError",
     "StorageUnavailableError",
 ]
 
@@ -83,8 +86,16 @@ class ModelUnavailableError(RuntimeError):
     """The model cannot answer now; decide by rules."""
 
 
-class StorageUnavailableError(RuntimeError):
-    """Decisions cannot be stored now; nothing was decided, ask again later."""
+class NotStoredError(RuntimeError):
+    """Nothing was stored, so nothing was decided; ask again later."""
+
+
+class StorageUnavailableError(NotStoredError):
+    """Nothing can be stored now, whatever it is."""
+
+
+class StorageRefusedError(NotStoredError):
+    """The database refused the values of these rows, or, by a rule that nobody meets, those of any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,21 +149,21 @@ class Scorer:
         """One stored decision per row, in order; without a model, `full` and `no_history` decide by rules.
 
         `within` is called with the answers before the transaction is committed; what it raises undoes everything.
-        Raises HistoryUnavailableError, ModelUnavailableError, or StorageUnavailableError; then nothing was stored, or
-        asking again with the same rows gives what was.
+        Raises HistoryUnavailableError, ModelUnavailableError, or NotStoredError; then nothing was stored, or asking
+        again with the same rows gives what was.
         """
         try:
             return self._score(rows, mode=mode, within=within)
         except DatabaseUnavailableError as error:
             if not error.retry:
-                raise StorageUnavailableError(str(error)) from error
+                raise _not_stored(error) from error
         try:
             return self._score(rows, mode=mode, within=within)
         except DatabaseUnavailableError as error:
-            raise StorageUnavailableError(str(error)) from error
+            raise _not_stored(error) from error
 
     def find(self, transaction_id: str) -> Scored | None:
-        """The stored decision of an id. Raises StorageUnavailableError."""
+        """The stored decision of an id. Raises NotStoredError."""
         with _storage(), scoring_batch(self._database, read_only=True) as batch:
             _, decision = batch.stored([transaction_id]).get(transaction_id, (None, None))
         return replayed(decision) if decision else None
@@ -160,7 +171,7 @@ class Scorer:
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None:
         """Remember what was said about a transaction; when it was said, or None for an unknown id.
 
-        Saying the same again changes nothing. Raises StorageUnavailableError.
+        Saying the same again changes nothing. Raises NotStoredError.
         """
         with _storage(), scoring_batch(self._database) as batch:
             return batch.add_report(transaction_id, reported_at=self._clock(), is_fraud=is_fraud)
@@ -371,4 +382,9 @@ def _storage() -> Iterator[None]:
     try:
         yield
     except DatabaseUnavailableError as error:
-        raise StorageUnavailableError(str(error)) from error
+        raise _not_stored(error) from error
+
+
+def _not_stored(error: DatabaseUnavailableError) -> NotStoredError:
+    refused = isinstance(error, DatabaseRefusedError)
+    return StorageRefusedError(str(error)) if refused else StorageUnavailableError(str(error))

@@ -12,13 +12,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
-from fraud_pipeline.arguments import duration
+from fraud_pipeline.arguments import duration, path
 from fraud_pipeline.ports import check_port
 from fraud_pipeline.settings import load_settings
 
@@ -44,9 +45,8 @@ def serve(arguments: argparse.Namespace) -> int:
     # BentoML listens on IPv4 addresses only.
     check_port(arguments.host, arguments.port, command="fraud-detect serve", family=socket.AF_INET)
     settings = load_settings()
-    database = Database(settings.database)
-    database.prepare()
-    database.close()
+    with closing(Database(settings.database)) as database:
+        database.prepare()
     if arguments.follow:
         # It ends with this process, which becomes the server.
         subprocess.Popen([sys.executable, "-m", "fraud_pipeline.cli", "follow", "--with-parent"])
@@ -143,10 +143,9 @@ def dead_letters(arguments: argparse.Namespace) -> int:
     print("\n".join(summary(listed())) or "There are no dead letters.")
     print("\n".join(last), end="\n" if last else "")
     if arguments.replay:
-        database = Database(load_settings().database)
-        database.prepare()
-        done = replay(kafka, database, reason=arguments.reason)
-        database.close()
+        with closing(Database(load_settings().database)) as database:
+            database.prepare()
+            done = replay(kafka, database, reason=arguments.reason)
         print(f"{done.sent:,} sent again; they stay here, and what is still bad comes back as another letter.")
         if done.not_whole:
             print(f"{done.not_whole:,} are not whole and were not sent: only their sender can send them again.")
@@ -158,20 +157,19 @@ def alerts(arguments: argparse.Namespace) -> int:
     from fraud_pipeline import alerts as queue  # noqa: PLC0415 - sqlalchemy
     from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
 
-    database = Database(load_settings().database)
-    database.prepare()
-    if arguments.action == "next":
-        taken = queue.take_next(database, who=arguments.who)
-        print("There is no open alert." if taken is None else _alert_line(taken))
-    elif arguments.action == "resolve":
-        done = queue.resolve(
-            database, arguments.transaction_id, who=arguments.who, verdict=arguments.verdict, note=arguments.note
-        )
-        print(_alert_line(done))
-    else:
-        for one in queue.listed(database, status=arguments.status, limit=arguments.limit):
-            print(_alert_line(one))
-    database.close()
+    with closing(Database(load_settings().database)) as database:
+        database.prepare()
+        if arguments.action == "next":
+            taken = queue.take_next(database, who=arguments.who)
+            print("There is no open alert." if taken is None else _alert_line(taken))
+        elif arguments.action == "resolve":
+            done = queue.resolve(
+                database, arguments.transaction_id, who=arguments.who, verdict=arguments.verdict, note=arguments.note
+            )
+            print(_alert_line(done))
+        else:
+            for one in queue.listed(database, status=arguments.status, limit=arguments.limit):
+                print(_alert_line(one))
     return 0
 
 
@@ -186,10 +184,9 @@ def migrate(_: argparse.Namespace) -> int:
     """Bring the database of decisions to this release."""
     from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
 
-    database = Database(load_settings().database, statement_timeout=timedelta(hours=1))
-    database.upgrade()
-    database.check_revision()
-    database.close()
+    with closing(Database(load_settings().database, statement_timeout=timedelta(hours=1))) as database:
+        database.upgrade()
+        database.check_revision()
     print("The database is of this release.")
     return 0
 
@@ -208,9 +205,8 @@ def backup(arguments: argparse.Namespace) -> int:
     from fraud_pipeline.database import Database  # noqa: PLC0415 - sqlalchemy
     from fraud_pipeline.database.backup import backup_file  # noqa: PLC0415 - as above
 
-    database = Database(load_settings().database)
-    backup_file(database, arguments.file)
-    database.close()
+    with closing(Database(load_settings().database)) as database:
+        backup_file(database, arguments.file)
     print(f"{arguments.file} holds the database as it was a moment ago.")
     return 0
 
@@ -260,7 +256,7 @@ def _add_stream(commands: Commands) -> None:
     one.add_argument("--topic", help="another topic than the settings name")
     one.add_argument("--rate", type=float, default=100, help="transactions per second")
     one.add_argument("--count", type=int, help="how many; without it, until Ctrl+C or the end of the file")
-    one.add_argument("--data-path", type=Path, help="replay this file as if it happened now")
+    one.add_argument("--data-path", type=path, help="replay this file as if it happened now")
     one.set_defaults(run=produce)
 
     one = commands.add_parser("consume", help="score the topic, nothing lost and nothing twice")

@@ -9,38 +9,40 @@ import hashlib
 import os
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fraud_pipeline.local_paths import local_path
 from fraud_pipeline.source_choice import FileChoice, SourceChoice, SyntheticChoice, read_choice
 
 SourceKind = Literal["served", "file", "synthetic", "none"]
 HOME_VARIABLE: Final = "FRAUD_HOME"
 SETTINGS_FILE: Final = "settings.env"
-
 _LONGEST_RETENTION: Final = timedelta(days=36_500)
 # Features look at a month of days whose labels have matured, and at no part of a day.
 _MATURED_DAYS: Final = timedelta(days=32)
 
 
 def home_directory() -> Path:
-    """Where all state lives: `$FRAUD_HOME`, or `.fraud` in the working directory."""
-    return Path(os.environ.get(HOME_VARIABLE) or ".fraud").resolve()
+    """Where all state lives: `$FRAUD_HOME`, or `.fraud` in the working directory. Raises ValueError for a URL."""
+    return local_path(os.environ.get(HOME_VARIABLE) or ".fraud").resolve()
 
 
 class Settings(BaseSettings):
     """One deployment's settings; build it with `load_settings()`."""
 
-    model_config = SettingsConfigDict(env_prefix="FRAUD_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FRAUD_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     home: Path = Field(default_factory=home_directory)
 
     # Data
     first_day: date = Field(date(2026, 1, 1), description="first day of the calendar of daily partitions")
     last_day: date | None = Field(None, description="last day of the calendar; empty: it grows every day")
-    data_path: Path | None = Field(
+    data_path: Annotated[Path, BeforeValidator(local_path)] | None = Field(
         None, description="CSV or Parquet file of transactions; nothing is learned without a source"
     )
     synthetic: bool = Field(

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from fraud_pipeline.column_mapping import SourceError, parse_columns
 from fraud_pipeline.file_parts import Part, parts_of
 from fraud_pipeline.file_tables import read_parts
+from fraud_pipeline.local_paths import local_path
 from fraud_pipeline.transactions import (
     EARLIEST_EVENT_TIME,
     FRAUD_REPORTS,
@@ -55,6 +56,9 @@ class FileSource:
     path: Path
     columns: Mapping[str, str] | None = None
     label_delay: timedelta = timedelta(days=7)
+
+    def __post_init__(self) -> None:
+        local_path(self.path)
 
     def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """Rows of [start, end) in order of time, with their `file_row` and, of several files, their `file_part`.

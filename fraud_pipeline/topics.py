@@ -6,12 +6,11 @@ may say (`serving/stream_messages.py` judges that), scoring, when anything is se
 Every value is one JSON object: `"schema": 1` and the fields of the HTTP body that says the same.
 """
 
-import socket
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar, cast
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError, TopicAlreadyExistsError
@@ -22,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fraud_pipeline.committed_reads import end_at_stable_offsets
 from fraud_pipeline.group_joins import finish_joins
 from fraud_pipeline.lenient_records import read_leniently
+from fraud_pipeline.reachability import talks_tls, why_unreachable
 from fraud_pipeline.settings import SETTINGS_FILE, home_directory
 from fraud_pipeline.transactions import TransactionRow
 
@@ -197,13 +197,27 @@ def _open(kind: Callable[..., Client], kafka: KafkaSettings, options: Mapping[st
     context = _tls_context(kafka)
     _reach(kafka, context)
     try:
-        return kind(**_client_options(kafka, context), **options)
+        client: Any = kind(**_client_options(kafka, context), **options)
     except KafkaError as error:
-        check = "user, password and mechanism" if kafka.uses_sasl else "whether it wants TLS or a password"
         raise BrokerUnavailableError(
-            f"{kafka.bootstrap_servers} accepts connections but does not talk Kafka with us: check {check} "
+            f"{kafka.bootstrap_servers} accepts connections but does not talk Kafka with us: {_advice(kafka)} "
             f"(FRAUD_KAFKA_SECURITY_PROTOCOL is {kafka.security_protocol})"
         ) from error
+    try:
+        _reach_advertised(kafka, client)
+    except BrokerUnavailableError:
+        with suppress(KafkaError):
+            client.close()
+        raise
+    return cast("Client", client)
+
+
+def _advice(kafka: KafkaSettings) -> str:
+    if not kafka.uses_tls and any(talks_tls(*server, seconds=_seconds(kafka)) for server in _servers(kafka)):
+        return "it wants TLS, so set FRAUD_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL"
+    if kafka.uses_sasl:
+        return "check user, password and mechanism"
+    return "check whether it wants TLS or a password"
 
 
 def _client_options(kafka: KafkaSettings, context: ssl.SSLContext | None) -> dict[str, Any]:
@@ -244,19 +258,31 @@ def _reach(kafka: KafkaSettings, context: ssl.SSLContext | None) -> None:
 
     The library waits for ever on a server that answers no TLS greeting, and hides why it could not connect.
     """
-    failures: list[str] = []
-    seconds = kafka.connect_timeout.total_seconds()
-    for server in kafka.bootstrap_servers.split(","):
-        host, _, port = server.rpartition(":")
-        name = host.strip("[]")
-        try:
-            with socket.create_connection((name, int(port)), timeout=seconds) as plain:
-                if context is not None:
-                    context.wrap_socket(plain, server_hostname=name).close()
-                return
-        except (OSError, OverflowError) as error:
-            failures.append(f"{server} ({error})")
-    raise BrokerUnavailableError(
-        f"no Kafka broker can be reached: {'; '.join(failures)}. Start one, or set FRAUD_KAFKA_BOOTSTRAP_SERVERS; "
-        f"FRAUD_KAFKA_SECURITY_PROTOCOL is {kafka.security_protocol}"
-    )
+    failures = why_unreachable(_servers(kafka), context=context, seconds=_seconds(kafka))
+    if failures:
+        raise BrokerUnavailableError(
+            f"no Kafka broker can be reached: {failures}. Start one, or set FRAUD_KAFKA_BOOTSTRAP_SERVERS; "
+            f"FRAUD_KAFKA_SECURITY_PROTOCOL is {kafka.security_protocol}"
+        )
+
+
+def _reach_advertised(kafka: KafkaSettings, client: Any) -> None:
+    """BrokerUnavailableError unless one broker can be connected to where the brokers say that they are."""
+    # The library has no public way; a producer keeps it under another name.
+    cluster = client._metadata if isinstance(client, KafkaProducer) else client._manager.cluster  # noqa: SLF001
+    named = [(broker.host, broker.port) for broker in cluster.brokers()]
+    failures = why_unreachable(named, context=None, seconds=_seconds(kafka)) if named else ""
+    if failures:
+        raise BrokerUnavailableError(
+            f"{kafka.bootstrap_servers} answers, but its brokers name themselves by addresses that cannot be reached "
+            f"from here: {failures}. Set their advertised.listeners to a host that is known here"
+        )
+
+
+def _seconds(kafka: KafkaSettings) -> float:
+    return kafka.connect_timeout.total_seconds()
+
+
+def _servers(kafka: KafkaSettings) -> list[tuple[str, int]]:
+    split = (server.rpartition(":") for server in kafka.bootstrap_servers.split(","))
+    return [(host.strip("[]"), int(port)) for host, _, port in split]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fraud_pipeline.arguments import column_pairs, duration, whole_number
+from fraud_pipeline.arguments import column_pairs, duration, path, whole_number
 from fraud_pipeline.settings import Settings, explicit_settings, home_directory
 from fraud_pipeline.source_choice import CHOICE_FILE, SourceChoiceError, read_choice, save_choice
 
@@ -19,7 +19,7 @@ from fraud_pipeline.source_choice import CHOICE_FILE, SourceChoiceError, read_ch
 def add_train(commands: Any) -> None:
     """Add the command to the parser of `fraud-detect`."""
     command = commands.add_parser("train", help="from transactions to a promoted champion")
-    command.add_argument("--data-path", type=Path, help="CSV or Parquet file; it is remembered for later runs")
+    command.add_argument("--data-path", type=path, help="CSV or Parquet file; it is remembered for later runs")
     command.add_argument("--synthetic", action="store_true", help="the synthetic world; it is remembered, too")
     command.add_argument("--columns", type=column_pairs, help="our_name=file_column,... where they cannot be guessed")
     command.add_argument("--label-delay", type=duration, help="from event to report, for files with only a label (7d)")
@@ -85,9 +85,9 @@ def train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _short(path: Path) -> str:
+def _short(directory: Path) -> str:
     """Relative to the working directory where that is shorter."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    return os.path.relpath(directory) if directory.is_relative_to(Path.cwd()) else str(directory)
 
 
 def _summary(settings: Settings, *, run_id: str, seconds: float) -> str:

@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, open_admin
 from fraud_pipeline_tests.services import check_may_start
+from fraud_pipeline_tests.waiting import until
 
 KAFKA_VERSION: Final = "4.3.1"
 _HERE: Final = Path(__file__).resolve().parent
@@ -128,36 +129,65 @@ def tansu() -> Iterator[Broker]:
 @contextmanager
 def apache_kafka(*, secured: bool = False) -> Iterator[Broker]:
     """Apache Kafka, one process that is broker and controller (KRaft); `secured` wants TLS and a password."""
-    broker, controller = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
-    protocol = "SASL_SSL" if secured else "PLAINTEXT"
+    address, protocol = f"127.0.0.1:{_free_port()}", "SASL_SSL" if secured else "PLAINTEXT"
     with tempfile.TemporaryDirectory(prefix="kafka-") as home:
-        settings = Path(home, "server.properties")
-        settings.write_text(
-            "process.roles=broker,controller\n"
-            "node.id=1\n"
-            f"controller.quorum.voters=1@{controller}\n"
-            f"listeners={protocol}://{broker},CONTROLLER://{controller}\n"
-            f"advertised.listeners={protocol}://{broker}\n"
-            f"listener.security.protocol.map=CONTROLLER:PLAINTEXT,{protocol}:{protocol}\n"
-            f"inter.broker.listener.name={protocol}\n"
-            "controller.listener.names=CONTROLLER\n"
-            f"log.dirs={home}/data\n"
-            "auto.create.topics.enable=false\n"
-            "offsets.topic.replication.factor=1\n"
-            "offsets.topic.num.partitions=1\n"
-            "transaction.state.log.replication.factor=1\n"
-            "transaction.state.log.min.isr=1\n"
-            "group.initial.rebalance.delay.ms=0\n"
-            "group.min.session.timeout.ms=1000\n"
-        )
+        settings = _settings(Path(home), address=address, advertised=address, protocol=protocol)
         security: dict[str, Any] = {}
         options: list[str] = []
         if secured:
             security = _security(settings)
             user, password = security["sasl_username"], security["sasl_password"]
             options = ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
-        with apache_kafka_with(settings, address=broker, security=security, options=options) as started:
+        with apache_kafka_with(settings, address=address, security=security, options=options) as started:
             yield started
+
+
+@contextmanager
+def apache_kafka_that_advertises(advertised: str) -> Iterator[str]:
+    """Apache Kafka that names itself by this address, whatever its own is; its own."""
+    address = f"127.0.0.1:{_free_port()}"
+    with tempfile.TemporaryDirectory(prefix="kafka-") as home:
+        settings = _settings(Path(home), address=address, advertised=advertised, protocol="PLAINTEXT")
+        check_may_start("a broker")
+        process = subprocess.Popen(_kafka(settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=home)
+        try:
+            until(lambda: "name themselves" in _refusal(address), what="a broker that answers")
+            yield address
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _refusal(address: str) -> str:
+    try:
+        open_admin(KafkaSettings(bootstrap_servers=address)).close()
+    except BrokerUnavailableError as error:
+        return str(error)
+    return ""
+
+
+def _settings(home: Path, *, address: str, advertised: str, protocol: str) -> Path:
+    """The file of settings of a broker that is its own controller."""
+    controller, settings = f"127.0.0.1:{_free_port()}", home / "server.properties"
+    settings.write_text(
+        "process.roles=broker,controller\n"
+        "node.id=1\n"
+        f"controller.quorum.voters=1@{controller}\n"
+        f"listeners={protocol}://{address},CONTROLLER://{controller}\n"
+        f"advertised.listeners={protocol}://{advertised}\n"
+        f"listener.security.protocol.map=CONTROLLER:PLAINTEXT,{protocol}:{protocol}\n"
+        f"inter.broker.listener.name={protocol}\n"
+        "controller.listener.names=CONTROLLER\n"
+        f"log.dirs={home}/data\n"
+        "auto.create.topics.enable=false\n"
+        "offsets.topic.replication.factor=1\n"
+        "offsets.topic.num.partitions=1\n"
+        "transaction.state.log.replication.factor=1\n"
+        "transaction.state.log.min.isr=1\n"
+        "group.initial.rebalance.delay.ms=0\n"
+        "group.min.session.timeout.ms=1000\n"
+    )
+    return settings
 
 
 @contextmanager
@@ -165,12 +195,17 @@ def apache_kafka_with(
     settings: Path, *, address: str, security: Mapping[str, Any], options: Sequence[str] = ()
 ) -> Iterator[Broker]:
     """Apache Kafka with this file of settings, whose storage is made ready first with these options."""
+    name, command = f"Apache Kafka {KAFKA_VERSION}", _kafka(settings, options)
+    with _started(name, command, address=address, home=settings.parent, security=security) as started:
+        yield started
+
+
+def _kafka(settings: Path, options: Sequence[str] = ()) -> list[str]:
+    """The command that starts Apache Kafka with this file, after its storage was made ready with these options."""
     _fetch_kafka()
     cluster = ("--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg", "--config", str(settings))
     _run([*_JAVA, "kafka.tools.StorageTool", "format", *cluster, *options])
-    name, command = f"Apache Kafka {KAFKA_VERSION}", [*_JAVA, "kafka.Kafka", str(settings)]
-    with _started(name, command, address=address, home=settings.parent, security=security) as started:
-        yield started
+    return [*_JAVA, "kafka.Kafka", str(settings)]
 
 
 def _security(settings: Path) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def postgres_url() -> Iterator[str]:
     """A database of our own: on the server that FRAUD_DATABASE_URL names, or on one of our own."""
     check_may_start("PostgreSQL")
     if GIVEN_DATABASE.startswith("postgresql"):
-        with _new_database(GIVEN_DATABASE) as url:
+        with new_database(GIVEN_DATABASE) as url:
             yield url
         return
     # The server drops root's rights, so its files must not lie below a private directory.
@@ -190,12 +190,13 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture
 def empty_postgres_url(postgres_url: str) -> Iterator[str]:
     """A new, empty database on the server, dropped afterwards."""
-    with _new_database(postgres_url) as url:
+    with new_database(postgres_url) as url:
         yield url
 
 
 @contextmanager
-def _new_database(beside: str) -> Iterator[str]:
+def new_database(beside: str) -> Iterator[str]:
+    """A new, empty database on the server of this one, dropped afterwards."""
     name = f"test_{uuid.uuid4().hex}"
     url = sa.make_url(beside).set(drivername="postgresql")
     server = sa.create_engine(url.set(drivername="postgresql+psycopg"))

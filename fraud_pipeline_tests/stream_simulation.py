@@ -27,7 +27,8 @@ from fraud_pipeline.topics import KafkaSettings, Message, report_message, transa
 from fraud_pipeline.transactions import DAY, SECOND, TransactionRow
 from fraud_pipeline_tests.streams import Heard, decided, header, standing, transactions
 from serving.consumer import StreamConsumer
-from serving.stream import Point, ScoresRows, StreamScorer
+from serving.known_record import ScoresRows
+from serving.stream import Point, StreamScorer
 from serving.stream_messages import MessageReader
 
 KAFKA: Final = KafkaSettings()

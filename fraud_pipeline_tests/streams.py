@@ -34,6 +34,7 @@ from fraud_pipeline.transactions import (
 from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from fraud_pipeline_tests.loaded import Loaded
 from serving.consumer import Away
+from serving.known_record import ScoresRows
 from serving.stream import Handled, StreamScorer
 from serving.stream_records import Partition
 
@@ -137,10 +138,12 @@ def sources(dead_letters: Iterable[Any]) -> set[tuple[str, int, int]]:
     return {(header(one, "topic"), int(header(one, "partition")), int(header(one, "offset"))) for one in dead_letters}
 
 
-def stream_scorer(kafka: KafkaSettings, database: Database, producer: KafkaProducer) -> StreamScorer:
-    """What handles batches, by rules, with an empty memory as after a start."""
+def stream_scorer(
+    kafka: KafkaSettings, database: Database, producer: KafkaProducer, *, scorer: ScoresRows | None = None
+) -> StreamScorer:
+    """What handles batches: with this scorer, or by rules with an empty memory as after a start."""
     return StreamScorer(
-        scorer=Scorer(database=database, champion=lambda: None),
+        scorer=scorer or Scorer(database=database, champion=lambda: None),
         database=database,
         producer=producer,
         kafka=kafka,

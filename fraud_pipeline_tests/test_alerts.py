@@ -138,6 +138,13 @@ class TestReview:
         ]
         assert listed(database)[0].version == 4
 
+    @pytest.mark.parametrize("note", ["with a\x00null", "half a \ud83d surrogate"])
+    def test_a_note_that_not_every_database_can_keep_is_refused_by_all(self, database: Database, note: str) -> None:
+        opened(database, 1)
+        with pytest.raises(AlertError, match="a character that cannot be stored: leave it out"):
+            take_next(database, who="ann", note=note)
+        assert listed(database)[0].status == "open"
+
     def test_what_cannot_be_done_says_why(self, database: Database) -> None:
         ids = opened(database, 2)
         with pytest.raises(AlertError, match="no alert"):

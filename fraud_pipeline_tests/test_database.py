@@ -141,12 +141,12 @@ class TestAway:
 
     def test_a_slow_statement_is_given_up(self, empty_postgres_url: str) -> None:
         database = Database(empty_postgres_url, statement_timeout=timedelta(milliseconds=50))
-        with pytest.raises(DatabaseUnavailableError, match="QueryCanceled"), database.transaction() as connection:
+        with pytest.raises(DatabaseUnavailableError, match="took too long"), database.transaction() as connection:
             connection.execute(sa.text("SELECT pg_sleep(5)"))
         database.close()
 
     def test_other_databases_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="database_url"):
+        with pytest.raises(ValueError, match="FRAUD_DATABASE_URL begins with"):
             Database("mysql://127.0.0.1/none")
 
 

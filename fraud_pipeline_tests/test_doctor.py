@@ -291,7 +291,7 @@ class TestCommand:
         assert main(["doctor"]) == 1
         told = capsys.readouterr().out
         assert "fail keys" in told
-        assert "fail database   could not be looked at" in told
+        assert "fail database   FRAUD_DATABASE_URL begins with nonsense://" in told
         assert SECRET not in told
 
     def test_settings_that_cannot_be_read_are_all_there_is_to_say(

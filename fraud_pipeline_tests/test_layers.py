@@ -52,6 +52,7 @@ NOT_DOMAIN: Final = {
     "lenient_records",
     "committed_reads",
     "online_history",
+    "rehearsal",
     "settings",
     "scored",
     "scoring",

@@ -19,7 +19,7 @@ from fraud_pipeline.cli import main
 from fraud_pipeline.database import Database, DatabaseUnavailableError
 from fraud_pipeline.doctor import check_database
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.services import free_port, start, stop
+from fraud_pipeline_tests.services import check_may_start, free_port, start, stop
 from fraud_pipeline_tests.test_service import transaction
 from fraud_pipeline_tests.waiting import until
 
@@ -57,6 +57,7 @@ def pgbouncer(url: sa.URL) -> Iterator[int]:
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
         f"logfile = {directory}/log\npool_mode = transaction\ndefault_pool_size = {SESSIONS}\n"
     )
+    check_may_start("PgBouncer")
     process = subprocess.Popen(command, cwd=directory)
     try:
         until(lambda: f"127.0.0.1:{port}" in (directory / "log").read_text() if (directory / "log").exists() else False)

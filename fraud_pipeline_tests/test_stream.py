@@ -57,7 +57,8 @@ from fraud_pipeline_tests.streams import (
 from fraud_pipeline_tests.waiting import until
 from serving.consumer import POLL_SECONDS, StreamConsumer
 from serving.dead_letters import Replayed, replay
-from serving.stream import Handled, Point, ScoresRows, StreamScorer
+from serving.known_record import ScoresRows
+from serving.stream import Handled, Point, StreamScorer
 
 POINTS_OF_A_BATCH: Final = [point for point in get_args(Point) if point not in ("polled", "committed", "revoked")]
 SENT: Final = now_microseconds()

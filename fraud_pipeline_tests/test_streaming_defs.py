@@ -270,6 +270,22 @@ class TestByHand:
                 run_config={"ops": {SCORED_ASSET: {"config": {"ranges": [beyond]}}}},
             )
 
+    def test_a_database_that_refuses_fails_the_run_with_the_cause_and_the_range_is_scored_again(
+        self, deployment: Deployment
+    ) -> None:
+        deployment.send(5)
+        (request,) = deployment.tick().run_requests
+        rename = "ALTER TABLE decisions RENAME COLUMN {} TO {}"
+        with deployment.database.transaction() as connection:
+            connection.exec_driver_sql(rename.format("reasons", "reasons_new"))
+        with pytest.raises(dg.Failure, match="no column named reasons.*fraud-detect migrate.*is scored again"):
+            deployment.run(request, raise_on_error=True)
+        with deployment.database.transaction() as connection:
+            connection.exec_driver_sql(rename.format("reasons_new", "reasons"))
+        assert deployment.decided() == []
+        assert deployment.run(request).success
+        assert len(deployment.decided()) == 5
+
 
 class TestAlertWebhook:
     def test_new_alerts_are_posted_and_a_webhook_that_is_away_is_left_alone_for_a_while(

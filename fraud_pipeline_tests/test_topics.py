@@ -95,7 +95,7 @@ class TestConnecting:
 
     def test_nobody_there(self) -> None:
         nobody = KafkaSettings(bootstrap_servers="127.0.0.1:1,no-such-host.invalid:9092")
-        with pytest.raises(BrokerUnavailableError, match="refused.*no-such-host.*FRAUD_KAFKA_BOOTSTRAP_SERVERS"):
+        with pytest.raises(BrokerUnavailableError, match="nobody listens there.*no-such-host.*BOOTSTRAP"):
             open_producer(nobody)
 
     @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
@@ -196,9 +196,9 @@ class TestSecured:
         [
             ({"sasl_password": SecretStr("hunter2")}, "check user, password and mechanism"),
             ({"sasl_mechanism": "PLAIN"}, "check user, password and mechanism"),
-            ({"ssl_cafile": None}, "certificate verify failed.*SECURITY_PROTOCOL is SASL_SSL"),
+            ({"ssl_cafile": None}, "certificate is not trusted here.*SECURITY_PROTOCOL is SASL_SSL"),
             ({"security_protocol": "SASL_PLAINTEXT"}, "SECURITY_PROTOCOL is SASL_PLAINTEXT"),
-            ({"security_protocol": "PLAINTEXT"}, "check whether it wants TLS or a password"),
+            ({"security_protocol": "PLAINTEXT"}, "it wants TLS"),
         ],
     )
     def test_who_lacks_something_is_told_what(self, guarded: KafkaSettings, without: dict[str, Any], said: str) -> None:

@@ -21,6 +21,7 @@ from kafka.structs import OffsetAndMetadata
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, FencedError, Position, scoring_batch
 from fraud_pipeline.scoring import StorageUnavailableError
+from serving.known_record import EveryRecordFailsError
 from serving.stream import Handled, Point, StreamScorer
 from serving.stream_records import Partition, Record
 
@@ -32,7 +33,7 @@ LONGEST_WAIT: Final = 5.0
 # What kafka-python says of a partition that the group has just taken from us.
 _NOT_OURS: Final = (KafkaError, ValueError, KeyError)
 
-Away = Literal["database", "broker"]
+Away = Literal["database", "broker", "repair"]
 Records = Mapping[Partition, Sequence[Record]]
 
 
@@ -45,7 +46,7 @@ class Observer(Protocol):
         ...
 
     def waiting(self, away: Away | None) -> None:
-        """What is away and being waited for; None when all is there again."""
+        """What is away and being waited for, `repair` for a release that handles records; None when all is there."""
         ...
 
 
@@ -159,6 +160,8 @@ class StreamConsumer:
             self._wait_for(None, "a partition has another reader; it is claimed again if it is still ours", records)
         except (StorageUnavailableError, DatabaseUnavailableError) as error:
             self._wait_for("database", str(error), records)
+        except EveryRecordFailsError as error:
+            self._wait_for("repair", str(error), records)
         except KafkaError as error:
             # What asking again does not mend, a new start may: a producer that the brokers no longer know, a right
             # that was withdrawn.

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from fraud_pipeline.reasoned_decisions import provisional
-from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, now_microseconds
+from fraud_pipeline.scoring import Conflict, NotStoredError, Scored, now_microseconds
 from fraud_pipeline.transactions import TransactionRow
 from serving.answers import answer, batch_body, conflict_body, decision_body, error_body, reasons_body, time_of
 from serving.batching import OverloadedError
@@ -59,7 +59,7 @@ class Endpoints:
         row = self.parser.transaction(await _json(request), now=now_microseconds())
         try:
             outcome = await self.batcher.score_one(row)
-        except StorageUnavailableError:
+        except NotStoredError:
             return await asyncio.to_thread(_not_stored, row)
         if isinstance(outcome, Conflict):
             return answer(conflict_body(), status=409)
@@ -188,7 +188,7 @@ def _failed(error: Exception) -> Response:
     fields: tuple[FieldProblem, ...] = ()
     code, message = "internal_error", "The service failed on this request; its log tells why."
     match error:
-        case StorageUnavailableError():
+        case NotStoredError():
             return _storage_away()
         case ClientDisconnect():
             return Response(status_code=400)  # nobody reads it

@@ -22,9 +22,10 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline.spared_blocks import BLOCK_CAP
 from fraud_pipeline.topics import KafkaSettings, open_consumer, open_producer
 from fraud_pipeline.transactions import TransactionRow
+from serving.known_record import ScoresRows
 from serving.metrics import Metrics
 from serving.scoring_runtime import open_scoring_runtime
-from serving.stream import ACKNOWLEDGE_WITHIN, Handled, ScoresRows, StreamScorer
+from serving.stream import ACKNOWLEDGE_WITHIN, Handled, StreamScorer
 from serving.stream_records import Partition, Record
 from serving.topic_watch import Extent
 

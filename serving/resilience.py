@@ -109,7 +109,8 @@ class Breakers:
 class ResilientScorer:
     """A scorer that leaves out what is away, so that the same rows get an answer within the same call.
 
-    Only what cannot be stored gets none: StorageUnavailableError, at once while the storage's breaker is open.
+    Only what cannot be stored gets none: NotStoredError, at once while the storage's breaker is open. Values that the
+    database refuses do not open it: whoever sends one must not shut out the others.
     """
 
     def __init__(self, scorer: Scores, *, breakers: Breakers, ladder: DegradeLadder) -> None:
@@ -128,7 +129,7 @@ class ResilientScorer:
     def score(
         self, rows: Sequence[TransactionRow], *, within: Within = lambda _batch, _answers: None
     ) -> list[Scored | Conflict]:
-        """As `Scorer.score`, in the best mode there is. Raises StorageUnavailableError."""
+        """As `Scorer.score`, in the best mode there is. Raises NotStoredError."""
         with ExitStack() as entered, self._storage():
             entries = self._entries(entered)
             while True:
@@ -146,12 +147,12 @@ class ResilientScorer:
                     return outcomes
 
     def find(self, transaction_id: str) -> Scored | None:
-        """As `Scorer.find`. Raises StorageUnavailableError."""
+        """As `Scorer.find`. Raises NotStoredError."""
         with self._storage():
             return self._scorer.find(transaction_id)
 
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None:
-        """As `Scorer.report`. Raises StorageUnavailableError."""
+        """As `Scorer.report`. Raises NotStoredError."""
         with self._storage():
             return self._scorer.report(transaction_id, is_fraud=is_fraud)
 

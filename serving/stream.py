@@ -12,15 +12,17 @@ sent is read again, the scorer answers it with what it stored, and what nobody c
 A record is judged by when it was sent, not by when it is read: every reading judges it alike, so none is put aside once
 and decided on another time, and no outage makes a transaction too old or a report late.
 
-No record stops those behind it. A batch in which something unexpected happens is halved until one record is left, and
-that one is put aside.
+No record stops those behind it, and none is put aside for what is no fault of its own. When something unexpected
+happens, a record that is known to be good goes the same way and is undone again (`known_record.py`). Where that fails
+too, everybody waits: the database refuses us, or a fault of ours hits every record. Where it does not, the batch is
+halved until one record is left, and that one is put aside.
 """
 
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -35,9 +37,10 @@ from fraud_pipeline.database import (
     scoring_batch,
 )
 from fraud_pipeline.lenient_records import UnreadableRecord
-from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, Within
+from fraud_pipeline.scoring import Conflict, Scored, StorageRefusedError, StorageUnavailableError
 from fraud_pipeline.topics import KafkaSettings, Message
 from fraud_pipeline.transactions import MILLISECOND, TransactionRow
+from serving.known_record import ScoresRows, check_known_record
 from serving.stream_messages import (
     BadMessage,
     MessageReader,
@@ -63,12 +66,6 @@ Point = Literal[
 ]
 ACKNOWLEDGE_WITHIN: Final = 8.0
 _NO_RECORDS_FAULT: Final = (FencedError, StorageUnavailableError, DatabaseUnavailableError, KafkaError)
-
-
-class ScoresRows(Protocol):
-    """The scorer, or what goes down the rungs with it."""
-
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +155,9 @@ class StreamScorer:
         """Decide on records that follow each other, from `published_offset` of their partitions on.
 
         Records before that are answered as stored, and none of them is put aside again. Raises FencedError when a
-        partition has another reader, StorageUnavailableError when nothing can be stored, and KafkaError when a dead
-        letter or a decision is not acknowledged; each batch may be handled again.
+        partition has another reader, StorageUnavailableError when nothing can be stored, EveryRecordFailsError when
+        nothing can be handled, and KafkaError when a dead letter or a decision is not acknowledged; each batch may be
+        handled again.
         """
         stored = self._store([self._read(at, record) for at, found in records.items() for record in found], positions)
         self._reached("stored")
@@ -196,6 +194,7 @@ class StreamScorer:
             sent = record.timestamp * MILLISECOND if record.timestamp > 0 else self._clock()
             return _Read(at, record, self._reader.transaction_message(record.value, record.headers, now=sent))
         except Exception as error:  # noqa: BLE001 - what nobody thought of must not stop the records behind it
+            check_known_record(self._scorer, self._reader, now=self._clock())
             return _Read(at, record, _failed(at, record, error))
 
     def _store(self, read: Sequence[_Read], positions: Mapping[Partition, Position]) -> _Stored:
@@ -205,6 +204,7 @@ class StreamScorer:
         except _NO_RECORDS_FAULT:
             raise
         except Exception as error:
+            check_known_record(self._scorer, self._reader, now=self._clock())
             middle = len(read) // 2
             if middle:
                 first = self._store(read[:middle], positions)
@@ -272,5 +272,6 @@ class StreamScorer:
 def _failed(at: Partition, record: Record, error: Exception) -> BadMessage:
     """Why a record is put aside that something unexpected happened to; the error's own words may hold what it says."""
     where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("offset %d of %s/%d is put aside: %s\n%s", record.offset, *at, type(error).__name__, where)
+    why = error if isinstance(error, StorageRefusedError) else type(error).__name__
+    log.error("offset %d of %s/%d is put aside: %s\n%s", record.offset, *at, why, where)
     return BadMessage("internal")

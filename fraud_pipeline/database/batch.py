@@ -73,7 +73,9 @@ class Versions:
 
     @property
     def reports(self) -> int:
-        """The newest version of the reports."""
+        """The newest version of the reports. Raises DatabaseUnavailableError when its row is lost."""
+        if "reports" not in self.tables:
+            raise DatabaseUnavailableError("memory_versions has lost its row of reports: restore a backup")
         return self.tables["reports"].version
 
     def merchant_days(self, label_maturity: timedelta) -> TableVersion:

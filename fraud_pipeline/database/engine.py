@@ -137,7 +137,7 @@ class Database:
         found = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
         if found != _UTF8:
             raise DatabaseUnsuitableError(
-                f"{place(self.engine.url)} keeps the database {self.engine.url.database} in {found}, which cannot "
+                f"{place(self.engine.url)} keeps {self.engine.url.database} in {found}, which cannot "
                 "hold every text: make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and move "
                 "into it what the old one holds"
             )

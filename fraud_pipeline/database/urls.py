@@ -41,7 +41,7 @@ def read_url(text: str) -> sa.URL:
 def place(url: sa.URL) -> str:
     """Where the database is, for a person; without user and password."""
     if url.get_backend_name() == "sqlite":
-        return f"the SQLite file {url.database or 'in memory'}"
+        return f"the SQLite database {url.database or 'in memory'}"
     host = url.host or url.query.get("host") or "this machine's socket"
     host = host if isinstance(host, str) else ",".join(host)
-    return f"PostgreSQL at {host}{f':{url.port}' if url.port else ''}"
+    return f"the PostgreSQL database at {host}{f':{url.port}' if url.port else ''}"

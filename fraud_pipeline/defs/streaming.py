@@ -27,9 +27,11 @@ from fraud_pipeline.database import (
     Position,
     scoring_batch,
 )
+from fraud_pipeline.scoring import NotStoredError
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings
 from fraud_pipeline.webhook import WebhookAwayError
+from serving.known_record import EveryRecordFailsError
 from serving.ranges import OffsetRange, RangeError, lag, plan, range_scorer
 from serving.stream import Handled
 from serving.stream_records import Partition
@@ -42,6 +44,10 @@ STARTS_TAG: Final = "fraud/starts"
 MOST_RECORDS: Final = 20_000
 """Of one run: some ten seconds of work, so that a run that dies costs little."""
 LONGEST_RUN: Final = timedelta(minutes=10)
+_AWAY: Final = (
+    *(RangeError, BrokerUnavailableError, NotStoredError, DatabaseUnavailableError, DatabaseUnsuitableError),
+    EveryRecordFailsError,
+)
 _UNFINISHED: Final = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -107,8 +113,8 @@ def streaming_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.Assets
                 yield dg.MaterializeResult(metadata=_score(context, settings, kafka, ranges))
         except FencedError as error:
             raise dg.Failure(f"{error}; nothing is lost", allow_retries=False) from error
-        except (RangeError, BrokerUnavailableError) as error:
-            raise dg.Failure(str(error)) from error
+        except _AWAY as error:
+            raise dg.Failure(f"{error}; nothing is lost: the range is scored again") from error
 
     return [topic, scored_transactions]
 

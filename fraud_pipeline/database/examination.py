@@ -1,0 +1,72 @@
+"""Whether a database can do what this release asks of it: tables, columns and rights, as they are now.
+
+Belongs here: looking at what is there, and statements that touch no row. Must not be here: mending it (`migrations/`).
+"""
+
+import warnings
+from itertools import chain
+from typing import Any, Final
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from fraud_pipeline.database.engine import Database, DatabaseUnavailableError
+from fraud_pipeline.database.tables import METADATA
+
+_MIGRATE: Final = "run `fraud-detect migrate` of the release that runs here"
+
+
+def differences(database: Database) -> list[str]:
+    """What tables lack, or have too much of, for this release to write them; in words.
+
+    Raises DatabaseUnavailableError.
+    """
+    with database.transaction(read_only=True) as connection, warnings.catch_warnings():
+        # Alembic warns of constraints of somebody else's that it cannot describe; none is looked at.
+        warnings.simplefilter("ignore", sa.exc.SAWarning)
+        options = {"compare_type": True, "include_object": _is_table_or_column}
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
+    # Changes of one column come together.
+    changes = chain.from_iterable(change if isinstance(change, list) else [change] for change in found)
+    return [words for change in changes if (words := _words(change))]
+
+
+def refusals(database: Database) -> list[str]:
+    """What this user may not do with the tables, in words; no row is touched. Raises DatabaseUnavailableError."""
+    found = []
+    for table in METADATA.sorted_tables:
+        same = {column.name: column for column in table.primary_key}
+        statements: dict[str, sa.Executable] = {
+            "read": sa.select(table).where(sa.false()),
+            "insert into": sa.insert(table).from_select(list(table.c), sa.select(table).where(sa.false())),
+            "update": sa.update(table).where(sa.false()).values(same),
+            "delete from": sa.delete(table).where(sa.false()),
+        }
+        for what, statement in statements.items():
+            try:
+                with database.transaction() as connection:
+                    connection.execute(statement)
+            except DatabaseUnavailableError as error:
+                found.append(f"we cannot {what} {table.name}: {error}")
+    return found
+
+
+def _is_table_or_column(_object: Any, _name: str | None, kind: str, *_: Any) -> bool:
+    return kind in ("table", "column")
+
+
+def _words(change: Any) -> str | None:
+    """A difference as alembic tells it, in words; None for one that does no harm, such as a table of somebody else."""
+    match change:
+        case ("add_table", table):
+            return f"there is no table {table.name}: {_MIGRATE}"
+        case ("add_column", _, table, column):
+            return f"table {table} has no column {column.name}: {_MIGRATE}"
+        case ("remove_column", _, table, column) if not column.nullable and column.server_default is None:
+            return f"table {table} has a column {column.name} of somebody else that wants a value: {_MIGRATE}"
+        case ("modify_type", _, table, column, _, before, after):
+            return f"column {column} of table {table} is {before}, not {after}: {_MIGRATE}"
+        case ("modify_nullable", _, table, column, _, _, True):
+            return f"column {column} of table {table} wants a value, which may be missing: {_MIGRATE}"
+    return None
