@@ -7,6 +7,7 @@ The environment wins over the file, and both win over the source that `fraud-det
 
 import hashlib
 import os
+import re
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -256,7 +257,8 @@ class Settings(BaseSettings):
         if self.data_path is None:
             return f"synthetic-{self.seed}-{self.difficulty:g}"
         source = f"{self.data_path}\n{self.columns}\n{self.label_delay.total_seconds()}"
-        return f"{self.data_path.stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+        stem = re.sub(r"[*?\[\]]", "_", self.data_path.stem)  # of a pattern; a URL of SQLite would end at its `?`
+        return f"{stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
     @property
     def model_directory(self) -> Path:

@@ -110,7 +110,9 @@ def _file(
             f"{path}: the file holds {source.first_day} to {source.last_day}, and FRAUD_FIRST_DAY and FRAUD_LAST_DAY "
             "leave no day of it: remove them or name days of the file"
         )
-    return _explained(Plan(settings, first, last, choice), flags, explicit=explicit, remembered=remembered)
+    plan = _explained(Plan(settings, first, last, choice), flags, explicit=explicit, remembered=remembered)
+    read = (f"Read {path.name}: {what} ({rows:,} rows)." for what, rows in source.notes.items())
+    return replace(plan, notes=(*plan.notes, *read))
 
 
 def _synthetic(flags: Flags, *, explicit: Settings, remembered: SourceChoice | None, now: datetime) -> Plan:

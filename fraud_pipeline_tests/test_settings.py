@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pydantic import ValidationError
 
 from fraud_pipeline.settings import SETTINGS_FILE, Settings, home_directory, load_settings
@@ -153,6 +154,11 @@ class TestSources:
         assert served.tables_directory == tmp_path / "tables" / "served"
         assert before.tables_directory != served.tables_directory
         assert served.database == before.database
+
+    def test_a_pattern_of_files_names_a_database_that_can_be_opened(self, tmp_path: Path) -> None:
+        database = sa.make_url(Settings(home=tmp_path, data_path=Path("days/2026-0?-*.parquet")).database)
+        assert not database.query
+        assert Path(database.database or "").parent == tmp_path
 
     def test_two_sources_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValidationError, match="name two sources: keep one of them"):

@@ -120,6 +120,10 @@ class TestRemembered:
         assert plan(home).last == plan(home, transactions=100_000).last
         assert set(json.loads((home / CHOICE_FILE).read_text())) == {"version", "chosen_at", "kind"}
 
+    def test_what_reading_put_right_is_said(self, home: Path, tmp_path: Path) -> None:
+        padded = bank(tmp_path / "padded.csv", customer_id=[" c-1 "] * 10)
+        assert "Read padded.csv: customer_id: " in said(plan(home, data_path=padded))
+
     def test_a_file_that_is_gone_is_one_sentence_and_changes_nothing(self, home: Path, file: Path) -> None:
         trained(home, data_path=file)
         before = (home / CHOICE_FILE).read_bytes()
