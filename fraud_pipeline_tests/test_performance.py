@@ -329,7 +329,8 @@ def deployment_in(
     its test part ended before it.
     """
     model = replace(model, lineage={**model.lineage, "evaluated_to": evaluated_to})
-    settings = Settings(home=home, label_maturity=LABEL_MATURITY, first_day=date(2026, 1, 1), **changes)
+    named = {"synthetic": "data_path" not in changes, **changes}
+    settings = Settings(home=home, label_maturity=LABEL_MATURITY, first_day=date(2026, 1, 1), **named)
     prepare_registry(settings)
     store = TableStore(settings.tables_directory)
     days = [date(2026, 1, 1) + timedelta(days=number) for number in range(40)]
