@@ -127,6 +127,7 @@ REJECTED_TRANSACTIONS: Final = pa.DataFrameSchema(
         "transaction_id": pa.Column(str, nullable=True),
         "field": pa.Column(str),
         "reason": pa.Column(str),
+        "place": pa.Column(str, nullable=True),
     },
     strict=True,
     ordered=True,

@@ -31,6 +31,9 @@ from fraud_pipeline.transactions import (
 
 CLOCK_TOLERANCE: Final = pd.Timedelta(minutes=5).as_unit("us")
 
+_A_PATTERN: Final = 0.02
+"""Share of rows from which on what is wrong with them is told as a pattern."""
+
 REASONS: Final = MappingProxyType(
     {
         "missing": "the field is required and empty: fill it, or map the right column to it",
@@ -65,12 +68,14 @@ class TooManyRejectedRowsError(ValueError):
 class ValidationResult:
     """`accepted` follows the TRANSACTIONS schema, `rejected` REJECTED_TRANSACTIONS; together they hold every row.
 
-    `normalised` counts, per field, the rows that each rule of `identifiers.NORMALISATIONS` changed.
+    `normalised` counts, per field, the rows that each rule of `identifiers.NORMALISATIONS` changed. `patterns` say in
+    words, with a remedy, what many rejected amounts have in common.
     """
 
     accepted: pd.DataFrame
     rejected: pd.DataFrame
     normalised: Mapping[str, Mapping[str, int]] = dataclass_field(default_factory=dict)
+    patterns: tuple[str, ...] = ()
 
     @property
     def rejected_share(self) -> float:
@@ -90,6 +95,7 @@ class _Verdict:
         self.reason: Objects = np.full(n_rows, None, dtype=object)
         self.good: Flags = np.ones(n_rows, dtype=bool)
         self.normalised: dict[str, Mapping[str, int]] = {}
+        self.patterns: list[str] = []
 
     def reject(self, rows: Flags, *, field: str, reason: str) -> None:
         new = rows & self.good
@@ -148,10 +154,14 @@ def validate(
             "transaction_id": ids[bad],
             "field": verdict.field[bad],
             "reason": verdict.reason[bad],
+            "place": _places(raw[bad]),
         }
     )
     return ValidationResult(
-        accepted=accepted, rejected=rejected[list(REJECTED_TRANSACTIONS.columns)], normalised=verdict.normalised
+        accepted=accepted,
+        rejected=rejected[list(REJECTED_TRANSACTIONS.columns)],
+        normalised=verdict.normalised,
+        patterns=tuple(verdict.patterns),
     )
 
 
@@ -159,14 +169,33 @@ def check_rejected_share(result: ValidationResult, *, max_share: float) -> None:
     """TooManyRejectedRowsError with the most frequent reasons when more than `max_share` (0..1) of the rows are bad."""
     if result.rejected_share <= max_share:
         return
-    counts = result.rejected.groupby(["field", "reason"]).size().sort_values(ascending=False).head(5).reset_index()
-    lines = [f"  {count} x {field}: {reason} - {REASONS[reason]}" for field, reason, count in counts.to_numpy()]
+    groups = result.rejected.groupby(["field", "reason"])["place"].agg(["size", "first"])
+    counts = groups.sort_values("size", ascending=False).head(5).reset_index()
+    lines = [
+        f"  {count} x {field}: {reason} - {REASONS[reason]}"
+        + (f" (the first: {place})" if isinstance(place, str) else "")
+        for field, reason, count, place in counts.to_numpy()
+    ]
+    lines += [f"  {pattern}" for pattern in result.patterns]
     total = len(result.accepted) + len(result.rejected)
     raise TooManyRejectedRowsError(
         f"{len(result.rejected)} of {total} rows were rejected ({result.rejected_share:.1%}, limit {max_share:.1%}). "
         "Most frequent reasons:\n" + "\n".join(lines) + "\n"
         "Mend the input or the column mapping; raise the setting max_rejected_share only if these rows may be lost."
     )
+
+
+def _places(rows: pd.DataFrame) -> Objects:
+    """Where rows of a file stand, in words; None where nobody numbered them."""
+    if "file_row" not in rows:
+        return np.full(len(rows), None, dtype=object)
+    numbers = rows["file_row"].astype("Int64").tolist()
+    parts = rows["file_part"].tolist() if "file_part" in rows else [None] * len(rows)
+    places = [
+        None if pd.isna(number) else f"row {number}" + (f" of {part}" if isinstance(part, str) else "")
+        for number, part in zip(numbers, parts, strict=True)
+    ]
+    return np.array(places, dtype=object)
 
 
 def _cells(raw: pd.DataFrame, name: str) -> pd.Series:
@@ -323,7 +352,19 @@ def _cents(raw: pd.DataFrame, verdict: _Verdict) -> NDArray[np.int64]:
     # A column of 32-bit floats cannot spell large amounts to the cent; what it can spell is judged.
     cents = whole_cents(np.where(out_of_range, np.nan, amount), single=_cells(raw, "amount").dtype == np.float32)
     verdict.reject(cents == 0, field="amount", reason="finer_than_a_cent")
+    _note_patterns(amount, cents, verdict)
     return np.where(verdict.good, cents, 0)
+
+
+def _note_patterns(amount: NDArray[np.float64], cents: NDArray[np.int64], verdict: _Verdict) -> None:
+    """What many amounts that are rejected have in common."""
+    for rows, pattern in (
+        (amount == 0, "are 0.00, as account verifications are: leave these rows out"),
+        (amount < 0, "are negative, as refunds are: leave these rows out, they are no payments to decide on"),
+        ((cents == 0) & (whole_cents(amount * 10) > 0), "have three decimals, as dinars have: round them to two"),
+    ):
+        if rows.sum() > _A_PATTERN * len(rows):
+            verdict.patterns.append(f"{rows.sum()} of {len(rows)} amounts {pattern}.")
 
 
 def _coordinate(raw: pd.DataFrame, name: str, verdict: _Verdict, *, limit: float) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ import pandas as pd
 
 from fraud_pipeline.defs.calendar import Span, daily, span_of
 from fraud_pipeline.defs.checks import check_result
-from fraud_pipeline.defs.metadata import preview
 from fraud_pipeline.defs.resources import TablesResource
 from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FEATURES, FeatureEngineer, History, merchant_days
@@ -57,7 +56,6 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
                     .to_frame("missing")
                     .to_markdown()
                 ),
-                "preview": preview(rows.iloc[:, 4:14]),
             },
             check_results=[check_result(_keeps_out_the_future(history, new, settings=settings), asset="features")],
         )

@@ -3,6 +3,8 @@
 Belongs here: domain values to metadata values. Must not be here: computing what is shown.
 """
 
+from collections.abc import Mapping
+
 import dagster as dg
 import numpy as np
 import pandas as pd
@@ -16,12 +18,7 @@ def image(png: bytes, *, title: str) -> dg.MetadataValue:
     return dg.MetadataValue.md(markdown_image(png, alternative=title))
 
 
-def preview(frame: pd.DataFrame, *, rows: int = 5) -> dg.MetadataValue:
-    """The first rows as a table."""
-    return dg.MetadataValue.md(frame.head(rows).to_markdown(index=False))
-
-
-def counts_table(counts: dict[str, int]) -> dg.MetadataValue:
+def counts_table(counts: Mapping[str, int]) -> dg.MetadataValue:
     """Counts by name, largest first."""
     rows = sorted(counts.items(), key=lambda item: -item[1])
     return dg.MetadataValue.md("\n".join(["| what | rows |", "|---|---:|", *(f"| {k} | {v:,} |" for k, v in rows)]))

@@ -20,7 +20,7 @@ from fraud_pipeline.database.performance import blocked_ids
 from fraud_pipeline.dataset import hidden_labels
 from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.defs.features import feature_config
-from fraud_pipeline.defs.metadata import image, preview, volume_plot
+from fraud_pipeline.defs.metadata import image, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.features import FEATURES
 from fraud_pipeline.model_card import model_card
@@ -130,7 +130,6 @@ def training_assets(
                     "blocked_and_never_reported": int(hidden.sum()),
                 },
                 "volume": volume_plot(rows, frauds=rows.loc[rows["label"] == 1, "event_time"]),
-                "preview": preview(rows[["event_time", "amount_cents", "channel", "label", "part"]]),
             }
         )
 
