@@ -117,7 +117,7 @@ def test_parts_of_other_columns_or_types_are_named(tmp_path: Path) -> None:
 def test_ids_of_parts_with_gaps_and_without_are_the_same_ids(tmp_path: Path) -> None:
     """A gap makes pandas write floats: 17.0 in one part is 17 in the other."""
     FRAME.assign(customer_id=17).to_parquet(tmp_path / "a.parquet")
-    FRAME.assign(customer_id=[17.0] * 19 + [None], transaction_id="x" + FRAME["transaction_id"]).to_parquet(
+    FRAME.assign(customer_id=[17.0] * 19 + [float("nan")], transaction_id="x" + FRAME["transaction_id"]).to_parquet(
         tmp_path / "b.parquet"
     )
     assert set(raw(tmp_path)["customer_id"].dropna()) == {"17"}
@@ -161,7 +161,7 @@ def test_a_delta_table_is_no_directory_of_parts(tmp_path: Path) -> None:
 )
 def test_a_column_of_ids_that_lost_digits_is_refused(tmp_path: Path, ids: list[object], message: str | None) -> None:
     path = tmp_path / "data.parquet"
-    FRAME.assign(customer_id=ids).to_parquet(path)
+    FRAME.assign(customer_id=pd.Series(ids)).to_parquet(path)
     if message is None:
         assert raw(path)["customer_id"].nunique() == 20
     else:
