@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database.block_minutes import BlockMinutes
 from fraud_pipeline.database.engine import Database, DatabaseUnavailableError, translated
+from fraud_pipeline.database.merchant_days import mark_late_days
 from fraud_pipeline.database.pending import PendingReport, PendingReports
 from fraud_pipeline.database.positions import Positions
 from fraud_pipeline.database.statements import (
@@ -134,10 +135,15 @@ class Batch:
             counted, new, beside = count_up_and_insert_new(
                 self._connection, CUSTOMERS, TRANSACTIONS, columns, beside=_MEMORY
             )
-            return _versions(counted, beside), set(new)
-        versions = self.lock(list(set(columns["customer_id"])))
-        columns["customer_version"] = [versions.customers[customer] for customer in columns["customer_id"]]
-        return versions, set(insert_new(self._connection, TRANSACTIONS, columns))
+            versions, added = _versions(counted, beside), set(new)
+        else:
+            versions = self.lock(list(set(columns["customer_id"])))
+            columns["customer_version"] = [versions.customers[customer] for customer in columns["customer_id"]]
+            added = set(insert_new(self._connection, TRANSACTIONS, columns))
+        made_until = {name: table.as_of for name, table in versions.tables.items() if name != "reports"}
+        times = (row.event_time for row in rows if row.transaction_id in added)
+        mark_late_days(self._connection, times, made_until=made_until)
+        return versions, added
 
     def customer_events(self, customers: Sequence[str], *, since: int) -> Sequence[Any]:
         """Events of these customers from `since` (microseconds) on, in columns of TRANSACTIONS."""

@@ -8,7 +8,7 @@ writes, and what is written goes in chunks, each a transaction, with a pause aft
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
@@ -18,6 +18,14 @@ import pandas as pd
 import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
+from fraud_pipeline.database.merchant_days import (
+    DAY_COLUMNS,
+    changed_merchants,
+    days_to_make,
+    forget_marks,
+    made_until,
+    mark_late_days,
+)
 from fraud_pipeline.database.statements import Columns, count_up, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
     CUSTOMERS,
@@ -31,7 +39,6 @@ from fraud_pipeline.database.tables import (
     merchant_days_name,
     whole_microseconds,
 )
-from fraud_pipeline.snapshots import merchant_days
 from fraud_pipeline.transactions import (
     DAY,
     REPORT_COLUMNS,
@@ -47,7 +54,6 @@ _CHUNK: Final = 5_000
 _PAUSE: Final = 0.15
 _NAMES: Final = 20_000
 _EPOCH: Final = date(1970, 1, 1)
-_DAY: Final = tuple(column.name for column in MERCHANT_DAYS.columns if column.name not in ("label_maturity", "version"))
 _TIMES: Final = ("event_time", "reported_at", "decided_at")
 
 
@@ -81,7 +87,11 @@ def load_history(database: Database, *, transactions: pd.DataFrame, reports: pd.
         with database.transaction() as connection:
             versions, _ = count_up(connection, CUSTOMERS, sorted(set(columns["customer_id"])))
             columns["customer_version"] = [versions[customer] for customer in columns["customer_id"]]
-            new_events += len(insert_new(connection, TRANSACTIONS, columns))
+            added = set(insert_new(connection, TRANSACTIONS, columns))
+            both = zip(columns["transaction_id"], columns["event_time"], strict=True)
+            times = [time for id_, time in both if id_ in added]
+            mark_late_days(connection, times, made_until=made_until(connection))
+        new_events += len(added)
         customers.update(versions)
     new_reports = 0
     unknown = _unknown(database, FRAUD_REPORTS, reports)
@@ -128,10 +138,10 @@ def mark_loaded(database: Database, name: str, day: date, *, content: str) -> No
 def refresh_merchant_days(
     database: Database, *, now: pd.Timestamp, lookback: timedelta, label_maturity: timedelta
 ) -> int:
-    """Make merchants' days of one label maturity from the events before the last midnight.
+    """Make merchants' days of one label maturity that are new, or rest on what came since, up to the last midnight.
 
-    Returns the number of days that are new or changed. Days are never overwritten: a changed one is another row with a
-    higher version, so that what a decision knew can be read again.
+    Returns the number of days of a merchant that are new or changed. Days are never overwritten: a changed one is
+    another row with a higher version, so that what a decision knew can be read again.
     """
     nothing_yet: Columns = {"name": [merchant_days_name(label_maturity)], "version": [0], "as_of": [0]}
     with database.transaction() as connection:
@@ -147,40 +157,58 @@ def _refresh(database: Database, *, now: pd.Timestamp, lookback: timedelta, labe
     Each chunk is a version, and whole when it can be read. Only the last one covers `midnight`: until then answers say
     that merchants' days are missing.
     """
-    midnight = now.floor("D")
-    since = midnight - lookback
-    of_maturity = MEMORY_VERSIONS.c.name == merchant_days_name(label_maturity)
+    midnight = microsecond(now.floor("D"))
+    versions = MEMORY_VERSIONS.c
+    of_maturity = versions.name == merchant_days_name(label_maturity)
     with database.transaction(read_only=True) as connection:
-        version, as_of = connection.execute(
-            sa.select(MEMORY_VERSIONS.c.version, MEMORY_VERSIONS.c.as_of).where(of_maturity)
+        version, as_of, reports_seen = connection.execute(
+            sa.select(versions.version, versions.as_of, versions.reports_seen).where(of_maturity)
         ).one()
-    days = merchant_days(
-        read_transactions(database, start=since, end=midnight),
-        read_reports(database, start=since, end=now),
-        label_maturity=label_maturity,
-    )
-    days["day"] = microseconds(days["day"])
-    known = read_merchant_days(database, start=since, end=midnight, label_maturity=label_maturity)
-    known = known.drop_duplicates(["merchant_id", "day"], keep="last").drop(columns="version").assign(known=True)
-    changed = days.merge(known, how="left", on=list(_DAY))
-    changed = changed[changed["known"].isna()]
-    left, maturity = len(changed), whole_microseconds(label_maturity)
-    for part in chunks(database, len(changed), at_least_one=True):
-        rows = changed.iloc[part]
-        left -= len(rows)
+        work = days_to_make(
+            connection,
+            label_maturity=label_maturity,
+            as_of=as_of,
+            reports_seen=reports_seen,
+            since=midnight - whole_microseconds(lookback),
+            midnight=midnight,
+        )
+    changed, maturity = 0, whole_microseconds(label_maturity)
+    for rows, is_last in _rechunked(_changed_days(database, work.days, label_maturity=label_maturity)):
+        covers = {"as_of": midnight, "reports_seen": work.reports_version} if is_last else {}
+        following = sa.update(MEMORY_VERSIONS).where(of_maturity, versions.version == version)
         with database.transaction() as connection:
-            following = (
-                sa.update(MEMORY_VERSIONS)
-                .where(of_maturity, MEMORY_VERSIONS.c.version == version)
-                .values(version=version + 1, as_of=as_of if left else microsecond(midnight))
-            )
-            if not connection.execute(following).rowcount:
+            if not connection.execute(following.values(version=version + 1, **covers)).rowcount:
                 return None
             version += 1
-            if not rows.empty:
+            if rows:
+                columns: Columns = dict(zip(DAY_COLUMNS, zip(*rows, strict=True), strict=True))
                 keys = {"label_maturity": [maturity] * len(rows), "version": [version] * len(rows)}
-                insert_new(connection, MERCHANT_DAYS, _columns(rows, _DAY) | keys)
-    return len(changed)
+                insert_new(connection, MERCHANT_DAYS, {**columns, **keys})
+            if is_last:
+                forget_marks(connection, work.marks)
+        changed += len(rows)
+        if not is_last:
+            let_others_write(database)
+    return changed
+
+
+def _changed_days(
+    database: Database, days: Sequence[int], *, label_maturity: timedelta
+) -> Iterator[list[tuple[Any, ...]]]:
+    for day in days:
+        with database.transaction(read_only=True) as connection:
+            yield changed_merchants(connection, day, label_maturity=label_maturity)
+
+
+def _rechunked(parts: Iterable[list[tuple[Any, ...]]]) -> Iterator[tuple[list[tuple[Any, ...]], bool]]:
+    """The same rows in chunks that one transaction writes, and whether it is the last one, which may be empty."""
+    rest: list[tuple[Any, ...]] = []
+    for part in parts:
+        rest += part
+        while len(rest) > _CHUNK:
+            yield rest[:_CHUNK], False
+            rest = rest[_CHUNK:]
+    yield rest, True
 
 
 def read_transactions(
@@ -318,9 +346,9 @@ def _dtype(column: sa.Column[Any]) -> str:
     return "object"
 
 
-def chunks(database: Database, rows: int, *, at_least_one: bool = False) -> Iterator[slice]:
+def chunks(database: Database, rows: int) -> Iterator[slice]:
     """The parts of so many rows that one transaction writes, with a pause between them."""
-    for start in range(0, max(rows, int(at_least_one)), _CHUNK):
+    for start in range(0, rows, _CHUNK):
         if start:
             let_others_write(database)
         yield slice(start, start + _CHUNK)

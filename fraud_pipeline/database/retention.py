@@ -56,6 +56,8 @@ RULES: Final[tuple[Kept | Unbounded, ...]] = (
     # A day is as old as its last transaction.
     Kept(tables.MERCHANT_DAYS, tables.MERCHANT_DAYS.c.day, "history_retention", grace=DAY),
     Kept(tables.BLOCK_MINUTES, tables.BLOCK_MINUTES.c.minute, "history_retention"),
+    # Marks of a label maturity that no model uses any more are taken away by nobody else.
+    Kept(tables.LATE_DAYS, tables.LATE_DAYS.c.day, "history_retention"),
     Kept(tables.LOADED_DAYS, tables.LOADED_DAYS.c.day, "history_retention"),
     Kept(tables.DECISIONS, tables.DECISIONS.c.decided_at, "decision_retention"),
     Kept(tables.SHADOW_DECISIONS, tables.SHADOW_DECISIONS.c.decided_at, "shadow_retention"),

@@ -113,6 +113,18 @@ PENDING_REPORTS: Final = sa.Table(
     sa.Index("pending_reports_by_time", "kept_at"),
 )
 
+# Counts up in the order in which rows were added; a customer's lock makes that the order of their decisions.
+_NUMBER: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+# Days of new events that were older than the merchants' days of that name (see `merchant_days_name`).
+LATE_DAYS: Final = sa.Table(
+    "late_days",
+    METADATA,
+    sa.Column("number", _NUMBER, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("day", sa.BigInteger, nullable=False),
+)
+
 # The label maturity (microseconds) decides the cleared columns, so each one in use has days and versions of its own.
 MERCHANT_DAYS: Final = sa.Table(
     "merchant_days",
@@ -125,16 +137,18 @@ MERCHANT_DAYS: Final = sa.Table(
     sa.Column("amount_sum_cents", sa.BigInteger, nullable=False),
     sa.Column("cleared_count", sa.BigInteger, nullable=False),
     sa.Column("last_cleared_time", sa.BigInteger, nullable=False),
+    sa.Index("merchant_days_by_day", "day"),
 )
 
 # One row for the reports and one for the merchants' days of each label maturity (see `merchant_days_name`); `as_of` is
-# the instant that the newest version covers.
+# the instant that the newest version covers, and `reports_seen` the version of the reports that merchants' days know.
 MEMORY_VERSIONS: Final = sa.Table(
     "memory_versions",
     METADATA,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("as_of", sa.BigInteger, nullable=False),
+    sa.Column("reports_seen", sa.BigInteger, nullable=False, server_default=sa.text("0")),
 )
 
 
@@ -159,9 +173,6 @@ STREAM_POSITIONS: Final = sa.Table(
     sa.Column("next_offset", sa.BigInteger, nullable=False),
     sa.Column("published_offset", sa.BigInteger, nullable=False),
 )
-
-# Counts up in the order in which rows were added; a customer's lock makes that the order of their decisions.
-_NUMBER: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 ALERTS: Final = sa.Table(
     "alerts",
