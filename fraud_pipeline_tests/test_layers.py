@@ -58,6 +58,7 @@ NOT_DOMAIN: Final = {
     "scoring",
     "spared_blocks",
     "audit",
+    "online_history",
     "following",
     "alerts",
     "alert_outbox",

@@ -1,4 +1,4 @@
-"""Merchants' days in the database, made from its own events little by little, are those of `snapshots.merchant_days`."""
+"""Merchants' days that the database makes of its own events, night by night, are those of `snapshots.merchant_days`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,10 +114,14 @@ def assert_same_days(database: Database, now: int, *, label_maturity: timedelta)
     stored = read_merchant_days(database, start=start, end=end, label_maturity=label_maturity)
     stored = stored.drop_duplicates(["merchant_id", "day"], keep="last").drop(columns="version")
     matured = now - days_to_clear(label_maturity) * DAY
-    for frame_ in (expected, stored):
-        frame_.loc[frame_["day"] >= matured, ["cleared_count", "last_cleared_time"]] = 0
-        frame_.sort_values(["day", "merchant_id"], inplace=True, ignore_index=True)
-    pd.testing.assert_frame_equal(stored, expected[list(stored.columns)], check_dtype=False)
+    for days in (expected, stored):
+        days.loc[days["day"] >= matured, ["cleared_count", "last_cleared_time"]] = 0
+    key = ["day", "merchant_id"]
+    pd.testing.assert_frame_equal(
+        stored.sort_values(key, ignore_index=True),
+        expected[list(stored.columns)].sort_values(key, ignore_index=True),
+        check_dtype=False,
+    )
 
 
 def frame(rows: list[TransactionRow]) -> pd.DataFrame:
@@ -140,7 +144,7 @@ def days_read(database: Database) -> Iterator[list[int]]:
     """The days whose events are read."""
     days: list[int] = []
 
-    def executed(_connection: Any, statement: Any, _many: Any, parameters: Any, _options: Any) -> None:
+    def executed(_connection: Any, _statement: Any, _many: Any, parameters: Any, _options: Any) -> None:
         if isinstance(parameters, dict) and "next_day" in parameters:
             days.append(parameters["day"])
 

@@ -35,6 +35,7 @@ from fraud_pipeline.database.tables import (
     MEMORY_VERSIONS,
     MERCHANT_DAYS,
     SECRETS,
+    SPENT_IDS,
     TRANSACTIONS,
     merchant_days_name,
     whole_microseconds,
@@ -180,10 +181,13 @@ class Batch:
         return {id_: (known.get(id_), decided.get(id_)) for id_ in known.keys() | decided.keys()}
 
     def add_decisions(self, decisions: Sequence[StoredDecision]) -> set[str]:
-        """Store decisions of ids that have none; the ids that were stored."""
+        """Store decisions of ids that were never decided; the ids that were stored.
+
+        Their customers are locked, and their events are there, so that nobody else decides on the same ids now.
+        """
         names = StoredDecision.__slots__
         columns = {name: [getattr(row, name) for row in decisions] for name in names}
-        return set(insert_new(self._connection, DECISIONS, columns))
+        return set(insert_new(self._connection, DECISIONS, columns, unless=SPENT_IDS))
 
     def add_feature_config(self, id_: str, content: str) -> None:
         """Keep what the id of a feature configuration stands for."""

@@ -3,7 +3,7 @@
 Belongs here: the one list of all tables with their retention. Must not be here: how long that is (`settings.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from fraud_pipeline.database import tables
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.history import chunks, let_others_write
+from fraud_pipeline.database.months import MONTHLY, drop_months, undated_partitions
+from fraud_pipeline.database.statements import insert_new, one_of
 from fraud_pipeline.transactions import DAY, microsecond
 
 Retention = Literal[
@@ -60,6 +62,7 @@ RULES: Final[tuple[Kept | Unbounded, ...]] = (
     Kept(tables.LATE_DAYS, tables.LATE_DAYS.c.day, "history_retention"),
     Kept(tables.LOADED_DAYS, tables.LOADED_DAYS.c.day, "history_retention"),
     Kept(tables.DECISIONS, tables.DECISIONS.c.decided_at, "decision_retention"),
+    Kept(tables.SPENT_IDS, tables.SPENT_IDS.c.decided_at, "decision_retention"),
     Kept(tables.SHADOW_DECISIONS, tables.SHADOW_DECISIONS.c.decided_at, "shadow_retention"),
     Kept(tables.ALERTS, tables.ALERTS.c.created_at, "alert_retention"),
     Kept(tables.ALERT_EVENTS, tables.ALERT_EVENTS.c.at, "alert_retention"),
@@ -87,7 +90,7 @@ def remove_expired(database: Database, *, limits: Mapping[Retention, pd.Timestam
     have their turn.
     """
     removed = {
-        rule.table.name: _remove(database, rule.table, rule.column < microsecond(limits[rule.retention]) - rule.grace)
+        rule.table.name: _remove(database, rule, before=microsecond(limits[rule.retention]) - rule.grace)
         for rule in RULES
         if isinstance(rule, Kept) and rule.retention in limits
     }
@@ -100,10 +103,20 @@ def remove_settled_shadow_rows(database: Database, *, judged: tuple[str, str] | 
     """Remove what was scored in shadow, but for the champion and challenger that are still judged; how many rows."""
     rows = tables.SHADOW_DECISIONS.c
     is_settled = sa.true() if judged is None else sa.or_(rows.champion != judged[0], rows.challenger != judged[1])
-    return _remove(database, tables.SHADOW_DECISIONS, is_settled)
+    return _delete(database, tables.SHADOW_DECISIONS, is_settled)
 
 
-def _remove(database: Database, table: sa.Table, is_old: sa.ColumnElement[bool]) -> int:
+def _remove(database: Database, rule: Kept, *, before: int) -> int:
+    if not (database.is_postgresql and rule.table in MONTHLY):
+        return _delete(database, rule.table, rule.column < before)
+    # What lies in a month stays until all of it is too old.
+    return drop_months(database, rule.table, before=before) + sum(
+        _delete(database, partition, partition.c[rule.column.name] < before)
+        for partition in undated_partitions(database, rule.table)
+    )
+
+
+def _delete(database: Database, table: sa.Table, is_old: sa.ColumnElement[bool]) -> int:
     keys = list(table.primary_key.columns)
     search = sa.select(*keys).where(is_old).limit(_SEARCHED)
     names = [f"old_{key.name}" for key in keys]
@@ -114,10 +127,24 @@ def _remove(database: Database, table: sa.Table, is_old: sa.ColumnElement[bool])
             rows = connection.execute(search).all()
         for part in chunks(database, len(rows)):
             with database.transaction() as connection:
+                if table is tables.TRANSACTIONS:
+                    _keep_ids_spent(connection, [row[0] for row in rows[part]])
                 connection.execute(of_key, [dict(zip(names, row, strict=True)) for row in rows[part]])
         removed += len(rows)
         if len(rows) < _SEARCHED:
             return removed
+
+
+def _keep_ids_spent(connection: sa.Connection, ids: Sequence[str]) -> None:
+    """Write down which of these ids were decided: their events leave, and would promise it no more."""
+    decisions = tables.DECISIONS.c
+    decided = sa.select(decisions.transaction_id, decisions.decided_at).where(
+        one_of(connection.dialect.name, decisions.transaction_id)
+    )
+    rows = connection.execute(decided, {"names": ids}).all()
+    if rows:
+        spent = {"transaction_id": [row[0] for row in rows], "decided_at": [row[1] for row in rows]}
+        insert_new(connection, tables.SPENT_IDS, spent)
 
 
 def _remove_pages(database: Database, *, before: int) -> int:

@@ -10,6 +10,7 @@ the rows come as JSON.
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import compress
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -23,14 +24,28 @@ WORTH_COPYING: Final = 16
 """Rows from which on a copy saves more than its three round trips cost."""
 
 
-def insert_new(connection: sa.Connection, table: sa.Table, columns: Columns) -> list[Any]:
-    """Insert rows whose key is not there yet; the first column of those that were not."""
-    first = next(iter(columns.values()))
-    if connection.dialect.name != "postgresql":
-        return list(connection.execute(_insert_new(table, "sqlite"), _rows(columns)).scalars())
-    if len(first) >= WORTH_COPYING and _copied(connection, table, columns):
+def insert_new(
+    connection: sa.Connection, table: sa.Table, columns: Columns, *, unless: sa.Table | None = None
+) -> list[Any]:
+    """Insert rows whose key is not there yet, and whose first column is no key of `unless`; the first column of those.
+
+    Columns begin with the first one of the table.
+    """
+    dialect, first = connection.dialect.name, next(iter(columns.values()))
+    is_copied = dialect == "postgresql" and len(first) >= WORTH_COPYING
+    if unless is not None and (is_copied or dialect != "postgresql"):
+        taken = set(connection.execute(_keys_among(unless, dialect), {"names": first}).scalars())
+        if taken:
+            is_free = [key not in taken for key in first]
+            columns = {name: list(compress(values, is_free)) for name, values in columns.items()}
+            first = next(iter(columns.values()))
+        if not first:
+            return []
+    if dialect != "postgresql":
+        return list(connection.execute(_insert_new(table, dialect, None), _rows(columns)).scalars())
+    if is_copied and _copied(connection, table, columns):
         return list(first)
-    return list(connection.execute(_insert_new(table, "postgresql"), _json(columns)).scalars())
+    return list(connection.execute(_insert_new(table, dialect, unless), _json(columns)).scalars())
 
 
 def count_up(
@@ -85,8 +100,14 @@ def one_of(dialect: str, column: sa.Column[str]) -> sa.ColumnElement[bool]:
 
 # A statement that is made once is also compiled and keyed once.
 @cache
-def _insert_new(table: sa.Table, dialect: str) -> sa.Executable:
-    return _insert(table, dialect).on_conflict_do_nothing().returning(_given(table)[0])
+def _insert_new(table: sa.Table, dialect: str, unless: sa.Table | None) -> sa.Executable:
+    return _insert(table, dialect, unless).on_conflict_do_nothing().returning(_given(table)[0])
+
+
+@cache
+def _keys_among(table: sa.Table, dialect: str) -> sa.Select[Any]:
+    key = table.primary_key.columns[0]
+    return sa.select(key).where(one_of(dialect, key))
 
 
 @cache
@@ -149,11 +170,15 @@ def _types(table: sa.Table, names: tuple[str, ...]) -> list[str]:
     return [table.columns[name].type.compile(dialect).lower() for name in names]
 
 
-def _insert(table: sa.Table, dialect: str) -> postgresql.Insert | sqlite.Insert:
+def _insert(table: sa.Table, dialect: str, unless: sa.Table | None = None) -> postgresql.Insert | sqlite.Insert:
     if dialect != "postgresql":
         return sqlite.insert(table)
     given = _given(table)
-    return postgresql.insert(table).from_select([column.name for column in given], _records(given))
+    rows = _records(given)
+    if unless is not None:
+        key = unless.primary_key.columns[0]
+        rows = rows.where(~sa.exists().where(key == rows.selected_columns[0]))
+    return postgresql.insert(table).from_select([column.name for column in given], rows)
 
 
 def _records(given: Sequence[sa.Column[Any]]) -> sa.Select[Any]:

@@ -1,6 +1,7 @@
 """The tables of decisions and of what they were based on.
 
-Belongs here: columns and keys. Must not be here: statements (`batch.py`, `history.py`), changes (`migrations/`).
+Belongs here: columns and keys. Must not be here: statements (`batch.py`, `history.py`), changes (`migrations/`),
+partitions (`months.py`).
 
 History is a set of events keyed by transaction id. What a decision knew is told by versions: events carry the version
 of their customer at which they became known, reports and merchants' days the version of their table. So a decision's
@@ -33,12 +34,13 @@ TRANSACTIONS: Final = sa.Table(
     sa.Index("transactions_by_time", "event_time", postgresql_using="brin"),
 )
 
-# No foreign key to the events: history is pruned long before decisions are.
+# No foreign key to the events: history goes long before decisions do. A month is a partition on PostgreSQL, which wants
+# the time in the key; that an id is decided once is the events' promise, and that of SPENT_IDS after them.
 DECISIONS: Final = sa.Table(
     "decisions",
     METADATA,
     sa.Column("transaction_id", sa.Text, primary_key=True),
-    sa.Column("decided_at", sa.BigInteger, nullable=False),
+    sa.Column("decided_at", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("decision", sa.Text, nullable=False),
     sa.Column("probability", sa.Double),
     sa.Column("decided_by", sa.Text, nullable=False),
@@ -56,6 +58,16 @@ DECISIONS: Final = sa.Table(
     # How the features were made: an id of `feature_configs`; empty for decisions of earlier releases.
     sa.Column("feature_config", sa.Text),
     sa.Index("decisions_by_time", "decided_at", postgresql_using="brin"),
+    postgresql_partition_by="RANGE (decided_at)",
+)
+
+# Ids whose event has left history while their decision is kept.
+SPENT_IDS: Final = sa.Table(
+    "spent_ids",
+    METADATA,
+    sa.Column("transaction_id", sa.Text, primary_key=True),
+    sa.Column("decided_at", sa.BigInteger, nullable=False),
+    sa.Index("spent_ids_by_time", "decided_at", postgresql_using="brin"),
 )
 
 # Every feature configuration that decisions were made with, as JSON.
@@ -304,9 +316,11 @@ SHADOW_DECISIONS: Final = sa.Table(
     sa.Column("transaction_id", sa.Text, primary_key=True),
     sa.Column("challenger", sa.Text, primary_key=True),
     sa.Column("champion", sa.Text, nullable=False),
-    sa.Column("decided_at", sa.BigInteger, nullable=False),
+    sa.Column("decided_at", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("champion_decision", sa.Text, nullable=False),
     sa.Column("challenger_decision", sa.Text, nullable=False),
     sa.Column("champion_probability", sa.Double, nullable=False),
     sa.Column("challenger_probability", sa.Double, nullable=False),
+    sa.Index("shadow_decisions_by_time", "decided_at", postgresql_using="brin"),
+    postgresql_partition_by="RANGE (decided_at)",
 )

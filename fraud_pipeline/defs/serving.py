@@ -26,6 +26,7 @@ from fraud_pipeline.database.history import (
     refresh_merchant_days,
 )
 from fraud_pipeline.database.history_source import HistorySource, claim_history
+from fraud_pipeline.database.months import open_months
 from fraud_pipeline.database.retention import Retention, give_back_space, remove_expired, remove_settled_shadow_rows
 from fraud_pipeline.defs.features import feature_config
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
@@ -119,6 +120,7 @@ def serving_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def retention(database: DatabaseResource) -> dg.MaterializeResult:
         started, now = time.monotonic(), pd.Timestamp.now(tz="UTC")
         with database.opened() as online:
+            months = open_months(online, now=now)
             removed = remove_expired(online, limits=retention_limits(settings, now=now))
             give_back_space(online)
         files = {
@@ -128,7 +130,7 @@ def serving_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "study_files": remove_expired_files(settings.study_directory, before=now - settings.study_retention),
         }
         counts = {f"removed_{name}": count for name, count in (removed | files).items()}
-        return dg.MaterializeResult(metadata={**counts, "seconds": time.monotonic() - started})
+        return dg.MaterializeResult(metadata={**counts, "opened_months": months, "seconds": time.monotonic() - started})
 
     return [online_history, retention]
 
