@@ -76,6 +76,7 @@ RULES: Final[tuple[Kept | Unbounded, ...]] = (
     Unbounded(tables.FEATURE_CONFIGS, "one row for each label maturity that was ever in use"),
     Unbounded(tables.PENDING_REPORTS, "the consumer makes dead letters of what waits for more than a week"),
     Unbounded(tables.MEMORY_VERSIONS, "one row for the reports and one for each label maturity in use"),
+    Unbounded(tables.HISTORY_SOURCE, "one row: the source that the history came from"),
     Unbounded(tables.STREAM_POSITIONS, "one row per partition of a topic"),
     Unbounded(tables.LEASES, "one row per thing that only one process may do"),
     Unbounded(tables.HISTORY_SOURCE, "one row"),
