@@ -58,7 +58,6 @@ NOT_DOMAIN: Final = {
     "scoring",
     "spared_blocks",
     "audit",
-    "online_history",
     "following",
     "alerts",
     "alert_outbox",

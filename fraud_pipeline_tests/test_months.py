@@ -13,7 +13,6 @@ from fraud_pipeline.database.months import MONTHLY, open_months
 from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.statements import WORTH_COPYING
 from fraud_pipeline.database.tables import DECISIONS, SPENT_IDS
-from fraud_pipeline.features import FeatureEngineer
 from fraud_pipeline.scoring import Conflict, Scored, Scorer
 from fraud_pipeline.transactions import TransactionRow, microsecond
 
@@ -95,8 +94,7 @@ def test_rows_that_were_there_before_the_upgrade_stay(empty_postgres_url: str) -
 @pytest.mark.parametrize("others", [0, WORTH_COPYING])
 def test_an_id_stays_taken_until_its_decision_goes(database: Database, others: int) -> None:
     """Also where its event went long before, for few rows and for many that are copied."""
-    engineer = FeatureEngineer(label_maturity=timedelta(days=21))
-    scorer = Scorer(database=database, champion=lambda: None, engineer=engineer)
+    scorer = Scorer(database=database, champion=lambda: None)
     more = [row(number) for number in range(100, 100 + others)]
     (first,) = scorer.score([row(1)])
     assert isinstance(first, Scored)
