@@ -76,6 +76,7 @@ def store(
 
     `config` is how `features` were made.
     """
+    config_id, days_version = config.id, versions.merchant_days(config.label_maturity).version
     decided = batch.add_decisions(
         [
             StoredDecision(
@@ -92,9 +93,9 @@ def store(
                 features=values.tobytes(),
                 customer_version=versions.customers[row.customer_id],
                 reports_version=versions.reports,
-                merchant_days_version=versions.merchant_days(config.label_maturity).version,
+                merchant_days_version=days_version,
                 holdout_share=holdout_share if holdout_share and loaded and _drawn(one) else None,
-                feature_config=config.id,
+                feature_config=config_id,
             )
             for row, one, values in zip(new, scored, features, strict=True)
         ]

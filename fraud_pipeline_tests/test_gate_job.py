@@ -16,7 +16,7 @@ from fraud_pipeline import feature_record
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import ShadowRow, add_shadow_rows, shadow_rows
 from fraud_pipeline.definitions import build_defs
-from fraud_pipeline.defs.promotion import _features_for
+from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FEATURE_NAMES, History, merchant_days
 from fraud_pipeline.model import FraudModel, IncompatibleModelError
@@ -92,7 +92,7 @@ def test_a_champion_is_judged_on_features_that_are_made_as_it_sees_them(deployme
     store = TableStore(deployment.settings.tables_directory)
     rows = part(store.read_whole("training_set"), "test")
     model = replace(deployment.model, feature_config=week)
-    made = _features_for(model, store, rows, settings=deployment.settings)
+    made = features_for(model, store, rows, settings=deployment.settings)
     days = merchant_days(tables.transactions, tables.reports, label_maturity=week.label_maturity)
     history = History(transactions=tables.transactions, reports=tables.reports, merchant_days=days)
     expected = week.engineer().compute(history=history, new=tables.transactions).set_index("transaction_id")
@@ -100,7 +100,7 @@ def test_a_champion_is_judged_on_features_that_are_made_as_it_sees_them(deployme
     names = list(FEATURE_NAMES)
     np.testing.assert_array_equal(made[names].to_numpy(), expected.loc[rows["transaction_id"], names].to_numpy())
     assert (made["merchant_cleared_count_30d"] != rows["merchant_cleared_count_30d"]).any()
-    assert _features_for(deployment.model, store, rows, settings=deployment.settings) is rows
+    assert features_for(deployment.model, store, rows, settings=deployment.settings) is rows
 
 
 def test_a_model_of_another_source_waits_until_a_person_accepts_that(

@@ -4,8 +4,9 @@ Belongs here: loading, one call, storing, showing. Must not be here: measures an
 (`database/drift.py`).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, timedelta
+from functools import partial
 from typing import Final
 
 import dagster as dg
@@ -18,6 +19,7 @@ from fraud_pipeline.database.verdicts import Verdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
 from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
+from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
 from fraud_pipeline.drift import (
     MIN_ROWS,
@@ -81,11 +83,12 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
             rows = {day: len(store.read("features", day, day)) if day in there else 0 for day in span.days}
             return dg.MaterializeResult(metadata={"summary": told}, check_results=[check, _enough_rows(rows)])
         champion, rows = models.load(registered), {}
+        as_seen = partial(features_for, champion, store, settings=settings)
         with database.opened() as online:
             for day in span.days:
                 earlier = weekdays_before(day, there=there)
-                current = sample(store, champion, [day] if day in there else [])
-                before = sample(store, champion, earlier)
+                current = sample(store, champion, [day] if day in there else [], as_seen=as_seen)
+                before = sample(store, champion, earlier, as_seen=as_seen)
                 history = earlier[0] - min(there) if earlier else timedelta(0)
                 found = report_of(day, champion=champion, current=current, weeks_before=before, history=history)
                 rows[day] = len(current.values)
@@ -126,11 +129,17 @@ def weekdays_before(day: date, *, there: Collection[date]) -> list[date]:
     return [one for one in wanted if one in there]
 
 
-def sample(store: TableStore, champion: FraudModel, days: list[date]) -> Sample:
-    """What is stored of these days, with the champion's score."""
+def sample(
+    store: TableStore,
+    champion: FraudModel,
+    days: list[date],
+    *,
+    as_seen: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
+) -> Sample:
+    """What is stored of these days, `as_seen` by the champion, with its score."""
     if not days:
         return Sample(pd.DataFrame(columns=_WATCHED), customers=0, merchants=0)
-    features = pd.concat([store.read("features", day, day) for day in days])
+    features = as_seen(pd.concat([store.read("features", day, day) for day in days], ignore_index=True))
     transactions = pd.concat([store.read("transactions", day, day) for day in days])
     whose = rows_of(transactions, features["transaction_id"], table="transactions")
     rows = features.assign(**{SCORE: champion.predict(features)})[_WATCHED]

@@ -17,6 +17,7 @@ from fraud_pipeline.database.verdicts import Verdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
 from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
+from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
 from fraud_pipeline.missed_fraud import (
     ACTIVE_DAYS,
@@ -74,7 +75,8 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
         customers = active_customers(_customers(store, first - timedelta(days=ACTIVE_DAYS - 1), span.last))
         with database.opened() as online:
             served = decisions_on(online, features["transaction_id"].tolist(), model_sha256=registered.sha256)
-            allowed = allowed_frauds(champion, features, transactions, served)
+            as_seen = features_for(champion, store, features, settings=settings)
+            allowed = allowed_frauds(champion, as_seen, transactions, served)
             for day in span.days:
                 found = missed_fraud_report(
                     day,

@@ -24,6 +24,7 @@ from fraud_pipeline.database.verdicts import Verdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
 from fraud_pipeline.defs.calendar import daily, span_of
 from fraud_pipeline.defs.metadata import image
+from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
 from fraud_pipeline.defs.training import policy_settings
 from fraud_pipeline.evaluation import Evaluation
@@ -127,9 +128,10 @@ def report_of(
 
     def assessment(window: Window) -> Assessment:
         start, end = (pd.Timestamp(one, tz="UTC") for one in (window.first, window.last + timedelta(days=1)))
+        features = store.read("features", window.first, window.last, allow_missing=True)
         return assess(
             champion,
-            store.read("features", window.first, window.last, allow_missing=True),
+            features_for(champion, store, features, settings=settings),
             store.read("transactions", window.first, window.last, allow_missing=True),
             store.read("fraud_reports", window.first, day, schema=FRAUD_REPORTS, allow_missing=True),
             served_decisions(database, start=start, end=end, model_sha256=registered.sha256),

@@ -18,14 +18,12 @@ from fraud_pipeline.database.history import read_reports
 from fraud_pipeline.database.performance import shadow_rows
 from fraud_pipeline.database.retention import remove_settled_shadow_rows
 from fraud_pipeline.decisions import decide
-from fraud_pipeline.defs.calendar import Span
-from fraud_pipeline.defs.features import engineer, feature_config, history_before
+from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.defs.training import HIDDEN_ROWS
 from fraud_pipeline.following import export_challenger
 from fraud_pipeline.gate import GateRules, LiveRows, Source, Sources, gate_verdict, live_rows
-from fraud_pipeline.joins import rows_of
-from fraud_pipeline.model import FraudModel, IncompatibleModelError, read_lineage
+from fraud_pipeline.model import IncompatibleModelError, read_lineage
 from fraud_pipeline.registry import RegisteredModel, Registry, RegistryError
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
@@ -200,7 +198,7 @@ def _on_hidden_rows(
         return np.empty(0, object)
     rows = rows[rows["event_time"].between(beside["event_time"].min(), beside["event_time"].max())]
     model = models.load(challenger)
-    return decide(model.predict(_features_for(model, store, rows, settings=settings)), model.policy)
+    return decide(model.predict(features_for(model, store, rows, settings=settings)), model.policy)
 
 
 def _scores(
@@ -212,24 +210,7 @@ def _scores(
     except (IncompatibleModelError, RegistryError) as error:
         logger.warning("version %d cannot be scored: %s", registered.version, error)
         return None, f"Version {registered.version} cannot be rebuilt: {error}."
-    return model.predict(_features_for(model, store, rows, settings=settings)), None
-
-
-def _features_for(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, settings: Settings) -> pd.DataFrame:
-    """The same rows with the features that the model would have seen, in the order of the rows.
-
-    The feature table is made with the deployment's configuration; a model with another one would be judged on values
-    that it never sees, so they are made for it, a day at a time.
-    """
-    if model.feature_config == feature_config(settings) or rows.empty:
-        return rows
-    like_model = settings.model_copy(update={"label_maturity": model.feature_config.label_maturity})
-    parts = []
-    for day, of_day in rows.groupby(rows["event_time"].dt.date):
-        new = rows_of(store.read("transactions", day, day), of_day["transaction_id"], table="transactions")
-        history = history_before(store, Span(first=day, last=day), settings=like_model)
-        parts.append(engineer(like_model).compute(history=history, new=new))
-    return rows_of(pd.concat(parts, ignore_index=True), rows["transaction_id"], table="features")
+    return model.predict(features_for(model, store, rows, settings=settings)), None
 
 
 def _history_table(models: Registry) -> dg.MetadataValue:

@@ -1,0 +1,33 @@
+"""Feature rows as a model sees them, wherever a batch job scores with a model.
+
+Belongs here: when rows of the feature table are not what a model sees. Must not be here: what is done with its scores.
+
+The feature table is made with the deployment's configuration, for the next model. A champion that was trained with
+another label maturity never sees its values, and would be judged and watched on wrong ones.
+"""
+
+import pandas as pd
+
+from fraud_pipeline.defs.calendar import Span
+from fraud_pipeline.defs.features import engineer, feature_config, history_before
+from fraud_pipeline.joins import rows_of
+from fraud_pipeline.model import FraudModel
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.tables import TableStore
+
+
+def features_for(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, settings: Settings) -> pd.DataFrame:
+    """Rows of the feature table, in their order, with features that are made with the model's configuration.
+
+    Where that is the deployment's, they are the rows themselves. Otherwise features are made a day at a time, since a
+    day's history is as much as has to be in memory.
+    """
+    if model.feature_config == feature_config(settings) or rows.empty:
+        return rows
+    like_model = settings.model_copy(update={"label_maturity": model.feature_config.label_maturity})
+    parts = []
+    for day, of_day in rows.groupby(rows["event_time"].dt.date):
+        new = rows_of(store.read("transactions", day, day), of_day["transaction_id"], table="transactions")
+        history = history_before(store, Span(first=day, last=day), settings=like_model)
+        parts.append(engineer(like_model).compute(history=history, new=new))
+    return rows_of(pd.concat(parts, ignore_index=True), rows["transaction_id"], table="features")
