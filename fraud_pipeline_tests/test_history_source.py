@@ -26,6 +26,12 @@ from fraud_pipeline.training import TrainedModel
 from fraud_pipeline_tests.conftest import Tables
 from fraud_pipeline_tests.test_performance import deployment_in
 
+# MLflow and its dependencies warn about themselves; nothing here can mend that.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
 SYNTHETIC = HistorySource("synthetic-7-0.5", "synthetic world")
 BANK = HistorySource("file-a", "file bank.csv")
 OTHER_BANK = HistorySource("file-b", "file other.csv")
