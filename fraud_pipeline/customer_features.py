@@ -36,12 +36,17 @@ HIGH_AMOUNT: Final = 2.5  # times the median or typical amount: what a customer 
 
 @dataclass(frozen=True, slots=True)
 class CustomerEvents:
-    """Everything the customers did, new rows first, and for each new row which of its customer's events it may see."""
+    """Everything the customers did, new rows first, and for each new row which of its customer's events it may see.
+
+    Of events that are not among the rows it has the number and the sum of amounts: (windows, new rows) each.
+    """
 
     rows: Table
     now: Ints
     grouped: Groups
     bounds: Bounds
+    counts_of_tiles: Ints
+    cents_of_tiles: Ints
 
     def low(self, window: Window) -> Ints:
         """First position of the window."""
@@ -53,10 +58,13 @@ class CustomerEvents:
         return np.maximum(self.low(window), self.bounds.high - NEWEST_EVENTS)
 
 
-def customer_events(history: Table, new: Table, *, known: NDArray[np.bool_] | None) -> CustomerEvents:
+def customer_events(
+    history: Table, new: Table, *, known: NDArray[np.bool_] | None, tiles: Table | None = None
+) -> CustomerEvents:
     """Events are a set keyed by transaction id: one that comes twice, or is both new and known, counts once.
 
-    `known` (new rows,) tells which are known, and that there are no others; where it is None, ids tell.
+    `known` (new rows,) tells which are known, and that there are no others; where it is None, ids tell. `tiles` are
+    such as no window of a new row cuts in two, see `tiles.py`.
     """
     rows = stack(new, history, names=TRANSACTION_COLUMNS)
     now = rows["event_time"][: len(new["event_time"])]
@@ -75,7 +83,31 @@ def customer_events(history: Table, new: Table, *, known: NDArray[np.bool_] | No
     grouped = grouped._replace(order=once[grouped.order])
     queries = windows.group(customers[: len(now)], now, entities=entities)
     widths = np.array(list(CUSTOMER_WINDOWS.values()), np.int64)
-    return CustomerEvents(rows=rows, now=now, grouped=grouped, bounds=windows.window_bounds(grouped, queries, widths))
+    counts_of_tiles, cents_of_tiles = _sums_of_tiles(tiles, new, widths)
+    return CustomerEvents(
+        rows=rows,
+        now=now,
+        grouped=grouped,
+        bounds=windows.window_bounds(grouped, queries, widths),
+        counts_of_tiles=counts_of_tiles,
+        cents_of_tiles=cents_of_tiles,
+    )
+
+
+def _sums_of_tiles(tiles: Table | None, new: Table, widths: Ints) -> tuple[Ints, Ints]:
+    """Events and sum of amounts of the tiles in each window of each new row, (windows, new rows) each."""
+    if tiles is None or not len(tiles["event_time"]):
+        nothing = np.zeros((len(widths), len(new["event_time"])), np.int64)
+        return nothing, nothing
+    (asking, customers), entities = shared_codes(new["customer_id"], tiles["customer_id"])
+    grouped = windows.group(customers, tiles["event_time"], entities=entities)
+    queries = windows.group(asking, new["event_time"], entities=entities)
+    bounds = windows.window_bounds(grouped, queries, widths)
+    counts, cents = (
+        np.stack([windows.window_sum(grouped.order, tiles[name], low, bounds.high) for low in bounds.low])
+        for name in ("tile_events", "amount_cents")
+    )
+    return counts, cents
 
 
 def customer_columns(events: CustomerEvents) -> Columns:
@@ -86,9 +118,11 @@ def customer_columns(events: CustomerEvents) -> Columns:
 def _volume(events: CustomerEvents) -> Columns:
     columns: Columns = {}
     high, cents = events.bounds.high, events.rows["amount_cents"]
-    for window in CUSTOMER_WINDOWS:
-        count = (high - events.low(window)).astype(np.float64)
-        total = windows.window_sum(events.grouped.order, cents, events.low(window), high).astype(np.float64)
+    tiles = zip(CUSTOMER_WINDOWS, events.counts_of_tiles, events.cents_of_tiles, strict=True)
+    for window, more_events, more_cents in tiles:
+        low = events.low(window)
+        count = (high - low + more_events).astype(np.float64)
+        total = (windows.window_sum(events.grouped.order, cents, low, high) + more_cents).astype(np.float64)
         columns[f"customer_transaction_count_{window}"] = count
         columns[f"customer_amount_sum_{window}"] = total
         columns[f"customer_amount_mean_{window}"] = ratio(total, count)

@@ -51,13 +51,15 @@ class HistoryTables:
     """The same as arrays (see `columns.table`), for callers who never had a frame.
 
     `known` tells which new rows are among `transactions`, by callers who have each event and report once; where it is
-    not given, transaction ids tell. Channels may be positions in CHANNELS.
+    not given, transaction ids tell. Channels may be positions in CHANNELS. `customer_tiles` (see `tiles.py`) stand for
+    events that are not among `transactions`.
     """
 
     transactions: Table
     reports: Table
     merchant_days: Table
     known: NDArray[np.bool_] | None = None
+    customer_tiles: Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,9 @@ class FeatureEngineer:
         reports = _frauds(history.reports, distinct=history.known is not None)
         found = _transaction(new)
         found |= customer_features.customer_columns(
-            customer_features.customer_events(history.transactions, new, known=history.known)
+            customer_features.customer_events(
+                history.transactions, new, known=history.known, tiles=history.customer_tiles
+            )
         )
         found |= customer_features.customer_report_columns(reports, new)
         found |= merchant_features.merchant_columns(

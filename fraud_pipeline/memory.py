@@ -1,10 +1,10 @@
 """What a scoring process remembers of the database's history between two transactions, as arrays of numbers.
 
 Belongs here: what is kept, when it is out of date, and rows as feature tables. Must not be here: SQL, features, where
-rows stand (`remembered_rows.py`).
+rows stand (`remembered_rows.py`), customers' histories (`customer_memory.py`).
 
 Nothing here is trusted by age: the database gives every customer, the reports and the merchants' days a version, and
-what carries another version than the one remembered is read again. Several processes may serve one customer.
+of what carries another version than the one remembered, the rest is read. Several processes may serve one customer.
 
 Names are numbers here, the same for as long as they are remembered: windows compare them by the million. An event is
 known by its tie breaker, for that each is there once is the database's doing.
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud_pipeline.columns import MISSING_CODE, Table, tie_breakers
+from fraud_pipeline.customer_memory import MANY, CustomerMemory, ReadsCustomers, ReadsTiles
 from fraud_pipeline.remembered_rows import COLUMN_DTYPES, SLACK, GrowingTable, RememberedRows
 from fraud_pipeline.transactions import CHANNELS, DAY, REPORT_COLUMNS, TRANSACTION_COLUMNS
 from fraud_pipeline.windows import Ints
@@ -75,18 +76,24 @@ class _Numbers(dict[str | None, int]):
 class Memory:
     """Customers' events, merchants' days and fraud reports; `window` is how far a customer's events are looked at.
 
-    `max_rows` bounds events and days each. A customer's version counts the transactions that touched the customer.
+    `max_rows` bounds events and days each; of a customer with more than `many` events most are tiles (`tiles.py`).
     """
 
-    def __init__(self, *, window: int, max_rows: int) -> None:
+    def __init__(self, *, window: int, max_rows: int, many: int = MANY) -> None:
         self._window = window
+        self._many = many
         self._max_rows = max_rows
         self._forget()
 
     def _forget(self) -> None:
         self._numbers = _Numbers()
-        self._customers = RememberedRows(
-            TRANSACTION_COLUMNS, owner="customer_id", time="event_time", max_rows=self._max_rows
+        numbers = self._numbers
+        self._customers = CustomerMemory(
+            window=self._window,
+            max_rows=self._max_rows,
+            many=self._many,
+            name=numbers.names.__getitem__,
+            events_table=lambda rows: numbers.table(list(rows), TRANSACTION_COLUMNS),
         )
         self._forget_merchants()
         self._reports = _Reports()
@@ -106,11 +113,16 @@ class Memory:
             self._forget()
         return self._numbers.table(rows, TRANSACTION_COLUMNS)
 
-    def customers(self, wanted: Ints, versions: Mapping[str, int], *, since: int, load: Load) -> Table:
-        """Events of these customers, known before the transaction that counts to `versions`."""
-        once = np.unique(wanted)
-        before = np.array([versions[self._numbers.names[customer]] for customer in once], np.int64) - 1
-        return self._customers.gather(once, before, since=since, load=self._reading(load, TRANSACTION_COLUMNS))
+    def customers(self, new: Table, versions: Mapping[str, int], *, read: ReadsCustomers) -> Table:
+        """Histories (see `tiles.py`) of the customers of `new`, known before the transaction that counts to `versions`.
+
+        Raises CrowdedHistoryError; then call `read_ahead` with what it tells, outside of any transaction.
+        """
+        return self._customers.histories(new, versions, read=read)
+
+    def read_ahead(self, since: Mapping[str, int], *, read: ReadsTiles) -> None:
+        """Read the histories of these customers from these instants on as tiles, without a lock."""
+        self._customers.read_ahead({self._numbers[name]: instant for name, instant in since.items()}, read=read)
 
     def merchants(self, wanted: Ints, *, label_maturity: timedelta, version: int, since: int, load: Load) -> Table:
         """Days of these merchants as that version of this label maturity knows them.
@@ -119,9 +131,9 @@ class Memory:
         """
         if label_maturity != self._label_maturity:
             self._forget_merchants(label_maturity=label_maturity)
-        once = np.unique(wanted)
-        versions = np.full(len(once), version)
-        return self._merchants.gather(once, versions, since=since, load=self._reading(load, MERCHANT_DAY_COLUMNS))
+        return self._merchants.gather(
+            np.unique(wanted), version, since=since, load=self._reading(load, MERCHANT_DAY_COLUMNS)
+        )
 
     def reports(
         self, new: Table, *, version: int, since: int, load: Callable[[int, int], Iterable[Sequence[Any]]]
@@ -137,16 +149,8 @@ class Memory:
 
     def committed(self, versions: Mapping[str, int], added: Table) -> None:
         """The transaction that counted to `versions` and added these events has happened."""
-        entities, after = self._numbers.of(list(versions)), np.array(list(versions.values()), np.int64)
-        young = self._customers.young
-        held = young.holds(entities, after - 1, since=int(np.iinfo(np.int64).max))
-        entities, after = entities[held], after[held]
-        if not held.all():
-            # What could not be brought up to date is read again when it is asked for.
-            of_held = np.isin(added["customer_id"], entities)
-            added = {name: column[of_held] for name, column in added.items()}
-        young.append(entities, added, window=self._window + SLACK)
-        young.advance(entities, after)
+        customers, after = self._numbers.of(list(versions)), np.array(list(versions.values()), np.int64)
+        self._customers.committed(customers, after, added)
 
     def _reading(self, load: Load, columns: Sequence[str]) -> Callable[[Ints, int], Table]:
         def read(entities: Ints, since: int) -> Table:

@@ -7,12 +7,11 @@ An entity is a whole number, the same for as long as its rows are here.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fraud_pipeline.columns import Table
+from fraud_pipeline.columns import Columns, Table
 from fraud_pipeline.transactions import DAY
 from fraud_pipeline.windows import Ints
 
@@ -27,9 +26,7 @@ class GrowingTable:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.size = 0
-        self._columns: dict[str, NDArray[Any]] = {
-            name: np.empty(_ROOM, COLUMN_DTYPES.get(name, np.int64)) for name in names
-        }
+        self._columns: Columns = {name: np.empty(_ROOM, COLUMN_DTYPES.get(name, np.int64)) for name in names}
 
     def reserve(self, rows: int) -> int:
         """Room for so many rows; where it begins."""
@@ -61,11 +58,14 @@ class _Generation:
         self.versions, self.since, self._start, self._count, self._room = (np.empty(0, np.int64) for _ in range(5))
         self._place = np.empty(0, np.int64)
 
-    def holds(self, entities: Ints, versions: Ints, *, since: int) -> NDArray[np.bool_]:
-        """Which entities are here in these versions, complete from `since` on."""
+    def held(self, entities: Ints, *, since: Ints | int) -> Ints:
+        """The version in which each entity is here, complete from `since` on; -1 where it is not."""
         self._make_room(entities)
-        found: NDArray[np.bool_] = (self.versions[entities] == versions) & (self.since[entities] <= since)
-        return found
+        return np.where(self.since[entities] <= since, self.versions[entities], -1)
+
+    def counts(self, entities: Ints) -> Ints:
+        """How many rows each entity has."""
+        return self._count[entities]
 
     def replace(self, entities: Ints, versions: Ints, table: Table, *, since: Ints) -> None:
         """Give entities these rows and no others."""
@@ -74,8 +74,8 @@ class _Generation:
         self.versions[entities], self.since[entities] = versions, since
         self._lay(entities, {name: column[order] for name, column in table.items()}, counts)
 
-    def append(self, entities: Ints, table: Table, *, window: int) -> None:
-        """Add rows of entities that are here; rows of no window of newer ones go where others need their room."""
+    def append(self, entities: Ints, table: Table, *, since: int) -> None:
+        """Add rows of entities that are here; rows from before `since` go where others need their room."""
         if not len(table[self._time]):
             return
         order, counts = self._by_owner(table, entities)
@@ -83,7 +83,7 @@ class _Generation:
         entities, counts = entities[touched], counts[touched]
         full = self._count[entities] + counts > self._room[entities]
         if full.any():
-            self._move(entities[full], more=counts[full], since=int(table[self._time].max()) - window)
+            self._move(entities[full], more=counts[full], since=since)
         ends = self._start[entities] + self._count[entities]
         self._count[entities] += counts
         self.rows.put(_positions(ends, counts), {name: column[order] for name, column in table.items()})
@@ -114,10 +114,12 @@ class _Generation:
         self._lay(entities, {name: column[kept] for name, column in rows.items()}, counts, more=more)
 
     def _lay(self, entities: Ints, rows: Table, counts: Ints, *, more: Ints | int = 0) -> None:
-        room = counts + more + counts // 4 + _ROOM
+        moved = counts + more > self._room[entities]
+        room = (counts + more + counts // 4 + _ROOM)[moved]
         first = self.rows.reserve(int(room.sum()))
-        self._start[entities] = first + np.cumsum(room) - room
-        self._count[entities], self._room[entities] = counts, room
+        self._start[entities[moved]] = first + np.cumsum(room) - room
+        self._room[entities[moved]] = room
+        self._count[entities] = counts
         self.rows.put(_positions(self._start[entities], counts), rows)
 
     def _make_room(self, entities: Ints) -> None:
@@ -151,17 +153,25 @@ class RememberedRows:
         """Rows that there is room for."""
         return self.young.rows.size + self.old.rows.size
 
-    def gather(self, entities: Ints, versions: Ints, *, since: int, load: Callable[[Ints, int], Table]) -> Table:
-        """Rows of entities from `since` or earlier, as of these versions; `load` reads what is not held so."""
+    def held(self, entities: Ints, *, since: Ints | int) -> Ints:
+        """The version in which the young half has each entity, complete from `since` on; -1 where it has it not so.
+
+        What only the old half has is taken over.
+        """
         if self.young.rows.size > self._max_rows:
             self.young, self.old = self._kind(), self.young
-        away = ~self.young.holds(entities, versions, since=since)
-        if away.any():
-            in_old = away & self.old.holds(entities, versions, since=since)
+        held = self.young.held(entities, since=since)
+        in_old = (held < 0) & (self.old.held(entities, since=since) >= 0)
+        if in_old.any():
             self.young.adopt(self.old, entities[in_old])
-            stale = away & ~in_old
-            if stale.any():
-                first = since - SLACK
-                found = load(entities[stale], first)
-                self.young.replace(entities[stale], versions[stale], found, since=np.full(stale.sum(), first))
+            held[in_old] = self.old.versions[entities[in_old]]
+        return held
+
+    def gather(self, entities: Ints, version: int, *, since: int, load: Callable[[Ints, int], Table]) -> Table:
+        """Rows of entities from `since` or earlier, as of this version; `load` reads what is not held so."""
+        stale = entities[self.held(entities, since=since) != version]
+        if len(stale):
+            first = since - SLACK
+            rows, all_of = load(stale, first), np.ones(len(stale), np.int64)
+            self.young.replace(stale, version * all_of, rows, since=first * all_of)
         return self.young.table(entities)

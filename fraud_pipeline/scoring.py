@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fraud_pipeline.columns import Table
+from fraud_pipeline.customer_memory import CrowdedHistoryError
 from fraud_pipeline.database import (
     Batch,
     Database,
@@ -37,6 +38,7 @@ from fraud_pipeline.memory import Memory
 from fraud_pipeline.reasoned_decisions import by_model, by_rules, no_history
 from fraud_pipeline.scored import Conflict, DecidedBy, LoadedModel, Mode, Scored, replayed, store
 from fraud_pipeline.spared_blocks import SparedBlocks
+from fraud_pipeline.tiles import rows_where
 from fraud_pipeline.transactions import DAY, TransactionRow
 
 __all__ = [
@@ -57,6 +59,8 @@ __all__ = [
 Stage = Literal["history", "features", "model", "store"]
 
 _CUSTOMER_WINDOW: Final = max(CUSTOMER_WINDOWS.values())
+# One is enough unless a customer gets more than a thousand versions meanwhile.
+_READS_AHEAD: Final = 3
 _MISSING: Final[Mapping[Mode, tuple[str, ...]]] = {
     "full": (),
     "no_history": ("history",),
@@ -153,12 +157,12 @@ class Scorer:
         again with the same rows gives what was.
         """
         try:
-            return self._score(rows, mode=mode, within=within)
+            return self._score_uncrowded(rows, mode=mode, within=within)
         except DatabaseUnavailableError as error:
             if not error.retry:
                 raise _not_stored(error) from error
         try:
-            return self._score(rows, mode=mode, within=within)
+            return self._score_uncrowded(rows, mode=mode, within=within)
         except DatabaseUnavailableError as error:
             raise _not_stored(error) from error
 
@@ -175,6 +179,26 @@ class Scorer:
         """
         with _storage(), scoring_batch(self._database) as batch:
             return batch.add_report(transaction_id, reported_at=self._clock(), is_fraud=is_fraud)
+
+    def _score_uncrowded(
+        self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within
+    ) -> list[Scored | Conflict]:
+        """As `_score`; histories with very many events are read beforehand, while nobody waits for their customers."""
+        for _ in range(_READS_AHEAD):
+            try:
+                return self._score(rows, mode=mode, within=within)
+            except CrowdedHistoryError as crowded:
+                self._read_ahead(crowded)
+        raise HistoryUnavailableError("customers get events faster than they can be read")
+
+    def _read_ahead(self, crowded: CrowdedHistoryError) -> None:
+        started = time.perf_counter()
+        try:
+            with scoring_batch(self._database, read_only=True) as batch:
+                self._memory.read_ahead(crowded.since, read=batch.customers)
+        except HistoryReadError as error:
+            raise HistoryUnavailableError(str(error)) from error
+        self._observe("history", time.perf_counter() - started)
 
     def _score(self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within) -> list[Scored | Conflict]:
         loaded = self._loaded(mode)
@@ -203,7 +227,7 @@ class Scorer:
             table = self._memory.table(new)
             known = np.array([row.transaction_id not in added for row in new], np.bool_)
             if new:
-                features = self._features(batch, table, versions, config, known=known, added=added, mode=mode)
+                features = self._features(batch, table, versions, config, known=known, mode=mode)
                 scored = self._decide(batch, new, features, mode=mode, loaded=loaded)
                 self._keep(batch, config)
                 decided = store(
@@ -261,14 +285,13 @@ class Scorer:
         config: FeatureConfig,
         *,
         known: NDArray[np.bool_],
-        added: set[str],
         mode: Mode,
     ) -> Features:
         missing = _MISSING[mode]
         history = no_history(len(known))
         if "history" not in missing:
             with self._stage("history"):
-                history = self._history(batch, new, versions, config, known=known, added=added)
+                history = self._history(batch, new, versions, config, known=known)
             if versions.merchant_days(config.label_maturity).as_of < int(new["event_time"].max()) // DAY * DAY:
                 missing = (*missing, "merchant_days")
         with self._stage("features"):
@@ -283,22 +306,18 @@ class Scorer:
         config: FeatureConfig,
         *,
         known: NDArray[np.bool_],
-        added: set[str],
     ) -> HistoryTables:
         earliest = int(new["event_time"].min())
         maturity, lookback = config.label_maturity, config.engineer().lookback.days * DAY
         days_version = versions.merchant_days(maturity).version
 
-        def events(names: Sequence[str], since: int) -> Iterator[Sequence[Any]]:
-            # The transaction sees its own new events; memory wants what was known before.
-            found = batch.customer_events(names, since=since)
-            return (row for row in found if row[0] not in added)
-
         try:
+            customers = self._memory.customers(new, versions.customers, read=batch.customers)
+            is_tile = customers["tile_events"] > 0
+            tiled = bool(is_tile.any())
             return HistoryTables(
-                transactions=self._memory.customers(
-                    new["customer_id"], versions.customers, since=earliest - _CUSTOMER_WINDOW, load=events
-                ),
+                transactions=rows_where(customers, ~is_tile) if tiled else customers,
+                customer_tiles=rows_where(customers, is_tile) if tiled else None,
                 reports=self._memory.reports(
                     new,
                     version=versions.reports,

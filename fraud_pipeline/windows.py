@@ -86,9 +86,9 @@ def _group(codes: Ints, times: Ints, entities: int) -> tuple[Ints, Ints, Ints]:
                 k -= 1
             order[k], grouped[k] = i, t
             moves += p - k
-        if moves > 8 * n:
-            starts, order = _bucketed(codes, np.argsort(times, kind="mergesort"), entities)
-            return starts, order, times[order]
+            if moves > 8 * n:
+                starts, order = _bucketed(codes, np.argsort(times, kind="mergesort"), entities)
+                return starts, order, times[order]
     return starts, order, grouped
 
 

@@ -1,12 +1,13 @@
 """Both kinds of database: migrations there and back, what is away, and the statements of one scoring transaction."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -190,13 +191,31 @@ class TestBatch:
             one: versions.customers[one.customer_id] for one in rows
         }
 
-    def test_events_of_the_customers_asked_for_since_the_instant_asked_for(self, database: Database) -> None:
-        rows = [row(1), row(2), row(3, customer="c-2"), row(4, at=NOON - DAY)]
-        with scoring_batch(database) as batch:
-            batch.remember(rows)
-        with scoring_batch(database) as batch:
-            found = batch.customer_events(["c-1"], since=NOON)
-        assert {TransactionRow(*one) for one in found} == {row(1), row(2)}
+    def test_a_customers_events_by_time_by_version_and_by_tile(self, database: Database) -> None:
+        """Each customer as of its own instant and version, in one statement for all."""
+        before, tile = NOON - DAY, np.array([NOON, NOON - DAY])
+        for rows in ([row(1), row(4, at=before), row(3, customer="c-2")], [row(2), row(5, customer="c-2", at=before)]):
+            with scoring_batch(database) as batch:
+                batch.remember(rows)
+        both, one, two = ["c-1", "c-2"], np.array([1, 1]), np.array([2, 2])
+
+        def events(rows: Iterable[Sequence[Any]]) -> set[TransactionRow]:
+            return {TransactionRow(*values) for values in rows}
+
+        with scoring_batch(database, read_only=True) as batch:
+            read = batch.customers
+            first = read.first_events(both, since=np.array([NOON, 0]), up_to=np.array([1, 2]), at_most=9)
+            assert events(first) == {row(1), row(3, customer="c-2"), row(5, customer="c-2", at=before)}
+            assert len(read.first_events(both, since=np.zeros(2, np.int64), up_to=two, at_most=1)) == 2
+            later = read.later_events(both, above=np.array([0, 1]), up_to=two - [1, 0])
+            assert events(later) == {row(1), row(4, at=before), row(5, customer="c-2", at=before)}
+            of_tiles = read.events_of_tiles(["c-1", "c-2"], starts=tile, up_to=one, width=HOUR)
+            assert events(of_tiles) == {row(1)}
+            assert [read.version(customer) for customer in ("c-1", "nobody")] == [2, 0]
+            tiles = read.tiles("c-1", since=0, until=None, up_to=2, width=HOUR)
+            assert sorted(map(tuple, tiles)) == [(before, 1, 1_004), (NOON, 2, 2_003)]
+            assert read.tiles("c-1", since=NOON, until=NOON + DAY, up_to=1, width=HOUR) == [(NOON, 1, 1_001)]
+            assert read.tiles("c-1", since=0, until=before, up_to=2, width=HOUR) == []
 
     def test_a_report_counts_once_however_often_it_is_sent_and_a_change_of_mind_is_another(
         self, database: Database

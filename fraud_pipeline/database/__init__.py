@@ -3,7 +3,8 @@
 Belongs here: connections, tables, statements. Must not be here: what a decision is (`scoring.py`).
 """
 
-from fraud_pipeline.database.batch import Batch, HistoryReadError, StoredDecision, Versions, scoring_batch
+from fraud_pipeline.database.batch import Batch, StoredDecision, Versions, scoring_batch
+from fraud_pipeline.database.customer_history import HistoryReadError
 from fraud_pipeline.database.engine import (
     Database,
     DatabaseOutdatedError,

@@ -14,7 +14,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from fraud_pipeline.database.block_minutes import BlockMinutes
-from fraud_pipeline.database.engine import Database, DatabaseUnavailableError, translated
+from fraud_pipeline.database.customer_history import CustomerHistory, HistoryReadError
+from fraud_pipeline.database.engine import Database, translated
 from fraud_pipeline.database.merchant_days import mark_late_days
 from fraud_pipeline.database.pending import PendingReport, PendingReports
 from fraud_pipeline.database.positions import Positions
@@ -49,10 +50,6 @@ _REPORTS = sa.select(*(FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS)).where(
     FRAUD_REPORTS.c.reported_at >= sa.bindparam("since"),
 )
 _MEMORY = sa.select(MEMORY_VERSIONS.c.name, MEMORY_VERSIONS.c.version, MEMORY_VERSIONS.c.as_of)
-
-
-class HistoryReadError(DatabaseUnavailableError):
-    """History could not be read; storing may still work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +117,7 @@ class Batch:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
         self._dialect = connection.dialect.name
+        self.customers = CustomerHistory(connection)
         self.positions = Positions(connection)
         self.blocks = BlockMinutes(connection)
         self.pending = PendingReports(connection)
@@ -145,10 +143,6 @@ class Batch:
         times = (row.event_time for row in rows if row.transaction_id in added)
         mark_late_days(self._connection, times, made_until=made_until)
         return versions, added
-
-    def customer_events(self, customers: Sequence[str], *, since: int) -> Sequence[Any]:
-        """Events of these customers from `since` (microseconds) on, in columns of TRANSACTIONS."""
-        return self._history(_events_of(self._dialect), {"names": customers, "since": since})
 
     def reports(self, *, above_version: int, up_to_version: int, since: int) -> Sequence[Any]:
         """Reports that became known in these versions, made from `since` on, in columns of FRAUD_REPORTS."""
@@ -265,12 +259,6 @@ class Batch:
 
 
 # A statement that is made once is also compiled and keyed once.
-@cache
-def _events_of(dialect: str) -> sa.Select[Any]:
-    events = TRANSACTIONS.c
-    return sa.select(*_EVENT).where(one_of(dialect, events.customer_id), events.event_time >= sa.bindparam("since"))
-
-
 @cache
 def _days_of(dialect: str) -> sa.Select[Any]:
     days = MERCHANT_DAYS.c

@@ -45,7 +45,7 @@ def insert_new(
         return list(connection.execute(_insert_new(table, dialect, None), _rows(columns)).scalars())
     if is_copied and _copied(connection, table, columns):
         return list(first)
-    return list(connection.execute(_insert_new(table, dialect, unless), _json(columns)).scalars())
+    return list(connection.execute(_insert_new(table, dialect, unless), as_json(columns)).scalars())
 
 
 def count_up(
@@ -60,7 +60,7 @@ def count_up(
         counted = connection.execute(_count_up(table, connection.dialect.name), _rows(columns)).all()
         others = () if beside is None else connection.execute(beside).all()
         return {row[0]: row[1] for row in counted}, others
-    rows = connection.execute(_count_up_beside(table, beside), _json(columns)).all()
+    rows = connection.execute(_count_up_beside(table, beside), as_json(columns)).all()
     return {row[0]: row[1] for row in rows if row[3]}, [row[:3] for row in rows if not row[3]]
 
 
@@ -72,7 +72,7 @@ def count_up_and_insert_new(
     The last column of `table` takes the counter's version. Returns what both return, and the rows of `beside`.
     """
     found: dict[str, list[Any]] = {"counted": [], "inserted": [], "beside": []}
-    for *row, kind in connection.execute(_count_up_and_insert_new(counters, table, beside), _json(columns)):
+    for *row, kind in connection.execute(_count_up_and_insert_new(counters, table, beside), as_json(columns)):
         found[kind].append(row)
     counted = {key: version for key, version, _ in found["counted"]}
     return counted, [row[0] for row in found["inserted"]], found["beside"]
@@ -96,6 +96,24 @@ def one_of(dialect: str, column: sa.Column[str]) -> sa.ColumnElement[bool]:
         # One parameter, whatever the number of values: the server keeps one plan.
         return column == sa.any_(sa.bindparam("names", type_=postgresql.ARRAY(sa.Text)))
     return column.in_(sa.bindparam("names", expanding=True))
+
+
+def given_records(dialect: str, *columns: sa.Column[Any], **others: type[sa.types.TypeEngine[Any]]) -> sa.Subquery:
+    """The rows of the parameter that `as_json` makes, of table columns and others by name and type."""
+    wanted = [*columns, *(sa.column(name, kind) for name, kind in others.items())]
+    if dialect == "postgresql":
+        return _records(wanted).subquery("given")
+    each = sa.func.json_each(sa.bindparam("rows", type_=sa.Text)).table_valued("value")
+    fields = (
+        sa.type_coerce(sa.func.json_extract(each.c.value, f"$.{column.name}"), column.type).label(column.name)
+        for column in wanted
+    )
+    return sa.select(*fields).subquery("given")
+
+
+def as_json(columns: Columns) -> dict[str, str]:
+    """Rows as the one parameter of a statement."""
+    return {"rows": json.dumps(_rows(columns), default=_bytea, ensure_ascii=False)}
 
 
 # A statement that is made once is also compiled and keyed once.
@@ -181,7 +199,7 @@ def _insert(table: sa.Table, dialect: str, unless: sa.Table | None = None) -> po
     return postgresql.insert(table).from_select([column.name for column in given], rows)
 
 
-def _records(given: Sequence[sa.Column[Any]]) -> sa.Select[Any]:
+def _records(given: Sequence[sa.ColumnClause[Any]]) -> sa.Select[Any]:
     """Rows of the parameter `rows`."""
     columns = (sa.column(column.name, column.type) for column in given)
     rows = sa.func.json_to_recordset(sa.bindparam("rows", type_=sa.Text).cast(postgresql.JSON)).table_valued(*columns)
@@ -191,10 +209,6 @@ def _records(given: Sequence[sa.Column[Any]]) -> sa.Select[Any]:
 def _given(table: sa.Table) -> list[sa.Column[Any]]:
     # What the server fills in by itself must not be given at all: no value is not the same as NULL.
     return [column for column in table.columns if column.server_default is None]
-
-
-def _json(columns: Columns) -> dict[str, str]:
-    return {"rows": json.dumps(_rows(columns), default=_bytea, ensure_ascii=False)}
 
 
 def _bytea(value: bytes) -> str:

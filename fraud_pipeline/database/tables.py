@@ -30,6 +30,8 @@ TRANSACTIONS: Final = sa.Table(
     sa.Column("longitude", sa.Double),
     sa.Column("customer_version", sa.BigInteger, nullable=False),
     sa.Index("transactions_of_customer", "customer_id", "event_time"),
+    # A process that remembers a customer at a version reads what became known since.
+    sa.Index("transactions_by_version", "customer_id", "customer_version"),
     # Rows come nearly in order of time, so the index can be tiny and costs an insert nothing.
     sa.Index("transactions_by_time", "event_time", postgresql_using="brin"),
 )
