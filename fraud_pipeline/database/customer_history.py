@@ -80,50 +80,54 @@ class CustomerHistory:
 @cache
 def _first_events(dialect: str) -> sa.Select[Any]:
     wanted = given_records(dialect, _OF, since=sa.BigInteger, up_to=sa.BigInteger)
+    at_most: sa.BindParameter[int] = sa.bindparam("at_most")
     if dialect == "postgresql":
-        theirs = _at_most(TRANSACTIONS, wanted, _EVENT).lateral()
-        return sa.select(*theirs.c).select_from(wanted.join(theirs, sa.true()))
+        return _of_each(wanted, wanted.c.since <= _TIME, wanted.c.up_to >= _ANY_VERSION, order=_TIME, at_most=at_most)
     # SQLite knows no LATERAL, but gives every row a number.
-    number: sa.ColumnElement[int] = sa.literal_column("transactions.rowid")
     same = TRANSACTIONS.alias("same")
-    numbers = _at_most(same, wanted, [sa.literal_column("same.rowid")]).scalar_subquery()
-    return sa.select(*_EVENT).select_from(wanted.join(TRANSACTIONS, number.in_(numbers)))
-
-
-def _at_most(events: sa.FromClause, wanted: sa.Subquery, columns: Sequence[Any]) -> sa.Select[Any]:
-    return (
-        sa.select(*columns)
-        .select_from(events)
-        .where(
-            events.c.customer_id == wanted.c.customer_id,
-            events.c.event_time >= wanted.c.since,
-            events.c.customer_version + 0 <= wanted.c.up_to,
-        )
-        .limit(sa.bindparam("at_most"))
+    numbers: sa.Select[Any] = (
+        sa.select(sa.literal_column("same.rowid"))
+        .select_from(same)
+        .where(same.c.customer_id == wanted.c.customer_id, same.c.event_time >= wanted.c.since)
+        .where(same.c.customer_version + 0 <= wanted.c.up_to)
+        .limit(at_most)
         .correlate(wanted)
     )
+    number: sa.ColumnElement[int] = sa.literal_column("transactions.rowid")
+    return sa.select(*_EVENT).select_from(wanted.join(TRANSACTIONS, number.in_(numbers.scalar_subquery())))
 
 
 @cache
 def _later_events(dialect: str) -> sa.Select[Any]:
     wanted = given_records(dialect, _OF, above=sa.BigInteger, up_to=sa.BigInteger)
-    return sa.select(*_EVENT).select_from(
-        wanted.join(
-            TRANSACTIONS,
-            sa.and_(wanted.c.customer_id == _OF, wanted.c.above < _VERSION, wanted.c.up_to >= _VERSION),
-        )
-    )
+    conditions = wanted.c.above < _VERSION, wanted.c.up_to >= _VERSION
+    if dialect == "postgresql":
+        return _of_each(wanted, *conditions, order=_VERSION)
+    return sa.select(*_EVENT).select_from(wanted.join(TRANSACTIONS, sa.and_(wanted.c.customer_id == _OF, *conditions)))
 
 
 @cache
 def _events_of_tiles(dialect: str) -> sa.Select[Any]:
     wanted = given_records(dialect, _OF, since=sa.BigInteger, up_to=sa.BigInteger)
-    return sa.select(*_EVENT).select_from(
-        wanted.join(
-            TRANSACTIONS,
-            sa.and_(
-                *(wanted.c.customer_id == _OF, wanted.c.up_to >= _ANY_VERSION),
-                *(wanted.c.since <= _TIME, wanted.c.since + sa.bindparam("width", type_=sa.BigInteger) > _TIME),
-            ),
-        )
-    )
+    until = wanted.c.since + sa.bindparam("width", type_=sa.BigInteger)
+    conditions = wanted.c.since <= _TIME, until > _TIME, wanted.c.up_to >= _ANY_VERSION
+    if dialect == "postgresql":
+        return _of_each(wanted, *conditions, order=_TIME)
+    return sa.select(*_EVENT).select_from(wanted.join(TRANSACTIONS, sa.and_(wanted.c.customer_id == _OF, *conditions)))
+
+
+def _of_each(
+    wanted: sa.Subquery,
+    *conditions: sa.ColumnElement[bool],
+    order: sa.Column[int],
+    at_most: sa.BindParameter[int] | None = None,
+) -> sa.Select[Any]:
+    """Events of each record's customer, read for one record after the other by the index that has this order.
+
+    A customer with very many events makes PostgreSQL believe that all have: with a join, or without an order, it would
+    read the whole table.
+    """
+    theirs = sa.select(*_EVENT).where(wanted.c.customer_id == _OF, *conditions).order_by(order)
+    theirs = theirs.offset(0) if at_most is None else theirs.limit(at_most)
+    events = theirs.correlate(wanted).lateral()
+    return sa.select(*events.c).select_from(wanted.join(events, sa.true()))
