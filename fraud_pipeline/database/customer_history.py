@@ -72,7 +72,7 @@ class CustomerHistory:
         return self._rows(sa.select(events.c.start, sa.func.count(), total).group_by(events.c.start), {})
 
     def _rows(self, statement: sa.Select[Any], parameters: dict[str, Any]) -> Sequence[Any]:
-        with translated(HistoryReadError):
+        with translated(self._connection.engine.url, HistoryReadError):
             return self._connection.execute(statement, parameters).all()
 
 
