@@ -14,6 +14,8 @@ from datetime import timedelta
 from itertools import cycle, islice, product
 from typing import Final, get_args
 
+import numpy as np
+
 from fraud_pipeline.database import Batch, Database, PendingReport, StoredDecision, scoring_batch
 from fraud_pipeline.database.statements import WORTH_COPYING
 from fraud_pipeline.decisions import Decision
@@ -89,7 +91,11 @@ def _score(batch: Batch, rows: Sequence[TransactionRow], *, now: int) -> None:
     ids, customers = [row.transaction_id for row in rows], [row.customer_id for row in rows]
     versions, _ = batch.remember(rows)
     batch.stored(ids)
-    batch.customer_events(customers, since=0)
+    since, up_to = np.zeros(len(rows), np.int64), np.full(len(rows), now)
+    batch.customers.first_events(customers, since=since, up_to=up_to, at_most=1)
+    batch.customers.later_events(customers, above=since, up_to=up_to)
+    batch.customers.events_of_tiles(customers, starts=since, up_to=up_to, width=now)
+    batch.customers.tiles(customers[0], since=0, until=now, up_to=batch.customers.version(customers[0]), width=now)
     batch.reports(above_version=versions.reports, up_to_version=versions.reports, since=0)
     batch.merchant_days([row.merchant_id for row in rows], since=0, label_maturity=timedelta(0), up_to_version=0)
     batch.blocks.take([now], most=1)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database.block_minutes import BlockMinutes
 from fraud_pipeline.database.customer_history import CustomerHistory, HistoryReadError
-from fraud_pipeline.database.engine import Database, translated
+from fraud_pipeline.database.engine import Database, DatabaseUnavailableError, translated
 from fraud_pipeline.database.merchant_days import mark_late_days
 from fraud_pipeline.database.pending import PendingReport, PendingReports
 from fraud_pipeline.database.positions import Positions
