@@ -5,7 +5,7 @@ Belongs here: engines, pools, time limits, what counts as the database being awa
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -26,6 +26,7 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 READ_ONLY: Final = "fraud_read_only"
 _MIGRATION_LOCK: Final = 7_266_843  # an arbitrary number that names the lock
 _IDLE_MILLISECONDS: Final = 10_000
+_POOLED: Final = "fraud_pooled"
 _UTF8: Final = "UTF8"
 
 
@@ -177,13 +178,14 @@ def _engine(url: sa.URL, *, statement_timeout: timedelta) -> sa.Engine:
                 "keepalives_idle": 5,
                 "keepalives_interval": 2,
                 "keepalives_count": 3,
-                # A pooler gives each transaction another session: nothing may live in one. So transactions begin by
-                # a statement of ours, which brings its time limits, and no statement is prepared in a session.
-                "autocommit": True,
-                "prepare_threshold": None,
             },
         )
-        sa.event.listen(engine, "begin", partial(_begin_postgresql, milliseconds=round(1_000 * seconds)))
+        limits = {
+            "statement_timeout": round(1_000 * seconds),
+            "idle_in_transaction_session_timeout": _IDLE_MILLISECONDS,
+        }
+        sa.event.listen(engine, "connect", partial(_configure_postgresql, limits=limits))
+        sa.event.listen(engine, "begin", partial(_begin_postgresql, limits=limits))
         return engine
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -197,12 +199,27 @@ def _engine(url: sa.URL, *, statement_timeout: timedelta) -> sa.Engine:
     return engine
 
 
-def _begin_postgresql(connection: sa.Connection, *, milliseconds: int) -> None:
-    # One round trip, as the driver's own BEGIN is.
-    connection.exec_driver_sql(
-        f"BEGIN; SET LOCAL statement_timeout = {milliseconds}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MILLISECONDS}"
-    )
+def _configure_postgresql(connection: psycopg.Connection, record: Any, *, limits: Mapping[str, int]) -> None:
+    """Give a session its time limits; behind a pooler, leave nothing in one.
+
+    A pooler answers with a process number of its own, and gives each transaction another session.
+    """
+    connection.autocommit = True
+    (process,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (None,)
+    pooled = record.info[_POOLED] = process != connection.info.backend_pid
+    if pooled:
+        connection.prepare_threshold = None
+    else:
+        connection.execute("; ".join(f"SET {name} = {value}" for name, value in limits.items()))
+        connection.autocommit = False
+
+
+def _begin_postgresql(connection: sa.Connection, *, limits: Mapping[str, int]) -> None:
+    if connection.info[_POOLED]:
+        # One round trip, as the driver's own BEGIN is.
+        connection.exec_driver_sql(
+            "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in limits.items())])
+        )
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any, *, seconds: float) -> None:
