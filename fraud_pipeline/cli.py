@@ -32,6 +32,20 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 UI_PORT: Final = 3000
 
 
+def ingest(_: argparse.Namespace) -> int:
+    """Bring every day up to yesterday that is missing or differs from its source, and make stale features again."""
+    from fraud_pipeline.instance import PipelineFailedError  # noqa: PLC0415 - dagster takes seconds
+    from fraud_pipeline.instance import ingest as ingest_due_days  # noqa: PLC0415 - dagster takes seconds
+
+    try:
+        ingest_due_days(load_settings(), tell=lambda line: print(line, flush=True))
+    except PipelineFailedError as error:
+        print(f"\nSome days could not be ingested: {error}", file=sys.stderr)
+        return 1
+    print("Every day up to yesterday is there, and its features are current.")
+    return 0
+
+
 def generate_data(arguments: argparse.Namespace) -> int:
     """Write synthetic transactions, reports and the truth to Parquet files."""
     from tqdm import tqdm  # noqa: PLC0415 - only here
@@ -151,6 +165,11 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command")
 
     training_command.add_train(commands)
+
+    one = commands.add_parser(
+        "ingest", help="bring the days that are missing, changed or stale; Dagster does so nightly"
+    )
+    one.set_defaults(run=ingest)
 
     one = commands.add_parser("generate-data", help="write the synthetic world to Parquet files")
     one.add_argument("--transactions", type=whole_number, default=100_000)

@@ -1,11 +1,13 @@
 """The version of a table's content: what changes exactly when its rows, their order or their columns change.
 
-Belongs here: a hash over values. Must not be here: files, what a version is compared for.
+Belongs here: frames as Arrow tables, and a hash over their values. Must not be here: files, and what a version is
+compared for.
 """
 
 import hashlib
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
@@ -32,6 +34,27 @@ def content_version(table: pa.Table) -> str:
         else:
             digest.update(pc.fill_null(array, 0).to_numpy(zero_copy_only=False).tobytes())
     return f"{len(table)}-{digest.hexdigest()[:_DIGITS]}"
+
+
+def frame_version(frame: pd.DataFrame) -> str:
+    """`content_version` of a frame."""
+    return content_version(to_arrow(frame))
+
+
+def to_arrow(frame: pd.DataFrame) -> pa.Table:
+    """A frame as it is stored: object columns are text, and any other Python value is `str(value)`."""
+    return pa.table({str(name): _array(column) for name, column in frame.items()})
+
+
+def _array(column: pd.Series) -> pa.Array:
+    if column.dtype != object:
+        return pa.array(column, from_pandas=True)
+    try:
+        return pa.array(column, type=pa.string(), from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+        # UTF-8 has no lone surrogates; a visible escape keeps the row, and different text stays different.
+        texts = [None if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
+        return pa.array([text and text.encode(errors="backslashreplace").decode() for text in texts], type=pa.string())
 
 
 def _plain(array: pa.Array) -> pa.Array:

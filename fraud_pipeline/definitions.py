@@ -4,6 +4,7 @@ Belongs here: putting the pieces together. Must not be here: any piece.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -12,7 +13,7 @@ from fraud_pipeline.defs.calendar import build_calendar
 from fraud_pipeline.defs.checks import leak_checks
 from fraud_pipeline.defs.data import data_assets
 from fraud_pipeline.defs.drift import drift_assets
-from fraud_pipeline.defs.features import feature_assets
+from fraud_pipeline.defs.features import feature_assets, features_check
 from fraud_pipeline.defs.missed_fraud import missed_fraud_assets
 from fraud_pipeline.defs.performance import performance_assets
 from fraud_pipeline.defs.promotion import promotion_assets
@@ -21,6 +22,7 @@ from fraud_pipeline.defs.retraining import (
     build_loop_jobs,
     build_loop_schedules,
     build_loop_sensor,
+    build_report_sensor,
     retrained_on_alarm,
 )
 from fraud_pipeline.defs.serving import serving_assets
@@ -39,6 +41,7 @@ def build_defs(
     """All definitions for one deployment; `resource_overrides` replaces resources by name."""
     settings, kafka = settings or load_settings(), kafka or load_kafka_settings()
     calendar = build_calendar(settings)
+    resources: dict[str, Any] = {**build_resources(settings), **(resource_overrides or {})}
     jobs, stream_job = build_jobs() | build_loop_jobs(), build_stream_job()
     reports = [*drift_assets(settings, calendar), *performance_assets(settings, calendar)]
     training = [*training_assets(settings), *serving_assets(settings), *promotion_assets(settings)]
@@ -52,15 +55,19 @@ def build_defs(
             # No alarm that trains: what it tells of has no matured labels yet.
             *missed_fraud_assets(settings, calendar),
         ],
-        asset_checks=leak_checks(),
+        asset_checks=[*leak_checks(), features_check(settings)],
         jobs=[*jobs.values(), stream_job],
-        schedules=[*build_schedules(settings, jobs), *build_loop_schedules(settings, jobs)],
+        schedules=[
+            *build_schedules(settings, jobs, tables=resources["tables"], source=resources["source"]),
+            *build_loop_schedules(settings, jobs),
+        ],
         sensors=[
             build_loop_sensor(settings),
+            build_report_sensor(settings, jobs),
             *build_sensors(settings),
             *build_stream_sensors(settings, kafka, job=stream_job),
         ],
-        resources={**build_resources(settings), **(resource_overrides or {})},
+        resources=resources,
         # dagster-mlflow keeps one run per process, and a spawned step costs seconds of imports: one process a run.
         executor=dg.in_process_executor,
     )

@@ -23,10 +23,13 @@ from pydantic_settings import BaseSettings
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 from fraud_pipeline.database.examination import differences, refusals
+from fraud_pipeline.day_state import REMEDY, expected_last, feature_window, read_standing
+from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.model import FraudModel, IncompatibleModelError, published_version
 from fraud_pipeline.os_errors import in_words
 from fraud_pipeline.rehearsal import rehearse
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
+from fraud_pipeline.tables import TableStore
 from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings, partitions_of
 from serving.champion import load_proven
 from serving.keys import KeyFileError, read_keys
@@ -68,6 +71,7 @@ def examine(environment: Mapping[str, str] = os.environ) -> list[Finding]:
         ("broker", lambda: check_broker(kafka)),
         ("registry", lambda: check_registry(settings)),
         ("champion", lambda: check_champion(settings)),
+        ("days", lambda: check_days(settings)),
         ("keys", lambda: check_keys(settings)),
         ("clock", lambda: check_clock(settings)),
     )
@@ -211,6 +215,20 @@ def _own_maturity(model: FraudModel, settings: Settings) -> str:
         return ""
     day = timedelta(days=1)
     return f" (with its label maturity of {of_model / day:g} days; the settings here, for the next, say {here / day:g})"
+
+
+def check_days(settings: Settings, *, now: Callable[[], float] = time.time) -> Finding:
+    """Whether the day tables hold every day that they should, with features made from what is there now."""
+    if not settings.tables_directory.exists():
+        return Finding("days", "ok", "not used here: nothing was ingested in this home directory")
+    store = TableStore(settings.tables_directory)
+    window = feature_window(FeatureConfig(label_maturity=settings.label_maturity), first=settings.first_day)
+    moment = datetime.fromtimestamp(now(), UTC)
+    last = expected_last(living=settings.living, ends=settings.calendar_end, now=moment)
+    found = read_standing(store, window=window, last=last)
+    if not found.current:
+        return Finding("days", "warn", f"{found.summary}: {REMEDY}")
+    return Finding("days", "ok", found.summary)
 
 
 def check_keys(settings: Settings) -> Finding:

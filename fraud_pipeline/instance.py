@@ -7,8 +7,9 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +18,25 @@ import dagster as dg
 import yaml
 
 from fraud_pipeline.definitions import build_defs
+from fraud_pipeline.defs.automation import due_runs
+from fraud_pipeline.defs.calendar import RANGE_END_TAG, RANGE_START_TAG
+from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.settings import Settings
+
+__all__ = [
+    "INSTANCE_FILE",
+    "POSTGRES_VARIABLE",
+    "RANGE_END_TAG",
+    "RANGE_START_TAG",
+    "PipelineFailedError",
+    "ingest",
+    "migrate_dagster",
+    "prepare_dagster_home",
+    "run_pipeline",
+]
 
 POSTGRES_VARIABLE: Final = "DAGSTER_POSTGRES_URL"
 INSTANCE_FILE: Final = "dagster.yaml"
-RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
-RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
 
 
 class PipelineFailedError(RuntimeError):
@@ -69,28 +83,66 @@ def run_pipeline(
     Raises PipelineFailedError with the cause of the first failure.
     """
     prepare_dagster_home(settings)
+    job = build_defs(settings).resolve_job_def("source_to_champion_job")
+    steps: dict[str, dict[str, Any]] = {
+        "training_set": {"first_day": first.isoformat(), "last_day": last.isoformat()},
+        "fraud_model": {"n_trials": n_trials},
+        "online_history": {"accept_other_source": accept_other_source},
+        "champion": {"accept_other_source": accept_other_source},
+    }
+    tags = {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
+    return _run(job, tags=tags, steps=steps, progress=_Progress(tell, on_usable=on_usable))
+
+
+def ingest(settings: Settings, *, tell: Callable[[str], None]) -> None:
+    """Do now what the schedule daily_ingest asks for: bring days that are missing or differ, renew stale features.
+
+    `tell` receives a line for each step as it ends. A run that fails does not keep the others from running; then
+    PipelineFailedError is raised with the causes. Raises SourceError when there is no source, or it cannot be read.
+    """
+    prepare_dagster_home(settings)
+    failures: list[str] = []
+    done: list[dg.RunRequest] = []
+    resources: dict[str, Any] = build_resources(settings)
+    due = partial(due_runs, settings, tables=resources["tables"], source=resources["source"])
+    job = build_defs(settings).resolve_job_def("ingest_job")
+    # A day whose rows were rejected for another day's ids is due again once that day changed.
+    while (requests := due(now=datetime.now(UTC))) and requests != done:
+        failures, done = [], requests
+        for request in requests:
+            tell(f"{request.tags[RANGE_START_TAG]} to {request.tags[RANGE_END_TAG]}")
+            try:
+                _run(job, tags=request.tags, assets=request.asset_selection, progress=_Progress(tell))
+            except PipelineFailedError as error:
+                failures.append(str(error))
+    if failures:
+        raise PipelineFailedError("\n".join(failures))
+
+
+def _run(
+    job: dg.JobDefinition,
+    *,
+    tags: Mapping[str, str],
+    progress: "_Progress",
+    steps: Mapping[str, dict[str, Any]] | None = None,
+    assets: Sequence[dg.AssetKey] | None = None,
+) -> str:
+    """Run a job, or these assets of it, in this process, with the configuration of its `steps`; the run's id.
+
+    Raises PipelineFailedError.
+    """
     run_id = str(uuid.uuid4())
     with dg.DagsterInstance.get() as instance:
-        progress = _Progress(tell, on_usable=on_usable)
         instance.add_event_listener(run_id, progress)
-        steps: dict[str, dict[str, Any]] = {
-            "training_set": {"first_day": first.isoformat(), "last_day": last.isoformat()},
-            "fraud_model": {"n_trials": n_trials},
-            "online_history": {"accept_other_source": accept_other_source},
-            "champion": {"accept_other_source": accept_other_source},
-        }
-        job = build_defs(settings).resolve_job_def("source_to_champion_job")
         result = job.execute_in_process(
             instance=instance,
             run_id=run_id,
             run_config={
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                "ops": {step: {"config": config} for step, config in steps.items()},
+                "ops": {step: {"config": config} for step, config in (steps or {}).items()},
             },
-            tags={
-                RANGE_START_TAG: first.isoformat(),
-                RANGE_END_TAG: last.isoformat(),
-            },
+            tags=dict(tags),
+            asset_selection=assets,
             raise_on_error=False,
         )
     if not result.success:

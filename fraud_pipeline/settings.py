@@ -214,6 +214,16 @@ class Settings(BaseSettings):
         return "file" if self.data_path is not None else "synthetic" if self.synthetic else "none"
 
     @property
+    def living(self) -> bool:
+        """Whether the source has days of its own, which should be there; the synthetic world has as many as asked."""
+        return self.source_kind in ("served", "file")
+
+    @property
+    def calendar_end(self) -> date | None:
+        """The last day there is something of; None: it grows every day."""
+        return None if self.learn_from_served else self.last_day
+
+    @property
     def source_id(self) -> str:
         """The identity of the source: equal for two runs that may learn from each other's rows.
 

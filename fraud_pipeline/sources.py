@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_pipeline.column_mapping import SourceError, parse_columns
+from fraud_pipeline.content_version import frame_version
+from fraud_pipeline.day_plan import SourceDay, days_between
 from fraud_pipeline.file_parts import Part, parts_of
 from fraud_pipeline.file_tables import read_parts
 from fraud_pipeline.local_paths import local_path
@@ -42,6 +44,13 @@ class TransactionSource(Protocol):
 
     def reports(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """FRAUD_REPORTS rows with `reported_at` in [start, end)."""
+        ...
+
+    def day_versions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> Mapping[date, SourceDay]:
+        """The version of each UTC day of [start, end) that the source can give; other days are left out.
+
+        A version changes when the rows of the day do, and is cheap: the nightly plan asks for all days.
+        """
         ...
 
 
@@ -79,6 +88,26 @@ class FileSource:
         reports = self._reports
         within = reports["reported_at"].ge(start) & reports["reported_at"].lt(end)
         return reports[within].reset_index(drop=True)
+
+    def day_versions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> dict[date, SourceDay]:
+        """The version of each day from the file's first to its last: of its rows, and of that day's reports.
+
+        Where a row stands is no part of it: a file that grew at its top is otherwise what it was.
+        """
+        first, last = max(start.date(), self.first_day), min(end.date() - timedelta(days=1), self.last_day)
+        spans = {
+            day: (pd.Timestamp(day, tz="UTC"), pd.Timestamp(day + timedelta(days=1), tz="UTC"))
+            for day in days_between(first, last)
+        }
+        return {
+            day: SourceDay(
+                transactions=frame_version(
+                    self.transactions(start=low, end=high).drop(columns=["file_row", "file_part"], errors="ignore")
+                ),
+                reports=frame_version(self.reports(start=low, end=high)),
+            )
+            for day, (low, high) in spans.items()
+        }
 
     @property
     def first_day(self) -> date:

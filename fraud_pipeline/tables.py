@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +23,11 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa_schema
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fraud_pipeline.content_version import content_version
+from fraud_pipeline.content_version import content_version, to_arrow
 from fraud_pipeline.transactions import DAY, empty, microseconds
 
 _SUFFIX = ".parquet"
@@ -77,7 +78,7 @@ class TableStore:
         order = np.argsort(position, kind="stable")
         bounds = np.searchsorted(position[order], np.arange(len(days) + 1))
         # Days mostly come in order already, and a slice of the whole table costs no copy.
-        table = _to_arrow(frame if (np.diff(order) == 1).all() else frame.iloc[order])
+        table = to_arrow(frame if (np.diff(order) == 1).all() else frame.iloc[order])
         directory = self.root / name
         directory.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(directory)
@@ -95,7 +96,7 @@ class TableStore:
         self.root.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(self.root)
         with _replacing(self._whole(name)) as file:
-            pq.write_table(_to_arrow(frame), file)
+            pq.write_table(to_arrow(frame), file)
         _sync_directory(self.root)
 
     def read(
@@ -154,6 +155,35 @@ class TableStore:
         note = self._footer(name, day).get(_NOTE)
         return None if note is None else note.decode()
 
+    def days_holding(
+        self, name: str, values: pd.Series, *, column: str, other_than: Collection[date]
+    ) -> dict[date, pd.Series]:
+        """The days whose `column` (text) holds some of `values`, with those; days in `other_than` are not looked at.
+
+        One column of one day is in memory at a time.
+        """
+        wanted = pa.array(values.dropna(), type=pa.string())
+        holding = {}
+        for day in self.days(name):
+            if day in other_than:
+                continue
+            held = _read_file(self._day(name, day), columns=[column]).column(column)
+            held = held.filter(pc.is_in(held, value_set=wanted))
+            if len(held):
+                holding[day] = held.to_pandas()
+        return holding
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Only one writer of a table at a time, across processes, where what is written depends on what is there.
+
+        It waits for its turn. A lock ends with the process that holds it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / f".{name}.lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def fingerprint_whole(self, name: str) -> str:
         """SHA-256 (hex) of a whole table's file: equal content written by one pyarrow version gives an equal one."""
         with self._require_whole(name).open("rb") as file:
@@ -200,21 +230,6 @@ def _day_positions(times: pd.Series, *, days: Sequence[date], misplaced: int | N
             "being written: read exactly these days from the source, or name a misplaced_day"
         )
     return positions
-
-
-def _to_arrow(frame: pd.DataFrame) -> pa.Table:
-    return pa.table({str(name): _array(column) for name, column in frame.items()})
-
-
-def _array(column: pd.Series) -> pa.Array:
-    if column.dtype != object:
-        return pa.array(column, from_pandas=True)
-    try:
-        return pa.array(column, type=pa.string(), from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
-        # UTF-8 has no lone surrogates; a visible escape keeps the row, and different text stays different.
-        texts = [None if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
-        return pa.array([text and text.encode(errors="backslashreplace").decode() for text in texts], type=pa.string())
 
 
 def _read_file(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:

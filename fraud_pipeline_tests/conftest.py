@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +20,16 @@ import pytest
 import sqlalchemy as sa
 
 from fraud_pipeline.database import Database
+from fraud_pipeline.day_state import inputs_of_days
 from fraud_pipeline.decisions import CostModel
+from fraud_pipeline.defs.features import window_of
 from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.sources import TransactionSource
+from fraud_pipeline.tables import TableStore
 from fraud_pipeline.training import (
     PolicySettings,
     TrainedModel,
@@ -99,6 +102,14 @@ class Tables:
     reports: pd.DataFrame
     features: pd.DataFrame
     as_of: pd.Timestamp
+
+    def write(self, store: TableStore, settings: Settings, *, days: list[date]) -> None:
+        """The daily tables as nightly runs leave them, features with the note of what they were made from."""
+        store.write_days("transactions", self.transactions, time_column="event_time", days=days)
+        store.write_days("fraud_reports", self.reports, time_column="reported_at", days=days)
+        made_from = inputs_of_days(store, days, window=window_of(settings))
+        notes = {day: inputs.to_json() for day, inputs in made_from.items()}
+        store.write_days("features", self.features, time_column="event_time", days=days, notes=notes)
 
     def training_set(self, *, reports: pd.DataFrame | None = None) -> pd.DataFrame:
         """The labelled rows, with these reports or with others."""

@@ -603,9 +603,7 @@ def training_set(settings: Settings, *, end: pd.Timestamp) -> pd.DataFrame:
     made = tables_of(source.source(), start=start, end=end)
     store = TableStore(settings.tables_directory)
     days = [(start + pd.Timedelta(days=number)).date() for number in range(DAYS)]
-    store.write_days("transactions", made.transactions, time_column="event_time", days=days)
-    store.write_days("features", made.features, time_column="event_time", days=days)
-    store.write_days("fraud_reports", made.reports, time_column="reported_at", days=days)
+    made.write(store, settings, days=days)
     short = settings.model_copy(update={"gap": timedelta(days=1), "warm_up": timedelta(days=5)})
     run = dg.materialize(training_assets(short), resources=build_resources(short), selection=["training_set"])
     assert run.success

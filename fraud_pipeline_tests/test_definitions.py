@@ -9,6 +9,7 @@ import pytest
 
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.automation import failure_line
+from fraud_pipeline.defs.calendar import RANGE_END_TAG, RANGE_START_TAG
 from fraud_pipeline.defs.named_source import NO_SOURCE
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.settings import Settings, load_settings
@@ -98,35 +99,41 @@ def test_checks_before_training_and_promotion_block(definitions: dg.Definitions)
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "cron", "job"),
-    [("daily_ingest", "30 1 * * *", "ingest_job"), ("daily_drift", "0 3 * * *", "drift_job")],
-)
-def test_the_nightly_tick_asks_for_yesterday(definitions: dg.Definitions, name: str, cron: str, job: str) -> None:
-    schedule = definitions.resolve_schedule_def(name)
+def nightly(definitions: dg.Definitions) -> list[tuple[str, str]]:
+    """The days that the night of 10 March asks for, a pair for each run."""
+    schedule = definitions.resolve_schedule_def("daily_ingest")
     tick = schedule.evaluate_tick(
         dg.build_schedule_context(
             scheduled_execution_time=datetime(2026, 3, 10, 1, 30, tzinfo=UTC),
             repository_def=definitions.get_repository_def(),
         )
     )
-    assert [request.partition_key for request in tick.run_requests or []] == ["2026-03-09"]
-    assert (schedule.cron_schedule, schedule.job_name) == (cron, job)
+    return [(request.tags[RANGE_START_TAG], request.tags[RANGE_END_TAG]) for request in tick.run_requests or []]
+
+
+def test_the_nightly_tick_asks_for_every_day_that_is_missing_a_month_at_a_time(definitions: dg.Definitions) -> None:
+    schedule = definitions.resolve_schedule_def("daily_ingest")
+    assert nightly(definitions) == [
+        ("2026-01-01", "2026-01-31"),
+        ("2026-02-01", "2026-03-03"),
+        ("2026-03-04", "2026-03-09"),
+    ]
+    assert (schedule.cron_schedule, schedule.job_name) == ("30 1 * * *", "ingest_job")
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
-def test_the_nightly_tick_skips_days_after_the_end_of_a_file(settings: Settings) -> None:
-    file = settings.model_copy(update={"last_day": date(2026, 3, 8)})
-    schedule = build_defs(file).resolve_schedule_def("daily_ingest")
-    tick = schedule.evaluate_tick(
-        dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 10, 1, 30, tzinfo=UTC))
-    )
-    assert tick.skip_message == "2026-03-09 is not in the calendar: the file ends on 2026-03-08"
+def test_runs_over_days_take_turns_and_so_do_reports(definitions: dg.Definitions) -> None:
+    pools = {name: definitions.resolve_assets_def(name).op.pool for name in DAILY}
+    reports = {name for name in DAILY if name.endswith("_report")}
+    assert pools == {name: "reports" if name in reports else "days" for name in DAILY}
 
 
-@pytest.mark.parametrize(
-    ("name", "resources"), [("daily_ingest", ()), ("daily_drift", ()), ("weekly_retraining", ("registry",))]
-)
+def test_no_day_after_the_end_of_a_file_is_asked_for(settings: Settings) -> None:
+    ended = settings.model_copy(update={"last_day": date(2026, 1, 5)})
+    assert nightly(build_defs(ended)) == [("2026-01-01", "2026-01-05")]
+
+
+@pytest.mark.parametrize(("name", "resources"), [("daily_ingest", ()), ("weekly_retraining", ("registry",))])
 def test_without_a_source_nothing_runs_by_itself_and_the_reason_says_how_to_name_one(
     tmp_path: Path, name: str, resources: Sequence[str]
 ) -> None:
@@ -182,14 +189,19 @@ def test_schedules_and_sensors_stay_off_when_the_settings_say_so(settings: Setti
     quiet = build_defs(settings.model_copy(update={"schedules_enabled": False}))
     for name in (
         "daily_ingest",
-        "daily_drift",
         "daily_gate",
         "weekly_retraining",
         "daily_online_history",
         "daily_retention",
     ):
         assert quiet.resolve_schedule_def(name).default_status is dg.DefaultScheduleStatus.STOPPED
-    for name in ("run_failure_alert", "red_report_alert", "retraining_on_alarm"):
+    for name in (
+        "run_failure_alert",
+        "red_report_alert",
+        "retraining_on_alarm",
+        "reports_after_features",
+        "features_inputs_watch",
+    ):
         assert quiet.resolve_sensor_def(name).default_status is dg.DefaultSensorStatus.STOPPED
 
 

@@ -273,13 +273,13 @@ class TestCommand:
         told = capsys.readouterr().out.splitlines()
         assert [line for line in told if not line.startswith("ok ")] == []
         unused = [line.split()[1] for line in told if "not used here" in line]
-        assert unused == ["broker", "registry"]
+        assert unused == ["broker", "registry", "days"]
 
     def test_warnings_are_no_failure(self, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
         create_keys(settings.keys_file)
         assert main(["doctor"]) == 0
         told = capsys.readouterr().out.splitlines()
-        parts = ["settings", "disk", "database", "broker", "registry", "champion", "keys", "clock"]
+        parts = ["settings", "disk", "database", "broker", "registry", "champion", "days", "keys", "clock"]
         assert [line.split()[1] for line in told] == parts
 
     def test_one_failure_is(

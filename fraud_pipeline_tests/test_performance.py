@@ -334,9 +334,7 @@ def deployment_in(
     prepare_registry(settings)
     store = TableStore(settings.tables_directory)
     days = [date(2026, 1, 1) + timedelta(days=number) for number in range(40)]
-    store.write_days("transactions", tables.transactions, time_column="event_time", days=days)
-    store.write_days("features", tables.features, time_column="event_time", days=days)
-    store.write_days("fraud_reports", tables.reports, time_column="reported_at", days=days)
+    tables.write(store, settings, days=days)
     return Deployment(settings=settings, model=model)
 
 

@@ -6,15 +6,17 @@ Belongs here: rows of the database as every source gives them. Must not be here:
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Final
 
 import pandas as pd
 
 from fraud_pipeline.column_mapping import SourceError
+from fraud_pipeline.database.day_versions import read_day_versions
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.history import read_reports, read_transactions
 from fraud_pipeline.database.history_source import HistorySource, check_history_source
+from fraud_pipeline.day_plan import SourceDay
 
 SERVED: Final = HistorySource("served", "served transactions")
 
@@ -42,12 +44,24 @@ class DatabaseSource:
         with self._opened(start) as database:
             return read_reports(database, start=start, end=end)
 
+    def day_versions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> dict[date, SourceDay]:
+        """The version of each day from the first one that the database still holds whole."""
+        start = max(start, self._kept)
+        if start >= end:
+            return {}
+        with self._opened(start) as database:
+            return read_day_versions(database, start=start, end=end)
+
+    @property
+    def _kept(self) -> pd.Timestamp:
+        """The first midnight since which nothing was pruned."""
+        return (pd.Timestamp.now(tz="UTC") - self.retention).ceil("D")
+
     @contextmanager
     def _opened(self, start: pd.Timestamp) -> Iterator[Database]:
-        kept = (pd.Timestamp.now(tz="UTC") - self.retention).ceil("D")
-        if start < kept:
+        if start < self._kept:
             raise SourceError(
-                f"days before {kept:%Y-%m-%d} are no longer in the database: leave them out, or set "
+                f"days before {self._kept:%Y-%m-%d} are no longer in the database: leave them out, or set "
                 "FRAUD_LEARN_FROM_SERVED to false to take them from where they came from"
             )
         database = Database(self.url, statement_timeout=timedelta(minutes=10))

@@ -7,6 +7,7 @@ retraining (`retraining.py`).
 import json
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import dagster as dg
@@ -14,13 +15,17 @@ from dagster_mlflow import end_mlflow_on_run_finished
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 from fraud_pipeline.database.verdicts import Report, Verdict, newest_verdicts
-from fraud_pipeline.defs.calendar import request_yesterday
+from fraud_pipeline.day_state import plan_of
+from fraud_pipeline.defs.calendar import Span
 from fraud_pipeline.defs.drift import CHECK as NO_DRIFT
+from fraud_pipeline.defs.features import INPUTS_CHECKED, INPUTS_CURRENT, window_of
 from fraud_pipeline.defs.missed_fraud import CHECK as NO_SURGE
 from fraud_pipeline.defs.named_source import reason_to_wait
 from fraud_pipeline.defs.performance import CHECK as NO_DEGRADATION
+from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.defs.retraining import RETRAINING
 from fraud_pipeline.settings import Settings
+from fraud_pipeline.sources import SourceError
 from fraud_pipeline.webhook import WebhookError, open_client, post
 
 DATA_AND_FEATURES: Final = dg.AssetSelection.groups("data", "features")
@@ -39,7 +44,8 @@ def build_jobs() -> dict[str, Any]:
         "ingest_job": dg.define_asset_job(
             "ingest_job",
             selection=DATA_AND_FEATURES,
-            description="One day (or, as a backfill, many) from the source to features.",
+            tags=INPUTS_CHECKED,
+            description="Days from the source to features; daily_ingest knows which are due.",
         ),
         "online_history_job": dg.define_asset_job(
             "online_history_job",
@@ -54,13 +60,16 @@ def build_jobs() -> dict[str, Any]:
         "source_to_champion_job": dg.define_asset_job(
             "source_to_champion_job",
             selection=DATA_AND_FEATURES | RETRAINING,
+            tags=INPUTS_CHECKED,
             hooks={end_mlflow_on_run_finished},
             description="Everything in one run: what `fraud-detect train` launches.",
         ),
     }
 
 
-def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:
+def build_schedules(
+    settings: Settings, jobs: Mapping[str, Any], *, tables: TablesResource, source: SourceResource
+) -> list[dg.ScheduleDefinition]:
     """Daily data, features, history and retention; switched on unless the settings say otherwise."""
     status = dg.DefaultScheduleStatus.RUNNING if settings.schedules_enabled else dg.DefaultScheduleStatus.STOPPED
 
@@ -70,10 +79,17 @@ def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.Sche
         cron_schedule="30 1 * * *",
         execution_timezone="UTC",
         default_status=status,
-        description="Yesterday's transactions, reports and features, every night.",
+        description="Every night, each day up to yesterday that is missing or differs from its source, and features "
+        "that are stale.",
     )
-    def daily_ingest(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return reason_to_wait(settings) or request_yesterday(context, settings=settings)
+    def daily_ingest(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        if wait := reason_to_wait(settings):
+            return wait
+        try:
+            requests = due_runs(settings, tables=tables, source=source, now=context.scheduled_execution_time)
+        except SourceError as error:
+            return dg.SkipReason(str(error))
+        return requests or dg.SkipReason("every day up to yesterday is there and current")
 
     midnight = dg.ScheduleDefinition(
         name="daily_online_history",
@@ -92,6 +108,25 @@ def build_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.Sche
         description="What is older than its retention leaves the database, a little every night.",
     )
     return [daily_ingest, midnight, retention]
+
+
+def due_runs(
+    settings: Settings, *, tables: TablesResource, source: SourceResource, now: datetime
+) -> list[dg.RunRequest]:
+    """The runs of ingest_job that bring every day up to yesterday, in the order in which they must run.
+
+    A run key lets a tick that is tried again ask once, and another night ask again. Raises SourceError.
+    """
+    yesterday = (now - timedelta(days=1)).date()
+    last = min(yesterday, settings.calendar_end or yesterday)
+    return [
+        dg.RunRequest(
+            run_key=f"{now:%Y-%m-%d} {step.kind} {step.first} {step.last}",
+            tags=Span(step.first, step.last).tags,
+            asset_selection=[dg.AssetKey("features")] if step.kind == "features" else None,
+        )
+        for step in plan_of(tables.store(), source.source(), window=window_of(settings), last=last)
+    ]
 
 
 def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:
@@ -161,7 +196,14 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
                 told.add(report)
         return dg.SensorResult(skip_reason="; ".join(said), cursor=json.dumps(sorted(told)))
 
-    return [run_failure_alert, red_report_alert]
+    inputs_watch = dg.AutomationConditionSensorDefinition(
+        "features_inputs_watch",
+        target=dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("features"), INPUTS_CURRENT)),
+        default_status=status,
+        minimum_interval_seconds=60,
+        description="Looks again whether features are stale, when days that they read were made again without them.",
+    )
+    return [run_failure_alert, red_report_alert, inputs_watch]
 
 
 def _post(settings: Settings, body: Mapping[str, str]) -> None:

@@ -1,16 +1,26 @@
-"""Days: the calendar of daily partitions, the span of days one run works on, and the day a nightly tick asks for.
+"""Days: the calendar of daily partitions, the span of days one run works on, and which days are due.
 
 Belongs here: partitions and what every daily asset and schedule shares. Must not be here: any asset.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import pandas as pd
 
+from fraud_pipeline.day_plan import days_between
 from fraud_pipeline.settings import Settings
+
+RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
+RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
+PARTITION_TAG: Final = "dagster/partition"
+DAYS_POOL: Final = "days"
+"""Runs that ingest days or make features, in the order in which they were asked for: later days read earlier ones."""
+REPORTS_POOL: Final = "reports"
+"""Runs that make reports: each tells Dagster how the alarm stands, so the last one to do so must know the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,12 @@ class Span:
 
     @property
     def days(self) -> list[date]:
-        return [self.first + timedelta(days=offset) for offset in range((self.last - self.first).days + 1)]
+        return days_between(self.first, self.last)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What launches a run for these days."""
+        return {RANGE_START_TAG: self.first.isoformat(), RANGE_END_TAG: self.last.isoformat()}
 
 
 def span_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Span:
@@ -39,23 +54,19 @@ def span_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -
     return Span(first=date.fromisoformat(keys[0]), last=date.fromisoformat(keys[-1]))
 
 
-def last_day(settings: Settings) -> date | None:
-    """The last day there is something of; None: it grows every day."""
-    return None if settings.learn_from_served else settings.last_day
-
-
-def request_yesterday(context: dg.ScheduleEvaluationContext, *, settings: Settings) -> dg.RunRequest | dg.SkipReason:
-    """A run for the day before a nightly tick, unless the calendar has ended by then."""
-    yesterday = (context.scheduled_execution_time - timedelta(days=1)).date()
-    last = last_day(settings)
-    if last and yesterday > last:
-        return dg.SkipReason(f"{yesterday} is not in the calendar: the file ends on {last}")
-    return dg.RunRequest(run_key=yesterday.isoformat(), partition_key=yesterday.isoformat())
+def days_of_run(tags: Mapping[str, str]) -> Span | None:
+    """The days that a run was launched for; None for a run without days."""
+    if RANGE_START_TAG in tags:
+        return Span(date.fromisoformat(tags[RANGE_START_TAG]), date.fromisoformat(tags[RANGE_END_TAG]))
+    if PARTITION_TAG in tags:
+        day = date.fromisoformat(tags[PARTITION_TAG])
+        return Span(day, day)
+    return None
 
 
 def build_calendar(settings: Settings) -> dg.DailyPartitionsDefinition:
     """Days in UTC from the first to the last day of a file, or from `first_day` on, for ever."""
-    last = last_day(settings)
+    last = settings.calendar_end
     return dg.DailyPartitionsDefinition(
         start_date=settings.first_day.isoformat(),
         end_date=(last + timedelta(days=1)).isoformat() if last else None,
@@ -63,9 +74,10 @@ def build_calendar(settings: Settings) -> dg.DailyPartitionsDefinition:
     )
 
 
-def daily(settings: Settings, calendar: dg.DailyPartitionsDefinition, *, group: str) -> dict[str, Any]:
-    """What every daily asset shares. One run does a day or a year."""
+def daily(settings: Settings, calendar: dg.DailyPartitionsDefinition, *, group: str, pool: str) -> dict[str, Any]:
+    """What every daily asset of a group shares. One run does a day or a year; runs of one pool take turns."""
     return {
+        "pool": pool,
         "partitions_def": calendar,
         "backfill_policy": dg.BackfillPolicy.single_run(),
         "owners": [settings.owner],
@@ -73,6 +85,6 @@ def daily(settings: Settings, calendar: dg.DailyPartitionsDefinition, *, group: 
         "kinds": {"python", "parquet"},
         # A file of the past is never fresh; a living source that brought nothing for two days is an incident.
         "freshness_policy": None
-        if last_day(settings)
+        if settings.calendar_end
         else dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=48), warn_window=timedelta(hours=30)),
     }

@@ -8,19 +8,20 @@ import pandas as pd
 from pandera.errors import SchemaErrors
 from pandera.pandas import DataFrameSchema
 
-from fraud_pipeline.defs.calendar import daily, span_of
+from fraud_pipeline.day_state import accept, source_notes
+from fraud_pipeline.defs.calendar import DAYS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import counts_table
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.sources import FileSource
 from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS
-from fraud_pipeline.validation import check_rejected_share, validate
+from fraud_pipeline.validation import check_rejected_share
 
 
 def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The assets of the `data` group."""
-    shared = daily(settings, calendar, group="data")
-    described = {key: value for key, value in shared.items() if key != "backfill_policy"}
+    shared = daily(settings, calendar, group="data", pool=DAYS_POOL)
+    described = {key: value for key, value in shared.items() if key not in ("backfill_policy", "pool")}
 
     @dg.asset(
         **shared,
@@ -31,11 +32,17 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
     def raw_transactions(
         context: dg.AssetExecutionContext, tables: TablesResource, source: SourceResource
     ) -> dg.MaterializeResult:
-        span = span_of(context)
-        origin = source.source()
+        span, origin = span_of(context), source.source()
+        # Versions first: what comes while rows are read makes the day differ, and the next night brings it.
+        versions = origin.day_versions(start=span.start, end=span.end)
         raw = origin.transactions(start=span.start, end=span.end)
         tables.store().write_days(
-            "raw_transactions", raw, time_column="event_time", days=span.days, misplaced_day=span.first
+            "raw_transactions",
+            raw,
+            time_column="event_time",
+            days=span.days,
+            misplaced_day=span.first,
+            notes=source_notes(versions, reports=False),
         )
         recognised = counts_table(origin.notes if isinstance(origin, FileSource) else {})
         return dg.MaterializeResult(
@@ -58,6 +65,7 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
             ),
         ],
         backfill_policy=shared["backfill_policy"],
+        pool=DAYS_POOL,
         check_specs=[
             dg.AssetCheckSpec(
                 "schema", asset="transactions", blocking=True, description="Pandera schema of the table."
@@ -67,10 +75,12 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
     def validated_transactions(context: dg.AssetExecutionContext, tables: TablesResource):  # type: ignore[no-untyped-def]  # noqa: ANN202 - dagster reads an annotated generator as one output
         span, store = span_of(context), tables.store()
         raw = store.read("raw_transactions", span.first, span.last)
-        result = validate(raw, now=span.end, fallback_time=span.start)
-        check_rejected_share(result, max_share=settings.max_rejected_share)
-        store.write_days("transactions", result.accepted, time_column="event_time", days=span.days)
-        store.write_days("rejected_transactions", result.rejected, time_column="event_time", days=span.days)
+        # Whoever is accepted first keeps the id; the lock makes one of two runs at once the first.
+        with store.locked("transactions"):
+            result, notes = accept(store, raw, days=span.days, now=span.end, fallback_time=span.start)
+            check_rejected_share(result, max_share=settings.max_rejected_share)
+            store.write_days("transactions", result.accepted, time_column="event_time", days=span.days, notes=notes)
+            store.write_days("rejected_transactions", result.rejected, time_column="event_time", days=span.days)
         amounts = result.accepted["amount_cents"] / 100
         yield dg.MaterializeResult(
             "transactions",
@@ -103,11 +113,13 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
     def fraud_reports(
         context: dg.AssetExecutionContext, tables: TablesResource, source: SourceResource
     ) -> dg.MaterializeResult:
-        span = span_of(context)
-        reports = source.source().reports(start=span.start, end=span.end)
+        span, origin = span_of(context), source.source()
+        versions = origin.day_versions(start=span.start, end=span.end)
+        reports = origin.reports(start=span.start, end=span.end)
         if broken := _broken_rules(reports, FRAUD_REPORTS):
             raise ValueError(f"reports break the schema of the table, so reading them misses a rule: {broken}")
-        tables.store().write_days("fraud_reports", reports, time_column="reported_at", days=span.days)
+        notes = source_notes(versions, reports=True)
+        tables.store().write_days("fraud_reports", reports, time_column="reported_at", days=span.days, notes=notes)
         delay = (reports["reported_at"] - reports["event_time"]).dt.total_seconds() / 86_400
         return dg.MaterializeResult(
             metadata={

@@ -17,7 +17,7 @@ from fraud_pipeline import plots
 from fraud_pipeline.database.drift import DriftRow, read_drift, replace_drift
 from fraud_pipeline.database.verdicts import Verdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
-from fraud_pipeline.defs.calendar import daily, span_of
+from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
@@ -49,7 +49,7 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
 
     @dg.asset(
         name="drift_report",
-        **daily(settings, calendar, group="monitoring") | {"kinds": {"python", "sql"}},
+        **daily(settings, calendar, group="monitoring", pool=REPORTS_POOL) | {"kinds": {"python", "sql"}},
         # As with features, Dagster is told of the same day only, although the weeks before are read, too.
         deps=["features", "transactions"],
         check_specs=[

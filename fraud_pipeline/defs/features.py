@@ -3,12 +3,17 @@
 Belongs here: which history a day needs. Must not be here: what a feature is (`features.py`).
 """
 
+from datetime import UTC, datetime
+from typing import Final
+
 import dagster as dg
 import pandas as pd
 
-from fraud_pipeline.defs.calendar import Span, daily, span_of
+from fraud_pipeline.day_plan import FeatureWindow
+from fraud_pipeline.day_state import check_lookback, expected_last, feature_window, inputs_of_days, read_standing
+from fraud_pipeline.defs.calendar import DAYS_POOL, Span, daily, span_of
 from fraud_pipeline.defs.checks import check_result
-from fraud_pipeline.defs.resources import TablesResource
+from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FEATURES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.leakage import LeakVerdict, future_invariance
@@ -16,14 +21,18 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS
 
+INPUTS_CURRENT: Final = "inputs_current"
+INPUTS_CHECKED: Final = {"fraud/inputs_checked": "true"}
+"""The tag of jobs that end with this check; Dagster itself knows only which assets were picked for a run."""
+
 
 def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The assets of the `features` group."""
 
     @dg.asset(
-        **daily(settings, calendar, group="features"),
-        # Earlier days are read too, as far as they are there. Dagster is told of the same day only: it would count the
-        # two months after a change as its consequence and start days that have no transactions yet.
+        **daily(settings, calendar, group="features", pool=DAYS_POOL),
+        # Earlier days are read, too. Dagster is told of the same day only: it would count the two months after a change
+        # as its consequence and start days that have no transactions yet. The check `inputs_current` knows all of them.
         deps=["transactions", "fraud_reports"],
         description="Features of every transaction, from events strictly before it. The only feature code there is.",
         # Another label maturity makes other values, as other code does.
@@ -37,12 +46,18 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
             )
         ],
     )
-    def features(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult:
-        span, store = span_of(context), tables.store()
+    def features(
+        context: dg.AssetExecutionContext, tables: TablesResource, source: SourceResource
+    ) -> dg.MaterializeResult:
+        span, store, window = span_of(context), tables.store(), window_of(settings)
+        check_lookback(store, source.source(), window=window, first=span.first, last=span.last)
+        # Versions first: a day that is replaced while it is read leaves stale features, and no wrong note.
+        inputs = inputs_of_days(store, span.days, window=window)
         new = store.read("transactions", span.first, span.last)
         history = history_before(store, span, settings=settings)
         rows = engineer(settings).compute(history=history, new=new)
-        store.write_days("features", rows, time_column="event_time", days=span.days)
+        notes = {day: read.to_json() for day, read in inputs.items()}
+        store.write_days("features", rows, time_column="event_time", days=span.days, notes=notes)
         missing = rows[[definition.name for definition in FEATURES]].isna().mean()
         return dg.MaterializeResult(
             metadata={
@@ -83,13 +98,51 @@ def lookback_days(settings: Settings) -> int:
     return engineer(settings).lookback.days
 
 
+def window_of(settings: Settings) -> FeatureWindow:
+    """The days that this deployment's features read."""
+    return feature_window(feature_config(settings), first=settings.first_day)
+
+
 def history_before(store: TableStore, span: Span, *, settings: Settings) -> History:
-    """Everything that features of `span` may look at: the days before it, as far as they are there, and its own."""
-    first = (span.start - pd.Timedelta(days=lookback_days(settings))).date()
-    transactions = store.read("transactions", first, span.last, schema=TRANSACTIONS, allow_missing=True)
-    reports = store.read("fraud_reports", first, span.last, schema=FRAUD_REPORTS, allow_missing=True)
+    """Everything that features of `span` may look at: the days before it in the calendar, and its own.
+
+    Raises MissingDaysError for a hole. Before the first stored day nothing happened (see `check_lookback`).
+    """
+    start = window_of(settings).start(span.first)
+    first = min(day for day in [*store.days("transactions"), span.first] if day >= start)
+    transactions = store.read("transactions", first, span.last, schema=TRANSACTIONS)
+    reports = store.read("fraud_reports", first, span.last, schema=FRAUD_REPORTS)
     return History(
         transactions=transactions,
         reports=reports,
         merchant_days=merchant_days(transactions, reports, label_maturity=settings.label_maturity),
     )
+
+
+def features_check(settings: Settings) -> dg.AssetChecksDefinition:
+    """Shows in Dagster that features are missing or stale, whichever day was made last.
+
+    Dagster's freshness and staleness see the same day only: a backfill of an old day would turn both green.
+    """
+
+    @dg.asset_check(
+        asset="features",
+        name=INPUTS_CURRENT,
+        additional_deps=["transactions", "fraud_reports"],
+        automation_condition=_updated_unchecked(),
+        description="The features of every day are there, and were made from the transactions and reports, of all days "
+        "that they read, that are there now.",
+    )
+    def inputs_current(tables: TablesResource) -> dg.AssetCheckResult:
+        last = expected_last(living=settings.living, ends=settings.calendar_end, now=datetime.now(UTC))
+        found = read_standing(tables.store(), window=window_of(settings), last=last)
+        return dg.AssetCheckResult(passed=found.current, metadata={"finding": found.summary})
+
+    return inputs_current
+
+
+def _updated_unchecked() -> dg.AutomationCondition:
+    """True when a table that features read was made again by a run that does not end with the check."""
+    condition = dg.AutomationCondition
+    checked = condition.all_new_updates_have_run_tags(tag_values=INPUTS_CHECKED)
+    return condition.any_deps_match(condition.newly_updated() & ~checked).with_label("days were made again")

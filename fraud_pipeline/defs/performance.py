@@ -22,7 +22,7 @@ from fraud_pipeline.database.performance import (
 )
 from fraud_pipeline.database.verdicts import Verdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
-from fraud_pipeline.defs.calendar import daily, span_of
+from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
@@ -52,7 +52,7 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
     """The champion's report, in the `monitoring` group."""
 
     @dg.asset(
-        **daily(settings, calendar, group="monitoring") | {"kinds": {"python", "sql"}},
+        **daily(settings, calendar, group="monitoring", pool=REPORTS_POOL) | {"kinds": {"python", "sql"}},
         # As with features, Dagster is told of the same day only, although the days before are read, too.
         deps=["features", "transactions", "fraud_reports"],
         check_specs=[

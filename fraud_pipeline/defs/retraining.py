@@ -23,7 +23,7 @@ import pandas as pd
 from dagster_mlflow import end_mlflow_on_run_finished
 
 from fraud_pipeline.database.performance import shadowed_frauds
-from fraud_pipeline.defs.calendar import request_yesterday
+from fraud_pipeline.defs.calendar import days_of_run
 from fraud_pipeline.defs.drift import ENOUGH_ROWS
 from fraud_pipeline.defs.named_source import reason_to_wait
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource
@@ -83,19 +83,8 @@ def build_loop_jobs() -> dict[str, Any]:
 
 
 def build_loop_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:
-    """Daily reports, the daily gate and weekly retraining; switched on unless the settings say otherwise."""
+    """The daily gate and weekly retraining; switched on unless the settings say otherwise."""
     status = dg.DefaultScheduleStatus.RUNNING if settings.schedules_enabled else dg.DefaultScheduleStatus.STOPPED
-
-    @dg.schedule(
-        name="daily_drift",
-        job=jobs["drift_job"],
-        cron_schedule="0 3 * * *",
-        execution_timezone="UTC",
-        default_status=status,
-        description="How the champion stands at the end of yesterday, after the night's features.",
-    )
-    def daily_drift(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        return reason_to_wait(settings) or request_yesterday(context, settings=settings)
 
     @dg.schedule(
         name="daily_gate",
@@ -147,7 +136,32 @@ def build_loop_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg
                 return dg.SkipReason(f"version {waiting.version} waits in shadow, until {until:%Y-%m-%d} at most")
         return dg.RunRequest()
 
-    return [daily_drift, daily_gate, weekly_retraining]
+    return [daily_gate, weekly_retraining]
+
+
+def build_report_sensor(settings: Settings, jobs: Mapping[str, Any]) -> dg.SensorDefinition:
+    """The reports of a day follow its features, whenever these are made: at night, late, or again."""
+
+    @dg.run_status_sensor(
+        name="reports_after_features",
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        request_job=jobs["drift_job"],
+        # Runs of the command line belong to no code location, and their days are judged like any other.
+        monitor_all_code_locations=True,
+        default_status=dg.DefaultSensorStatus.RUNNING if settings.schedules_enabled else dg.DefaultSensorStatus.STOPPED,
+        minimum_interval_seconds=30,
+        description="The champion's reports of each day whose features were made, after they were.",
+    )
+    def reports_after_features(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
+        run = context.dagster_run
+        span = days_of_run(run.tags)
+        selected = run.asset_selection or ()
+        # A run that trains, too, makes a champion that learned from these days; there is nothing to judge.
+        if span is None or not (dg.AssetKey("features") in selected or run.job_name == "ingest_job"):
+            return dg.SkipReason(f"{run.job_name} made no features of days")
+        return dg.RunRequest(run_key=run.run_id, tags=span.tags)
+
+    return reports_after_features
 
 
 def build_loop_sensor(settings: Settings) -> dg.AutomationConditionSensorDefinition:

@@ -18,8 +18,9 @@ from tqdm import tqdm
 from fraud_pipeline import plots
 from fraud_pipeline.database.performance import blocked_ids
 from fraud_pipeline.dataset import hidden_labels
+from fraud_pipeline.day_state import check_features
 from fraud_pipeline.decisions import CostModel
-from fraud_pipeline.defs.features import feature_config
+from fraud_pipeline.defs.features import feature_config, window_of
 from fraud_pipeline.defs.metadata import image, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.features import FEATURES
@@ -96,11 +97,11 @@ def training_assets(
         workspace: HeldWorkspace,  # noqa: ARG001 - held, so that no other training reads a new training set half-way
     ) -> dg.MaterializeResult:
         store = tables.store()
-        first, last = config.within(*_feature_days(store))
+        first, last = _days_to_learn_from(store, config, settings=settings)
         as_of = pd.Timestamp(last, tz="UTC") + pd.Timedelta(days=1)
-        transactions = store.read("transactions", first, last, allow_missing=True)
-        reports = store.read("fraud_reports", first, last, allow_missing=True)
-        features = store.read("features", first, last, allow_missing=True)
+        transactions = store.read("transactions", first, last)
+        reports = store.read("fraud_reports", first, last)
+        features = store.read("features", first, last)
         hidden = hidden_labels(features, reports, _blocked(database, since=first, settings=settings), as_of=as_of)
         rows, split = build_training_set(
             features[~hidden].reset_index(drop=True),
@@ -268,11 +269,14 @@ def training_assets(
     return [training_set, fraud_model, evaluation, registered_model]
 
 
-def _feature_days(store: TableStore) -> tuple[date, date]:
-    days_there = store.days("features")
+def _days_to_learn_from(store: TableStore, config: DaysConfig, *, settings: Settings) -> tuple[date, date]:
+    """The first and the last day. Raises StaleFeaturesError for features with holes or made from other rows."""
+    days_there = [day for day in store.days("features") if day >= settings.first_day]
     if not days_there:
         raise dg.Failure("there are no features yet; materialize features first")
-    return days_there[0], days_there[-1]
+    first, last = config.within(days_there[0], days_there[-1])
+    check_features(store, window=window_of(settings), first=first, last=last)
+    return first, last
 
 
 def _blocked(database: DatabaseResource, *, since: date, settings: Settings) -> list[str]:

@@ -3,11 +3,14 @@
 Belongs here: which days a span needs, and small caches. Must not be here: what happens on a day.
 """
 
+import hashlib
+from datetime import date, timedelta
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
+from fraud_pipeline.day_plan import SourceDay, days_between
 from fraud_pipeline.generator import chance
 from fraud_pipeline.generator.behaviour import ordinary_life
 from fraud_pipeline.generator.config import WorldConfig
@@ -72,6 +75,12 @@ class SyntheticWorld:
         """Raw transactions with `event_time` in [start, end), in order of time; amounts in currency units."""
         rows, _ = self.told(start=start, end=end)
         return raw_frame(self._world, rows)
+
+    def day_versions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> dict[date, SourceDay]:
+        """Every day since the world began; a world never changes, so its configuration is the version."""
+        version = hashlib.sha256(repr(self.config).encode()).hexdigest()[:16]
+        first, last = max(start.date(), self.config.first_day), end.date() - timedelta(days=1)
+        return dict.fromkeys(days_between(first, last), SourceDay(transactions=version, reports=version))
 
     def reports(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """Fraud reports with `reported_at` in [start, end), in order of report."""

@@ -1,0 +1,75 @@
+"""The version of each day of history, computed by the database.
+
+Belongs here: the statement that counts and sums. Must not be here: what a version is compared for (`day_plan.py`).
+
+Rows of history are added and pruned, never changed; yet a restored or hand-edited database must not pass for the same.
+So a day's version is the number of its rows and the sum of a hash of each, which does not depend on their order.
+"""
+
+import zlib
+from collections.abc import Sequence
+from datetime import date, timedelta
+from functools import reduce
+from typing import Any, Final
+
+import pandas as pd
+import sqlalchemy as sa
+
+from fraud_pipeline.database.engine import Database
+from fraud_pipeline.database.tables import FRAUD_REPORTS, TRANSACTIONS
+from fraud_pipeline.day_plan import SourceDay, days_between
+from fraud_pipeline.transactions import DAY, REPORT_COLUMNS, TRANSACTION_COLUMNS, microsecond
+
+_DAYS_OF_STATEMENT: Final = timedelta(days=31)
+_EMPTY: Final = "0-0"
+_EPOCH: Final = date(1970, 1, 1)
+_SEPARATOR: Final = "\x1f"  # no text of ours has control characters
+
+
+def read_day_versions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> dict[date, SourceDay]:
+    """The version of each UTC day of [start, end), from the first day of the history on; `start` is a midnight."""
+    transactions: dict[date, str] = {}
+    reports: dict[date, str] = {}
+    low = start
+    while low < end:
+        high = min(low + _DAYS_OF_STATEMENT, end)
+        transactions |= _versions(database, TRANSACTIONS, TRANSACTIONS.c.event_time, TRANSACTION_COLUMNS, low, high)
+        reports |= _versions(database, FRAUD_REPORTS, FRAUD_REPORTS.c.reported_at, REPORT_COLUMNS, low, high)
+        low = high
+    first = start.date() if _has_rows_before(database, start) else min(transactions, default=end.date())
+    return {
+        day: SourceDay(transactions=transactions.get(day, _EMPTY), reports=reports.get(day, _EMPTY))
+        for day in days_between(first, end.date() - timedelta(days=1))
+    }
+
+
+def _versions(
+    database: Database,
+    table: sa.Table,
+    time: sa.Column[int],
+    columns: Sequence[str],
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+) -> dict[date, str]:
+    texts: list[sa.ColumnElement[Any]] = [sa.func.coalesce(sa.cast(table.c[name], sa.Text), "") for name in columns]
+    row = reduce(lambda left, right: left.concat(_SEPARATOR).concat(right), texts)
+    day = (time // DAY).label("day")
+    of_days = (
+        sa.select(day, sa.func.count(), sa.func.sum(sa.func.hashtext(row)))
+        .where(time >= microsecond(start), time < microsecond(end))
+        .group_by(day)
+    )
+    with database.transaction(read_only=True) as connection:
+        if not database.is_postgresql:
+            # SQLite has no hash of its own.
+            connection.connection.dbapi_connection.create_function(  # type: ignore[union-attr]  # it is connected
+                "hashtext", 1, lambda text: zlib.crc32(text.encode()), deterministic=True
+            )
+        rows = connection.execute(of_days).all()
+    return {_EPOCH + timedelta(days=number): f"{count}-{total}" for number, count, total in rows}
+
+
+def _has_rows_before(database: Database, start: pd.Timestamp) -> bool:
+    earlier = sa.select(sa.literal(1)).where(TRANSACTIONS.c.event_time < microsecond(start)).limit(1)
+    with database.transaction(read_only=True) as connection:
+        return connection.execute(earlier).first() is not None
