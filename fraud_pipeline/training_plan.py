@@ -55,7 +55,9 @@ def plan_training(flags: Flags, *, explicit: Settings, remembered: SourceChoice 
 
     Raises UsageError for flags that do not go together, SourceError for a file that cannot be used.
     """
-    present = with_choice(explicit, remembered)
+    # What a flag names does not depend on what is remembered, also where that no longer goes with the settings.
+    named = flags.synthetic or flags.data_path is not None
+    present = explicit if named else with_choice(explicit, remembered)
     if flags.synthetic and flags.data_path is not None:
         raise UsageError("--synthetic and --data-path name two sources: keep one of them")
     kind = "synthetic" if flags.synthetic else "file" if flags.data_path else present.source_kind
@@ -83,6 +85,7 @@ def _file(
     flags: Flags, *, explicit: Settings, remembered: SourceChoice | None, present: Settings, now: datetime
 ) -> Plan:
     path = (flags.data_path or present.data_path or Path()).resolve()
+    same = explicit.data_path is not None and explicit.data_path.resolve() == path
     base = _without_source(explicit, path=path)
     before = base if flags.data_path is not None else present
     columns = before.columns if flags.columns is None else flags.columns
@@ -98,12 +101,15 @@ def _file(
         label_maturity=None if source.has_report_times else delay,
         first_day=first,
         # A file that settings name may grow every night, and then so does the calendar.
-        last_day=None if explicit.data_path is not None and explicit.data_path.resolve() == path else last,
+        last_day=None if same else last,
     )
     if isinstance(remembered, FileChoice) and choice.settings() == remembered.settings():
         choice = remembered
     values = {name: value for name, value in choice.settings().items() if name not in base.model_fields_set}
-    settings = base.model_copy(update={**values, "data_path": path, "columns": columns, "label_delay": delay}).checked()
+    # Tables are named by the path as it is written.
+    written = explicit.data_path if same else path
+    values |= {"data_path": written, "columns": columns, "label_delay": delay}
+    settings = base.model_copy(update=values).checked()
     first, last = max(first, settings.first_day), min(last, settings.last_day or last)
     if first > last:
         raise SourceError(

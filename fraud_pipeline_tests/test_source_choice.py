@@ -153,6 +153,29 @@ class TestExplicit:
         assert f"FRAUD_DATA_PATH in {home / SETTINGS_FILE}" in made.origin
         assert (home / SETTINGS_FILE).read_bytes() == before
 
+    def test_a_relative_path_has_the_same_tables_in_a_training_and_in_the_daemon(
+        self, home: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(file.parent)
+        explicitly(home, "FRAUD_DATA_PATH=bank.csv")
+        made = trained(home)
+        assert made.settings.tables_directory == load_settings().tables_directory
+        assert made.settings.source_id == plan(home, data_path=file).settings.source_id
+
+    def test_a_flag_mends_a_choice_that_no_longer_goes_with_the_settings(self, home: Path, file: Path) -> None:
+        trained(home, data_path=file, label_delay=timedelta(days=100))
+        explicitly(home, "FRAUD_HISTORY_RETENTION=90d")
+        with pytest.raises(ValueError, match="FRAUD_HISTORY_RETENTION to 1"):
+            plan(home)
+        assert plan(home, data_path=file, label_delay=WEEK).settings.label_maturity == WEEK
+
+    def test_a_delay_that_the_settings_cannot_hold_is_refused_before_it_is_remembered(
+        self, home: Path, file: Path
+    ) -> None:
+        with pytest.raises(ValueError, match="FRAUD_HISTORY_RETENTION"):
+            trained(home, data_path=file, label_delay=timedelta(days=900))
+        assert load_settings().source_kind == "none"
+
     def test_the_environment_wins_over_settings_env_and_both_over_what_is_remembered(
         self, home: Path, file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
