@@ -11,7 +11,6 @@ from urllib.parse import unquote
 
 from fraud_pipeline.column_mapping import SourceError
 
-_REMOTE: Final = re.compile(r"(s3|s3a|s3n|gs|gcs|az|abfs|abfss|wasb|wasbs|adl|hdfs|dbfs|https?|ftp|sftp):")
 _PATTERN: Final = re.compile(r"[*?\[]")
 _HIVE_NULL: Final = "__HIVE_DEFAULT_PARTITION__"
 _TABLE_FORMATS: Final = {"_delta_log": "Delta Lake", ".hoodie": "Hudi", "metadata": "Iceberg"}
@@ -31,13 +30,8 @@ class Part:
 def parts_of(path: Path) -> tuple[Part, ...]:
     """The files of a data path in order of their names; hidden ones, `_SUCCESS` and the like are left out.
 
-    Raises SourceError when there is none, for paths of object stores and web servers, and for table formats.
+    Raises SourceError when there is none, and for table formats.
     """
-    remote = next((step for step in path.parts if _REMOTE.fullmatch(step)), None)
-    if remote is not None:
-        raise SourceError(
-            f"{remote}// paths cannot be read yet: copy the files to this machine, and give their directory"
-        )
     if path.is_file():
         return (_part(path, base=path.parent),)
     if path.is_dir():
