@@ -51,7 +51,7 @@ def read_parts(parts: Sequence[Part], *, columns: Mapping[str, str]) -> SourceTa
     if not any(len(part.table) for part in rows):
         raise SourceError("the file has a header and no rows: export it again")
     sizes = [len(part.table) for part in rows]
-    file_rows = pa.concat_arrays([_whole(part, ROW) for part in rows])
+    file_rows = _joined([_whole(part, ROW) for part in rows], filled, name=ROW)
     starts = np.cumsum([0, *sizes])
 
     def place(row: int) -> str:
@@ -95,6 +95,8 @@ def _other_columns(part: Part, first: Part, *, own: Mapping[str, str], names: Ma
 
 
 def _joined(pieces: Sequence[pa.Array], parts: Sequence[Part], *, name: str) -> pa.Array:
+    if len(pieces) == 1:
+        return pieces[0]
     with_values = [index for index, piece in enumerate(pieces) if piece.null_count < len(piece)]
     first = with_values[0] if with_values else 0
     for index in with_values:
