@@ -358,10 +358,11 @@ def _cents(raw: pd.DataFrame, verdict: _Verdict) -> NDArray[np.int64]:
 
 def _note_patterns(amount: NDArray[np.float64], cents: NDArray[np.int64], verdict: _Verdict) -> None:
     """What many amounts that are rejected have in common."""
+    ordinary = np.where(np.abs(amount) <= MAX_AMOUNT_CENTS, amount, np.nan)
     for rows, pattern in (
         (amount == 0, "are 0.00, as account verifications are: leave these rows out"),
         (amount < 0, "are negative, as refunds are: leave these rows out, they are no payments to decide on"),
-        ((cents == 0) & (whole_cents(amount * 10) > 0), "have three decimals, as dinars have: round them to two"),
+        ((cents == 0) & (whole_cents(ordinary * 10) > 0), "have three decimals, as dinars have: round them to two"),
     ):
         if rows.sum() > _A_PATTERN * len(rows):
             verdict.patterns.append(f"{rows.sum()} of {len(rows)} amounts {pattern}.")
