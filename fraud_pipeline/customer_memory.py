@@ -9,7 +9,6 @@ read one by one: a history with more is read as tiles, before any customer is lo
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -26,7 +25,6 @@ from fraud_pipeline.tiles import (
     with_closed_tiles,
     with_open_tiles,
 )
-from fraud_pipeline.transactions import DAY
 from fraud_pipeline.windows import Ints
 
 MANY: Final = 1_024
@@ -53,8 +51,8 @@ class ReadsTiles(Protocol):
     def version(self, customer: str) -> int:
         """The newest version."""
 
-    def tiles(self, customer: str, *, since: int, until: int | None, up_to: int, width: int) -> Rows:
-        """Beginning, number of events and sum of amounts of each tile in [since, until), of versions up to `up_to`."""
+    def tiles(self, customer: str, *, since: int, up_to: int, width: int) -> Rows:
+        """Beginning, number of events and sum of amounts of each tile from `since` on, of versions up to `up_to`."""
 
 
 class CrowdedHistoryError(RuntimeError):
@@ -118,12 +116,7 @@ class CustomerMemory:
             name = self._name(customer)
             version = read.version(name)
             first = instant - instant % TILE
-            days = [*range(first, first + self._window + SLACK, DAY), None]
-            rows = [
-                row
-                for start, end in pairwise(days)
-                for row in read.tiles(name, since=start, until=end, up_to=version, width=TILE)
-            ]
+            rows = list(read.tiles(name, since=first, up_to=version, width=TILE))
             starts, counts, cents = np.array(rows, np.int64).reshape(-1, 3).T
             owner = np.array([customer], np.int64)
             tiles = tile_rows(np.full(len(rows), customer, np.int64), starts, counts, cents)

@@ -95,7 +95,7 @@ def _score(batch: Batch, rows: Sequence[TransactionRow], *, now: int) -> None:
     batch.customers.first_events(customers, since=since, up_to=up_to, at_most=1)
     batch.customers.later_events(customers, above=since, up_to=up_to)
     batch.customers.events_of_tiles(customers, starts=since, up_to=up_to, width=now)
-    batch.customers.tiles(customers[0], since=0, until=now, up_to=batch.customers.version(customers[0]), width=now)
+    batch.customers.tiles(customers[0], since=0, up_to=batch.customers.version(customers[0]), width=now)
     batch.reports(above_version=versions.reports, up_to_version=versions.reports, since=0)
     batch.merchant_days([row.merchant_id for row in rows], since=0, label_maturity=timedelta(0), up_to_version=0)
     batch.blocks.take([now], most=1)

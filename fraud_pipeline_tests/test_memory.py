@@ -56,9 +56,9 @@ class Truth:
     def version(self, customer: str) -> int:
         return self.versions[customer]
 
-    def tiles(self, customer: str, *, since: int, until: int | None, up_to: int, width: int) -> list[tuple[int, ...]]:
+    def tiles(self, customer: str, *, since: int, up_to: int, width: int) -> list[tuple[int, ...]]:
         tiles: dict[int, list[int]] = {}
-        for row in self._some(customer, since, NOW * 2 if until is None else until, 0, up_to):
+        for row in self._some(customer, since, NOW * 2, 0, up_to):
             tiles.setdefault(row.event_time // width * width, []).append(row.amount_cents)
         return [(start, len(cents), sum(cents)) for start, cents in tiles.items()]
 
