@@ -4,17 +4,20 @@ Belongs here: the rules, as pure functions. Must not be here: reading versions (
 anything (`defs/`).
 
 A version is a text that is equal for equal content. A day is brought when it is missing, or when the source's version
-of it is not the one that was ingested. Features of a day are stale when a day that they read has another version now,
-or when the feature code or its configuration changed.
+of it is not the one that was ingested. What is derived of a day, merchants' days and then features, is stale when a day
+that it read has another version now, or when the feature code or its configuration changed.
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import chain
 from typing import Final, Literal
 
 StepKind = Literal["ingest", "features"]
+InputTable = Literal["transactions", "reports", "merchant_days"]
+DerivedTable = Literal["merchant_days", "features"]
 
 LONGEST_STEP: Final = 31
 """Days of one step: a run holds its days and their lookback in memory."""
@@ -30,54 +33,83 @@ class SourceDay:
 
 @dataclass(frozen=True, slots=True)
 class FeatureWindow:
-    """The days that features read: `lookback` days before their own, none before `first`; `code` is what computes."""
+    """The days that derived days read, none before `first`; `code` is what computes.
+
+    Features read so many days of `transactions` and `reports` before their own, and their own, and so many
+    `merchant_days` before their own. Merchants' days read the transactions of their own day and of the one that
+    settles, `days_to_clear` before, and the reports from that one to their own.
+    """
 
     first: date
-    lookback: int
+    transactions: int
+    reports: int
+    merchant_days: int
+    days_to_clear: int
     code: str
 
+    @property
+    def lookback(self) -> int:
+        """Days before its own on which anything of a day depends, read or through merchants' days."""
+        return max(self.transactions, self.reports, self.merchant_days + self.days_to_clear)
+
     def start(self, day: date) -> date:
-        """The earliest day that features of `day` read."""
+        """The earliest day on which features of `day` depend."""
         return max(self.first, day - timedelta(days=self.lookback))
+
+    def days_read(self, table: DerivedTable, day: date) -> dict[InputTable, list[date]]:
+        """The days of each table that this derived day reads, in order."""
+        back: dict[InputTable, Iterable[int]]
+        if table == "features":
+            back = {
+                "transactions": range(self.transactions + 1),
+                "reports": range(self.reports + 1),
+                "merchant_days": range(1, self.merchant_days + 1),
+            }
+        else:
+            back = {"transactions": {0, self.days_to_clear}, "reports": range(self.days_to_clear + 1)}
+        days = {name: sorted(day - timedelta(days=offset) for offset in offsets) for name, offsets in back.items()}
+        return {name: [read for read in of_table if read >= self.first] for name, of_table in days.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureInputs:
-    """What the features of a day were made from: the code, and the version of each day that was read."""
+class DayInputs:
+    """What a derived day was made from: the code, and by table the version of each day that was read."""
 
     code: str
-    transactions: Mapping[date, str]
-    reports: Mapping[date, str]
+    read: Mapping[str, Mapping[date, str]]
 
     def to_json(self) -> str:
-        return json.dumps(
-            {"code": self.code, "transactions": _texts(self.transactions), "reports": _texts(self.reports)}
-        )
+        return json.dumps({"code": self.code} | {name: _texts(versions) for name, versions in self.read.items()})
 
     @classmethod
-    def from_json(cls, text: str) -> "FeatureInputs":
+    def from_json(cls, text: str) -> "DayInputs":
         fields = json.loads(text)
-        days = {name: {date.fromisoformat(day): v for day, v in fields[name].items()} for name in _TABLES}
-        return cls(code=fields["code"], **days)
+        code = fields.pop("code")
+        return cls(
+            code=code,
+            read={
+                name: {date.fromisoformat(day): version for day, version in versions.items()}
+                for name, versions in fields.items()
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDays:
-    """Versions of the days that are stored.
+    """Versions of the days that are stored, and what the derived ones were made from.
 
-    `ingested` holds what the source gave for each day whose tables are complete and belong together. Features made by
-    a release that recorded no inputs have None.
+    `ingested` holds what the source gave for each day whose tables are complete and belong together. Days made by a
+    release that recorded no inputs have None.
     """
 
     ingested: Mapping[date, SourceDay]
-    transactions: Mapping[date, str]
-    reports: Mapping[date, str]
-    features: Mapping[date, FeatureInputs | None]
+    versions: Mapping[InputTable, Mapping[date, str]]
+    inputs: Mapping[DerivedTable, Mapping[date, DayInputs | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Consecutive days, both ends included, that one run ingests, or whose features one run makes again."""
+    """Consecutive days, both ends included, that one run ingests, or derives again: merchants' days, then features."""
 
     kind: StepKind
     first: date
@@ -118,31 +150,47 @@ def plan(
     """
     ingest = {day for day, version in offered.items() if stored.ingested.get(day) != version}
     remade = standing(stored, window=window, first=first, last=last)
-    features = {*remade.missing, *remade.stale} & stored.transactions.keys()
-    features |= _followers(ingest, stored.transactions.keys(), window=window)
+    there = stored.versions["transactions"].keys()
+    features = {*remade.missing, *remade.stale} & there
+    features |= _followers(ingest, there, window=window)
     due = (day for day in features | ingest if first <= day <= last)
     return list(_steps({day: "ingest" if day in ingest else "features" for day in due}))
 
 
-def inputs_now(stored: StoredDays, day: date, *, window: FeatureWindow) -> FeatureInputs:
-    """What features of `day` would be made from now."""
-    days = days_between(window.start(day), day)
-    return FeatureInputs(
+def inputs_now(stored: StoredDays, table: DerivedTable, day: date, *, window: FeatureWindow) -> DayInputs:
+    """What this derived day would be made from now."""
+    return DayInputs(
         code=window.code,
-        transactions={read: stored.transactions[read] for read in days if read in stored.transactions},
-        reports={read: stored.reports[read] for read in days if read in stored.reports},
+        read={
+            name: {read: stored.versions[name][read] for read in days if read in stored.versions[name]}
+            for name, days in window.days_read(table, day).items()
+        },
     )
 
 
 def standing(stored: StoredDays, *, window: FeatureWindow, first: date, last: date) -> Standing:
-    """Which days from `first` to `last` lack features, and which features are stale and why."""
-    days = days_between(first, last)
-    stale = {
+    """Which days from `first` to `last` lack features, and which features are stale and why.
+
+    Features are stale with the merchants' days that they read, and with those of their own day, which later ones read.
+    """
+    days, features = days_between(first, last), stored.inputs["features"]
+    earliest = max(window.first, first - timedelta(days=window.merchant_days))
+    outdated = {
         day: changed
-        for day in days
-        if day in stored.features and (changed := _changed(stored, day, window)) is not None
+        for day in days_between(earliest, last)
+        if day in stored.versions["transactions"]
+        and (changed := _changed(stored, "merchant_days", day, window)) is not None
     }
-    return Standing(missing=tuple(day for day in days if day not in stored.features), stale=stale)
+    stale = {}
+    for day in days:
+        if day not in features:
+            continue
+        changed = _changed(stored, "features", day, window)
+        read = [*window.days_read("features", day)["merchant_days"], day]
+        reasons = [outdated[of_merchants] for of_merchants in read if of_merchants in outdated]
+        if changed is not None or reasons:
+            stale[day] = tuple(sorted({*(changed or ()), *chain.from_iterable(reasons)}))
+    return Standing(missing=tuple(day for day in days if day not in features), stale=stale)
 
 
 def spelled(days: Collection[date], *, ranges: int = 3) -> str:
@@ -157,17 +205,14 @@ def days_between(first: date, last: date) -> list[date]:
     return [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
 
 
-_TABLES: Final = ("transactions", "reports")
-
-
-def _changed(stored: StoredDays, day: date, window: FeatureWindow) -> tuple[date, ...] | None:
-    """The days whose change made the features of `day` stale; None while they are current."""
-    made, now = stored.features[day], inputs_now(stored, day, window=window)
+def _changed(stored: StoredDays, table: DerivedTable, day: date, window: FeatureWindow) -> tuple[date, ...] | None:
+    """The days whose change made this derived day stale; None while it is current, empty where nobody knows."""
+    made, now = stored.inputs[table].get(day), inputs_now(stored, table, day, window=window)
     if made == now:
         return None
     if made is None:
         return ()
-    pairs = ((made.transactions, now.transactions), (made.reports, now.reports))
+    pairs = [(made.read.get(name, {}), now.read.get(name, {})) for name in {*made.read, *now.read}]
     days = {read for then, today in pairs for read in {*then, *today} if then.get(read) != today.get(read)}
     return tuple(sorted(days))
 

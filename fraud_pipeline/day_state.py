@@ -14,7 +14,8 @@ from typing import Final
 import pandas as pd
 
 from fraud_pipeline.day_plan import (
-    FeatureInputs,
+    DayInputs,
+    DerivedTable,
     FeatureWindow,
     SourceDay,
     Standing,
@@ -27,9 +28,12 @@ from fraud_pipeline.day_plan import (
     standing,
 )
 from fraud_pipeline.feature_config import FeatureConfig
+from fraud_pipeline.feature_definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW, MERCHANT_WINDOWS
 from fraud_pipeline.features import FeatureEngineer
+from fraud_pipeline.snapshots import days_to_clear
 from fraud_pipeline.sources import TransactionSource
 from fraud_pipeline.tables import MissingDaysError, TableStore
+from fraud_pipeline.transactions import DAY
 from fraud_pipeline.validation import ValidationResult, validate
 
 REMEDY: Final = (
@@ -48,8 +52,14 @@ class StaleFeaturesError(LookupError):
 
 def feature_window(config: FeatureConfig, *, first: date) -> FeatureWindow:
     """Which days features of this configuration read, in a calendar that begins on `first`."""
-    code = f"{FeatureEngineer.code_version()[:16]}-{config.id}"
-    return FeatureWindow(first=first, lookback=config.engineer().lookback.days, code=code)
+    return FeatureWindow(
+        first=first,
+        transactions=max(CUSTOMER_WINDOWS.values()) // DAY,
+        reports=LONGEST_WINDOW // DAY,
+        merchant_days=max(MERCHANT_WINDOWS.values()) // DAY,
+        days_to_clear=days_to_clear(config.label_maturity),
+        code=f"{FeatureEngineer.code_version()[:16]}-{config.id}",
+    )
 
 
 def expected_last(*, living: bool, ends: date | None, now: datetime) -> date | None:
@@ -67,13 +77,23 @@ def read_stored_days(store: TableStore, *, window: FeatureWindow, first: date, l
     """Versions of the stored days that concern features of `first` to `last`."""
     start = window.start(first)
     transactions = store.versions("transactions", start, last)
-    notes = {day: store.note("features", day) for day in store.days("features") if first <= day <= last}
     return StoredDays(
         ingested={day: version for day in transactions if (version := _ingested(store, day))},
-        transactions=transactions,
-        reports=store.versions("fraud_reports", start, last),
-        features={day: FeatureInputs.from_json(note) if note else None for day, note in notes.items()},
+        versions={
+            "transactions": transactions,
+            "reports": store.versions("fraud_reports", start, last),
+            "merchant_days": store.versions("merchant_days", start, last),
+        },
+        inputs={
+            "merchant_days": _read_inputs(store, "merchant_days", start, last),
+            "features": _read_inputs(store, "features", first, last),
+        },
     )
+
+
+def _read_inputs(store: TableStore, table: DerivedTable, first: date, last: date) -> dict[date, DayInputs | None]:
+    notes = {day: store.note(table, day) for day in store.days(table) if first <= day <= last}
+    return {day: DayInputs.from_json(note) if note else None for day, note in notes.items()}
 
 
 def plan_of(store: TableStore, source: TransactionSource, *, window: FeatureWindow, last: date) -> list[Step]:
@@ -86,10 +106,12 @@ def plan_of(store: TableStore, source: TransactionSource, *, window: FeatureWind
     return plan(offered, stored, window=window, first=first, last=last)
 
 
-def inputs_of_days(store: TableStore, days: Sequence[date], *, window: FeatureWindow) -> dict[date, FeatureInputs]:
-    """What features of these days would be made from now."""
+def notes_of_inputs(
+    store: TableStore, table: DerivedTable, days: Sequence[date], *, window: FeatureWindow
+) -> dict[date, str]:
+    """What is noted with these derived days when they are made from what is stored now."""
     stored = read_stored_days(store, window=window, first=days[0], last=days[-1])
-    return {day: inputs_now(stored, day, window=window) for day in days}
+    return {day: inputs_now(stored, table, day, window=window).to_json() for day in days}
 
 
 def read_standing(store: TableStore, *, window: FeatureWindow, last: date | None = None) -> Standing:

@@ -119,7 +119,8 @@ class FeatureEngineer:
 @lru_cache(maxsize=1)
 def _code_version() -> str:
     lookback = vars(FeatureEngineer)["lookback"].fget
-    return code_hash(FeatureEngineer.compute, FeatureEngineer.values, lookback, merchant_days)
+    days = (merchant_days, snapshots.final_on, snapshots.assembled)
+    return code_hash(FeatureEngineer.compute, FeatureEngineer.values, lookback, *days)
 
 
 def _transaction(new: Table) -> Columns:

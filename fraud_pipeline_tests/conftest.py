@@ -20,9 +20,9 @@ import pytest
 import sqlalchemy as sa
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.day_state import inputs_of_days
+from fraud_pipeline.day_state import notes_of_inputs
 from fraud_pipeline.decisions import CostModel
-from fraud_pipeline.defs.features import window_of
+from fraud_pipeline.defs.features import final_merchant_days, window_of
 from fraud_pipeline.feature_config import FeatureConfig
 from fraud_pipeline.features import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
@@ -107,8 +107,11 @@ class Tables:
         """The daily tables as nightly runs leave them, features with the note of what they were made from."""
         store.write_days("transactions", self.transactions, time_column="event_time", days=days)
         store.write_days("fraud_reports", self.reports, time_column="reported_at", days=days)
-        made_from = inputs_of_days(store, days, window=window_of(settings))
-        notes = {day: inputs.to_json() for day, inputs in made_from.items()}
+        window = window_of(settings)
+        notes = notes_of_inputs(store, "merchant_days", days, window=window)
+        final = final_merchant_days(store, days, window=window, label_maturity=settings.label_maturity)
+        store.write_days("merchant_days", final, time_column="final_on", days=days, notes=notes)
+        notes = notes_of_inputs(store, "features", days, window=window)
         store.write_days("features", self.features, time_column="event_time", days=days, notes=notes)
 
     def training_set(self, *, reports: pd.DataFrame | None = None) -> pd.DataFrame:

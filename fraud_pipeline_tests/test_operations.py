@@ -22,7 +22,14 @@ from fraud_pipeline_tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
-DAILY = ("raw_transactions", "transactions", "rejected_transactions", "fraud_reports", "features")
+DAILY = (
+    "raw_transactions",
+    "transactions",
+    "rejected_transactions",
+    "fraud_reports",
+    "merchant_days",
+    "features",
+)
 STARTUP_SECONDS = 120
 SENSOR_SECONDS = 120
 

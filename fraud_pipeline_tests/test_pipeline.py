@@ -33,7 +33,14 @@ pytestmark = [
 ]
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 2, 19)
-DAILY = ("raw_transactions", "transactions", "rejected_transactions", "fraud_reports", "features")
+DAILY = (
+    "raw_transactions",
+    "transactions",
+    "rejected_transactions",
+    "fraud_reports",
+    "merchant_days",
+    "features",
+)
 
 
 def settings_for(home: Path, **changes: object) -> Settings:
@@ -158,7 +165,7 @@ def materialize_day(deployment: Deployment, instance: dg.DagsterInstance, day: d
 class TestAgain:
     def test_running_a_day_again_changes_nothing(self, deployment: Deployment, instance: dg.DagsterInstance) -> None:
         day = date(2026, 2, 3)
-        names = ("raw_transactions", "transactions", "fraud_reports", "features")
+        names = ("raw_transactions", "transactions", "fraud_reports", "merchant_days", "features")
         before = {name: deployment.store.read(name, day, day) for name in names}
         assert materialize_day(deployment, instance, day)
         for name in names:

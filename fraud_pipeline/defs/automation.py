@@ -29,6 +29,7 @@ from fraud_pipeline.sources import SourceError
 from fraud_pipeline.webhook import WebhookError, open_client, post
 
 DATA_AND_FEATURES: Final = dg.AssetSelection.groups("data", "features")
+DERIVED: Final = ("merchant_days", "features")
 ONLINE_HISTORY: Final = dg.AssetSelection.assets("online_history")
 # By report: the asset and its check.
 CHECKS: Final[Mapping[Report, tuple[str, str]]] = {
@@ -123,7 +124,7 @@ def due_runs(
         dg.RunRequest(
             run_key=f"{now:%Y-%m-%d} {step.kind} {step.first} {step.last}",
             tags=Span(step.first, step.last).tags,
-            asset_selection=[dg.AssetKey("features")] if step.kind == "features" else None,
+            asset_selection=[dg.AssetKey(name) for name in DERIVED] if step.kind == "features" else None,
         )
         for step in plan_of(tables.store(), source.source(), window=window_of(settings), last=last)
     ]

@@ -1,25 +1,28 @@
-"""The feature table, by day.
+"""Merchants' days and the feature table, by day.
 
-Belongs here: which history a day needs. Must not be here: what a feature is (`features.py`).
+Belongs here: which history a day needs. Must not be here: what a feature is (`features.py`), what a merchant's day is
+(`snapshots.py`).
 """
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import dagster as dg
 import pandas as pd
 
+from fraud_pipeline import snapshots
 from fraud_pipeline.day_plan import FeatureWindow
-from fraud_pipeline.day_state import check_lookback, expected_last, feature_window, inputs_of_days, read_standing
+from fraud_pipeline.day_state import check_lookback, expected_last, feature_window, notes_of_inputs, read_standing
 from fraud_pipeline.defs.calendar import DAYS_POOL, Span, daily, span_of
 from fraud_pipeline.defs.checks import check_result
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.feature_config import FeatureConfig
-from fraud_pipeline.features import FEATURES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.features import FEATURES, FeatureEngineer, History
 from fraud_pipeline.leakage import LeakVerdict, future_invariance
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.tables import TableStore
-from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS
+from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS, empty
 
 INPUTS_CURRENT: Final = "inputs_current"
 INPUTS_CHECKED: Final = {"fraud/inputs_checked": "true"}
@@ -28,14 +31,35 @@ INPUTS_CHECKED: Final = {"fraud/inputs_checked": "true"}
 
 def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The assets of the `features` group."""
+    shared = daily(settings, calendar, group="features", pool=DAYS_POOL)
+    # Another label maturity makes other values, as other code does.
+    code_version = f"{FeatureEngineer.code_version()}-{feature_config(settings).id}"
 
     @dg.asset(
-        **daily(settings, calendar, group="features", pool=DAYS_POOL),
+        **shared,
+        deps=["transactions", "fraud_reports"],
+        description="What becomes final of merchants' days on a day: its volume, and what was cleared of the day that "
+        "settles then. Features read these instead of all that happened at a merchant.",
+        code_version=code_version,
+    )
+    def merchant_days(
+        context: dg.AssetExecutionContext, tables: TablesResource, source: SourceResource
+    ) -> dg.MaterializeResult:
+        span, store, window = span_of(context), tables.store(), window_of(settings)
+        check_lookback(store, source.source(), window=window, first=span.first, last=span.last)
+        notes = notes_of_inputs(store, "merchant_days", span.days, window=window)
+        rows = final_merchant_days(store, span.days, window=window, label_maturity=settings.label_maturity)
+        store.write_days("merchant_days", rows, time_column="final_on", days=span.days, notes=notes)
+        return dg.MaterializeResult(
+            metadata={"dagster/row_count": len(rows), "merchants": int(rows["merchant_id"].nunique())}
+        )
+
+    @dg.asset(
+        **shared,
         # Earlier days are read, too. Dagster is told of the same day only: it would count the two months after a change
         # as its consequence and start days that have no transactions yet. The check `inputs_current` knows all of them.
-        deps=["transactions", "fraud_reports"],
+        deps=["transactions", "fraud_reports", merchant_days],
         description="Features of every transaction, from events strictly before it. The only feature code there is.",
-        # Another label maturity makes other values, as other code does.
         code_version=f"{FeatureEngineer.code_version()}-{feature_config(settings).id}",
         check_specs=[
             dg.AssetCheckSpec(
@@ -52,11 +76,10 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
         span, store, window = span_of(context), tables.store(), window_of(settings)
         check_lookback(store, source.source(), window=window, first=span.first, last=span.last)
         # Versions first: a day that is replaced while it is read leaves stale features, and no wrong note.
-        inputs = inputs_of_days(store, span.days, window=window)
+        notes = notes_of_inputs(store, "features", span.days, window=window)
         new = store.read("transactions", span.first, span.last)
         history = history_before(store, span, settings=settings)
         rows = engineer(settings).compute(history=history, new=new)
-        notes = {day: read.to_json() for day, read in inputs.items()}
         store.write_days("features", rows, time_column="event_time", days=span.days, notes=notes)
         missing = rows[[definition.name for definition in FEATURES]].isna().mean()
         return dg.MaterializeResult(
@@ -75,7 +98,7 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
             check_results=[check_result(_keeps_out_the_future(history, new, settings=settings), asset="features")],
         )
 
-    return [features]
+    return [merchant_days, features]
 
 
 def _keeps_out_the_future(history: History, new: pd.DataFrame, *, settings: Settings) -> LeakVerdict:
@@ -93,11 +116,6 @@ def engineer(settings: Settings) -> FeatureEngineer:
     return feature_config(settings).engineer()
 
 
-def lookback_days(settings: Settings) -> int:
-    """Days of events before a transaction that its features may depend on."""
-    return engineer(settings).lookback.days
-
-
 def window_of(settings: Settings) -> FeatureWindow:
     """The days that this deployment's features read."""
     return feature_window(feature_config(settings), first=settings.first_day)
@@ -108,15 +126,60 @@ def history_before(store: TableStore, span: Span, *, settings: Settings) -> Hist
 
     Raises MissingDaysError for a hole. Before the first stored day nothing happened (see `check_lookback`).
     """
+    window, there = window_of(settings), store.days("transactions")
+    first = {
+        table: min(day for day in [*there, span.first] if day >= days[0])
+        for table, days in window.days_read("features", span.first).items()
+        if days
+    }
+    final = store.read(
+        "merchant_days",
+        first.get("merchant_days", span.first),
+        span.last - timedelta(days=1),
+        schema=snapshots.FINAL_MERCHANT_DAYS,
+    )
+    return History(
+        transactions=store.read("transactions", first["transactions"], span.last, schema=TRANSACTIONS),
+        reports=store.read("fraud_reports", first["reports"], span.last, schema=FRAUD_REPORTS),
+        merchant_days=snapshots.assembled(final),
+    )
+
+
+def raw_history_before(store: TableStore, span: Span, *, settings: Settings) -> History:
+    """The same for a label maturity whose merchants' days are not stored: they are made of all days of the lookback."""
     start = window_of(settings).start(span.first)
     first = min(day for day in [*store.days("transactions"), span.first] if day >= start)
     transactions = store.read("transactions", first, span.last, schema=TRANSACTIONS)
     reports = store.read("fraud_reports", first, span.last, schema=FRAUD_REPORTS)
-    return History(
-        transactions=transactions,
-        reports=reports,
-        merchant_days=merchant_days(transactions, reports, label_maturity=settings.label_maturity),
-    )
+    days = snapshots.merchant_days(transactions, reports, label_maturity=settings.label_maturity)
+    return History(transactions=transactions, reports=reports, merchant_days=days)
+
+
+def final_merchant_days(
+    store: TableStore, days: Sequence[date], *, window: FeatureWindow, label_maturity: timedelta
+) -> pd.DataFrame:
+    """What became final of merchants' days on each of these consecutive days; two days' rows are in memory at once."""
+    first = window.days_read("merchant_days", days[0])["reports"][0]
+    reports = store.read("fraud_reports", first, days[-1], schema=FRAUD_REPORTS, allow_missing=True)
+    final = [
+        snapshots.final_on(
+            pd.Timestamp(day, tz="UTC"),
+            transactions=store.read("transactions", day, day),
+            settling=_settling(store, day, window=window),
+            reports=reports,
+            label_maturity=label_maturity,
+        )
+        for day in days
+    ]
+    return pd.concat(final, ignore_index=True)
+
+
+def _settling(store: TableStore, day: date, *, window: FeatureWindow) -> pd.DataFrame:
+    """Transactions of the day that settles on `day`; none before the calendar or before the first stored day."""
+    settling = day - timedelta(days=window.days_to_clear)
+    if settling < window.first:
+        return empty(TRANSACTIONS)
+    return store.read("transactions", settling, settling, schema=TRANSACTIONS, allow_missing=True)
 
 
 def features_check(settings: Settings) -> dg.AssetChecksDefinition:
@@ -128,7 +191,7 @@ def features_check(settings: Settings) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset="features",
         name=INPUTS_CURRENT,
-        additional_deps=["transactions", "fraud_reports"],
+        additional_deps=["transactions", "fraud_reports", "merchant_days"],
         automation_condition=_updated_unchecked(),
         description="The features of every day are there, and were made from the transactions and reports, of all days "
         "that they read, that are there now.",
