@@ -60,7 +60,7 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
         # as its consequence and start days that have no transactions yet. The check `inputs_current` knows all of them.
         deps=["transactions", "fraud_reports", merchant_days],
         description="Features of every transaction, from events strictly before it. The only feature code there is.",
-        code_version=f"{FeatureEngineer.code_version()}-{feature_config(settings).id}",
+        code_version=code_version,
         check_specs=[
             dg.AssetCheckSpec(
                 "future_invariance",
@@ -193,8 +193,8 @@ def features_check(settings: Settings) -> dg.AssetChecksDefinition:
         name=INPUTS_CURRENT,
         additional_deps=["transactions", "fraud_reports", "merchant_days"],
         automation_condition=_updated_unchecked(),
-        description="The features of every day are there, and were made from the transactions and reports, of all days "
-        "that they read, that are there now.",
+        description="The features of every day are there, and were made from the transactions, reports and merchants' "
+        "days, of all days that they read, that are there now.",
     )
     def inputs_current(tables: TablesResource) -> dg.AssetCheckResult:
         last = expected_last(living=settings.living, ends=settings.calendar_end, now=datetime.now(UTC))
