@@ -87,11 +87,11 @@ class World:
             yield row._replace(transaction_id=f"{run}-{number}", event_time=now_microseconds())
 
 
-def build_world() -> World:
+def build_world(*, customers: int = CUSTOMERS) -> World:
     """History that ends last midnight, and a model of it; one trial, since speed is the question."""
     end = pd.Timestamp.now(tz="UTC").floor("D")
     start = end - pd.Timedelta(days=HISTORY_DAYS)
-    source = SyntheticWorld(WorldConfig(seed=7, customers=CUSTOMERS, fraud_rate=0.01, first_day=start.date()))
+    source = SyntheticWorld(WorldConfig(seed=7, customers=customers, fraud_rate=0.01, first_day=start.date()))
     transactions = validate(source.transactions(start=start, end=end), now=end).accepted
     reports = source.reports(start=start, end=end)
     days = merchant_days(transactions, reports, label_maturity=LABEL_MATURITY)
