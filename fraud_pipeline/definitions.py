@@ -44,12 +44,14 @@ def build_defs(
     resources: dict[str, Any] = {**build_resources(settings), **(resource_overrides or {})}
     jobs, stream_job = build_jobs() | build_loop_jobs(), build_stream_job()
     reports = [*drift_assets(settings, calendar), *performance_assets(settings, calendar)]
-    training = [*training_assets(settings), *serving_assets(settings), *promotion_assets(settings)]
+    online_history, retention = serving_assets(settings)
+    training = [*training_assets(settings), online_history, *promotion_assets(settings)]
     return dg.Definitions(
         assets=[
             *data_assets(settings, calendar),
             *feature_assets(settings, calendar),
             *retrained_on_alarm(training, reports=reports),
+            retention,
             *streaming_assets(settings, kafka),
             *reports,
             # No alarm that trains: what it tells of has no matured labels yet.

@@ -4,6 +4,8 @@ Belongs here: words around figures that others computed. Must not be here: compu
 Source of the form: Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
 
+from datetime import timedelta
+
 import numpy as np
 
 from fraud_pipeline.evaluation import Evaluation
@@ -13,6 +15,7 @@ from fraud_pipeline.model import FraudModel
 def model_card(model: FraudModel, evaluation: Evaluation) -> str:
     """One page about a model and its evaluation on rows that nothing was fitted on."""
     lineage, policy = model.lineage, model.policy
+    maturity = model.feature_config.label_maturity / timedelta(days=1)
     block = f"from probability {policy.block_threshold:.3f}" if np.isfinite(policy.block_threshold) else "never"
     review = f"from probability {policy.review_threshold:.4f}" if np.isfinite(policy.review_threshold) else "never"
     top = "\n".join(f"| {name} | {share:.1%} |" for name, share in model.importance().head(10).items())
@@ -22,7 +25,7 @@ def model_card(model: FraudModel, evaluation: Evaluation) -> str:
 
 **Training.** {lineage.get("training_rows", 0):,} transactions with {lineage.get("training_frauds", 0):,} known frauds
 from {lineage.get("trained_from")} to {lineage.get("trained_to")}; source: {lineage.get("source")}. A transaction counts
-as legitimate {lineage.get("label_maturity_days")} days after it happened when nobody reported it.
+as legitimate {maturity:g} days after it happened when nobody reported it.
 
 **Decisions.** Review {review}; block {block}.
 

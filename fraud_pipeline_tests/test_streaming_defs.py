@@ -20,19 +20,22 @@ import pytest
 from fraud_pipeline import backoff
 from fraud_pipeline.column_mapping import SourceError
 from fraud_pipeline.database import Database, scoring_batch
+from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.source import DatabaseSource
 from fraud_pipeline.decisions import Policy
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs import streaming
 from fraud_pipeline.defs.streaming import SCORED_ASSET, STREAM_JOB, TOPIC_ASSET
-from fraud_pipeline.instance import prepare_dagster_home
+from fraud_pipeline.instance import RANGE_END_TAG, prepare_dagster_home
 from fraud_pipeline.model import publish
 from fraud_pipeline.scoring import now_microseconds
 from fraud_pipeline.settings import Settings
+from fraud_pipeline.sources import FileSource
 from fraud_pipeline.tables import TableStore
 from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, report_message, transaction_message
 from fraud_pipeline.training import TrainedModel
-from fraud_pipeline.transactions import DAY, HOUR, SECOND, TransactionRow
+from fraud_pipeline.transactions import DAY, FRAUD_REPORTS, HOUR, SECOND, TransactionRow, empty
+from fraud_pipeline.validation import validate
 from fraud_pipeline_tests.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.streams import SESSION, decided, everything, send, standing, transactions
 from fraud_pipeline_tests.test_alerts import Webhook, opened
@@ -344,21 +347,31 @@ class TestTheLoopCloses:
         assert said == {rows[0].transaction_id: True, rows[1].transaction_id: False}
 
     def test_the_calendar_goes_on_after_the_end_of_the_file(self, tmp_path: Path) -> None:
-        file = Settings(
-            home=tmp_path, data_path=tmp_path / "mine.csv", first_day=date(2026, 1, 1), last_day=date(2026, 1, 2)
-        )
-        moment = datetime(2026, 3, 10, 1, 30, tzinfo=UTC)
+        today = pd.Timestamp.now(tz="UTC").floor("D")
+        first, last = (today - pd.Timedelta(days=10)).date(), (today - pd.Timedelta(days=9)).date()
+        rows = [f"t{day},{day}T12:00:00Z,c,m,10.00" for day in (first, last)]
+        header = "transaction_id,event_time,customer_id,merchant_id,amount"
+        (tmp_path / "mine.csv").write_text("\n".join([header, *rows, ""]))
+        file = Settings(home=tmp_path, data_path=tmp_path / "mine.csv", first_day=first, last_day=last)
 
-        def nightly(settings: Settings) -> Any:
+        def last_day_asked_for(settings: Settings) -> str:
             definitions = build_defs(settings)
             with dg.build_schedule_context(
-                scheduled_execution_time=moment, repository_def=definitions.get_repository_def()
+                scheduled_execution_time=today + pd.Timedelta(minutes=90),
+                repository_def=definitions.get_repository_def(),
             ) as context:
-                return definitions.resolve_schedule_def("daily_ingest").evaluate_tick(context)
+                tick = definitions.resolve_schedule_def("daily_ingest").evaluate_tick(context)
+            assert tick.run_requests, tick.skip_message
+            return max(request.tags[RANGE_END_TAG] for request in tick.run_requests)
 
-        assert "the file ends on 2026-01-02" in nightly(file).skip_message
-        served = nightly(file.model_copy(update={"learn_from_served": True}))
-        assert [request.partition_key for request in served.run_requests] == ["2026-03-09"]
+        assert last_day_asked_for(file) == last.isoformat()
+        served = file.model_copy(update={"learn_from_served": True})
+        with closing(Database(served.database)) as database:
+            database.upgrade()
+            known = FileSource(tmp_path / "mine.csv").transactions(start=today - pd.Timedelta(days=10), end=today)
+            accepted = validate(known, now=today).accepted
+            load_history(database, transactions=accepted, reports=empty(FRAUD_REPORTS))
+        assert last_day_asked_for(served) == (today - pd.Timedelta(days=1)).date().isoformat()
 
     def test_days_that_left_the_database_are_refused_and_not_taken_for_empty(self, tmp_path: Path) -> None:
         source = DatabaseSource(f"sqlite:///{tmp_path / 'served.db'}", retention=timedelta(days=180))

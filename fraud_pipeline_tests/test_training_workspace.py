@@ -41,7 +41,7 @@ from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.settings import Settings
 settings = Settings(
     home=Path(sys.argv[1]), first_day=date(2026, 1, 1), label_maturity=timedelta(days=14), n_trials=1,
-    gap=timedelta(days=1), warm_up=timedelta(days=5),
+    gap=timedelta(days=1), warm_up=timedelta(days=5), synthetic=True,
 )
 names = ("training_set", "fraud_model", "evaluation", "registered_model")
 with dg.DagsterInstance.get() as instance:

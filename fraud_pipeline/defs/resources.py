@@ -129,7 +129,8 @@ def training_workspace(context: dg.InitResourceContext) -> Iterator[Workspace]:
     """The workspace of this Dagster run, held until the run ends; a run of another process waits for it."""
     log = context.log.info if context.log else logger.info
     directory = Path(context.resource_config["directory"])
-    with locked_workspace(directory, holder=f"Dagster run {context.run_id}", on_wait=log) as workspace:
+    holder = f"Dagster run {context.run.run_id}" if context.run else "a process without a Dagster run"
+    with locked_workspace(directory, holder=holder, on_wait=log) as workspace:
         yield workspace
 
 
