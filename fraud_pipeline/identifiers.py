@@ -41,16 +41,17 @@ PROBLEMS: Final = MappingProxyType(
 )
 """What is wrong with an id -> what to do about it, beside the problems that any text can have."""
 
-WHITE: Final = " \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_WHITE: Final = " \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """White space, spelled out, because \\s means another set in each dialect of patterns."""
 _INVISIBLE: Final = "\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 _JOINERS: Final = "\u200c\u200d"  # mean something between letters, and nothing around a text
-_EDGE: Final = "".join(
-    chr(code) for code in range(0x1_0000) if re.fullmatch(rf"[\t{WHITE}{_INVISIBLE}{_JOINERS}]", chr(code))
-)
+EDGES: Final = _WHITE + _INVISIBLE + _JOINERS
+"""What padding is made of, beside tabs; for the brackets of a pattern."""
+_EDGE: Final = "".join(chr(code) for code in range(0x1_0000) if re.fullmatch(rf"[\t{EDGES}]", chr(code)))
 _NOTHING: Final = (
     r"[(<\[{]?(?:null|nil|none|nan|nat|na|n/a|undefined)[)>\]}]?|n\.a\.?|\\{1,2}n|dbnull|-nan|"
-    r"#(?:n/a|null!|ref!|value!|div/0!|name\?|num!|error!)|-+|\?+|\.+|\*+|_+"
+    r"#(?:n/a|null!|ref!|value!|div/0!|name\?|num!|error!)|"
+    "[-\uff0d]+|[?\uff1f]+|[.\uff0e]+|[*\uff0a]+|[_\uff3f]+"
 )
 # With a point or a sign as programs print it; of neither, only what they print for one digit, because 12e45678 is hex.
 _SCIENTIFIC: Final = (
@@ -59,8 +60,16 @@ _SCIENTIFIC: Final = (
     "[+-]?[0-9.,]+ ?[xX*\u00d7\u00b7] ?10 ?\\^ ?[+-]?[0-9]+"
 )
 _DECIMAL: Final = r"[+-]?[0-9]*[.,][0-9]+|[+-]?[0-9]{1,3}(?:,[0-9]{3}){2,}"
+# As spreadsheets and CSV writers put them around a text, and their wide forms.
+_QUOTES: Final = "\"'`\uff02\uff07\uff40\u1fef"
+_OPENING: Final = f"{_QUOTES}=\uff1d"
 NOTHING_PATTERN: Final = rf"(?:{_NOTHING})?"
-REFUSED_PATTERN: Final = rf"(?:{_SCIENTIFIC}|{_DECIMAL})"
+REFUSED_PATTERN: Final = rf"(?:{_SCIENTIFIC}|{_DECIMAL}|[+-]?[0-9]{{16,}}\.)"
+WHOLE_PATTERN: Final = r"[+-]?0*(?:[0-9]{1,15}|[1-8][0-9]{15})(?:\.|[.,]0{1,2}|[.,]0{4,})"
+"""Whole numbers as exports write them, which are put right although they look like REFUSED_PATTERN."""
+BEFORE_PATTERN: Final = rf"[\t{_OPENING}{EDGES}]*"
+AFTER_PATTERN: Final = rf"[\t{_QUOTES}{EDGES}]*"
+"""What may stand around a text that holds nothing or is refused, and does not make it an id."""
 
 # What may need more than trimming: RE2 and Python read it alike, and everything else is an id as it stands.
 _ATTENTION: Final = (
@@ -82,7 +91,7 @@ _WRAPPED: Final = (
 _WHOLE: Final = re.compile(r"(?P<id>[+-]?[0-9]+)(?:\.|[.,]0{1,2}|[.,]0{4,})")
 _LARGEST_EXACT: Final = 2**53 - 1
 _INSIDE: Final = re.compile(f"[{_INVISIBLE}]")
-_SPACES: Final = re.compile(f"[{WHITE}]")
+_SPACES: Final = re.compile(f"[{_WHITE}]")
 _MOJIBAKE: Final = re.compile(
     "[\u00c2-\u00f4][\u0080-\u00bf\u20ac\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u017d"
     "\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u017e\u0178]"
@@ -128,7 +137,12 @@ def read_identifier(text: str, *, exact: bool = True) -> Reading:
     problem = _problem(cleaned or text, exact=exact) if cleaned or _CONTROL.search(text) else None
     if problem is not None:
         return Reading(text, problem=problem)
-    return Reading(None) if _IS_NOTHING.fullmatch(cleaned) else Reading(cleaned, rules)
+    return Reading(None) if _IS_NOTHING.fullmatch(_bare(cleaned)) else Reading(cleaned, rules)
+
+
+def _bare(text: str) -> str:
+    """The text without quotes that have no partner, which make no id of a word for nothing or of a rounded number."""
+    return text.lstrip(_OPENING + _EDGE).rstrip(_QUOTES + _EDGE)
 
 
 def _problem(text: str, *, exact: bool) -> str | None:
@@ -136,9 +150,10 @@ def _problem(text: str, *, exact: bool) -> str | None:
         return "control_character"
     if "\ufffd" in text:
         return "lost_characters"
-    if exact and (_IS_SCIENTIFIC.fullmatch(text) or _is_inexact(text)):
+    number = _bare(text)
+    if exact and (_IS_SCIENTIFIC.fullmatch(number) or _is_inexact(number)):
         return "lost_digits"
-    return "decimal_id" if exact and _IS_DECIMAL.fullmatch(text) else None
+    return "decimal_id" if exact and _IS_DECIMAL.fullmatch(number) else None
 
 
 def read_identifiers(column: pa.Array, *, exact: bool = True) -> IdentifierColumn:

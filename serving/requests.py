@@ -25,7 +25,15 @@ from pydantic_core import PydanticCustomError
 
 from fraud_pipeline.amounts import cents_of
 from fraud_pipeline.feature_definitions import LONGEST_WINDOW
-from fraud_pipeline.identifiers import NOTHING_PATTERN, REFUSED_PATTERN, WHITE, read_identifier
+from fraud_pipeline.identifiers import (
+    AFTER_PATTERN,
+    BEFORE_PATTERN,
+    EDGES,
+    NOTHING_PATTERN,
+    REFUSED_PATTERN,
+    WHOLE_PATTERN,
+    read_identifier,
+)
 from fraud_pipeline.transactions import MAX_AMOUNT_CENTS, MAX_ID_LENGTH, Channel, TransactionRow
 from fraud_pipeline.validation import CLOCK_TOLERANCE
 from serving.refusals import CrowdedObject, FieldProblem, RepeatedKey, RequestError, problems_of, refuse
@@ -60,18 +68,25 @@ _WITHOUT_CENTS: Final = frozenset(
 )
 
 # What an id may be, for the readers of /openapi.json; `read_identifier` decides.
-_CONTROL: Final = r"\x00-\x1f\x7f"
-_QUOTES: Final = "[\\t\"'`=" + WHITE + "]*"
-
-
+_NEVER: Final = r"\x00-\x1f\x7f\ufffd"
+_AROUND: Final = f"[\\t{EDGES}]*"
 # Patterns of JSON Schema have no flag for letter case.
 _NOTHING: Final = re.sub(r"(?<!\\)[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", NOTHING_PATTERN)
 
+_REFUSED_ID: Final = f"(?!{_AROUND}{WHOLE_PATTERN}{_AROUND}$){BEFORE_PATTERN}(?:{_NOTHING}|{REFUSED_PATTERN})"
 
-def _pattern(refused: str) -> str:
-    ends = f"[^{_CONTROL}{WHITE}]"
-    around = f"[\\t{WHITE}]*"
-    return f"^(?!{_QUOTES}{refused}{_QUOTES}$)(?!.*\\ufffd){around}{ends}(?:[^{_CONTROL}]*{ends})?{around}$"
+
+def _description(refused: str) -> dict[str, str]:
+    """The JSON Schema of an id or text. Its length counts without the padding, which no maxLength could say."""
+    ends = f"[^{_NEVER}{EDGES}]"
+    text = f"{ends}(?:[^{_NEVER}]{{0,{MAX_ID_LENGTH - 2}}}{ends})?"
+    # In some dialects $ also stands before a last line feed.
+    pattern = f"^(?!{refused}{AFTER_PATTERN}$){_AROUND}{text}{_AROUND}(?!\\n)$"
+    return {
+        "type": "string",
+        "pattern": pattern,
+        "description": f"1 to {MAX_ID_LENGTH} characters; white space around them is removed",
+    }
 
 
 def _read(text: object, *, exact: bool) -> object:
@@ -92,15 +107,17 @@ def _read_text(text: object) -> object:
 
 
 _SHORT: Final = StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)
-_LENGTHS: Final = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}
 Identifier = Annotated[
     str,
     _SHORT,
     BeforeValidator(_read_identifier),
-    WithJsonSchema({**_LENGTHS, "pattern": _pattern(f"(?:{_NOTHING}|{REFUSED_PATTERN})")}),
+    WithJsonSchema(_description(_REFUSED_ID)),
 ]
 ShortText = Annotated[
-    str, _SHORT, BeforeValidator(_read_text), WithJsonSchema({**_LENGTHS, "pattern": _pattern(_NOTHING)})
+    str,
+    _SHORT,
+    BeforeValidator(_read_text),
+    WithJsonSchema(_description(BEFORE_PATTERN + _NOTHING)),
 ]
 Country = Annotated[str, StringConstraints(pattern="^[A-Z]{2}$")]
 T = TypeVar("T")
