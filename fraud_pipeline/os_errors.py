@@ -17,7 +17,7 @@ _PATHS: Final = MappingProxyType(
         errno.EROFS: ("its disk is only read here", "mount it with write access, or name another directory"),
         errno.ENOENT: ("it does not exist", "create it, or correct the path"),
         errno.ENOTDIR: ("a part of this path is a file and no directory", "move the file away, or correct the path"),
-        errno.EEXIST: ("it is there already, as something else", "move it away, or correct the path"),
+        errno.EEXIST: ("something is there already, and is not replaced", "name another path, or move it away"),
         errno.EISDIR: ("it is a directory and no file", "correct the path"),
         errno.ENOSPC: ("its disk is full", "make room there"),
         errno.EDQUOT: ("this user's share of its disk is full", "make room there"),

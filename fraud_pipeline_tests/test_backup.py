@@ -30,7 +30,7 @@ from serving.keys import KeyFileError, KeySet, create_keys, open_keys, publish_k
 from serving.security import TokenVerifier, UnauthorizedError, issue_token, issue_token_for
 
 DEPLOY: Final = ROOT / "deploy"
-FILLED: Final = {"FILE": "copy.db"}
+FILLED: Final = {"FILE": "copy.db", "VERSION": "7"}
 PAGE: Final = (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -171,14 +171,37 @@ class TestPostgres:
         before = host.rows()
         database = Database(host.database_url)
         score(database, count=7, prefix="later")
+        with database.transaction() as connection:
+            connection.exec_driver_sql("CREATE TABLE of_a_later_release (number bigint)")
+            connection.exec_driver_sql("CREATE SCHEMA of_a_later_release")
         database.close()
         assert host.rows() != before
         host.said.unlink()
-        assert host.run("restore.sh", tmp_path / "backup").returncode == 0
+        done = host.run("restore.sh", tmp_path / "backup")
+        assert done.returncode == 0, done.stderr
         assert host.rows() == before
+        with closing(Database(host.database_url)) as database, database.transaction(read_only=True) as connection:
+            assert not sa.inspect(connection).has_table("of_a_later_release")
+            assert "of_a_later_release" not in sa.inspect(connection).get_schema_names()
         said = host.said.read_text().splitlines()
         assert said[:2] == ["compose stop", "compose up --detach --wait postgres"]
         assert said[-1] == "compose up --detach"
+
+    def test_a_dump_that_ends_too_early_leaves_the_database_as_it_was(self, host: Host, tmp_path: Path) -> None:
+        """Its sum is right: `backup.sh` wrote no more of it."""
+        backup = tmp_path / "backup"
+        assert host.run("backup.sh", backup).returncode == 0
+        dump = backup / "fraud.dump"
+        dump.write_bytes(dump.read_bytes()[: dump.stat().st_size // 2])
+        sums = subprocess.run(["sha256sum", dump.name], cwd=backup, check=True, capture_output=True).stdout
+        (backup / "SHA256SUMS").write_bytes(sums)
+        before = host.rows()
+        host.said.unlink()
+        done = host.run("restore.sh", backup)
+        assert done.returncode != 0
+        assert "end of file" in done.stderr
+        assert host.rows() == before
+        assert host.said.read_text().splitlines()[-1] != "compose up --detach", "nothing is started"
 
     @pytest.mark.parametrize("file", ["fraud.dump", "SHA256SUMS"])
     def test_a_damaged_or_unfinished_backup_is_refused_before_anything_stops(
@@ -240,7 +263,8 @@ class TestSqlite:
         again.close()
         database.close()
         assert main(["backup", str(tmp_path / "copy.db")]) == 1
-        assert "File exists" in capsys.readouterr().err
+        expected = f"{tmp_path / 'copy.db'}: something is there already, and is not replaced: name another path"
+        assert expected in capsys.readouterr().err
 
     def test_postgresql_has_programs_of_its_own(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
