@@ -156,8 +156,11 @@ SCORING: Final = [
     ),
     Panel(
         "Challenger beside champion",
-        "How often both decided so; only with a challenger in shadow.",
-        {"{{champion}}, challenger {{challenger}}": _rate("shadow_decisions_total", by="champion, challenger")},
+        "How often both decided so, and why the challenger was not compared; only with a challenger in shadow.",
+        {
+            "{{champion}}, challenger {{challenger}}": _rate("shadow_decisions_total", by="champion, challenger"),
+            "not compared: {{reason}}": _rate("shadow_refused_total", by="reason"),
+        },
         "ops",
     ),
     Panel(
