@@ -52,9 +52,9 @@ REFUSALS: Final = {
         "trigger",
     ),
     "a type too narrow": Refusal(
-        "ALTER TABLE decisions ALTER decided_at TYPE integer USING 0",
-        "ALTER TABLE decisions ALTER decided_at TYPE bigint",
-        "decided_at",
+        "ALTER TABLE transactions ALTER event_time TYPE integer USING event_time / 1000000",
+        "ALTER TABLE transactions ALTER event_time TYPE bigint USING event_time * 1000000::bigint",
+        "event_time",
     ),
     "a column that wants a value": Refusal(
         "ALTER TABLE transactions ADD tenant int NOT NULL DEFAULT 0; "

@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,9 +55,15 @@ with dg.DagsterInstance.get() as instance:
 """
 
 
-def started(program: str, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", program, *arguments]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@contextmanager
+def started(program: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process that does not outlive the block, however that ends."""
+    command, pipe = [sys.executable, "-c", program, *arguments], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def told(process: "subprocess.Popen[str]") -> str:
@@ -136,10 +144,11 @@ def test_two_processes_that_train_at_once_register_each_model_with_its_own_evalu
     with dg.DagsterInstance.get():
         deployment.registry.versions()  # makes the tables of both, which is nobody's race here
     home = str(deployment.settings.home)
-    trainings = [started(TRAIN, home, str(seed)) for seed in (1, 2)]
-    for training in trainings:
-        _, errors = training.communicate(timeout=540)
-        assert training.returncode == 0, errors[-3_000:]
+    with ExitStack() as both:
+        trainings = [both.enter_context(started(TRAIN, home, str(seed))) for seed in (1, 2)]
+        for training in trainings:
+            _, errors = training.communicate(timeout=540)
+            assert training.returncode == 0, errors[-3_000:]
     versions = deployment.registry.versions()
     assert len({version.sha256 for version in versions}) == len(versions) == 2
     for version in versions:
