@@ -79,11 +79,13 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         "FRAUD_LABEL_MATURITY": "P10D",
         "FRAUD_WARM_UP": "P5D",
         "FRAUD_GAP": "P1D",
+        # A flag would be for that training only, and the UI's would make another model.
+        "FRAUD_N_TRIALS": "1",
         "FRAUD_ALERT_WEBHOOK_URL": webhook.url,
     }
     command = [str(Path(sys.executable).with_name("fraud-detect"))]
     trained = subprocess.run(
-        [*command, "train", "--transactions", "41000", "--n-trials", "1"],
+        [*command, "train", "--transactions", "41000"],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stdout + trained.stderr
