@@ -39,7 +39,10 @@ from lived_worlds import (
 from scipy import stats
 from tqdm import tqdm
 
-from fraud_pipeline.drift import (
+from fraud_pipeline.features.engineer import FEATURE_NAMES
+from fraud_pipeline.generator.drift_schedule import DEFAULT_DRIFTS, Drift
+from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.monitoring.drift import (
     LIMITS,
     SCORE,
     WEEKS_BEFORE,
@@ -49,9 +52,6 @@ from fraud_pipeline.drift import (
     judgeable,
     population_stability_index,
 )
-from fraud_pipeline.features import FEATURE_NAMES
-from fraud_pipeline.generator.drift_schedule import DEFAULT_DRIFTS, Drift
-from fraud_pipeline.model import FraudModel
 
 _WATCHED: Final = [*FEATURE_NAMES, SCORE]
 

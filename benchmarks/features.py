@@ -25,10 +25,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fraud_pipeline.columns import codes, ratio
-from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History, merchant_days
-from fraud_pipeline.transactions import DAY, HOUR, TIME_DTYPE
-from fraud_pipeline.windows import group, window_bounds, window_sum
+from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.kernels.columns import codes, ratio
+from fraud_pipeline.features.kernels.windows import group, window_bounds, window_sum
+from fraud_pipeline.schema.transactions import DAY, HOUR, TIME_DTYPE
 
 WINDOWS: Final = (1, 7, 30)
 DELAY: Final = 7

@@ -20,15 +20,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fraud_pipeline.dataset import labels_as_of
-from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History, merchant_days
-from fraud_pipeline.leakage import auc
-from fraud_pipeline.metrics import average_precision, rank_frauds
-from fraud_pipeline.model import fit_booster
-from fraud_pipeline.sources import FileSource
-from fraud_pipeline.transactions import TRANSACTIONS
-from fraud_pipeline.tuning import LabelledRows, tune
-from fraud_pipeline.validation import validate
+from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.ingest.sources import FileSource
+from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.modeling.dataset import labels_as_of
+from fraud_pipeline.modeling.leakage import auc
+from fraud_pipeline.modeling.metrics import average_precision, rank_frauds
+from fraud_pipeline.modeling.model_directory import fit_booster
+from fraud_pipeline.modeling.tuning import LabelledRows, tune
+from fraud_pipeline.schema.transactions import TRANSACTIONS
 
 LABEL_DELAY = timedelta(days=7)
 WARM_UP = timedelta(days=14)

@@ -25,7 +25,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from fraud_pipeline.model import publish  # before XGBoost: it decides how its threads wait
+from fraud_pipeline.modeling.model_directory import publish  # before XGBoost: it decides how its threads wait
 
 # isort: split
 import load
@@ -35,11 +35,11 @@ from stream import LABEL_MATURITY, build_world, postgresql
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import load_history, refresh_merchant_days
-from fraud_pipeline.features import FeatureEngineer
-from fraud_pipeline.scoring import now_microseconds
-from fraud_pipeline.topics import transaction_message
-from fraud_pipeline.transactions import DAY, TRANSACTION_COLUMNS, TransactionRow, times
-from fraud_pipeline_tests.services import start, stop
+from fraud_pipeline.features.engineer import FeatureEngineer
+from fraud_pipeline.messaging.topics import transaction_message
+from fraud_pipeline.schema.transactions import DAY, TRANSACTION_COLUMNS, TransactionRow, times
+from fraud_pipeline.scoring.scorer import now_microseconds
+from fraud_pipeline_tests.support.services import start, stop
 
 CUSTOMERS: Final = 2_000
 HOT: Final = "guest"

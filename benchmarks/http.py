@@ -34,7 +34,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
-from fraud_pipeline.model import FraudModel  # before XGBoost: it decides how its threads wait
+from fraud_pipeline.modeling.model_directory import FraudModel  # before XGBoost: it decides how its threads wait
 
 # isort: split
 import numpy as np
@@ -44,14 +44,14 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import load_history, refresh_merchant_days
-from fraud_pipeline.decisions import CostModel
-from fraud_pipeline.feature_config import FeatureConfig
-from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
-from fraud_pipeline.model import publish
-from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
-from fraud_pipeline.transactions import TRANSACTION_COLUMNS
-from fraud_pipeline.validation import validate
+from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.modeling.model_directory import publish
+from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, train_model
+from fraud_pipeline.policy.decisions import CostModel
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS
 
 HISTORY_DAYS: Final = 35
 CUSTOMERS: Final = 20_000

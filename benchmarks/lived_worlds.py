@@ -12,24 +12,24 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from fraud_pipeline.decisions import CostModel
-from fraud_pipeline.drift import SCORE
-from fraud_pipeline.feature_config import FeatureConfig
-from fraud_pipeline.features import FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.generator.drift_schedule import Drift
-from fraud_pipeline.joins import rows_of
-from fraud_pipeline.missed_fraud import (
+from fraud_pipeline.ingest.sources import TransactionSource
+from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, train_model
+from fraud_pipeline.monitoring.drift import SCORE
+from fraud_pipeline.monitoring.missed_fraud import (
     MissedFraudReport,
     active_customers,
     allowed_frauds,
     missed_fraud_report,
     unseen_from,
 )
-from fraud_pipeline.model import FraudModel
-from fraud_pipeline.sources import TransactionSource
-from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
-from fraud_pipeline.validation import validate
+from fraud_pipeline.policy.decisions import CostModel
+from fraud_pipeline.schema.joins import rows_of
 
 MATURITY: Final = timedelta(days=21)
 TRAINED: Final = 120

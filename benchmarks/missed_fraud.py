@@ -26,7 +26,7 @@ from lived_worlds import START, UNTRIED, WATCHED_AFTER, first_red, in_words, liv
 from tqdm import tqdm
 
 from fraud_pipeline.generator.drift_schedule import Drift
-from fraud_pipeline.sources import FileSource
+from fraud_pipeline.ingest.sources import FileSource
 
 
 def measured(seed: int, customers: int, *, quiet_days: int) -> tuple[list[bool], int | None]:

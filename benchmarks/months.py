@@ -20,7 +20,7 @@ from fraud_pipeline.database import Database, StoredDecision
 from fraud_pipeline.database.months import open_months
 from fraud_pipeline.database.statements import insert_new
 from fraud_pipeline.database.tables import DECISIONS, SPENT_IDS
-from fraud_pipeline.transactions import microsecond
+from fraud_pipeline.schema.transactions import microsecond
 
 SIZES = (1, 8, 128)
 PLAIN_REVISION = "0014"

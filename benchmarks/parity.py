@@ -32,7 +32,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from fraud_pipeline.model import FraudModel  # before XGBoost: it decides how its threads wait
+from fraud_pipeline.modeling.model_directory import FraudModel  # before XGBoost: it decides how its threads wait
 
 # isort: split
 import dagster as dg
@@ -46,22 +46,28 @@ from tqdm import tqdm
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.history import load_history, read_reports, read_transactions, refresh_merchant_days
 from fraud_pipeline.database.tables import DECISIONS
-from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.streaming import STREAM_JOB
-from fraud_pipeline.feature_config import FeatureConfig
-from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
-from fraud_pipeline.model import publish
+from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.messaging.topics import (
+    KafkaSettings,
+    ensure_topics,
+    open_producer,
+    report_message,
+    transaction_message,
+)
+from fraud_pipeline.modeling.model_directory import publish
+from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, train_model
+from fraud_pipeline.policy.decisions import CostModel
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow, microseconds
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_producer, report_message, transaction_message
-from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
-from fraud_pipeline.transactions import TRANSACTION_COLUMNS, TransactionRow, microseconds
-from fraud_pipeline.validation import validate
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
-from fraud_pipeline_tests.consumer_process import consumers
-from fraud_pipeline_tests.services import Server, start, stop
-from fraud_pipeline_tests.waiting import until
+from fraud_pipeline_tests.support.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.support.consumer_process import consumers
+from fraud_pipeline_tests.support.services import Server, start, stop
+from fraud_pipeline_tests.support.waiting import until
 
 Entrance = Literal["http", "stream", "sensor"]
 

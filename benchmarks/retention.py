@@ -19,7 +19,7 @@ from typing import get_args
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.retention import Retention
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.simulated_years import bytes_of, live, rows_of_tables
+from fraud_pipeline_tests.support.simulated_years import bytes_of, live, rows_of_tables
 
 YEAR = 365
 

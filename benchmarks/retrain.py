@@ -33,20 +33,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fraud_pipeline.decisions import CostModel, decide
-from fraud_pipeline.evaluation import Evaluation, Interval
-from fraud_pipeline.feature_config import FeatureConfig
-from fraud_pipeline.features import FEATURE_NAMES, FeatureEngineer, History, merchant_days
-from fraud_pipeline.gate import GateRules, Verdict, gate_verdict
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.generator.drift_schedule import Drift
 from fraud_pipeline.generator.story import NEW_SCENARIO
-from fraud_pipeline.joins import rows_of
-from fraud_pipeline.metrics import Floats, budget_shares, customer_resamples, ratio
-from fraud_pipeline.model import FraudModel, fit_booster
-from fraud_pipeline.performance import TOLERANCE, PerformanceReport, assess, compare, seen_to, windows
-from fraud_pipeline.settings import Settings
-from fraud_pipeline.training import (
+from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.modeling.evaluation import Evaluation, Interval
+from fraud_pipeline.modeling.metrics import Floats, budget_shares, customer_resamples, ratio
+from fraud_pipeline.modeling.model_directory import FraudModel, fit_booster
+from fraud_pipeline.modeling.training import (
     PolicySettings,
     TuningSettings,
     build_training_set,
@@ -56,7 +52,11 @@ from fraud_pipeline.training import (
     segments,
     train_model,
 )
-from fraud_pipeline.validation import validate
+from fraud_pipeline.monitoring.performance import TOLERANCE, PerformanceReport, assess, compare, seen_to, windows
+from fraud_pipeline.policy.decisions import CostModel, decide
+from fraud_pipeline.promotion.gate import GateRules, Verdict, gate_verdict
+from fraud_pipeline.schema.joins import rows_of
+from fraud_pipeline.settings import Settings
 
 START: Final = 150
 FEW_REPLICATES: Final = 100

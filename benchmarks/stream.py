@@ -34,7 +34,7 @@ from itertools import count, cycle
 from pathlib import Path
 from typing import Any, Final
 
-from fraud_pipeline.model import FraudModel  # before XGBoost: it decides how its threads wait
+from fraud_pipeline.modeling.model_directory import FraudModel  # before XGBoost: it decides how its threads wait
 
 # isort: split
 import httpx
@@ -45,20 +45,26 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.history import load_history, refresh_merchant_days
-from fraud_pipeline.decisions import CostModel
-from fraud_pipeline.feature_config import FeatureConfig
-from fraud_pipeline.features import FeatureEngineer, History, merchant_days
+from fraud_pipeline.defs.instance import prepare_dagster_home
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
-from fraud_pipeline.instance import prepare_dagster_home
-from fraud_pipeline.model import publish
-from fraud_pipeline.scoring import now_microseconds
+from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.messaging.topics import (
+    KafkaSettings,
+    ensure_topics,
+    open_consumer,
+    open_producer,
+    transaction_message,
+)
+from fraud_pipeline.modeling.model_directory import publish
+from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, train_model
+from fraud_pipeline.policy.decisions import CostModel
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow
+from fraud_pipeline.scoring.scorer import now_microseconds
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.topics import KafkaSettings, ensure_topics, open_consumer, open_producer, transaction_message
-from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, train_model
-from fraud_pipeline.transactions import TRANSACTION_COLUMNS, TransactionRow
-from fraud_pipeline.validation import validate
-from fraud_pipeline_tests.brokers import Broker, running_broker, topics_of_our_own
-from fraud_pipeline_tests.services import free_port
+from fraud_pipeline_tests.support.brokers import Broker, running_broker, topics_of_our_own
+from fraud_pipeline_tests.support.services import free_port
 
 HISTORY_DAYS: Final = 30
 CUSTOMERS: Final = 10_000

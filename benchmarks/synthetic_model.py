@@ -21,14 +21,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fraud_pipeline.decisions import CostModel, Policy
-from fraud_pipeline.evaluation import Interval, evaluate
-from fraud_pipeline.feature_config import FeatureConfig
-from fraud_pipeline.features import FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.modeling.evaluation import Interval, evaluate
+from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, days, part, train_model
+from fraud_pipeline.policy.decisions import CostModel, Policy
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.training import PolicySettings, TuningSettings, build_training_set, days, part, train_model
-from fraud_pipeline.validation import validate
 
 TRANSACTIONS_PER_DAY: Final = 833  # of the default world
 METRICS: Final = {"ap": "average_precision", "auc": "roc_auc", "recall_at_p85": "recall_at_precision"}

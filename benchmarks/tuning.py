@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 # It decides how XGBoost's threads wait, so it comes before XGBoost, for all contenders alike.
-from fraud_pipeline.model import training_parameters
+from fraud_pipeline.modeling.model_directory import training_parameters
 
 # isort: split
 import numpy as np
@@ -23,11 +23,11 @@ import xgboost as xgb
 from sklearn.metrics import average_precision_score
 from synthetic_model import TRANSACTIONS_PER_DAY, training_rows
 
-from fraud_pipeline.features import FEATURE_NAMES
+from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.modeling.training import part
+from fraud_pipeline.modeling.tuning import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, LabelledRows, tune
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.training import part
-from fraud_pipeline.tuning import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, LabelledRows, tune
 
 SEED: Final = 7
 

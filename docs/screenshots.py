@@ -22,14 +22,14 @@ import dagster as dg
 import httpx
 
 from fraud_pipeline.definitions import build_defs
-from fraud_pipeline.instance import RANGE_END_TAG, RANGE_START_TAG, prepare_dagster_home
+from fraud_pipeline.defs.instance import RANGE_END_TAG, RANGE_START_TAG, prepare_dagster_home
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
-from fraud_pipeline.tables import TableStore
-from fraud_pipeline_tests.brokers import running_broker
-from fraud_pipeline_tests.browser import chromium
-from fraud_pipeline_tests.services import free_port, wait_for_answer
-from serving.producer import synthetic_rows
-from serving.security import issue_token_for
+from fraud_pipeline.storage.tables import TableStore
+from fraud_pipeline_tests.support.brokers import running_broker
+from fraud_pipeline_tests.support.browser import chromium
+from fraud_pipeline_tests.support.services import free_port, wait_for_answer
+from serving.auth.tokens import issue_token_for
+from serving.stream.producer import synthetic_rows
 
 IMAGES: Final = Path(__file__).with_name("images")
 REPORT_DAYS: Final = 21

@@ -2,7 +2,7 @@
 
 Belongs here: names, defaults, ranges, where files live. Must not be here: anything that acts on a setting.
 The environment wins over the file, and both win over the source that `fraud-detect train` remembers
-(`source_choice.py`). People write `settings.env`; no command does.
+(`ingest/source_choice.py`). People write `settings.env`; no command does.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fraud_pipeline.local_paths import local_path
-from fraud_pipeline.source_choice import FileChoice, SourceChoice, SyntheticChoice, read_choice
+from fraud_pipeline.host.local_paths import local_path
+from fraud_pipeline.ingest.source_choice import FileChoice, SourceChoice, SyntheticChoice, read_choice
 
 SourceKind = Literal["served", "file", "synthetic", "none"]
 HOME_VARIABLE: Final = "FRAUD_HOME"

@@ -20,27 +20,27 @@ import pytest
 import sqlalchemy as sa
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.day_state import notes_of_inputs
-from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.defs.features import final_merchant_days, window_of
-from fraud_pipeline.feature_config import FeatureConfig
-from fraud_pipeline.features import FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
-from fraud_pipeline.model import publish
-from fraud_pipeline.settings import Settings
-from fraud_pipeline.sources import TransactionSource
-from fraud_pipeline.tables import TableStore
-from fraud_pipeline.training import (
+from fraud_pipeline.ingest.day_state import notes_of_inputs
+from fraud_pipeline.ingest.sources import TransactionSource
+from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.modeling.model_directory import publish
+from fraud_pipeline.modeling.training import (
     PolicySettings,
     TrainedModel,
     TuningSettings,
     build_training_set,
     train_model,
 )
-from fraud_pipeline.validation import validate
-from fraud_pipeline_tests.brokers import Broker, running_broker
-from fraud_pipeline_tests.proof import proven
-from fraud_pipeline_tests.services import MAY_START_SERVERS, Server, check_may_start, start, stop
+from fraud_pipeline.policy.decisions import CostModel
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.storage.tables import TableStore
+from fraud_pipeline_tests.support.brokers import Broker, running_broker
+from fraud_pipeline_tests.support.proof import proven
+from fraud_pipeline_tests.support.services import MAY_START_SERVERS, Server, check_may_start, start, stop
 
 # How long an example takes depends on what else runs here.
 hypothesis.settings.register_profile("untimed", deadline=None)

@@ -15,21 +15,21 @@ import bentoml
 from starlette import types as asgi
 
 from fraud_pipeline.database import DatabaseUnavailableError, DatabaseUnsuitableError
-from fraud_pipeline.reasoned_decisions import provisional
-from fraud_pipeline.scoring import Conflict, Scored, StorageUnavailableError, now_microseconds
+from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.scoring.decide import provisional
+from fraud_pipeline.scoring.scorer import Conflict, Scored, StorageUnavailableError, now_microseconds
 from fraud_pipeline.settings import Settings, load_settings
-from fraud_pipeline.transactions import TransactionRow
-from serving.batching import MicroBatcher
-from serving.draining import Draining
-from serving.endpoints import Endpoints
-from serving.guard import OPEN, PATHS, Guard
-from serving.keys import open_keys
-from serving.lanes import Lanes
-from serving.limits import RateLimiter
-from serving.metrics import Measured, Metrics
-from serving.requests import RequestParser
-from serving.scoring_runtime import ScoringRuntime
-from serving.security import TokenVerifier
+from serving.auth.keys import open_keys
+from serving.auth.tokens import TokenVerifier
+from serving.http.batching import MicroBatcher
+from serving.http.draining import Draining
+from serving.http.endpoints import Endpoints
+from serving.http.guard import OPEN, PATHS, Guard
+from serving.http.lanes import Lanes
+from serving.http.limits import RateLimiter
+from serving.http.requests import RequestParser
+from serving.runtime.metrics import Measured, Metrics
+from serving.runtime.scoring_runtime import ScoringRuntime
 
 log: Final = logging.getLogger(__name__)
 _SETTINGS: Final = load_settings()

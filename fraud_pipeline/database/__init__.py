@@ -1,6 +1,6 @@
 """The database of decisions: SQLAlchemy Core over SQLite or PostgreSQL, and nothing of SQLAlchemy leaves this room.
 
-Belongs here: connections, tables, statements. Must not be here: what a decision is (`scoring.py`).
+Belongs here: connections, tables, statements. Must not be here: what a decision is (`scoring/scorer.py`).
 """
 
 from fraud_pipeline.database.batch import Batch, StoredDecision, Versions, scoring_batch

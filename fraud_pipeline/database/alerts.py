@@ -1,7 +1,7 @@
 """Statements about alerts: who has one, what was said about it, and which were not posted yet.
 
-Belongs here: the statements of one open transaction. Must not be here: who may do what (`fraud_pipeline/alerts.py`),
-opening alerts (`batch.py`), posting (`fraud_pipeline/alert_outbox.py`).
+Belongs here: the statements of one open transaction. Must not be here: who may do what
+(`fraud_pipeline/alerts/queue.py`), opening alerts (`batch.py`), posting (`fraud_pipeline/alerts/outbox.py`).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """One scoring transaction: lock the customers, read what is known, store events, decisions and alerts.
 
-Belongs here: the statements of that transaction, in its terms. Must not be here: what is decided (`scoring.py`), what
-is kept in memory between transactions (`memory.py`), loading and pruning (`history.py`).
+Belongs here: the statements of that transaction, in its terms. Must not be here: what is decided
+(`scoring/scorer.py`), what is kept in memory between transactions (`scoring/history_cache.py`), loading and pruning
+(`history.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ from fraud_pipeline.database.tables import (
     merchant_days_name,
     whole_microseconds,
 )
-from fraud_pipeline.transactions import MILLISECOND, REPORT_COLUMNS, TRANSACTION_COLUMNS, TransactionRow
+from fraud_pipeline.schema.transactions import MILLISECOND, REPORT_COLUMNS, TRANSACTION_COLUMNS, TransactionRow
 
 _EVENT = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
 _REPORTS = sa.select(*(FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS)).where(

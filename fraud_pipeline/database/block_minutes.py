@@ -1,7 +1,7 @@
 """How many blocks a minute has had, for all processes together.
 
 Belongs here: the statement that counts them, within one open transaction. Must not be here: how many may be, and what
-becomes of the others (`fraud_pipeline/scoring.py`).
+becomes of the others (`fraud_pipeline/scoring/scorer.py`).
 
 The minute is the transactions' own. What comes late, or is caught up on after an outage, is counted where it belongs:
 how fast it is decided says nothing about how much of it is blocked.
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fraud_pipeline.database.tables import BLOCK_MINUTES
-from fraud_pipeline.transactions import SECOND
+from fraud_pipeline.schema.transactions import SECOND
 
 MINUTE: Final = 60 * SECOND
 

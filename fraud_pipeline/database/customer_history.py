@@ -1,6 +1,7 @@
 """Customers' events as of a version: few one by one, many as tiles.
 
-Belongs here: the statements. Must not be here: which of them is needed when (`fraud_pipeline/customer_memory.py`).
+Belongs here: the statements. Must not be here: which of them is needed when
+(`fraud_pipeline/scoring/customer_cache.py`).
 
 What is asked about each customer comes as one record each, so that any number of them is one round trip.
 """
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.database.engine import DatabaseUnavailableError, translated
 from fraud_pipeline.database.statements import as_json, given_records
 from fraud_pipeline.database.tables import CUSTOMERS, TRANSACTIONS
-from fraud_pipeline.transactions import TRANSACTION_COLUMNS
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS
 
 _EVENT: Final = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
 _OF: Final = TRANSACTIONS.c.customer_id

@@ -1,6 +1,7 @@
 """The version of each day of history, computed by the database.
 
-Belongs here: the statement that counts and sums. Must not be here: what a version is compared for (`day_plan.py`).
+Belongs here: the statement that counts and sums. Must not be here: what a version is compared for
+(`ingest/day_plan.py`).
 
 Rows of history are added and pruned, never changed; yet a restored or hand-edited database must not pass for the same.
 So a day's version is the number of its rows and the sum of a hash of each, which does not depend on their order.
@@ -17,8 +18,8 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import FRAUD_REPORTS, TRANSACTIONS
-from fraud_pipeline.day_plan import SourceDay, days_between
-from fraud_pipeline.transactions import DAY, REPORT_COLUMNS, TRANSACTION_COLUMNS, microsecond
+from fraud_pipeline.ingest.day_plan import SourceDay, days_between
+from fraud_pipeline.schema.transactions import DAY, REPORT_COLUMNS, TRANSACTION_COLUMNS, microsecond
 
 _DAYS_OF_STATEMENT: Final = timedelta(days=31)
 _EMPTY: Final = "0-0"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import DRIFT
-from fraud_pipeline.transactions import microsecond, times
+from fraud_pipeline.schema.transactions import microsecond, times
 
 
 @dataclass(frozen=True, slots=True)

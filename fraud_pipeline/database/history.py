@@ -1,7 +1,7 @@
 """History in bulk: loading it from tables, making merchants' days, and reading it back as frames.
 
 Belongs here: statements over many customers, outside any answer's path. Must not be here: the statements of scoring
-(`batch.py`), how days are computed (`snapshots.py`), how long rows stay (`retention.py`).
+(`batch.py`), how days are computed (`features/merchant_days.py`), how long rows stay (`retention.py`).
 
 SQLite lets one writer in at a time, and answers wait for it. So nothing is computed or searched for while a transaction
 writes, and what is written goes in chunks, each a transaction, with a pause after it in which others get their turn.
@@ -39,7 +39,7 @@ from fraud_pipeline.database.tables import (
     merchant_days_name,
     whole_microseconds,
 )
-from fraud_pipeline.transactions import (
+from fraud_pipeline.schema.transactions import (
     DAY,
     REPORT_COLUMNS,
     TRANSACTION_COLUMNS,

@@ -1,7 +1,7 @@
 """Merchants' days from the database's own events: which days must be made, and a merchant's day as a statement.
 
 Belongs here: statements of one open transaction. Must not be here: the order of a refresh (`history.py`), what the
-columns mean (`snapshots.py`, whose bits these are).
+columns mean (`features/merchant_days.py`, whose bits these are).
 
 A day is made when it is over, and once more when its labels have matured. It is made again only when something that it
 rests on came later: an event, which leaves a mark in the transaction that adds it, or a report, which has a version.
@@ -24,8 +24,8 @@ from fraud_pipeline.database.tables import (
     merchant_days_name,
     whole_microseconds,
 )
-from fraud_pipeline.snapshots import NEVER, days_to_clear
-from fraud_pipeline.transactions import DAY
+from fraud_pipeline.features.merchant_days import NEVER, days_to_clear
+from fraud_pipeline.schema.transactions import DAY
 
 DAY_COLUMNS: Final = tuple(
     column.name for column in MERCHANT_DAYS.columns if column.name not in ("label_maturity", "version")

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import DECISIONS, SHADOW_DECISIONS
-from fraud_pipeline.transactions import microsecond
+from fraud_pipeline.schema.transactions import microsecond
 
 BEFORE: Final = "_before"
 AFTER: Final = "_after"

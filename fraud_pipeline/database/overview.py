@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.database.alerts import Status
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import ALERTS, DECISIONS, FRAUD_REPORTS, TRANSACTIONS
-from fraud_pipeline.transactions import SECOND, microsecond, times
+from fraud_pipeline.schema.transactions import SECOND, microsecond, times
 
 _MINUTE: Final = 60 * SECOND
 _DECIDED: Final = ("decision", "decided_by", "mode", "probability", "reasons", "missing", "model_version")

@@ -1,7 +1,7 @@
 """Reports that came before their transaction, kept until it comes.
 
 Belongs here: the statements on them, within one open transaction. Must not be here: how long they are kept
-(`serving/stream.py`), what a report changes (`batch.py`).
+(`serving/stream/handler.py`), what a report changes (`batch.py`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.statements import insert_new
 from fraud_pipeline.database.tables import DECISIONS, FRAUD_REPORTS, PERFORMANCE, SHADOW_DECISIONS, TRANSACTIONS
-from fraud_pipeline.holdout import HOLDOUT
-from fraud_pipeline.transactions import TRANSACTION_COLUMNS, microsecond, times
+from fraud_pipeline.policy.holdout import HOLDOUT
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, microsecond, times
 
 _AT_ONCE: Final = 10_000
 """Ids in one statement; SQLite takes some 30,000 parameters, PostgreSQL 65,000."""

@@ -16,7 +16,7 @@ from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.history import chunks, let_others_write
 from fraud_pipeline.database.months import MONTHLY, drop_months, undated_partitions
 from fraud_pipeline.database.statements import insert_new, one_of
-from fraud_pipeline.transactions import DAY, microsecond
+from fraud_pipeline.schema.transactions import DAY, microsecond
 
 Retention = Literal[
     "history_retention",

@@ -11,12 +11,12 @@ from typing import Final
 
 import pandas as pd
 
-from fraud_pipeline.column_mapping import SourceError
 from fraud_pipeline.database.day_versions import read_day_versions
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.history import read_reports, read_transactions
 from fraud_pipeline.database.history_source import HistorySource, check_history_source
-from fraud_pipeline.day_plan import SourceDay
+from fraud_pipeline.ingest.column_mapping import SourceError
+from fraud_pipeline.ingest.day_plan import SourceDay
 
 SERVED: Final = HistorySource("served", "served transactions")
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import REPORT_VERDICTS
-from fraud_pipeline.transactions import microsecond
+from fraud_pipeline.schema.transactions import microsecond
 
 Report = Literal["drift", "performance", "missed_fraud"]
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 import dagster as dg
 from dagster_mlflow import end_mlflow_on_run_finished
 
+from fraud_pipeline.alerts.webhook import WebhookError, open_client, post
 from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 from fraud_pipeline.database.verdicts import Report, Verdict, newest_verdicts
-from fraud_pipeline.day_state import plan_of
 from fraud_pipeline.defs.calendar import Span
 from fraud_pipeline.defs.drift import CHECK as NO_DRIFT
 from fraud_pipeline.defs.features import INPUTS_CHECKED, INPUTS_CURRENT, window_of
@@ -24,9 +24,9 @@ from fraud_pipeline.defs.named_source import reason_to_wait
 from fraud_pipeline.defs.performance import CHECK as NO_DEGRADATION
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.defs.retraining import RETRAINING
+from fraud_pipeline.ingest.day_state import plan_of
+from fraud_pipeline.ingest.sources import SourceError
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.sources import SourceError
-from fraud_pipeline.webhook import WebhookError, open_client, post
 
 DATA_AND_FEATURES: Final = dg.AssetSelection.groups("data", "features")
 DERIVED: Final = ("merchant_days", "features")

@@ -11,7 +11,7 @@ from typing import Any, Final
 import dagster as dg
 import pandas as pd
 
-from fraud_pipeline.day_plan import days_between
+from fraud_pipeline.ingest.day_plan import days_between
 from fraud_pipeline.settings import Settings
 
 RANGE_START_TAG: Final = "dagster/asset_partition_range_start"

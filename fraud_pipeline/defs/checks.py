@@ -1,6 +1,6 @@
 """Blocking checks between features and training: the leak canaries.
 
-Belongs here: when a canary sings in the pipeline. Must not be here: what a leak is (`leakage.py`).
+Belongs here: when a canary sings in the pipeline. Must not be here: what a leak is (`modeling/leakage.py`).
 """
 
 import dagster as dg
@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 
 from fraud_pipeline.defs.resources import TablesResource
-from fraud_pipeline.features import FEATURE_NAMES
-from fraud_pipeline.joins import rows_of
-from fraud_pipeline.leakage import (
+from fraud_pipeline.features.engineer import FEATURE_NAMES
+from fraud_pipeline.modeling.leakage import (
     LeakVerdict,
     null_pattern_auc,
     segment_base_rate,
     single_feature_auc,
 )
-from fraud_pipeline.transactions import OPTIONAL_COLUMNS
+from fraud_pipeline.schema.joins import rows_of
+from fraud_pipeline.schema.transactions import OPTIONAL_COLUMNS
 
 
 def leak_checks() -> list[dg.AssetChecksDefinition]:

@@ -1,6 +1,6 @@
 """Data assets: source -> raw -> accepted | rejected, and what was reported when.
 
-Belongs here: daily tables of events. Must not be here: rules about rows (`validation.py`), features.
+Belongs here: daily tables of events. Must not be here: rules about rows (`ingest/validation.py`), features.
 """
 
 import dagster as dg
@@ -8,14 +8,14 @@ import pandas as pd
 from pandera.errors import SchemaErrors
 from pandera.pandas import DataFrameSchema
 
-from fraud_pipeline.day_state import accept, source_notes
 from fraud_pipeline.defs.calendar import DAYS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import counts_table
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
+from fraud_pipeline.ingest.day_state import accept, source_notes
+from fraud_pipeline.ingest.sources import FileSource
+from fraud_pipeline.ingest.validation import check_rejected_share
+from fraud_pipeline.schema.transactions import FRAUD_REPORTS, TRANSACTIONS
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.sources import FileSource
-from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS
-from fraud_pipeline.validation import check_rejected_share
 
 
 def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:

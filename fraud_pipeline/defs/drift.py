@@ -13,7 +13,6 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from fraud_pipeline import plots
 from fraud_pipeline.database.drift import DriftRow, read_drift, replace_drift
 from fraud_pipeline.database.verdicts import Verdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
@@ -21,7 +20,9 @@ from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
-from fraud_pipeline.drift import (
+from fraud_pipeline.features.engineer import FEATURE_NAMES
+from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.monitoring.drift import (
     MIN_ROWS,
     SCORE,
     WEEKS_BEFORE,
@@ -30,13 +31,12 @@ from fraud_pipeline.drift import (
     drift_report,
     judgeable,
 )
-from fraud_pipeline.drift_by_day import daily_states
-from fraud_pipeline.features import FEATURE_NAMES
-from fraud_pipeline.joins import rows_of
-from fraud_pipeline.model import FraudModel
-from fraud_pipeline.report_pages import drift_page
+from fraud_pipeline.monitoring.drift_by_day import daily_states
+from fraud_pipeline.reporting import plots
+from fraud_pipeline.reporting.report_pages import drift_page
+from fraud_pipeline.schema.joins import rows_of
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.tables import TableStore
+from fraud_pipeline.storage.tables import TableStore
 
 CHECK: Final = "no_drift"
 ENOUGH_ROWS: Final = "enough_rows"

@@ -1,7 +1,7 @@
 """Merchants' days and the feature table, by day.
 
 Belongs here: which history a day needs. Must not be here: what a feature is (`features.py`), what a merchant's day is
-(`snapshots.py`).
+(`merchant_days.py`).
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,25 @@ from typing import Final
 import dagster as dg
 import pandas as pd
 
-from fraud_pipeline import snapshots
-from fraud_pipeline.day_plan import FeatureWindow
-from fraud_pipeline.day_state import check_lookback, expected_last, feature_window, notes_of_inputs, read_standing
 from fraud_pipeline.defs.calendar import DAYS_POOL, Span, daily, span_of
 from fraud_pipeline.defs.checks import check_result
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
-from fraud_pipeline.feature_config import FeatureConfig
-from fraud_pipeline.features import FEATURES, FeatureEngineer, History
-from fraud_pipeline.leakage import LeakVerdict, future_invariance
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FEATURES, FeatureEngineer, History
+from fraud_pipeline.features.merchant_days import FINAL_MERCHANT_DAYS, assembled, final_on
+from fraud_pipeline.features.merchant_days import merchant_days as merchant_days_of
+from fraud_pipeline.ingest.day_plan import FeatureWindow
+from fraud_pipeline.ingest.day_state import (
+    check_lookback,
+    expected_last,
+    feature_window,
+    notes_of_inputs,
+    read_standing,
+)
+from fraud_pipeline.modeling.leakage import LeakVerdict, future_invariance
+from fraud_pipeline.schema.transactions import FRAUD_REPORTS, TRANSACTIONS, empty
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.tables import TableStore
-from fraud_pipeline.transactions import FRAUD_REPORTS, TRANSACTIONS, empty
+from fraud_pipeline.storage.tables import TableStore
 
 INPUTS_CURRENT: Final = "inputs_current"
 INPUTS_CHECKED: Final = {"fraud/inputs_checked": "true"}
@@ -136,12 +143,12 @@ def history_before(store: TableStore, span: Span, *, settings: Settings) -> Hist
         "merchant_days",
         first.get("merchant_days", span.first),
         span.last - timedelta(days=1),
-        schema=snapshots.FINAL_MERCHANT_DAYS,
+        schema=FINAL_MERCHANT_DAYS,
     )
     return History(
         transactions=store.read("transactions", first["transactions"], span.last, schema=TRANSACTIONS),
         reports=store.read("fraud_reports", first["reports"], span.last, schema=FRAUD_REPORTS),
-        merchant_days=snapshots.assembled(final),
+        merchant_days=assembled(final),
     )
 
 
@@ -151,7 +158,7 @@ def raw_history_before(store: TableStore, span: Span, *, settings: Settings) -> 
     first = min(day for day in [*store.days("transactions"), span.first] if day >= start)
     transactions = store.read("transactions", first, span.last, schema=TRANSACTIONS)
     reports = store.read("fraud_reports", first, span.last, schema=FRAUD_REPORTS)
-    days = snapshots.merchant_days(transactions, reports, label_maturity=settings.label_maturity)
+    days = merchant_days_of(transactions, reports, label_maturity=settings.label_maturity)
     return History(transactions=transactions, reports=reports, merchant_days=days)
 
 
@@ -162,7 +169,7 @@ def final_merchant_days(
     first = window.days_read("merchant_days", days[0])["reports"][0]
     reports = store.read("fraud_reports", first, days[-1], schema=FRAUD_REPORTS, allow_missing=True)
     final = [
-        snapshots.final_on(
+        final_on(
             pd.Timestamp(day, tz="UTC"),
             transactions=store.read("transactions", day, day),
             settling=_settling(store, day, window=window),

@@ -9,8 +9,8 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from fraud_pipeline import plots
-from fraud_pipeline.picture import markdown_image
+from fraud_pipeline.reporting import plots
+from fraud_pipeline.reporting.plot_style import markdown_image
 
 
 def image(png: bytes, *, title: str) -> dg.MetadataValue:

@@ -1,6 +1,6 @@
 """The daily report on missed fraud: what was reported by now of what the champion had allowed.
 
-Belongs here: loading, one call, storing, showing. Must not be here: what is a surge (`surges.py`), SQL
+Belongs here: loading, one call, storing, showing. Must not be here: what is a surge (`monitoring/surge_test.py`), SQL
 (`database/performance.py`).
 """
 
@@ -11,7 +11,6 @@ from typing import Final
 import dagster as dg
 import pandas as pd
 
-from fraud_pipeline import plots
 from fraud_pipeline.database.performance import decisions_on
 from fraud_pipeline.database.verdicts import Verdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
@@ -19,7 +18,7 @@ from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
-from fraud_pipeline.missed_fraud import (
+from fraud_pipeline.monitoring.missed_fraud import (
     ACTIVE_DAYS,
     MissedFraudReport,
     active_customers,
@@ -27,10 +26,11 @@ from fraud_pipeline.missed_fraud import (
     missed_fraud_report,
     unseen_from,
 )
-from fraud_pipeline.report_pages import missed_fraud_page
+from fraud_pipeline.reporting import plots
+from fraud_pipeline.reporting.report_pages import missed_fraud_page
+from fraud_pipeline.schema.transactions import FRAUD_REPORTS
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.tables import TableStore
-from fraud_pipeline.transactions import FRAUD_REPORTS
+from fraud_pipeline.storage.tables import TableStore
 
 CHECK: Final = "no_surge"
 NO_ROWS: Final = pd.DataFrame({"transaction_id": []})

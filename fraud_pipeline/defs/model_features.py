@@ -10,10 +10,10 @@ import pandas as pd
 
 from fraud_pipeline.defs.calendar import Span
 from fraud_pipeline.defs.features import engineer, feature_config, raw_history_before
-from fraud_pipeline.joins import rows_of
-from fraud_pipeline.model import FraudModel
+from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.schema.joins import rows_of
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.tables import TableStore
+from fraud_pipeline.storage.tables import TableStore
 
 
 def features_for(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, settings: Settings) -> pd.DataFrame:

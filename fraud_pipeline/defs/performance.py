@@ -11,7 +11,6 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from fraud_pipeline import plots
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import (
     PerformanceRow,
@@ -27,9 +26,9 @@ from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
 from fraud_pipeline.defs.training import policy_settings
-from fraud_pipeline.evaluation import Evaluation
-from fraud_pipeline.model import FraudModel
-from fraud_pipeline.performance import (
+from fraud_pipeline.modeling.evaluation import Evaluation
+from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.monitoring.performance import (
     SHOWN,
     Assessment,
     PerformanceReport,
@@ -39,10 +38,11 @@ from fraud_pipeline.performance import (
     seen_to,
     windows,
 )
-from fraud_pipeline.registry import RegisteredModel, Registry
+from fraud_pipeline.promotion.registry import RegisteredModel, Registry
+from fraud_pipeline.reporting import plots
+from fraud_pipeline.schema.transactions import FRAUD_REPORTS
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.tables import TableStore
-from fraud_pipeline.transactions import FRAUD_REPORTS
+from fraud_pipeline.storage.tables import TableStore
 
 CHECK: Final = "no_degradation"
 PLOTTED: Final = timedelta(days=180)

@@ -1,6 +1,6 @@
 """Promotion: the challenger is judged against the champion and, if the gate agrees, takes its place.
 
-Belongs here: loading both, one call, acting on the verdict. Must not be here: the judgement (`gate.py`).
+Belongs here: loading both, one call, acting on the verdict. Must not be here: the judgement (`promotion/gate.py`).
 """
 
 import logging
@@ -17,17 +17,17 @@ from pydantic import Field
 from fraud_pipeline.database.history import read_reports
 from fraud_pipeline.database.performance import shadow_rows
 from fraud_pipeline.database.retention import remove_settled_shadow_rows
-from fraud_pipeline.decisions import decide
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.defs.training import HIDDEN_ROWS
-from fraud_pipeline.following import export_challenger
-from fraud_pipeline.gate import GateRules, LiveRows, Source, Sources, gate_verdict, live_rows
-from fraud_pipeline.model import IncompatibleModelError, read_lineage
-from fraud_pipeline.registry import RegisteredModel, Registry, RegistryError
+from fraud_pipeline.modeling.model_directory import IncompatibleModelError, read_lineage
+from fraud_pipeline.modeling.training import days, part, segments
+from fraud_pipeline.policy.decisions import decide
+from fraud_pipeline.promotion.gate import GateRules, LiveRows, Source, Sources, gate_verdict, live_rows
+from fraud_pipeline.promotion.model_exporter import export_challenger
+from fraud_pipeline.promotion.registry import RegisteredModel, Registry, RegistryError
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.tables import TableStore
-from fraud_pipeline.training import days, part, segments
+from fraud_pipeline.storage.tables import TableStore
 
 logger = logging.getLogger(__name__)
 Scores = NDArray[np.float64] | None

@@ -18,11 +18,11 @@ from fraud_pipeline.database.history_source import HistorySource
 from fraud_pipeline.database.source import DatabaseSource
 from fraud_pipeline.defs.named_source import NO_SOURCE
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
-from fraud_pipeline.registry import Registry
+from fraud_pipeline.ingest.sources import FileSource, SourceError, TransactionSource, parse_columns
+from fraud_pipeline.modeling.training_workspace import Workspace, locked_workspace
+from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.settings import Settings, SourceKind
-from fraud_pipeline.sources import FileSource, SourceError, TransactionSource, parse_columns
-from fraud_pipeline.tables import TableStore
-from fraud_pipeline.training_workspace import Workspace, locked_workspace
+from fraud_pipeline.storage.tables import TableStore
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """What serving needs of the batch side: history in the database, and proof that both sides see the same features.
 
-Belongs here: loading, one call, showing. Must not be here: SQL (`database/`), the comparison (`audit.py`).
+Belongs here: loading, one call, showing. Must not be here: SQL (`database/`), the comparison
+(`monitoring/skew_audit.py`).
 """
 
 import logging
@@ -13,7 +14,6 @@ from typing import get_args
 import dagster as dg
 import pandas as pd
 
-from fraud_pipeline.audit import Audit, Known, audit_each, with_tables
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import (
     customers_of,
@@ -30,12 +30,13 @@ from fraud_pipeline.database.months import open_months
 from fraud_pipeline.database.retention import Retention, give_back_space, remove_expired, remove_settled_shadow_rows
 from fraud_pipeline.defs.features import feature_config
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
-from fraud_pipeline.expired_files import remove_expired_files
-from fraud_pipeline.feature_config import DEFAULT_FEATURE_CONFIG, FeatureConfig
-from fraud_pipeline.online_history import load_changed_days, rows_of_customers
-from fraud_pipeline.registry import Registry, RegistryError
+from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
+from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit_each, with_tables
+from fraud_pipeline.promotion.registry import Registry, RegistryError
+from fraud_pipeline.scoring.online_history import load_changed_days, rows_of_customers
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.tables import TableStore
+from fraud_pipeline.storage.expired_files import remove_expired_files
+from fraud_pipeline.storage.tables import TableStore
 
 log = logging.getLogger(__name__)
 

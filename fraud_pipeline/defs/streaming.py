@@ -1,7 +1,7 @@
 """The stream as Dagster sees it: a topic that is watched, runs that score ranges of it, alerts that are posted.
 
 Belongs here: when a run is launched and what it is told, and showing what came of it. Must not be here: which ranges
-(`serving/ranges.py`), scoring, posting.
+(`serving/stream/ranges.py`), scoring, posting.
 
 The sensor plans and the run scores. Where to go on is asked of the database each time, so a lost cursor loses nothing;
 the fence lets a run and a consumer that meet do no harm. Runs take seconds to start: the long-lived consumer is the
@@ -17,8 +17,9 @@ from typing import Any, Final
 
 import dagster as dg
 
-from fraud_pipeline.alert_outbox import post_new_alerts
-from fraud_pipeline.backoff import pause_after
+from fraud_pipeline.alerts.backoff import pause_after
+from fraud_pipeline.alerts.outbox import post_new_alerts
+from fraud_pipeline.alerts.webhook import WebhookAwayError
 from fraud_pipeline.database import (
     Database,
     DatabaseUnavailableError,
@@ -27,15 +28,14 @@ from fraud_pipeline.database import (
     Position,
     scoring_batch,
 )
-from fraud_pipeline.scoring import NotStoredError
+from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings
+from fraud_pipeline.scoring.scorer import NotStoredError
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings
-from fraud_pipeline.webhook import WebhookAwayError
-from serving.known_record import EveryRecordFailsError
-from serving.ranges import OffsetRange, RangeError, lag, plan, range_scorer
-from serving.stream import Handled
-from serving.stream_records import Partition
-from serving.topic_watch import Extent, extents, live_members
+from serving.stream.handler import Handled
+from serving.stream.known_record import EveryRecordFailsError
+from serving.stream.ranges import OffsetRange, RangeError, lag, plan, range_scorer
+from serving.stream.records import Partition
+from serving.stream.topic_inspection import Extent, extents, live_members
 
 TOPIC_ASSET: Final = "transactions_topic"
 SCORED_ASSET: Final = "scored_transactions"

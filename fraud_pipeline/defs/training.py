@@ -15,20 +15,15 @@ import pandas as pd
 from dagster_mlflow import end_mlflow_on_run_finished
 from tqdm import tqdm
 
-from fraud_pipeline import plots
 from fraud_pipeline.database.performance import blocked_ids
-from fraud_pipeline.dataset import hidden_labels
-from fraud_pipeline.day_state import check_features
-from fraud_pipeline.decisions import CostModel
 from fraud_pipeline.defs.features import feature_config, window_of
 from fraud_pipeline.defs.metadata import image, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
-from fraud_pipeline.features import FEATURES
-from fraud_pipeline.model_card import model_card
-from fraud_pipeline.registry import RUN_TAG
-from fraud_pipeline.settings import Settings
-from fraud_pipeline.tables import TableStore
-from fraud_pipeline.training import (
+from fraud_pipeline.features.engineer import FEATURES
+from fraud_pipeline.ingest.day_state import check_features
+from fraud_pipeline.modeling.dataset import hidden_labels
+from fraud_pipeline.modeling.model_card import model_card
+from fraud_pipeline.modeling.training import (
     PolicySettings,
     TuningSettings,
     build_training_set,
@@ -36,6 +31,11 @@ from fraud_pipeline.training import (
     part,
     train_model,
 )
+from fraud_pipeline.policy.decisions import CostModel
+from fraud_pipeline.promotion.registry import RUN_TAG
+from fraud_pipeline.reporting import plots
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.storage.tables import TableStore
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from fraud_pipeline.generator.geography import HOME_WEIGHT, TRIP_WEIGHT, ZONE_LA
 from fraud_pipeline.generator.population import HOMES, Floats, Ints, usual_log_amount
 from fraud_pipeline.generator.rows import Intents, Truth, World
 from fraud_pipeline.generator.story import KINDS, NEVER, episode_number
-from fraud_pipeline.transactions import DAY, HOUR
+from fraud_pipeline.schema.transactions import DAY, HOUR
 
 HABIT: Final = 0.75  # share of purchases, not on a trip, at one of the favourites
 FAVOURITES: Final[tuple[float, ...]] = (0.5, 0.25, 0.15, 0.1)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from fraud_pipeline.transactions import DAY
+from fraud_pipeline.schema.transactions import DAY
 
 _MASK: Final = (1 << 64) - 1
 

@@ -24,7 +24,7 @@ from fraud_pipeline.generator.story import (
     episode_number,
     stages_at,
 )
-from fraud_pipeline.transactions import DAY, HOUR, SECOND
+from fraud_pipeline.schema.transactions import DAY, HOUR, SECOND
 
 MAX_DELAY_DAYS: Final = 13
 MAX_DURATION_DAYS: Final = 6

@@ -39,7 +39,7 @@ from fraud_pipeline.generator.population import Floats, Ints, usual_log_amount
 from fraud_pipeline.generator.rows import POSITION_NOISE_KM, Rows, World, day_of, take, unit_error
 from fraud_pipeline.generator.story import MAX_STAGES, SCENARIOS, Stages, stages_at
 from fraud_pipeline.generator.story_filter import fraud_chance
-from fraud_pipeline.transactions import DAY, HOUR
+from fraud_pipeline.schema.transactions import DAY, HOUR
 
 _DAY_ELAPSED: Final = np.concatenate([[0.0], np.cumsum(SHARE @ HOUR_DENSITY)])
 

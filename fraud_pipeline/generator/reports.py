@@ -14,7 +14,7 @@ from fraud_pipeline.generator import chance
 from fraud_pipeline.generator.episodes import MAX_REPORT_DAYS
 from fraud_pipeline.generator.population import Ints
 from fraud_pipeline.generator.rows import Rows, World, transaction_ids
-from fraud_pipeline.transactions import times
+from fraud_pipeline.schema.transactions import times
 
 _WRONG: Final = 0.01  # share of all reports that accuse an honest transaction
 _LATE_MEDIAN_DAYS: Final = 4.0

@@ -18,7 +18,7 @@ from fraud_pipeline.generator.config import WorldConfig
 from fraud_pipeline.generator.drift_schedule import DriftName, drift_strength
 from fraud_pipeline.generator.geography import EARTH_KM_PER_DEGREE, ZONE_COUNTRY
 from fraud_pipeline.generator.population import Customers, Floats, Ints, Market, Merchants
-from fraud_pipeline.transactions import CHANNELS, DAY, MAX_AMOUNT_CENTS, times
+from fraud_pipeline.schema.transactions import CHANNELS, DAY, MAX_AMOUNT_CENTS, times
 
 Table = TypeVar("Table", "Intents", "Truth", "Rows")
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from fraud_pipeline.day_plan import SourceDay, days_between
 from fraud_pipeline.generator import chance
 from fraud_pipeline.generator.behaviour import ordinary_life
 from fraud_pipeline.generator.config import WorldConfig
@@ -30,7 +29,8 @@ from fraud_pipeline.generator.rows import (
     transaction_ids,
 )
 from fraud_pipeline.generator.story import FRAUD_KIND, KINDS
-from fraud_pipeline.transactions import DAY, microsecond, times
+from fraud_pipeline.ingest.day_plan import SourceDay, days_between
+from fraud_pipeline.schema.transactions import DAY, microsecond, times
 
 _LOOKBACK_DAYS = MAX_SPAN_DAYS + MAX_REPORT_DAYS
 _ORDINARY_DAYS_KEPT = 2

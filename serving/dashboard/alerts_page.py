@@ -1,6 +1,6 @@
 """The queue of doubted transactions: take one, see why it was doubted and what its customer did, say what it was.
 
-Belongs here: what an analyst sees and presses. Must not be here: what that does (`fraud_pipeline/alerts.py`).
+Belongs here: what an analyst sees and presses. Must not be here: what that does (`fraud_pipeline/alerts/queue.py`).
 """
 
 import time
@@ -11,11 +11,11 @@ from typing import Final, get_args
 import pandas as pd
 import streamlit as st
 
-from fraud_pipeline.alerts import Alert, AlertError, history, listed, resolve, take, take_next
+from fraud_pipeline.alerts.queue import Alert, AlertError, history, listed, resolve, take, take_next
 from fraud_pipeline.database.alerts import Verdict
 from fraud_pipeline.database.overview import Case, count_alerts, read_case, read_customer
-from serving.dashboard.here import Here
-from serving.dashboard.looks import age, money, plain, show_figures, words
+from serving.dashboard.charts import age, money, plain, show_figures, words
+from serving.dashboard.session import Here
 
 SHOWN: Final = 50
 _CHOSEN: Final = "chosen_alert"  # a name in the session

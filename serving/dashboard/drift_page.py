@@ -1,6 +1,6 @@
 """How far the days are from what the champion learned and from the weeks before.
 
-Belongs here: what is shown. Must not be here: what drift is (`fraud_pipeline/drift.py`).
+Belongs here: what is shown. Must not be here: what drift is (`fraud_pipeline/monitoring/drift.py`).
 """
 
 from typing import Final
@@ -10,11 +10,11 @@ import streamlit as st
 
 from fraud_pipeline.database.drift import read_drift
 from fraud_pipeline.database.verdicts import not_judged_days
-from fraud_pipeline.drift import LIMITS
-from fraud_pipeline.drift_by_day import daily_states
-from serving.dashboard.here import Here
-from serving.dashboard.looks import drift_legend, drift_map
+from fraud_pipeline.monitoring.drift import LIMITS
+from fraud_pipeline.monitoring.drift_by_day import daily_states
+from serving.dashboard.charts import drift_legend, drift_map
 from serving.dashboard.report_page import SHOWN_DAYS, show_days_not_judged, show_report, show_verdict
+from serving.dashboard.session import Here
 
 TOP: Final = 25
 

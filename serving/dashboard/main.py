@@ -20,8 +20,8 @@ from serving.dashboard import (
     stream_page,
     traffic_page,
 )
-from serving.dashboard.here import Here, enter, leave
-from serving.dashboard.looks import plain
+from serving.dashboard.charts import plain
+from serving.dashboard.session import Here, enter, leave
 
 PAGES: Final[dict[str, Callable[[Here], None]]] = {
     "Alerts": alerts_page.show,

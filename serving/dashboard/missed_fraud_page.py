@@ -1,10 +1,10 @@
 """Whether more fraud is reported that the champion had allowed than is usual.
 
-Belongs here: what is shown. Must not be here: what a surge is (`fraud_pipeline/surges.py`).
+Belongs here: what is shown. Must not be here: what a surge is (`fraud_pipeline/monitoring/surge_test.py`).
 """
 
-from serving.dashboard.here import Here
 from serving.dashboard.report_page import show_days_not_judged, show_report, show_verdict
+from serving.dashboard.session import Here
 
 
 def show(here: Here) -> None:

@@ -9,9 +9,9 @@ from typing import Any, Final
 import pandas as pd
 import streamlit as st
 
-from serving.dashboard.here import Here
-from serving.dashboard.looks import words
+from serving.dashboard.charts import words
 from serving.dashboard.registry import RegistryCommandError, read_models, roll_back
+from serving.dashboard.session import Here
 
 PROMOTION: Final = ["decided_at", "action", "version", "champion", "reasons", "confirmed"]
 VERSION: Final = ["version", "created_at", "aliases", "average_precision"]

@@ -1,15 +1,15 @@
 """How good the champion is, by labels as they came.
 
-Belongs here: what is shown. Must not be here: metrics (`fraud_pipeline/performance.py`).
+Belongs here: what is shown. Must not be here: metrics (`fraud_pipeline/monitoring/performance.py`).
 """
 
 import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.database.performance import read_performance
-from serving.dashboard.here import Here
-from serving.dashboard.looks import metric_over_time, words
+from serving.dashboard.charts import metric_over_time, words
 from serving.dashboard.report_page import show_days_not_judged, show_verdict
+from serving.dashboard.session import Here
 
 
 def show(here: Here) -> None:

@@ -1,6 +1,6 @@
 """The registry, asked through `fraud-detect` as a person would: MLflow takes seconds to load and stays out of serving.
 
-Belongs here: running its commands. Must not be here: what they do (`fraud_pipeline/registry.py`).
+Belongs here: running its commands. Must not be here: what they do (`fraud_pipeline/promotion/registry.py`).
 """
 
 import json
@@ -33,7 +33,7 @@ def roll_back(home: Path, *, reason: str) -> str:
 def _run(home: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603 - our own program, through no shell
-            [sys.executable, "-m", "fraud_pipeline.cli", *arguments],
+            [sys.executable, "-m", "fraud_pipeline.cli.main", *arguments],
             env=os.environ | {HOME_VARIABLE: str(home)},
             capture_output=True,
             text=True,

@@ -19,8 +19,8 @@ from fraud_pipeline.database.verdicts import (
     not_judged_days,
     read_page,
 )
-from serving.dashboard.here import Here
-from serving.dashboard.looks import plain, words
+from serving.dashboard.charts import plain, words
+from serving.dashboard.session import Here
 
 SHOWN_DAYS: Final = 42
 

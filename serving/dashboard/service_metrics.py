@@ -1,7 +1,7 @@
 """What the running service says about itself at /metrics.
 
 Belongs here: asking, and reading histograms as Prometheus does. Must not be here: what is counted
-(`serving/metrics.py`).
+(`serving/runtime/metrics.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from fraud_pipeline.settings import Settings
-from serving.keys import KeyFileError
-from serving.security import issue_token_for
+from serving.auth.keys import KeyFileError
+from serving.auth.tokens import issue_token_for
 
 Buckets = Mapping[float, float]
 """Upper bound -> how many were at most that large."""

@@ -1,6 +1,6 @@
 """How far the stream is read, by whom, and what could not be handled.
 
-Belongs here: what is shown. Must not be here: questions to the broker (`serving/topic_watch.py`).
+Belongs here: what is shown. Must not be here: questions to the broker (`serving/stream/topic_inspection.py`).
 """
 
 from typing import Final
@@ -9,11 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.database import Positions
-from fraud_pipeline.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings
-from serving.dashboard.here import Here, live
-from serving.dashboard.looks import show_figures
-from serving.dead_letters import dead_letters, summary
-from serving.topic_watch import extents, live_members
+from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings
+from serving.dashboard.charts import show_figures
+from serving.dashboard.session import Here, live
+from serving.stream.dead_letters import dead_letters, summary
+from serving.stream.topic_inspection import extents, live_members
 
 REFRESH_SECONDS: Final = 10
 

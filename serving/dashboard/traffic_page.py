@@ -10,8 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.database.overview import read_probabilities, read_traffic
-from serving.dashboard.here import Here, live
-from serving.dashboard.looks import decisions_per_minute, score_distribution, share, show_figures
+from serving.dashboard.charts import decisions_per_minute, score_distribution, share, show_figures
 from serving.dashboard.service_metrics import (
     Sample,
     ServiceAwayError,
@@ -21,6 +20,7 @@ from serving.dashboard.service_metrics import (
     read_stage_times,
     stage_times,
 )
+from serving.dashboard.session import Here, live
 
 REFRESH_SECONDS: Final = 5
 SCORES: Final = 20_000

@@ -1,0 +1,119 @@
+"""New alerts to a webhook: at least once, a customer's in their order, and ids only.
+
+Belongs here: what is posted, and when to give up until later. Must not be here: SQL (`database/alerts.py`), who calls
+this and how often.
+
+An alert counts as posted once the webhook has taken it, so a crash in between posts it again; `alert` numbers never
+repeat, and tell a receiver so. One poster at a time, by a lease: two would overtake each other. An alert that was not
+taken waits for its next turn, and only later ones of its customer wait with it.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from fraud_pipeline.alerts.backoff import FIRST_PAUSE, LONGEST_PAUSE
+from fraud_pipeline.alerts.webhook import TIMEOUT, WebhookAwayError, WebhookRefusedError, open_client, post
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.alerts import Alert, Alerts
+
+OUTBOX: Final = "alert webhook"
+# Longer than a call may take, because the clocks of two machines differ a little.
+LEASE: Final = timedelta(seconds=60)
+BUDGET: Final = LEASE - 3 * TIMEOUT
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What one call did.
+
+    `held` alerts were not taken, now or before, and wait for another try; `waiting` when another poster is at work, or
+    when there was no time for all.
+    """
+
+    alerts: int
+    held: int
+    waiting: bool
+
+    def __str__(self) -> str:
+        held = f", {self.held} held back until the webhook takes them" if self.held else ""
+        return f"{self.alerts} alerts posted{held}{', more are waiting' if self.waiting else ''}"
+
+
+def post_new_alerts(
+    database: Database, url: str, *, limit: int = 100, clock: Callable[[], float] = time.time
+) -> Posted:
+    """Post alerts that were not posted yet: at most `limit` new ones, and as many whose turn has come again.
+
+    Raises WebhookAwayError when the webhook takes nothing: call again later. Raises DatabaseUnavailableError when the
+    database is away.
+    """
+    started, holder, posted = clock(), uuid.uuid4().hex, 0
+    until = started + BUDGET.total_seconds()
+    if not _lease(database, holder, now=started, until=started + LEASE.total_seconds()):
+        return Posted(alerts=0, held=0, waiting=True)
+    try:
+        with database.transaction(read_only=True) as connection:
+            alerts = Alerts(connection).to_post(now=_microseconds(started), limit=limit)
+        held: set[str] = set()
+        waiting = False
+        with open_client() as client:
+            for alert in alerts:
+                if waiting := clock() > until:
+                    break
+                if alert.customer_id in held:
+                    continue
+                try:
+                    post(client, url, body(alert))
+                except WebhookRefusedError as error:
+                    _hold(database, alert, at=clock(), why=error)
+                    held.add(alert.customer_id)
+                except WebhookAwayError as error:
+                    # This alert may be the reason: others go first when the webhook is tried again.
+                    _hold(database, alert, at=clock(), why=error)
+                    raise
+                else:
+                    with database.transaction() as connection:
+                        Alerts(connection).posted(alert, at=_microseconds(clock()))
+                    posted += 1
+        with database.transaction(read_only=True) as connection:
+            return Posted(alerts=posted, held=Alerts(connection).held(), waiting=waiting)
+    finally:
+        _lease(database, holder, now=clock(), until=0)
+
+
+def body(alert: Alert) -> dict[str, Any]:
+    """What is posted: ids and what was decided, never what was bought."""
+    return {
+        "text": f"alert {alert.number}: {alert.decision} of transaction {alert.transaction_id}",
+        "alert": alert.number,
+        "transaction_id": alert.transaction_id,
+        "customer_id": alert.customer_id,
+        "decision": alert.decision,
+        "created_at": (_EPOCH + timedelta(microseconds=alert.created_at)).isoformat(),
+    }
+
+
+def _hold(database: Database, alert: Alert, *, at: float, why: Exception) -> None:
+    """Leave an alert alone as long again as it is old, within the bounds of all our pauses."""
+    pause = timedelta(microseconds=_microseconds(at) - alert.created_at)
+    again = at + min(max(pause, FIRST_PAUSE), LONGEST_PAUSE).total_seconds()
+    log.warning("alert %d waits, and later ones of its customer: %s", alert.number, why)
+    with database.transaction() as connection:
+        Alerts(connection).hold(alert, until=_microseconds(again))
+
+
+def _lease(database: Database, holder: str, *, now: float, until: float) -> bool:
+    with database.transaction() as connection:
+        return Alerts(connection).lease(OUTBOX, holder=holder, now=_microseconds(now), until=_microseconds(until))
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)

@@ -1,0 +1,59 @@
+"""Types of command-line arguments.
+
+Belongs here: text to a value, with argparse's error. Must not be here: commands.
+"""
+
+import argparse
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+import pandas as pd
+
+from fraud_pipeline.host.local_paths import local_path
+from fraud_pipeline.ingest.column_mapping import SourceError, parse_columns
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line; `--help` shows the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit status 2 and the message in one line."""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+def whole_number(text: str) -> int:
+    """A whole number of 1 or more. Raises argparse's error for anything else."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return number
+
+
+def column_pairs(text: str) -> str:
+    """A column mapping as it was typed. Raises argparse's error for one that cannot be read."""
+    try:
+        parse_columns(text)
+    except SourceError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def duration(text: str) -> timedelta:
+    """A time span such as 7d, 36h or 30min. Raises argparse's error for anything else."""
+    span = pd.to_timedelta(text, errors="coerce")
+    # pandas takes a number without a unit for nanoseconds.
+    if pd.isna(span) or span < pd.Timedelta(0) or text.strip()[-1].isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no time span; write for example 7d or 36h")
+    return span.to_pytimedelta()
+
+
+def path(text: str) -> Path:
+    """A path of this machine."""
+    try:
+        return local_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

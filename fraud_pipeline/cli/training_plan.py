@@ -1,0 +1,203 @@
+"""What one `fraud-detect train` learns from: its flags, explicit settings and the remembered choice, put together.
+
+Belongs here: which of them wins, and the sentences that say so. Must not be here: the shell (`training_command.py`),
+Dagster.
+
+A flag is for one run, except that the source it names is remembered once it has proved usable. A flag wins over an
+explicit setting, and that over what is remembered.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from fraud_pipeline.ingest.column_mapping import parse_columns
+from fraud_pipeline.ingest.source_choice import FileChoice, SourceChoice, SyntheticChoice
+from fraud_pipeline.ingest.sources import FileSource, SourceError
+from fraud_pipeline.settings import Settings, agrees, where_set, with_choice
+
+TRANSACTIONS_PER_DAY: Final = 833  # of the default synthetic world
+DEFAULT_TRANSACTIONS: Final = 100_000
+_OF_A_FILE: Final = ("columns", "first_day", "last_day")
+
+
+class UsageError(ValueError):
+    """Flags that do not go together; the message says which, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What a person typed; None where nothing was."""
+
+    data_path: Path | None = None
+    synthetic: bool = False
+    columns: str | None = None
+    label_delay: timedelta | None = None
+    transactions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The settings and days of one run, what to remember of them, where the source is from, and further sentences."""
+
+    settings: Settings
+    first: date
+    last: date
+    choice: SourceChoice | None
+    origin: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def plan_training(flags: Flags, *, explicit: Settings, remembered: SourceChoice | None, now: datetime) -> Plan:
+    """The plan of a run. Nothing is written.
+
+    Raises UsageError for flags that do not go together, SourceError for a file that cannot be used.
+    """
+    # What a flag names does not depend on what is remembered, also where that no longer goes with the settings.
+    named = flags.synthetic or flags.data_path is not None
+    present = explicit if named else with_choice(explicit, remembered)
+    if flags.synthetic and flags.data_path is not None:
+        raise UsageError("--synthetic and --data-path name two sources: keep one of them")
+    kind = "synthetic" if flags.synthetic else "file" if flags.data_path else present.source_kind
+    if kind == "file":
+        if flags.transactions is not None:
+            raise UsageError(f"--transactions is for the synthetic world, and the source is {_named(flags, present)}")
+        return _file(flags, explicit=explicit, remembered=remembered, present=present, now=now)
+    if flags.columns is not None or flags.label_delay is not None:
+        name = "--columns" if flags.columns is not None else "--label-delay"
+        raise UsageError(f"{name} is for a file, and the source is the {_named(flags, present)}: add --data-path FILE")
+    if kind == "served":
+        if flags.transactions is not None:
+            raise UsageError("--transactions is for the synthetic world, and the source is what was served")
+        return _served(present, now=now)
+    return _synthetic(flags, explicit=explicit, remembered=remembered, now=now)
+
+
+def _named(flags: Flags, present: Settings) -> str:
+    if flags.data_path is not None:
+        return f"file {flags.data_path.name}"
+    return "synthetic world" if flags.synthetic or present.source_kind == "none" else present.source_name
+
+
+def _file(
+    flags: Flags, *, explicit: Settings, remembered: SourceChoice | None, present: Settings, now: datetime
+) -> Plan:
+    path = (flags.data_path or present.data_path or Path()).resolve()
+    same = explicit.data_path is not None and explicit.data_path.resolve() == path
+    base = _without_source(explicit, path=path)
+    before = base if flags.data_path is not None else present
+    columns = before.columns if flags.columns is None else flags.columns
+    delay = before.label_delay if flags.label_delay is None else flags.label_delay
+    source = FileSource(path, columns=parse_columns(columns) if columns else None, label_delay=delay)
+    first, last = source.first_day, source.last_day
+    choice = FileChoice(
+        chosen_at=now,
+        data_path=path,
+        columns=columns,
+        label_delay=delay,
+        # Every label of such a file is there after the delay, so nothing is gained by waiting longer.
+        label_maturity=None if source.has_report_times else delay,
+        first_day=first,
+        # A file that settings name may grow every night, and then so does the calendar.
+        last_day=None if same else last,
+    )
+    if isinstance(remembered, FileChoice) and choice.settings() == remembered.settings():
+        choice = remembered
+    values = {name: value for name, value in choice.settings().items() if name not in base.model_fields_set}
+    # Tables are named by the path as it is written.
+    written = explicit.data_path if same else path
+    values |= {"data_path": written, "columns": columns, "label_delay": delay}
+    settings = base.model_copy(update=values).checked()
+    first, last = max(first, settings.first_day), min(last, settings.last_day or last)
+    if first > last:
+        raise SourceError(
+            f"{path}: the file holds {source.first_day} to {source.last_day}, and FRAUD_FIRST_DAY and FRAUD_LAST_DAY "
+            "leave no day of it: remove them or name days of the file"
+        )
+    plan = _explained(Plan(settings, first, last, choice), flags, explicit=explicit, remembered=remembered)
+    read = (f"Read {path.name}: {what} ({rows:,} rows)." for what, rows in source.notes.items())
+    return replace(plan, notes=(*plan.notes, *read))
+
+
+def _synthetic(flags: Flags, *, explicit: Settings, remembered: SourceChoice | None, now: datetime) -> Plan:
+    settings = _without_source(explicit, path=None).model_copy(update={"synthetic": True}).checked()
+    transactions = DEFAULT_TRANSACTIONS if flags.transactions is None else flags.transactions
+    first = settings.first_day
+    last = first + timedelta(days=days_of(transactions) - 1)
+    choice = remembered if isinstance(remembered, SyntheticChoice) else SyntheticChoice(chosen_at=now)
+    plan = Plan(settings, first, min(last, settings.last_day or last), choice)
+    return _explained(plan, flags, explicit=explicit, remembered=remembered)
+
+
+def _served(present: Settings, *, now: datetime) -> Plan:
+    kept = (now - present.history_retention).date() + timedelta(days=1)
+    first, last = max(present.first_day, kept), (now - timedelta(days=1)).date()
+    if first > last:
+        raise UsageError(f"nothing was served before today: the calendar begins on {present.first_day}; train tomorrow")
+    return Plan(present, first, last, choice=None, origin=f" ({where_set('learn_from_served')})")
+
+
+def _without_source(explicit: Settings, *, path: Path | None) -> Settings:
+    """Explicit settings without a source; columns and days of a file that they name stay only for that file."""
+    other = explicit.data_path is not None and explicit.data_path.resolve() != path
+    dropped = {"data_path", "synthetic", "learn_from_served", *(_OF_A_FILE if other else ())}
+    kept = {name: getattr(explicit, name) for name in explicit.model_fields_set - dropped}
+    return Settings.model_construct(**kept)
+
+
+def _explained(plan: Plan, flags: Flags, *, explicit: Settings, remembered: SourceChoice | None) -> Plan:
+    """The plan with words on where its source is from, and on each explicit setting that matters to it."""
+    if flags.synthetic or flags.data_path is not None:
+        return replace(plan, notes=(*_stays(plan, explicit), *_wins(plan, explicit)))
+    explicitly = _explicit_source(explicit)
+    if explicitly is not None:
+        notes = () if remembered is None or agrees(explicit, remembered) else (f"It wins over {_words(remembered)}.",)
+        return replace(plan, origin=f" ({where_set(explicitly)})", notes=(*notes, *_wins(plan, explicit)))
+    if remembered is not None:
+        others = {"file": "--synthetic for the synthetic world", "synthetic": "--data-path FILE for your own"}
+        origin = f" (remembered from {remembered.chosen_at:%Y-%m-%d}; {others[remembered.kind]})"
+        return replace(plan, origin=origin, notes=_wins(plan, explicit))
+    note = (
+        "No source was named before, so this is a first look at the synthetic world, which is remembered. Your own "
+        "data: fraud-detect train --data-path FILE"
+    )
+    return replace(plan, notes=(note, *_wins(plan, explicit)))
+
+
+def _explicit_source(explicit: Settings) -> str | None:
+    """The explicit setting that names a source."""
+    return "data_path" if explicit.data_path is not None else "synthetic" if explicit.synthetic else None
+
+
+def _stays(plan: Plan, explicit: Settings) -> tuple[str, ...]:
+    """Explicit settings that other runs keep to, although a flag named another source for this one."""
+    named = _explicit_source(explicit)
+    other = named is not None and plan.choice is not None and not agrees(explicit, plan.choice)
+    names = [*([named] if named and other else []), *(["learn_from_served"] if explicit.learn_from_served else [])]
+    return tuple(
+        f"{where_set(name)} stays: the UI, the daemon and a plain `fraud-detect train` keep to it until you remove it."
+        for name in names
+    )
+
+
+def _wins(plan: Plan, explicit: Settings) -> tuple[str, ...]:
+    """Explicit settings that this run uses instead of what the choice of its source says."""
+    said = {} if plan.choice is None else plan.choice.settings()
+    default = Settings.model_fields["label_maturity"].default
+    used = {name: getattr(plan.settings, name) for name in ("first_day", "last_day", "label_maturity")}
+    return tuple(
+        f"{where_set(name)} is used: {value}."
+        for name, value in used.items()
+        if name in explicit.model_fields_set and value != said.get(name, default) and value is not None
+    )
+
+
+def _words(choice: SourceChoice) -> str:
+    return "the remembered synthetic world" if choice.kind == "synthetic" else f"the remembered {choice.data_path.name}"
+
+
+def days_of(transactions: int) -> int:
+    """How many days of the synthetic world hold about so many transactions."""
+    return max(1, math.ceil(transactions / TRANSACTIONS_PER_DAY))

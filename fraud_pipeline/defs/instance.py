@@ -1,0 +1,196 @@
+"""The Dagster instance of a home directory, and running the whole pipeline on it from the shell.
+
+Belongs here: preparing $DAGSTER_HOME, launching the job, telling how it goes. Must not be here: what the job does.
+"""
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+import yaml
+
+from fraud_pipeline.defs.automation import due_runs
+from fraud_pipeline.defs.build import build_defs
+from fraud_pipeline.defs.calendar import RANGE_END_TAG, RANGE_START_TAG
+from fraud_pipeline.defs.resources import build_resources
+from fraud_pipeline.settings import Settings
+
+__all__ = [
+    "INSTANCE_FILE",
+    "POSTGRES_VARIABLE",
+    "RANGE_END_TAG",
+    "RANGE_START_TAG",
+    "PipelineFailedError",
+    "ingest",
+    "migrate_dagster",
+    "prepare_dagster_home",
+    "run_pipeline",
+]
+
+POSTGRES_VARIABLE: Final = "DAGSTER_POSTGRES_URL"
+INSTANCE_FILE: Final = "dagster.yaml"
+
+
+class PipelineFailedError(RuntimeError):
+    """The run failed; the message is the first cause and where to read more."""
+
+
+def prepare_dagster_home(settings: Settings) -> Path:
+    """Put `dagster.yaml` where Dagster reads it, with PostgreSQL storage when DAGSTER_POSTGRES_URL is set."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    template = Path(str(files("fraud_pipeline"))).parent / INSTANCE_FILE
+    if not os.environ.get(POSTGRES_VARIABLE):
+        shutil.copyfile(template, home / INSTANCE_FILE)
+    else:
+        config = yaml.safe_load(template.read_text())
+        config["storage"] = {"postgres": {"postgres_url": {"env": POSTGRES_VARIABLE}}}
+        (home / INSTANCE_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def migrate_dagster(settings: Settings) -> Path:
+    """Prepare the home and bring Dagster's own database to the installed Dagster; where the home is."""
+    home = prepare_dagster_home(settings)
+    with dg.DagsterInstance.get() as instance:
+        instance.upgrade()
+    return home
+
+
+def run_pipeline(
+    settings: Settings,
+    *,
+    first: date,
+    last: date,
+    tell: Callable[[str], None],
+    n_trials: int | None = None,
+    accept_other_source: bool = False,
+    on_usable: Callable[[], None] | None = None,
+) -> str:
+    """Materialize everything from the source to the champion for the days `first` to `last` in one run; returns its id.
+
+    `tell` receives a line for each step as it ends. `on_usable` is called once the source has proved to hold
+    what can be learned from. `accept_other_source` lets history and champion be followed by those of another source.
+    Raises PipelineFailedError with the cause of the first failure.
+    """
+    prepare_dagster_home(settings)
+    job = build_defs(settings).resolve_job_def("source_to_champion_job")
+    steps: dict[str, dict[str, Any]] = {
+        "training_set": {"first_day": first.isoformat(), "last_day": last.isoformat()},
+        "fraud_model": {"n_trials": n_trials},
+        "online_history": {"accept_other_source": accept_other_source},
+        "champion": {"accept_other_source": accept_other_source},
+    }
+    tags = {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
+    return _run(job, tags=tags, steps=steps, progress=_Progress(tell, on_usable=on_usable))
+
+
+def ingest(settings: Settings, *, tell: Callable[[str], None]) -> None:
+    """Do now what the schedule daily_ingest asks for: bring days that are missing or differ, renew stale features.
+
+    `tell` receives a line for each step as it ends. A run that fails does not keep the others from running; then
+    PipelineFailedError is raised with the causes. Raises SourceError when there is no source, or it cannot be read.
+    """
+    prepare_dagster_home(settings)
+    failures: list[str] = []
+    done: list[dg.RunRequest] = []
+    resources: dict[str, Any] = build_resources(settings)
+    due = partial(due_runs, settings, tables=resources["tables"], source=resources["source"])
+    job = build_defs(settings).resolve_job_def("ingest_job")
+    # A day whose rows were rejected for another day's ids is due again once that day changed.
+    while (requests := due(now=datetime.now(UTC))) and requests != done:
+        failures, done = [], requests
+        for request in requests:
+            tell(f"{request.tags[RANGE_START_TAG]} to {request.tags[RANGE_END_TAG]}")
+            try:
+                _run(job, tags=request.tags, assets=request.asset_selection, progress=_Progress(tell))
+            except PipelineFailedError as error:
+                failures.append(str(error))
+    if failures:
+        raise PipelineFailedError("\n".join(failures))
+
+
+def _run(
+    job: dg.JobDefinition,
+    *,
+    tags: Mapping[str, str],
+    progress: "_Progress",
+    steps: Mapping[str, dict[str, Any]] | None = None,
+    assets: Sequence[dg.AssetKey] | None = None,
+) -> str:
+    """Run a job, or these assets of it, in this process, with the configuration of its `steps`; the run's id.
+
+    Raises PipelineFailedError.
+    """
+    run_id = str(uuid.uuid4())
+    with dg.DagsterInstance.get() as instance:
+        instance.add_event_listener(run_id, progress)
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            run_config={
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                "ops": {step: {"config": config} for step, config in (steps or {}).items()},
+            },
+            tags=dict(tags),
+            asset_selection=assets,
+            raise_on_error=False,
+        )
+    if not result.success:
+        raise PipelineFailedError(
+            f"{progress.failure or 'the run failed'}\nrun {run_id}; `fraud-detect ui` shows its log under Runs"
+        )
+    return run_id
+
+
+class _Progress:
+    """Turns Dagster's events into lines for a person."""
+
+    def __init__(self, tell: Callable[[str], None], *, on_usable: Callable[[], None] | None = None) -> None:
+        self._tell = tell
+        self._on_usable = on_usable
+        self._started: dict[str, float] = {}
+        self._told: set[str] = set()
+        self.failure = ""
+
+    def __call__(self, entry: dg.EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is None:
+            if entry.user_message.startswith(("trial ", "Another training ")):
+                self._tell(f"    {entry.user_message}")
+            return
+        step = event.step_key or ""
+        if event.event_type is dg.DagsterEventType.STEP_START:
+            self._started[step] = time.monotonic()
+            # The training set is made, and its blocking checks have passed.
+            if step == "fraud_model" and self._on_usable is not None:
+                self._on_usable()
+        elif event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
+            # A run over many days reports each of them; a person wants one line.
+            name = event.asset_key.to_user_string() if event.asset_key else step
+            if name not in self._told:
+                self._told.add(name)
+                count = event.step_materialization_data.materialization.metadata.get("dagster/row_count")
+                rows = f"{getattr(count, 'value', 0):>12,} rows" if count is not None else " " * 17
+                self._tell(f"  {name:<24}{rows}  {time.monotonic() - self._started[step]:6.1f} s")
+        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.blocking and check.severity is dg.AssetCheckSeverity.ERROR:
+                finding = check.metadata.get("finding")
+                said = (
+                    f"check {check.check_name} of {check.asset_key.to_user_string()}: {getattr(finding, 'value', '')}"
+                )
+                self.failure = f"{self.failure}\n{said}".strip()
+        elif event.event_type is dg.DagsterEventType.STEP_FAILURE and not self.failure:
+            error = event.step_failure_data.error
+            cause = error.cause or error if error else None
+            self.failure = f"{step}: {cause.message.strip() if cause else event.message}"

@@ -1,0 +1,125 @@
+"""One hash of the code that decides a value: everything that some functions reach, and nothing else.
+
+Belongs here: which code is reached, and what of it can change a value. Must not be here: which functions those are.
+
+Comments, docstrings, annotations, formatting and code that is not reached change no value, so they change no hash. The
+hash errs on the careful side: renaming a variable changes it. Whoever needs to know whether values changed computes
+some (`proof.py`).
+"""
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+
+_PACKAGE: Final = __name__.partition(".")[0]
+
+
+def code_hash(*functions: Callable[..., Any]) -> str:
+    """SHA-256 of the source of these functions and of all functions, classes and constants of this package they reach.
+
+    Raises TypeError for a constant of a kind that has no stable text.
+    """
+    texts: dict[str, str] = {}
+    waiting: list[tuple[str, Any]] = [(function.__qualname__, function) for function in functions]
+    while waiting:
+        name, value = waiting.pop()
+        if name in texts:
+            continue
+        source = _python(value)
+        if not _is_ours(source):
+            texts[name] = _constant_text(name, value)
+            continue
+        tree = _without_words(ast.parse(textwrap.dedent(inspect.getsource(source))))
+        texts[name] = ast.unparse(tree)
+        waiting += _references(tree, inspect.getmodule(source))
+    return hashlib.sha256("\n".join(f"{name}: {text}" for name, text in sorted(texts.items())).encode()).hexdigest()
+
+
+def _python(value: Any) -> Any:
+    """The Python function behind a compiled one."""
+    return getattr(value, "py_func", value)
+
+
+def _is_ours(value: Any) -> bool:
+    is_code = inspect.isfunction(value) or inspect.isclass(value)
+    return is_code and value.__module__.partition(".")[0] == _PACKAGE
+
+
+def _references(tree: ast.AST, module: ModuleType | None) -> Iterator[tuple[str, Any]]:
+    """What the code names of its module, and of the package's modules that it names, each with a name of its own."""
+    names = vars(module) if module else {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                owner = names.get(name)
+                if isinstance(owner, ModuleType) and owner.__name__.partition(".")[0] == _PACKAGE:
+                    yield f"{owner.__name__}.{attribute}", getattr(owner, attribute)
+            case ast.Name(id=name) if name in names:
+                value = names[name]
+                # The package's modules decide nothing by themselves, what is taken from them does.
+                if not (isinstance(value, ModuleType) and value.__name__.partition(".")[0] == _PACKAGE):
+                    yield f"{module.__name__ if module else ''}.{name}", value
+
+
+def _constant_text(name: str, value: Any) -> str:
+    """A text that is the same in every process."""
+    match value:
+        case None | bool() | int() | float() | str() | bytes() | timedelta():
+            text = repr(value)
+        case ModuleType():
+            text = f"module {value.__name__}"
+        case np.ndarray() | np.generic():
+            text = f"{value.dtype.str} {value.shape} {value.tobytes().hex()}"
+        case frozenset() | set():
+            text = f"set {sorted(_constant_text(name, item) for item in value)}"
+        case tuple() | list():
+            text = f"{[_constant_text(name, item) for item in value]}"
+        case Mapping():
+            text = f"{[(_constant_text(name, key), _constant_text(name, item)) for key, item in value.items()]}"
+        case _ if callable(value) and hasattr(value, "__qualname__"):
+            text = f"{value.__module__}.{value.__qualname__}"
+        case _:
+            kind = type(value).__name__
+            raise TypeError(f"{name} is a {kind}, which has no stable text: use numbers, texts or tuples of them")
+    return text
+
+
+def _without_words(tree: ast.Module) -> ast.Module:
+    bare: ast.Module = ast.fix_missing_locations(_Words().visit(tree))
+    return bare
+
+
+class _Words(ast.NodeTransformer):
+    """Takes out what is there for readers and type checkers only."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        # The name of a field stays: it is one of the class's values.
+        plain = ast.Assign([node.target], node.value) if node.value else ast.Expr(node.target)
+        return self.generic_visit(plain)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        return node

@@ -1,0 +1,218 @@
+"""What a customer's own past says about a transaction.
+
+Belongs here: which statistic of which of the customer's events each feature is. Must not be here: loops
+(`features/kernels/windows.py`, `features/kernels/comparisons.py`), the list of features (`definitions.py`), frames.
+
+Counts, sums and means are exact over the whole window. Everything else looks at the newest `NEWEST_EVENTS` events of
+it, so that a customer with a hundred thousand events costs no more than one with a hundred.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW, NEWEST_EVENTS, Window
+from fraud_pipeline.features.kernels import comparisons, windows
+from fraud_pipeline.features.kernels.columns import (
+    Columns,
+    Table,
+    age,
+    alike,
+    codes,
+    first_of_each,
+    ratio,
+    shared_codes,
+    stack,
+    tie_breakers,
+)
+from fraud_pipeline.features.kernels.windows import Bounds, Floats, Groups, Ints
+from fraud_pipeline.schema.transactions import DAY, HOUR, SECOND, TRANSACTION_COLUMNS
+
+HABIT_REACH: Final = 2 * HOUR
+HIGH_AMOUNT: Final = 2.5  # times the median or typical amount: what a customer rarely spends
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerEvents:
+    """Everything the customers did, new rows first, and for each new row which of its customer's events it may see.
+
+    Of events that are not among the rows it has the number and the sum of amounts: (windows, new rows) each.
+    """
+
+    rows: Table
+    now: Ints
+    grouped: Groups
+    bounds: Bounds
+    counts_of_tiles: Ints
+    cents_of_tiles: Ints
+
+    def low(self, window: Window) -> Ints:
+        """First position of the window."""
+        low: Ints = self.bounds.low[list(CUSTOMER_WINDOWS).index(window)]
+        return low
+
+    def newest(self, window: Window) -> Ints:
+        """First position of the newest `NEWEST_EVENTS` events of the window."""
+        return np.maximum(self.low(window), self.bounds.high - NEWEST_EVENTS)
+
+
+def customer_events(
+    history: Table, new: Table, *, known: NDArray[np.bool_] | None, tiles: Table | None = None
+) -> CustomerEvents:
+    """Events are a set keyed by transaction id: one that comes twice, or is both new and known, counts once.
+
+    `known` (new rows,) tells which are known, and that there are no others; where it is None, ids tell. `tiles` are
+    such as no window of a new row cuts in two, see `tiles.py`.
+    """
+    rows = stack(new, history, names=TRANSACTION_COLUMNS)
+    now = rows["event_time"][: len(new["event_time"])]
+    customers, entities = codes(rows["customer_id"])
+    once = np.flatnonzero(
+        first_of_each(rows["transaction_id"])
+        if known is None
+        else np.concatenate([~known, np.ones(len(customers) - len(known), np.bool_)])
+    )
+    grouped = windows.group(
+        customers[once],
+        rows["event_time"][once],
+        entities=entities,
+        ties=lambda tied: tie_breakers(rows["transaction_id"][once[tied]]),
+    )
+    grouped = grouped._replace(order=once[grouped.order])
+    queries = windows.group(customers[: len(now)], now, entities=entities)
+    widths = np.array(list(CUSTOMER_WINDOWS.values()), np.int64)
+    counts_of_tiles, cents_of_tiles = _sums_of_tiles(tiles, new, widths)
+    return CustomerEvents(
+        rows=rows,
+        now=now,
+        grouped=grouped,
+        bounds=windows.window_bounds(grouped, queries, widths),
+        counts_of_tiles=counts_of_tiles,
+        cents_of_tiles=cents_of_tiles,
+    )
+
+
+def _sums_of_tiles(tiles: Table | None, new: Table, widths: Ints) -> tuple[Ints, Ints]:
+    """Events and sum of amounts of the tiles in each window of each new row, (windows, new rows) each."""
+    if tiles is None or not len(tiles["event_time"]):
+        nothing = np.zeros((len(widths), len(new["event_time"])), np.int64)
+        return nothing, nothing
+    (asking, customers), entities = shared_codes(new["customer_id"], tiles["customer_id"])
+    grouped = windows.group(customers, tiles["event_time"], entities=entities)
+    queries = windows.group(asking, new["event_time"], entities=entities)
+    bounds = windows.window_bounds(grouped, queries, widths)
+    counts, cents = (
+        np.stack([windows.window_sum(grouped.order, tiles[name], low, bounds.high) for low in bounds.low])
+        for name in ("tile_events", "amount_cents")
+    )
+    return counts, cents
+
+
+def customer_columns(events: CustomerEvents) -> Columns:
+    """Every feature of the customer's own transactions."""
+    return _volume(events) | _amounts(events) | _habits(events) | _same_kind(events) | _places(events)
+
+
+def _volume(events: CustomerEvents) -> Columns:
+    columns: Columns = {}
+    high, cents = events.bounds.high, events.rows["amount_cents"]
+    tiles = zip(CUSTOMER_WINDOWS, events.counts_of_tiles, events.cents_of_tiles, strict=True)
+    for window, more_events, more_cents in tiles:
+        low = events.low(window)
+        count = (high - low + more_events).astype(np.float64)
+        total = (windows.window_sum(events.grouped.order, cents, low, high) + more_cents).astype(np.float64)
+        columns[f"customer_transaction_count_{window}"] = count
+        columns[f"customer_amount_sum_{window}"] = total
+        columns[f"customer_amount_mean_{window}"] = ratio(total, count)
+    return columns
+
+
+def _amounts(events: CustomerEvents) -> Columns:
+    order, high, cents = events.grouped.order, events.bounds.high, events.rows["amount_cents"]
+    amount: Floats = cents[: len(events.now)].astype(np.float64)
+    day, week, month = events.newest("24h"), events.newest("7d"), events.newest("30d")
+    least_24h, most_24h = windows.window_extremes(order, cents, day, high)
+    _, most_7d = windows.window_extremes(order, cents, week, high)
+    _, most_30d = windows.window_extremes(order, cents, month, high)
+    mean, spread = windows.window_spread(order, cents, month, high)
+    median = windows.window_median(order, cents, month, high)
+    typical = windows.window_mean_up_to(order, cents, HIGH_AMOUNT * median, month, high)
+    unusual = HIGH_AMOUNT * typical
+    return {
+        "customer_amount_min_24h": least_24h,
+        "customer_amount_max_24h": most_24h,
+        "customer_amount_max_30d": most_30d,
+        "customer_amount_spread_30d": spread,
+        "customer_amount_z_score_30d": ratio(amount - mean, spread),
+        "customer_amount_over_mean_30d": ratio(amount, mean),
+        "customer_amount_over_max_30d": ratio(amount, most_30d),
+        "customer_amount_median_30d": median,
+        "customer_amount_over_median_30d": ratio(amount, median),
+        "customer_amount_over_typical_30d": ratio(amount, typical),
+        "customer_high_amount_count_7d": windows.window_count_above(order, cents, unusual, week, high),
+        "customer_high_amount_count_30d": windows.window_count_above(order, cents, unusual, month, high),
+        "customer_amount_peak_7d": ratio(most_7d, typical),
+    }
+
+
+def _habits(events: CustomerEvents) -> Columns:
+    times, high, now = events.grouped.times, events.bounds.high, events.now
+    month = events.newest("30d")
+    return {
+        "customer_seconds_since_last_30d": age(times, high - 1, now, high > month) / SECOND,
+        "customer_seconds_since_first_30d": age(times, month, now, high > month) / SECOND,
+        "customer_habit_hour_share_30d": comparisons.hour_share(times, now, month, high, HABIT_REACH, DAY),
+        "customer_distinct_merchants_24h": windows.window_distinct(
+            events.grouped.order, alike(events.rows["merchant_id"]), events.newest("24h"), high
+        ),
+    }
+
+
+def _same_kind(events: CustomerEvents) -> Columns:
+    columns: Columns = {}
+    month, high, n = events.newest("30d"), events.bounds.high, len(events.now)
+    cents = events.rows["amount_cents"]
+    for kind in ("merchant_id", "category", "country", "channel"):
+        kinds = alike(events.rows[kind])
+        count, since, mean = comparisons.same_kind(
+            events.grouped.order, events.grouped.times, kinds, cents, kinds[:n], events.now, month, high
+        )
+        name = f"customer_same_{kind.removesuffix('_id')}"
+        columns[f"{name}_count_30d"] = count
+        columns[f"{name}_seconds_since_last_30d"] = since / SECOND
+        columns[f"{name}_share_30d"] = ratio(count, high - month)
+        columns[f"{name}_amount_over_mean_30d"] = ratio(cents[:n], mean)
+    return columns
+
+
+def _places(events: CustomerEvents) -> Columns:
+    from_last, since, from_centre = comparisons.places(
+        events.grouped.order,
+        events.grouped.times,
+        events.rows["latitude"],
+        events.rows["longitude"],
+        events.now,
+        events.newest("30d"),
+        events.bounds.high,
+    )
+    return {
+        "customer_distance_from_last_30d": from_last,
+        "customer_speed_from_last_30d": ratio(from_last, since / HOUR),
+        "customer_distance_from_centre_30d": from_centre,
+    }
+
+
+def customer_report_columns(reports: Table, new: Table) -> Columns:
+    """What was reported of the customer's transactions; `reports` are fraud reports, each once."""
+    (customers, reported), entities = shared_codes(new["customer_id"], reports["customer_id"])
+    now = new["event_time"]
+    grouped = windows.group(reported, reports["reported_at"], entities=entities)
+    queries = windows.group(customers, now, entities=entities)
+    bounds = windows.window_bounds(grouped, queries, np.array([LONGEST_WINDOW]))
+    count = bounds.high - bounds.low[0]
+    return {
+        "customer_report_count_60d": count,
+        "customer_seconds_since_last_report_60d": age(grouped.times, bounds.high - 1, now, count > 0) / SECOND,
+    }

@@ -1,0 +1,149 @@
+"""FeatureEngineer: the only feature code. Training, HTTP and stream call the same function.
+
+Belongs here: what goes in, what comes out, and the transaction's own features. Must not be here: the customer's and the
+merchant's past (`customer_features.py`, `merchant_features.py`), the list of features (`definitions.py`),
+reading or storing.
+
+A feature sees events strictly before its transaction. Events are a set: a second delivery or another order of arrival
+changes nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fraud_pipeline.features import customer_features, merchant_features
+from fraud_pipeline.features.code_version import code_hash
+from fraud_pipeline.features.definitions import FEATURE_NAMES, FEATURES, LONGEST_WINDOW, FeatureDefinition
+from fraud_pipeline.features.kernels.columns import MISSING_CODE, Columns, Table, first_of_each, positions_in, table
+from fraud_pipeline.features.merchant_days import assembled, days_to_clear, final_on, merchant_days
+from fraud_pipeline.schema.transactions import CHANNELS, DAY, HOUR
+
+__all__ = [
+    "FEATURES",
+    "FEATURE_NAMES",
+    "FeatureDefinition",
+    "FeatureEngineer",
+    "History",
+    "HistoryTables",
+    "merchant_days",
+]
+
+EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is known before a transaction: customers' events, fraud reports, merchants' days (see `merchant_days`)."""
+
+    transactions: pd.DataFrame
+    reports: pd.DataFrame
+    merchant_days: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryTables:
+    """The same as arrays (see `columns.table`), for callers who never had a frame.
+
+    `known` tells which new rows are among `transactions`, by callers who have each event and report once; where it is
+    not given, transaction ids tell. Channels may be positions in CHANNELS. `customer_tiles` (see `tiles.py`) stand for
+    events that are not among `transactions`.
+    """
+
+    transactions: Table
+    reports: Table
+    merchant_days: Table
+    known: NDArray[np.bool_] | None = None
+    customer_tiles: Table | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureEngineer:
+    """Computes every feature; `label_maturity` is how long a transaction must stay unreported to count as cleared."""
+
+    label_maturity: timedelta
+
+    @property
+    def lookback(self) -> timedelta:
+        """How far back any feature can look."""
+        cleared = 30 * DAY + days_to_clear(self.label_maturity) * DAY
+        return timedelta(microseconds=max(LONGEST_WINDOW, cleared) + DAY)
+
+    def compute(self, *, history: History, new: pd.DataFrame) -> pd.DataFrame:
+        """Features of each row of `new`, in its order: transaction_id, event_time, then float32 columns, NaN missing.
+
+        Rows of `new` see each other and all of `history` only where strictly earlier, so it does not matter what
+        else is in either frame, nor whether a row comes alone, in a micro-batch or in a year.
+        """
+        tables = HistoryTables(
+            transactions=table(history.transactions),
+            reports=table(history.reports),
+            merchant_days=table(history.merchant_days),
+        )
+        values = self.values(history=tables, new=table(new))
+        rows = pd.DataFrame(values, columns=pd.Index(FEATURE_NAMES), copy=False)
+        rows.insert(0, "transaction_id", new["transaction_id"].to_numpy())
+        rows.insert(1, "event_time", new["event_time"].array)
+        return rows
+
+    def values(self, *, history: HistoryTables, new: Table) -> NDArray[np.float32]:
+        """The same as `compute` on arrays: shape (rows of `new`, features), in the order of `FEATURE_NAMES`."""
+        reports = _frauds(history.reports, distinct=history.known is not None)
+        found = _transaction(new)
+        found |= customer_features.customer_columns(
+            customer_features.customer_events(
+                history.transactions, new, known=history.known, tiles=history.customer_tiles
+            )
+        )
+        found |= customer_features.customer_report_columns(reports, new)
+        found |= merchant_features.merchant_columns(
+            history.merchant_days, reports, new, days_to_clear=days_to_clear(self.label_maturity)
+        )
+        # XGBoost and the stored table hold float32; converting here makes both the same bits.
+        out = np.empty((len(FEATURE_NAMES), len(new["event_time"])), np.float32)
+        for row, name in zip(out, FEATURE_NAMES, strict=True):
+            row[:] = found[name]
+        return out.T
+
+    @staticmethod
+    def code_version() -> str:
+        """SHA-256 of the code that decides a feature's value: of no comment, annotation or code beside it."""
+        return _code_version()
+
+
+@lru_cache(maxsize=1)
+def _code_version() -> str:
+    lookback = vars(FeatureEngineer)["lookback"].fget
+    days = (merchant_days, final_on, assembled)
+    return code_hash(FeatureEngineer.compute, FeatureEngineer.values, lookback, *days)
+
+
+def _transaction(new: Table) -> Columns:
+    now, channel = new["event_time"], positions_in(new["channel"], CHANNELS)
+    weekday = (now // DAY + EPOCH_WEEKDAY) % 7
+    known = channel != MISSING_CODE
+    flags = {
+        f"is_{name}": np.where(known, channel == CHANNELS.index(name), np.nan)
+        for name in ("online", "contactless", "atm", "transfer")
+    }
+    return flags | {
+        "amount": new["amount_cents"],
+        "hour_of_day": (now % DAY) / HOUR,
+        "day_of_week": weekday,
+        "is_weekend": weekday >= 5,
+        "is_night": now % DAY < 6 * HOUR,
+    }
+
+
+def _frauds(reports: Table, *, distinct: bool) -> Table:
+    """Fraud reports, each once. Every report counts: a second one of the same transaction is another event."""
+    frauds = {name: values[reports["is_fraud"]] for name, values in reports.items()}
+    if distinct:
+        return frauds
+    once = first_of_each(frauds["transaction_id"], frauds["reported_at"])
+    return {name: values[once] for name, values in frauds.items()}

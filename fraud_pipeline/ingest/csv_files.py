@@ -1,0 +1,168 @@
+"""Text tables: which delimiter, which header, and their columns as Arrow text.
+
+Belongs here: the shape of a text table. Must not be here: what a column means. No message quotes a cell: the first line
+counts as names only where it cannot be anything else.
+"""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from fraud_pipeline.ingest.column_mapping import ROW, Header, SourceError, known_names
+from fraud_pipeline.ingest.file_formats import SAMPLE_BYTES, damaged, encoding_of, looks_like, open_bytes
+
+# "NA" is not among them: it is Namibia's country code.
+_NULLS: Final = ["", "NULL", "Null", "null", "NaN", "nan", "None", "N/A", "n/a", "#N/A", r"\N", "(null)", "<NA>", "nil"]
+_DELIMITERS: Final = ",;\t|"
+_HINT: Final = re.compile(r"\ufeff?\"?sep=(.)\"?\r?\n?", re.IGNORECASE)
+_SAMPLE_ROWS: Final = 50
+_NAME: Final = re.compile(r"[^\W\d][\w .\-/#%()\[\]]{0,59}")
+_MANY_DIGITS: Final = re.compile(r"\d{3}")
+_NUMBER: Final = re.compile(r"\W{0,3}\d[\d.,' ]*\W{0,3}")
+_TIME: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*")
+_NOT_UTF8: Final = (
+    "the file is not UTF-8 text, but Windows-1252, Latin-1 or the like: save it as CSV in UTF-8, or as Parquet"
+)
+_ENOUGH_KNOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """How a text file is laid out; `hint` lines stand before the header."""
+
+    path: Path
+    header: Header
+    delimiter: str
+    encoding: str
+    hint_lines: int
+
+
+def inspect(path: Path, start: bytes) -> TextTable:
+    """The layout of a text file from its first bytes. Raises SourceError."""
+    encoding = encoding_of(start)
+    text = _decoded(start, encoding)
+    hint = _HINT.match(text)
+    rows_text = text[hint.end() :] if hint else text.removeprefix("\ufeff")
+    complete = len(start) < SAMPLE_BYTES
+    layouts = {mark: _rows(rows_text, mark, complete=complete) for mark in (hint[1] if hint else _DELIMITERS)}
+    delimiter = max(layouts, key=lambda mark: _plausibility(layouts[mark]))
+    rows = layouts[delimiter]
+    names = [name.strip() for name in rows[0]] if rows else []
+    if len(names) < 2:
+        raise SourceError(f"the first line is no header of several columns: {looks_like(rows_text)}")
+    header = Header(tuple(rows[0]), certain=_is_header(names, rows[1:]), guess=looks_like(rows_text))
+    return TextTable(path, header, delimiter, encoding, hint_lines=1 if hint else 0)
+
+
+def read(table: TextTable, names: Sequence[str]) -> tuple[pa.Table, int]:
+    """These columns as text, rows numbered in ROW (the header is row 1), and how many repeated headers it had."""
+    ragged: list[int] = []
+
+    def note(row: pyarrow.csv.InvalidRow) -> str:
+        ragged.append(row.actual_columns)
+        return "skip"
+
+    try:
+        with open_bytes(table.path) as file:
+            content = pyarrow.csv.read_csv(
+                file,
+                read_options=pyarrow.csv.ReadOptions(encoding=table.encoding, skip_rows=table.hint_lines),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=table.delimiter, newlines_in_values=True, invalid_row_handler=note
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    include_columns=list(names),
+                    column_types=dict.fromkeys(names, pa.string()),
+                    null_values=_NULLS,
+                    strings_can_be_null=True,
+                ),
+            )
+    except OSError:
+        raise damaged() from None
+    except UnicodeError:
+        raise SourceError(_NOT_UTF8) from None
+    except pa.ArrowException as error:
+        # pyarrow's message quotes the row, which holds card data.
+        raise SourceError(_cause(str(error))) from None
+    if ragged:
+        raise SourceError(
+            f"lines whose number of values is not that of the header's columns: {len(ragged)}. The file was cut off, "
+            "or a value holds the delimiter without quotes: export it again"
+        )
+    first_row = table.hint_lines + 2
+    content = content.append_column(ROW, pa.array(np.arange(first_row, first_row + len(content))))
+    return _without_headers(content, names)
+
+
+def _without_headers(content: pa.Table, names: Sequence[str]) -> tuple[pa.Table, int]:
+    """The rows without those that repeat the header, as files put together have them."""
+    repeats = pc.equal(content.column(names[0]), names[0])
+    if not pc.any(repeats).as_py():
+        return content, 0
+    cells = [content.column(name).filter(repeats) for name in names]
+    alike = [pc.all(pc.equal(column, name).fill_null(False)).as_py() for column, name in zip(cells, names, strict=True)]
+    if not all(alike):
+        rows = content.column(ROW).filter(repeats)
+        raise SourceError(
+            f"row {rows[0]} looks like a second header whose columns stand in another order: put files together "
+            "column by column, or give their directory"
+        )
+    return content.filter(pc.fill_null(pc.invert(repeats), True)), len(cells[0])
+
+
+def _decoded(start: bytes, encoding: str) -> str:
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(start)
+    except UnicodeError:
+        raise SourceError(_NOT_UTF8) from None
+
+
+def _rows(text: str, delimiter: str, *, complete: bool) -> list[list[str]]:
+    lines = io.StringIO(text, newline=None)
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(lines, delimiter=delimiter):
+            if row:
+                rows.append(row)
+            if len(rows) > _SAMPLE_ROWS:
+                return rows
+    except csv.Error:
+        return rows
+    return rows if complete else rows[:-1]
+
+
+def _plausibility(rows: list[list[str]]) -> tuple[int, float, int]:
+    """How much rows look as if split at the right mark: known names, rows of equal length, number of columns."""
+    if not rows or len(rows[0]) < 2:
+        return 0, 0.0, 0
+    width = len(rows[0])
+    return known_names(rows[0]), sum(len(row) == width for row in rows) / len(rows), width
+
+
+def _is_header(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a first line can only be names: known ones, or words over columns of times and numbers."""
+    if known_names(names) >= _ENOUGH_KNOWN:
+        return True
+    words = all(_NAME.fullmatch(name) and not _MANY_DIGITS.search(name) for name in names)
+    if not words or len(set(names)) < len(names) or not rows:
+        return False
+    columns = list(zip(*(row for row in rows if len(row) == len(names)), strict=True))
+    times = sum(all(_TIME.fullmatch(cell.strip()) for cell in column) for column in columns)
+    numbers = sum(all(_NUMBER.fullmatch(cell.strip()) for cell in column) for column in columns)
+    return times >= 1 and numbers >= 1 and times + numbers >= 2
+
+
+def _cause(message: str) -> str:
+    if "UTF8" in message:
+        return _NOT_UTF8
+    return "the file is no well-formed CSV (open quotes, or a line longer than 1 MB): export it again"

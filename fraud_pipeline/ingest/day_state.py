@@ -1,0 +1,220 @@
+"""The versions of stored days, as their writers recorded them beside the rows.
+
+Belongs here: what is noted with a day, reading it back, and what must be there before features are made. Must not be
+here: the rules of the plan (`day_plan.py`), features.
+
+Nothing is kept apart from the tables: versions and notes live in the footers of the files that hold the rows.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Final
+
+import pandas as pd
+
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW, MERCHANT_WINDOWS
+from fraud_pipeline.features.engineer import FeatureEngineer
+from fraud_pipeline.features.merchant_days import days_to_clear
+from fraud_pipeline.ingest.day_plan import (
+    DayInputs,
+    DerivedTable,
+    FeatureWindow,
+    SourceDay,
+    Standing,
+    Step,
+    StoredDays,
+    days_between,
+    inputs_now,
+    plan,
+    spelled,
+    standing,
+)
+from fraud_pipeline.ingest.sources import TransactionSource
+from fraud_pipeline.ingest.validation import ValidationResult, validate
+from fraud_pipeline.schema.transactions import DAY
+from fraud_pipeline.storage.tables import MissingDaysError, TableStore
+
+REMEDY: Final = (
+    "run `fraud-detect ingest`, or ingest_job over these days in the Dagster UI; the schedule daily_ingest does so "
+    "every night"
+)
+
+
+class MissingLookbackError(LookupError):
+    """Days that features read were never ingested."""
+
+
+class StaleFeaturesError(LookupError):
+    """Features have holes, or were made from rows that changed since."""
+
+
+def feature_window(config: FeatureConfig, *, first: date) -> FeatureWindow:
+    """Which days features of this configuration read, in a calendar that begins on `first`."""
+    return FeatureWindow(
+        first=first,
+        transactions=max(CUSTOMER_WINDOWS.values()) // DAY,
+        reports=LONGEST_WINDOW // DAY,
+        merchant_days=max(MERCHANT_WINDOWS.values()) // DAY,
+        days_to_clear=days_to_clear(config.label_maturity),
+        code=f"{FeatureEngineer.code_version()[:16]}-{config.id}",
+    )
+
+
+def expected_last(*, living: bool, ends: date | None, now: datetime) -> date | None:
+    """The last day that should be there by now, three hours after its end; `ends` is the calendar's last day.
+
+    None for a source that is not `living`: the synthetic world has as many days as somebody wants.
+    """
+    if not living:
+        return None
+    ended = (now - timedelta(hours=3)).date() - timedelta(days=1)
+    return min(ends or ended, ended)
+
+
+def read_stored_days(store: TableStore, *, window: FeatureWindow, first: date, last: date) -> StoredDays:
+    """Versions of the stored days that concern features of `first` to `last`."""
+    start = window.start(first)
+    transactions = store.versions("transactions", start, last)
+    return StoredDays(
+        ingested={day: version for day in transactions if (version := _ingested(store, day))},
+        versions={
+            "transactions": transactions,
+            "reports": store.versions("fraud_reports", start, last),
+            "merchant_days": store.versions("merchant_days", start, last),
+        },
+        inputs={
+            "merchant_days": _read_inputs(store, "merchant_days", start, last),
+            "features": _read_inputs(store, "features", first, last),
+        },
+    )
+
+
+def _read_inputs(store: TableStore, table: DerivedTable, first: date, last: date) -> dict[date, DayInputs | None]:
+    notes = {day: store.note(table, day) for day in store.days(table) if first <= day <= last}
+    return {day: DayInputs.from_json(note) if note else None for day, note in notes.items()}
+
+
+def plan_of(store: TableStore, source: TransactionSource, *, window: FeatureWindow, last: date) -> list[Step]:
+    """The steps that bring every day of the calendar up to `last` (see `day_plan.plan`)."""
+    if last < window.first:
+        return []
+    offered = source.day_versions(start=_midnight(window.first), end=_midnight(last + timedelta(days=1)))
+    first = min([*offered, *_calendar_days(store, window, last)], default=last)
+    stored = read_stored_days(store, window=window, first=first, last=last)
+    return plan(offered, stored, window=window, first=first, last=last)
+
+
+def notes_of_inputs(
+    store: TableStore, table: DerivedTable, days: Sequence[date], *, window: FeatureWindow
+) -> dict[date, str]:
+    """What is noted with these derived days when they are made from what is stored now."""
+    stored = read_stored_days(store, window=window, first=days[0], last=days[-1])
+    return {day: inputs_now(stored, table, day, window=window).to_json() for day in days}
+
+
+def read_standing(store: TableStore, *, window: FeatureWindow, last: date | None = None) -> Standing:
+    """How the features stand from the first stored day on, up to `last` or else to the last stored day."""
+    days = _calendar_days(store, window, last or date.max)
+    if not days:
+        return Standing(missing=(), stale={})
+    last = last or days[-1]
+    stored = read_stored_days(store, window=window, first=days[0], last=last)
+    return standing(stored, window=window, first=days[0], last=last)
+
+
+def check_features(store: TableStore, *, window: FeatureWindow, first: date, last: date) -> None:
+    """Raise StaleFeaturesError unless the features of each day are there and made from the rows that are there."""
+    found = standing(
+        read_stored_days(store, window=window, first=first, last=last), window=window, first=first, last=last
+    )
+    if not found.current:
+        raise StaleFeaturesError(f"{store.root / 'features'}: {found.summary}; {REMEDY}, and train again then")
+
+
+def check_lookback(
+    store: TableStore, source: TransactionSource, *, window: FeatureWindow, first: date, last: date
+) -> None:
+    """Raise MissingLookbackError when a day that features of `first` to `last` read was never ingested.
+
+    That nothing happened before the calendar's first day, or before the source's, is no gap.
+    """
+    start = window.start(first)
+    complete = set(store.days("transactions")) & set(store.days("fraud_reports"))
+    absent = [day for day in days_between(start, last) if day not in complete]
+    if not absent:
+        return
+    earliest = min((day for day in complete if day >= window.first), default=last)
+    offered = source.day_versions(start=_midnight(absent[0]), end=_midnight(absent[-1] + timedelta(days=1)))
+    gaps = [day for day in absent if day > earliest or day in offered]
+    if not gaps:
+        return
+    lost = [day for day in gaps if day not in offered]
+    remedy = REMEDY
+    if lost:
+        begin = lost[-1] + timedelta(days=1)
+        remedy += f"; the source no longer has {spelled(lost)}, so set FRAUD_FIRST_DAY to {begin} to begin after that"
+    raise MissingLookbackError(
+        f"features of {spelled(days_between(first, last))} read the days from {start} on, and {len(gaps)} of these "
+        f"were never ingested ({spelled(gaps)}): {remedy}"
+    )
+
+
+def accept(
+    store: TableStore, raw: pd.DataFrame, *, days: Collection[date], now: pd.Timestamp, fallback_time: pd.Timestamp
+) -> tuple[ValidationResult, dict[date, str]]:
+    """Judge the stored raw rows of `days`, an id of other days' transactions being taken; with the notes of the days.
+
+    A note holds the version of the raw rows, and the same of each day that has an id which was repeated: rows that
+    were rejected for it are judged again when that day changes.
+    """
+    result = validate(raw, now=now, fallback_time=fallback_time)
+    ids = result.accepted["transaction_id"]
+    others = store.days_holding("transactions", ids, column="transaction_id", other_than=days)
+    if others:
+        result = validate(raw, now=now, known_ids=pd.concat(others.values()), fallback_time=fallback_time)
+    judged = {day: store.version("raw_transactions", day) for day in days}
+    accepted = result.accepted
+    holding = others | dict(iter(accepted["transaction_id"].groupby(accepted["event_time"].dt.date)))
+    repeated = result.rejected[result.rejected["reason"] == "duplicate_id"]
+    notes = {}
+    for day, version in judged.items():
+        again = repeated.loc[repeated["event_time"].dt.date == day, "transaction_id"]
+        holders = [holder for holder, held in holding.items() if holder != day and held.isin(again).any()]
+        read = {holder.isoformat(): judged.get(holder) or _judged_raw(store, holder) for holder in holders}
+        notes[day] = json.dumps({"raw": version, "holders": read})
+    return result, notes
+
+
+def source_notes(versions: Mapping[date, SourceDay], *, reports: bool) -> dict[date, str]:
+    """What is noted with raw transactions, or with reports: the version that the source had of them."""
+    return {day: version.reports if reports else version.transactions for day, version in versions.items()}
+
+
+def _ingested(store: TableStore, day: date) -> SourceDay | None:
+    """The version of the source that the stored tables of a day were made from; None when they do not go together."""
+    try:
+        raw, reports = store.note("raw_transactions", day), store.note("fraud_reports", day)
+        note = json.loads(store.note("transactions", day) or "{}")
+        if raw is None or reports is None or note.get("raw") != store.version("raw_transactions", day):
+            return None
+        for holder, version in note["holders"].items():
+            if _judged_raw(store, date.fromisoformat(holder)) != version:
+                return None
+    except MissingDaysError:
+        return None
+    return SourceDay(transactions=raw, reports=reports)
+
+
+def _judged_raw(store: TableStore, day: date) -> str:
+    """The version of the raw rows that the transactions of a day were accepted from; empty where nobody noted it."""
+    return str(json.loads(store.note("transactions", day) or "{}").get("raw", ""))
+
+
+def _calendar_days(store: TableStore, window: FeatureWindow, last: date) -> list[date]:
+    return [day for day in store.days("transactions") if window.first <= day <= last]
+
+
+def _midnight(day: date) -> pd.Timestamp:
+    return pd.Timestamp(day, tz="UTC")

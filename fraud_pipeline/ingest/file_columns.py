@@ -1,0 +1,161 @@
+"""A file's spelling of a value in, ours out: ids, texts, numbers, times, labels, as Arrow columns.
+
+Belongs here: conversions of one column. Must not be here: judging single values; what cannot be read stays as it is or
+becomes missing, and validation rejects the row. Only a column that is wrong as a whole is an error.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fraud_pipeline.ingest.column_mapping import SourceError
+from fraud_pipeline.ingest.id_columns import check_ids, id_text
+from fraud_pipeline.ingest.number_spellings import AmbiguousNumbersError, read_numbers
+from fraud_pipeline.ingest.time_spellings import TimesError, read_times
+from fraud_pipeline.schema.identifiers import NORMALISATIONS, NOTHING_PATTERN, read_identifiers
+
+_TIME: Final = pa.timestamp("us", tz="UTC")
+_IDS: Final = ("transaction_id", "customer_id", "merchant_id")
+_TIMES: Final = ("event_time", "reported_at")
+_NUMBERS: Final = ("amount", "latitude", "longitude")
+
+CHANNEL_SYNONYMS: Final = MappingProxyType(
+    {
+        "chip": ("chip", "pos", "swipe", "card_present", "chip_and_pin", "magstripe"),
+        "contactless": ("contactless", "nfc", "tap"),
+        "online": ("online", "web", "ecom", "ecommerce", "e_commerce", "internet", "card_not_present", "cnp"),
+        "atm": ("atm", "cash", "cash_withdrawal"),
+        "transfer": ("transfer", "wire", "bank_transfer"),
+    }
+)
+_CHANNEL_OF: Final = {spelling: channel for channel, spellings in CHANNEL_SYNONYMS.items() for spelling in spellings}
+
+_FRAUD: Final = ("1", "1.0", "true", "t", "yes", "y", "fraud", "fraudulent")
+_LEGITIMATE: Final = (
+    *("0", "0.0", "false", "f", "no", "n", "legit", "legitimate", "genuine", "ok"),
+    *("not fraud", "non-fraud", "not_fraud", "no fraud"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column in our words; `notes` count rows by what was recognised or normalised."""
+
+    values: pa.Array
+    notes: dict[str, int]
+
+
+def typed(column: pa.Array, *, name: str, field: str) -> pa.Array:
+    """A column of one part as one of the types that `converted` takes: text, 64-bit numbers, UTC times, booleans."""
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    kind = column.type
+    if _is_text(kind):
+        return column.cast(pa.string())
+    if pa.types.is_null(kind):
+        return column.cast(pa.float64() if field in _NUMBERS else _TIME if field in _TIMES else pa.string())
+    if field in _TIMES:
+        return _typed_times(column, name=name, field=field)
+    if field in _NUMBERS:
+        return _typed_numbers(column, name=name, field=field)
+    if field == "is_fraud":
+        return column if pa.types.is_boolean(kind) else column.cast(pa.string())
+    return id_text(column, name=name, field=field)
+
+
+def _typed_times(column: pa.Array, *, name: str, field: str) -> pa.Array:
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return column.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False).cast(_TIME)
+    raise _wrong_column(
+        name, field, f"holds {kind}, not times; write epoch numbers as timestamps or as 2026-01-31T13:45:00Z"
+    )
+
+
+def _typed_numbers(column: pa.Array, *, name: str, field: str) -> pa.Array:
+    kind = column.type
+    if pa.types.is_float32(kind):
+        return column
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise _wrong_column(name, field, f"holds {kind}, not numbers")
+    return column.cast(pa.float64(), safe=False)
+
+
+def converted(column: pa.Array, *, name: str, field: str, place: Callable[[int], str]) -> Column:
+    """A whole column in our words; `place` says in words where a row stands. Raises SourceError."""
+    if field in _TIMES:
+        return Column(_times(column, name=name, field=field), {})
+    if field in _NUMBERS:
+        return _numbers(column, name=name, field=field)
+    if field == "is_fraud":
+        return Column(_labels(column, name=name, place=place), {})
+    if field == "country":
+        return Column(pc.utf8_upper(pc.utf8_trim_whitespace(column)), {})
+    if field == "channel":
+        return Column(_channels(column), {})
+    ids = read_identifiers(column, exact=field in _IDS)
+    notes = {NORMALISATIONS[rule]: rows for rule, rows in ids.rules.items()}
+    if field in _IDS:
+        notes |= check_ids(ids, name=name, field=field)
+    return Column(ids.texts, notes)
+
+
+def _channels(text: pa.Array) -> pa.Array:
+    encoded = text.dictionary_encode()
+    words = pc.replace_substring_regex(pc.utf8_lower(pc.utf8_trim_whitespace(encoded.dictionary)), r"[\s\-/]+", "_")
+    pairs = zip(words.to_pylist(), encoded.dictionary.to_pylist(), strict=True)
+    ours = [_CHANNEL_OF.get(word, given) for word, given in pairs]
+    return pc.take(pa.array(ours, type=pa.string()), encoded.indices)
+
+
+def _numbers(column: pa.Array, *, name: str, field: str) -> Column:
+    """64-bit numbers (32-bit ones stay); text where some cell is no number."""
+    if not _is_text(column.type):
+        return Column(column, {})
+    try:
+        numbers = read_numbers(pc.utf8_trim_whitespace(column), grouped=field == "amount")
+    except AmbiguousNumbersError as error:
+        raise SourceError(f"column '{name}' ({field}) {error}") from None
+    if numbers is None:
+        raise _wrong_column(name, field, "holds no plain numbers such as 12.34")
+    return Column(numbers.values, numbers.notes)
+
+
+def _times(column: pa.Array, *, name: str, field: str) -> pa.Array:
+    """Microseconds UTC; times without timezone are UTC, unreadable ones are missing."""
+    if not _is_text(column.type):
+        return column
+    try:
+        return read_times(pc.utf8_trim_whitespace(column))
+    except TimesError as error:
+        raise _wrong_column(name, field, str(error)) from None
+
+
+def _labels(column: pa.Array, *, name: str, place: Callable[[int], str]) -> pa.Array:
+    """True where fraud, False where not, missing where nobody said; SourceError when a cell is neither."""
+    if pa.types.is_boolean(column.type):
+        return column
+    encoded = column.dictionary_encode()
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(encoded.dictionary))
+    words = pc.if_else(pc.match_substring_regex(words, f"^{NOTHING_PATTERN}$"), None, words)
+    fraud, legitimate = (pc.is_in(words, pa.array(known)) for known in (_FRAUD, _LEGITIMATE))
+    unreadable = pc.and_(words.is_valid(), pc.invert(pc.or_(fraud, legitimate))).take(encoded.indices)
+    if count := pc.sum(unreadable).as_py() or 0:
+        raise _wrong_column(
+            name,
+            "is_fraud",
+            f"has {count} labels that are neither yes (1, true, yes, fraud) nor no (0, false, no, legitimate), the "
+            f"first in {place(pc.index(unreadable, True).as_py())}; leave the cell empty where nobody knows",
+        )
+    return pc.if_else(words.is_valid(), fraud, None).take(encoded.indices)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _wrong_column(name: str, field: str, cause: str) -> SourceError:
+    return SourceError(f"column '{name}' ({field}) {cause}. Mend it, or map another column: {field}=YOUR_COLUMN")

@@ -1,0 +1,119 @@
+"""The first bytes of a file in, what kind of file it is out.
+
+Belongs here: compression, encoding, formats by their first bytes. Must not be here: parsing, and any text of a file in
+a message.
+"""
+
+import io
+import lzma
+import re
+import zipfile
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from fraud_pipeline.ingest.column_mapping import SourceError
+
+SAMPLE_BYTES: Final = 1 << 17
+_REMEDY: Final = "export it as CSV with a header line, or as Parquet"
+_CODECS: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\x04\x22\x4d\x18": "lz4"}
+_BINARY: Final = (
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"Obj\x01", "an Avro file"),
+    (b"ORC", "an ORC file"),
+    (b"ARROW1", "an Arrow file"),
+    (b"FEA1", "a Feather file"),
+    (b"%PDF", "a PDF"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"PGDMP", "a PostgreSQL dump"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!", "a RAR archive"),
+)
+_TEXTS: Final = (
+    (re.compile(r"\s*[{\[]\s*[\"{\[\]}]"), "JSON"),
+    (re.compile(r"\s*<[?!A-Za-z]"), "XML or HTML"),
+    (re.compile(r"\s*(--|/\*|(INSERT|CREATE|COPY|SET|BEGIN|DROP|SELECT|USE|PRAGMA|LOCK)\s)", re.IGNORECASE), "SQL"),
+)
+_TAR_AT: Final = 257
+
+
+def open_bytes(path: Path) -> pa.NativeFile:
+    """The content of a file, unpacked when it is compressed. Raises SourceError for archives and damage."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start.startswith(b"PK\x03\x04"):
+        return pa.BufferReader(_only_member(path))
+    if start.startswith(b"\xfd7zXZ\x00"):
+        try:
+            return pa.BufferReader(lzma.decompress(path.read_bytes()))
+        except lzma.LZMAError:
+            raise damaged() from None
+    codec = next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), None)
+    return pa.input_stream(str(path), compression=codec)
+
+
+def start_of(path: Path) -> bytes:
+    """The first bytes of a file's content. Raises SourceError."""
+    try:
+        with open_bytes(path) as file:
+            start: bytes = file.read(SAMPLE_BYTES)
+    except OSError:
+        raise damaged() from None
+    return start
+
+
+def is_parquet(path: Path, start: bytes) -> bool:
+    """Whether the content, or else the name, is that of a Parquet file."""
+    return start.startswith(b"PAR1") or path.suffix.lower() in {".parquet", ".pq"}
+
+
+def encoding_of(start: bytes) -> str:
+    """The encoding of a text file: UTF-8, or UTF-16 by its mark or its zeros. SourceError for binary files."""
+    for magic, kind in _BINARY:
+        if start.startswith(magic):
+            raise SourceError(f"the file is {kind}: {_REMEDY}")
+    if start[_TAR_AT : _TAR_AT + 5] == b"ustar":
+        raise SourceError("the file is a tar archive: unpack it, and give the directory")
+    if start.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
+        raise SourceError("the file is UTF-32 text: save it as CSV in UTF-8, or as Parquet")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    zeros_at = {place % 2 for place, byte in enumerate(start[:1_000]) if byte == 0}
+    if zeros_at == {1}:
+        return "utf-16-le"
+    if zeros_at == {0}:
+        return "utf-16-be"
+    if zeros_at:
+        raise SourceError(f"the file is binary, of a format that is not read: {_REMEDY}")
+    return "utf8"
+
+
+def looks_like(text: str) -> str:
+    """What a text without a header seems to be, in words, with the remedy."""
+    for pattern, kind in _TEXTS:
+        if pattern.match(text):
+            return f"the file looks like {kind}: {_REMEDY}"
+    return "the first line looks like data, or like no CSV at all: add a header line with the names of the columns"
+
+
+def damaged() -> SourceError:
+    return SourceError("the file is cut off or damaged: copy or export it again")
+
+
+def _only_member(path: Path) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [
+                member
+                for member in archive.infolist()
+                if not member.is_dir() and not re.search(r"(^|/)[._]|^__MACOSX", member.filename)
+            ]
+            if any(member.filename.startswith(("xl/", "word/", "content.xml")) for member in archive.infolist()):
+                raise SourceError("the file is a workbook, not a table of text: save the sheet as CSV in UTF-8")
+            if len(members) != 1:
+                raise SourceError(f"the archive holds {len(members)} files: unpack it, and give the directory")
+            return archive.read(members[0])
+    except (zipfile.BadZipFile, io.UnsupportedOperation, NotImplementedError, RuntimeError, EOFError):
+        raise damaged() from None

@@ -1,0 +1,85 @@
+"""One part of a source in, its columns as an Arrow table out, with an error a person can act on.
+
+Belongs here: which reader a file needs, columns of Hive directories. Must not be here: what a column means.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fraud_pipeline.ingest import csv_files
+from fraud_pipeline.ingest.column_mapping import ROW, Header, SourceError
+from fraud_pipeline.ingest.file_formats import is_parquet, open_bytes, start_of
+from fraud_pipeline.ingest.file_parts import Part
+
+
+@dataclass(frozen=True, slots=True)
+class PartRows:
+    """Rows of one part with their numbers in it as the column ROW; `repeated_headers` lines were left out."""
+
+    table: pa.Table
+    repeated_headers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPart:
+    """A part whose columns are known; `text` is its layout where it is a text table, else it is Parquet."""
+
+    part: Part
+    stored: Header
+    text: csv_files.TextTable | None
+
+    def read(self, names: Sequence[str]) -> PartRows:
+        """These columns. Columns of a text table come as text, so that ids keep their leading zeros."""
+        stored = [name for name in names if name in self.stored.names]
+        if self.text is None:
+            rows = PartRows(_read_parquet(self.part, stored))
+        else:
+            rows = PartRows(*csv_files.read(self.text, stored))
+        table = rows.table
+        for name in names:
+            if name not in self.stored.names:
+                value = pa.scalar(dict(self.part.constants)[name], type=pa.string())
+                table = table.append_column(name, pa.repeat(value, len(table)))
+        return PartRows(table, rows.repeated_headers)
+
+    @property
+    def header(self) -> Header:
+        """The columns of the file, and those that its directories stand for where the file has none of that name."""
+        added = tuple(name for name, _ in self.part.constants if name not in self.stored.names)
+        return replace(self.stored, names=self.stored.names + added)
+
+
+def open_part(part: Part) -> OpenPart:
+    """The columns of a part. SourceError when it is no readable CSV or Parquet file."""
+    start = start_of(part.path)
+    if is_parquet(part.path, start):
+        with _open_parquet(part) as file:
+            return OpenPart(part, Header(tuple(map(str, file.schema_arrow.names))), None)
+    text = csv_files.inspect(part.path, start)
+    return OpenPart(part, text.header, text)
+
+
+def _read_parquet(part: Part, names: Sequence[str]) -> pa.Table:
+    with _open_parquet(part) as file:
+        try:
+            table = file.read(columns=list(names))
+        except (OSError, pa.ArrowException):
+            raise _damaged_parquet() from None
+    return table.append_column(ROW, pa.array(np.arange(1, len(table) + 1)))
+
+
+def _open_parquet(part: Part) -> pq.ParquetFile:
+    try:
+        with part.path.open("rb") as file:
+            plain = file.read(4) == b"PAR1" or part.path.suffix.lower() in {".parquet", ".pq"}
+        return pq.ParquetFile(part.path if plain else pa.BufferReader(open_bytes(part.path).read()))
+    except (OSError, pa.ArrowException):
+        raise _damaged_parquet() from None
+
+
+def _damaged_parquet() -> SourceError:
+    return SourceError("the file is no complete Parquet file, perhaps cut off while copying: copy or export it again")

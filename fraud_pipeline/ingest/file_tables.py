@@ -1,0 +1,119 @@
+"""All parts of a source in, one table of our fields out.
+
+Belongs here: what parts must have in common, where a row stands. Must not be here: how a cell is read, order of time.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from fraud_pipeline.ingest.column_mapping import ROW, SourceError, resolve_columns
+from fraud_pipeline.ingest.file_columns import converted, typed
+from fraud_pipeline.ingest.file_parts import Part
+from fraud_pipeline.ingest.file_reading import OpenPart, PartRows, open_part
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """`fields` in our words with `file_row` and, of several parts, `file_part`; `names` are the file's for them.
+
+    `notes` count rows by what was recognised or put right, as `field: what`.
+    """
+
+    fields: dict[str, pa.Array]
+    names: Mapping[str, str]
+    notes: dict[str, int]
+
+
+def read_parts(parts: Sequence[Part], *, columns: Mapping[str, str]) -> SourceTable:
+    """The rows of all parts, one after the other. Raises SourceError, which names the part where there are several."""
+    several = len(parts) > 1
+    # Spark writes a part without a byte where it has no rows.
+    filled = [part for part in parts if part.size]
+    if not filled:
+        raise SourceError("the file is empty (0 bytes): export it again" if not several else "all files are empty")
+    opened: list[OpenPart] = []
+    names: Mapping[str, str] = {}
+    for part in filled:
+        with _naming(part, several=several):
+            opened.append(open_part(part))
+            own = resolve_columns(opened[-1].header, columns=columns)
+        names = names or own
+        if own != names:
+            raise _other_columns(part, filled[0], own=own, names=names)
+    rows: list[PartRows] = []
+    for opened_part in opened:
+        with _naming(opened_part.part, several=several):
+            rows.append(opened_part.read(list(names.values())))
+    if not any(len(part.table) for part in rows):
+        raise SourceError("the file has a header and no rows: export it again")
+    sizes = [len(part.table) for part in rows]
+    file_rows = _joined([_whole(part, ROW) for part in rows], filled, name=ROW)
+    starts = np.cumsum([0, *sizes])
+
+    def place(row: int) -> str:
+        index = int(np.searchsorted(starts, row, side="right")) - 1
+        return f"row {file_rows[row]}" + (f" of {filled[index].name}" if several else "")
+
+    notes = _repeated_headers(rows)
+    fields: dict[str, pa.Array] = {}
+    for field, name in names.items():
+        pieces: list[pa.Array] = []
+        for part, read in zip(filled, rows, strict=True):
+            with _naming(part, several=several):
+                pieces.append(typed(_whole(read, name), name=name, field=field))
+        column = converted(_joined(pieces, filled, name=name), name=name, field=field, place=place)
+        fields[field] = column.values
+        notes |= {f"{field}: {what}": count for what, count in column.notes.items()}
+    fields["file_row"] = file_rows
+    if several:
+        codes = pa.array(np.repeat(np.arange(len(sizes), dtype=np.int32), sizes))
+        fields["file_part"] = pa.DictionaryArray.from_arrays(codes, [part.name for part in filled]).dictionary_decode()
+    return SourceTable(fields, names, notes)
+
+
+@contextmanager
+def _naming(part: Part, *, several: bool) -> Iterator[None]:
+    """Errors within the block name the part, where there are several."""
+    try:
+        yield
+    except SourceError as error:
+        if not several:
+            raise
+        raise SourceError(f"{part.name}: {error}") from None
+
+
+def _other_columns(part: Part, first: Part, *, own: Mapping[str, str], names: Mapping[str, str]) -> SourceError:
+    differing = sorted(field for field in {*own, *names} if own.get(field) != names.get(field))
+    return SourceError(
+        f"{part.name} has other columns than {first.name}, which differ in {', '.join(differing)}: export all parts "
+        "with the same columns, or give them one by one"
+    )
+
+
+def _joined(pieces: Sequence[pa.Array], parts: Sequence[Part], *, name: str) -> pa.Array:
+    if len(pieces) == 1:
+        return pieces[0]
+    with_values = [index for index, piece in enumerate(pieces) if piece.null_count < len(piece)]
+    first = with_values[0] if with_values else 0
+    for index in with_values:
+        if pieces[index].type != pieces[first].type:
+            raise SourceError(
+                f"column '{name}' holds {pieces[index].type} in {parts[index].name} and {pieces[first].type} in "
+                f"{parts[first].name}: export all parts with the same types"
+            )
+    kind = pieces[first].type
+    return pa.concat_arrays([piece if piece.type == kind else pa.nulls(len(piece), kind) for piece in pieces])
+
+
+def _whole(rows: PartRows, name: str) -> pa.Array:
+    column = rows.table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _repeated_headers(rows: Sequence[PartRows]) -> dict[str, int]:
+    repeated = sum(part.repeated_headers for part in rows)
+    return {"repeated header lines left out": repeated} if repeated else {}

@@ -1,0 +1,122 @@
+"""Times as exports write them, as microseconds UTC, each read by itself.
+
+Belongs here: offsets, zones, fractions, separators. Must not be here: what a time may be, days before months.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fraud_pipeline.ingest.number_spellings import WIDESPREAD
+
+_UTC: Final = pa.timestamp("us", tz="UTC")
+_MISSING: Final = np.iinfo(np.int64).min
+_SPELLINGS: Final = (
+    (r"^(\d{4})[/.](\d{2})[/.](\d{2})", r"\1-\2-\3"),
+    (r"^(\d{4}-\d{2}-\d{2})[tT_ ]\s*(\d)", r"\1T\2"),
+    (r"(:\d{2}),(\d)", r"\1.\2"),
+    # 2026-01-31T13:45:00+01:00[Europe/Berlin] of Java, ... +0100 CET of Go: the offset says it all.
+    (r"([+-]\d{2}:?\d{2}|[zZ]) ?(?:\[[A-Za-z_/+-]+\]|[A-Z]{3,5})$", r"\1"),
+    (r"(\d) ?(?i:utc|gmt)([+-]\d{2}(?::?\d{2})?)$", r"\1\2"),
+    (r"(\d) ?(?i:z|utc|gmt|ut|etc/utc|zulu)$", r"\1Z"),
+    (r"(\d) ([+-]\d{2}(?::?\d{2})?)$", r"\1\2"),
+)
+"""Other ways to write the same -> ours."""
+_PARTS: Final = (
+    r"^(?P<stamp>\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)?)"
+    r"(?P<zone>Z|[+-]\d{2}(?::?\d{2})?| ?\[?[A-Za-z]+(?:[/_+-][A-Za-z0-9_+-]+)*\]?)?$"
+)
+_ABBREVIATIONS: Final = re.compile(
+    "A[CEKW]?[DS]?T|BRT|BST|C[AES]?[DES]?T|CEST|E[AES]?[DES]?T|EEST|GST|HKT|HST|IST|JST|KST|M[DS]T|MSK|NZ[DS]T|P[DHKS]T|"
+    "SAST|SGT|WA?E?S?T|WIB"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TimesError(ValueError):
+    """The column's times cannot be read as a whole; `cause` says why, with a remedy."""
+
+    cause: str
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+def read_times(text: pa.Array) -> pa.Array:
+    """Trimmed text as `timestamp[us, UTC]`; a time without offset or zone is UTC, an unreadable one is missing.
+
+    Raises TimesError for text without a readable time, for abbreviations of zones, and for a mix of times with and
+    without an offset; few of either among many others are unreadable instead.
+    """
+    for kind in (pa.timestamp("us"), _UTC):  # no cell has an offset, or each has one: the fast ways
+        try:
+            return text.cast(kind).cast(_UTC)
+        except pa.ArrowInvalid:
+            continue
+    for pattern, ours in _SPELLINGS:
+        text = pc.replace_substring_regex(text, pattern, ours)
+    parts = pc.extract_regex(text, _PARTS)
+    stamps = _stamps(pc.struct_field(parts, "stamp"))
+    zones = pc.fill_null(pc.struct_field(parts, "zone"), "").dictionary_encode()
+    names = [name.strip(" []") for name in zones.dictionary.to_pylist()]
+    codes = zones.indices.to_numpy(zero_copy_only=False)
+    readable = stamps != _MISSING
+    _refuse_abbreviations(names, np.bincount(codes[readable], minlength=len(names)))
+    naive = np.isin(codes, [code for code, name in enumerate(names) if not name]) & readable
+    times = stamps.copy()
+    for code, name in enumerate(names):
+        if name:
+            rows = (codes == code) & readable
+            times[rows] = _in_zone(stamps[rows], name)
+    n_naive, n_zoned = int(naive.sum()), int(((times != _MISSING) & ~naive).sum())
+    if not n_naive + n_zoned:
+        raise TimesError("holds no readable times; write them as 2026-01-31T13:45:00Z")
+    if n_naive and n_zoned:
+        if min(n_naive, n_zoned) > WIDESPREAD * (n_naive + n_zoned):
+            raise TimesError(
+                f"mixes {n_zoned} times with a UTC offset and {n_naive} without one: write all of them with an offset "
+                "such as Z or +02:00, or none (then they are UTC)"
+            )
+        times[naive if n_naive < n_zoned else ~naive] = _MISSING
+    return pa.array(times, mask=times == _MISSING, type=pa.int64()).cast(pa.timestamp("us")).cast(_UTC)
+
+
+def _stamps(stamps: pa.Array) -> NDArray[np.int64]:
+    """Microseconds of times without a zone, whole ones of finer fractions; _MISSING where there is no such time."""
+    shortened = pc.replace_substring_regex(stamps, r"(\.\d{6})\d+$", r"\1")
+    parsed = pd.to_datetime(pd.Series(shortened.to_pandas()), format="ISO8601", errors="coerce")
+    return np.asarray(parsed.astype("datetime64[us]").astype("int64"), dtype=np.int64)
+
+
+def _in_zone(stamps: NDArray[np.int64], name: str) -> NDArray[np.int64]:
+    """Microseconds UTC of local ones; _MISSING where the zone is unknown, or its clocks show a time twice or never."""
+    if name == "Z":
+        return stamps
+    if name[0] in "+-":
+        digits = name[1:].replace(":", "").ljust(4, "0")
+        hours, minutes = int(digits[:2]), int(digits[2:])
+        if hours > 23 or minutes > 59:
+            return np.full_like(stamps, _MISSING)
+        return stamps - (1 if name[0] == "+" else -1) * (hours * 60 + minutes) * 60_000_000
+    local = pd.Series(stamps.astype("datetime64[us]"))
+    try:
+        moments = local.dt.tz_localize(name, ambiguous="NaT", nonexistent="NaT")
+    except Exception:  # noqa: BLE001 - the errors of an unknown zone differ between versions of Python's zoneinfo
+        return np.full_like(stamps, _MISSING)
+    return np.asarray(moments.dt.tz_convert("UTC").dt.tz_localize(None).astype("int64"), dtype=np.int64)
+
+
+def _refuse_abbreviations(names: list[str], rows: NDArray[np.int64]) -> None:
+    counts = {name: int(count) for name, count in zip(names, rows, strict=True) if _ABBREVIATIONS.fullmatch(name)}
+    if sum(counts.values()) > WIDESPREAD * rows.sum():
+        listed = ", ".join(f"{name} ({count} rows)" for name, count in sorted(counts.items()))
+        raise TimesError(
+            f"ends in abbreviations of time zones, which mean another zone in each country: {listed}. Write times in "
+            "UTC with Z, with an offset such as -06:00, or with a name such as America/Chicago"
+        )

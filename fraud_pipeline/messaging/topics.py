@@ -1,0 +1,288 @@
+"""The one Kafka adapter: which brokers, which topics, and how a message is written.
+
+Belongs here: settings into clients, topics and their creation, the layout of messages. Must not be here: what a sender
+may say (`serving/stream/messages.py` judges that), scoring, when anything is sent or read.
+
+Every value is one JSON object: `"schema": 1` and the fields of the HTTP body that says the same.
+"""
+
+import ssl
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar, cast
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+from pydantic import Field, FilePath, SecretStr, StringConstraints, model_validator
+from pydantic_core import to_json
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fraud_pipeline.host.reachability import talks_tls, why_unreachable
+from fraud_pipeline.messaging.committed_reads import end_at_stable_offsets
+from fraud_pipeline.messaging.corrupt_record_patch import read_leniently
+from fraud_pipeline.messaging.rejoin_patch import finish_joins
+from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.settings import SETTINGS_FILE, home_directory
+
+SCHEMA: Final = 1
+SCHEMA_HEADER: Final = "schema-version"
+
+_SERVER: Final = r"(\[[0-9A-Fa-f:]+\]|[^\s,:\[\]]+):[0-9]{1,5}"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Client = TypeVar("Client")
+
+
+class BrokerUnavailableError(RuntimeError):
+    """The brokers cannot be used now; the message says which, why, and what to check."""
+
+
+class KafkaSettings(BaseSettings):
+    """Where the brokers are, who we are to them, and what the topics are called; see `load_kafka_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FRAUD_KAFKA_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", pattern=rf"^{_SERVER}(,{_SERVER})*$", description="host:port,...")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_cafile: FilePath | None = Field(None, description="who signs the brokers' certificates; empty: the system's")
+    ssl_certfile: FilePath | None = Field(None, description="our own certificate, for brokers that ask for one")
+    ssl_keyfile: FilePath | None = Field(None, description="the key of our own certificate")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+
+    connect_timeout: timedelta = Field(timedelta(seconds=5), description="brokers that answer later count as away")
+
+    transactions_topic: Topic = "transactions"
+    decisions_topic: Topic = "decisions"
+    dead_letter_topic: Topic = "transactions.dead-letter"
+    reports_topic: Topic = "fraud-reports"
+    group: str = Field("fraud-detect", min_length=1, description="consumers of one group share the partitions")
+    partitions: int = Field(6, ge=1, description="of topics we make: that many consumers can share the work")
+    replication: int | None = Field(None, ge=1, description="copies of topics we make; empty: as the brokers say")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.uses_sasl and not (self.sasl_username and self.sasl_password.get_secret_value()):
+            raise ValueError(f"{self.security_protocol} needs FRAUD_KAFKA_SASL_USERNAME and FRAUD_KAFKA_SASL_PASSWORD")
+        if not self.uses_tls and (self.ssl_cafile or self.ssl_certfile):
+            raise ValueError("certificates need FRAUD_KAFKA_SECURITY_PROTOCOL to be SSL or SASL_SSL")
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            raise ValueError("give both FRAUD_KAFKA_SSL_CERTFILE and FRAUD_KAFKA_SSL_KEYFILE, or neither")
+        return self
+
+    @property
+    def uses_sasl(self) -> bool:
+        return self.security_protocol in ("SASL_PLAINTEXT", "SASL_SSL")
+
+    @property
+    def uses_tls(self) -> bool:
+        return self.security_protocol in ("SSL", "SASL_SSL")
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Every topic of this system."""
+        return self.transactions_topic, self.decisions_topic, self.dead_letter_topic, self.reports_topic
+
+
+class Message(NamedTuple):
+    """What is sent: messages of one key keep their order."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+def load_kafka_settings() -> KafkaSettings:
+    """Settings of the current home directory; the environment (`FRAUD_KAFKA_...`) wins over its file."""
+    return KafkaSettings(_env_file=home_directory() / SETTINGS_FILE)
+
+
+def open_producer(kafka: KafkaSettings, **options: Any) -> KafkaProducer:
+    """A producer whose messages arrive once and in order, or fail loudly. Raises BrokerUnavailableError."""
+    return _open(KafkaProducer, kafka, {"acks": "all", "enable_idempotence": True, "linger_ms": 5, **options})
+
+
+def open_consumer(kafka: KafkaSettings, **options: Any) -> KafkaConsumer:
+    """A consumer that starts at the beginning and commits only when told to. Raises BrokerUnavailableError.
+
+    For what it cannot read it gives an UnreadableRecord. Of senders' transactions it reads what is committed.
+    """
+    given = {
+        "isolation_level": "read_committed",
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        # A topic that is subscribed to while the client asks about others stays unknown until it asks again.
+        "metadata_max_age_ms": 10_000,
+        **options,
+    }
+    consumer: KafkaConsumer = _open(KafkaConsumer, kafka, given)
+    read_leniently(consumer)
+    finish_joins(consumer)
+    end_at_stable_offsets(consumer)
+    return consumer
+
+
+def open_admin(kafka: KafkaSettings) -> KafkaAdminClient:
+    """A client that sees to topics and groups. Raises BrokerUnavailableError."""
+    return _open(KafkaAdminClient, kafka, {})
+
+
+def ensure_topics(kafka: KafkaSettings, topics: Collection[str] | None = None) -> dict[str, int]:
+    """Make those of `topics` (default: all of ours) that are not there; how many partitions each has.
+
+    A topic that exists is left as it is. Raises BrokerUnavailableError.
+    """
+    wanted = list(kafka.topics if topics is None else topics)
+    with closing(open_admin(kafka)) as admin:
+        try:
+            missing = set(wanted) - set(_partitions(admin, wanted))
+            if missing:
+                with suppress(TopicAlreadyExistsError):  # another process was quicker
+                    admin.create_topics({name: _new_topic(kafka, name) for name in missing})
+                admin.wait_for_topics(wanted)
+            return _partitions(admin, wanted)
+        except KafkaError as error:
+            raise BrokerUnavailableError(
+                f"topics cannot be made at {kafka.bootstrap_servers} ({type(error).__name__}): let this user create "
+                f"topics, or make them by hand: {', '.join(wanted)}"
+            ) from error
+
+
+def partitions_of(kafka: KafkaSettings) -> dict[str, int]:
+    """How many partitions each of our topics has; one that is missing is left out. Raises BrokerUnavailableError."""
+    with closing(open_admin(kafka)) as admin:
+        return _partitions(admin, list(kafka.topics))
+
+
+def transaction_message(row: TransactionRow, *, currency: str) -> Message:
+    """A transaction as the body of /score says it, keyed by customer so that a customer's order is kept."""
+    named = row._asdict()
+    event_time, cents = named.pop("event_time"), named.pop("amount_cents")
+    said = {name: value for name, value in named.items() if value is not None}
+    money = {"amount": cents / 100, "currency": currency}
+    return message(row.customer_id, {"event_time": _EPOCH + timedelta(microseconds=event_time), **said, **money})
+
+
+def report_message(transaction_id: str, *, is_fraud: bool) -> Message:
+    """What was found out about a transaction, as the body of /feedback says it."""
+    return message(transaction_id, {"transaction_id": transaction_id, "label": "fraud" if is_fraud else "legitimate"})
+
+
+def message(key: str, fields: Mapping[str, object]) -> Message:
+    """One JSON object under the present schema."""
+    value = to_json({"schema": SCHEMA, **fields})
+    return Message(key.encode(), value, [(SCHEMA_HEADER, b"%d" % SCHEMA)])
+
+
+def _partitions(admin: KafkaAdminClient, topics: list[str]) -> dict[str, int]:
+    found = admin.describe_topics(topics)
+    return {topic["name"]: len(topic["partitions"]) for topic in found if not topic["error_code"]}
+
+
+def _new_topic(kafka: KafkaSettings, name: str) -> dict[str, Any]:
+    copies = kafka.replication or -1
+    # One copy may be away without stopping us.
+    durable = {"min.insync.replicas": str(copies - 1)} if copies > 1 else {}
+    # A dead letter waits for a person, not for a date.
+    kept = {"retention.ms": "-1"} if name == kafka.dead_letter_topic else {}
+    return {"num_partitions": kafka.partitions, "replication_factor": copies, "configs": {**durable, **kept}}
+
+
+def _open(kind: Callable[..., Client], kafka: KafkaSettings, options: Mapping[str, Any]) -> Client:
+    context = _tls_context(kafka)
+    _reach(kafka, context)
+    try:
+        client: Any = kind(**_client_options(kafka, context), **options)
+    except KafkaError as error:
+        raise BrokerUnavailableError(
+            f"{kafka.bootstrap_servers} accepts connections but does not talk Kafka with us: {_advice(kafka)} "
+            f"(FRAUD_KAFKA_SECURITY_PROTOCOL is {kafka.security_protocol})"
+        ) from error
+    try:
+        _reach_advertised(kafka, client)
+    except BrokerUnavailableError:
+        with suppress(KafkaError):
+            client.close()
+        raise
+    return cast("Client", client)
+
+
+def _advice(kafka: KafkaSettings) -> str:
+    if not kafka.uses_tls and any(talks_tls(*server, seconds=_seconds(kafka)) for server in _servers(kafka)):
+        return "it wants TLS, so set FRAUD_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL"
+    if kafka.uses_sasl:
+        return "check user, password and mechanism"
+    return "check whether it wants TLS or a password"
+
+
+def _client_options(kafka: KafkaSettings, context: ssl.SSLContext | None) -> dict[str, Any]:
+    who = {
+        "sasl_mechanism": kafka.sasl_mechanism,
+        "sasl_plain_username": kafka.sasl_username,
+        "sasl_plain_password": kafka.sasl_password.get_secret_value(),
+    }
+    return {
+        "bootstrap_servers": kafka.bootstrap_servers.split(","),
+        "security_protocol": kafka.security_protocol,
+        "ssl_context": context,
+        "client_id": "fraud-detect",
+        "bootstrap_timeout_ms": kafka.connect_timeout.total_seconds() * 1000,
+        # A broker that comes back is found within a second, not after the library's thirty.
+        "reconnect_backoff_max_ms": 1000,
+        **(who if kafka.uses_sasl else {}),
+    }
+
+
+def _tls_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
+    if not kafka.uses_tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
+        if kafka.ssl_certfile:
+            context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile)
+    except ssl.SSLError as error:
+        raise BrokerUnavailableError(
+            f"the certificate files cannot be read ({error.reason}): FRAUD_KAFKA_SSL_CAFILE, _CERTFILE and _KEYFILE "
+            "must be unencrypted PEM files"
+        ) from error
+    return context
+
+
+def _reach(kafka: KafkaSettings, context: ssl.SSLContext | None) -> None:
+    """BrokerUnavailableError with the cause unless one server can be connected to.
+
+    The library waits for ever on a server that answers no TLS greeting, and hides why it could not connect.
+    """
+    failures = why_unreachable(_servers(kafka), context=context, seconds=_seconds(kafka))
+    if failures:
+        raise BrokerUnavailableError(
+            f"no Kafka broker can be reached: {failures}. Start one, or set FRAUD_KAFKA_BOOTSTRAP_SERVERS; "
+            f"FRAUD_KAFKA_SECURITY_PROTOCOL is {kafka.security_protocol}"
+        )
+
+
+def _reach_advertised(kafka: KafkaSettings, client: Any) -> None:
+    """BrokerUnavailableError unless one broker can be connected to where the brokers say that they are."""
+    # The library has no public way; a producer keeps it under another name.
+    cluster = client._metadata if isinstance(client, KafkaProducer) else client._manager.cluster  # noqa: SLF001
+    named = [(broker.host, broker.port) for broker in cluster.brokers()]
+    failures = why_unreachable(named, context=None, seconds=_seconds(kafka)) if named else ""
+    if failures:
+        raise BrokerUnavailableError(
+            f"{kafka.bootstrap_servers} answers, but its brokers name themselves by addresses that cannot be reached "
+            f"from here: {failures}. Set their advertised.listeners to a host that is known here"
+        )
+
+
+def _seconds(kafka: KafkaSettings) -> float:
+    return kafka.connect_timeout.total_seconds()
+
+
+def _servers(kafka: KafkaSettings) -> list[tuple[str, int]]:
+    split = (server.rpartition(":") for server in kafka.bootstrap_servers.split(","))
+    return [(host.strip("[]"), int(port)) for host, _, port in split]

@@ -1,0 +1,48 @@
+"""The model card: what a person must know before trusting a model, as Markdown.
+
+Belongs here: words around figures that others computed. Must not be here: computing any.
+Source of the form: Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+"""
+
+from datetime import timedelta
+
+import numpy as np
+
+from fraud_pipeline.modeling.evaluation import Evaluation
+from fraud_pipeline.modeling.model_directory import FraudModel
+
+
+def model_card(model: FraudModel, evaluation: Evaluation) -> str:
+    """One page about a model and its evaluation on rows that nothing was fitted on."""
+    lineage, policy = model.lineage, model.policy
+    maturity = model.feature_config.label_maturity / timedelta(days=1)
+    block = f"from probability {policy.block_threshold:.3f}" if np.isfinite(policy.block_threshold) else "never"
+    review = f"from probability {policy.review_threshold:.4f}" if np.isfinite(policy.review_threshold) else "never"
+    top = "\n".join(f"| {name} | {share:.1%} |" for name, share in model.importance().head(10).items())
+    return f"""# Card fraud model
+
+**Use.** Rank and decide on card transactions at the moment they happen. Not for credit, not for judging people.
+
+**Training.** {lineage.get("training_rows", 0):,} transactions with {lineage.get("training_frauds", 0):,} known frauds
+from {lineage.get("trained_from")} to {lineage.get("trained_to")}; source: {lineage.get("source")}. A transaction counts
+as legitimate {maturity:g} days after it happened when nobody reported it.
+
+**Decisions.** Review {review}; block {block}.
+
+**Evaluation** on {evaluation.counts["rows"]:,} later transactions with {evaluation.counts["frauds"]:,} known frauds;
+95 % intervals from resampled customers.
+
+{evaluation.to_markdown()}
+
+**What it looks at most.**
+
+| feature | share of gain |
+|---|---:|
+{top}
+
+**Limits.** Frauds that nobody reports are invisible to training and to these figures, which hold for the weeks they
+were measured on.
+
+**Lineage.** data {lineage.get("data_sha256", "")[:16]}, feature code {lineage.get("feature_code", "")[:16]}, MLflow run
+{lineage.get("mlflow_run_id")}, Dagster run {lineage.get("dagster_run_id")}.
+"""

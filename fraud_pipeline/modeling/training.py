@@ -1,0 +1,220 @@
+"""From labelled feature rows to one trained, calibrated model with a policy, and to its evaluation.
+
+Belongs here: the order of the steps and which part of the data each may see. Must not be here: the steps themselves
+(`dataset`, `tuning`, `model`, `decisions`, `evaluation`), files, orchestration.
+
+train fits the trees, tune picks hyper-parameters and stops early, calibrate sets probabilities and thresholds, test is
+only ever looked at. The model that is evaluated is the model that is shipped: nothing is fitted again afterwards.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
+from fraud_pipeline.modeling.dataset import PART_NAMES, PartName, Split, labels_as_of, time_ordered_split
+from fraud_pipeline.modeling.evaluation import Evaluation, evaluate
+from fraud_pipeline.modeling.metrics import effective_number
+from fraud_pipeline.modeling.model_directory import Calibration, FraudModel, fit_booster, fit_calibration
+from fraud_pipeline.modeling.tuning import LabelledRows, TuningResult, tune
+from fraud_pipeline.policy.decisions import CostModel, Policy, PolicyReport, choose_policy
+from fraud_pipeline.schema.joins import rows_of
+from fraud_pipeline.schema.transactions import DAY, microseconds
+
+REFERENCE_ROWS: Final = 20_000
+NEVER: Final = Policy(review_threshold=np.inf, block_threshold=np.inf)
+AMOUNT_BANDS_CENTS: Final = (0, 10_00, 50_00, 200_00, 1_000_00)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """What the bank wants of decisions: costs, the least precision of blocks, alerts per day people can look at."""
+
+    costs: CostModel
+    precision_floor: float
+    alert_budget_per_day: float
+
+
+@dataclass(frozen=True, slots=True)
+class TuningSettings:
+    """How long and how widely to search for hyper-parameters."""
+
+    n_trials: int
+    seed: int
+    timeout: timedelta | None = None
+    workers: int = 1
+    journal: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model and how it came to be."""
+
+    model: FraudModel
+    tuning: TuningResult
+    policy_report: PolicyReport
+
+
+def build_training_set(
+    features: pd.DataFrame,
+    transactions: pd.DataFrame,
+    reports: pd.DataFrame,
+    *,
+    as_of: pd.Timestamp,
+    label_maturity: timedelta,
+    gap: timedelta,
+    warm_up: timedelta,
+) -> tuple[pd.DataFrame, Split]:
+    """Feature rows with what the label was known to be at `as_of` and the part each belongs to.
+
+    Columns: transaction_id, event_time, customer_id, amount_cents, channel, label, part, then the features.
+    Raises SplitError when the data are too short or hold too little fraud, and JoinError when a transaction is missing
+    or repeated.
+    """
+    context = rows_of(transactions, features["transaction_id"], table="transactions")
+    labels = labels_as_of(context, reports, as_of=as_of, label_maturity=label_maturity)
+    split = time_ordered_split(
+        microseconds(context["event_time"]),
+        labels,
+        as_of=as_of,
+        label_maturity=label_maturity,
+        gap=gap,
+        warm_up=warm_up,
+    )
+    part = np.full(len(context), "", dtype=object)
+    for name in PART_NAMES:
+        part[split.rows(name)] = name
+    described = context[["transaction_id", "event_time", "customer_id", "amount_cents", "channel"]]
+    described = described.assign(label=labels, part=part)
+    rows = np.flatnonzero(part != "")
+    values = features.loc[:, list(FEATURE_NAMES)].iloc[rows].reset_index(drop=True)
+    return pd.concat([described.iloc[rows].reset_index(drop=True), values], axis=1), split
+
+
+def train_model(
+    training_set: pd.DataFrame,
+    *,
+    tuning: TuningSettings,
+    policy: PolicySettings,
+    feature_config: FeatureConfig,
+    lineage: Mapping[str, Any],
+    on_trial: Callable[[int, float], None] | None = None,
+) -> TrainedModel:
+    """Search, fit, calibrate and choose thresholds; the test part is not read except for the drift reference.
+
+    `feature_config` is how the features of the training set were made.
+    """
+    parts = {name: training_set[training_set["part"] == name] for name in PART_NAMES}
+    train, tune_on = (_labelled(parts[name]) for name in ("train", "tune"))
+    result = tune(
+        train=train,
+        tune_on=tune_on,
+        n_trials=tuning.n_trials,
+        seed=tuning.seed,
+        timeout=tuning.timeout,
+        workers=tuning.workers,
+        journal=tuning.journal,
+        # A search of another length is another study, or its trials would decide what this one finds.
+        study_name=f"{lineage.get('data_sha256', 'study')}-seed-{tuning.seed}-trials-{tuning.n_trials}",
+        on_trial=on_trial,
+    )
+    # The best trial never fitted on the newest labelled days; the shipped trees do.
+    newest = pd.concat([parts["train"], parts["tune"]])
+    booster = fit_booster(
+        newest.loc[:, list(FEATURE_NAMES)],
+        newest["label"].to_numpy(np.float64),
+        parameters=result.parameters,
+        rounds=result.rounds,
+        seed=tuning.seed,
+    )
+    calibrate = parts["calibrate"]
+    raw = FraudModel(
+        booster=booster,
+        features=FEATURE_NAMES,
+        feature_config=feature_config,
+        calibration=Calibration(),
+        policy=NEVER,
+    )
+    labels = calibrate["label"].to_numpy(np.float64)
+    calibration = fit_calibration(raw.margin(calibrate), labels)
+    chosen, report = choose_policy(
+        calibration(raw.margin(calibrate)),
+        labels,
+        calibrate["amount_cents"].to_numpy(np.int64),
+        days(calibrate),
+        costs=policy.costs,
+        alert_budget_per_day=policy.alert_budget_per_day,
+        precision_floor=policy.precision_floor,
+    )
+    model = replace(
+        raw,
+        calibration=calibration,
+        policy=chosen,
+        lineage={
+            **lineage,
+            "feature_code": FeatureEngineer.code_version(),
+            "label_maturity_days": feature_config.label_maturity / timedelta(days=1),
+            "parameters": dict(result.parameters),
+            "rounds": result.rounds,
+            "trained_from": training_set["event_time"].min().isoformat(),
+            "trained_to": newest["event_time"].max().isoformat(),
+            "evaluated_from": parts["test"]["event_time"].min().isoformat(),
+            "evaluated_to": training_set["event_time"].max().isoformat(),
+            "training_rows": len(newest),
+            "training_frauds": int(newest["label"].sum()),
+        },
+    )
+    unseen = pd.concat([parts["calibrate"], parts["test"]])
+    sample = unseen.sample(min(len(unseen), REFERENCE_ROWS), random_state=tuning.seed).sort_values("event_time")
+    # Rows of one customer resemble each other, also when they are drawn.
+    model = replace(model, lineage={**model.lineage, "reference_customers": effective_number(sample["customer_id"])})
+    reference = sample.loc[:, list(FEATURE_NAMES)].assign(score=model.predict(sample)).reset_index(drop=True)
+    return TrainedModel(model=replace(model, reference=reference), tuning=result, policy_report=report)
+
+
+def evaluate_model(model: FraudModel, rows: pd.DataFrame, *, policy: PolicySettings) -> Evaluation:
+    """Every metric with its interval, overall and by segment, on labelled rows of `build_training_set`."""
+    return evaluate(
+        model.predict(rows),
+        rows["label"].to_numpy(np.float64),
+        amounts_cents=rows["amount_cents"].to_numpy(np.int64),
+        customers=rows["customer_id"].to_numpy(),
+        days=days(rows),
+        policy=model.policy,
+        costs=policy.costs,
+        alert_budget_per_day=policy.alert_budget_per_day,
+        precision_floor=policy.precision_floor,
+        segments=segments(rows),
+    )
+
+
+def part(training_set: pd.DataFrame, name: PartName) -> pd.DataFrame:
+    """The rows of one part, in time order."""
+    return training_set[training_set["part"] == name].reset_index(drop=True)
+
+
+def days(rows: pd.DataFrame) -> NDArray[np.int64]:
+    """The number of the UTC day of each row since 1970, shape (n,)."""
+    return microseconds(rows["event_time"]) // DAY
+
+
+def segments(rows: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """Groups of rows that a good average may hide: by channel and by size of the amount."""
+    edges = [*AMOUNT_BANDS_CENTS, np.inf]
+    names = [f"{low / 100:g} to {high / 100:g}" for low, high in pairwise(edges)]
+    found = {"amount": np.asarray(pd.cut(rows["amount_cents"], edges, labels=names, right=False).astype(object))}
+    if rows["channel"].notna().any():
+        found["channel"] = rows["channel"].to_numpy()
+    return found
+
+
+def _labelled(rows: pd.DataFrame) -> LabelledRows:
+    return LabelledRows(features=rows.loc[:, list(FEATURE_NAMES)], labels=rows["label"].to_numpy(np.float64))

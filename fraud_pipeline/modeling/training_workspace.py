@@ -1,0 +1,117 @@
+"""The working copies of a training: the candidate model and its evaluation, and the lock that lets in one training.
+
+Belongs here: where they lie, who may touch them, whether they belong together. Must not be here: how to train, the
+registry.
+
+All trainings of one home directory use the same files, whichever process they run in. The kernel releases the lock of a
+process that dies. Each file carries the hash of what it was made from, so that files of two trainings never meet.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Final
+
+from fraud_pipeline.modeling.evaluation import Evaluation
+from fraud_pipeline.modeling.model_directory import MANIFEST_FILE, FraudModel, file_hash
+
+_LOCK_FILE: Final = ".training.lock"
+_LOOK_AGAIN: Final = 0.2
+_REMIND: Final = 60.0
+
+
+class MismatchError(RuntimeError):
+    """Model, evaluation and training set do not belong together; the message says what to materialize."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The files of the training that holds the lock."""
+
+    directory: Path
+
+    @property
+    def candidate(self) -> Path:
+        """The directory of the newest model that was trained."""
+        return self.directory / "candidate"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.directory / "evaluation.json"
+
+    def candidate_of(self, training_set_sha256: str) -> FraudModel:
+        """The candidate. Raises MismatchError when it was trained on another training set."""
+        model = FraudModel.load(self.candidate)
+        if model.lineage.get("data_sha256") != training_set_sha256:
+            raise MismatchError(
+                f"{self.candidate}: the model was trained on another training set than the present one; "
+                "materialize fraud_model again"
+            )
+        return model
+
+    def save_evaluation(self, evaluation: Evaluation, *, training_set_sha256: str) -> dict[str, Any]:
+        """Keep the evaluation of the candidate with the hashes of the model and of the training set; what was kept."""
+        record = {
+            "model_sha256": self._model_sha256,
+            "training_set_sha256": training_set_sha256,
+            **evaluation.to_dict(),
+        }
+        unfinished = self.evaluation_file.with_name(f".{self.evaluation_file.name}.{os.getpid()}")
+        unfinished.write_text(json.dumps(record, indent=2))
+        unfinished.replace(self.evaluation_file)
+        return record
+
+    def evaluated_candidate(self, training_set_sha256: str) -> tuple[FraudModel, Evaluation]:
+        """The candidate and its evaluation. Raises MismatchError when either is of another training."""
+        model = self.candidate_of(training_set_sha256)
+        values = json.loads(self.evaluation_file.read_text()) if self.evaluation_file.exists() else {}
+        belongs_to = (values.get("model_sha256"), values.get("training_set_sha256"))
+        if belongs_to != (self._model_sha256, training_set_sha256):
+            raise MismatchError(
+                f"{self.evaluation_file}: this is not the evaluation of the model in {self.candidate.name}; "
+                "materialize evaluation again"
+            )
+        return model, Evaluation.from_dict(values)
+
+    @property
+    def _model_sha256(self) -> str:
+        return file_hash(self.candidate / MANIFEST_FILE)
+
+
+@contextmanager
+def locked_workspace(directory: Path, *, holder: str, on_wait: Callable[[str], None]) -> Iterator[Workspace]:
+    """The workspace in `directory`, for one training at a time; others wait for their turn.
+
+    `holder` is how others call this training. `on_wait` receives a sentence about the training that is waited for, at
+    once and every minute.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / _LOCK_FILE).open("a+") as file:
+        _wait_for(file, on_wait=on_wait)
+        file.truncate(0)
+        file.write(f"{holder} (process {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC)")
+        file.flush()
+        yield Workspace(directory)
+
+
+def _wait_for(file: IO[str], *, on_wait: Callable[[str], None]) -> None:
+    remind_at = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= remind_at:
+                file.seek(0)
+                on_wait(
+                    f"Another training of this home directory is running: {file.read()}. This one waits for its end."
+                )
+                remind_at = time.monotonic() + _REMIND
+            time.sleep(_LOOK_AGAIN)
+        else:
+            return

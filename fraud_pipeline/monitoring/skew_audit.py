@@ -1,0 +1,181 @@
+"""Served features recomputed from history: does every decision rest on the values that training would have seen?
+
+Belongs here: comparing what was stored with what is computed again. Must not be here: SQL, features, promotion.
+
+Each decision is computed again with the feature configuration that it was made with, whatever model serves today.
+First all rows are computed at once from everything known today. What differs is computed again from what was known
+when it was decided: an event that arrived late, or a report from the same second, explains a difference. What then
+still differs is skew.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History
+from fraud_pipeline.schema.joins import rows_of
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS
+
+COMPARED_MODES = ("full", "rules")
+_NOT_KEPT = "a feature configuration that is not kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """History with the version at which each row became known.
+
+    `transactions` carry `customer_version`, `reports` and `merchant_days` (all versions of a day) `version`.
+    """
+
+    transactions: pd.DataFrame
+    reports: pd.DataFrame
+    merchant_days: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """How many decisions were compared, and how many of them differ from today's knowledge, and for no reason."""
+
+    compared: int
+    explained_by_later_knowledge: int
+    different: int
+    features: tuple[str, ...]
+    transaction_ids: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every difference is explained."""
+        return self.different == 0
+
+    @property
+    def finding(self) -> str:
+        """One sentence for a person."""
+        if self.passed:
+            late = f", {self.explained_by_later_knowledge} of them from what was known then" if self.compared else ""
+            return f"{self.compared} served rows computed again, bit for bit the same{late}."
+        names = ", ".join(self.features[:5])
+        return (
+            f"{self.different} of {self.compared} served rows cannot be computed again ({names}): serving and training "
+            "see different features. Run one release of the feature code everywhere and rebuild the online history."
+        )
+
+
+def with_tables(known: Known, *, transactions: pd.DataFrame, reports: pd.DataFrame) -> Known:
+    """The same history, with the content of the offline tables wherever they hold a row of it."""
+    return Known(
+        transactions=_overlaid(known.transactions, transactions, key=["transaction_id"], version="customer_version"),
+        reports=_overlaid(known.reports, reports, key=["transaction_id", "reported_at"], version="version"),
+        merchant_days=known.merchant_days,
+    )
+
+
+def _overlaid(known: pd.DataFrame, table: pd.DataFrame, *, key: list[str], version: str) -> pd.DataFrame:
+    """A row of the table that the database lacks was always known, so that its absence online shows."""
+    versions = known.set_index(key)[version]
+    at = pd.MultiIndex.from_frame(table[key]) if len(key) > 1 else pd.Index(table[key[0]])
+    ours = table.assign(**{version: versions.reindex(at, fill_value=0).to_numpy()})
+    return pd.concat([ours, known], ignore_index=True).drop_duplicates(key, ignore_index=True)
+
+
+def audit(decisions: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -> Audit:
+    """Compare the stored features of `decisions` (rows of the table) that were made with history.
+
+    `known` must reach back as far as any of their windows.
+    """
+    decisions = decisions[decisions["mode"].isin(COMPARED_MODES)]
+    there = decisions["transaction_id"].isin(known.transactions["transaction_id"])
+    decisions = decisions[there].reset_index(drop=True)
+    stored = _stored_bits(decisions)
+    new = rows_of(known.transactions, decisions["transaction_id"], table="transactions")
+    computed = _bits(_compute(new, known, events=known.transactions, engineer=engineer))
+    suspects = np.flatnonzero((stored != computed).any(axis=1))
+    unequal = np.zeros(len(FEATURE_NAMES), bool)
+    different: list[str] = []
+    for position in suspects:
+        again = _as_known(decisions.iloc[position], new.iloc[[int(position)]], known, engineer=engineer)
+        wrong = stored[position] != again
+        if wrong.any():
+            different.append(str(decisions["transaction_id"].iloc[position]))
+            unequal |= wrong
+    return Audit(
+        compared=len(decisions),
+        explained_by_later_knowledge=len(suspects) - len(different),
+        different=len(different),
+        features=tuple(name for name, wrong in zip(FEATURE_NAMES, unequal, strict=True) if wrong),
+        transaction_ids=tuple(different),
+    )
+
+
+def audit_each(
+    decisions: pd.DataFrame,
+    known: Callable[[FeatureConfig], Known],
+    *,
+    configs: Mapping[str, FeatureConfig],
+    unnamed: FeatureConfig,
+) -> Audit:
+    """`audit` of decisions that were made with several feature configurations, each with its own.
+
+    `known` gives the history with merchants' days of a configuration. Decisions of earlier releases name no
+    configuration: `unnamed` is theirs. Decisions whose configuration is not among `configs` are all different.
+    """
+    audits = []
+    for id_, made_with_it in decisions.groupby(decisions["feature_config"].fillna(""), sort=False):
+        config = configs.get(str(id_)) if id_ else unnamed
+        if config is None:
+            audits.append(_unknown_configuration(made_with_it))
+        else:
+            audits.append(audit(made_with_it, known(config), engineer=config.engineer()))
+    names = {name for each in audits for name in each.features}
+    return Audit(
+        compared=sum(each.compared for each in audits),
+        explained_by_later_knowledge=sum(each.explained_by_later_knowledge for each in audits),
+        different=sum(each.different for each in audits),
+        features=tuple(name for name in (*FEATURE_NAMES, _NOT_KEPT) if name in names),
+        transaction_ids=tuple(id_ for each in audits for id_ in each.transaction_ids),
+    )
+
+
+def _unknown_configuration(decisions: pd.DataFrame) -> Audit:
+    ids = decisions.loc[decisions["mode"].isin(COMPARED_MODES), "transaction_id"]
+    return Audit(
+        compared=len(ids),
+        explained_by_later_knowledge=0,
+        different=len(ids),
+        features=(_NOT_KEPT,) if len(ids) else (),
+        transaction_ids=tuple(ids),
+    )
+
+
+def _as_known(decision: pd.Series, new: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -> NDArray[np.uint32]:
+    """One row's features from what its decision knew: earlier versions, and its own micro-batch."""
+    of_customer = known.transactions[known.transactions["customer_id"] == new["customer_id"].iloc[0]]
+    then = Known(
+        transactions=of_customer[of_customer["customer_version"] <= decision["customer_version"]],
+        reports=known.reports[known.reports["version"] <= decision["reports_version"]],
+        merchant_days=known.merchant_days[known.merchant_days["version"] <= decision["merchant_days_version"]],
+    )
+    bits: NDArray[np.uint32] = _bits(_compute(new, then, events=then.transactions, engineer=engineer))[0]
+    return bits
+
+
+def _compute(new: pd.DataFrame, known: Known, *, events: pd.DataFrame, engineer: FeatureEngineer) -> pd.DataFrame:
+    days = known.merchant_days.drop_duplicates(["merchant_id", "day"], keep="last").drop(columns="version")
+    history = History(
+        transactions=events[list(TRANSACTION_COLUMNS)],
+        reports=known.reports.drop(columns="version"),
+        merchant_days=days,
+    )
+    return engineer.compute(history=history, new=new[list(TRANSACTION_COLUMNS)])
+
+
+def _stored_bits(decisions: pd.DataFrame) -> NDArray[np.uint32]:
+    rows = b"".join(decisions["features"])
+    return np.frombuffer(rows, np.uint32).reshape(len(decisions), len(FEATURE_NAMES))
+
+
+def _bits(features: pd.DataFrame) -> NDArray[np.uint32]:
+    return np.ascontiguousarray(features[list(FEATURE_NAMES)].to_numpy(np.float32)).view(np.uint32)

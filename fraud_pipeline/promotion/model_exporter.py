@@ -1,0 +1,109 @@
+"""Follows the registry's aliases: exports the model that each names, for services that know no MLflow.
+
+Belongs here: when a directory is exported again. Must not be here: what the registry says (`registry.py`), how a
+directory is replaced (`modeling/model_directory.py`), serving.
+
+The registry may be away for hours: what was exported last stays, and one line says what is wrong.
+"""
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from fraud_pipeline.modeling.model_directory import publish, published_version
+from fraud_pipeline.promotion.registry import Alias, Registry
+from fraud_pipeline.settings import Settings
+
+LONGEST_WAIT: Final = 60.0
+# An unreachable server shall cost seconds; MLflow's own patience is minutes.
+PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+
+
+def follow(
+    registry: Registry,
+    links: Mapping[Alias, Path],
+    *,
+    interval: float,
+    stop: threading.Event,
+    tell: Callable[[str], None],
+) -> None:
+    """Keep each link at the model of its alias until `stop` is set, looking every `interval` seconds.
+
+    An alias that is gone leaves the champion where it is, and takes the challenger away. What is wrong with one alias
+    does not hold up the other.
+    """
+    wait, said = interval, set[str]()
+    while not stop.is_set():
+        causes: set[str] = set()
+        for alias, link in links.items():
+            try:
+                export_alias(registry, alias, link, tell=tell)
+            except Exception as error:  # noqa: BLE001 - every kind of artifact store has errors of its own
+                cause = _in_one_line(error)
+                if cause not in said | causes:
+                    tell(f"the registry cannot be followed, what was exported stays: {cause}")
+                causes.add(cause)
+        wait, said = (min(2 * wait, LONGEST_WAIT) if causes else interval), causes
+        stop.wait(wait)
+
+
+def export_challenger(registry: Registry, settings: Settings, *, tell: Callable[[str], None]) -> None:
+    """Bring the challenger's link of this home to its alias, where challengers score in shadow.
+
+    Runs over ranges score with the models of the home that trains, where no follower runs. Raises as `export_alias`.
+    """
+    if settings.shadow_challenger:
+        export_alias(registry, "challenger", settings.challenger_directory, tell=tell)
+
+
+def export_alias(registry: Registry, alias: Alias, link: Path, *, tell: Callable[[str], None]) -> None:
+    """Bring one link to the model of its alias, once; a challenger that is gone is taken away.
+
+    Raises whatever MLflow raises, RegistryError and IncompatibleModelError; the link then stays as it is.
+    """
+    model = registry.with_alias(alias)
+    if model is None:
+        if alias == "challenger" and link.is_symlink():
+            link.unlink()
+            tell("there is no challenger any more")
+        return
+    if published_version(link) != (model.version, model.sha256):
+        publish(registry.download(model), link=link, version=model.version)
+        tell(f"{alias} is version {model.version}")
+
+
+def _in_one_line(error: Exception) -> str:
+    """What went wrong, without the password of an address that MLflow repeats."""
+    first = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return re.sub(r"//[^/\s]*@", "//", first)
+
+
+def follow_until_stopped(settings: Settings, *, with_parent: bool = False) -> int:
+    """Follow the aliases of these settings until a signal comes; `with_parent` also until the parent process ends."""
+    os.environ.update(PATIENCE)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if with_parent:
+        threading.Thread(target=_stop_without_parent, args=(stop, os.getppid()), daemon=True).start()
+    links: dict[Alias, Path] = {"champion": settings.champion_directory}
+    if settings.shadow_challenger:
+        links["challenger"] = settings.challenger_directory
+    registry = Registry(
+        tracking_uri=settings.tracking_uri,
+        model_name=settings.model_name,
+        artifact_directory=settings.artifact_directory,
+    )
+    interval = settings.champion_poll_interval.total_seconds()
+    follow(registry, links, interval=interval, stop=stop, tell=lambda line: print(line, flush=True))  # noqa: T201 - a process of its own
+    return 0
+
+
+def _stop_without_parent(stop: threading.Event, parent: int) -> None:
+    while not stop.wait(1.0):
+        if os.getppid() != parent:
+            stop.set()

@@ -1,0 +1,335 @@
+"""The model registry: versions, the `champion` and `challenger` aliases, and the history of who was champion.
+
+Belongs here: everything said to MLflow's registry. Must not be here: the judgement (`gate.py`), training, serving.
+
+A promotion is recorded as an MLflow run of its own experiment, opened before the alias moves and finished after: the
+history and the alias live in one system, and a crash in between leaves a record that says so.
+
+No version is champion and challenger at once: a challenger that became champion, or that was rejected, is challenger no
+more. Registries of earlier releases, where the champion kept the alias, read as if it had been removed.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.modeling.model_directory import (
+    MANIFEST_FILE,
+    FraudModel,
+    IncompatibleModelError,
+    file_hash,
+    publish,
+    read_feature_config,
+)
+
+Alias = Literal["champion", "challenger"]
+Action = Literal["promote", "shadow_only", "reject", "rollback"]
+
+ARTIFACT_NAME: Final = "fraud_model"
+SHA256_TAG: Final = "sha256"
+RUN_TAG: Final = "dagster_run_id"
+FEATURE_CONFIG_TAG: Final = "feature_config"
+
+
+class RegistryError(RuntimeError):
+    """The registry cannot do what was asked; the message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """One version of the model and where its directory is kept."""
+
+    version: int
+    run_id: str
+    source: str
+    sha256: str
+    aliases: tuple[str, ...]
+    created_at: pd.Timestamp
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """One decision about a version: what was done, when, why, and who was champion before and after."""
+
+    decided_at: pd.Timestamp
+    action: Action
+    version: int
+    previous_champion: int | None
+    champion: int | None
+    reasons: tuple[str, ...]
+    confirmed: bool
+
+
+class Registry:
+    """Versions and promotions of one named model in the MLflow server at `tracking_uri`.
+
+    `artifact_directory` is where runs keep files when the tracking store is a local database file.
+    """
+
+    def __init__(self, *, tracking_uri: str, model_name: str, artifact_directory: Path | None = None) -> None:
+        self.tracking_uri = tracking_uri
+        self.model_name = model_name
+        self._artifact_directory = artifact_directory
+        self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+    def ensure_experiment(self, name: str) -> str:
+        """The id of an experiment, created when missing."""
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = self._artifact_directory.joinpath(name).as_uri() if self._artifact_directory else None
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def register(self, directory: Path, *, run_id: str, tags: Mapping[str, str]) -> RegisteredModel:
+        """Store a model directory with the MLflow run that trained it, as a new version and the `challenger`.
+
+        Raises IncompatibleModelError when this code cannot rebuild the model from the directory.
+        """
+        model = FraudModel.load(directory)
+        self._client.log_artifacts(run_id, str(directory), ARTIFACT_NAME)
+        source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACT_NAME}"
+        try:
+            self._client.create_registered_model(self.model_name, description="Card fraud model with its policy")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        created = self._client.create_model_version(
+            self.model_name,
+            source=source,
+            run_id=run_id,
+            tags={
+                **tags,
+                SHA256_TAG: file_hash(directory / MANIFEST_FILE),
+                FEATURE_CONFIG_TAG: model.feature_config.to_json(),
+            },
+        )
+        self._client.set_registered_model_alias(self.model_name, "challenger", str(created.version))
+        return self.get(int(created.version))
+
+    def get(self, version: int) -> RegisteredModel:
+        """One version. Raises RegistryError when it does not exist."""
+        found = {model.version: model for model in self.versions()}
+        if version not in found:
+            known = ", ".join(str(known) for known in sorted(found)) or "none"
+            raise RegistryError(f"{self.model_name} has no version {version}; versions are: {known}")
+        return found[version]
+
+    def of_run(self, dagster_run_id: str) -> RegisteredModel:
+        """The version that a Dagster run registered. Raises RegistryError when it registered none."""
+        for model in self.versions():
+            if model.tags.get(RUN_TAG) == dagster_run_id:
+                return model
+        raise RegistryError(f"run {dagster_run_id} registered no version of {self.model_name}: see its log in Dagster")
+
+    def versions(self) -> tuple[RegisteredModel, ...]:
+        """All versions, newest first."""
+        try:
+            aliases = dict(self._client.get_registered_model(self.model_name).aliases)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return ()
+        found = self._client.search_model_versions(f"name = '{self.model_name}'", max_results=1_000)
+        models = [
+            RegisteredModel(
+                version=int(entry.version),
+                run_id=str(entry.run_id),
+                source=str(entry.source),
+                sha256=entry.tags.get(SHA256_TAG, ""),  # absent when somebody registered it by other means
+                aliases=_aliases(aliases, version=int(entry.version)),
+                created_at=_moment(entry.creation_timestamp),
+                tags=entry.tags,
+            )
+            for entry in found
+        ]
+        return tuple(sorted(models, key=lambda model: -model.version))
+
+    def with_alias(self, alias: Alias) -> RegisteredModel | None:
+        """The version that carries an alias, if any."""
+        return next((model for model in self.versions() if alias in model.aliases), None)
+
+    def download(self, model: RegisteredModel) -> Path:
+        """A local directory with the model's files, their hash checked against the registered one."""
+        files = mlflow.artifacts.download_artifacts(artifact_uri=model.source, tracking_uri=self.tracking_uri)
+        directory = Path(files)
+        if file_hash(directory / MANIFEST_FILE) != model.sha256:
+            raise RegistryError(f"version {model.version} was changed after registration; retrain, do not promote it")
+        return directory
+
+    def load(self, model: RegisteredModel) -> FraudModel:
+        """The model itself. Raises IncompatibleModelError when this code cannot rebuild it."""
+        return FraudModel.load(self.download(model), expected_sha256=model.sha256)
+
+    def feature_config(self, model: RegisteredModel) -> FeatureConfig:
+        """How a version's features were made, also of one that this code cannot rebuild.
+
+        Raises IncompatibleModelError when its files do not say it.
+        """
+        if FEATURE_CONFIG_TAG in model.tags:
+            return FeatureConfig.from_json(model.tags[FEATURE_CONFIG_TAG])
+        return read_feature_config(self.download(model))
+
+    def judged_pair(self) -> tuple[str, str] | None:
+        """The versions of the champion and of the challenger that is judged against it, None without both.
+
+        Raises RegistryError when the registry does not say it now.
+        """
+        try:
+            champion, challenger = self.with_alias("champion"), self.with_alias("challenger")
+        except MlflowException as error:
+            raise RegistryError(f"{self.model_name} cannot be looked up: {error}; see that MLflow runs") from error
+        return (str(champion.version), str(challenger.version)) if champion and challenger else None
+
+    def feature_configs(self) -> dict[Alias, FeatureConfig]:
+        """How the features of the champion and of the challenger were made, of those there are.
+
+        Raises RegistryError when the registry does not say it now.
+        """
+        aliases: tuple[Alias, ...] = get_args(Alias)
+        try:
+            models = {alias: self.with_alias(alias) for alias in aliases}
+            return {alias: self.feature_config(model) for alias, model in models.items() if model}
+        except (MlflowException, IncompatibleModelError) as error:
+            raise RegistryError(f"{self.model_name} cannot be looked up: {error}; see that MLflow runs") from error
+
+    def evaluation(self, model: RegisteredModel) -> dict[str, Any] | None:
+        """What `evaluation.json` of the run that trained a version says, or None where there is no such file."""
+        name = "evaluation.json"
+        if name not in {file.path for file in self._client.list_artifacts(model.run_id)}:
+            return None
+        file = mlflow.artifacts.download_artifacts(
+            run_id=model.run_id, artifact_path=name, tracking_uri=self.tracking_uri
+        )
+        found: dict[str, Any] = json.loads(Path(file).read_text())
+        return found
+
+    def decide(self, version: int, *, action: Action, reasons: Sequence[str]) -> Promotion:
+        """Record a decision about a version and, for `promote` and `rollback`, make it the champion.
+
+        A version that is champion now, or is rejected, is not the challenger any more.
+        """
+        champion = self.with_alias("champion")
+        moves = action in ("promote", "rollback")
+        after = version if moves else champion.version if champion else None
+        run = self._client.create_run(
+            self.ensure_experiment(self._history_name),
+            run_name=f"{action} v{version}",
+            tags={
+                "action": action,
+                "version": str(version),
+                "previous_champion": str(champion.version) if champion else "",
+                "champion": str(after) if after is not None else "",
+                "reasons": json.dumps(list(reasons)),
+            },
+        )
+        if moves:
+            self._client.set_registered_model_alias(self.model_name, "champion", str(version))
+        if moves or action == "reject":
+            self._settle(version)
+        self._client.set_terminated(run.info.run_id)
+        return _promotion(self._client.get_run(run.info.run_id))
+
+    def _settle(self, version: int) -> None:
+        """Take the alias `challenger` from a version that carries it."""
+        aliases = self._client.get_registered_model(self.model_name).aliases
+        if int(aliases.get("challenger", 0)) == version:
+            self._client.delete_registered_model_alias(self.model_name, "challenger")
+
+    def install_champion(
+        self, version: int, *, action: Literal["promote", "rollback"], reasons: Sequence[str], directory: Path
+    ) -> Promotion:
+        """Make a version the champion and export it to `directory`.
+
+        The model is loaded and its hash checked before anything changes, so one that this code cannot rebuild
+        raises IncompatibleModelError and the present champion stays.
+        """
+        model = self.get(version)
+        files = self.download(model)
+        FraudModel.load(files, expected_sha256=model.sha256)
+        decision = self.decide(version, action=action, reasons=reasons)
+        publish(files, link=directory, version=version)
+        return decision
+
+    def history(self) -> tuple[Promotion, ...]:
+        """All decisions, oldest first."""
+        experiment = self._client.get_experiment_by_name(self._history_name)
+        if experiment is None:
+            return ()
+        runs: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs([experiment.experiment_id], max_results=1_000, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return tuple(sorted((_promotion(run) for run in runs), key=lambda entry: entry.decided_at))
+
+    def waiting(self) -> Promotion | None:
+        """The first decision to keep the present challenger in shadow, or None when it was decided otherwise since."""
+        challenger = self.with_alias("challenger")
+        if challenger is None:
+            return None
+        decided = [entry for entry in self.history() if entry.confirmed and entry.version == challenger.version]
+        return decided[0] if decided and all(entry.action == "shadow_only" for entry in decided) else None
+
+    def champion_at(self, moment: pd.Timestamp) -> int | None:
+        """The version that was champion at an instant, or None when there was none yet."""
+        past = [entry for entry in self.history() if entry.confirmed and entry.decided_at <= moment]
+        return past[-1].champion if past else None
+
+    def previous_champion(self) -> RegisteredModel:
+        """The champion that the present one was promoted over, so that two rollbacks go back two promotions.
+
+        Raises RegistryError when there has been only one.
+        """
+        current = self.with_alias("champion")
+        for entry in reversed(self.history()):
+            promoted = current is not None and entry.action == "promote" and entry.version == current.version
+            if promoted and entry.previous_champion not in (None, entry.version):
+                return self.get(int(entry.previous_champion or 0))
+        raise RegistryError("there is no earlier champion to go back to; promote a version by its number instead")
+
+    @property
+    def _history_name(self) -> str:
+        return f"{self.model_name}_promotions"
+
+
+def _aliases(aliases: Mapping[str, str], *, version: int) -> tuple[str, ...]:
+    """What a version is called; the champion is not its own challenger."""
+    names = {name for name, carrier in aliases.items() if int(carrier) == version}
+    return tuple(sorted(names - {"challenger"} if "champion" in names else names))
+
+
+def _promotion(run: Run) -> Promotion:
+    tags: dict[str, Any] = run.data.tags
+    return Promotion(
+        decided_at=_moment(run.info.start_time),
+        action=tags["action"],
+        version=int(tags["version"]),
+        previous_champion=int(tags["previous_champion"]) if tags["previous_champion"] else None,
+        champion=int(tags["champion"]) if tags["champion"] else None,
+        reasons=tuple(json.loads(tags["reasons"])),
+        confirmed=run.info.status == "FINISHED",
+    )
+
+
+def _moment(milliseconds: int) -> pd.Timestamp:
+    return pd.Timestamp(milliseconds, unit="ms", tz="UTC")
+
+
+# Neither a few small files nor making the first tables is news to a person.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+for _name in ("alembic", "mlflow.store.db.utils"):
+    logging.getLogger(_name).setLevel(logging.WARNING)

@@ -1,0 +1,48 @@
+"""Would-be blocks that a person decides on instead.
+
+Belongs here: which ones, and why. Must not be here: the count of a minute (`database/block_minutes.py`), who is drawn
+and what that is worth to an estimate (`policy/holdout.py`), the order of scoring (`scorer.py`).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from fraud_pipeline.database import Batch
+from fraud_pipeline.policy.holdout import HOLDOUT, held_out
+from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.scoring.reasons import Reason
+
+BLOCK_CAP: Final = "block_cap"
+_CAPPED: Final = Reason(BLOCK_CAP, "more blocks than usual at this moment: a person decides")
+_HELD_OUT: Final = Reason(
+    HOLDOUT, "would be blocked, but is one of a few that a person decides on, to measure the model"
+)
+
+
+class SparedBlocks:
+    """Spares what goes beyond `max_per_minute` blocks of one minute, and a `holdout_share` of the model's blocks.
+
+    The cap holds for all processes of the database together, since a model gone wrong must not turn away everybody at
+    once; None is no cap.
+    """
+
+    def __init__(self, *, max_per_minute: int | None, holdout_share: float) -> None:
+        self._max_per_minute = max_per_minute
+        self._holdout_share = holdout_share
+        self._holdout_key = ""
+
+    def among(self, batch: Batch, blocks: Sequence[TransactionRow], *, by_model: bool) -> dict[str, Reason]:
+        """The ids of those that are spared, and why; the others count as blocked."""
+        may = [True] * len(blocks)
+        if self._max_per_minute is not None:
+            may = batch.blocks.take([row.event_time for row in blocks], most=self._max_per_minute)
+        spared = {}
+        for row, allowed in zip(blocks, may, strict=True):
+            if not allowed:
+                spared[row.transaction_id] = _CAPPED
+            # Drawn last, so that those held out differ from the blocked by nothing but the draw.
+            elif by_model and self._holdout_share:
+                self._holdout_key = self._holdout_key or batch.holdout_key()
+                if held_out(row.transaction_id, share=self._holdout_share, key=self._holdout_key):
+                    spared[row.transaction_id] = _HELD_OUT
+        return spared

@@ -1,0 +1,74 @@
+"""From feature rows to decisions with their reasons: by the model, by rules, or from nothing but the transaction.
+
+Belongs here: putting model, policy, rules and explanations together. Must not be here: each of them, history, storage.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG
+from fraud_pipeline.features.engineer import FEATURE_NAMES, HistoryTables
+from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.policy.decisions import FAIL_SAFE_RULES, Decision, Rule, decide, rules_decide
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow
+from fraud_pipeline.scoring.history_cache import NO_MERCHANT_DAYS, NO_REPORTS, NO_TRANSACTIONS, rows_to_table
+from fraud_pipeline.scoring.reasons import Reason, explain
+
+
+def no_history(rows: int) -> HistoryTables:
+    """Nothing that is known before so many new rows."""
+    return HistoryTables(
+        transactions=NO_TRANSACTIONS,
+        reports=NO_REPORTS,
+        merchant_days=NO_MERCHANT_DAYS,
+        known=np.zeros(rows, np.bool_),
+    )
+
+
+def by_model(
+    values: NDArray[np.float32], model: FraudModel, *, without_history: bool = False
+) -> tuple[NDArray[np.object_], list[float], list[tuple[Reason, ...]]]:
+    """Decisions, probabilities and reasons by the model's policy, of feature rows (n, features).
+
+    Only what is not allowed is explained: contributions cost many times a prediction.
+    """
+    rows = values if model.features == FEATURE_NAMES else values[:, [FEATURE_NAMES.index(f) for f in model.features]]
+    probabilities = model.probabilities(rows)
+    decisions = decide(probabilities, model.policy)
+    reasons: list[tuple[Reason, ...]] = [()] * len(decisions)
+    doubted = np.flatnonzero(decisions != "allow")
+    if len(doubted):
+        contributions = model.contributions_of(rows[doubted])
+        _, fired = rules_decide(_named(values[doubted]))
+        for position, contribution, names in zip(doubted, contributions, fired, strict=True):
+            reasons[position] = explain(
+                contributions=contribution[:-1],
+                values=rows[position],
+                features=model.features,
+                rules_fired=names,
+                without_history=without_history,
+            )
+    return decisions, probabilities.tolist(), reasons
+
+
+def by_rules(
+    values: NDArray[np.float32], *, rules: tuple[Rule, ...]
+) -> tuple[NDArray[np.object_], list[tuple[Reason, ...]]]:
+    """Decisions and the rules that fired, of feature rows (n, features)."""
+    decisions, fired = rules_decide(_named(values), rules=rules)
+    descriptions = {rule.name: rule.description for rule in rules}
+    return decisions, [tuple(Reason(f"rule.{name}", descriptions[name]) for name in names) for names in fired]
+
+
+def provisional(row: TransactionRow) -> tuple[Decision, tuple[Reason, ...]]:
+    """What to do with a transaction that cannot be stored now, from nothing but itself."""
+    table = rows_to_table([row], TRANSACTION_COLUMNS)
+    engineer = DEFAULT_FEATURE_CONFIG.engineer()
+    decisions, reasons = by_rules(engineer.values(history=no_history(1), new=table), rules=FAIL_SAFE_RULES)
+    return decisions[0], reasons[0]
+
+
+def _named(values: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+    return dict(zip(FEATURE_NAMES, values.T, strict=True))

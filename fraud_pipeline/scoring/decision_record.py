@@ -1,0 +1,131 @@
+"""What was decided on one transaction, as it is answered and as it is kept.
+
+Belongs here: the answer, and the way into the database and back. Must not be here: how it is decided
+(`decide.py`), in which order (`scorer.py`), statements (`database/`).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_pipeline.database import Batch, StoredDecision, Versions
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.policy.decisions import Decision
+from fraud_pipeline.policy.holdout import HOLDOUT
+from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.scoring.reasons import Reason
+
+Mode = Literal["full", "no_history", "rules", "fail_safe"]
+DecidedBy = Literal["model", "rules", "fail_safe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One stored decision; `replayed` when it was stored by an earlier delivery of the same transaction.
+
+    Times are microseconds since 1970-01-01 UTC.
+    """
+
+    transaction_id: str
+    decision: Decision
+    probability: float | None
+    reasons: tuple[Reason, ...]
+    decided_by: DecidedBy
+    mode: Mode
+    missing: tuple[str, ...]
+    model_version: str | None
+    decided_at: int
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The id was used before for another transaction; nothing was decided."""
+
+    transaction_id: str
+
+
+class LoadedModel(Protocol):
+    """A model that was verified, and which one it is."""
+
+    @property
+    def model(self) -> FraudModel: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def store(
+    batch: Batch,
+    new: Sequence[TransactionRow],
+    scored: Sequence[Scored],
+    features: NDArray[np.float32],
+    versions: Versions,
+    config: FeatureConfig,
+    *,
+    loaded: LoadedModel | None,
+    holdout_share: float,
+) -> set[str]:
+    """Keep decisions on new rows with what they rest on, and open their alerts; the ids whose decision was kept.
+
+    `config` is how `features` were made.
+    """
+    config_id, days_version = config.id, versions.merchant_days(config.label_maturity).version
+    decided = batch.add_decisions(
+        [
+            StoredDecision(
+                transaction_id=one.transaction_id,
+                decided_at=one.decided_at,
+                decision=one.decision,
+                probability=one.probability,
+                decided_by=one.decided_by,
+                mode=one.mode,
+                missing=" ".join(one.missing),
+                reasons=json.dumps([[reason.code, reason.text] for reason in one.reasons]) if one.reasons else "[]",
+                model_version=one.model_version,
+                model_sha256=loaded.sha256 if loaded else None,
+                features=values.tobytes(),
+                customer_version=versions.customers[row.customer_id],
+                reports_version=versions.reports,
+                merchant_days_version=days_version,
+                holdout_share=holdout_share if holdout_share and loaded and _drawn(one) else None,
+                feature_config=config_id,
+            )
+            for row, one, values in zip(new, scored, features, strict=True)
+        ]
+    )
+    both = zip(new, scored, strict=True)
+    alerts = [(row, one) for row, one in both if one.decision != "allow" and one.transaction_id in decided]
+    if alerts:
+        batch.add_alerts(
+            ids=[row.transaction_id for row, _ in alerts],
+            customers=[row.customer_id for row, _ in alerts],
+            decisions=[one.decision for _, one in alerts],
+            created_at=alerts[0][1].decided_at,
+        )
+    return decided
+
+
+def replayed(stored: StoredDecision) -> Scored:
+    """The answer to another delivery of what was decided."""
+    values: dict[str, Any] = {
+        name: getattr(stored, name)
+        for name in ("transaction_id", "decision", "probability", "decided_by", "mode", "model_version", "decided_at")
+    }
+    return Scored(
+        **values,
+        reasons=tuple(Reason(code, text) for code, text in json.loads(stored.reasons)),
+        missing=tuple(stored.missing.split()),
+        replayed=True,
+    )
+
+
+def _drawn(one: Scored) -> bool:
+    """Whether the model would block and a draw decided whether a person does instead."""
+    return one.decision == "block" or (bool(one.reasons) and one.reasons[-1].code == HOLDOUT)

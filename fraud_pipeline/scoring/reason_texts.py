@@ -1,0 +1,303 @@
+"""What a value of a feature says, in words.
+
+Belongs here: the sentence of every feature and of its absence, numbers as people read them. Must not be here: which
+features are worth a sentence (`reasons.py`).
+
+A sentence says how the transaction stands against the past of its own customer or merchant. Amounts are in currency
+units. Nothing but numbers, weekdays and times of day is ever filled in, so no sentence can hold an id.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from fraud_pipeline.features.definitions import FEATURES, FeatureDefinition, Unit, Window
+
+LARGEST_SHOWN: Final = 1e9
+BEYOND: Final = 1e15
+"""Infinity is shown as this: more than the largest number in any unit."""
+
+
+def topic(feature: str) -> str:
+    """What a feature is about; several compare amounts, and one of them says enough."""
+    return _WORDS[feature].topic
+
+
+def sentence(feature: str, value: float) -> str:
+    """What this value of a feature says, in at most 120 characters."""
+    words, definition = _WORDS[feature], _DEFINITIONS[feature]
+    days = _DAYS.get(definition.window, "")
+    if math.isnan(value):
+        shown, text = "", words.missing or f"no history of this {definition.entity} in {{days}}"
+    else:
+        shown = _SHOW[definition.unit](max(-BEYOND, min(value, BEYOND)))
+        text = words.zero if words.zero and value == 0 else words.text
+    return text.format(
+        value=shown,
+        s="" if shown == "1" else "s",
+        days=days,
+        last=f"the last {days.removeprefix('1 ')}",
+        span=days.removesuffix("s").replace(" ", "-"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How a statistic is said; `zero` and `missing` where these deserve other words than a number."""
+
+    topic: str
+    text: str
+    zero: str = ""
+    missing: str = ""
+
+
+_DEFINITIONS: Final = {definition.name: definition for definition in FEATURES}
+_WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+_DAYS: Final[Mapping[Window, str]] = MappingProxyType(
+    {"1h": "1 hour", "24h": "24 hours", "1d": "1 day", "7d": "7 days", "30d": "30 days", "60d": "60 days"}
+)
+
+_NO_CHANNEL: Final = "channel not given"
+_NO_CATEGORY: Final = "category not given"
+_NO_PLACE: Final = "no place to compare with in {days}"
+_FIRST_CATEGORY: Final = "category not given, or the customer's first transaction in it in {days}"
+_NOT_REPORTED: Final = "no fraud reported at this merchant in {days}"
+_NOT_CLEARED: Final = "no transaction of this merchant in {days} is known to be good"
+
+# By statistic: the name of a feature without its window.
+_STATISTICS: Final[Mapping[str, _Words]] = MappingProxyType(
+    {
+        "amount": _Words("amount", "amount of {value}", missing="amount not given"),
+        "hour_of_day": _Words("time", "time of day {value} UTC", missing="time not given"),
+        "day_of_week": _Words("time", "on a {value} (UTC)", missing="time not given"),
+        "is_weekend": _Words("time", "on a weekend", "not on a weekend", "time not given"),
+        "is_night": _Words("time", "between 0 and 6 o'clock UTC", "not between 0 and 6 o'clock UTC", "time not given"),
+        "is_online": _Words("channel", "online", "not online", _NO_CHANNEL),
+        "is_contactless": _Words("channel", "contactless", "not contactless", _NO_CHANNEL),
+        "is_atm": _Words("channel", "at a cash machine", "not at a cash machine", _NO_CHANNEL),
+        "is_transfer": _Words("channel", "a transfer", "not a transfer", _NO_CHANNEL),
+        "customer_transaction_count": _Words(
+            "frequency", "{value} transaction{s} in {last}", "no other transaction in {last}"
+        ),
+        "customer_amount_sum": _Words("spending", "{value} spent in {last}", "nothing spent in {last}"),
+        "customer_amount_mean": _Words(
+            "spending", "mean amount of {value} in {last}", missing="no other transaction in {last}"
+        ),
+        "customer_amount_min": _Words(
+            "spending", "smallest amount {value} in {last}", missing="no other transaction in {last}"
+        ),
+        "customer_amount_max": _Words(
+            "spending", "largest amount {value} in {last}", missing="no other transaction in {last}"
+        ),
+        "customer_amount_spread": _Words(
+            "spending",
+            "this customer's amounts vary by {value} (standard deviation) in {days}",
+            missing="fewer than two transactions of this customer in {days}",
+        ),
+        "customer_amount_z_score": _Words(
+            "amount",
+            "amount {value} this customer's {span} mean",
+            missing="too few different amounts of this customer in {days} to compare with",
+        ),
+        "customer_amount_over_mean": _Words("amount", "amount {value} this customer's {span} mean"),
+        "customer_amount_over_max": _Words("amount", "amount {value} this customer's largest in {days}"),
+        "customer_amount_median": _Words("spending", "this customer's median amount is {value} in {days}"),
+        "customer_amount_over_median": _Words("amount", "amount {value} this customer's {span} median"),
+        "customer_amount_over_typical": _Words("amount", "amount {value} this customer's usual one in {days}"),
+        "customer_high_amount_count": _Words(
+            "spending", "{value} unusually high amount{s} in {last}", "no unusually high amount in {last}"
+        ),
+        "customer_amount_peak": _Words("spending", "largest amount in {days} is {value} this customer's usual one"),
+        "customer_seconds_since_last": _Words("frequency", "{value} since this customer's last transaction"),
+        "customer_seconds_since_first": _Words(
+            "acquaintance", "first transaction of this customer in {days} was {value} ago"
+        ),
+        "customer_distinct_merchants": _Words(
+            "frequency", "{value} different merchant{s} in {last}", "no other merchant in {last}"
+        ),
+        "customer_habit_hour_share": _Words(
+            "time",
+            "{value} of this customer's transactions in {days} are at this time of day",
+            "first transaction at this time of day in {days}",
+        ),
+        "customer_same_merchant_count": _Words(
+            "merchant",
+            "{value} transaction{s} of this customer at this merchant in {days}",
+            "first transaction at this merchant in {days}",
+        ),
+        "customer_same_merchant_seconds_since_last": _Words(
+            "merchant",
+            "{value} since the last transaction at this merchant",
+            missing="first transaction at this merchant in {days}",
+        ),
+        "customer_same_category_count": _Words(
+            "category",
+            "{value} transaction{s} of this customer in this category in {days}",
+            "first transaction in this category in {days}",
+            _NO_CATEGORY,
+        ),
+        "customer_same_category_seconds_since_last": _Words(
+            "category", "{value} since the last transaction in this category", missing=_FIRST_CATEGORY
+        ),
+        "customer_same_category_amount_over_mean": _Words(
+            "amount", "amount {value} this customer's {span} mean in this category", missing=_FIRST_CATEGORY
+        ),
+        "customer_same_country_count": _Words(
+            "country",
+            "{value} transaction{s} of this customer in this country in {days}",
+            "first transaction in this country in {days}",
+            "country not given",
+        ),
+        "customer_same_country_seconds_since_last": _Words(
+            "country",
+            "{value} since the last transaction in this country",
+            missing="country not given, or the customer's first transaction in it in {days}",
+        ),
+        "customer_same_channel_share": _Words(
+            "channel",
+            "{value} of this customer's transactions in {days} are by this channel",
+            "first transaction by this channel in {days}",
+            "channel not given, or no history of this customer in {days}",
+        ),
+        "customer_distance_from_last": _Words(
+            "place", "{value} from the place of the last transaction", missing=_NO_PLACE
+        ),
+        "customer_speed_from_last": _Words(
+            "speed", "{value} needed from the place of the last transaction", missing=_NO_PLACE
+        ),
+        "customer_distance_from_centre": _Words(
+            "place", "{value} from the middle of this customer's places in {days}", missing=_NO_PLACE
+        ),
+        "customer_report_count": _Words(
+            "customer's reports",
+            "{value} fraud report{s} on this customer's transactions in {days}",
+            "no fraud report on this customer's transactions in {days}",
+        ),
+        "customer_seconds_since_last_report": _Words(
+            "customer's reports",
+            "{value} since the last fraud report on this customer's transactions",
+            missing="no fraud report on this customer's transactions in {days}",
+        ),
+        "merchant_transaction_count": _Words(
+            "merchant's volume",
+            "merchant had {value} transaction{s} in {last} before today",
+            "merchant had no transaction in {last} before today",
+        ),
+        "merchant_amount_mean": _Words("merchant's amounts", "merchant's mean amount is {value} in {days}"),
+        "merchant_amount_over_mean": _Words("merchant's amounts", "amount {value} this merchant's {span} mean"),
+        "merchant_report_count": _Words(
+            "merchant's reports",
+            "merchant has {value} fraud report{s} in {days}",
+            "merchant has no fraud report in {days}",
+        ),
+        "merchant_report_rate": _Words(
+            "merchant's reports",
+            "merchant's fraud reports are {value} of its transactions in {days}",
+            "merchant has no fraud report in {days}",
+        ),
+        "merchant_seconds_since_last_report": _Words(
+            "merchant's reports", "{value} since the last fraud report at this merchant", missing=_NOT_REPORTED
+        ),
+        "merchant_days_since_first_reported_fraud": _Words(
+            "merchant's reports",
+            "the first fraud reported at this merchant in {days} happened {value} ago",
+            missing=_NOT_REPORTED,
+        ),
+        "merchant_days_since_last_reported_fraud": _Words(
+            "merchant's reports",
+            "the last fraud reported at this merchant in {days} happened {value} ago",
+            missing=_NOT_REPORTED,
+        ),
+        "merchant_cleared_count": _Words(
+            "merchant's good transactions",
+            "{value} transaction{s} of this merchant in {days} known to be good",
+            _NOT_CLEARED,
+        ),
+        "merchant_days_since_last_cleared": _Words(
+            "merchant's good transactions",
+            "{value} since a transaction of this merchant that is known to be good",
+            missing=_NOT_CLEARED,
+        ),
+        "merchant_fraud_run_length": _Words(
+            "merchant's reports",
+            "{value} fraud{s} in a row at this merchant",
+            "no fraud at this merchant since one known to be good",
+        ),
+        "merchant_fraud_run_days": _Words(
+            "merchant's reports",
+            "frauds in a row at this merchant began {value} ago",
+            missing="no frauds in a row at this merchant in {days}",
+        ),
+        "merchant_fraud_run_smallest_amount": _Words(
+            "merchant's reports",
+            "smallest amount of the frauds in a row at this merchant is {value}",
+            missing="no frauds in a row at this merchant in {days}",
+        ),
+    }
+)
+
+
+def _number(value: float) -> str:
+    """Two digits that matter, and never a number too long to read."""
+    size = abs(value)
+    if size > LARGEST_SHOWN:
+        text = f"over {LARGEST_SHOWN:,.0f}"
+    elif 0 < size < 0.01:
+        text = "under 0.01"
+    elif size < 0.1:
+        text = f"{size:.2f}"
+    else:
+        text = f"{size:,.0f}" if size >= 10 else f"{size:.1f}"
+    text = text.removesuffix(".0")
+    return f"minus {text}" if value < 0 else text
+
+
+def _counted(number: float, noun: str) -> str:
+    shown = _number(number)
+    return f"{shown} {noun}{'' if shown == '1' else 's'}"
+
+
+def _money(cents: float) -> str:
+    units = cents / 100
+    return f"{units:,.2f}" if abs(units) <= LARGEST_SHOWN else _number(units)
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit of which there are two."""
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{_number(seconds // size)} {unit}"
+    return _counted(seconds, "second")
+
+
+def _time_of_day(hours: float) -> str:
+    hour, minute = divmod(round(hours * 60) % 1_440, 60)
+    return f"{hour:02d}:{minute:02d}"
+
+
+_SHOW: Final[Mapping[Unit, Callable[[float], str]]] = MappingProxyType(
+    {
+        "cents": _money,
+        "count": _number,
+        "seconds": _duration,
+        "days": lambda days: _duration(days * 86_400),
+        "ratio": lambda ratio: f"{_number(ratio)}x",
+        "share": lambda share: f"{_number(share * 100)} %",
+        "km": lambda km: f"{_number(km)} km",
+        "km/h": lambda speed: f"{_number(speed)} km/h",
+        "flag": _number,
+        "hour": _time_of_day,
+        "weekday": lambda day: _WEEKDAYS[round(day) % 7],
+        "sigma": lambda sigma: f"{_counted(abs(sigma), 'standard deviation')} {'below' if sigma < 0 else 'above'}",
+    }
+)
+
+
+def _words(definition: FeatureDefinition) -> _Words:
+    return _STATISTICS[definition.name.removesuffix(f"_{definition.window}")]
+
+
+_WORDS: Final = {definition.name: _words(definition) for definition in FEATURES}

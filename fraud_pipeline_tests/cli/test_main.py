@@ -1,0 +1,355 @@
+"""The `fraud-detect` command as people type it."""
+
+import argparse
+import json
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from fraud_pipeline.cli.arguments import duration
+from fraud_pipeline.cli.main import main
+from fraud_pipeline.modeling.model_directory import FraudModel, published_version
+from fraud_pipeline.modeling.training import TrainedModel
+from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline.promotion.registry import Registry
+from fraud_pipeline.schema.transactions import FRAUD_REPORTS
+from fraud_pipeline.settings import SETTINGS_FILE, Settings, load_settings
+from fraud_pipeline_tests.conftest import Tables
+
+# MLflow and its dependencies warn about themselves; nothing here can mend that.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+COLUMNS = "transaction_id=TX ID,event_time=when,customer_id=card,merchant_id=shop,amount=EUR,is_fraud=fraudulent"
+COMMANDS = ("train", "generate-data", "ui", "models", "promote", "rollback", "test")
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for all that need MLflow, which takes seconds to make its first tables."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def home(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FRAUD_HOME", str(shared_home))
+    monkeypatch.setenv("DAGSTER_HOME", "")  # put back after a command has set it
+    return shared_home
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FRAUD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    return tmp_path / "home"
+
+
+class TestHelp:
+    def test_it_answers_at_once_and_loads_nothing_heavy(self) -> None:
+        program = """
+import sys
+from fraud_pipeline.cli.main import main
+try:
+    main(["--help"])
+finally:
+    heavy = {"dagster", "mlflow", "xgboost", "optuna", "sklearn", "matplotlib", "numba", "sqlalchemy"}
+    print("loaded:", *sorted(heavy & set(sys.modules)))
+"""
+        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert told.stdout.splitlines()[-1] == "loaded:"
+        for command in COMMANDS:
+            assert f"\n    {command}" in told.stdout
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_command_explains_itself(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert f"fraud-detect {command}" in capsys.readouterr().out
+
+    def test_an_unknown_command_lists_the_known_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(["tarin"])
+        assert ended.value.code == 2
+        told = capsys.readouterr().err
+        assert all(command in told for command in COMMANDS)
+
+
+class TestDurations:
+    @pytest.mark.parametrize(
+        ("text", "span"),
+        [
+            ("7d", timedelta(days=7)),
+            ("36h", timedelta(hours=36)),
+            ("30min", timedelta(minutes=30)),
+            ("1d12h", timedelta(hours=36)),
+            ("0d", timedelta(0)),
+        ],
+    )
+    def test_are_a_number_and_a_unit(self, text: str, span: timedelta) -> None:
+        assert duration(text) == span
+
+    @pytest.mark.parametrize("text", ["soon", "7", "1.5", "-7d", "nat", ""])
+    def test_anything_else_is_refused_with_an_example(self, text: str) -> None:
+        with pytest.raises(argparse.ArgumentTypeError, match="write for example 7d or 36h"):
+            duration(text)
+
+
+class TestErrors:
+    """A person who made a mistake gets one line that names it, and exit code 1."""
+
+    def told(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+        assert main(argv) == 1
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return error
+
+    def test_a_missing_file(self, empty_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        told = self.told(["train", "--data-path", "nowhere.csv"], capsys)
+        assert told.startswith("fraud-detect: ")
+        assert "nowhere.csv: no such file" in told
+        assert len(told.splitlines()) == 1
+        assert not empty_home.exists(), "a mistake is not remembered"
+
+    def test_columns_that_the_file_does_not_have(
+        self, empty_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "mine.csv"
+        file.write_text("id,when,who,where,how_much\n1,2026-01-01,c,m,5\n")
+        told = self.told(["train", "--data-path", str(file), "--columns", "amount=cost"], capsys)
+        assert "mine.csv" in told
+        assert "cost" in told
+        assert not empty_home.exists(), "a mistake is not remembered"
+
+    @pytest.mark.parametrize(
+        ("argv", "problem"),
+        [
+            (["--n-trials", "-3"], "argument --n-trials: '-3' is no whole number of 1 or more"),
+            (["--n-trials", "many"], "argument --n-trials: 'many' is no whole number of 1 or more"),
+            (["--transactions", "0"], "argument --transactions: '0' is no whole number of 1 or more"),
+            (["--label-delay", "soon"], "argument --label-delay: 'soon' is no time span; write for example 7d or 36h"),
+            (["--columns", "amount"], "argument --columns: column mapping: 'amount' is not of the form"),
+            (["--columns", "amonut=PAID"], "argument --columns: column mapping: unknown field amonut"),
+            (["--data-path", "x.csv", "--synthetic"], "--synthetic and --data-path name two sources"),
+            (["--data-path", "x.csv", "--transactions", "9"], "--transactions is for the synthetic world"),
+            (["--synthetic", "--columns", "amount=PAID"], "--columns is for a file"),
+            (["--newest"], "unrecognized arguments: --newest"),
+        ],
+    )
+    def test_a_wrong_value_is_one_line_and_status_2_and_nothing_is_kept(
+        self, empty_home: Path, argv: list[str], problem: str
+    ) -> None:
+        command = [sys.executable, "-m", "fraud_pipeline.cli.main", "train", *argv]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 2
+        assert problem in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+        assert not empty_home.exists()
+
+    def test_a_bad_setting(
+        self, empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("FRAUD_DIFFICULTY", "9")
+        told = self.told(["generate-data", "--out", str(empty_home)], capsys)
+        assert "FRAUD_DIFFICULTY in the environment: Input should be less than or equal to 1" in told
+        assert len(told.splitlines()) == 1
+
+
+class TestToken:
+    @pytest.mark.parametrize(("options", "mode"), [([], 0o600), (["--for-group"], 0o640)])
+    def test_the_file_of_a_token_is_its_readers_alone_whatever_was_there(
+        self, empty_home: Path, tmp_path: Path, options: list[str], mode: int
+    ) -> None:
+        file = tmp_path / "token"
+        file.write_text("of last year")
+        file.chmod(0o644)
+        assert main(["token", "--subject", "prometheus", "--out", str(file), *options]) == 0
+        assert stat.S_IMODE(file.stat().st_mode) == mode
+        assert file.read_text().count(".") == 2
+        assert {path.name for path in tmp_path.iterdir()} == {"token", empty_home.name}
+
+
+class TestGenerateData:
+    def test_it_writes_what_happened_what_was_reported_and_the_truth(
+        self, empty_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "data"
+        assert main(["generate-data", "--transactions", "10000", "--out", str(out), "--seed", "3"]) == 0
+        found = {name: pd.read_parquet(out / f"{name}.parquet") for name in ("transactions", "reports", "oracle")}
+        assert len(found["transactions"]) == pytest.approx(10_000, rel=0.1)
+        assert found["transactions"]["transaction_id"].tolist() == found["oracle"]["transaction_id"].tolist()
+        FRAUD_REPORTS.validate(found["reports"])
+        told = capsys.readouterr().out
+        for name, frame in found.items():
+            assert f"{len(frame):,} rows  {out / name}.parquet" in told
+
+    def test_the_seed_decides(self, empty_home: Path, tmp_path: Path) -> None:
+        for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+            main(["generate-data", "--transactions", "833", "--out", str(tmp_path / name), "--seed", seed])
+        a, b, c = (pd.read_parquet(tmp_path / name / "transactions.parquet") for name in "abc")
+        pd.testing.assert_frame_equal(a, b)
+        assert set(a["transaction_id"]).isdisjoint(c["transaction_id"])
+
+
+@pytest.mark.slow
+class TestTrain:
+    """A file of somebody else's making, with labels but without report times, to a champion."""
+
+    @pytest.fixture(scope="class")
+    def file(self, tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        frauds = tables.reports.loc[tables.reports["is_fraud"], "transaction_id"]
+        rows = tables.transactions
+        foreign = pd.DataFrame(
+            {
+                "TX ID": rows["transaction_id"],
+                "when": rows["event_time"].dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                "card": rows["customer_id"],
+                "shop": rows["merchant_id"],
+                "EUR": rows["amount_cents"] / 100,
+                "fraudulent": rows["transaction_id"].isin(frauds).astype(int),
+            }
+        )
+        path = tmp_path_factory.mktemp("bank") / "export #1 of it's bank.csv"
+        foreign.to_csv(path, index=False)
+        return path
+
+    def test_ends_with_a_summary_and_a_source_that_the_ui_reads(
+        self, home: Path, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("FRAUD_GAP", "1d")
+        monkeypatch.setenv("FRAUD_WARM_UP", "3d")
+        argv = ["train", "--data-path", str(file), "--columns", COLUMNS, "--label-delay", "6d", "--n-trials", "1"]
+        code = main(argv)
+        told = capsys.readouterr()
+        assert (code, told.err) == (0, "")
+        for line in (
+            "raw_transactions",
+            "features",
+            "fraud_model",
+            "champion",
+            "average_precision",
+            "Verdict on version 1",
+        ):
+            assert line in told.out
+        assert "Training on the file export #1 of it's bank.csv, 2026-01-01 to 2026-02-09" in told.out
+        settings = load_settings()
+        assert (settings.data_path, settings.columns) == (file, COLUMNS)
+        assert settings.n_trials == Settings.model_fields["n_trials"].default, "a flag is for one run"
+        assert not (home / SETTINGS_FILE).exists(), "that file is a person's"
+        assert settings.label_delay == settings.label_maturity == timedelta(days=6)
+        assert (settings.first_day.isoformat(), str(settings.last_day)) == ("2026-01-01", "2026-02-09")
+        metrics = json.loads((home / "models" / "evaluation.json").read_text())["metrics"]
+        assert metrics["roc_auc"]["value"] > 0.7
+
+    def test_data_that_cannot_be_learned_from_stop_with_the_cause(
+        self, empty_home: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pd.read_csv(file).head(300).to_csv(tmp_path / "one-morning.csv", index=False)
+        assert main(["train", "--data-path", str(tmp_path / "one-morning.csv"), "--columns", COLUMNS]) == 1
+        told = capsys.readouterr().err
+        assert load_settings().source_kind == "none", "what cannot be learned from is not remembered"
+        assert "Training stopped: training_set: " in told
+        assert "bring older data" in told
+        assert "Traceback" not in told
+
+
+class TestVersions:
+    @pytest.fixture
+    def settings(self, home: Path, trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+        """A home whose registry holds two versions under a name of its own."""
+        monkeypatch.setenv("FRAUD_MODEL_NAME", f"model_{tmp_path.name}")
+        settings = load_settings()
+        registry = Registry(
+            tracking_uri=settings.tracking_uri,
+            model_name=settings.model_name,
+            artifact_directory=settings.artifact_directory,
+        )
+        for threshold in (0.1, 0.2):
+            directory = tmp_path / str(threshold)
+            replace(trained.model, policy=Policy(threshold, 0.9)).save(directory)
+            run = MlflowClient(settings.tracking_uri).create_run(registry.ensure_experiment("training"))
+            registry.register(directory, run_id=run.info.run_id, tags={"average_precision": f"0.{threshold}"})
+        return settings
+
+    def served(self, settings: Settings) -> float:
+        return FraudModel.load(settings.champion_directory).policy.review_threshold
+
+    def test_promote_and_rollback_change_what_is_served(
+        self, settings: Settings, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["promote", "1"]) == 0
+        assert main(["promote", "2", "--reason", "the auditor asked"]) == 0
+        assert self.served(settings) == 0.2
+        assert main(["rollback"]) == 0
+        assert self.served(settings) == 0.1
+        assert capsys.readouterr().out.splitlines() == [
+            "v1 is champion (before: v-)",
+            "v2 is champion (before: v1)",
+            "v1 is champion again (before: v2)",
+        ]
+
+        assert main(["models"]) == 0
+        versions, _, history = capsys.readouterr().out.partition("\n\nPromotions, newest first:\n")
+        assert [line.split()[0] for line in versions.splitlines()] == ["v2", "v1"]
+        assert versions.splitlines()[0].strip().endswith("AP 0.0.2")
+        assert versions.splitlines()[1].endswith("AP 0.0.1  champion")
+        assert [line.split()[2:4] for line in history.splitlines()] == [
+            ["rollback", "v1"],
+            ["promote", "v2"],
+            ["promote", "v1"],
+        ]
+
+    def test_who_is_champion_scores_in_nobodys_shadow(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Runs over ranges take the challenger from this home."""
+        monkeypatch.setenv("FRAUD_SHADOW_CHALLENGER", "true")
+        assert main(["promote", "1"]) == 0
+        exported = published_version(settings.challenger_directory)
+        assert exported is not None
+        assert exported[0] == 2
+        assert main(["promote", "2"]) == 0
+        assert not settings.challenger_directory.is_symlink()
+        assert main(["rollback"]) == 0
+        assert not settings.challenger_directory.is_symlink()
+
+    @pytest.mark.parametrize(
+        ("argv", "told"),
+        [
+            (["promote", "9"], "has no version 9; versions are: 1, 2"),
+            (["rollback"], "there is no earlier champion to go back to; promote a version by its number instead"),
+        ],
+    )
+    def test_what_cannot_be_done_is_said_in_one_line(
+        self, settings: Settings, argv: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(argv) == 1
+        error = capsys.readouterr().err
+        assert told in error
+        assert len(error.splitlines()) == 1
+        assert settings.model_name in error or argv == ["rollback"]
+
+
+class TestTest:
+    def test_further_arguments_go_to_pytest_from_anywhere(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert main(["test", "--version"]) == 0
+        told = capfd.readouterr()
+        assert f"pytest {pytest.__version__}" in told.out + told.err
+
+    def test_other_commands_refuse_what_they_do_not_know(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(["models", "--newest"])
+        assert ended.value.code == 2
+        assert "unrecognized arguments: --newest" in capsys.readouterr().err

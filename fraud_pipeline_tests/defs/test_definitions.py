@@ -1,0 +1,225 @@
+"""What Dagster is told: every asset explains itself, jobs and schedules run what they say."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fraud_pipeline.definitions import build_defs
+from fraud_pipeline.defs.automation import failure_line
+from fraud_pipeline.defs.calendar import RANGE_END_TAG, RANGE_START_TAG
+from fraud_pipeline.defs.named_source import NO_SOURCE
+from fraud_pipeline.defs.resources import build_resources
+from fraud_pipeline.ingest.source_choice import SyntheticChoice, save_choice
+from fraud_pipeline.settings import Settings, load_settings
+
+ASSETS = {
+    "raw_transactions",
+    "transactions",
+    "rejected_transactions",
+    "fraud_reports",
+    "merchant_days",
+    "features",
+    "training_set",
+    "fraud_model",
+    "evaluation",
+    "registered_model",
+    "online_history",
+    "retention",
+    "champion",
+    "transactions_topic",
+    "scored_transactions",
+    "drift_report",
+    "performance_report",
+    "missed_fraud_report",
+}
+DAILY = {
+    "raw_transactions",
+    "transactions",
+    "rejected_transactions",
+    "fraud_reports",
+    "merchant_days",
+    "features",
+    "drift_report",
+    "performance_report",
+    "missed_fraud_report",
+}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("home"), first_day=date(2026, 1, 1), synthetic=True)
+
+
+@pytest.fixture(scope="module")
+def definitions(settings: Settings) -> dg.Definitions:
+    return build_defs(settings)
+
+
+def test_the_graph_holds_every_stage_from_source_to_champion(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS
+    assert {key.asset_key.to_user_string() for key in graph.asset_check_keys} == {
+        "champion",
+        "drift_report",
+        "features",
+        "missed_fraud_report",
+        "online_history",
+        "performance_report",
+        "training_set",
+        "transactions",
+    }
+
+
+def test_every_asset_explains_itself(definitions: dg.Definitions) -> None:
+    for spec in definitions.resolve_all_asset_specs():
+        assert spec.description
+        assert spec.group_name in {"data", "features", "training", "serving", "monitoring"}
+        assert spec.owners == ["fraud-ml@example.com"]
+        assert spec.kinds
+
+
+def test_daily_assets_do_a_day_or_a_year_in_one_run(definitions: dg.Definitions) -> None:
+    for name in ASSETS:
+        asset = definitions.resolve_assets_def(name)
+        if name in DAILY:
+            assert asset.backfill_policy == dg.BackfillPolicy.single_run()
+            assert isinstance(asset.partitions_def, dg.DailyPartitionsDefinition)
+        else:
+            assert asset.partitions_def is None
+
+
+def test_checks_before_training_and_promotion_block(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    names = ["schema", "future_invariance", "single_feature_auc", "null_pattern_auc", "segment_base_rate"]
+    assert {key.name for key in graph.asset_check_keys if graph.get_check_spec(key).blocking} == {
+        *names,
+        "served_features",
+        "gate",
+    }
+
+
+def nightly(definitions: dg.Definitions) -> list[tuple[str, str]]:
+    """The days that the night of 10 March asks for, a pair for each run."""
+    schedule = definitions.resolve_schedule_def("daily_ingest")
+    tick = schedule.evaluate_tick(
+        dg.build_schedule_context(
+            scheduled_execution_time=datetime(2026, 3, 10, 1, 30, tzinfo=UTC),
+            repository_def=definitions.get_repository_def(),
+        )
+    )
+    return [(request.tags[RANGE_START_TAG], request.tags[RANGE_END_TAG]) for request in tick.run_requests or []]
+
+
+def test_the_nightly_tick_asks_for_every_day_that_is_missing_a_month_at_a_time(definitions: dg.Definitions) -> None:
+    schedule = definitions.resolve_schedule_def("daily_ingest")
+    assert nightly(definitions) == [
+        ("2026-01-01", "2026-01-31"),
+        ("2026-02-01", "2026-03-03"),
+        ("2026-03-04", "2026-03-09"),
+    ]
+    assert (schedule.cron_schedule, schedule.job_name) == ("30 1 * * *", "ingest_job")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+
+
+def test_runs_over_days_take_turns_and_so_do_reports(definitions: dg.Definitions) -> None:
+    pools = {name: definitions.resolve_assets_def(name).op.pool for name in DAILY}
+    reports = {name for name in DAILY if name.endswith("_report")}
+    assert pools == {name: "reports" if name in reports else "days" for name in DAILY}
+
+
+def test_no_day_after_the_end_of_a_file_is_asked_for(settings: Settings) -> None:
+    ended = settings.model_copy(update={"last_day": date(2026, 1, 5)})
+    assert nightly(build_defs(ended)) == [("2026-01-01", "2026-01-05")]
+
+
+@pytest.mark.parametrize(("name", "resources"), [("daily_ingest", ()), ("weekly_retraining", ("registry",))])
+def test_without_a_source_nothing_runs_by_itself_and_the_reason_says_how_to_name_one(
+    tmp_path: Path, name: str, resources: Sequence[str]
+) -> None:
+    """A production deployment whose data have not come yet must not fill with synthetic yesterdays."""
+    settings = Settings(home=tmp_path, first_day=date(2026, 1, 1))
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC),
+        resources={resource: build_resources(settings)[resource] for resource in resources},
+    )
+    tick = build_defs(settings).resolve_schedule_def(name).evaluate_tick(context)
+    assert not tick.run_requests
+    for remedy in ("--data-path FILE", "FRAUD_LEARN_FROM_SERVED=true", "--synthetic"):
+        assert remedy in (tick.skip_message or "")
+
+
+def test_a_source_that_is_named_after_the_definitions_were_loaded_asks_for_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A code location lives for weeks; `fraud-detect train` beside it names a source."""
+    monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
+    tick_at = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC))
+    loaded_before = build_defs(load_settings())
+    save_choice(SyntheticChoice(chosen_at=datetime(2026, 3, 8, tzinfo=UTC)), home=tmp_path)
+    tick = loaded_before.resolve_schedule_def("daily_ingest").evaluate_tick(tick_at)
+    assert not tick.run_requests
+    assert "(no source) than is named now (synthetic world): reload it" in (tick.skip_message or "")
+
+
+def test_without_a_source_raw_transactions_fail_with_the_same_sentence(tmp_path: Path) -> None:
+    job = build_defs(Settings(home=tmp_path, first_day=date(2026, 1, 1))).resolve_job_def("ingest_job")
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = job.execute_in_process(instance=instance, partition_key="2026-01-02", raise_on_error=False)
+    failure = run.failure_data_for_node("raw_transactions")
+    assert failure is not None
+    assert NO_SOURCE in str(failure.error)
+    assert not (tmp_path / "tables").exists()
+
+
+def test_the_weekly_tick_retrains_on_monday(definitions: dg.Definitions, settings: Settings) -> None:
+    schedule = definitions.resolve_schedule_def("weekly_retraining")
+    tick = schedule.evaluate_tick(
+        dg.build_schedule_context(
+            scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC),
+            resources={"registry": build_resources(settings)["registry"]},
+            repository_def=definitions.get_repository_def(),
+        )
+    )
+    assert len(tick.run_requests or []) == 1
+    assert (schedule.cron_schedule, schedule.job_name) == ("0 4 * * 1", "retraining_job")
+
+
+def test_schedules_and_sensors_stay_off_when_the_settings_say_so(settings: Settings) -> None:
+    quiet = build_defs(settings.model_copy(update={"schedules_enabled": False}))
+    for name in (
+        "daily_ingest",
+        "daily_gate",
+        "weekly_retraining",
+        "daily_online_history",
+        "daily_retention",
+    ):
+        assert quiet.resolve_schedule_def(name).default_status is dg.DefaultScheduleStatus.STOPPED
+    for name in (
+        "run_failure_alert",
+        "red_report_alert",
+        "retraining_on_alarm",
+        "reports_after_features",
+        "features_inputs_watch",
+    ):
+        assert quiet.resolve_sensor_def(name).default_status is dg.DefaultSensorStatus.STOPPED
+
+
+def test_the_calendar_of_a_file_ends_with_the_file(settings: Settings) -> None:
+    file = settings.model_copy(update={"first_day": date(2018, 4, 1), "last_day": date(2018, 4, 3)})
+    days = build_defs(file).resolve_assets_def("features").partitions_def
+    assert days is not None
+    assert list(days.get_partition_keys()) == ["2018-04-01", "2018-04-02", "2018-04-03"]
+
+
+def test_the_workspace_file_loads_these_definitions() -> None:
+    workspace = Path(__file__).parents[2] / "workspace.yaml"
+    assert "module_name: fraud_pipeline.definitions" in workspace.read_text()
+
+
+def test_a_failure_is_one_line_that_says_what_to_do() -> None:
+    line = failure_line(job="ingest_job", run_id="r1", step="transactions", message="\n  ValueError: bad\n  more\n")
+    assert line.startswith("ingest_job failed in transactions: ValueError: bad | run r1 | ")
+    assert "\n" not in line

@@ -1,0 +1,50 @@
+"""The Dagster instance: SQLite by default, a real PostgreSQL by one environment variable."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from fraud_pipeline.defs.instance import POSTGRES_VARIABLE, prepare_dagster_home
+from fraud_pipeline.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def dagster_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preparing a home sets the variable; put back what was there."""
+    monkeypatch.setenv("DAGSTER_HOME", "")
+
+
+@dg.asset
+def one() -> int:
+    return 1
+
+
+def test_without_the_variable_storage_is_sqlite_below_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(POSTGRES_VARIABLE, raising=False)
+    home = prepare_dagster_home(Settings(home=tmp_path))
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert dg.materialize([one], instance=instance).success
+        assert "Sqlite" in type(instance.run_storage).__name__ + type(instance.event_log_storage).__name__
+        assert instance.run_retries_enabled
+        assert not instance.telemetry_enabled
+    assert list(tmp_path.rglob("*.db"))
+
+
+def test_with_the_variable_runs_and_events_are_in_postgres_and_the_password_is_not_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_postgres_url: str
+) -> None:
+    # SQLAlchemy reads a bare postgresql:// as psycopg 3, with which dagster-postgres fails.
+    postgres_url = empty_postgres_url.replace("postgresql://", "postgresql+psycopg2://")
+    monkeypatch.setenv(POSTGRES_VARIABLE, postgres_url)
+    home = prepare_dagster_home(Settings(home=tmp_path))
+    assert postgres_url not in (home / "dagster.yaml").read_text()
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        result = dg.materialize([one], instance=instance)
+        assert type(instance.run_storage).__module__.startswith("dagster_postgres")
+    with dg.DagsterInstance.from_config(str(home)) as again:
+        run = again.get_run_by_id(result.run_id)
+        assert run is not None
+        assert run.status is dg.DagsterRunStatus.SUCCESS
+        assert again.get_latest_materialization_event(dg.AssetKey("one")) is not None
+    assert not list(home.rglob("runs.db"))

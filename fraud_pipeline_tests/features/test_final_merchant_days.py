@@ -1,0 +1,105 @@
+"""Merchants' days that are made once, a day at a time, give every bit that all raw days give."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraud_pipeline.defs.calendar import Span
+from fraud_pipeline.defs.features import engineer, history_before, raw_history_before
+from fraud_pipeline.features.engineer import FeatureEngineer, History
+from fraud_pipeline.features.merchant_days import assembled, days_to_clear, final_on, merchant_days
+from fraud_pipeline.ingest.day_plan import days_between
+from fraud_pipeline.schema.transactions import FRAUD_REPORTS
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.storage.tables import TableStore
+from fraud_pipeline_tests.conftest import Tables
+from fraud_pipeline_tests.support.feature_worlds import DAY, EXAMPLES, START, World, bits, frame, worlds
+
+DAYS: Final = 60
+maturities = st.sampled_from([0, 0.5, 1, 4.9, 5, 5.5, 21, 45]).map(lambda days: timedelta(days=days))
+
+
+def final_days(world: World, *, label_maturity: timedelta) -> pd.DataFrame:
+    """What becomes final on each day of the world, in one frame."""
+    transactions, reports = frame(world.transactions), frame(world.reports, FRAUD_REPORTS)
+    of_day = transactions["event_time"].dt.floor("D")
+    settles_in = days_to_clear(label_maturity) * DAY
+    return pd.concat(
+        [
+            final_on(
+                day,
+                transactions=transactions[of_day == day],
+                settling=transactions[of_day == day - settles_in],
+                reports=reports,
+                label_maturity=label_maturity,
+            )
+            for day in (START + number * DAY for number in range(DAYS))
+        ],
+        ignore_index=True,
+    )
+
+
+@EXAMPLES
+@given(world=worlds(), label_maturity=maturities)
+def test_all_days_together_are_the_merchants_days_of_everything(world: World, label_maturity: timedelta) -> None:
+    """Those that settled in time; of others, nothing is known to be cleared."""
+    final = final_days(world, label_maturity=label_maturity)
+    transactions, reports = frame(world.transactions), frame(world.reports, FRAUD_REPORTS)
+    expected = merchant_days(transactions, reports, label_maturity=label_maturity)
+    days = assembled(final)
+    settled = expected["day"] < START + DAYS * DAY - days_to_clear(label_maturity) * DAY
+    pd.testing.assert_frame_equal(days[settled], expected[settled])
+    volume = ["merchant_id", "day", "transaction_count", "amount_sum_cents"]
+    pd.testing.assert_frame_equal(days[volume], expected[volume])
+    assert not days.loc[~settled, "cleared_count"].any()
+
+
+@EXAMPLES
+@given(world=worlds(), label_maturity=maturities)
+def test_features_of_a_day_need_thirty_days_of_them_and_keep_every_bit(world: World, label_maturity: timedelta) -> None:
+    final = final_days(world, label_maturity=label_maturity)
+    transactions, reports = frame(world.transactions), frame(world.reports, FRAUD_REPORTS)
+    known = merchant_days(transactions, reports, label_maturity=label_maturity)
+    everything = History(transactions=transactions, reports=reports, merchant_days=known)
+    made_by = FeatureEngineer(label_maturity=label_maturity)
+    of_day = transactions["event_time"].dt.floor("D")
+    for day in of_day.unique():
+        new = transactions[of_day == day].reset_index(drop=True)
+        read = final[(final["final_on"] >= day - 30 * DAY) & (final["final_on"] < day)]
+        stored = History(
+            transactions=transactions[of_day.between(day - 30 * DAY, day)],
+            reports=reports[reports["reported_at"].between(day - 60 * DAY, day + DAY, inclusive="left")],
+            merchant_days=assembled(read),
+        )
+        expected = bits(made_by.compute(history=everything, new=new))
+        np.testing.assert_array_equal(bits(made_by.compute(history=stored, new=new)), expected)
+
+
+@pytest.mark.parametrize("label_maturity", [timedelta(days=2), timedelta(days=7.5)], ids="{0.days} days".format)
+def test_stored_days_give_the_history_that_raw_days_give(
+    tables: Tables, tmp_path: Path, label_maturity: timedelta
+) -> None:
+    first = tables.transactions["event_time"].min().date()
+    last = (tables.as_of - DAY).date()
+    settings = Settings(home=tmp_path, first_day=first, label_maturity=label_maturity)
+    store = TableStore(settings.tables_directory)
+    tables.write(store, settings, days=days_between(first, last))
+    for span in (Span(first, first), Span(date.fromordinal(last.toordinal() - 3), last)):
+        stored = history_before(store, span, settings=settings)
+        raw = raw_history_before(store, span, settings=settings)
+        new = store.read("transactions", span.first, span.last)
+        made_by = engineer(settings)
+        np.testing.assert_array_equal(
+            bits(made_by.compute(history=stored, new=new)), bits(made_by.compute(history=raw, new=new))
+        )
+        without = replace(stored, merchant_days=stored.merchant_days.iloc[:0])
+        told_apart = bits(made_by.compute(history=without, new=new)) != bits(made_by.compute(history=stored, new=new))
+        assert told_apart.any() == (span.first > first)
+    assert stored.transactions["event_time"].min().date() == span.first - timedelta(days=30)

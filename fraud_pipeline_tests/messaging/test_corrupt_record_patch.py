@@ -1,0 +1,97 @@
+"""Whatever a batch is like: what can be read of it is, what cannot has its place, and what follows is not lost."""
+
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+from kafka.consumer.fetcher import Fetcher
+from kafka.record import MemoryRecords
+
+from fraud_pipeline.messaging.corrupt_record_patch import UnreadableRecord, _LenientRecords
+from fraud_pipeline_tests.support.raw_batches import (
+    GZIP,
+    LZ4,
+    SNAPPY,
+    UNKNOWN_CODEC,
+    ZSTD,
+    NotUtf8,
+    batch_of,
+    joined,
+    said_to_be_packed,
+    with_checksum,
+)
+
+AT = TopicPartition("transactions", 3)
+GOOD = batch_of(b"first", b"second", headers=[("trace", b"1"), ("none", None)])
+PACKED = 61
+"""Where the records of a batch begin."""
+
+
+def read(data: bytes, *, start: int = 0, kind: Any = _LenientRecords) -> tuple[list[Any], int]:
+    """The records of a fetch from an offset on, and the offset to go on from."""
+    part = kind(start, AT, MemoryRecords(data))
+    found: list[Any] = []
+    while part:
+        found += part.take(1)
+    return found, part.next_fetch_offset
+
+
+def told(records: list[Any]) -> list[tuple[int, bytes | None]]:
+    return [(one.offset, None if isinstance(one, UnreadableRecord) else one.value) for one in records]
+
+
+@pytest.mark.parametrize("codec", [0, GZIP, SNAPPY, LZ4, ZSTD])
+def test_what_is_well_written_is_read_as_the_library_reads_it(codec: int) -> None:
+    data = joined(GOOD, batch_of(*[b"x" * 500] * 40, codec=codec), GOOD)
+    assert read(data) == read(data, kind=Fetcher.PartitionRecords)
+    assert read(data, start=7) == read(data, start=7, kind=Fetcher.PartitionRecords)
+    assert len(read(data)[0]) == 44
+
+
+def test_a_header_whose_name_is_not_utf8_takes_nothing_from_its_record() -> None:
+    odd = batch_of(b"third", b"fourth", headers=[(NotUtf8("x"), b"1"), ("trace", None)], timestamp=5_000)
+    found, end = read(joined(GOOD, odd, GOOD))
+    assert told(found) == [(0, b"first"), (1, b"second"), (2, b"third"), (3, b"fourth"), (4, b"first"), (5, b"second")]
+    assert end == 6
+    third, fourth = found[2:4]
+    assert (third.key, third.timestamp, third.headers) == (b"c1", 5_000, [("\ufffd\ufffd", b"1"), ("trace", None)])
+    assert (fourth.timestamp, fourth.topic, fourth.partition) == (5_001, "transactions", 3)
+
+
+@pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4, ZSTD, UNKNOWN_CODEC])
+def test_a_batch_that_cannot_be_unpacked_has_its_offsets_and_what_follows_is_read(codec: int) -> None:
+    data = joined(GOOD, said_to_be_packed(GOOD, codec), GOOD)
+    found, end = read(data)
+    assert told(found) == [(0, b"first"), (1, b"second"), (2, None), (3, None), (4, b"first"), (5, b"second")]
+    assert end == 6
+    assert {(one.topic, one.partition, one.value, tuple(one.headers)) for one in found[2:4]} == {(*AT, None, ())}
+    assert told(read(data, start=3)[0]) == [(3, None), (4, b"first"), (5, b"second")]
+
+
+def test_a_record_that_is_not_as_long_as_it_says_is_alone_unreadable() -> None:
+    broken = bytearray(batch_of(b"third", b"fourth"))
+    broken[PACKED + 4] += 2  # the length of the first key
+    found, end = read(joined(GOOD, with_checksum(broken), GOOD))
+    assert told(found)[2:] == [(2, None), (3, b"fourth"), (4, b"first"), (5, b"second")]
+    assert end == 6
+
+
+def test_a_record_without_an_end_takes_the_rest_of_its_batch() -> None:
+    broken = bytearray(batch_of(b"third", b"fourth", b"fifth"))
+    broken[PACKED] = 0x7F  # longer than all that follows
+    found, _ = read(joined(GOOD, with_checksum(broken), GOOD))
+    assert told(found)[2:] == [(2, None), (3, None), (4, None), (5, b"first"), (6, b"second")]
+
+
+def test_what_a_batch_with_a_wrong_checksum_says_of_its_end_is_not_believed() -> None:
+    broken = bytearray(GOOD)
+    broken[-1] ^= 1
+    data = joined(GOOD, bytes(broken), GOOD)
+    found, end = read(data)
+    assert (told(found), end) == ([(0, b"first"), (1, b"second"), (2, None)], 3)
+    assert (told(read(data, start=3)[0]), read(data, start=3)[1]) == ([(3, None)], 4)
+
+
+def test_bytes_that_are_no_batch_are_passed_one_offset_at_a_time() -> None:
+    found, end = read(joined(GOOD)[:8] + b"\x00\x00\x00\x02xx" + bytes(40), start=7)
+    assert (told(found), end) == ([(7, None)], 8)

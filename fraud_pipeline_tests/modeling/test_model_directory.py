@@ -1,0 +1,496 @@
+"""A model is a directory of plain files: it comes back bit for bit, or it is refused with a reason and a remedy."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.engineer import FEATURE_NAMES
+from fraud_pipeline.modeling.model_directory import (
+    BOOSTER_FILE,
+    KEPT_COPIES,
+    MANIFEST_FILE,
+    REFERENCE_FILE,
+    REGISTERED_FILE,
+    Calibration,
+    FraudModel,
+    IncompatibleModelError,
+    file_hash,
+    fit_booster,
+    fit_calibration,
+    publish,
+    published_version,
+    read_feature_config,
+)
+from fraud_pipeline.modeling.training import TrainedModel, part
+from fraud_pipeline.policy.decisions import Policy
+
+FILES = (BOOSTER_FILE, MANIFEST_FILE, REFERENCE_FILE)
+POLICY = Policy(review_threshold=0.2, block_threshold=0.7)
+# A process that kills itself when Python is about to do a thing for the n-th time.
+KILLED_WHILE_SAVING = """
+import os, signal, sys
+from pathlib import Path
+from fraud_pipeline.modeling.model_directory import FraudModel
+
+source, target, event, suffix, nth = sys.argv[1:]
+model = FraudModel.load(Path(source))
+seen = 0
+
+def hook(name, arguments):
+    global seen
+    if name == event and str(arguments[0]).endswith(suffix):
+        seen += 1
+        if seen == int(nth):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+model.save(Path(target))
+"""
+
+
+@pytest.fixture(scope="module")
+def model(trained: TrainedModel) -> FraudModel:
+    return replace(trained.model, policy=POLICY)
+
+
+@pytest.fixture(scope="module")
+def rows(training_set: pd.DataFrame) -> pd.DataFrame:
+    """Rows that nothing was fitted on; many of their features are missing."""
+    return part(training_set, "test").head(500)
+
+
+@pytest.fixture(scope="module")
+def other(training_set: pd.DataFrame) -> FraudModel:
+    """A model that differs in everything."""
+    rows = part(training_set, "tune")
+    booster = fit_booster(
+        rows[list(FEATURE_NAMES)], rows["label"].to_numpy(), parameters={"max_depth": 2}, rounds=3, threads=1
+    )
+    return FraudModel(
+        booster=booster,
+        features=FEATURE_NAMES,
+        feature_config=FeatureConfig(label_maturity=timedelta(days=3)),
+        calibration=Calibration(a=2.0, b=0.5, c=-1.0),
+        policy=Policy(review_threshold=0.5, block_threshold=0.9),
+    )
+
+
+@pytest.fixture
+def saved(model: FraudModel, tmp_path: Path) -> Path:
+    model.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change_manifest(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = directory / MANIFEST_FILE
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+class TestRoundTrip:
+    def test_everything_comes_back_bit_for_bit(self, model: FraudModel, rows: pd.DataFrame, tmp_path: Path) -> None:
+        digest = model.save(tmp_path / "deep" / "model")
+        loaded = FraudModel.load(tmp_path / "deep" / "model", expected_sha256=digest)
+        np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
+        pd.testing.assert_frame_equal(loaded.reference, model.reference)
+        assert (loaded.features, loaded.calibration, loaded.policy) == (model.features, model.calibration, POLICY)
+        assert loaded.lineage == model.lineage
+        assert digest == file_hash(tmp_path / "deep" / "model" / MANIFEST_FILE)
+
+    def test_a_row_alone_scores_as_it_does_among_others(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        alone = [model.predict(rows.iloc[[position]])[0] for position in range(50)]
+        np.testing.assert_array_equal(alone, model.predict(rows)[:50])
+
+    def test_no_rows_give_no_scores(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        assert model.predict(rows.head(0)).shape == (0,)
+
+    def test_columns_are_found_by_name(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        np.testing.assert_array_equal(model.predict(rows[rows.columns[::-1]]), model.predict(rows))
+
+    def test_a_missing_column_is_named(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        with pytest.raises(KeyError, match="is_night"):
+            model.predict(rows.drop(columns="is_night"))
+
+    def test_never_blocking_is_written_without_infinity(self, model: FraudModel, tmp_path: Path) -> None:
+        never = Policy(review_threshold=0.2, block_threshold=np.inf)
+        replace(model, policy=never).save(tmp_path / "model")
+        text = (tmp_path / "model" / MANIFEST_FILE).read_text()
+
+        def refuse(constant: str) -> None:
+            raise AssertionError(f"{constant} is no JSON")
+
+        assert json.loads(text, parse_constant=refuse)["policy"]["block_threshold"] is None
+        assert FraudModel.load(tmp_path / "model").policy == never
+
+
+class TestArrays:
+    """Serving has arrays and training has frames; they must not differ by a bit."""
+
+    def test_arrays_score_as_frames_do(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        values = rows[list(model.features)].to_numpy(np.float32)
+        assert model.margins(values).tobytes() == model.margin(rows).tobytes()
+        assert model.probabilities(values).tobytes() == model.predict(rows).tobytes()
+        assert model.contributions_of(values).tobytes() == model.contributions(rows).to_numpy(np.float32).tobytes()
+
+    def test_a_column_of_a_matrix_by_columns_is_the_same_number(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        values = rows[list(model.features)].to_numpy(np.float32)
+        by_columns, every_second = np.asfortranarray(values), np.repeat(values, 2, axis=1)[:, ::2]
+        for other_layout in (by_columns, every_second):
+            assert model.probabilities(other_layout).tobytes() == model.predict(rows).tobytes()
+
+    def test_several_threads_may_ask_one_model(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        values = rows[list(model.features)].to_numpy(np.float32)
+
+        def ask(position: int) -> bytes:
+            some = values[position : position + 40]
+            return model.probabilities(some).tobytes() + model.contributions_of(some).tobytes()
+
+        alone = [ask(position) for position in range(0, 400, 2)]
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(ask, range(0, 400, 2))) == alone
+
+
+class TestExplaining:
+    def test_contributions_sum_to_the_margin(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        parts = model.contributions(rows)
+        assert list(parts.columns) == [*FEATURE_NAMES, "bias"]
+        np.testing.assert_allclose(parts.sum(axis=1), model.margin(rows), atol=1e-4)
+
+    def test_importance_shares_one_whole_and_lists_every_feature(self, model: FraudModel) -> None:
+        shares = model.importance()
+        assert set(shares.index) == set(FEATURE_NAMES)
+        assert shares.sum() == pytest.approx(1)
+        assert shares.is_monotonic_decreasing
+
+
+class TestCalibration:
+    @given(
+        a=st.floats(0.01, 10),
+        b=st.floats(0.01, 10),
+        c=st.floats(-20, 20),
+        margins=st.lists(st.integers(-500, 500), min_size=2, max_size=30, unique=True),
+    )
+    def test_the_ranking_is_kept(self, a: float, b: float, c: float, margins: list[int]) -> None:
+        ordered = np.sort(np.array(margins) / 100)
+        log_odds = np.diff(Calibration(a=a, b=b, c=c)(ordered))
+        # Within a rounding of 1 two probabilities may be one number, yet never the wrong way round.
+        assert (log_odds >= 0).all()
+        below_one = Calibration(a=a, b=b, c=c)(ordered)[1:] < 1 - 1e-9
+        assert (log_odds[below_one] > 0).all()
+
+    def test_left_as_it_is_it_changes_nothing(self) -> None:
+        margin = np.linspace(-8, 8, 50)
+        np.testing.assert_allclose(Calibration()(margin), expit(margin), rtol=1e-12)
+
+    @pytest.mark.parametrize(("slope", "shift"), [(0.4, 0.0), (1.0, 2.0), (2.5, -3.0)])
+    def test_fitting_lowers_the_log_loss_and_finds_the_truth(self, slope: float, shift: float) -> None:
+        generator = np.random.default_rng(0)
+        margin = generator.normal(-2, 2, 20_000)
+        truth = expit(slope * margin + shift)
+        labels = (generator.random(20_000) < truth).astype(np.float64)
+
+        def log_loss(probability: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+            return float(-np.mean(np.log(np.where(labels == 1, probability, 1 - probability))))
+
+        calibrated = fit_calibration(margin, labels)(margin)
+        assert log_loss(calibrated) < log_loss(expit(margin)) - 0.01
+        assert np.abs(calibrated - truth).mean() < 0.01
+
+    def test_it_is_fitted_on_the_model_s_own_calibrate_part(
+        self, trained: TrainedModel, training_set: pd.DataFrame
+    ) -> None:
+        rows = part(training_set, "calibrate")
+        assert trained.model.predict(rows).mean() == pytest.approx(rows["label"].mean(), rel=0.05)
+
+
+class TestRefusal:
+    @pytest.mark.parametrize("name", [BOOSTER_FILE, REFERENCE_FILE])
+    def test_a_changed_byte(self, saved: Path, name: str) -> None:
+        content = bytearray((saved / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (saved / name).write_bytes(content)
+        with pytest.raises(
+            IncompatibleModelError, match=f"{name} is missing or was changed.*export the champion again"
+        ):
+            FraudModel.load(saved)
+
+    @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_any_changed_bit_of_the_manifest(self, saved: Path, where: float, bit: int) -> None:
+        content = (saved / MANIFEST_FILE).read_bytes()
+        digest = file_hash(saved / MANIFEST_FILE)
+        changed = bytearray(content)
+        changed[int(where * len(content))] ^= 1 << bit
+        (saved / MANIFEST_FILE).write_bytes(changed)
+        try:
+            with pytest.raises(IncompatibleModelError, match="not the file that was registered"):
+                FraudModel.load(saved, expected_sha256=digest)
+            try:
+                FraudModel.load(saved)  # nobody knows the hash: what no longer makes sense is refused all the same
+            except IncompatibleModelError as error:
+                assert "again" in str(error) or "retrain" in str(error)  # noqa: PT017 - some changes still make sense
+        finally:
+            (saved / MANIFEST_FILE).write_bytes(content)
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_a_missing_file(self, saved: Path, name: str) -> None:
+        (saved / name).unlink()
+        with pytest.raises(IncompatibleModelError, match=f"{name}.*export the champion again"):
+            FraudModel.load(saved)
+
+    def test_no_directory_at_all(self, tmp_path: Path) -> None:
+        with pytest.raises(IncompatibleModelError, match="nowhere holds no model.json"):
+            FraudModel.load(tmp_path / "nowhere")
+
+    def test_another_format(self, saved: Path) -> None:
+        change_manifest(saved, lambda manifest: manifest.update(format_version=3))
+        with pytest.raises(IncompatibleModelError, match="model format 3, and this release reads 1 and 2; run the"):
+            FraudModel.load(saved)
+
+    def test_the_format_of_earlier_releases(self, saved: Path, model: FraudModel) -> None:
+        """It keeps the label maturity in the lineage, and nothing to prove the values of its features with."""
+
+        def made_earlier(manifest: dict[str, Any]) -> None:
+            manifest["format_version"] = 1
+            manifest["lineage"]["label_maturity_days"] = 7.5
+            for name in ("feature_config", "feature_code", "feature_values"):
+                del manifest[name]
+
+        change_manifest(saved, made_earlier)
+        config = FeatureConfig(label_maturity=timedelta(days=7, hours=12))
+        assert FraudModel.load(saved).feature_config == read_feature_config(saved) == config
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            (lambda m: m["features"][3].update(unit="days"), "is_weekend"),
+            (lambda m: m["features"][0].update(name="amount_in_euros"), "amount"),
+            (lambda m: m["features"].pop(4), "is_night"),
+            (lambda m: m["feature_order"].append("shoe_size"), "shoe_size"),
+        ],
+        ids=["redefined", "renamed", "not described", "unknown"],
+    )
+    def test_a_feature_that_this_code_does_not_build(
+        self, saved: Path, change: Callable[[dict[str, Any]], object], named: str
+    ) -> None:
+        change_manifest(saved, change)
+        with pytest.raises(IncompatibleModelError, match=rf"as they were: {named}; run the release that trained it"):
+            FraudModel.load(saved)
+
+    def test_a_model_saved_with_a_feature_of_its_own(self, model: FraudModel, tmp_path: Path) -> None:
+        replace(model, features=(*FEATURE_NAMES[:-1], "shoe_size")).save(tmp_path / "model")
+        with pytest.raises(IncompatibleModelError, match="shoe_size"):
+            FraudModel.load(tmp_path / "model")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda m: m.pop("calibration"),
+            lambda m: m["calibration"].update(d=1),
+            lambda m: m["policy"].update(review_threshold=2.0),
+            lambda m: m.update(features=None),
+        ],
+        ids=["no calibration", "strange calibration", "impossible policy", "no features"],
+    )
+    def test_a_manifest_that_makes_no_sense(self, saved: Path, change: Callable[[dict[str, Any]], object]) -> None:
+        change_manifest(saved, change)
+        with pytest.raises(IncompatibleModelError, match="model cannot be read .*; export the champion again"):
+            FraudModel.load(saved)
+
+
+class TestSaving:
+    def test_over_an_earlier_model(self, saved: Path, model: FraudModel, other: FraudModel, rows: pd.DataFrame) -> None:
+        other.save(saved)
+        np.testing.assert_array_equal(FraudModel.load(saved).predict(rows), other.predict(rows))
+        assert [path.name for path in saved.parent.iterdir()] == ["model"]
+        assert not np.array_equal(other.predict(rows), model.predict(rows))
+
+    def test_what_json_cannot_hold_is_refused_and_the_earlier_model_stays(
+        self, saved: Path, model: FraudModel, rows: pd.DataFrame
+    ) -> None:
+        with pytest.raises(ValueError, match="JSON"):
+            replace(model, lineage={"rows": float("nan")}).save(saved)
+        np.testing.assert_array_equal(FraudModel.load(saved).predict(rows), model.predict(rows))
+        assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+    def test_killed_at_any_step_leaves_a_whole_model_or_one_that_is_refused(
+        self, model: FraudModel, other: FraudModel, rows: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        other.save(tmp_path / "new")
+        # The last file is about to be written, the old model to go, half of it is gone, the new one about to arrive.
+        steps = [("open", MANIFEST_FILE, 1), ("shutil.rmtree", "model", 1), ("os.remove", "", 2), ("os.rename", "", 1)]
+        victims = []
+        for number, (event, suffix, nth) in enumerate(steps):
+            directory = tmp_path / str(number) / "model"
+            model.save(directory)
+            argv = [sys.executable, "-c", KILLED_WHILE_SAVING, str(tmp_path / "new"), str(directory)]
+            victims.append((directory, subprocess.Popen([*argv, event, suffix, str(nth)])))
+        assert [process.wait(60) for _, process in victims] == [-signal.SIGKILL] * len(steps)
+        old = model.predict(rows).tobytes()
+        outcomes = []
+        for directory, _ in victims:
+            try:
+                outcomes.append("old" if FraudModel.load(directory).predict(rows).tobytes() == old else "mixed")
+            except IncompatibleModelError:
+                outcomes.append("refused")
+            other.save(directory)  # what a killed save left behind is no obstacle
+            assert FraudModel.load(directory).policy == other.policy
+        assert outcomes == ["old", "old", "refused", "refused"]
+
+
+class TestPublishing:
+    def test_readers_see_one_model_or_the_other_and_never_an_error(
+        self, model: FraudModel, other: FraudModel, rows: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        directories = [tmp_path / "a", tmp_path / "b"]
+        expected = {}
+        for one, directory in zip((model, other), directories, strict=True):
+            one.save(directory)
+            expected[one.policy] = one.predict(rows).tobytes()
+        link = tmp_path / "served" / "champion"
+        publish(directories[0], link=link)
+        seen: set[Policy] = set()
+        problems: list[str] = []
+        stop = threading.Event()
+
+        def read() -> None:
+            while not stop.is_set():
+                try:
+                    loaded = FraudModel.load(link)
+                    if expected[loaded.policy] != loaded.predict(rows).tobytes():
+                        problems.append("a mixture")
+                    seen.add(loaded.policy)
+                except Exception as error:  # noqa: BLE001 - any error is a finding
+                    problems.append(repr(error))
+
+        readers = [threading.Thread(target=read) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        for number in range(30):
+            publish(directories[number % 2], link=link)
+        stop.set()
+        for reader in readers:
+            reader.join()
+        assert problems == []
+        assert seen == set(expected)
+
+    def test_a_reader_who_began_before_the_link_moved_finishes(
+        self, model: FraudModel, other: FraudModel, tmp_path: Path
+    ) -> None:
+        model.save(tmp_path / "a")
+        other.save(tmp_path / "b")
+        link = tmp_path / "champion"
+        first = publish(tmp_path / "a", link=link)
+        second = publish(tmp_path / "b", link=link)
+        assert link.resolve() == second.resolve()
+        assert FraudModel.load(first).policy == POLICY
+
+    def test_a_broken_directory_is_refused_before_the_link_moves(
+        self, model: FraudModel, other: FraudModel, tmp_path: Path
+    ) -> None:
+        model.save(tmp_path / "a")
+        other.save(tmp_path / "b")
+        (tmp_path / "b" / BOOSTER_FILE).write_bytes(b"no booster")
+        link = tmp_path / "champion"
+        publish(tmp_path / "a", link=link)
+        with pytest.raises(IncompatibleModelError, match="booster.ubj"):
+            publish(tmp_path / "b", link=link)
+        assert FraudModel.load(link).policy == POLICY
+
+    def test_a_copy_that_was_damaged_since_is_renewed(self, model: FraudModel, tmp_path: Path) -> None:
+        model.save(tmp_path / "a")
+        link = tmp_path / "champion"
+        copy = publish(tmp_path / "a", link=link)
+        (copy / BOOSTER_FILE).unlink()
+        assert publish(tmp_path / "a", link=link) == copy
+        assert FraudModel.load(link).policy == POLICY
+
+    def test_the_registry_s_version_stands_beside_the_copy(self, model: FraudModel, tmp_path: Path) -> None:
+        digest = model.save(tmp_path / "a")
+        link = tmp_path / "champion"
+        publish(tmp_path / "a", link=link)
+        assert published_version(link) is None
+        for version in (3, 4):
+            publish(tmp_path / "a", link=link, version=version)
+            assert published_version(link) == (version, digest)
+        assert FraudModel.load(link, expected_sha256=digest).policy == POLICY
+
+    @pytest.mark.parametrize("name", [*FILES, REGISTERED_FILE])
+    @pytest.mark.parametrize("content", [None, b"", b"[]", b"no JSON"])
+    def test_the_version_of_damaged_files_is_not_known(
+        self, model: FraudModel, tmp_path: Path, name: str, content: bytes | None
+    ) -> None:
+        model.save(tmp_path / "a")
+        link = tmp_path / "champion"
+        publish(tmp_path / "a", link=link, version=3)
+        if content is None:
+            (link / name).unlink()
+        else:
+            (link / name).write_bytes(content)
+        assert published_version(link) is None
+
+    def test_the_newest_copies_stay_and_the_served_one_always(self, model: FraudModel, tmp_path: Path) -> None:
+        link = tmp_path / "champion"
+        copies = []
+        for number in range(KEPT_COPIES + 3):
+            replace(model, lineage={"number": number}).save(tmp_path / "a")
+            copies.append(publish(tmp_path / "a", link=link, version=number))
+        assert [copy.exists() for copy in copies] == [False] * 3 + [True] * KEPT_COPIES
+        for copy in copies[3:]:
+            os.utime(copy, (2**33, 2**33))  # written while the clock was wrong
+        replace(model, lineage={"number": "last"}).save(tmp_path / "a")
+        last = publish(tmp_path / "a", link=link)
+        assert link.resolve() == last.resolve()
+        assert len([copy for copy in (*copies, last) if copy.exists()]) == KEPT_COPIES
+
+    def test_a_model_that_was_gone_back_to_counts_as_new(self, model: FraudModel, tmp_path: Path) -> None:
+        link = tmp_path / "champion"
+        directories = [tmp_path / str(number) for number in range(KEPT_COPIES + 1)]
+        for number, directory in enumerate(directories):
+            replace(model, lineage={"number": number}).save(directory)
+        for directory in directories[:-1]:
+            publish(directory, link=link)
+        back = publish(directories[0], link=link)
+        publish(directories[-1], link=link)
+        assert FraudModel.load(back).lineage["number"] == 0
+
+    def test_many_may_publish_at_once(self, model: FraudModel, tmp_path: Path) -> None:
+        """A promotion exports the champion while the follower does."""
+        numbers = range(4)
+        for number in numbers:
+            replace(model, lineage={"number": number}).save(tmp_path / str(number))
+        for round_ in range(3):
+            link = tmp_path / f"served-{round_}" / "champion"
+            with ThreadPoolExecutor(8) as threads:
+                done = [
+                    threads.submit(publish, tmp_path / str(number), link=link, version=number)
+                    for number in [*numbers] * 2
+                ]
+            for copy in {one.result() for one in done}:
+                found = FraudModel.load(copy)
+                assert published_version(copy) == (found.lineage["number"], file_hash(copy / MANIFEST_FILE))
+
+    def test_everything_may_move_to_another_place(self, model: FraudModel, tmp_path: Path) -> None:
+        (tmp_path / "here").mkdir()
+        model.save(tmp_path / "model")
+        publish(tmp_path / "model", link=tmp_path / "here" / "champion")
+        (tmp_path / "here").rename(tmp_path / "there")
+        assert FraudModel.load(tmp_path / "there" / "champion").policy == POLICY

@@ -1,0 +1,152 @@
+"""The search is seeded, resumable, prunes what is hopeless, and reports how it goes."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from sklearn.metrics import average_precision_score
+
+from fraud_pipeline.modeling.model_directory import fit_booster
+from fraud_pipeline.modeling.tuning import MAX_BINS, MAX_ROUNDS, LabelledRows, TuningResult, tune
+
+
+def rows(n: int, *, seed: int) -> LabelledRows:
+    """Rare positives that two of four features tell about; one of them is often missing."""
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(n, 4)).astype(np.float32)
+    chance = expit(2 * values[:, 0] + values[:, 0] * values[:, 1] - 4)
+    values[generator.random(n) < 0.3, 1] = np.nan
+    features = pd.DataFrame(values, columns=["a", "b", "c", "d"])
+    return LabelledRows(features=features, labels=(generator.random(n) < chance).astype(np.float64))
+
+
+TRAIN, TUNE_ON = rows(1_000, seed=1), rows(600, seed=2)
+
+
+def search(n_trials: int, *, seed: int = 0, journal: Path | None = None, **options: Any) -> TuningResult:
+    return tune(train=TRAIN, tune_on=TUNE_ON, n_trials=n_trials, seed=seed, journal=journal, threads=1, **options)
+
+
+def columns(result: TuningResult) -> pd.DataFrame:
+    """What must be equal in two equal searches: all but the clock."""
+    return result.trials.drop(columns="duration")
+
+
+class TestSearch:
+    def test_the_same_seed_gives_the_same_search(self) -> None:
+        one, two = search(10, seed=3), search(10, seed=3)
+        pd.testing.assert_frame_equal(columns(one), columns(two))
+        assert (one.parameters, one.rounds) == (two.parameters, two.rounds)
+
+    def test_another_seed_gives_another_search(self) -> None:
+        assert search(1, seed=3).parameters != search(1, seed=4).parameters
+
+    def test_the_best_trial_can_be_fitted_again(self) -> None:
+        result = search(4)
+        booster = fit_booster(
+            TRAIN.features, TRAIN.labels, parameters=result.parameters, rounds=result.rounds, threads=1
+        )
+        scores = booster.inplace_predict(TUNE_ON.features)
+        assert average_precision_score(TUNE_ON.labels, scores) == pytest.approx(result.average_precision)
+        assert result.average_precision == result.trials["value"].max()
+
+    def test_it_learns_what_there_is_to_learn_and_stops_early(self) -> None:
+        result = search(4)
+        chance = TUNE_ON.labels.mean()
+        assert result.average_precision > 3 * chance
+        assert 0 < result.rounds < MAX_ROUNDS
+
+    def test_the_bins_and_the_base_score_are_searched(self) -> None:
+        trials = search(8).trials
+        assert set(trials["params_max_bin"]) == set(MAX_BINS)
+        assert trials["params_base_score"].between(0.001, 0.5).all()
+
+    def test_hopeless_trials_are_pruned_and_never_the_best(self) -> None:
+        result = search(25)
+        states = result.trials.set_index("number")["state"]
+        assert "PRUNED" in set(states)
+        assert set(states) <= {"PRUNED", "COMPLETE"}
+        assert (states.loc[:4] == "COMPLETE").all(), "the first trials are what later ones are measured against"
+        assert (
+            states.loc[int(result.trials["value"].where(result.trials["state"] == "COMPLETE").idxmax())] == "COMPLETE"
+        )
+
+
+class TestResuming:
+    def test_only_the_missing_trials_run(self, tmp_path: Path) -> None:
+        told: list[int] = []
+        first = search(3, journal=tmp_path / "deep" / "studies.journal")
+        second = search(
+            6, journal=tmp_path / "deep" / "studies.journal", on_trial=lambda number, _best: told.append(number)
+        )
+        assert told == [4, 5, 6]
+        assert len(second.trials) == 6
+        pd.testing.assert_frame_equal(columns(second).head(3), columns(first), check_dtype=False)
+        assert second.trials["params_learning_rate"].is_unique, (
+            "a resumed sampler must not propose its first points again"
+        )
+
+    def test_a_finished_study_is_only_read(self, tmp_path: Path) -> None:
+        first = search(3, journal=tmp_path / "studies.journal")
+        told: list[int] = []
+        again = search(3, journal=tmp_path / "studies.journal", on_trial=lambda number, _best: told.append(number))
+        assert told == []
+        assert (again.parameters, again.rounds) == (first.parameters, first.rounds)
+
+    def test_studies_of_other_names_share_a_journal_and_nothing_else(self, tmp_path: Path) -> None:
+        journal = tmp_path / "studies.journal"
+        search(2, journal=journal, study_name="monday")
+        assert len(search(1, journal=journal, study_name="tuesday").trials) == 1
+        assert len(search(1, journal=journal, study_name="monday").trials) == 2
+
+    def test_a_search_killed_inside_a_trial_makes_that_trial_up(self, tmp_path: Path) -> None:
+        def interrupt(number: int, _best: float) -> None:
+            if number == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            search(5, journal=tmp_path / "studies.journal", on_trial=interrupt)
+        result = search(5, journal=tmp_path / "studies.journal")
+        assert (result.trials["state"].isin(["COMPLETE", "PRUNED"])).sum() == 5
+
+
+class TestProgressAndLimits:
+    def test_each_trial_is_told_with_the_best_so_far(self) -> None:
+        told: list[tuple[int, float]] = []
+        result = search(5, on_trial=lambda number, best: told.append((number, best)))
+        best = result.trials["value"].cummax()
+        assert [number for number, _ in told] == [1, 2, 3, 4, 5]
+        assert [value for _, value in told] == pytest.approx(best.tolist())
+
+    def test_no_trial_starts_after_the_timeout(self) -> None:
+        result = search(1_000, timeout=timedelta(seconds=0.3))
+        assert 1 <= len(result.trials) < 100
+
+    def test_two_workers_share_one_study(self, tmp_path: Path) -> None:
+        told: list[int] = []
+        result = search(
+            6, workers=2, journal=tmp_path / "studies.journal", on_trial=lambda number, _best: told.append(number)
+        )
+        assert len(result.trials) == 6
+        assert len(told) == 6
+        assert result.average_precision == result.trials["value"].max()
+        # What a worker found holds when nobody works beside it.
+        booster = fit_booster(
+            TRAIN.features, TRAIN.labels, parameters=result.parameters, rounds=result.rounds, threads=1
+        )
+        scores = booster.inplace_predict(TUNE_ON.features)
+        assert average_precision_score(TUNE_ON.labels, scores) == pytest.approx(result.average_precision)
+
+    @pytest.mark.parametrize("label", [0.0, 1.0])
+    @pytest.mark.parametrize("name", ["train", "tune"])
+    def test_a_part_of_one_kind_is_refused_by_name(self, name: str, label: float) -> None:
+        flat = LabelledRows(features=TRAIN.features, labels=np.full(len(TRAIN.labels), label))
+        parts = {"train": TRAIN, "tune": TUNE_ON} | {name: flat}
+        with pytest.raises(
+            ValueError, match=f"the {name} part needs both fraud and legitimate rows; give it more days"
+        ):
+            tune(train=parts["train"], tune_on=parts["tune"], n_trials=1, seed=0)

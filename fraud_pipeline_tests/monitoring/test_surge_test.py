@@ -1,0 +1,96 @@
+"""Surges: what is expected by now, how likely more is by chance, and since when there is too much."""
+
+from typing import Final
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from fraud_pipeline.monitoring.surge_test import MIN_DAYS, SPANS, chance_of_more, expected_incidents, likeliest_surge
+
+
+class TestExpected:
+    @given(
+        incidents=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30),
+        customers=st.lists(st.integers(1, 50), min_size=10, max_size=10),
+        since=st.integers(1, 9),
+    )
+    def test_each_earlier_incident_stands_for_its_like_of_each_later_day(
+        self, incidents: list[tuple[int, int]], customers: list[int], since: int
+    ) -> None:
+        event = np.array([day for day, _ in incidents], np.int64)
+        delay = np.array([delay for _, delay in incidents], np.int64)
+        found = expected_incidents(event, event + delay, np.array(customers), since=since)
+        earlier = [delay for day, delay in incidents if day < since]
+        for day in range(10):
+            reported = [delay for delay in earlier if day < since or day + delay <= 9]
+            assert found[day] == pytest.approx(customers[day] * len(reported) / sum(customers[:since]))
+
+
+class TestChance:
+    @given(
+        incidents=st.integers(1, 60), before=st.integers(0, 60), exposure=st.floats(0.02, 2), more=st.integers(1, 20)
+    )
+    def test_the_chance_is_that_of_a_binomial_and_falls_with_every_incident(
+        self, incidents: int, before: int, exposure: float, more: int
+    ) -> None:
+        found = chance_of_more(incidents, expected=before * exposure, exposure=exposure)
+        share = exposure / (1 + exposure)
+        assert found == pytest.approx(stats.binom.sf(incidents - 1, incidents + before, share), rel=1e-6)
+        assert chance_of_more(incidents + more, expected=before * exposure, exposure=exposure) <= found
+        assert chance_of_more(0, expected=before * exposure, exposure=exposure) == 1
+
+
+EVEN: Final = np.repeat(np.arange(60), 10)
+"""The days of ten incidents each."""
+
+
+class TestLikeliest:
+    CUSTOMERS = np.full(60, 1_000)
+
+    @given(span=st.sampled_from(SPANS), more=st.integers(20, 60))
+    def test_it_begins_where_the_excess_does(self, span: int, more: int) -> None:
+        event = np.append(EVEN, np.repeat(np.arange(60 - span, 60), more))
+        # Before the labels of the extra ones have matured, the days that tell how much is usual are quiet.
+        found = likeliest_surge(event, event, self.CUSTOMERS, matured=32, looks=1)
+        assert found is not None
+        assert found.found
+        assert (found.since, found.incidents) == (60 - span, span * (10 + more))
+        assert found.expected == pytest.approx(10 * span)
+
+    @given(looks=st.integers(1, 50))
+    def test_the_more_is_asked_the_more_it_takes(self, looks: int) -> None:
+        event = np.append(EVEN, [59] * 12)
+        one, many = (likeliest_surge(event, event, self.CUSTOMERS, matured=39, looks=n) for n in (1, looks))
+        assert one is not None
+        assert many is not None
+        assert many.p == pytest.approx(min(1.0, one.p * looks))
+
+    def test_incidents_that_come_in_clumps_count_for_less(self) -> None:
+        event = np.repeat(np.arange(0, 60, 5), 50)
+        surge = np.append(event, [59] * 40)
+        found = likeliest_surge(surge, surge, self.CUSTOMERS, matured=39, looks=1)
+        assert found is not None
+        assert found.large
+        assert not found.found
+        surge = np.append(EVEN, [59] * 40)
+        found = likeliest_surge(surge, surge, self.CUSTOMERS, matured=39, looks=1)
+        assert found is not None
+        assert found.found
+
+    @pytest.mark.parametrize("last", range(40, 47))
+    @pytest.mark.parametrize("busy", [1, 2, 3])
+    def test_a_weekly_rhythm_is_no_surge_whatever_the_day(self, last: int, busy: int) -> None:
+        days = np.arange(last + 1)
+        event = np.repeat(days, np.where(days % 7 < busy, 150, 100))
+        found = likeliest_surge(event, event, self.CUSTOMERS[days], matured=last - 20, looks=1)
+        assert found is not None
+        assert not found.found
+
+    def test_what_is_usual_has_to_be_known(self) -> None:
+        for matured in range(60):
+            judged = likeliest_surge(EVEN, EVEN, self.CUSTOMERS, matured=matured, looks=1) is not None
+            assert judged == (matured >= MIN_DAYS)
+        assert likeliest_surge(EVEN, EVEN, np.zeros(60, np.int64), matured=39, looks=1) is None

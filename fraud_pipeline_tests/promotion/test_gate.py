@@ -1,0 +1,360 @@
+"""Who is promoted, who waits in shadow, who is rejected, and what the reasons say."""
+
+import json
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fraud_pipeline.promotion.gate import (
+    GateRules,
+    LiveRows,
+    Outcome,
+    Source,
+    Sources,
+    Verdict,
+    gate_verdict,
+    live_rows,
+)
+
+ROWS = 4_000
+SEVERITY: tuple[Outcome, ...] = ("promote", "shadow_only", "reject")
+Floats = NDArray[np.float64]
+
+GENERATOR = np.random.default_rng(5)
+TRUTH = GENERATOR.beta(0.15, 6, ROWS)
+LABELS = (GENERATOR.random(ROWS) < TRUTH).astype(np.float64)
+CUSTOMERS = GENERATOR.integers(0, 800, ROWS)
+AMOUNTS = GENERATOR.integers(1_00, 900_00, ROWS)
+DAYS = np.arange(ROWS, dtype=np.int64) * 14 // ROWS
+CHANNEL = np.where(np.arange(ROWS) % 2 == 0, "online", "chip")
+
+
+def noisy(scale: float, *, seed: int = 0, rows: NDArray[np.bool_] | None = None) -> Floats:
+    """The true probability blurred on the log-odds scale, and calibrated again to the same mean."""
+    noise = np.random.default_rng(seed).normal(scale=scale, size=ROWS)
+    logit = np.log(TRUTH + 1e-9) - np.log1p(-TRUTH) + np.where(True if rows is None else rows, noise, 0)
+    blurred = 1 / (1 + np.exp(-np.clip(logit, -30, 30)))
+    return np.asarray(np.sort(TRUTH)[np.argsort(np.argsort(blurred))])
+
+
+def verdict(
+    challenger: Floats,
+    champion: Floats | None,
+    labels: Floats = LABELS,
+    *,
+    rules: GateRules | None = None,
+    incompatibility: str | None = None,
+    champion_incomparable: str | None = None,
+    sources: Sources | None = None,
+    replicates: int = 60,
+) -> Verdict:
+    return gate_verdict(
+        challenger,
+        champion,
+        labels,
+        amounts_cents=AMOUNTS[: len(labels)],
+        customers=CUSTOMERS[: len(labels)],
+        days=DAYS[: len(labels)],
+        segments={"channel": CHANNEL[: len(labels)]},
+        alert_budget_per_day=8,
+        rules=rules or GateRules(),
+        incompatibility=incompatibility,
+        champion_incomparable=champion_incomparable,
+        sources=sources,
+        replicates=replicates,
+    )
+
+
+def outcomes(of: Verdict) -> dict[str, Outcome]:
+    return {reason.check: reason.outcome for reason in of.reasons}
+
+
+def detail(of: Verdict, check: str) -> str:
+    return next(reason.detail for reason in of.reasons if reason.check == check)
+
+
+class TestAgainstAChampionThatCannotBeCompared:
+    @pytest.mark.parametrize("challenger", [TRUTH, noisy(4)], ids=["excellent", "poor"])
+    def test_it_stays_whatever_the_challenger_is(self, challenger: Floats) -> None:
+        result = verdict(challenger, None, champion_incomparable="Version 1 cannot be rebuilt.")
+        assert result.decision == outcomes(result)["champion"] == "shadow_only"
+        assert "floor" not in outcomes(result)
+        assert "fraud-detect promote" in detail(result, "champion")
+
+    def test_as_many_frauds_are_needed_as_against_any_champion(self) -> None:
+        few = np.zeros(ROWS)
+        few[:20] = 1
+        first = verdict(TRUTH, None, few)
+        assert outcomes(first)["frauds"] == "promote"
+        assert outcomes(verdict(TRUTH, None, few, champion_incomparable="why"))["frauds"] == "shadow_only"
+
+
+class TestSources:
+    @pytest.mark.parametrize(
+        ("champion", "challenger", "accepted", "outcome"),
+        [
+            (("a", "file"), ("a", "file, renamed"), False, "promote"),
+            (("a", "file"), ("b", "file"), False, "shadow_only"),
+            (("a", "file"), ("b", "file"), True, "promote"),
+            (("", "file"), ("", "file"), False, "promote"),
+            (("", "file"), ("", "synthetic world"), False, "shadow_only"),
+            (("", "file"), ("b", "synthetic world"), False, "promote"),
+        ],
+        ids=["same", "other", "other, accepted", "same words", "other words", "an earlier release says less"],
+    )
+    def test_two_worlds_are_not_compared_unless_told_so(
+        self, champion: tuple[str, str], challenger: tuple[str, str], *, accepted: bool, outcome: Outcome
+    ) -> None:
+        both = Sources(Source(*champion), Source(*challenger), other_accepted=accepted)
+        result = verdict(TRUTH, TRUTH.copy(), sources=both)
+        assert result.decision == outcomes(result)["source"] == outcome
+        if outcome == "shadow_only":
+            assert all(words in detail(result, "source") for words in (champion[1], challenger[1]))
+
+    def test_a_lineage_of_an_earlier_release_has_no_identity(self) -> None:
+        assert Source.of({"source": "file"}) == Source("", "file")
+        assert Source.of({}) == Source("", "an unknown source")
+
+
+class TestAgainstAChampion:
+    def test_a_better_model_is_promoted_with_every_reason_passed(self) -> None:
+        result = verdict(TRUTH, noisy(2))
+        assert result.decision == "promote"
+        assert all(reason.passed for reason in result.reasons)
+        assert [reason.check for reason in result.reasons] == [
+            "compatibility",
+            "frauds",
+            "calibration",
+            "average_precision",
+            "cost_at_budget",
+            "segments",
+        ]
+
+    def test_an_identical_model_is_promoted_because_it_is_fresher(self) -> None:
+        assert verdict(TRUTH, TRUTH.copy()).decision == "promote"
+
+    def test_a_clearly_worse_model_is_rejected(self) -> None:
+        result = verdict(noisy(4), TRUTH)
+        assert result.decision == outcomes(result)["average_precision"] == "reject"
+        assert "keep the champion" in detail(result, "average_precision")
+
+    def test_a_slightly_worse_model_waits_in_shadow(self) -> None:
+        result = verdict(noisy(0.1, seed=1), TRUTH)
+        assert outcomes(result)["average_precision"] == "shadow_only"
+        assert "judge again on a longer window" in detail(result, "average_precision")
+
+    def test_a_gain_that_might_be_a_large_loss_waits_in_shadow(self) -> None:
+        result = verdict(TRUTH, noisy(2), rules=GateRules(ap_tolerance=-0.9))
+        assert outcomes(result)["average_precision"] == "shadow_only"
+
+    def test_losing_the_large_amounts_waits_in_shadow(self) -> None:
+        large = np.quantile(AMOUNTS, 0.7) < AMOUNTS
+        result = verdict(np.where(large & (LABELS == 1), TRUTH / 50, TRUTH), TRUTH)
+        assert outcomes(result)["cost_at_budget"] == "shadow_only"
+        assert "large frauds" in detail(result, "cost_at_budget")
+
+    def test_losing_one_segment_waits_in_shadow_and_names_it(self) -> None:
+        online = CHANNEL == "online"
+        challenger, champion = noisy(4, rows=online), noisy(5, rows=~online)
+        result = verdict(challenger, champion, rules=GateRules(segment_ap_tolerance=0.05))
+        assert outcomes(result)["average_precision"] == "promote"
+        assert outcomes(result)["segments"] == result.decision == "shadow_only"
+        assert "channel online (-0." in detail(result, "segments")
+        assert "chip" not in detail(result, "segments")
+
+    def test_segments_with_few_frauds_are_not_judged(self) -> None:
+        result = verdict(noisy(4), TRUTH, rules=GateRules(min_frauds_per_segment=10_000))
+        assert outcomes(result)["segments"] == "promote"
+        assert "None of 0 segments" in detail(result, "segments")
+
+    def test_few_frauds_in_the_window_wait_in_shadow(self) -> None:
+        result = verdict(TRUTH, noisy(2), rules=GateRules(min_frauds=int(LABELS.sum()) + 1))
+        assert (result.decision, outcomes(result)["frauds"]) == ("shadow_only", "shadow_only")
+
+    def test_probabilities_that_mean_nothing_wait_in_shadow(self) -> None:
+        result = verdict(np.sqrt(TRUTH), noisy(2))
+        assert (result.decision, outcomes(result)["calibration"]) == ("shadow_only", "shadow_only")
+        assert "calibrate on newer data" in detail(result, "calibration")
+
+    def test_features_that_cannot_be_computed_reject_even_the_best(self) -> None:
+        result = verdict(TRUTH, noisy(2), incompatibility="Feature mood_24h is unknown here.")
+        assert result.decision == "reject"
+        assert detail(result, "compatibility").startswith("Feature mood_24h is unknown here. Train the model again")
+
+
+class TestWithoutAChampion:
+    def test_a_model_well_above_chance_is_promoted(self) -> None:
+        result = verdict(TRUTH, None)
+        assert result.decision == "promote"
+        assert list(outcomes(result)) == ["compatibility", "frauds", "calibration", "floor"]
+
+    def test_chance_is_rejected(self) -> None:
+        result = verdict(np.full(ROWS, LABELS.mean()), None)
+        assert result.decision == outcomes(result)["floor"] == "reject"
+
+    def test_a_doubtful_model_waits_in_shadow(self) -> None:
+        lift = next(reason for reason in verdict(TRUTH, None).reasons if reason.check == "floor").figures
+        between = (lift["lift"] + lift["lift_low"]) / 2
+        assert verdict(TRUTH, None, rules=GateRules(min_lift_without_champion=between)).decision == "shadow_only"
+
+    def test_one_lucky_fraud_is_not_enough(self) -> None:
+        labels = np.zeros(ROWS)
+        labels[np.argmax(TRUTH)] = 1
+        assert outcomes(verdict(TRUTH, None, labels))["frauds"] == "shadow_only"
+
+
+class TestWithoutEvidence:
+    @pytest.mark.parametrize("champion", [None, TRUTH])
+    def test_no_fraud_at_all_promotes_nobody(self, champion: Floats | None) -> None:
+        assert verdict(TRUTH, champion, np.zeros(ROWS)).decision == "shadow_only"
+
+    @pytest.mark.parametrize("champion", [None, TRUTH[:0]])
+    def test_no_rows_promote_nobody(self, champion: Floats | None) -> None:
+        assert verdict(TRUTH[:0], champion, LABELS[:0]).decision == "shadow_only"
+
+    def test_missing_scores_and_unknown_labels_are_refused(self) -> None:
+        holes = np.where(np.arange(ROWS) == 3, np.nan, LABELS)
+        for challenger, champion, labels in ((holes, TRUTH, LABELS), (TRUTH, holes, LABELS), (TRUTH, TRUTH, holes)):
+            with pytest.raises(ValueError, match="finite scores and a known label"):
+                verdict(challenger, champion, labels)
+
+
+class TestProperties:
+    @settings(max_examples=25)
+    @given(
+        seed=st.integers(0, 1_000),
+        noise=st.sampled_from([0.0, 0.1, 0.5, 2.0]),
+        against=st.sampled_from([None, 0.0, 0.3, 2.0]),
+        lift=st.floats(0.0, 0.3),
+    )
+    def test_ranking_frauds_higher_never_makes_a_verdict_stricter_on_ranking(
+        self, seed: int, noise: float, against: float | None, lift: float
+    ) -> None:
+        champion = None if against is None else noisy(against, seed=seed + 1)
+        before = noisy(noise, seed=seed)
+        results = [verdict(scores, champion, replicates=20) for scores in (before, before + lift * LABELS)]
+        for check in ("average_precision", "floor", "cost_at_budget"):
+            was, now = (SEVERITY.index(outcomes(result).get(check, "promote")) for result in results)
+            assert now <= was
+        assert (results[0].decision, results[1].decision) != ("promote", "reject")
+
+    @settings(max_examples=15)
+    @given(st.integers(0, 1_000), st.sampled_from([0.1, 1.0]))
+    def test_two_models_are_never_both_better_than_each_other(self, seed: int, noise: float) -> None:
+        one, other = noisy(noise, seed=seed), noisy(noise, seed=seed + 1)
+        checks = [outcomes(verdict(*pair, replicates=20))["average_precision"] for pair in ((one, other), (other, one))]
+        assert checks != ["promote", "promote"]
+
+    @settings(max_examples=10)
+    @given(st.floats(0.1, 3.0))
+    def test_the_verdict_is_the_strictest_of_its_reasons(self, noise: float) -> None:
+        result = verdict(noisy(noise), noisy(1), replicates=20)
+        assert SEVERITY.index(result.decision) == max(SEVERITY.index(reason.outcome) for reason in result.reasons)
+
+
+class TestRecord:
+    def test_survives_strict_json_also_where_undefined(self) -> None:
+        result = verdict(TRUTH, TRUTH, np.zeros(ROWS))
+        written = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+        assert written["decision"] == "shadow_only"
+        gain = next(reason for reason in written["reasons"] if reason["check"] == "average_precision")
+        assert gain["figures"]["gain"] is None
+
+    def test_markdown_shows_the_verdict_and_every_reason(self) -> None:
+        result = verdict(noisy(4), TRUTH)
+        text = result.to_markdown()
+        assert text.startswith("**reject**")
+        assert all(f"| {reason.check} | {reason.outcome} | {reason.detail} |" in text for reason in result.reasons)
+
+
+class TestHiddenLabels:
+    """Half of the frauds are of a kind that the champion blocks, and what is blocked is not reported."""
+
+    def shadowed(self, *, share: float = 0.0) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """What both scored, and what is known; the challenger lets that kind through."""
+        generator, count = np.random.default_rng(0), 20_000
+        truth = generator.random(count) < 0.02
+        known = truth & (generator.random(count) < 0.5)
+        legitimate, doubtful = generator.beta(1, 60, count), generator.beta(2, 6, count)
+        champion = np.where(known, 0.95, np.where(truth, doubtful, legitimate))
+        held_out = known & (generator.random(count) < share)
+        rows = pd.DataFrame(
+            {
+                "transaction_id": [f"t-{number}" for number in range(count)],
+                "event_time": pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(count), unit="min"),
+                "customer_id": np.arange(count) // 5,
+                "amount_cents": 10_000,
+                "champion_decision": np.select([held_out, champion > 0.9], ["review", "block"], "allow"),
+                "challenger_decision": np.where(known, "allow", np.where(champion > 0.9, "block", "allow")),
+                "champion_probability": champion,
+                "challenger_probability": np.where(known, legitimate, champion),
+                "held_out": held_out,
+                "share": np.where(known & (share > 0), share, np.nan),
+            }
+        )
+        reports = rows.loc[truth & (~known | held_out), ["transaction_id", "event_time"]].assign(is_fraud=True)
+        return rows, reports.assign(reported_at=reports["event_time"])
+
+    def live(self, rows: pd.DataFrame, reports: pd.DataFrame) -> LiveRows:
+        found = live_rows(
+            rows,
+            reports,
+            as_of=pd.Timestamp("2026-06-01", tz="UTC"),
+            label_maturity=timedelta(days=21),
+            rules=GateRules(),
+        )
+        assert found is not None
+        return found
+
+    def judged(self, live: LiveRows, *, same: bool = False) -> Verdict:
+        """The verdict on the challenger, or on one that is the same as the champion."""
+        rows, mine = live.rows, "champion" if same else "challenger"
+        return gate_verdict(
+            rows[f"{mine}_probability"].to_numpy(),
+            rows["champion_probability"].to_numpy(),
+            rows["label"].to_numpy(np.float64),
+            amounts_cents=rows["amount_cents"].to_numpy(np.int64),
+            customers=rows["customer_id"].to_numpy(),
+            days=np.arange(len(rows)) * 14 // len(rows),
+            alert_budget_per_day=30,
+            rules=GateRules(max_miscalibration=50),
+            row_weights=rows["weight"].to_numpy(np.float64),
+            hidden=live.hidden[f"{mine}_decision"].to_numpy(object),
+            replicates=60,
+        )
+
+    def test_who_misses_what_the_champion_blocks_is_not_promoted(self) -> None:
+        live = self.live(*self.shadowed())
+        assert (live.hidden["champion_decision"] == "block").all()
+        assert f"{len(live.hidden)} more were blocked and never reported" in str(live)
+        assert not set(live.hidden["transaction_id"]) & set(live.rows["transaction_id"])
+        found = self.judged(live)
+        assert found.decision == outcomes(found)["blocked"] == "shadow_only"
+        assert "let 100%" in detail(found, "blocked")
+        assert self.judged(live, same=True).decision == "promote"
+
+    def test_a_report_or_a_verdict_makes_a_blocked_row_one_like_others(self) -> None:
+        rows, reports = self.shadowed()
+        blocked = rows.loc[rows["champion_decision"] == "block", ["transaction_id", "event_time"]]
+        said = blocked.assign(is_fraud=np.arange(len(blocked)) > 2, reported_at=blocked["event_time"])
+        live = self.live(rows, pd.concat([reports, said]))
+        assert live.hidden.empty
+        assert len(live.rows) == len(rows)
+        found = self.judged(live)
+        assert outcomes(found)["average_precision"] == "reject"
+        assert "blocked" not in outcomes(found)
+
+    def test_those_held_out_count_for_what_was_blocked(self) -> None:
+        rows, reports = self.shadowed(share=0.2)
+        live = self.live(rows, reports)
+        assert live.hidden.empty
+        assert live.held_out == rows["held_out"].sum()
+        assert live.rows["weight"].sum() == pytest.approx(len(rows))
+        assert "held out count for what was blocked" in str(live)
+        assert outcomes(self.judged(live))["average_precision"] == "reject"
+        assert self.judged(live, same=True).decision == "promote"

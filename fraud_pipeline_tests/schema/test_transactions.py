@@ -1,0 +1,136 @@
+"""What a transaction and a report are: which values the models and the schemas take, and which they refuse."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pandera.errors
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fraud_pipeline.schema.transactions import (
+    CHANNELS,
+    FRAUD_REPORTS,
+    MAX_AMOUNT_CENTS,
+    MAX_ID_LENGTH,
+    REJECTED_TRANSACTIONS,
+    TRANSACTION_COLUMNS,
+    TRANSACTIONS,
+    FraudReport,
+    Transaction,
+    empty,
+    microseconds,
+    times,
+)
+
+GOOD: dict[str, Any] = {
+    "transaction_id": "t1",
+    "event_time": "2026-03-01T12:00:00Z",
+    "customer_id": "c1",
+    "merchant_id": "m1",
+    "amount_cents": 1234,
+}
+FULL = GOOD | {"category": "food", "channel": "chip", "country": "DE", "latitude": 52.5, "longitude": 13.4}
+
+
+def frame(**changes: Any) -> pd.DataFrame:
+    """One good row of the TRANSACTIONS schema, with changes."""
+    row = pd.DataFrame([FULL | {"event_time": pd.Timestamp("2026-03-01 12:00", tz="UTC")} | changes])
+    return row.astype({"event_time": "datetime64[us, UTC]"})[list(TRANSACTION_COLUMNS)]
+
+
+class TestTransaction:
+    def test_optional_values_may_be_missing(self) -> None:
+        assert Transaction(**GOOD).category is None
+        assert Transaction(**FULL).model_dump(mode="json") == FULL
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("transaction_id", ""),
+            ("transaction_id", "x" * (MAX_ID_LENGTH + 1)),
+            ("event_time", "2026-03-01T12:00:00"),
+            ("amount_cents", 0),
+            ("amount_cents", -1),
+            ("amount_cents", 12.34),
+            ("amount_cents", MAX_AMOUNT_CENTS + 1),
+            ("category", ""),
+            ("channel", "pigeon"),
+            ("country", "de"),
+            ("country", "DEU"),
+            ("latitude", 90.1),
+            ("longitude", float("nan")),
+            ("latitude", float("inf")),
+        ],
+    )
+    def test_refuses_and_names_the_field(self, field: str, value: object) -> None:
+        with pytest.raises(ValidationError) as caught:
+            Transaction(**FULL | {field: value})
+        assert [error["loc"] for error in caught.value.errors()] == [(field,)]
+
+    def test_refuses_fields_it_does_not_know(self) -> None:
+        with pytest.raises(ValidationError, match="card_number"):
+            Transaction(**GOOD, card_number="4111")  # type: ignore[call-arg]  # that is what is tested
+
+    def test_cannot_be_changed(self) -> None:
+        with pytest.raises(ValidationError, match="frozen"):
+            Transaction(**GOOD).amount_cents = 1  # type: ignore[misc]  # that is what is tested
+
+
+class TestFraudReport:
+    def test_needs_a_timezone(self) -> None:
+        with pytest.raises(ValidationError, match="reported_at"):
+            FraudReport(transaction_id="t1", reported_at=datetime(2026, 3, 1), is_fraud=True)  # noqa: DTZ001 - the point
+
+
+class TestSchemas:
+    @pytest.mark.parametrize("channel", [*CHANNELS, None])
+    def test_accept_what_they_describe(self, channel: str | None) -> None:
+        TRANSACTIONS.validate(frame(channel=channel, category=None, country=None, latitude=np.nan, longitude=np.nan))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"transaction_id": None},
+            {"customer_id": "a\x00b"},
+            {"merchant_id": "a\ud800"},
+            {"amount_cents": 0},
+            {"channel": "pigeon"},
+            {"country": "D"},
+            {"latitude": -90.5},
+            {"event_time": pd.Timestamp("1989-12-31", tz="UTC")},
+        ],
+        ids=lambda changes: next(iter(changes)),
+    )
+    def test_refuse_one_bad_value(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(pandera.errors.SchemaError):
+            TRANSACTIONS.validate(frame(**changes))
+
+    def test_refuse_a_repeated_id_an_extra_column_and_another_order(self) -> None:
+        good = frame()
+        for bad in (pd.concat([good, good]), good.assign(card_number="x"), good[good.columns[::-1]]):
+            with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
+                TRANSACTIONS.validate(bad)
+
+    @pytest.mark.parametrize("schema", [TRANSACTIONS, FRAUD_REPORTS, REJECTED_TRANSACTIONS], ids=lambda s: s.name)
+    def test_an_empty_table_follows_its_schema(self, schema: Any) -> None:
+        none = empty(schema)
+        schema.validate(none)
+        assert len(none) == 0
+
+
+class TestTimes:
+    @given(st.lists(st.integers(-(2**52), 2**52), max_size=5))
+    def test_microseconds_and_times_undo_each_other(self, values: list[int]) -> None:
+        array = np.array(values, dtype=np.int64)
+        np.testing.assert_array_equal(microseconds(times(array)), array)
+
+    @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
+    @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+    def test_microseconds_mean_the_same_instant_in_every_zone_and_unit(self, zone: str, unit: Any) -> None:
+        instant = pd.Timestamp("2026-03-29 01:30", tz="UTC")
+        column = pd.Series(pd.DatetimeIndex([instant]).tz_convert(zone).as_unit(unit))
+        assert microseconds(column).tolist() == [(instant - pd.Timestamp(0, tz="UTC")) // timedelta(microseconds=1)]

@@ -1,0 +1,222 @@
+"""The Dagster UI and its daemon as people run them: a real `fraud-detect ui`, a real browser, real sensor ticks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+
+from fraud_pipeline_tests.support.browser import chromium
+from fraud_pipeline_tests.support.services import free_port
+from fraud_pipeline_tests.support.waiting import until
+
+pytestmark = pytest.mark.slow
+
+DAILY = (
+    "raw_transactions",
+    "transactions",
+    "rejected_transactions",
+    "fraud_reports",
+    "merchant_days",
+    "features",
+)
+STARTUP_SECONDS = 120
+SENSOR_SECONDS = 120
+
+
+class Webhook:
+    """A chat room's incoming webhook: remembers what was posted."""
+
+    def __init__(self) -> None:
+        received: list[dict[str, Any]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+                """Quiet."""
+
+        self.received = received
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}/"
+
+
+@dataclass(frozen=True)
+class Ui:
+    url: str
+    webhook: Webhook
+
+    def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30)
+        data: dict[str, Any] = answer.raise_for_status().json()["data"]
+        return data
+
+
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    """A small world that was trained by the command line, and the UI over the same home."""
+    home, webhook = tmp_path_factory.mktemp("home"), Webhook()
+    environment = {
+        **os.environ,
+        "FRAUD_HOME": str(home),
+        "FRAUD_LABEL_MATURITY": "P10D",
+        "FRAUD_WARM_UP": "P5D",
+        "FRAUD_GAP": "P1D",
+        # A flag would be for that training only, and the UI's would make another model.
+        "FRAUD_N_TRIALS": "1",
+        "FRAUD_ALERT_WEBHOOK_URL": webhook.url,
+    }
+    command = [str(Path(sys.executable).with_name("fraud-detect"))]
+    trained = subprocess.run(
+        [*command, "train", "--transactions", "41000"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    assert "Tested on" in trained.stdout
+    assert "make ui" in trained.stdout
+    port = free_port()
+    with (home / "ui.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "ui", "--port", str(port)],
+            env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        running = Ui(url=f"http://127.0.0.1:{port}", webhook=webhook)
+        try:
+            until(lambda: _answers(running.url), what="the UI's start", seconds=STARTUP_SECONDS)
+            yield running
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+            webhook.server.shutdown()
+            webhook.server.server_close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/server_info", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser.new_page(viewport={"width": 1600, "height": 1000})
+
+
+@pytest.mark.browser
+class TestBrowser:
+    def test_the_asset_graph_shows_the_groups_and_offers_to_materialize_all(self, ui: Ui, page: Any) -> None:
+        page.goto(f"{ui.url}/asset-groups/")
+        for group in ("data", "features", "training"):
+            page.get_by_text(group, exact=True).first.wait_for(timeout=30_000)
+        page.get_by_text("Materialize all").first.wait_for(timeout=30_000)
+
+    def test_a_materialized_asset_shows_its_figures_and_plots(self, ui: Ui, page: Any) -> None:
+        page.goto(f"{ui.url}/assets/evaluation")
+        for text in ("average_precision", "precision_recall", "model_card", "fraud-ml@example.com"):
+            page.get_by_text(text).first.wait_for(timeout=30_000)
+
+    def test_the_run_of_the_command_line_is_visible(self, ui: Ui, page: Any) -> None:
+        page.goto(f"{ui.url}/runs")
+        page.get_by_text("source_to_champion_job").first.wait_for(timeout=30_000)
+
+
+LAUNCH = """
+mutation($job: String!, $tags: [ExecutionTag!]!) {
+  launchRun(executionParams: {
+    selector: {jobName: $job, repositoryName: "__repository__", repositoryLocationName: "fraud_pipeline"},
+    runConfigData: {}, executionMetadata: {tags: $tags}
+  }) { __typename ... on LaunchRunSuccess { run { id } } ... on PythonError { message } }
+}
+"""
+
+BACKFILL = """
+mutation($assets: [AssetKeyInput!]!, $partitions: [String!]) {
+  launchPartitionBackfill(backfillParams: {assetSelection: $assets, partitionNames: $partitions}) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  }
+}
+"""
+
+BACKFILL_STATUS = (
+    "query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
+)
+
+
+FIRST_TICK = """{ sensorOrError(sensorSelector: {
+  repositoryName: "__repository__", repositoryLocationName: "fraud_pipeline", sensorName: "run_failure_alert"
+}) { ... on Sensor { sensorState { ticks(limit: 1) { status } } } } }"""
+
+
+class TestDaemon:
+    def test_schedules_and_sensors_are_running(self, ui: Ui) -> None:
+        found = ui.graphql(
+            """{ repositoriesOrError { ... on RepositoryConnection { nodes {
+              schedules { name scheduleState { status } } sensors { name sensorState { status } } } } } }"""
+        )["repositoriesOrError"]["nodes"]
+        states = {one["name"]: one["scheduleState"]["status"] for node in found for one in node["schedules"]}
+        states |= {one["name"]: one["sensorState"]["status"] for node in found for one in node["sensors"]}
+        assert (
+            states.items()
+            >= {
+                "daily_ingest": "RUNNING",
+                "weekly_retraining": "RUNNING",
+                "run_failure_alert": "RUNNING",
+            }.items()
+        )
+
+    def test_a_failed_run_posts_one_line_that_names_the_cause(self, ui: Ui) -> None:
+        # The first tick of a run status sensor only sets its cursor; failures before it are not its business.
+        until(
+            lambda: ui.graphql(FIRST_TICK)["sensorOrError"]["sensorState"]["ticks"],
+            what="the sensor's first tick",
+            seconds=SENSOR_SECONDS,
+        )
+        # Launched without saying for which day, the first step cannot know what to read.
+        launched = ui.graphql(LAUNCH, job="ingest_job", tags=[])
+        assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
+        (told,) = until(lambda: ui.webhook.received, what="the failure's message", seconds=SENSOR_SECONDS)
+        assert told["run_id"] == launched["launchRun"]["run"]["id"]
+        assert told["job"] == "ingest_job"
+        assert "ingest_job failed in raw_transactions: " in told["text"]
+        assert "partition" in told["text"]
+
+    def test_materialize_all_of_the_asset_graph_runs_to_its_end(self, ui: Ui) -> None:
+        """What the button does: one backfill of every asset."""
+        days = [(date(2026, 1, 1) + timedelta(days=offset)).isoformat() for offset in range(49)]
+        names = [*DAILY, "training_set", "fraud_model", "evaluation", "registered_model", "champion"]
+        launched = ui.graphql(BACKFILL, assets=[{"path": [name]} for name in names], partitions=days)
+        assert launched["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", launched
+        backfill = launched["launchPartitionBackfill"]["backfillId"]
+        status = until(
+            lambda: (
+                found
+                if (found := ui.graphql(BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]["status"])
+                not in ("REQUESTED", "IN_PROGRESS")
+                else None
+            ),
+            what="the end of the backfill",
+            seconds=300,
+        )
+        assert status == "COMPLETED_SUCCESS"

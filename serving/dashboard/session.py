@@ -1,0 +1,115 @@
+"""Where a page is shown: settings, database, and who looks.
+
+Belongs here: opening what pages read, login. Must not be here: what a page shows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Concatenate, Final, ParamSpec
+
+import streamlit as st
+
+from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
+from fraud_pipeline.settings import Settings, load_settings
+from serving.auth.keys import open_keys
+from serving.auth.tokens import Caller, Scope, TokenVerifier, UnauthorizedError
+
+MAY_LOOK: Final[frozenset[Scope]] = frozenset({"feedback", "admin"})
+_TOKEN: Final = "token"  # noqa: S105 - a name in the session
+
+Arguments = ParamSpec("Arguments")
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What a page may use."""
+
+    settings: Settings
+    database: Database
+    caller: Caller
+
+    def may(self, scope: Scope) -> bool:
+        """Whether who looks may do this."""
+        return scope in self.caller.scopes
+
+
+def enter() -> Here | None:
+    """Where we are, or None after asking for a token; it is verified each time, so a key that is taken away ends it."""
+    settings = load_settings()
+    token = st.session_state.get(_TOKEN)
+    if token is not None:
+        try:
+            caller = _caller(settings, token)
+            return Here(settings=settings, database=_database(settings.database), caller=caller)
+        except UnauthorizedError as error:
+            del st.session_state[_TOKEN]
+            st.warning(str(error))
+        except (DatabaseUnsuitableError, DatabaseUnavailableError) as error:
+            st.error(f"Nothing can be shown: {error}.")
+            return None
+    _ask(settings)
+    return None
+
+
+def leave() -> None:
+    """Forget who looks."""
+    st.session_state.clear()
+
+
+def live(
+    draw: Callable[Concatenate[Here, Arguments], None], *, every: float
+) -> Callable[Concatenate[Here, Arguments], None]:
+    """A part of a page that is drawn again by itself; nobody clicks, so each time the token is verified anew."""
+
+    def drawn(here: Here, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+        try:
+            caller = _caller(here.settings, st.session_state.get(_TOKEN, ""))
+        except UnauthorizedError:
+            caller = None
+        if caller != here.caller:
+            st.rerun()  # the whole page, which says why and asks who looks
+        draw(here, *arguments, **named)
+
+    again: Callable[Concatenate[Here, Arguments], None] = st.fragment(drawn, run_every=every)
+    return again
+
+
+def _ask(settings: Settings) -> None:
+    st.title("Fraud detection")
+    with st.form("login", width=560):
+        token = st.text_input("Token", type="password", autocomplete="off")
+        st.caption(
+            "`fraud-detect token --subject YOUR_NAME --scopes feedback` prints one; with `feedback,admin` it may also "
+            "roll models back."
+        )
+        sent = st.form_submit_button("Log in", type="primary")
+    if not sent:
+        return
+    try:
+        caller = _caller(settings, token.strip())
+    except UnauthorizedError as error:
+        st.error(str(error))
+        return
+    if MAY_LOOK.isdisjoint(caller.scopes):
+        st.error(f"This needs the scope {' or '.join(sorted(MAY_LOOK))}; get a token that has it.")
+        return
+    st.session_state[_TOKEN] = token.strip()
+    st.rerun()
+
+
+def _caller(settings: Settings, token: str) -> Caller:
+    verifier = TokenVerifier(open_keys(settings), issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+    return verifier.verify(b"Bearer " + token.encode("ascii", "replace"))
+
+
+@st.cache_resource
+def _database(url: str) -> Database:
+    # A person waits longer than a transaction does.
+    database = Database(url, statement_timeout=timedelta(seconds=10))
+    try:
+        database.prepare()
+    except (DatabaseUnsuitableError, DatabaseUnavailableError):
+        database.close()
+        raise
+    return database

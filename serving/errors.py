@@ -1,0 +1,158 @@
+"""The one shape of a refused request: what is wrong where, and how to mend it.
+
+Belongs here: the names of problems with their remedies, and what pydantic found in those names. Must not be here: what
+a request may say (`serving/http/requests.py`). Problems that files know too carry the names and remedies of
+`fraud_pipeline.ingest.validation`. A refusal names where and why, never what was sent: bodies hold card data.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NoReturn
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from fraud_pipeline.features.definitions import LONGEST_WINDOW
+from fraud_pipeline.ingest.validation import REASONS
+from fraud_pipeline.schema.transactions import DAY
+
+MAX_FIELDS_SHOWN: Final = 20
+"""A batch of a thousand bad rows is mended by the first few reports; the rest would only be a large answer."""
+
+REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **REASONS,
+        "missing": "the field is required: send it, with a value",
+        "blank": "leave the field out, or give it a value",
+        "wrong_type": "text fields need JSON text, amounts and positions JSON numbers such as 12.34",
+        "unknown_field": "leave the field out, or correct its name: /openapi.json lists the fields",
+        "duplicate_key": "send each key of an object once",
+        "time_missing_or_unreadable": "write the time as RFC 3339 with an offset: 2026-01-31T13:45:00Z",
+        "too_old": f"the time lies more than {LONGEST_WINDOW // DAY} days back: load old transactions by file",
+        "unknown_currency": "send amounts in the one currency of this service, which /openapi.json names",
+        "finer_than_the_currency": "send whole amounts: the currency has no smaller coin",
+        "unknown_label": "the label must be fraud or legitimate",
+        "not_json": "send one JSON document in UTF-8, and nest it less",
+        "not_an_object": "send a JSON object: /openapi.json shows one",
+        "wrong_content_type": "send Content-Type: application/json, in UTF-8 and uncompressed",
+        "too_short": "send at least one transaction",
+        "too_many_transactions": "send the transactions in several smaller batches",
+    }
+)
+"""What is wrong with a field -> what to do about it."""
+
+# A letter or an underscore at a time, so that no number fits: senders have put card numbers in keys.
+_NAME: Final = re.compile(r"[A-Za-z_]{1,40}", re.ASCII)
+_BY_KIND: Final = MappingProxyType(
+    {
+        "missing": "missing",
+        "extra_forbidden": "unknown_field",
+        "finite_number": "not_finite",
+        "greater_than": "out_of_range",
+        "greater_than_equal": "out_of_range",
+        "less_than_equal": "out_of_range",
+        "too_short": "too_short",
+        "string_unicode": "control_character",
+        "model_type": "not_an_object",
+    }
+)
+"""What pydantic found -> the problem, where the field plays no part."""
+_ABOUT_TEXT: Final = MappingProxyType(
+    {
+        "literal_error": "wrong_type",
+        "string_pattern_mismatch": "wrong_type",
+        "string_too_long": "too_long",
+        "string_too_short": "blank",
+    }
+)
+"""The same for text of the right type, in a field that has no problem of its own."""
+_BY_FIELD: Final = MappingProxyType(
+    {
+        "channel": "unknown_channel",
+        "country": "bad_country",
+        "currency": "unknown_currency",
+        "event_time": "time_missing_or_unreadable",
+        "label": "unknown_label",
+    }
+)
+"""Text of the right type that is not what the field holds -> the problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """What is wrong where; `problem` is a key of REMEDIES."""
+
+    path: str
+    problem: str
+
+    @property
+    def remedy(self) -> str:
+        return REMEDIES[self.problem]
+
+
+class RequestError(Exception):
+    """The request cannot be answered as it is: the status, and what the caller must change."""
+
+    def __init__(self, *, status: int, code: str, message: str, fields: Sequence[FieldProblem] = ()) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.fields = status, code, message, tuple(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedKey:
+    """Stands where an object stood that had this key twice, so that validation reports the path to it."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class CrowdedObject:
+    """Stands where an object with far too many keys stood: to report each would be slow, and a large answer."""
+
+
+def refuse(problems: Sequence[FieldProblem]) -> NoReturn:
+    """RequestError (422) with the first few problems."""
+    more = len(problems) - MAX_FIELDS_SHOWN
+    raise RequestError(
+        status=422,
+        code="invalid_request",
+        message="Nothing was done: mend the fields and send the request again."
+        + (f" {more} more problems are not listed." if more > 0 else ""),
+        fields=problems[:MAX_FIELDS_SHOWN],
+    )
+
+
+def problems_of(error: ValidationError, *, required: frozenset[str], root: str) -> list[FieldProblem]:
+    """What pydantic found, in our names; `required` are the fields that may not be null, `root` names the whole."""
+    details = error.errors(include_url=False)
+    return [_problem(detail, required=required, root=root) for detail in details]
+
+
+def _problem(error: ErrorDetails, *, required: frozenset[str], root: str) -> FieldProblem:
+    path, sent = _path(error["loc"]), error["input"]
+    if isinstance(sent, RepeatedKey):
+        return FieldProblem(_path([*error["loc"], sent.key]), "duplicate_key")
+    if isinstance(sent, CrowdedObject):
+        return FieldProblem(path or root, "unknown_field")
+    field = path.rpartition(".")[2] or root
+    if error["type"] == "identifier":
+        return FieldProblem(path or root, error["ctx"]["problem"])
+    return FieldProblem(path or root, _problem_name(error["type"], sent, field=field, required=field in required))
+
+
+def _problem_name(kind: str, sent: object, *, field: str, required: bool) -> str:
+    blank = kind == "string_too_short" or (isinstance(sent, str) and not sent.strip())
+    if required and (sent is None or blank):
+        return "missing"
+    if isinstance(sent, str) and kind in _ABOUT_TEXT:
+        return _BY_FIELD.get(field) or _ABOUT_TEXT[kind]
+    return _BY_KIND.get(kind, "wrong_type")
+
+
+def _path(location: Sequence[int | str]) -> str:
+    steps = (
+        f"[{step}]" if isinstance(step, int) else f".{step if _NAME.fullmatch(step) else '(name)'}" for step in location
+    )
+    return "".join(steps).lstrip(".")

@@ -1,0 +1,129 @@
+"""The one entrance of the HTTP service: who may do what, and everything else is closed.
+
+Belongs here: the order of the checks and the table of paths. Must not be here: how a token is verified
+(`serving/auth/tokens.py`), how a limit counts (`limits.py`), what a path does (`endpoints.py`).
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from starlette import types as asgi
+
+from serving.auth.tokens import Caller, ForbiddenError, RefusedError, Scope, TokenVerifier, UnauthorizedError
+from serving.http.answers import answer, error_body
+from serving.http.limits import BodyLimit, ConcurrencyLimit, RateLimiter
+
+Paths = Mapping[tuple[str, str], frozenset[Scope]]
+
+OPEN: Final = frozenset({"/livez", "/readyz", "/healthz"})
+"""Paths that anybody may ask."""
+PATHS: Final[Paths] = MappingProxyType(
+    {
+        ("POST", "/score"): frozenset({"score"}),
+        ("POST", "/score_batch"): frozenset({"score"}),
+        ("POST", "/feedback"): frozenset({"feedback"}),
+        ("GET", "/decisions/{transaction_id}"): frozenset({"score"}),
+        ("GET", "/model"): frozenset({"score"}),
+        ("GET", "/openapi.json"): frozenset({"admin"}),
+        ("GET", "/metrics"): frozenset({"metrics", "admin"}),
+    }
+)
+"""Method and path -> scopes, any one of which is enough; a last {name} stands for the rest of the path."""
+
+
+class Guard:
+    """Lets a request into the application if its body, the load, its token, its rate and its scopes allow it.
+
+    A path that is in no table is closed: 401 without a token, 404 with one. Counts each refusal by its code, and
+    leaves the Caller in `scope["state"]["caller"]`.
+    """
+
+    def __init__(
+        self,
+        app: asgi.ASGIApp,
+        *,
+        paths: Paths = PATHS,
+        verifier: TokenVerifier,
+        rate_limiter: RateLimiter,
+        max_body_bytes: int,
+        max_in_flight: int,
+        on_refusal: Callable[[str], None],
+    ) -> None:
+        self._app = app
+        self._verifier = verifier
+        self._rate_limiter = rate_limiter
+        self._on_refusal = on_refusal
+        self._exact: dict[str, dict[str, frozenset[Scope]]] = {}
+        self._below: dict[str, dict[str, frozenset[Scope]]] = {}
+        for (method, path), scopes in paths.items():
+            fixed, brace, rest = path.partition("{")
+            if rest.find("}") != len(rest) - 1:
+                raise ValueError(f"{path}: only a last {{name}} can stand for any text")
+            (self._below if brace else self._exact).setdefault(fixed, {})[method] = scopes
+        self._concurrency = ConcurrencyLimit(self._admit, max_in_flight=max_in_flight, on_refusal=on_refusal)
+        self._entrance = BodyLimit(self._concurrency, max_bytes=max_body_bytes, on_refusal=on_refusal)
+
+    @property
+    def in_flight(self) -> int:
+        """Guarded requests that are being answered now."""
+        return self._concurrency.in_flight
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if scope["type"] == "http":
+            await (self._app if scope["path"] in OPEN else self._entrance)(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _admit(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        try:
+            caller = await self._check(scope)
+        except RefusedError as error:
+            self._on_refusal(error.code)
+            body = error_body(code=error.code, message=error.message)
+            await answer(body, status=error.status, headers=error.headers)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, send)
+
+    async def _check(self, scope: asgi.Scope) -> Caller:
+        caller = self._verifier.verify(_authorization(scope))
+        wait = await self._rate_limiter.hit(caller.subject)
+        if wait is not None:
+            raise RefusedError(
+                status=429,
+                code="rate_limited",
+                message="Too many requests per second from this caller; wait, then send it again.",
+                headers={"Retry-After": f"{wait:.0f}"},
+            )
+        needed = self._needed_scopes(scope["method"], scope["path"])
+        if needed.isdisjoint(caller.scopes):
+            raise ForbiddenError(needed)
+        return caller
+
+    def _needed_scopes(self, method: str, path: str) -> frozenset[Scope]:
+        methods = self._exact.get(path)
+        if methods is None:
+            start = max((start for start in self._below if path.startswith(start)), key=len, default="")
+            methods = self._below.get(start)
+        if methods is None:
+            raise RefusedError(
+                status=404, code="unknown_path", message="Nothing is here: /openapi.json lists the paths."
+            )
+        if method not in methods:
+            raise RefusedError(
+                status=405,
+                code="wrong_method",
+                message="Ask this path with a method of the Allow header.",
+                headers={"Allow": ", ".join(sorted(methods))},
+            )
+        return methods[method]
+
+
+def _authorization(scope: asgi.Scope) -> bytes | None:
+    found: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(found) > 1:
+        raise UnauthorizedError("Send one Authorization header.", challenge="Bearer")
+    return found[0] if found else None

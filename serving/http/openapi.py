@@ -1,0 +1,211 @@
+"""The OpenAPI 3.1 description of the service, made from the models that requests and answers follow.
+
+Belongs here: paths, statuses, examples, and the few rules that types cannot say. Must not be here: handlers, models.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any, Final
+
+from pydantic.json_schema import models_json_schema
+
+from serving.http.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
+from serving.http.guard import PATHS
+from serving.http.requests import BatchIn, FeedbackIn, TransactionIn, whole_units
+
+Json = dict[str, Any]
+
+_MODELS: Final = (
+    (TransactionIn, "validation"),
+    (BatchIn, "validation"),
+    (FeedbackIn, "validation"),
+    (DecisionOut, "serialization"),
+    (BatchOut, "serialization"),
+    (FeedbackOut, "serialization"),
+    (ModelOut, "serialization"),
+    (ErrorOut, "serialization"),
+)
+_ERRORS: Final[Mapping[int, str]] = {
+    400: "The body is not JSON.",
+    401: "No token, or one that is not valid.",
+    403: "The token lacks the scope.",
+    404: "Nothing is known under this id.",
+    409: "The transaction_id was used before for another transaction.",
+    413: "The body or the batch is too large.",
+    415: "The body is not declared as JSON.",
+    422: "A field is wrong: `fields` names it and the remedy.",
+    429: "Too many requests of this client: wait as Retry-After says.",
+    503: "Overloaded, or decisions cannot be stored: wait as Retry-After says and send the same request again.",
+}
+_LINKS: Final[Json] = {
+    "decision": {"operationId": "decision", "parameters": {"transaction_id": "$response.body#/transaction_id"}},
+    "feedback": {
+        "operationId": "feedback",
+        "requestBody": {"transaction_id": "$response.body#/transaction_id", "label": "fraud"},
+    },
+}
+_EVERYWHERE: Final = (401, 403, 429, 503)
+_WITH_BODY: Final = (400, 413, 415, 422)
+_EXAMPLE: Final[Json] = {
+    "transaction_id": "t-20260131-000017",
+    "event_time": "",
+    "customer_id": "c-4711",
+    "merchant_id": "m-0815",
+    "amount": 412.9,
+    "currency": "EUR",
+    "category": "electronics",
+    "channel": "online",
+    "country": "DE",
+    "latitude": 52.52,
+    "longitude": 13.405,
+}
+_DECISION: Final[Json] = {
+    "transaction_id": "t-20260131-000017",
+    "decision": "review",
+    "probability": 0.41,
+    "reasons": [{"code": "feature.customer_amount_over_mean_30d", "text": "amount 8.2x this customer's 30-day mean"}],
+    "model_version": "7",
+    "decided_by": "model",
+    "mode": "full",
+    "missing": [],
+    "decided_at": "2026-01-31T13:45:00.213456Z",
+    "replayed": False,
+    "latency_ms": 4.1,
+}
+
+
+def describe(*, currency: str, max_batch: int, now: datetime) -> Json:
+    """The document that /openapi.json answers with; its examples are of `now`, so that they can be sent as they are."""
+    _, definitions = models_json_schema(_MODELS, ref_template="#/components/schemas/{model}")
+    schemas: Json = definitions["$defs"]
+    _add_rules(schemas, currency=currency, max_batch=max_batch)
+    example = {**_EXAMPLE, "event_time": now.isoformat(timespec="seconds"), "currency": currency}
+    if whole_units(currency):
+        example["amount"] = round(example["amount"])
+    document: Json = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Fraud detection",
+            "version": version("fraud-pipeline"),
+            "description": "One card transaction in, one explained and stored decision out.",
+        },
+        "paths": {
+            "/score": {
+                "post": _operation(
+                    "score",
+                    "Decide on one transaction",
+                    body=("TransactionIn", example),
+                    answer="DecisionOut",
+                    example=_DECISION,
+                    errors=(*_WITH_BODY, 409),
+                )
+            },
+            "/score_batch": {
+                "post": _operation(
+                    "score_batch",
+                    f"Decide on up to {max_batch} transactions",
+                    body=("BatchIn", {"transactions": [example]}),
+                    answer="BatchOut",
+                    example={"decisions": [_DECISION]},
+                    errors=_WITH_BODY,
+                )
+            },
+            "/feedback": {
+                "post": _operation(
+                    "feedback",
+                    "Report what a transaction turned out to be",
+                    body=("FeedbackIn", {"transaction_id": example["transaction_id"], "label": "fraud"}),
+                    answer="FeedbackOut",
+                    errors=(*_WITH_BODY, 404),
+                    example={"transaction_id": example["transaction_id"], "reported_at": "2026-02-03T09:00:00Z"},
+                )
+            },
+            "/decisions/{transaction_id}": {
+                "parameters": [
+                    {
+                        "name": "transaction_id",
+                        "in": "path",
+                        "required": True,
+                        "schema": schemas["TransactionIn"]["properties"]["transaction_id"],
+                        "example": example["transaction_id"],
+                    }
+                ],
+                "get": _operation(
+                    "decision",
+                    "The stored decision on a transaction",
+                    answer="DecisionOut",
+                    example={**_DECISION, "replayed": True},
+                    errors=(404, 422),
+                ),
+            },
+            "/model": {"get": _operation("model", "The model that decides now", answer="ModelOut", errors=(404,))},
+            "/openapi.json": {"get": _operation("description", "This document", answer=None)},
+            "/metrics": {"get": _operation("metrics", "Prometheus metrics of all workers", answer="text")},
+        },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+    for (method, path), scopes in PATHS.items():
+        document["paths"][path][method.lower()]["security"] = [{"token": [scope]} for scope in sorted(scopes)]
+    document["paths"]["/score"]["post"]["responses"]["200"]["links"] = _LINKS
+    return document
+
+
+def _add_rules(schemas: Json, *, currency: str, max_batch: int) -> None:
+    transaction = schemas["TransactionIn"]
+    transaction["properties"]["currency"] = {"const": currency, "type": "string"}
+    transaction["properties"]["amount"]["multipleOf"] = 1 if whole_units(currency) else 0.01
+    position = ("latitude", "longitude")
+    transaction["anyOf"] = [
+        {"required": list(position), "properties": {name: {"type": "number"} for name in position}},
+        {"properties": {name: {"type": "null"} for name in position}},
+    ]
+    schemas["BatchIn"]["properties"]["transactions"]["maxItems"] = max_batch
+
+
+def _operation(
+    name: str,
+    summary: str,
+    *,
+    answer: str | None,
+    body: tuple[str, Json] | None = None,
+    example: Json | None = None,
+    errors: Sequence[int] = (),
+) -> Json:
+    operation: Json = {
+        "operationId": name,
+        "summary": summary,
+        "responses": {
+            "200": _success(answer, example=example),
+            **{str(status): _error(status) for status in sorted({*errors, *_EVERYWHERE})},
+        },
+    }
+    if body is not None:
+        schema, sample = body
+        operation["requestBody"] = {"required": True, "content": _json(_reference(schema), example=sample)}
+    return operation
+
+
+def _success(answer: str | None, *, example: Json | None) -> Json:
+    if answer == "text":
+        return {"description": "Done.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    schema = _reference(answer) if answer else {"type": "object"}
+    return {"description": "Done.", "content": _json(schema, example=example)}
+
+
+def _error(status: int) -> Json:
+    response: Json = {"description": _ERRORS[status], "content": _json(_reference("ErrorOut"))}
+    if status in {429, 503}:
+        response["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "string"}}}
+    return response
+
+
+def _json(schema: Json, *, example: Json | None = None) -> Json:
+    return {"application/json": {"schema": schema} | ({"example": example} if example else {})}
+
+
+def _reference(schema: str) -> Json:
+    return {"$ref": f"#/components/schemas/{schema}"}

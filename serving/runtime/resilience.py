@@ -1,0 +1,182 @@
+"""Always an answer: which mode while something is away, and how it is trusted again.
+
+Belongs here: the degrade ladder, the scorer that obeys it. Must not be here: when a dependency is left alone
+(`breaker.py`), what each mode does without (`fraud_pipeline/scoring/scorer.py`), the HTTP answer
+(`serving/http/endpoints.py`).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, Protocol, Self
+
+from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.scoring.scorer import (
+    Conflict,
+    HistoryUnavailableError,
+    Mode,
+    ModelUnavailableError,
+    Scored,
+    StorageUnavailableError,
+    Within,
+)
+from serving.runtime.breaker import BreakerOpenError, BreakerPolicy, CircuitBreaker, Entry, State
+
+Clock = Callable[[], float]
+Dependency = Literal["history", "model"]
+_NEEDS: Final[Mapping[Mode, frozenset[Dependency]]] = MappingProxyType(
+    {
+        "full": frozenset({"history", "model"}),
+        "no_history": frozenset({"model"}),
+        "rules": frozenset({"history"}),
+        "fail_safe": frozenset(),
+    }
+)
+_MODES: Final[Mapping[frozenset[Dependency], Mode]] = MappingProxyType({needs: mode for mode, needs in _NEEDS.items()})
+
+
+class DegradeLadder:
+    """The mode that the health of history and model allows: down at once, up after `recovery` seconds of health.
+
+    Only one of the two is trusted again at a time, so that what comes back is not hit by everything at once.
+    While nothing can be stored it is `fail_safe`; that costs no rung, because it says nothing about history and model.
+    """
+
+    def __init__(self, *, recovery: float = 5.0, clock: Clock = time.monotonic) -> None:
+        self._recovery = recovery
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._healthy_since: dict[Dependency, float] = {}
+        self._used: set[Dependency] = {"history", "model"}
+        self._climbed = float("-inf")
+
+    def mode(self, *, history: State, model: State, storage: State) -> Mode:
+        """The mode of the next call; ask before each, with the states of the breakers."""
+        states: dict[Dependency, State] = {"history": history, "model": model}
+        with self._lock:
+            now = self._clock()
+            for name, state in states.items():
+                if state == "closed":
+                    self._healthy_since.setdefault(name, now)
+                else:
+                    self._healthy_since.pop(name, None)
+                    self._used.discard(name)
+            for name, since in self._healthy_since.items():
+                if name not in self._used and now - max(since, self._climbed) >= self._recovery:
+                    self._used.add(name)
+                    self._climbed = now
+            return "fail_safe" if storage == "open" else _MODES[frozenset(self._used)]
+
+
+class Scores(Protocol):
+    """What is asked of a Scorer."""
+
+    def score(self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within) -> list[Scored | Conflict]: ...
+    def find(self, transaction_id: str) -> Scored | None: ...
+    def report(self, transaction_id: str, *, is_fraud: bool) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Breakers:
+    """The breakers of a scorer's dependencies; share them between scorers of the same ones."""
+
+    history: CircuitBreaker
+    model: CircuitBreaker
+    storage: CircuitBreaker
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        policy: BreakerPolicy | None = None,
+        clock: Clock = time.monotonic,
+        on_change: Callable[[str, State], None] = lambda _name, _state: None,
+    ) -> Self:
+        """One breaker for each, of the same policy."""
+
+        def breaker(name: str, failure: type[Exception]) -> CircuitBreaker:
+            return CircuitBreaker(name, failures=(failure,), policy=policy, clock=clock, on_change=on_change)
+
+        return cls(
+            history=breaker("history", HistoryUnavailableError),
+            model=breaker("model", ModelUnavailableError),
+            storage=breaker("storage", StorageUnavailableError),
+        )
+
+
+class ResilientScorer:
+    """A scorer that leaves out what is away, so that the same rows get an answer within the same call.
+
+    Only what cannot be stored gets none: NotStoredError, at once while the storage's breaker is open. Values that the
+    database refuses do not open it: whoever sends one must not shut out the others.
+    """
+
+    def __init__(self, scorer: Scores, *, breakers: Breakers, ladder: DegradeLadder) -> None:
+        self._scorer = scorer
+        self._breakers = breakers
+        self._ladder = ladder
+
+    @property
+    def mode(self) -> Mode:
+        """The mode that the next call starts in."""
+        breakers = self._breakers
+        return self._ladder.mode(
+            history=breakers.history.state, model=breakers.model.state, storage=breakers.storage.state
+        )
+
+    def score(
+        self, rows: Sequence[TransactionRow], *, within: Within = lambda _batch, _answers: None
+    ) -> list[Scored | Conflict]:
+        """As `Scorer.score`, in the best mode there is. Raises NotStoredError."""
+        with ExitStack() as entered, self._storage():
+            entries = self._entries(entered)
+            while True:
+                try:
+                    outcomes = self._scorer.score(rows, mode=_MODES[frozenset(entries)], within=within)
+                except HistoryUnavailableError:
+                    entries.pop("history").settle("bad")
+                except ModelUnavailableError:
+                    entries.pop("model").settle("bad")
+                else:
+                    # A stored answer says nothing about what it did not need.
+                    modes = {one.mode for one in outcomes if isinstance(one, Scored) and not one.replayed}
+                    for name in entries.keys() & frozenset().union(*(_NEEDS[mode] for mode in modes)):
+                        entries[name].settle("good")
+                    return outcomes
+
+    def find(self, transaction_id: str) -> Scored | None:
+        """As `Scorer.find`. Raises NotStoredError."""
+        with self._storage():
+            return self._scorer.find(transaction_id)
+
+    def report(self, transaction_id: str, *, is_fraud: bool) -> int | None:
+        """As `Scorer.report`. Raises NotStoredError."""
+        with self._storage():
+            return self._scorer.report(transaction_id, is_fraud=is_fraud)
+
+    @contextmanager
+    def _storage(self) -> Iterator[None]:
+        try:
+            with self._breakers.storage.call():
+                yield
+        except BreakerOpenError as error:
+            raise StorageUnavailableError(str(error)) from error
+
+    def _entries(self, entered: ExitStack) -> dict[Dependency, Entry]:
+        """Admission to what this call may use: what the mode needs, and what waits to be probed."""
+        needs = _NEEDS[self.mode]
+        entries: dict[Dependency, Entry] = {}
+        named: tuple[tuple[Dependency, CircuitBreaker], ...] = (
+            ("history", self._breakers.history),
+            ("model", self._breakers.model),
+        )
+        for name, breaker in named:
+            if name in needs or breaker.state == "half_open":
+                try:
+                    entries[name] = entered.enter_context(breaker.enter())
+                except BreakerOpenError:
+                    continue  # its other callers saw it fail since, or probe it now
+        return entries

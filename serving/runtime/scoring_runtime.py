@@ -1,0 +1,144 @@
+"""Everything that scoring needs, put together once: for the HTTP service, the consumer and runs over ranges.
+
+Belongs here: which pieces a scorer is made of, from the settings and the exported models. Must not be here: any rule,
+what comes in and goes out (`service.py`, `serving/stream/consumer_process.py`, `serving/stream/ranges.py`).
+
+What decides a decision is the same at every entrance, because every entrance gets its scorers from here.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.performance import add_shadow_rows
+from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.scoring.scorer import Conflict, Scored, Scorer, Within, no_shadow
+from fraud_pipeline.settings import Settings
+from serving.runtime.champion import ChampionHolder
+from serving.runtime.metrics import Metrics
+from serving.runtime.report_watch import ReportWatch
+from serving.runtime.resilience import Breakers, DegradeLadder, ResilientScorer
+from serving.runtime.shadow import Shadow, ShadowReport
+
+_SHADOW_PATIENCE: Final = 60.0
+"""Seconds that a run waits for its challenger: nobody waits for an answer of the run by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountedScorer:
+    """A scorer whose outcomes are counted once they are stored."""
+
+    scorer: ResilientScorer
+    metrics: Metrics
+
+    def score(
+        self, rows: Sequence[TransactionRow], *, within: Within = lambda _batch, _answers: None
+    ) -> list[Scored | Conflict]:
+        """As `ResilientScorer.score`."""
+        outcomes = self.scorer.score(rows, within=within)
+        self.metrics.decided(outcomes)
+        return outcomes
+
+    def find(self, transaction_id: str) -> Scored | None:
+        """As `ResilientScorer.find`."""
+        return self.scorer.find(transaction_id)
+
+    def report(self, transaction_id: str, *, is_fraud: bool) -> int | None:
+        """As `ResilientScorer.report`."""
+        return self.scorer.report(transaction_id, is_fraud=is_fraud)
+
+
+class ScoringRuntime:
+    """The database, the champion, its challenger in shadow, and one scorer for each of `lanes` threads."""
+
+    def __init__(self, settings: Settings, *, metrics: Metrics, lanes: int = 1) -> None:
+        self.database = Database(settings.database, statement_timeout=settings.statement_timeout)
+        poll_interval = settings.champion_poll_interval.total_seconds()
+        self.champion = ChampionHolder(
+            settings.champion_directory,
+            poll_interval=poll_interval,
+            on_loaded=lambda loaded: metrics.model_loaded(
+                loaded.version, created_at=loaded.created_at, trained_to=loaded.trained_to
+            ),
+            on_refused=metrics.model_refused,
+        )
+        self._challenger = ChampionHolder(
+            settings.challenger_directory, poll_interval=poll_interval, keep_when_gone=False
+        )
+        self._shadow = (
+            Shadow(
+                self._challenger.current,
+                told=metrics.shadowed,
+                refused=metrics.shadow_refused,
+                keep=partial(add_shadow_rows, self.database),
+            )
+            if settings.shadow_challenger
+            else None
+        )
+        self._reports = ReportWatch(self.database, told=metrics.reported)
+        self._following = False
+        breakers, ladder = Breakers.build(on_change=metrics.breaker_changed), DegradeLadder()
+        self.scorers = [
+            CountedScorer(
+                ResilientScorer(
+                    Scorer(
+                        database=self.database,
+                        champion=self.champion.current,
+                        cache_events=settings.history_cache_events // lanes,
+                        max_blocks_per_minute=settings.max_blocks_per_minute,
+                        holdout_share=settings.holdout_share,
+                        observe=metrics.stage,
+                        shadow=self._shadow or no_shadow,
+                    ),
+                    breakers=breakers,
+                    ladder=ladder,
+                ),
+                metrics,
+            )
+            for _ in range(lanes)
+        ]
+
+    def start(self, *, follow: bool = True) -> None:
+        """Load the models that are exported now and, to `follow`, look for others and for red reports from then on."""
+        self._following = follow
+        holders = [self.champion, *([self._challenger] if self._shadow else [])]
+        for holder in holders:
+            if follow:
+                holder.start()
+            else:
+                holder.check_now()
+        if follow:
+            self._reports.start()
+
+    def shadow_report(self) -> ShadowReport | None:
+        """What the challenger decided beside the champion, or None without one."""
+        return self._shadow.report() if self._shadow else None
+
+    def close(self) -> None:
+        """Let the challenger finish what waits, then give everything back."""
+        self._challenger.close()
+        if self._shadow and self._following:
+            self._shadow.close()
+        elif self._shadow:
+            self._shadow.close(patience=_SHADOW_PATIENCE)
+        self.champion.close()
+        self._reports.close()
+        self.database.close()
+
+
+@contextmanager
+def open_scoring_runtime(settings: Settings, *, metrics: Metrics, follow: bool = True) -> Iterator[ScoringRuntime]:
+    """A started runtime with one scorer, on a database of this release.
+
+    Raises DatabaseUnavailableError or DatabaseOutdatedError when it cannot start.
+    """
+    runtime = ScoringRuntime(settings, metrics=metrics)
+    try:
+        runtime.database.prepare()
+        runtime.start(follow=follow)
+        yield runtime
+    finally:
+        runtime.close()

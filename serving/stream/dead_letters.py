@@ -1,0 +1,179 @@
+"""Dead letters for a person: what is there and why, and sending it again once the cause is mended.
+
+Belongs here: reading the topic from its beginning to where it ends now, sending letters back to where they came from,
+each once. Must not be here: what makes a record a dead letter (`messages.py`).
+
+How far letters were sent again is a position in the database for each reason, so that those of one reason can be sent
+without the others. A letter that still cannot be handled comes back as another one, with a source of its own.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+from kafka import KafkaProducer, TopicPartition
+
+from fraud_pipeline.database import Database, Position, scoring_batch
+from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, open_consumer, open_producer
+from serving.stream.messages import MARK, MESSAGE_REMEDIES
+from serving.stream.records import Partition
+from serving.stream.topic_inspection import Extent, extents
+
+REPLAY_OF: Final = "replay-of"
+"""The header that tells which record a message is sent again for: topic/partition/offset."""
+_PATIENCE: Final = 30.0
+# A crash sends letters again soon after the first time, so not all need be remembered.
+_REMEMBERED: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One record that could not be handled: where it stood and why; `sha256` tells equal values apart from others."""
+
+    at: Partition
+    offset: int
+    reason: str
+    path: str
+    topic: str
+    partition: int
+    source_offset: int
+    timestamp: int | None
+    sha256: str
+    whole: bool
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def source(self) -> tuple[str, int, int]:
+        """Topic, partition and offset that it came from: a letter that was sent twice has one source."""
+        return self.topic, self.partition, self.source_offset
+
+
+class Replayed(NamedTuple):
+    """How many letters were sent again, and how many cannot be since they do not hold all of their record."""
+
+    sent: int
+    not_whole: int
+
+
+def dead_letters(kafka: KafkaSettings) -> Iterator[DeadLetter]:
+    """The dead letters there are now, each source once. Raises BrokerUnavailableError."""
+    for _, letters in _read(kafka):
+        yield from letters
+
+
+def summary(letters: Iterable[DeadLetter]) -> list[str]:
+    """A line for each reason: how many, and what to do."""
+    counts = Counter((letter.reason, letter.path) for letter in letters)
+    return [
+        f"{number:>7,} x {path}: {reason} - {MESSAGE_REMEDIES.get(reason, 'see the reason')}"
+        for (reason, path), number in counts.most_common()
+    ]
+
+
+def replay(kafka: KafkaSettings, database: Database, *, reason: str | None = None) -> Replayed:
+    """Send letters, of one reason or all, to the topics they came from, as if when they came; each letter once.
+
+    A letter stays where it is. A crash may let the last few be sent again. Raises FencedError when another replay has
+    begun since, BrokerUnavailableError, and KafkaError for what is not acknowledged.
+    """
+    total, positions = Replayed(0, 0), dict[Partition, Position]()
+    with closing(open_producer(kafka)) as producer:
+        for at, letters in _read(kafka):
+            of_reason: dict[str, list[DeadLetter]] = {}
+            for letter in letters:
+                if reason in (None, letter.reason):
+                    of_reason.setdefault(letter.reason, []).append(letter)
+            for name, found in of_reason.items():
+                where = Partition(f"{at.topic} {name}", at.partition)
+                if where not in positions:
+                    with scoring_batch(database) as batch:
+                        positions[where] = batch.positions.claim(*where, start=0)
+                before, end = positions[where], found[-1].offset + 1
+                new = [letter for letter in found if letter.offset >= before.next_offset]
+                if not new:
+                    continue
+                whole = [letter for letter in new if letter.whole]
+                _send(producer, whole)
+                positions[where] = replace(before, next_offset=end, published_offset=end)
+                with scoring_batch(database) as batch:
+                    batch.positions.move(*where, before=before, after=positions[where])
+                total = Replayed(total.sent + len(whole), total.not_whole + len(new) - len(whole))
+    return total
+
+
+def _send(producer: KafkaProducer, letters: Sequence[DeadLetter]) -> None:
+    sent = [
+        producer.send(
+            letter.topic,
+            key=letter.key,
+            value=letter.value,
+            headers=[*letter.headers, (REPLAY_OF, "/".join(map(str, letter.source)).encode())],
+            timestamp_ms=letter.timestamp,
+        )
+        for letter in letters
+    ]
+    producer.flush()
+    for future in sent:
+        future.get(timeout=_PATIENCE)
+
+
+def _read(kafka: KafkaSettings) -> Iterator[tuple[Partition, list[DeadLetter]]]:
+    """Letters of one partition after the other, a few at a time, up to where each ends now; each source once."""
+    seen: dict[tuple[str, int, int], None] = {}
+    ends = extents(kafka, [kafka.dead_letter_topic])
+    with closing(open_consumer(kafka, group_id=None)) as consumer:
+        for at, extent in ends.items():
+            for records in _records(consumer, at, extent):
+                letters = []
+                for letter in filter(None, (_letter(at, record) for record in records)):
+                    if letter.source not in seen:
+                        letters.append(letter)
+                        seen[letter.source] = None
+                while len(seen) > _REMEMBERED:
+                    del seen[next(iter(seen))]
+                yield at, letters
+
+
+def _records(consumer: Any, at: Partition, extent: Extent) -> Iterator[list[Any]]:
+    partition = TopicPartition(*at)
+    consumer.assign([partition])
+    consumer.seek(partition, extent.beginning)
+    heard = time.monotonic()
+    while consumer.position(partition) < extent.end:
+        if records := consumer.poll(timeout_ms=200).get(partition):
+            yield [record for record in records if record.offset < extent.end]
+            heard = time.monotonic()
+        elif time.monotonic() - heard > _PATIENCE:
+            raise BrokerUnavailableError(f"nothing more of {at.topic} came: see that the brokers run")
+
+
+def _letter(at: Partition, record: Any) -> DeadLetter | None:
+    """None for a record that is no letter of ours."""
+    told = {
+        name.removeprefix(MARK): value.decode() for name, value in record.headers if name.startswith(MARK) and value
+    }
+    if not {"reason", "path", "topic", "partition", "offset", "sha256"} <= told.keys():
+        return None
+    sent = int(told.get("timestamp", -1))
+    return DeadLetter(
+        at=at,
+        offset=record.offset,
+        reason=told["reason"],
+        path=told["path"],
+        topic=told["topic"],
+        partition=int(told["partition"]),
+        source_offset=int(told["offset"]),
+        timestamp=sent if sent > 0 else None,
+        sha256=told["sha256"],
+        whole="truncated" not in told and told["reason"] != "unreadable",
+        key=record.key,
+        value=record.value,
+        headers=tuple(
+            (name, value or b"") for name, value in record.headers if not name.startswith(MARK) and name != REPLAY_OF
+        ),
+    )

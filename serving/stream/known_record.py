@@ -1,0 +1,70 @@
+"""A record that is known to be good: where it fails, a failure is no fault of the records that fail.
+
+Belongs here: sending that record through all that handles one, and undoing it. Must not be here: when this is asked,
+and who waits (`handler.py`, `consumer.py`), the statements that are tried (`fraud_pipeline/scoring/rehearsal.py`).
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from fraud_pipeline.database import Batch
+from fraud_pipeline.messaging.topics import report_message, transaction_message
+from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.scoring.rehearsal import UndoneError, go_through, undone
+from fraud_pipeline.scoring.scorer import Conflict, Scored, StorageRefusedError, StorageUnavailableError, Within
+from serving.stream.messages import BadMessage, MessageReader, decision_message, report_of
+
+log = logging.getLogger(__name__)
+_NAME: Final = "fraud-detect rehearsal"
+
+
+class EveryRecordFailsError(RuntimeError):
+    """No record can be handled, not even one that is known to be good: the fault is in this release or its settings."""
+
+
+class ScoresRows(Protocol):
+    """The scorer, or what goes down the rungs with it."""
+
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]: ...
+
+
+def check_known_record(scorer: ScoresRows, reader: MessageReader, *, now: int) -> None:
+    """Handle a transaction and a report that are known to be good, and undo it; `now` in microseconds.
+
+    Raises StorageUnavailableError when the database refuses them, EveryRecordFailsError when anything else fails.
+    """
+
+    def try_everything(batch: Batch, answers: Sequence[Scored | Conflict]) -> None:
+        for answer in answers:
+            if isinstance(answer, Scored):
+                decision_message(answer, customer_id=_NAME)
+        go_through(batch, now=now)
+        raise UndoneError
+
+    try:
+        row = _read(reader, now=now)
+        with undone():
+            scorer.score([row], within=try_everything)
+    except (StorageUnavailableError, EveryRecordFailsError):
+        raise
+    except StorageRefusedError as error:
+        raise StorageUnavailableError(str(error)) from None
+    except Exception as error:
+        log.exception("a record that is known to be good fails")
+        raise EveryRecordFailsError(
+            f"every record fails, even one that is known to be good ({type(error).__name__}): see the log, and go back "
+            "to the release before"
+        ) from None
+
+
+def _read(reader: MessageReader, *, now: int) -> TransactionRow:
+    sent = transaction_message(TransactionRow(_NAME, now, _NAME, _NAME, 100), currency=reader.currency)
+    report = report_message(_NAME, is_fraud=True)
+    row = reader.transaction_message(sent.value, sent.headers, now=now)
+    found = report_of(report.value, report.headers)
+    if isinstance(row, BadMessage):
+        raise EveryRecordFailsError(f"a message that is known to be good is not read ({row.reason})")
+    if isinstance(found, BadMessage):
+        raise EveryRecordFailsError(f"a report that is known to be good is not read ({found.reason})")
+    return row

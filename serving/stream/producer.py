@@ -1,0 +1,214 @@
+"""Transactions sent to a topic at a steady rate, as if they happened now: what `fraud-detect produce` does.
+
+Belongs here: where the rows come from, the schedule, what was acknowledged. Must not be here: clients and the layout of
+messages (`fraud_pipeline/messaging/topics.py`), words for a person beyond the summary.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from itertools import count as counting
+from pathlib import Path
+from threading import BoundedSemaphore, Lock
+from typing import Final
+from uuid import uuid4
+
+import pandas as pd
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError
+from tqdm import tqdm
+
+from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.ingest.sources import FileSource, parse_columns
+from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.messaging.topics import (
+    BrokerUnavailableError,
+    KafkaSettings,
+    Message,
+    ensure_topics,
+    open_producer,
+    transaction_message,
+)
+from fraud_pipeline.schema.transactions import TransactionRow, microseconds
+from fraud_pipeline.settings import Settings
+
+CUSTOMERS: Final = 50_000
+"""Of the synthetic world: at 100 transactions a second each buys every eight minutes, not every five seconds."""
+MAX_IN_FLIGHT: Final = 1_000
+"""Unacknowledged messages: when the brokers are slower than the schedule, sending waits for them."""
+
+_DAY: Final = pd.Timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ProduceReport:
+    """What became of the messages; `errors` names why some failed."""
+
+    topic: str
+    sent: int
+    acknowledged: int
+    seconds: float
+    errors: dict[str, int]
+
+    @property
+    def failed(self) -> int:
+        """Messages nobody acknowledged."""
+        return self.sent - self.acknowledged
+
+    def __str__(self) -> str:
+        rate = self.acknowledged / self.seconds if self.seconds else 0.0
+        why = f" ({', '.join(f'{name} {number:,}' for name, number in self.errors.items())})" if self.errors else ""
+        return f"{self.topic}: {self.acknowledged:,} acknowledged, {self.failed:,} failed{why}, {rate:,.1f} a second"
+
+
+def produce(
+    settings: Settings,
+    kafka: KafkaSettings,
+    *,
+    rate: float,
+    count: int | None = None,
+    data_path: Path | None = None,
+    topic: str | None = None,
+    tell: Callable[[str], None] = print,
+    patience: float = 120.0,
+) -> ProduceReport:
+    """Send `count` transactions (default: until the file ends, or Ctrl+C) at `rate` a second, and wait for the answers.
+
+    Ids are new in every run; rows of a file keep their order, and every row happens at the moment it is sent. Raises
+    BrokerUnavailableError before anything is sent, and ValueError for a file or number that cannot be used. When the
+    brokers answer nothing for `patience` seconds, it ends and reports what they acknowledged.
+    """
+    if not rate > 0 or (count is not None and count < 1):
+        raise ValueError("the rate must be above 0 and the count at least 1")
+    rows = file_rows(settings, data_path, tell=tell) if data_path else synthetic_rows(settings)
+    name = topic or kafka.transactions_topic
+    partitions = ensure_topics(kafka, [name])[name]
+    run = uuid4().hex[:12]
+    tell(f"Sending to {name} ({partitions} partitions) at {rate:g} a second; ids begin with {run}-")
+    deliveries = Deliveries(patience=patience)
+    client = open_producer(kafka)
+    rows = chain([next(rows)], rows)  # the first row of a world takes a second, which is not part of the schedule
+    started = time.monotonic()
+    with tqdm(total=count, unit="tx", desc=name, disable=None) as bar:
+        try:
+            for position, row in enumerate(islice(rows, count)):
+                time.sleep(pause_before(position, rate=rate, elapsed=time.monotonic() - started))
+                now = time.time_ns() // 1_000
+                retimed = row._replace(transaction_id=f"{run}-{position}", event_time=now)
+                deliveries.send(client, name, transaction_message(retimed, currency=settings.currency))
+                bar.update(deliveries.acknowledged - bar.n)
+        except KeyboardInterrupt:
+            pass
+        except BrokerUnavailableError as error:
+            tell(str(error))
+        deliveries.settle(client)
+        bar.update(deliveries.acknowledged - bar.n)
+    seconds = time.monotonic() - started
+    return ProduceReport(name, deliveries.sent, deliveries.acknowledged, seconds, dict(deliveries.errors))
+
+
+def pause_before(position: int, *, rate: float, elapsed: float) -> float:
+    """Seconds to wait until a message is due; counted from the start, so that no delay adds up."""
+    return max(0.0, position / rate - elapsed)
+
+
+def synthetic_rows(settings: Settings) -> Iterator[TransactionRow]:
+    """What happens in the synthetic world from now on, without end: the merchants that the model was trained on."""
+    world = SyntheticWorld(
+        WorldConfig(
+            seed=settings.seed,
+            difficulty=settings.difficulty,
+            first_day=settings.first_day,
+            customers=CUSTOMERS,
+        )
+    )
+    first = max(pd.Timestamp.now(tz="UTC"), pd.Timestamp(settings.first_day, tz="UTC"))
+    for day in counting():
+        start, end = first + day * _DAY, first + (day + 1) * _DAY
+        yield from _rows(validate(world.transactions(start=start, end=end), now=end).accepted)
+
+
+def file_rows(settings: Settings, path: Path, *, tell: Callable[[str], None]) -> Iterator[TransactionRow]:
+    """The valid rows of a file in order of time; says how many are not."""
+    trained_on = settings.data_path is not None and path.resolve() == settings.data_path.resolve()
+    columns = parse_columns(settings.columns) if trained_on and settings.columns else None
+    source = FileSource(path.resolve(), columns=columns)
+    start, end = pd.Timestamp(source.first_day, tz="UTC"), pd.Timestamp(source.last_day, tz="UTC") + _DAY
+    result = validate(source.transactions(start=start, end=end), now=pd.Timestamp.now(tz="UTC"))
+    if len(result.rejected):
+        reasons = ", ".join(f"{reason} {number:,}" for reason, number in result.summary().items())
+        tell(f"{path.name}: {len(result.rejected):,} invalid rows are not sent ({reasons})")
+    if result.accepted.empty:
+        raise ValueError(f"{path.name} has no valid row to send: mend the file or map its columns")
+    return _rows(result.accepted)
+
+
+def _rows(accepted: pd.DataFrame) -> Iterator[TransactionRow]:
+    plain = accepted.assign(event_time=microseconds(accepted["event_time"])).astype(object)
+    for values in plain.itertuples(index=False, name=None):
+        yield TransactionRow._make(None if value != value else value for value in values)  # noqa: PLR0124 - NaN
+
+
+@dataclass(slots=True)
+class Deliveries:
+    """What became of each message; a message in flight holds a slot until the brokers answer."""
+
+    patience: float
+    sent: int = 0
+    acknowledged: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    _slots: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_IN_FLIGHT))
+    _lock: Lock = field(default_factory=Lock)
+
+    def send(self, client: KafkaProducer, topic: str, message: Message) -> None:
+        """Send when there is a slot, and note the answer when it comes.
+
+        Raises BrokerUnavailableError when no slot comes free for `patience` seconds: the library itself waits without
+        a limit for a broker that takes connections and answers nothing.
+        """
+        if not self._slots.acquire(timeout=self.patience):
+            waited, self.patience = self.patience, 0.0
+            raise BrokerUnavailableError(
+                f"{MAX_IN_FLIGHT:,} messages have been unanswered for {waited:g} s: look after the brokers"
+            )
+        self.sent += 1
+        try:
+            future = client.send(topic, **message._asdict())
+        except KafkaError as error:
+            self._failed(error)
+        else:
+            future.add_callback(self._arrived).add_errback(self._failed)
+
+    def settle(self, client: KafkaProducer) -> None:
+        """Wait for the answers that are missing, for `patience` at most, and close the client."""
+        with suppress(KeyboardInterrupt, KafkaTimeoutError):
+            client.flush(self.patience)
+        with self._lock:
+            unanswered = self.sent - self.acknowledged - self.errors.total()
+            if unanswered:
+                self.errors["unanswered"] = unanswered
+        if not unanswered:
+            client.close()
+            return
+        # `close` and the finalizer would wait for them again, without a limit; given up, the thread ends when it wakes.
+        client._closed = True  # noqa: SLF001
+        client._sender.force_close()  # noqa: SLF001
+
+    @property
+    def _given_up(self) -> bool:
+        """The library fails what is unanswered one by one as it closes, and each is counted already."""
+        return "unanswered" in self.errors
+
+    def _arrived(self, _: object) -> None:
+        with self._lock:
+            self.acknowledged += not self._given_up
+        self._slots.release()
+
+    def _failed(self, error: BaseException) -> None:
+        with self._lock:
+            if not self._given_up:
+                self.errors[type(error).__name__] += 1
+        self._slots.release()

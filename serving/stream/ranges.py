@@ -1,0 +1,209 @@
+"""Ranges of a topic: cut to a size, and scored by a run that reads exactly them.
+
+Belongs here: which records a run reads, in which order, and when it refuses. Must not be here: what is done with a
+record (`handler.py`), when runs are launched (`fraud_pipeline/defs/streaming.py`).
+
+The database knows where every partition stands; a range only says what to look at. So a range may be read again, late
+or twice: what was decided is answered as stored, and what another reader has taken over is refused by the fence.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, Final
+
+from kafka import KafkaConsumer, TopicPartition
+
+from fraud_pipeline.database import Database, Position, scoring_batch
+from fraud_pipeline.messaging.topics import KafkaSettings, open_consumer, open_producer
+from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.scoring.block_overrides import BLOCK_CAP
+from fraud_pipeline.scoring.scorer import Conflict, Scored, Within, now_microseconds
+from fraud_pipeline.settings import Settings
+from serving.runtime.metrics import Metrics
+from serving.runtime.scoring_runtime import open_scoring_runtime
+from serving.stream.handler import ACKNOWLEDGE_WITHIN, Handled, StreamScorer
+from serving.stream.known_record import ScoresRows
+from serving.stream.records import Partition, Record
+from serving.stream.topic_inspection import Extent
+
+BATCH: Final = 500
+PATIENCE: Final = 30.0
+"""Seconds without any record of a range before it is given up."""
+
+
+class RangeError(RuntimeError):
+    """A range cannot be scored; the message says why and what can."""
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetRange:
+    """The records [start, end) of a partition."""
+
+    at: Partition
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.at.topic}:{self.at.partition}:{self.start}-{self.end}"
+
+
+def plan(
+    extents: Mapping[Partition, Extent], positions: Mapping[Partition, Position], *, most: int
+) -> tuple[OffsetRange, ...]:
+    """What to read next: from where the database stands, about `most` records, each partition its share.
+
+    What was decided but perhaps not published comes again.
+    """
+    behind = {}
+    for at, extent in extents.items():
+        start = max(positions[at].published_offset if at in positions else extent.beginning, extent.beginning)
+        if start < extent.end:
+            behind[at] = start
+    share = max(1, most // max(1, len(behind)))
+    return tuple(OffsetRange(at, start, min(extents[at].end, start + share)) for at, start in behind.items())
+
+
+def lag(extents: Mapping[Partition, Extent], positions: Mapping[Partition, Position]) -> int:
+    """How many records are not decided on yet."""
+    starts = {at: positions[at].next_offset if at in positions else extent.beginning for at, extent in extents.items()}
+    return sum(max(0, extent.end - max(starts[at], extent.beginning)) for at, extent in extents.items())
+
+
+def score_range(kafka: KafkaSettings, settings: Settings, topic: str, partition: int, start: int, end: int) -> Handled:
+    """Score the records [start, end) of a partition; see `RangeScorer.score`."""
+    with range_scorer(kafka, settings) as scorer:
+        return scorer.score(OffsetRange(Partition(topic, partition), start, end))
+
+
+@contextmanager
+def range_scorer(
+    kafka: KafkaSettings, settings: Settings, *, batch: int = BATCH, patience: float = PATIENCE
+) -> Iterator["RangeScorer"]:
+    """A scorer of ranges with clients of its own. Raises BrokerUnavailableError and DatabaseUnavailableError."""
+    with ExitStack() as stack:
+        scoring = stack.enter_context(open_scoring_runtime(settings, metrics=Metrics(), follow=False))
+        producer = open_producer(kafka, max_block_ms=round(ACKNOWLEDGE_WITHIN * 1_000))
+        stack.callback(producer.close, timeout=2)
+        told = _ToldOfCap(scoring.scorers[0])
+        stream = StreamScorer(
+            scorer=told,
+            database=scoring.database,
+            producer=producer,
+            kafka=kafka,
+            currency=settings.currency,
+            clock=now_microseconds,
+        )
+        consumer = stack.enter_context(closing(open_consumer(kafka, fetch_max_wait_ms=50)))
+        yield RangeScorer(consumer, stream, scoring.database, batch=batch, patience=patience, told=told)
+
+
+class RangeScorer:
+    """Scores ranges, one after the other."""
+
+    def __init__(
+        self,
+        consumer: KafkaConsumer,
+        stream: StreamScorer,
+        database: Database,
+        *,
+        batch: int,
+        patience: float,
+        told: "_ToldOfCap",
+    ) -> None:
+        self._consumer = consumer
+        self._stream = stream
+        self._database = database
+        self._batch = batch
+        self._patience = patience
+        self._told = told
+
+    @property
+    def capped(self) -> int:
+        """How many blocks became reviews so far because there were too many."""
+        return self._told.capped
+
+    def score(self, wanted: OffsetRange, *, tell: Callable[[Handled], None] = lambda _handled: None) -> Handled:
+        """Score a range, and before it what its partition's last reader left unpublished; `tell` hears of each batch.
+
+        What was decided before is answered as stored and published again. Raises RangeError when there are records
+        before the range that nobody decided on, FencedError when another reader takes the partition over, and what
+        `StreamScorer.handle` raises; the same range may then be scored again.
+        """
+        at = wanted.at
+        beginning = self._consumer.beginning_offsets([TopicPartition(*at)])[TopicPartition(*at)]
+        with scoring_batch(self._database) as batch:
+            position = batch.positions.claim(*at, start=beginning)
+        total = Handled(positions={at: position}, decided=0, replayed=0, dead_letters=0, reports=0)
+        if wanted.start > max(position.next_offset, beginning):
+            raise RangeError(f"{wanted} leaves out records from {position.next_offset} on: score those first")
+        # What must not be missed comes first.
+        newer = self._records(at, position.published_offset, max(position.next_offset, wanted.end))
+        older = self._records(at, wanted.start, min(wanted.end, position.published_offset))
+        for records in chain(newer, older):
+            handled = self._stream.handle({at: records}, total.positions)
+            tell(handled)
+            total = _sum(total, handled)
+        return replace(total, positions={at: self._passed(at, total.positions[at], wanted.end)})
+
+    def _records(self, at: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
+        """The records [start, end) in batches; those that the broker dropped or never had are left out."""
+        if start >= end:
+            return
+        partition = TopicPartition(*at)
+        self._consumer.assign([partition])
+        self._consumer.seek(partition, start)
+        heard = time.monotonic()
+        while self._consumer.position(partition) < end:
+            polled = self._consumer.poll(timeout_ms=200, max_records=self._batch).get(partition, [])
+            if polled and polled[0].offset < start:
+                raise RangeError(
+                    f"{at.topic}:{at.partition} ends before {start}: it was made anew, let the consumer read it"
+                )
+            records: list[Any] = [record for record in polled if record.offset < end]
+            if records:
+                yield records
+            if polled:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > self._patience:
+                where = self._consumer.position(partition)
+                raise RangeError(
+                    f"no record of {at.topic}:{at.partition} from {where} to {end} came: is there one, or does a "
+                    "sender's transaction still hold it back?"
+                )
+
+    def _passed(self, at: Partition, position: Position, end: int) -> Position:
+        """Where the partition stands when all is published; the last offsets may hold no records."""
+        last = max(position.next_offset, end)
+        if position.published_offset >= last:
+            return position
+        passed = replace(position, next_offset=last, published_offset=last)
+        with scoring_batch(self._database) as batch:
+            batch.positions.move(*at, before=position, after=passed)
+        return passed
+
+
+@dataclass(slots=True)
+class _ToldOfCap:
+    """A scorer that counts which of its blocks became reviews because there were too many: nobody scrapes a run."""
+
+    scorer: ScoresRows
+    capped: int = 0
+
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]:
+        outcomes = self.scorer.score(rows, within=within)
+        new = [one for one in outcomes if isinstance(one, Scored) and not one.replayed]
+        self.capped += sum(reason.code == BLOCK_CAP for one in new for reason in one.reasons)
+        return outcomes
+
+
+def _sum(total: Handled, handled: Handled) -> Handled:
+    return Handled(
+        positions=handled.positions,
+        decided=total.decided + handled.decided,
+        replayed=total.replayed + handled.replayed,
+        dead_letters=total.dead_letters + handled.dead_letters,
+        reports=total.reports + handled.reports,
+    )

@@ -1,0 +1,91 @@
+"""What can be seen of a topic from outside: how far it reaches, and whether a group is reading it.
+
+Belongs here: questions to the broker that change nothing. Must not be here: reading records.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, Final, NamedTuple
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from kafka.protocol.admin import DescribeGroupsRequest
+
+from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, open_admin, open_consumer
+from serving.stream.records import Partition
+
+ANSWER_SECONDS: Final = 5.0
+
+
+class Extent(NamedTuple):
+    """The offsets of a partition that can be read: from `beginning` to before `end`.
+
+    Records of a sender's transaction that is neither committed nor aborted, and what follows them, lie behind the end.
+    """
+
+    beginning: int
+    end: int
+
+
+def extents(kafka: KafkaSettings, topics: Sequence[str]) -> dict[Partition, Extent]:
+    """The extents of all partitions of these topics, in this order; a topic that does not exist has none.
+
+    Raises BrokerUnavailableError.
+    """
+    try:
+        with closing(open_consumer(kafka, fetch_max_wait_ms=50)) as consumer:
+            found = [
+                TopicPartition(topic, partition)
+                for topic in topics
+                for partition in sorted(consumer.partitions_for_topic(topic) or ())
+            ]
+            beginnings, ends = consumer.beginning_offsets(found), consumer.end_offsets(found)
+            ends |= _highwaters(consumer, {at: (beginnings[at], ends[at]) for at in found if beginnings[at] < ends[at]})
+            return {Partition(*at): Extent(beginnings[at], ends[at]) for at in found}
+    except KafkaError as error:
+        raise _away(kafka, error) from error
+
+
+def live_members(kafka: KafkaSettings, group: str) -> int:
+    """How many consumers of a group are alive. Raises BrokerUnavailableError."""
+    until = time.monotonic() + ANSWER_SECONDS
+    with closing(open_admin(kafka)) as admin:
+        while True:
+            try:
+                return int(admin._manager.run(_members, admin, group))  # noqa: SLF001 - see `_members`
+            except KafkaError as error:
+                # The first question about any group makes a new cluster choose who answers it.
+                if not error.retriable or time.monotonic() > until:
+                    raise _away(kafka, error) from error
+            time.sleep(0.1)
+
+
+def _highwaters(
+    consumer: KafkaConsumer, extents: Mapping[TopicPartition, tuple[int, int]]
+) -> dict[TopicPartition, int]:
+    """The ends that come with records: `end_offsets` of some brokers counts the last batch as one record."""
+    consumer.assign(list(extents))
+    for at, (beginning, end) in extents.items():
+        consumer.seek(at, max(beginning, end - 1))
+    found: dict[TopicPartition, int] = {}
+    until = time.monotonic() + ANSWER_SECONDS
+    while len(found) < len(extents) and time.monotonic() < until:
+        consumer.poll(timeout_ms=100, max_records=1)
+        seen = {at: consumer.highwater(at) for at in extents}
+        found = {at: end for at, end in seen.items() if end is not None}
+    return found
+
+
+async def _members(admin: Any, group: str) -> int:
+    """As `describe_groups`, which also asks what we may do with the group, and fails on answers it does not know."""
+    coordinators = await admin._find_coordinator_ids([group])  # noqa: SLF001 - as above
+    question = DescribeGroupsRequest(groups=[group], include_authorized_operations=False)
+    answer = await admin._manager.send(question, node_id=coordinators[group])  # noqa: SLF001 - as above
+    return sum(len(one.members) for one in answer.groups)
+
+
+def _away(kafka: KafkaSettings, error: KafkaError) -> BrokerUnavailableError:
+    return BrokerUnavailableError(
+        f"{kafka.bootstrap_servers} does not answer ({type(error).__name__}): see that it runs"
+    )
