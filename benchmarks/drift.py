@@ -25,18 +25,18 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from lived_worlds import (
+from scipy import stats
+from simulated_histories import (
+    HELD_OUT_SEED,
     START,
-    UNTRIED,
     WATCHED_AFTER,
     World,
     first_red,
     in_words,
-    live,
     median_days,
     moved,
+    simulate,
 )
-from scipy import stats
 from tqdm import tqdm
 
 from fraud_pipeline.features.engineer import FEATURE_NAMES
@@ -103,7 +103,9 @@ def watched(
     """A world of a seed."""
     kept = START - 7 * WEEKS_BEFORE
     return Watched(
-        live(seed=seed, customers=arguments.customers, watched=days, drifts=drifts, champion=champion, rows_from=kept)
+        simulate(
+            seed=seed, customers=arguments.customers, watched=days, drifts=drifts, champion=champion, rows_from=kept
+        )
     )
 
 
@@ -160,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--customers", type=int, default=2_000)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=UNTRIED)
+    parser.add_argument("--first-seed", type=int, default=HELD_OUT_SEED)
     parser.add_argument("--quiet-days", type=int, default=40, help="days judged in each world without drift")
     print(json.dumps(run(parser.parse_args())))
 

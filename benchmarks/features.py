@@ -33,10 +33,10 @@ from fraud_pipeline.schema.transactions import DAY, HOUR, TIME_DTYPE
 WINDOWS: Final = (1, 7, 30)
 DELAY: Final = 7
 WIDTHS: Final = np.array(WINDOWS) * DAY
-Columns = Mapping[str, NDArray[Any]]
+BenchmarkColumns = Mapping[str, NDArray[Any]]
 
 
-def ours(rows: pd.DataFrame) -> Columns:
+def ours(rows: pd.DataFrame) -> BenchmarkColumns:
     """The project's kernel, one thread."""
     times = rows["time"].to_numpy("datetime64[us]").view(np.int64)
     cents, fraud = rows["cents"].to_numpy(), rows["fraud"].to_numpy()
@@ -59,7 +59,7 @@ def ours(rows: pd.DataFrame) -> Columns:
     return out
 
 
-def with_pandas(rows: pd.DataFrame) -> Columns:
+def with_pandas(rows: pd.DataFrame) -> BenchmarkColumns:
     """`groupby().rolling()`; a delayed window is a long one minus a short one, as in the handbook."""
     out: dict[str, Any] = {
         "amount": rows["cents"],
@@ -86,7 +86,7 @@ def with_pandas(rows: pd.DataFrame) -> Columns:
     return out
 
 
-def polars_query(rows: pd.DataFrame) -> Callable[[], Columns]:
+def polars_query(rows: pd.DataFrame) -> Callable[[], BenchmarkColumns]:
     """`rolling_sum_by().over()`."""
     import polars as pl  # noqa: PLC0415 - the number of threads is fixed when it is imported
 
@@ -113,7 +113,7 @@ def polars_query(rows: pd.DataFrame) -> Callable[[], Columns]:
         for value in ("one", "fraud")
     ]
 
-    def run() -> Columns:
+    def run() -> BenchmarkColumns:
         sums = frame.lazy().with_columns(*customer, *terminal)
         found = sums.select(
             pl.col("cents").alias("amount"),
@@ -138,7 +138,7 @@ def polars_query(rows: pd.DataFrame) -> Callable[[], Columns]:
     return run
 
 
-def duckdb_query(rows: pd.DataFrame, *, threads: int) -> Callable[[], Columns]:
+def duckdb_query(rows: pd.DataFrame, *, threads: int) -> Callable[[], BenchmarkColumns]:
     """Range windows over whole microseconds."""
     import duckdb  # noqa: PLC0415 - as Polars, so that both are optional in the same way
 
@@ -159,7 +159,7 @@ def duckdb_query(rows: pd.DataFrame, *, threads: int) -> Callable[[], Columns]:
         {", ".join(columns)} FROM transactions WINDOW {", ".join(definitions)}
     """  # noqa: S608 - made of the constants above
 
-    def run() -> Columns:
+    def run() -> BenchmarkColumns:
         found: dict[str, Any] = database.execute(query).fetchnumpy()
         place = np.argsort(found.pop("number"))
         return {name: np.ma.filled(values, np.nan)[place] for name, values in found.items()}
@@ -167,7 +167,7 @@ def duckdb_query(rows: pd.DataFrame, *, threads: int) -> Callable[[], Columns]:
     return run
 
 
-def check_equal(name: str, found: Columns, expected: Columns) -> None:
+def check_equal(name: str, found: BenchmarkColumns, expected: BenchmarkColumns) -> None:
     """Raise AssertionError when a contender's values are not ours; sums are exact, means may round in the last bits."""
     for column, values in expected.items():
         np.testing.assert_allclose(
@@ -175,7 +175,7 @@ def check_equal(name: str, found: Columns, expected: Columns) -> None:
         )
 
 
-def race(contenders: Mapping[str, Callable[[], Columns]], *, repeats: int) -> dict[str, float]:
+def race(contenders: Mapping[str, Callable[[], BenchmarkColumns]], *, repeats: int) -> dict[str, float]:
     """Median seconds of each contender; in every round each of them runs once."""
     expected = contenders["ours"]()  # also compiles
     for name, run in contenders.items():
@@ -239,7 +239,7 @@ def main() -> None:
         parser.error("name the handbook's file by --data or HANDBOOK_DATA")
     os.environ["POLARS_MAX_THREADS"] = str(arguments.threads)
     rows = load(arguments.data)
-    contenders: dict[str, Callable[[], Columns]] = {
+    contenders: dict[str, Callable[[], BenchmarkColumns]] = {
         "ours": lambda: ours(rows),
         "polars": polars_query(rows),
         "duckdb": duckdb_query(rows, threads=arguments.threads),

@@ -22,7 +22,16 @@ import json
 from pathlib import Path
 
 import numpy as np
-from lived_worlds import START, UNTRIED, WATCHED_AFTER, first_red, in_words, live, live_through, median_days
+from simulated_histories import (
+    HELD_OUT_SEED,
+    START,
+    WATCHED_AFTER,
+    first_red,
+    in_words,
+    median_days,
+    simulate,
+    simulate_days,
+)
 from tqdm import tqdm
 
 from fraud_pipeline.generator.drift_schedule import Drift
@@ -31,10 +40,10 @@ from fraud_pipeline.ingest.sources import FileSource
 
 def measured(seed: int, customers: int, *, quiet_days: int) -> tuple[list[bool], int | None]:
     """Whether each day without any change is red, and days from the start of wallet theft to the first red one."""
-    quiet = live(seed=seed, customers=customers, watched=quiet_days)
+    quiet = simulate(seed=seed, customers=customers, watched=quiet_days)
     red = [quiet.missed_fraud(START + day).red for day in range(quiet_days)]
     theft = Drift(name="new_scenario", first=START)
-    changed = live(seed=seed, customers=customers, watched=WATCHED_AFTER, drifts=(theft,), champion=quiet.champion)
+    changed = simulate(seed=seed, customers=customers, watched=WATCHED_AFTER, drifts=(theft,), champion=quiet.champion)
     return red, first_red(changed.missed_fraud(START + day).red for day in range(WATCHED_AFTER))
 
 
@@ -43,7 +52,7 @@ def on_file(path: Path) -> list[bool]:
     source = FileSource(path)
     days = (source.last_day - source.first_day).days + 1
     trained = days * 3 // 5
-    lived = live_through(
+    lived = simulate_days(
         source, first_day=source.first_day, trained=trained, days=days, label_maturity=source.label_delay
     )
     reports = [lived.missed_fraud(day) for day in range(trained, days)]
@@ -55,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--customers", type=int, nargs="+", default=[2_000, 20_000, 60_000])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=UNTRIED)
+    parser.add_argument("--first-seed", type=int, default=HELD_OUT_SEED)
     parser.add_argument("--quiet-days", type=int, default=40, help="days judged in each world without any change")
     parser.add_argument("--data", type=Path, metavar="FILE", help="transactions of one's own instead of worlds")
     arguments = parser.parse_args()

@@ -54,7 +54,7 @@ from fraud_pipeline.modeling.training import (
 )
 from fraud_pipeline.monitoring.performance import TOLERANCE, PerformanceReport, assess, compare, seen_to, windows
 from fraud_pipeline.policy.decisions import CostModel, decide
-from fraud_pipeline.promotion.gate import GateRules, Verdict, gate_verdict
+from fraud_pipeline.promotion.gate import GateRules, GateVerdict, gate_verdict
 from fraud_pipeline.schema.joins import rows_of
 from fraud_pipeline.settings import Settings
 
@@ -93,7 +93,7 @@ class Life:
     def rows(self, table: pd.DataFrame, first: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         return table[(table["event_time"] >= first) & (table["event_time"] < end)].reset_index(drop=True)
 
-    def train(self, day: int, champion: Champion | None) -> tuple[Champion, Verdict]:
+    def train(self, day: int, champion: Champion | None) -> tuple[Champion, GateVerdict]:
         """The challenger at the start of a day, and the gate's verdict on it."""
         now = self.instant(day)
         first = now - pd.Timedelta(days=self.training_days or day)

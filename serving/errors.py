@@ -108,7 +108,7 @@ class RepeatedKey:
 
 
 @dataclass(frozen=True, slots=True)
-class CrowdedObject:
+class TooManyKeys:
     """Stands where an object with far too many keys stood: to report each would be slow, and a large answer."""
 
 
@@ -134,7 +134,7 @@ def _problem(error: ErrorDetails, *, required: frozenset[str], root: str) -> Fie
     path, sent = _path(error["loc"]), error["input"]
     if isinstance(sent, RepeatedKey):
         return FieldProblem(_path([*error["loc"], sent.key]), "duplicate_key")
-    if isinstance(sent, CrowdedObject):
+    if isinstance(sent, TooManyKeys):
         return FieldProblem(path or root, "unknown_field")
     field = path.rpartition(".")[2] or root
     if error["type"] == "identifier":

@@ -16,8 +16,8 @@ from starlette import types as asgi
 
 from fraud_pipeline.database import DatabaseUnavailableError, DatabaseUnsuitableError
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.decide import provisional
-from fraud_pipeline.scoring.scorer import Conflict, Scored, StorageUnavailableError, now_microseconds
+from fraud_pipeline.scoring.decide import provisional_decision
+from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageUnavailableError, now_microseconds
 from fraud_pipeline.settings import Settings, load_settings
 from serving.auth.keys import open_keys
 from serving.auth.tokens import TokenVerifier
@@ -28,7 +28,7 @@ from serving.http.guard import OPEN, PATHS, Guard
 from serving.http.lanes import Lanes
 from serving.http.limits import RateLimiter
 from serving.http.requests import RequestParser
-from serving.runtime.metrics import Measured, Metrics
+from serving.runtime.prometheus_metrics import Measured, Metrics
 from serving.runtime.scoring_runtime import ScoringRuntime
 
 log: Final = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ class Runtime:
         self._ready = False
         self._metrics = metrics = Metrics()
         self._scoring = scoring = ScoringRuntime(settings, metrics=metrics, lanes=settings.score_lanes)
-        self._batcher = Lanes[TransactionRow, Scored | Conflict](
+        self._batcher = Lanes[TransactionRow, ScoringResult | Conflict](
             [
-                MicroBatcher[TransactionRow, Scored | Conflict](
+                MicroBatcher[TransactionRow, ScoringResult | Conflict](
                     scorer.score,
                     max_rows=settings.max_micro_batch,
                     together=(StorageUnavailableError,),
@@ -93,7 +93,7 @@ class Runtime:
         self._scoring.start()
         self.is_ready()
         # Compiles what the first request would otherwise wait for.
-        provisional(TransactionRow("", now_microseconds(), "", "", 1))
+        provisional_decision(TransactionRow("", now_microseconds(), "", "", 1))
         # A thread waits up to this long for another to give up the interpreter: the event loop must not wait 5 ms.
         sys.setswitchinterval(0.0005)
         # What is loaded by now lives as long as the process: collections need not walk it again.

@@ -9,7 +9,7 @@ words for a shell.
 import time
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.database.alerts import Alert, AlertEvent, Alerts, Status, Verdict
+from fraud_pipeline.database.alerts import Alert, AlertEvent, Alerts, AnalystVerdict, Status
 from fraud_pipeline.database.batch import Batch
 
 __all__ = ["Alert", "AlertError", "AlertEvent", "add_note", "history", "listed", "resolve", "take", "take_next"]
@@ -63,7 +63,7 @@ def add_note(database: Database, transaction_id: str, *, who: str, note: str) ->
         return alerts.change(_found(alerts, transaction_id), event=AlertEvent(_now(), who, "noted", note))
 
 
-def resolve(database: Database, transaction_id: str, *, who: str, verdict: Verdict, note: str = "") -> Alert:
+def resolve(database: Database, transaction_id: str, *, who: str, verdict: AnalystVerdict, note: str = "") -> Alert:
     """Close an alert that `who` has in review; unless it is a duplicate, the verdict is a fraud report from now on.
 
     Nothing is learned from a transaction that has left history. Saying the same again changes nothing. Raises

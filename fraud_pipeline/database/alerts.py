@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from fraud_pipeline.database.tables import ALERT_EVENTS, ALERTS, LEASES
 
-Verdict = Literal["confirmed_fraud", "legitimate", "duplicate"]
+AnalystVerdict = Literal["confirmed_fraud", "legitimate", "duplicate"]
 Status = Literal["open", "in_review", "confirmed_fraud", "legitimate", "duplicate"]
 What = Literal["taken", "noted", "confirmed_fraud", "legitimate", "duplicate"]
 

@@ -22,8 +22,8 @@ from fraud_pipeline.database.pending import PendingReport, PendingReports
 from fraud_pipeline.database.positions import Positions
 from fraud_pipeline.database.statements import (
     WORTH_COPYING,
-    count_up,
-    count_up_and_insert_new,
+    increment_versions,
+    increment_versions_and_insert_new,
     insert_new,
     next_version,
     one_of,
@@ -125,17 +125,17 @@ class Batch:
 
     def lock(self, customers: Sequence[str]) -> Versions:
         """Make other transactions of these customers wait, and give each customer its next version."""
-        counted, beside = count_up(self._connection, CUSTOMERS, sorted(customers), beside=_MEMORY)
-        return _versions(counted, beside)
+        counted, also_select = increment_versions(self._connection, CUSTOMERS, sorted(customers), also_select=_MEMORY)
+        return _versions(counted, also_select)
 
     def remember(self, rows: Sequence[TransactionRow]) -> tuple[Versions, set[str]]:
         """Lock the customers of these events, then remember the events; the ids of those that were not known."""
         columns: dict[str, Sequence[Any]] = dict(zip(TRANSACTION_COLUMNS, zip(*rows, strict=True), strict=True))
         if self._dialect == "postgresql" and len(rows) < WORTH_COPYING:
-            counted, new, beside = count_up_and_insert_new(
-                self._connection, CUSTOMERS, TRANSACTIONS, columns, beside=_MEMORY
+            counted, new, also_select = increment_versions_and_insert_new(
+                self._connection, CUSTOMERS, TRANSACTIONS, columns, also_select=_MEMORY
             )
-            versions, added = _versions(counted, beside), set(new)
+            versions, added = _versions(counted, also_select), set(new)
         else:
             versions = self.lock(list(set(columns["customer_id"])))
             columns["customer_version"] = [versions.customers[customer] for customer in columns["customer_id"]]

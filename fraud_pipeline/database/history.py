@@ -26,7 +26,7 @@ from fraud_pipeline.database.merchant_days import (
     made_until,
     mark_late_days,
 )
-from fraud_pipeline.database.statements import Columns, count_up, insert_new, next_version, one_of
+from fraud_pipeline.database.statements import StatementColumns, increment_versions, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
     CUSTOMERS,
     DECISIONS,
@@ -85,7 +85,7 @@ def load_history(database: Database, *, transactions: pd.DataFrame, reports: pd.
     for part in chunks(database, len(ordered)):
         columns = _columns(ordered.iloc[part], TRANSACTION_COLUMNS)
         with database.transaction() as connection:
-            versions, _ = count_up(connection, CUSTOMERS, sorted(set(columns["customer_id"])))
+            versions, _ = increment_versions(connection, CUSTOMERS, sorted(set(columns["customer_id"])))
             columns["customer_version"] = [versions[customer] for customer in columns["customer_id"]]
             added = set(insert_new(connection, TRANSACTIONS, columns))
             both = zip(columns["transaction_id"], columns["event_time"], strict=True)
@@ -143,7 +143,7 @@ def refresh_merchant_days(
     Returns the number of days of a merchant that are new or changed. Days are never overwritten: a changed one is
     another row with a higher version, so that what a decision knew can be read again.
     """
-    nothing_yet: Columns = {"name": [merchant_days_name(label_maturity)], "version": [0], "as_of": [0]}
+    nothing_yet: StatementColumns = {"name": [merchant_days_name(label_maturity)], "version": [0], "as_of": [0]}
     with database.transaction() as connection:
         insert_new(connection, MEMORY_VERSIONS, nothing_yet)
     while (changed := _refresh(database, now=now, lookback=lookback, label_maturity=label_maturity)) is None:
@@ -181,7 +181,7 @@ def _refresh(database: Database, *, now: pd.Timestamp, lookback: timedelta, labe
                 return None
             version += 1
             if rows:
-                columns: Columns = dict(zip(DAY_COLUMNS, zip(*rows, strict=True), strict=True))
+                columns: StatementColumns = dict(zip(DAY_COLUMNS, zip(*rows, strict=True), strict=True))
                 keys = {"label_maturity": [maturity] * len(rows), "version": [version] * len(rows)}
                 insert_new(connection, MERCHANT_DAYS, {**columns, **keys})
             if is_last:

@@ -19,13 +19,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from fraud_pipeline.database.tables import MEMORY_VERSIONS
 
-Columns = Mapping[str, Sequence[Any]]
+StatementColumns = Mapping[str, Sequence[Any]]
 WORTH_COPYING: Final = 16
 """Rows from which on a copy saves more than its three round trips cost."""
 
 
 def insert_new(
-    connection: sa.Connection, table: sa.Table, columns: Columns, *, unless: sa.Table | None = None
+    connection: sa.Connection, table: sa.Table, columns: StatementColumns, *, unless: sa.Table | None = None
 ) -> list[Any]:
     """Insert rows whose key is not there yet, and whose first column is no key of `unless`; the first column of those.
 
@@ -48,34 +48,40 @@ def insert_new(
     return list(connection.execute(_insert_new(table, dialect, unless), as_json(columns)).scalars())
 
 
-def count_up(
-    connection: sa.Connection, table: sa.Table, keys: Sequence[str], *, beside: sa.Select[Any] | None = None
+def increment_versions(
+    connection: sa.Connection, table: sa.Table, keys: Sequence[str], *, also_select: sa.Select[Any] | None = None
 ) -> tuple[dict[str, int], Sequence[Any]]:
     """Add 1 to the `version` of each key, which starts at 1, and lock its row; sorted keys never deadlock.
 
-    Also the rows of `beside` (text, two whole numbers); PostgreSQL answers both at once.
+    Also the rows of `also_select` (text, two whole numbers); PostgreSQL answers both at once.
     """
     columns = {table.primary_key.columns[0].name: keys, "version": [1] * len(keys)}
     if connection.dialect.name != "postgresql":
         counted = connection.execute(_count_up(table, connection.dialect.name), _rows(columns)).all()
-        others = () if beside is None else connection.execute(beside).all()
+        others = () if also_select is None else connection.execute(also_select).all()
         return {row[0]: row[1] for row in counted}, others
-    rows = connection.execute(_count_up_beside(table, beside), as_json(columns)).all()
+    rows = connection.execute(_increment_and_select(table, also_select), as_json(columns)).all()
     return {row[0]: row[1] for row in rows if row[3]}, [row[:3] for row in rows if not row[3]]
 
 
-def count_up_and_insert_new(
-    connection: sa.Connection, counters: sa.Table, table: sa.Table, columns: Columns, *, beside: sa.Select[Any]
+def increment_versions_and_insert_new(
+    connection: sa.Connection,
+    counters: sa.Table,
+    table: sa.Table,
+    columns: StatementColumns,
+    *,
+    also_select: sa.Select[Any],
 ) -> tuple[dict[str, int], list[Any], Sequence[Any]]:
-    """As `count_up` of the counters that rows name, then `insert_new` of the rows, in one round trip of PostgreSQL.
+    """As `increment_versions` of the counters that rows name, then `insert_new` of the rows, in one round trip of
+    PostgreSQL.
 
-    The last column of `table` takes the counter's version. Returns what both return, and the rows of `beside`.
+    The last column of `table` takes the counter's version. Returns what both return, and the rows of `also_select`.
     """
-    found: dict[str, list[Any]] = {"counted": [], "inserted": [], "beside": []}
-    for *row, kind in connection.execute(_count_up_and_insert_new(counters, table, beside), as_json(columns)):
+    found: dict[str, list[Any]] = {"counted": [], "inserted": [], "also_select": []}
+    for *row, kind in connection.execute(_increment_and_insert_new(counters, table, also_select), as_json(columns)):
         found[kind].append(row)
     counted = {key: version for key, version, _ in found["counted"]}
-    return counted, [row[0] for row in found["inserted"]], found["beside"]
+    return counted, [row[0] for row in found["inserted"]], found["also_select"]
 
 
 def next_version(connection: sa.Connection, name: str, *, as_of: int) -> int:
@@ -111,7 +117,7 @@ def given_records(dialect: str, *columns: sa.Column[Any], **others: type[sa.type
     return sa.select(*fields).subquery("given")
 
 
-def as_json(columns: Columns) -> dict[str, str]:
+def as_json(columns: StatementColumns) -> dict[str, str]:
     """Rows as the one parameter of a statement."""
     return {"rows": json.dumps(_rows(columns), default=_bytea, ensure_ascii=False)}
 
@@ -139,13 +145,13 @@ def _counting(insert: Any, table: sa.Table) -> Any:
 
 
 @cache
-def _count_up_and_insert_new(counters: sa.Table, table: sa.Table, beside: sa.Select[Any]) -> sa.Executable:
+def _increment_and_insert_new(counters: sa.Table, table: sa.Table, also_select: sa.Select[Any]) -> sa.Executable:
     key = counters.primary_key.columns[0].name
     *columns, version = _given(table)
     names = [column.name for column in columns]
     rows = _records(columns).cte("given")
     once = sa.select(rows.c[key]).distinct().subquery()
-    # In the order of Python's `sorted`, so that this and `count_up` never deadlock.
+    # In the order of Python's `sorted`, so that this and `increment_versions` never deadlock.
     keys = sa.select(once.c[key], sa.literal_column("1")).order_by(sa.collate(once.c[key], "C"))
     counted = _counting(postgresql.insert(counters).from_select([key, "version"], keys), counters).cte("counted")
     versioned = sa.select(*rows.c, counted.c.version).join_from(rows, counted, rows.c[key] == counted.c[key])
@@ -156,18 +162,18 @@ def _count_up_and_insert_new(counters: sa.Table, table: sa.Table, beside: sa.Sel
     return sa.union_all(
         sa.select(counted.c[key], counted.c.version, nought, kind("'counted'")),
         sa.select(inserted.c[0], nought, nought, kind("'inserted'")),
-        beside.add_columns(kind("'beside'")),
+        also_select.add_columns(kind("'also_select'")),
     )
 
 
 @cache
-def _count_up_beside(table: sa.Table, beside: sa.Select[Any] | None) -> sa.Executable:
+def _increment_and_select(table: sa.Table, also_select: sa.Select[Any] | None) -> sa.Executable:
     counted = _count_up(table, "postgresql").cte("counted")
     mine = sa.select(counted.c[0], counted.c[1], sa.literal(0), sa.true())
-    return mine if beside is None else sa.union_all(mine, beside.add_columns(sa.false()))
+    return mine if also_select is None else sa.union_all(mine, also_select.add_columns(sa.false()))
 
 
-def _copied(connection: sa.Connection, table: sa.Table, columns: Columns) -> bool:
+def _copied(connection: sa.Connection, table: sa.Table, columns: StatementColumns) -> bool:
     """Whether all rows were copied into the table; none was when a key is taken."""
     try:
         with connection.begin_nested():
@@ -215,6 +221,6 @@ def _bytea(value: bytes) -> str:
     return f"\\x{value.hex()}"
 
 
-def _rows(columns: Columns) -> list[dict[str, Any]]:
+def _rows(columns: StatementColumns) -> list[dict[str, Any]]:
     names = list(columns)
     return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -15,24 +15,24 @@ from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import REPORT_VERDICTS
 from fraud_pipeline.schema.transactions import microsecond
 
-Report = Literal["drift", "performance", "missed_fraud"]
+ReportName = Literal["drift", "performance", "missed_fraud"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReportVerdict:
     """What a report of a day found; `summary` is one line that a person can act on.
 
     A day that was not `judged` is not red, but no recovery either.
     """
 
-    report: Report
+    report: ReportName
     day: pd.Timestamp
     red: bool
     summary: str
     judged: bool = True
 
 
-def replace_verdict(database: Database, verdict: Verdict, *, page: str | None = None) -> None:
+def replace_verdict(database: Database, verdict: ReportVerdict, *, page: str | None = None) -> None:
     """Store a day's verdict, and the report as a page, in place of those of an earlier run of the day."""
     at, table = microsecond(verdict.day), REPORT_VERDICTS
     row = {
@@ -49,24 +49,24 @@ def replace_verdict(database: Database, verdict: Verdict, *, page: str | None = 
         connection.execute(sa.insert(table), [row])
 
 
-def newest_verdicts(database: Database) -> Sequence[Verdict]:
+def newest_verdicts(database: Database) -> Sequence[ReportVerdict]:
     """The verdict of each report on the last day that it judged: whether it is red now."""
     return _newest(database, REPORT_VERDICTS.c.judged)
 
 
-def newest_reported(database: Database) -> Sequence[Verdict]:
+def newest_reported(database: Database) -> Sequence[ReportVerdict]:
     """The verdict of each report on the last day that it was made for, judged or not."""
     return _newest(database, sa.true())
 
 
-def not_judged_days(database: Database, report: Report, *, start: pd.Timestamp) -> Sequence[Verdict]:
+def not_judged_days(database: Database, report: ReportName, *, start: pd.Timestamp) -> Sequence[ReportVerdict]:
     """The verdicts from `start` on of days that a report could not judge, the newest first."""
     table = REPORT_VERDICTS
     of_report = (table.c.report == report, table.c.day >= microsecond(start), sa.not_(table.c.judged))
     return _read(database, sa.select(*_columns()).where(*of_report).order_by(table.c.day.desc()))
 
 
-def _newest(database: Database, condition: sa.ColumnElement[bool]) -> Sequence[Verdict]:
+def _newest(database: Database, condition: sa.ColumnElement[bool]) -> Sequence[ReportVerdict]:
     table = REPORT_VERDICTS
     days = sa.select(table.c.report, sa.func.max(table.c.day).label("day")).where(condition)
     last = days.group_by(table.c.report).subquery()
@@ -79,13 +79,13 @@ def _columns() -> tuple[sa.Column[Any], ...]:
     return (columns.report, columns.day, columns.red, columns.summary, columns.judged)
 
 
-def _read(database: Database, statement: sa.Select[Any]) -> Sequence[Verdict]:
+def _read(database: Database, statement: sa.Select[Any]) -> Sequence[ReportVerdict]:
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(statement).all()
-    return [Verdict(row[0], pd.Timestamp(row.day, unit="us", tz="UTC"), *row[2:]) for row in rows]
+    return [ReportVerdict(row[0], pd.Timestamp(row.day, unit="us", tz="UTC"), *row[2:]) for row in rows]
 
 
-def days_with_page(database: Database, report: Report) -> list[pd.Timestamp]:
+def days_with_page(database: Database, report: ReportName) -> list[pd.Timestamp]:
     """Days whose report is there as a page, the newest first."""
     table = REPORT_VERDICTS
     wanted = sa.select(table.c.day).where(table.c.report == report, table.c.page.is_not(None))
@@ -94,7 +94,7 @@ def days_with_page(database: Database, report: Report) -> list[pd.Timestamp]:
     return [pd.Timestamp(day, unit="us", tz="UTC") for day in found]
 
 
-def read_page(database: Database, report: Report, day: pd.Timestamp) -> str | None:
+def read_page(database: Database, report: ReportName, day: pd.Timestamp) -> str | None:
     """A day's report as a page, if it is there."""
     table = REPORT_VERDICTS
     wanted = sa.select(table.c.page).where(table.c.report == report, table.c.day == microsecond(day))

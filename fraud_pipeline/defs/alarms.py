@@ -15,23 +15,25 @@ import dagster as dg
 import pandas as pd
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.database.verdicts import Report, Verdict, newest_verdicts, replace_verdict
+from fraud_pipeline.database.verdicts import ReportName, ReportVerdict, newest_verdicts, replace_verdict
 
 NO_CHAMPION: Final = "there is no champion yet; `fraud-detect train` makes one"
 
 
-def store_not_judged(database: Database, report: Report, *, days: Iterable[date], reason: str) -> str:
+def store_not_judged(database: Database, report: ReportName, *, days: Iterable[date], reason: str) -> str:
     """Store that a report could judge none of these days, and why; the summary of the last one."""
     summary = ""
     for day in days:
         summary = f"{day} was not judged: {reason}."
         replace_verdict(
-            database, Verdict(report, pd.Timestamp(day, tz="UTC"), red=False, judged=False, summary=summary)
+            database, ReportVerdict(report, pd.Timestamp(day, tz="UTC"), red=False, judged=False, summary=summary)
         )
     return summary
 
 
-def alarm_check(database: Database, report: Report, *, check: str, day: pd.Timestamp, told: str) -> dg.AssetCheckResult:
+def alarm_check(
+    database: Database, report: ReportName, *, check: str, day: pd.Timestamp, told: str
+) -> dg.AssetCheckResult:
     """How the alarm of a report stands after `day` was stored, of which `told` is what was found."""
     newest = next((verdict for verdict in newest_verdicts(database) if verdict.report == report), None)
     passed = newest is None or not newest.red

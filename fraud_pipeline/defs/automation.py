@@ -15,7 +15,7 @@ from dagster_mlflow import end_mlflow_on_run_finished
 
 from fraud_pipeline.alerts.webhook import WebhookError, open_client, post
 from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
-from fraud_pipeline.database.verdicts import Report, Verdict, newest_verdicts
+from fraud_pipeline.database.verdicts import ReportName, ReportVerdict, newest_verdicts
 from fraud_pipeline.defs.calendar import Span
 from fraud_pipeline.defs.drift import CHECK as NO_DRIFT
 from fraud_pipeline.defs.features import INPUTS_CHECKED, INPUTS_CURRENT, window_of
@@ -32,7 +32,7 @@ DATA_AND_FEATURES: Final = dg.AssetSelection.groups("data", "features")
 DERIVED: Final = ("merchant_days", "features")
 ONLINE_HISTORY: Final = dg.AssetSelection.assets("online_history")
 # By report: the asset and its check.
-CHECKS: Final[Mapping[Report, tuple[str, str]]] = {
+CHECKS: Final[Mapping[ReportName, tuple[str, str]]] = {
     "drift": ("drift_report", NO_DRIFT),
     "performance": ("performance_report", NO_DEGRADATION),
     "missed_fraud": ("missed_fraud_report", NO_SURGE),
@@ -137,7 +137,7 @@ def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:
     return f"{job} failed in {step}: {reason} | run {run_id} | {remedy}"
 
 
-def red_line(verdict: Verdict) -> str:
+def red_line(verdict: ReportVerdict) -> str:
     """One line that says which report is red, why, and what to do next."""
     asset, check = CHECKS[verdict.report]
     remedy = f"open {asset} in the Dagster UI, and docs/operations.md#reportred"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fraud_pipeline.database.drift import DriftRow, read_drift, replace_drift
-from fraud_pipeline.database.verdicts import Verdict, replace_verdict
+from fraud_pipeline.database.verdicts import ReportVerdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
 from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
@@ -104,7 +104,7 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_text(page, encoding="utf-8")
                 red, judged = bool(found.drifted), not found.not_judged
-                verdict = Verdict("drift", at, red=red, summary=found.summary, judged=judged)
+                verdict = ReportVerdict("drift", at, red=red, summary=found.summary, judged=judged)
                 # The dashboard shows the page from there: it has no way into this home directory.
                 replace_verdict(online, verdict, page=page)
             check = alarm_check(online, "drift", check=CHECK, day=at, told=found.summary)

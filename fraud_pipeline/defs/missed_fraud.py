@@ -12,7 +12,7 @@ import dagster as dg
 import pandas as pd
 
 from fraud_pipeline.database.performance import decisions_on
-from fraud_pipeline.database.verdicts import Verdict, replace_verdict
+from fraud_pipeline.database.verdicts import ReportVerdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
 from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
@@ -88,7 +88,7 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
                     label_maturity=settings.label_maturity,
                 )
                 at, judged = pd.Timestamp(day, tz="UTC"), not found.not_judged
-                verdict = Verdict("missed_fraud", at, red=found.red, summary=found.summary, judged=judged)
+                verdict = ReportVerdict("missed_fraud", at, red=found.red, summary=found.summary, judged=judged)
                 picture = plots.incidents_by_day(
                     first,
                     found.incidents,

@@ -19,7 +19,7 @@ from fraud_pipeline.database.performance import (
     served_decisions,
     would_be_blocks,
 )
-from fraud_pipeline.database.verdicts import Verdict, replace_verdict
+from fraud_pipeline.database.verdicts import ReportVerdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
 from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
@@ -31,8 +31,8 @@ from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.monitoring.performance import (
     SHOWN,
     Assessment,
+    EvaluationPeriod,
     PerformanceReport,
-    Window,
     assess,
     compare,
     seen_to,
@@ -93,7 +93,7 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
                 at = pd.Timestamp(day, tz="UTC")
                 replace_performance(online, day=at, rows=_rows(report))
                 judged = not report.not_judged
-                verdict = Verdict("performance", at, red=report.degraded, summary=report.summary, judged=judged)
+                verdict = ReportVerdict("performance", at, red=report.degraded, summary=report.summary, judged=judged)
                 replace_verdict(online, verdict)
             check = alarm_check(online, "performance", check=CHECK, day=at, told=report.summary)
             past = read_performance(online, start=span.end - PLOTTED, end=span.end)
@@ -126,7 +126,7 @@ def report_of(
     """The champion as it is known at the end of `day`; `then` is its evaluation at promotion."""
     as_of = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1)
 
-    def assessment(window: Window) -> Assessment:
+    def assessment(window: EvaluationPeriod) -> Assessment:
         start, end = (pd.Timestamp(one, tz="UTC") for one in (window.first, window.last + timedelta(days=1)))
         features = store.read("features", window.first, window.last, allow_missing=True)
         return assess(

@@ -31,11 +31,11 @@ from fraud_pipeline.database import (
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings
 from fraud_pipeline.scoring.scorer import NotStoredError
 from fraud_pipeline.settings import Settings
-from serving.stream.handler import Handled
+from serving.stream.handler import BatchResult
 from serving.stream.known_record import EveryRecordFailsError
 from serving.stream.ranges import OffsetRange, RangeError, lag, plan, range_scorer
 from serving.stream.records import Partition
-from serving.stream.topic_inspection import Extent, extents, live_members
+from serving.stream.topic_inspection import OffsetBounds, extents, live_members
 
 TOPIC_ASSET: Final = "transactions_topic"
 SCORED_ASSET: Final = "scored_transactions"
@@ -176,7 +176,7 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
 
 def _reason_to_wait(
     instance: dg.DagsterInstance,
-    found: Mapping[Partition, Extent],
+    found: Mapping[Partition, OffsetBounds],
     positions: Mapping[Partition, Position],
     *,
     kafka: KafkaSettings,
@@ -254,7 +254,7 @@ def _score(
     """Score the ranges and tell what became of the records."""
     started, totals = time.monotonic(), dict.fromkeys(("decided", "replayed", "dead_letters", "reports"), 0)
 
-    def tell(handled: Handled) -> None:
+    def tell(handled: BatchResult) -> None:
         for name in totals:
             totals[name] += getattr(handled, name)
 
@@ -274,7 +274,7 @@ def _score(
 
 
 def _observation(
-    found: Mapping[Partition, Extent], positions: Mapping[Partition, Position], *, readers: int
+    found: Mapping[Partition, OffsetBounds], positions: Mapping[Partition, Position], *, readers: int
 ) -> dg.AssetObservation:
     ends = {f"{at.topic}:{at.partition}": extent.end for at, extent in found.items()}
     return dg.AssetObservation(

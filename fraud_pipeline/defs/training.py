@@ -21,7 +21,7 @@ from fraud_pipeline.defs.metadata import image, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.features.engineer import FEATURES
 from fraud_pipeline.ingest.day_state import check_features
-from fraud_pipeline.modeling.dataset import hidden_labels
+from fraud_pipeline.modeling.dataset import censored_labels
 from fraud_pipeline.modeling.model_card import model_card
 from fraud_pipeline.modeling.training import (
     PolicySettings,
@@ -102,7 +102,7 @@ def training_assets(
         transactions = store.read("transactions", first, last)
         reports = store.read("fraud_reports", first, last)
         features = store.read("features", first, last)
-        hidden = hidden_labels(features, reports, _blocked(database, since=first, settings=settings), as_of=as_of)
+        hidden = censored_labels(features, reports, _blocked(database, since=first, settings=settings), as_of=as_of)
         rows, split = build_training_set(
             features[~hidden].reset_index(drop=True),
             transactions,

@@ -13,18 +13,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW, NEWEST_EVENTS, Window
+from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW, NEWEST_EVENTS, WindowName
 from fraud_pipeline.features.kernels import comparisons, windows
 from fraud_pipeline.features.kernels.columns import (
     Columns,
     Table,
-    age,
-    alike,
     codes,
+    concat_rows,
+    elapsed,
+    equality_codes,
     first_of_each,
     ratio,
     shared_codes,
-    stack,
     tie_breakers,
 )
 from fraud_pipeline.features.kernels.windows import Bounds, Floats, Groups, Ints
@@ -48,12 +48,12 @@ class CustomerEvents:
     counts_of_tiles: Ints
     cents_of_tiles: Ints
 
-    def low(self, window: Window) -> Ints:
+    def low(self, window: WindowName) -> Ints:
         """First position of the window."""
         low: Ints = self.bounds.low[list(CUSTOMER_WINDOWS).index(window)]
         return low
 
-    def newest(self, window: Window) -> Ints:
+    def newest(self, window: WindowName) -> Ints:
         """First position of the newest `NEWEST_EVENTS` events of the window."""
         return np.maximum(self.low(window), self.bounds.high - NEWEST_EVENTS)
 
@@ -66,7 +66,7 @@ def customer_events(
     `known` (new rows,) tells which are known, and that there are no others; where it is None, ids tell. `tiles` are
     such as no window of a new row cuts in two, see `tiles.py`.
     """
-    rows = stack(new, history, names=TRANSACTION_COLUMNS)
+    rows = concat_rows(new, history, names=TRANSACTION_COLUMNS)
     now = rows["event_time"][: len(new["event_time"])]
     customers, entities = codes(rows["customer_id"])
     once = np.flatnonzero(
@@ -161,11 +161,11 @@ def _habits(events: CustomerEvents) -> Columns:
     times, high, now = events.grouped.times, events.bounds.high, events.now
     month = events.newest("30d")
     return {
-        "customer_seconds_since_last_30d": age(times, high - 1, now, high > month) / SECOND,
-        "customer_seconds_since_first_30d": age(times, month, now, high > month) / SECOND,
+        "customer_seconds_since_last_30d": elapsed(times, high - 1, now, high > month) / SECOND,
+        "customer_seconds_since_first_30d": elapsed(times, month, now, high > month) / SECOND,
         "customer_habit_hour_share_30d": comparisons.hour_share(times, now, month, high, HABIT_REACH, DAY),
         "customer_distinct_merchants_24h": windows.window_distinct(
-            events.grouped.order, alike(events.rows["merchant_id"]), events.newest("24h"), high
+            events.grouped.order, equality_codes(events.rows["merchant_id"]), events.newest("24h"), high
         ),
     }
 
@@ -175,8 +175,8 @@ def _same_kind(events: CustomerEvents) -> Columns:
     month, high, n = events.newest("30d"), events.bounds.high, len(events.now)
     cents = events.rows["amount_cents"]
     for kind in ("merchant_id", "category", "country", "channel"):
-        kinds = alike(events.rows[kind])
-        count, since, mean = comparisons.same_kind(
+        kinds = equality_codes(events.rows[kind])
+        count, since, mean = comparisons.matching_event_stats(
             events.grouped.order, events.grouped.times, kinds, cents, kinds[:n], events.now, month, high
         )
         name = f"customer_same_{kind.removesuffix('_id')}"
@@ -188,7 +188,7 @@ def _same_kind(events: CustomerEvents) -> Columns:
 
 
 def _places(events: CustomerEvents) -> Columns:
-    from_last, since, from_centre = comparisons.places(
+    from_last, since, from_centre = comparisons.location_stats(
         events.grouped.order,
         events.grouped.times,
         events.rows["latitude"],
@@ -214,5 +214,5 @@ def customer_report_columns(reports: Table, new: Table) -> Columns:
     count = bounds.high - bounds.low[0]
     return {
         "customer_report_count_60d": count,
-        "customer_seconds_since_last_report_60d": age(grouped.times, bounds.high - 1, now, count > 0) / SECOND,
+        "customer_seconds_since_last_report_60d": elapsed(grouped.times, bounds.high - 1, now, count > 0) / SECOND,
     }

@@ -17,11 +17,11 @@ from fraud_pipeline.schema.transactions import DAY, HOUR, TRANSACTIONS
 
 Entity = Literal["transaction", "customer", "merchant"]
 Unit = Literal["cents", "count", "seconds", "days", "ratio", "share", "km", "km/h", "flag", "hour", "weekday", "sigma"]
-Window = Literal["", "1h", "24h", "1d", "7d", "30d", "60d"]
+WindowName = Literal["", "1h", "24h", "1d", "7d", "30d", "60d"]
 
-CUSTOMER_WINDOWS: Final[dict[Window, int]] = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
-MERCHANT_WINDOWS: Final[dict[Window, int]] = {"1d": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
-REPORT_WINDOWS: Final[dict[Window, int]] = {"7d": 7 * DAY, "30d": 30 * DAY, "60d": 60 * DAY}
+CUSTOMER_WINDOWS: Final[dict[WindowName, int]] = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
+MERCHANT_WINDOWS: Final[dict[WindowName, int]] = {"1d": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
+REPORT_WINDOWS: Final[dict[WindowName, int]] = {"7d": 7 * DAY, "30d": 30 * DAY, "60d": 60 * DAY}
 LONGEST_WINDOW: Final = 60 * DAY
 NEWEST_EVENTS: Final = 128
 
@@ -32,22 +32,22 @@ class FeatureDefinition:
 
     name: str
     entity: Entity
-    window: Window
+    window: WindowName
     unit: Unit
     description: str
     dtype: str = "float32"
 
 
-def _name(entity: Entity, statistic: str, window: Window) -> str:
+def _name(entity: Entity, statistic: str, window: WindowName) -> str:
     return "_".join(part for part in ("" if entity == "transaction" else entity, statistic, window) if part)
 
 
-_NONE: Final[tuple[Window, ...]] = ("",)
+_NONE: Final[tuple[WindowName, ...]] = ("",)
 _CUSTOMER: Final = tuple(CUSTOMER_WINDOWS)
 _MERCHANT: Final = tuple(MERCHANT_WINDOWS)
 _REPORTS: Final = tuple(REPORT_WINDOWS)
 
-_TABLE: Final[tuple[tuple[Entity, str, tuple[Window, ...], Unit, str], ...]] = (
+_TABLE: Final[tuple[tuple[Entity, str, tuple[WindowName, ...], Unit, str], ...]] = (
     ("transaction", "amount", _NONE, "cents", "amount"),
     ("transaction", "hour_of_day", _NONE, "hour", "time of day in UTC, with fraction"),
     ("transaction", "day_of_week", _NONE, "weekday", "day of the week in UTC, Monday is 0"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from fraud_pipeline.features.definitions import MERCHANT_WINDOWS, NEWEST_EVENTS, REPORT_WINDOWS
 from fraud_pipeline.features.kernels import comparisons, windows
-from fraud_pipeline.features.kernels.columns import Columns, Table, age, ratio, shared_codes, tie_breakers
+from fraud_pipeline.features.kernels.columns import Columns, Table, elapsed, ratio, shared_codes, tie_breakers
 from fraud_pipeline.features.kernels.windows import Floats, Ints
 from fraud_pipeline.features.merchant_days import NEVER
 from fraud_pipeline.schema.transactions import DAY, SECOND
@@ -77,9 +77,9 @@ def _reports(
     low = np.maximum(bounds.low[-1], high - NEWEST_EVENTS)
     happened, amounts = reports["event_time"], reports["amount_cents"]
     earliest, latest = windows.window_extremes(order, happened, low, high)
-    run, first, smallest = comparisons.run_after(order, happened, amounts, cleared, low, high)
+    run, first, smallest = comparisons.frauds_since_last_cleared(order, happened, amounts, cleared, low, high)
     return columns | {
-        "merchant_seconds_since_last_report_60d": age(grouped.times, high - 1, now, high > low) / SECOND,
+        "merchant_seconds_since_last_report_60d": elapsed(grouped.times, high - 1, now, high > low) / SECOND,
         "merchant_days_since_first_reported_fraud_60d": (now - earliest) / DAY,
         "merchant_days_since_last_reported_fraud_60d": (now - latest) / DAY,
         "merchant_fraud_run_length_60d": run,

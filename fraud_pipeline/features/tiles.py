@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS, NEWEST_EVENTS
 from fraud_pipeline.features.kernels import windows
-from fraud_pipeline.features.kernels.columns import MISSING_CODE, Table, shared_codes, stack
+from fraud_pipeline.features.kernels.columns import MISSING_CODE, Table, concat_rows, shared_codes
 from fraud_pipeline.features.kernels.windows import Ints, kernel
 from fraud_pipeline.schema.transactions import HOUR, TRANSACTION_COLUMNS
 
@@ -100,7 +100,7 @@ def with_open_tiles(history: Table, opened: NDArray[np.bool_], events: Table) ->
     """The history with the events of its tiles `opened` (rows,) in their stead; `events` are all that are known."""
     keys = _tile_keys(history)
     closed = ~np.isin(keys, keys[opened])
-    return stack(rows_where(history, closed), as_history(events), names=HISTORY_COLUMNS)
+    return concat_rows(rows_where(history, closed), as_history(events), names=HISTORY_COLUMNS)
 
 
 def with_closed_tiles(history: Table, new: Table) -> Table:
@@ -111,7 +111,7 @@ def with_closed_tiles(history: Table, new: Table) -> Table:
     np.add.at(cents, row_tiles, history["amount_cents"])
     tiles = tile_rows(keys // _TILES, keys % _TILES * TILE, counts, cents)
     needed = tiles_to_open(tiles, new)
-    return stack(rows_where(history, needed[row_tiles]), rows_where(tiles, ~needed), names=HISTORY_COLUMNS)
+    return concat_rows(rows_where(history, needed[row_tiles]), rows_where(tiles, ~needed), names=HISTORY_COLUMNS)
 
 
 # More tiles than there are from 1970 until the times that fit into 64 bits end.

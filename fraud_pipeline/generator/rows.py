@@ -20,7 +20,7 @@ from fraud_pipeline.generator.geography import EARTH_KM_PER_DEGREE, ZONE_COUNTRY
 from fraud_pipeline.generator.population import Customers, Floats, Ints, Market, Merchants
 from fraud_pipeline.schema.transactions import CHANNELS, DAY, MAX_AMOUNT_CENTS, times
 
-Table = TypeVar("Table", "Intents", "Truth", "Rows")
+RowTable = TypeVar("RowTable", "Intents", "Truth", "Rows")
 
 POSITION_NOISE_KM: Final = 4.0  # how well an online buyer's device is located
 _FAULTY_MERCHANTS: Final = 0.1
@@ -92,12 +92,12 @@ class Rows:
     longitude: Floats
 
 
-def take(table: Table, which: NDArray[Any] | slice) -> Table:
+def take(table: RowTable, which: NDArray[Any] | slice) -> RowTable:
     """The chosen rows of every column, by mask, index or slice."""
     return type(table)(**{column.name: getattr(table, column.name)[which] for column in fields(table)})
 
 
-def joined(tables: Sequence[Table]) -> Table:
+def joined(tables: Sequence[RowTable]) -> RowTable:
     """The tables one below the other; at least one."""
     names = [column.name for column in fields(tables[0])]
     return type(tables[0])(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in names})

@@ -88,7 +88,7 @@ def labels_as_of(
     return np.where(np.isnan(reported) & matured, 0.0, reported)
 
 
-def hidden_labels(
+def censored_labels(
     transactions: pd.DataFrame, reports: pd.DataFrame, blocked: Collection[str], *, as_of: pd.Timestamp
 ) -> NDArray[np.bool_]:
     """Which transactions are among the `blocked` ids and nobody had said anything about before `as_of`; shape (n,).

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from fraud_pipeline.features.definitions import FEATURES, Window
+from fraud_pipeline.features.definitions import FEATURES, WindowName
 from fraud_pipeline.modeling.metrics import effective_number
 
 Floats = NDArray[np.float64]
@@ -45,7 +45,7 @@ STATES: Final[Mapping[State, str]] = {
 """How far a feature is from both baselines on a day, in words; only drift makes a day red."""
 _DRIFT: Final = "drift"
 _CALENDAR: Final = {"hour_of_day", "day_of_week", "is_weekend", "is_night"}
-_REACH: Final = {window: pd.Timedelta(window or 0) for window in get_args(Window)}
+_REACH: Final = {window: pd.Timedelta(window or 0) for window in get_args(WindowName)}
 # The tails have bins of their own: a fault in a few amounts moves no decile.
 _LEVELS: Final = (0.001, 0.01, 0.05, *np.arange(1, 10) / 10, 0.95, 0.99, 0.999)
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.monitoring.performance import reported_segments, seen_to
-from fraud_pipeline.monitoring.surge_test import MIN_DAYS, Surge, compared, expected_incidents, likeliest_surge
+from fraud_pipeline.monitoring.surge_test import MIN_DAYS, Surge, compared, expected_incidents, most_significant_excess
 from fraud_pipeline.policy.decisions import decide
 from fraud_pipeline.schema.joins import positions_of, rows_of
 from fraud_pipeline.schema.transactions import DAY, TIME_DTYPE, microseconds
@@ -184,7 +184,9 @@ def missed_fraud_report(
     }
     matured = size - label_maturity // timedelta(days=1)
     surges = {
-        group: likeliest_surge(event[mine], reported[mine], exposed, matured=matured, looks=len(looked_at))
+        group: most_significant_excess(
+            event[mine], reported[mine], exposed, matured=matured, comparisons=len(looked_at)
+        )
         for group, mine in looked_at.items()
     }
     red = {group: surge for group, surge in surges.items() if surge and surge.found}

@@ -51,7 +51,7 @@ _WIDER: Final = 2.81 / 1.96
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class EvaluationPeriod:
     """The days `first` to `last`, both included."""
 
     kind: Kind
@@ -74,7 +74,7 @@ class Assessment:
     The evaluation leaves out blocked rows where enough were held out to count for them.
     """
 
-    window: Window
+    window: EvaluationPeriod
     evaluation: Evaluation
     served: int
     held_out: HeldOut
@@ -95,7 +95,7 @@ class Assessment:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PerformanceFinding:
     """One figure then and now; `degraded` when it is clearly worse."""
 
     metric: str
@@ -112,7 +112,7 @@ class PerformanceReport:
     day: date
     champion: str
     assessments: tuple[Assessment, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[PerformanceFinding, ...]
 
     def of_kind(self, kind: Kind) -> Assessment | None:
         """The assessment of matured or of provisional days, where there are any."""
@@ -160,7 +160,7 @@ def seen_to(model: FraudModel) -> pd.Timestamp:
 
 def windows(
     day: date, *, label_maturity: timedelta, seen: pd.Timestamp, length: timedelta = WINDOW
-) -> tuple[Window, ...]:
+) -> tuple[EvaluationPeriod, ...]:
     """The days to judge at the end of `day`: matured ones, at most `length` of them, and the ones after.
 
     Days up to `seen`, which `seen_to` tells of a model, are left out.
@@ -169,8 +169,8 @@ def windows(
     unseen = seen.date() + timedelta(days=1)
     matured_end = (as_of - label_maturity).floor("D").date()
     found = (
-        Window("matured", max(unseen, matured_end - length), matured_end - timedelta(days=1)),
-        Window("provisional", max(unseen, matured_end), day),
+        EvaluationPeriod("matured", max(unseen, matured_end - length), matured_end - timedelta(days=1)),
+        EvaluationPeriod("provisional", max(unseen, matured_end), day),
     )
     return tuple(window for window in found if window.first <= window.last)
 
@@ -182,7 +182,7 @@ def assess(
     reports: pd.DataFrame,
     served: pd.DataFrame,
     *,
-    window: Window,
+    window: EvaluationPeriod,
     label_maturity: timedelta,
     as_of: pd.Timestamp,
     policy: PolicySettings,
@@ -247,7 +247,7 @@ def reported_segments(context: pd.DataFrame) -> Mapping[str, NDArray[Any]]:
     return found
 
 
-def compare(now: Evaluation, then: Evaluation | None) -> tuple[Finding, ...]:
+def compare(now: Evaluation, then: Evaluation | None) -> tuple[PerformanceFinding, ...]:
     """The figures of matured days against those at promotion.
 
     A figure is worse when it fell by more than the tolerance and a 99.5 % interval of the difference excludes no
@@ -260,7 +260,7 @@ def compare(now: Evaluation, then: Evaluation | None) -> tuple[Finding, ...]:
     off = ratio.low > MAX_MISCALIBRATION or ratio.high < 1 / MAX_MISCALIBRATION
     told = f"observed over expected frauds is {ratio}; a factor of {MAX_MISCALIBRATION:g} is allowed."
     found = [] if then is None else [_compare(name, now, then) for name in COMPARED if name in then.metrics]
-    return (*found, Finding("observed_over_expected", then=None, now=ratio, degraded=off, detail=told))
+    return (*found, PerformanceFinding("observed_over_expected", then=None, now=ratio, degraded=off, detail=told))
 
 
 def difference(now: Interval, then: Interval) -> Interval:
@@ -276,12 +276,14 @@ def difference(now: Interval, then: Interval) -> Interval:
     )
 
 
-def _compare(name: str, now: Evaluation, then: Evaluation) -> Finding:
+def _compare(name: str, now: Evaluation, then: Evaluation) -> PerformanceFinding:
     before, after = then.metrics[name], now.metrics[name]
     change = difference(after, before)
     degraded = change.value < -TOLERANCE and change.value + _WIDER * (change.high - change.value) < 0
     detail = f"{_words(name)} was {before}, is {after}: {change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f})"
-    return Finding(name, then=before, now=after, degraded=degraded, detail=f"{detail}{', clearly worse' * degraded}.")
+    return PerformanceFinding(
+        name, then=before, now=after, degraded=degraded, detail=f"{detail}{', clearly worse' * degraded}."
+    )
 
 
 def _heading(found: Assessment) -> str:
@@ -303,7 +305,7 @@ def _table(found: Assessment) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _days(window: Window) -> str:
+def _days(window: EvaluationPeriod) -> str:
     return f"{window.days} day{'s' * (window.days != 1)}"
 
 

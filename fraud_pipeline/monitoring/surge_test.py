@@ -46,7 +46,9 @@ class Surge:
         return self.large and self.p <= FALSE_ALARMS
 
 
-def likeliest_surge(event: Ints, reported: Ints, exposed: Ints, *, matured: int, looks: int) -> Surge | None:
+def most_significant_excess(
+    event: Ints, reported: Ints, exposed: Ints, *, matured: int, comparisons: int
+) -> Surge | None:
     """The last days that are the least likely to be chance; large surges come first. None where too few are known.
 
     event, reported: as in `expected_incidents`; exposed: customers by day (days,), the last one being the day of the
@@ -54,17 +56,17 @@ def likeliest_surge(event: Ints, reported: Ints, exposed: Ints, *, matured: int,
     """
     if matured < MIN_DAYS:
         return None
-    clumped = _dispersion(event, exposed, matured=matured)
+    overdispersion = _dispersion(event, exposed, matured=matured)
     found = []
     for since in (len(exposed) - span for span in SPANS):
         if since < MIN_DAYS or not exposed[:since].sum() or not exposed[since:].sum():
             continue
-        one = compared(event, reported, exposed, since=since, clumped=clumped)
-        found.append(replace(one, p=min(1.0, one.p * looks * len(SPANS))))
+        one = compared(event, reported, exposed, since=since, overdispersion=overdispersion)
+        found.append(replace(one, p=min(1.0, one.p * comparisons * len(SPANS))))
     return min(found, key=lambda one: (not one.large, one.p, one.since), default=None)
 
 
-def compared(event: Ints, reported: Ints, exposed: Ints, *, since: int, clumped: float = 1.0) -> Surge:
+def compared(event: Ints, reported: Ints, exposed: Ints, *, since: int, overdispersion: float = 1.0) -> Surge:
     """Incidents from one day on beside the days before, with the chance of so many as if nothing else were looked at.
 
     event, reported, exposed: as in `expected_incidents`; clumped: for how many incidents one piece of evidence stands.
@@ -72,7 +74,7 @@ def compared(event: Ints, reported: Ints, exposed: Ints, *, since: int, clumped:
     incidents = int((event >= since).sum())
     expected = float(expected_incidents(event, reported, exposed, since=since)[since:].sum())
     exposure = float(exposed[since:].sum() / exposed[:since].sum())
-    p = chance_of_more(incidents / clumped, expected=expected / clumped, exposure=exposure)
+    p = chance_of_more(incidents / overdispersion, expected=expected / overdispersion, exposure=exposure)
     return Surge(since, incidents, expected, p)
 
 

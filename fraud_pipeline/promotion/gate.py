@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fraud_pipeline.modeling.dataset import hidden_labels, labels_as_of
+from fraud_pipeline.modeling.dataset import censored_labels, labels_as_of
 from fraud_pipeline.modeling.evaluation import Interval, segment_rows
 from fraud_pipeline.modeling.metrics import (
     Floats,
@@ -83,7 +83,7 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class GateReason:
     """One check: what it allows, a sentence to act on, and the figures behind it."""
 
     check: str
@@ -98,11 +98,11 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateVerdict:
     """The strictest outcome of all checks, and all of them."""
 
     decision: Outcome
-    reasons: tuple[Reason, ...]
+    reasons: tuple[GateReason, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; undefined figures are None."""
@@ -149,7 +149,7 @@ def live_rows(
     stopped = rows.loc[blocked | rows["held_out"], ["transaction_id", "held_out", "share"]].assign(by_model=True)
     days = microseconds(rows["event_time"]) // DAY
     holdout = Holdout.of(rows["transaction_id"], stopped, days=days)
-    hidden = hidden_labels(rows, reports, rows.loc[blocked, "transaction_id"], as_of=as_of) & (not holdout.enough)
+    hidden = censored_labels(rows, reports, rows.loc[blocked, "transaction_id"], as_of=as_of) & (not holdout.enough)
     kept = (holdout.weights > 0) & ~hidden
     found = LiveRows(
         rows=rows.assign(weight=holdout.weights)[kept].reset_index(drop=True),
@@ -177,7 +177,7 @@ def gate_verdict(
     hidden: NDArray[np.object_] | None = None,
     replicates: int = 200,
     seed: int = 0,
-) -> Verdict:
+) -> GateVerdict:
     """Judge `challenger` against `champion`, both probabilities of the same rows; every array has shape (n,).
 
     `row_weights` are how many rows each one stands for, by default itself. `hidden` are the challenger's decisions on
@@ -236,10 +236,10 @@ def gate_verdict(
         if hidden is not None and len(hidden):
             reasons.append(_stops_what_was_blocked(hidden, rules=rules))
     decision = max((reason.outcome for reason in reasons), key=_SEVERITY.index)
-    return Verdict(decision=decision, reasons=tuple(reasons))
+    return GateVerdict(decision=decision, reasons=tuple(reasons))
 
 
-def _stops_what_was_blocked(decisions: NDArray[np.object_], *, rules: GateRules) -> Reason:
+def _stops_what_was_blocked(decisions: NDArray[np.object_], *, rules: GateRules) -> GateReason:
     share = float((decisions == "allow").mean())
     figures = {"blocked": float(len(decisions)), "let_through": share, "limit": rules.max_let_through}
     found = (
@@ -247,60 +247,62 @@ def _stops_what_was_blocked(decisions: NDArray[np.object_], *, rules: GateRules)
         "so that nobody knows whether they are frauds"
     )
     if share <= rules.max_let_through or len(decisions) < rules.min_blocked:
-        return Reason("blocked", "promote", f"{found}; {rules.max_let_through:.0%} are allowed.", figures)
+        return GateReason("blocked", "promote", f"{found}; {rules.max_let_through:.0%} are allowed.", figures)
     detail = (
         f"{found}; more than {rules.max_let_through:.0%}. Resolve alerts of blocks, or hold a few out "
         "(FRAUD_HOLDOUT_SHARE), and judge again."
     )
-    return Reason("blocked", "shadow_only", detail, figures)
+    return GateReason("blocked", "shadow_only", detail, figures)
 
 
-def _compatible(incompatibility: str | None) -> Reason:
+def _compatible(incompatibility: str | None) -> GateReason:
     if incompatibility is None:
-        return Reason("compatibility", "promote", "This installation can compute every feature of the model.", {})
+        return GateReason("compatibility", "promote", "This installation can compute every feature of the model.", {})
     detail = f"{incompatibility} Train the model again with the installed feature code."
-    return Reason("compatibility", "reject", detail, {})
+    return GateReason("compatibility", "reject", detail, {})
 
 
-def _incomparable(why: str) -> Reason:
+def _incomparable(why: str) -> GateReason:
     detail = (
         f"{why} The champion stays. Judge with the release that trained it, or make the challenger champion by hand: "
         "`fraud-detect promote` and its version."
     )
-    return Reason("champion", "shadow_only", detail, {})
+    return GateReason("champion", "shadow_only", detail, {})
 
 
-def _one_source(sources: Sources) -> Reason:
+def _one_source(sources: Sources) -> GateReason:
     champion, challenger = sources.champion, sources.challenger
     if bool(champion.id) != bool(challenger.id):
         unsaid = "champion" if challenger.id else "challenger"
-        return Reason("source", "promote", f"The {unsaid} does not say which data it learned from.", {})
+        return GateReason("source", "promote", f"The {unsaid} does not say which data it learned from.", {})
     if champion != challenger if not champion.id else champion.id != challenger.id:
         both = f"The challenger learned from {challenger}, the champion from {champion}"
         if sources.other_accepted:
-            return Reason("source", "promote", f"{both}; the run was told to accept that.", {})
+            return GateReason("source", "promote", f"{both}; the run was told to accept that.", {})
         detail = (
             f"{both}: they are models of two worlds. Train on the champion's source, or say that it is meant: "
             "`fraud-detect train --accept-other-source`, or `accept_other_source` of `champion` in the launchpad."
         )
-        return Reason("source", "shadow_only", detail, {})
-    return Reason("source", "promote", f"The challenger learned from {challenger}, as the champion did.", {})
+        return GateReason("source", "shadow_only", detail, {})
+    return GateReason("source", "promote", f"The challenger learned from {challenger}, as the champion did.", {})
 
 
-def _enough_frauds(frauds: int, *, first: bool, rules: GateRules) -> Reason:
+def _enough_frauds(frauds: int, *, first: bool, rules: GateRules) -> GateReason:
     needed = rules.min_frauds_without_champion if first else rules.min_frauds
     figures = {"frauds": float(frauds), "needed": float(needed)}
     if frauds >= needed:
-        return Reason("frauds", "promote", f"The window holds {frauds} frauds, at least {needed} are needed.", figures)
+        return GateReason(
+            "frauds", "promote", f"The window holds {frauds} frauds, at least {needed} are needed.", figures
+        )
     detail = f"The window holds {frauds} frauds of {needed} needed; judge again on a longer window."
-    return Reason("frauds", "shadow_only", detail, figures)
+    return GateReason("frauds", "shadow_only", detail, figures)
 
 
-def _undefined(check: str, figures: Mapping[str, float]) -> Reason:
-    return Reason(check, "shadow_only", "Undefined without frauds: judge again on a longer window.", figures)
+def _undefined(check: str, figures: Mapping[str, float]) -> GateReason:
+    return GateReason(check, "shadow_only", "Undefined without frauds: judge again on a longer window.", figures)
 
 
-def _calibrated(miscalibration: Interval, *, rules: GateRules) -> Reason:
+def _calibrated(miscalibration: Interval, *, rules: GateRules) -> GateReason:
     limit = rules.max_miscalibration
     figures = {
         "observed_over_expected": miscalibration.value,
@@ -311,15 +313,15 @@ def _calibrated(miscalibration: Interval, *, rules: GateRules) -> Reason:
     found = f"Observed over predicted frauds is {miscalibration}"
     # Few frauds make the ratio uncertain; only a model that is beyond doubt off by more than the limit is held back.
     if miscalibration.low <= limit and miscalibration.high >= 1 / limit:
-        return Reason("calibration", "promote", f"{found}; a factor of {limit:g} is allowed.", figures)
+        return GateReason("calibration", "promote", f"{found}; a factor of {limit:g} is allowed.", figures)
     detail = (
         f"{found}, clearly beyond a factor of {limit:g}: thresholds would not mean what they say; "
         "calibrate on newer data."
     )
-    return Reason("calibration", "shadow_only", detail, figures)
+    return GateReason("calibration", "shadow_only", detail, figures)
 
 
-def _above_floor(precision: Interval, *, base_rate: float, rules: GateRules) -> Reason:
+def _above_floor(precision: Interval, *, base_rate: float, rules: GateRules) -> GateReason:
     lift, low = (precision.value / base_rate, precision.low / base_rate) if base_rate > 0 else (np.nan, np.nan)
     floor = rules.min_lift_without_champion
     figures = {"average_precision": precision.value, "lift": lift, "lift_low": low, "floor": floor}
@@ -327,37 +329,37 @@ def _above_floor(precision: Interval, *, base_rate: float, rules: GateRules) -> 
         return _undefined("floor", figures)
     found = f"Average precision is {lift:.1f} times that of chance (at least {low:.1f}); the floor is {floor:g} times"
     if low >= floor:
-        return Reason("floor", "promote", f"{found}, and rules alone are the alternative.", figures)
+        return GateReason("floor", "promote", f"{found}, and rules alone are the alternative.", figures)
     if lift < floor:
-        return Reason("floor", "reject", f"{found}: check features and labels before training again.", figures)
-    return Reason("floor", "shadow_only", f"{found}: judge again on a longer window.", figures)
+        return GateReason("floor", "reject", f"{found}: check features and labels before training again.", figures)
+    return GateReason("floor", "shadow_only", f"{found}: judge again on a longer window.", figures)
 
 
-def _not_worse(gain: Interval, *, rules: GateRules) -> Reason:
+def _not_worse(gain: Interval, *, rules: GateRules) -> GateReason:
     figures = {"gain": gain.value, "low": gain.low, "high": gain.high, "tolerance": rules.ap_tolerance}
     if np.isnan(gain.value):
         return _undefined("average_precision", figures)
     found = f"Average precision differs from the champion's by {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
     if gain.high < -_ROUNDING:
-        return Reason("average_precision", "reject", f"{found}, clearly worse: keep the champion.", figures)
+        return GateReason("average_precision", "reject", f"{found}, clearly worse: keep the champion.", figures)
     if gain.value >= -_ROUNDING and gain.low > -rules.ap_tolerance:
-        return Reason("average_precision", "promote", f"{found}: no loss beyond {rules.ap_tolerance:g}.", figures)
+        return GateReason("average_precision", "promote", f"{found}: no loss beyond {rules.ap_tolerance:g}.", figures)
     detail = f"{found}, inconclusive: let it score in shadow and judge again on a longer window."
-    return Reason("average_precision", "shadow_only", detail, figures)
+    return GateReason("average_precision", "shadow_only", detail, figures)
 
 
-def _saves_as_much(more: Interval, *, rules: GateRules) -> Reason:
+def _saves_as_much(more: Interval, *, rules: GateRules) -> GateReason:
     figures = {"more": more.value, "low": more.low, "high": more.high, "tolerance": rules.cost_tolerance}
     if np.isnan(more.value):
         return _undefined("cost_at_budget", figures)
     found = f"Within the alert budget it catches {more.value:+.1%} of the money at stake compared with the champion"
     if more.value >= -rules.cost_tolerance:
-        return Reason("cost_at_budget", "promote", f"{found}: no loss beyond {rules.cost_tolerance:.0%}.", figures)
+        return GateReason("cost_at_budget", "promote", f"{found}: no loss beyond {rules.cost_tolerance:.0%}.", figures)
     detail = f"{found}: look at the large frauds that it ranks lower, or raise their weight in training."
-    return Reason("cost_at_budget", "shadow_only", detail, figures)
+    return GateReason("cost_at_budget", "shadow_only", detail, figures)
 
 
-def _no_segment_worse(gains: Mapping[tuple[str, str], Interval], *, rules: GateRules) -> Reason:
+def _no_segment_worse(gains: Mapping[tuple[str, str], Interval], *, rules: GateRules) -> GateReason:
     figures = {f"{segment}: {group}": gain.value for (segment, group), gain in gains.items()}
     # A drop counts only when its whole interval is one: of many small segments some always drop by chance.
     worse = [
@@ -367,7 +369,7 @@ def _no_segment_worse(gains: Mapping[tuple[str, str], Interval], *, rules: GateR
     ]
     if worse:
         detail = f"Average precision drops in {', '.join(worse)}: bring more frauds of these segments and train again."
-        return Reason("segments", "shadow_only", detail, figures)
+        return GateReason("segments", "shadow_only", detail, figures)
     enough = f"segments with at least {rules.min_frauds_per_segment} frauds"
     detail = f"None of {len(gains)} {enough} drops clearly by more than {rules.segment_ap_tolerance:g}."
-    return Reason("segments", "promote", detail, figures)
+    return GateReason("segments", "promote", detail, figures)

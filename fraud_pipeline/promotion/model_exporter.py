@@ -23,7 +23,7 @@ LONGEST_WAIT: Final = 60.0
 PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
-def follow(
+def export_aliases(
     registry: Registry,
     links: Mapping[Alias, Path],
     *,
@@ -99,7 +99,7 @@ def follow_until_stopped(settings: Settings, *, with_parent: bool = False) -> in
         artifact_directory=settings.artifact_directory,
     )
     interval = settings.champion_poll_interval.total_seconds()
-    follow(registry, links, interval=interval, stop=stop, tell=lambda line: print(line, flush=True))  # noqa: T201 - a process of its own
+    export_aliases(registry, links, interval=interval, stop=stop, tell=lambda line: print(line, flush=True))  # noqa: T201 - a process of its own
     return 0
 
 

@@ -19,7 +19,7 @@ _HELD_OUT: Final = Reason(
 )
 
 
-class SparedBlocks:
+class BlockOverrides:
     """Spares what goes beyond `max_per_minute` blocks of one minute, and a `holdout_share` of the model's blocks.
 
     The cap holds for all processes of the database together, since a model gone wrong must not turn away everybody at
@@ -31,7 +31,7 @@ class SparedBlocks:
         self._holdout_share = holdout_share
         self._holdout_key = ""
 
-    def among(self, batch: Batch, blocks: Sequence[TransactionRow], *, by_model: bool) -> dict[str, Reason]:
+    def apply(self, batch: Batch, blocks: Sequence[TransactionRow], *, by_model: bool) -> dict[str, Reason]:
         """The ids of those that are spared, and why; the others count as blocked."""
         may = [True] * len(blocks)
         if self._max_per_minute is not None:

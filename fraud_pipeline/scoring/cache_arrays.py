@@ -47,7 +47,7 @@ class GrowingTable:
         return {name: column[positions] for name, column in self._columns.items()}
 
 
-class _Generation:
+class _Segment:
     """Rows of each customer or merchant side by side, with room for more behind them.
 
     Arrays are by the entity's number: which version of it is here, and since when its rows are complete.
@@ -73,7 +73,7 @@ class _Generation:
         self._make_room(entities)
         order, counts = self._by_owner(table, entities)
         self.versions[entities], self.since[entities] = versions, since
-        self._lay(entities, {name: column[order] for name, column in table.items()}, counts)
+        self._write_rows(entities, {name: column[order] for name, column in table.items()}, counts)
 
     def append(self, entities: Ints, table: Table, *, since: int) -> None:
         """Add rows of entities that are here; rows from before `since` go where others need their room."""
@@ -93,7 +93,7 @@ class _Generation:
         """Entities are in these versions by now."""
         self.versions[entities] = versions
 
-    def adopt(self, other: "_Generation", entities: Ints) -> None:
+    def copy_from(self, other: "_Segment", entities: Ints) -> None:
         """Take rows of entities over."""
         self.replace(entities, other.versions[entities], other.table(entities), since=other.since[entities])
 
@@ -112,9 +112,9 @@ class _Generation:
         kept = rows[self._time] >= since
         self.since[entities] = np.maximum(self.since[entities], since)
         counts = np.bincount(owners[kept], minlength=len(entities))
-        self._lay(entities, {name: column[kept] for name, column in rows.items()}, counts, more=more)
+        self._write_rows(entities, {name: column[kept] for name, column in rows.items()}, counts, more=more)
 
-    def _lay(self, entities: Ints, rows: Table, counts: Ints, *, more: Ints | int = 0) -> None:
+    def _write_rows(self, entities: Ints, rows: Table, counts: Ints, *, more: Ints | int = 0) -> None:
         moved = counts + more > self._room[entities]
         room = (counts + more + counts // 4 + _ROOM)[moved]
         first = self.rows.reserve(int(room.sum()))
@@ -141,11 +141,11 @@ def _positions(starts: Ints, counts: Ints) -> Ints:
     return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
 
 
-class RememberedRows:
+class EntityRowCache:
     """Rows by entity in two generations: what the young one has no use for goes with the old one."""
 
     def __init__(self, names: Sequence[str], *, owner: str, time: str, max_rows: int) -> None:
-        self._kind = partial(_Generation, names, owner=owner, time=time)
+        self._kind = partial(_Segment, names, owner=owner, time=time)
         self._max_rows = max_rows
         self.young, self.old = self._kind(), self._kind()
 
@@ -164,7 +164,7 @@ class RememberedRows:
         held = self.young.held(entities, since=since)
         in_old = (held < 0) & (self.old.held(entities, since=since) >= 0)
         if in_old.any():
-            self.young.adopt(self.old, entities[in_old])
+            self.young.copy_from(self.old, entities[in_old])
             held[in_old] = self.old.versions[entities[in_old]]
         return held
 

@@ -25,7 +25,7 @@ from fraud_pipeline.features.tiles import (
     with_closed_tiles,
     with_open_tiles,
 )
-from fraud_pipeline.scoring.cache_arrays import SLACK, RememberedRows
+from fraud_pipeline.scoring.cache_arrays import SLACK, EntityRowCache
 
 MANY: Final = 1_024
 """Events of a customer that cost about as much to read, and to look at for each transaction, as tiles would."""
@@ -82,7 +82,7 @@ class CustomerMemory:
         self._many = many
         self._name = name
         self._events_table = events_table
-        self._rows = RememberedRows(HISTORY_COLUMNS, owner="customer_id", time="event_time", max_rows=max_rows)
+        self._rows = EntityRowCache(HISTORY_COLUMNS, owner="customer_id", time="event_time", max_rows=max_rows)
         self._most: dict[int, int] = {}
 
     @property

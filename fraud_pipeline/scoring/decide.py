@@ -27,7 +27,7 @@ def no_history(rows: int) -> HistoryTables:
     )
 
 
-def by_model(
+def decide_with_model(
     values: NDArray[np.float32], model: FraudModel, *, without_history: bool = False
 ) -> tuple[NDArray[np.object_], list[float], list[tuple[Reason, ...]]]:
     """Decisions, probabilities and reasons by the model's policy, of feature rows (n, features).
@@ -53,7 +53,7 @@ def by_model(
     return decisions, probabilities.tolist(), reasons
 
 
-def by_rules(
+def decide_with_rules(
     values: NDArray[np.float32], *, rules: tuple[Rule, ...]
 ) -> tuple[NDArray[np.object_], list[tuple[Reason, ...]]]:
     """Decisions and the rules that fired, of feature rows (n, features)."""
@@ -62,11 +62,11 @@ def by_rules(
     return decisions, [tuple(Reason(f"rule.{name}", descriptions[name]) for name in names) for names in fired]
 
 
-def provisional(row: TransactionRow) -> tuple[Decision, tuple[Reason, ...]]:
+def provisional_decision(row: TransactionRow) -> tuple[Decision, tuple[Reason, ...]]:
     """What to do with a transaction that cannot be stored now, from nothing but itself."""
     table = rows_to_table([row], TRANSACTION_COLUMNS)
     engineer = DEFAULT_FEATURE_CONFIG.engineer()
-    decisions, reasons = by_rules(engineer.values(history=no_history(1), new=table), rules=FAIL_SAFE_RULES)
+    decisions, reasons = decide_with_rules(engineer.values(history=no_history(1), new=table), rules=FAIL_SAFE_RULES)
     return decisions[0], reasons[0]
 
 

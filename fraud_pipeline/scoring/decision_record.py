@@ -25,7 +25,7 @@ DecidedBy = Literal["model", "rules", "fail_safe"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoringResult:
     """One stored decision; `replayed` when it was stored by an earlier delivery of the same transaction.
 
     Times are microseconds since 1970-01-01 UTC.
@@ -50,7 +50,7 @@ class Conflict:
     transaction_id: str
 
 
-class LoadedModel(Protocol):
+class ScoringModel(Protocol):
     """A model that was verified, and which one it is."""
 
     @property
@@ -64,12 +64,12 @@ class LoadedModel(Protocol):
 def store(
     batch: Batch,
     new: Sequence[TransactionRow],
-    scored: Sequence[Scored],
+    scored: Sequence[ScoringResult],
     features: NDArray[np.float32],
     versions: Versions,
     config: FeatureConfig,
     *,
-    loaded: LoadedModel | None,
+    loaded: ScoringModel | None,
     holdout_share: float,
 ) -> set[str]:
     """Keep decisions on new rows with what they rest on, and open their alerts; the ids whose decision was kept.
@@ -112,13 +112,13 @@ def store(
     return decided
 
 
-def replayed(stored: StoredDecision) -> Scored:
+def from_stored(stored: StoredDecision) -> ScoringResult:
     """The answer to another delivery of what was decided."""
     values: dict[str, Any] = {
         name: getattr(stored, name)
         for name in ("transaction_id", "decision", "probability", "decided_by", "mode", "model_version", "decided_at")
     }
-    return Scored(
+    return ScoringResult(
         **values,
         reasons=tuple(Reason(code, text) for code, text in json.loads(stored.reasons)),
         missing=tuple(stored.missing.split()),
@@ -126,6 +126,6 @@ def replayed(stored: StoredDecision) -> Scored:
     )
 
 
-def _drawn(one: Scored) -> bool:
+def _drawn(one: ScoringResult) -> bool:
     """Whether the model would block and a draw decided whether a person does instead."""
     return one.decision == "block" or (bool(one.reasons) and one.reasons[-1].code == HOLDOUT)

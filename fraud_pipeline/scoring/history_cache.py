@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.features.kernels.columns import MISSING_CODE, Table, tie_breakers
 from fraud_pipeline.features.kernels.windows import Ints
 from fraud_pipeline.schema.transactions import CHANNELS, DAY, REPORT_COLUMNS, TRANSACTION_COLUMNS
-from fraud_pipeline.scoring.cache_arrays import COLUMN_DTYPES, SLACK, GrowingTable, RememberedRows
+from fraud_pipeline.scoring.cache_arrays import COLUMN_DTYPES, SLACK, EntityRowCache, GrowingTable
 from fraud_pipeline.scoring.customer_cache import MANY, CustomerMemory, ReadsCustomers, ReadsTiles
 
 MERCHANT_DAY_COLUMNS: Final = (
@@ -43,7 +43,7 @@ Load = Callable[[Sequence[str], int], Iterable[Sequence[Any]]]
 """Rows of these customers or merchants from an instant on, from the database."""
 
 
-class _Numbers(dict[str | None, int]):
+class IdEncoder(dict[str | None, int]):
     """A number for every name that was ever asked for."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class _Numbers(dict[str | None, int]):
         return np.array(column, COLUMN_DTYPES.get(name, np.int64))
 
 
-class Memory:
+class HistoryCache:
     """Customers' events, merchants' days and fraud reports; `window` is how far a customer's events are looked at.
 
     `max_rows` bounds events and days each; of a customer with more than `many` events most are tiles
@@ -87,7 +87,7 @@ class Memory:
         self._forget()
 
     def _forget(self) -> None:
-        self._numbers = _Numbers()
+        self._numbers = IdEncoder()
         numbers = self._numbers
         self._customers = CustomerMemory(
             window=self._window,
@@ -101,7 +101,7 @@ class Memory:
 
     def _forget_merchants(self, *, label_maturity: timedelta | None = None) -> None:
         self._label_maturity = label_maturity
-        self._merchants = RememberedRows(MERCHANT_DAY_COLUMNS, owner="merchant_id", time="day", max_rows=self._max_rows)
+        self._merchants = EntityRowCache(MERCHANT_DAY_COLUMNS, owner="merchant_id", time="day", max_rows=self._max_rows)
 
     @property
     def size(self) -> int:
@@ -196,7 +196,7 @@ class _Reports:
 
 def rows_to_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Table:
     """Columns of rows as arrays of numbers that mean nothing beside another table."""
-    return _Numbers().table(rows, names)
+    return IdEncoder().table(rows, names)
 
 
 NO_TRANSACTIONS: Final = rows_to_table([], TRANSACTION_COLUMNS)

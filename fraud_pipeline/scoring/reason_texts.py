@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from fraud_pipeline.features.definitions import FEATURES, FeatureDefinition, Unit, Window
+from fraud_pipeline.features.definitions import FEATURES, FeatureDefinition, Unit, WindowName
 
 LARGEST_SHOWN: Final = 1e9
 BEYOND: Final = 1e15
@@ -56,7 +56,7 @@ class _Words:
 _DEFINITIONS: Final = {definition.name: definition for definition in FEATURES}
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
-_DAYS: Final[Mapping[Window, str]] = MappingProxyType(
+_DAYS: Final[Mapping[WindowName, str]] = MappingProxyType(
     {"1h": "1 hour", "24h": "24 hours", "1d": "1 day", "7d": "7 days", "30d": "30 days", "60d": "60 days"}
 )
 

@@ -34,24 +34,32 @@ from fraud_pipeline.features.kernels.columns import Table
 from fraud_pipeline.features.tiles import rows_where
 from fraud_pipeline.policy.decisions import FAIL_SAFE_RULES, RULES
 from fraud_pipeline.schema.transactions import DAY, TransactionRow
-from fraud_pipeline.scoring.block_overrides import SparedBlocks
+from fraud_pipeline.scoring.block_overrides import BlockOverrides
 from fraud_pipeline.scoring.customer_cache import CrowdedHistoryError
-from fraud_pipeline.scoring.decide import by_model, by_rules, no_history
-from fraud_pipeline.scoring.decision_record import Conflict, DecidedBy, LoadedModel, Mode, Scored, replayed, store
-from fraud_pipeline.scoring.history_cache import Memory
+from fraud_pipeline.scoring.decide import decide_with_model, decide_with_rules, no_history
+from fraud_pipeline.scoring.decision_record import (
+    Conflict,
+    DecidedBy,
+    Mode,
+    ScoringModel,
+    ScoringResult,
+    from_stored,
+    store,
+)
+from fraud_pipeline.scoring.history_cache import HistoryCache
 from fraud_pipeline.scoring.reasons import Reason
 
 __all__ = [
     "Conflict",
     "DecidedBy",
     "HistoryUnavailableError",
-    "LoadedModel",
     "Mode",
     "ModelUnavailableError",
     "NotStoredError",
     "Reason",
-    "Scored",
     "Scorer",
+    "ScoringModel",
+    "ScoringResult",
     "StorageRefusedError",
     "StorageUnavailableError",
 ]
@@ -68,17 +76,17 @@ _MISSING: Final[Mapping[Mode, tuple[str, ...]]] = {
     "fail_safe": ("history", "model"),
 }
 
-Within = Callable[[Batch, Sequence[Scored | Conflict]], None]
+Within = Callable[[Batch, Sequence[ScoringResult | Conflict]], None]
 
 
-def _nothing_more(_batch: Batch, _answers: Sequence[Scored | Conflict]) -> None:
+def _nothing_more(_batch: Batch, _answers: Sequence[ScoringResult | Conflict]) -> None:
     """The transaction holds what the scorer stores and no more."""
 
 
-Shadow = Callable[[NDArray[np.float32], Sequence[Scored], LoadedModel], None]
+Shadow = Callable[[NDArray[np.float32], Sequence[ScoringResult], ScoringModel], None]
 
 
-def no_shadow(_values: NDArray[np.float32], _scored: Sequence[Scored], _loaded: LoadedModel) -> None:
+def no_shadow(_values: NDArray[np.float32], _scored: Sequence[ScoringResult], _loaded: ScoringModel) -> None:
     """Nobody else looks at what was decided."""
 
 
@@ -127,7 +135,7 @@ class Scorer:
         self,
         *,
         database: Database,
-        champion: Callable[[], LoadedModel | None],
+        champion: Callable[[], ScoringModel | None],
         cache_events: int = 1_000_000,
         max_blocks_per_minute: int | None = None,
         holdout_share: float = 0.0,
@@ -138,18 +146,18 @@ class Scorer:
         self._database = database
         self._champion = champion
         self._holdout_share = holdout_share
-        self._spared = SparedBlocks(max_per_minute=max_blocks_per_minute, holdout_share=holdout_share)
+        self._spared = BlockOverrides(max_per_minute=max_blocks_per_minute, holdout_share=holdout_share)
         self._observe = observe
         self._shadow = shadow
         self._clock = clock
-        self._memory = Memory(window=_CUSTOMER_WINDOW, max_rows=cache_events)
+        self._memory = HistoryCache(window=_CUSTOMER_WINDOW, max_rows=cache_events)
         self._config = DEFAULT_FEATURE_CONFIG
         self._kept_configs: set[FeatureConfig] = set()
         self._spent: dict[Stage, float] = {}
 
     def score(
         self, rows: Sequence[TransactionRow], *, mode: Mode = "full", within: Within = _nothing_more
-    ) -> list[Scored | Conflict]:
+    ) -> list[ScoringResult | Conflict]:
         """One stored decision per row, in order; without a model, `full` and `no_history` decide by rules.
 
         `within` is called with the answers before the transaction is committed; what it raises undoes everything.
@@ -166,11 +174,11 @@ class Scorer:
         except DatabaseUnavailableError as error:
             raise _not_stored(error) from error
 
-    def find(self, transaction_id: str) -> Scored | None:
+    def find(self, transaction_id: str) -> ScoringResult | None:
         """The stored decision of an id. Raises NotStoredError."""
         with _storage(), scoring_batch(self._database, read_only=True) as batch:
             _, decision = batch.stored([transaction_id]).get(transaction_id, (None, None))
-        return replayed(decision) if decision else None
+        return from_stored(decision) if decision else None
 
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None:
         """Remember what was said about a transaction; when it was said, or None for an unknown id.
@@ -182,7 +190,7 @@ class Scorer:
 
     def _score_uncrowded(
         self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within
-    ) -> list[Scored | Conflict]:
+    ) -> list[ScoringResult | Conflict]:
         """As `_score`; histories with very many events are read beforehand, while nobody waits for their customers."""
         for _ in range(_READS_AHEAD):
             try:
@@ -200,7 +208,7 @@ class Scorer:
             raise HistoryUnavailableError(str(error)) from error
         self._observe("history", time.perf_counter() - started)
 
-    def _score(self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within) -> list[Scored | Conflict]:
+    def _score(self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within) -> list[ScoringResult | Conflict]:
         loaded = self._loaded(mode)
         config = self._config
         if loaded is None:
@@ -217,12 +225,12 @@ class Scorer:
         with scoring_batch(self._database) as batch:
             versions, added = batch.remember(list(first.values()))
             stored = batch.stored([id_ for id_ in first if id_ not in added]) if len(added) < len(first) else {}
-            answers: dict[str, Scored | Conflict] = {}
+            answers: dict[str, ScoringResult | Conflict] = {}
             for id_, (event, decision) in stored.items():
                 if event is not None and event != first[id_]:
                     answers[id_] = Conflict(id_)
                 elif decision is not None:
-                    answers[id_] = replayed(decision)
+                    answers[id_] = from_stored(decision)
             new = [row for id_, row in first.items() if id_ not in answers]
             table = self._memory.table(new)
             known = np.array([row.transaction_id not in added for row in new], np.bool_)
@@ -260,7 +268,7 @@ class Scorer:
         if config not in self._kept_configs:
             batch.add_feature_config(config.id, config.to_json())
 
-    def _loaded(self, mode: Mode) -> LoadedModel | None:
+    def _loaded(self, mode: Mode) -> ScoringModel | None:
         """The model that decides; rules that stand in for it see the features that it would have seen."""
         if mode not in ("full", "no_history"):
             return None
@@ -270,8 +278,8 @@ class Scorer:
 
     @staticmethod
     def _answer(
-        row: TransactionRow, answers: Mapping[str, Scored | Conflict], first: Mapping[str, TransactionRow]
-    ) -> Scored | Conflict:
+        row: TransactionRow, answers: Mapping[str, ScoringResult | Conflict], first: Mapping[str, TransactionRow]
+    ) -> ScoringResult | Conflict:
         chosen, answer = first[row.transaction_id], answers[row.transaction_id]
         if row is chosen or isinstance(answer, Conflict):
             return answer
@@ -347,29 +355,29 @@ class Scorer:
         features: Features,
         *,
         mode: Mode,
-        loaded: LoadedModel | None,
-    ) -> list[Scored]:
+        loaded: ScoringModel | None,
+    ) -> list[ScoringResult]:
         if loaded is None:
             rules, by = (RULES, "rules") if mode == "rules" else (FAIL_SAFE_RULES, "fail_safe")
-            decisions, reasons = by_rules(features.values, rules=rules)
+            decisions, reasons = decide_with_rules(features.values, rules=rules)
             probabilities: Sequence[float | None] = [None] * len(new)
         else:
             by = "model"
             try:
                 with self._stage("model"):
-                    decisions, probabilities, reasons = by_model(
+                    decisions, probabilities, reasons = decide_with_model(
                         features.values, loaded.model, without_history=mode == "no_history"
                     )
             except Exception as error:  # whatever a damaged model raises, rules can answer
                 raise ModelUnavailableError(f"version {loaded.version} failed ({type(error).__name__})") from error
         decided_at = self._clock()
         blocks = [row for row, decision in zip(new, decisions, strict=True) if decision == "block"]
-        all_spared = self._spared.among(batch, blocks, by_model=loaded is not None)
+        all_spared = self._spared.apply(batch, blocks, by_model=loaded is not None)
         scored = []
         for row, decision, probability, why in zip(new, decisions, probabilities, reasons, strict=True):
             spared = all_spared.get(row.transaction_id)
             scored.append(
-                Scored(
+                ScoringResult(
                     transaction_id=row.transaction_id,
                     decision="review" if spared else decision,
                     probability=probability,

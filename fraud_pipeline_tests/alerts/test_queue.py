@@ -24,7 +24,7 @@ from fraud_pipeline.alerts.outbox import (
 from fraud_pipeline.alerts.queue import AlertError, add_note, history, listed, resolve, take, take_next
 from fraud_pipeline.alerts.webhook import WebhookAwayError
 from fraud_pipeline.database import Database, scoring_batch
-from fraud_pipeline.database.alerts import Alerts, Verdict
+from fraud_pipeline.database.alerts import Alerts, AnalystVerdict
 from fraud_pipeline.database.tables import ALERTS, FRAUD_REPORTS
 from fraud_pipeline.schema.transactions import DAY, TransactionRow
 
@@ -105,7 +105,7 @@ class TestReview:
         ("verdict", "said"), [("confirmed_fraud", [True]), ("legitimate", [False]), ("duplicate", [])]
     )
     def test_a_verdict_is_a_report_unless_it_is_a_duplicate(
-        self, database: Database, verdict: Verdict, said: list[bool]
+        self, database: Database, verdict: AnalystVerdict, said: list[bool]
     ) -> None:
         (id_,) = opened(database, 1)
         take_next(database, who="ann")

@@ -14,7 +14,7 @@ import pytest
 
 from fraud_pipeline.cli.doctor import (
     STALE_DAYS,
-    Finding,
+    Diagnosis,
     check_broker,
     check_champion,
     check_clock,
@@ -54,7 +54,7 @@ def nobody_listens() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-def is_(finding: Finding, state: str, *words: str) -> bool:
+def is_(finding: Diagnosis, state: str, *words: str) -> bool:
     assert SECRET not in finding.told
     return finding.state == state and all(word in finding.told for word in words)
 

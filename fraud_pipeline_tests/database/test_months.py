@@ -14,7 +14,7 @@ from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.statements import WORTH_COPYING
 from fraud_pipeline.database.tables import DECISIONS, SPENT_IDS
 from fraud_pipeline.schema.transactions import TransactionRow, microsecond
-from fraud_pipeline.scoring.scorer import Conflict, Scored, Scorer
+from fraud_pipeline.scoring.scorer import Conflict, Scorer, ScoringResult
 
 NOW = pd.Timestamp("2030-05-10", tz="UTC")
 
@@ -97,7 +97,7 @@ def test_an_id_stays_taken_until_its_decision_goes(database: Database, others: i
     scorer = Scorer(database=database, champion=lambda: None)
     more = [row(number) for number in range(100, 100 + others)]
     (first,) = scorer.score([row(1)])
-    assert isinstance(first, Scored)
+    assert isinstance(first, ScoringResult)
     remove_expired(database, limits={"history_retention": NOW + pd.Timedelta(days=1)})
     assert ids(database, SPENT_IDS) == {"t-1"}
     assert scorer.score([row(1, cents=7), *more])[0] == Conflict("t-1")
@@ -106,4 +106,4 @@ def test_an_id_stays_taken_until_its_decision_goes(database: Database, others: i
     remove_expired(database, limits={"history_retention": end, "decision_retention": end})
     assert ids(database, SPENT_IDS) == set()
     (again,) = scorer.score([row(1, cents=7)])
-    assert isinstance(again, Scored)
+    assert isinstance(again, ScoringResult)

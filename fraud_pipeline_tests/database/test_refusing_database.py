@@ -32,7 +32,7 @@ from fraud_pipeline.messaging.topics import (
 )
 from fraud_pipeline.schema.transactions import SECOND, TransactionRow
 from fraud_pipeline.scoring.rehearsal import rehearse
-from fraud_pipeline.scoring.scorer import Conflict, Scored, Within, now_microseconds
+from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, Within, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.conftest import new_database
 from fraud_pipeline_tests.serving.http.test_service import transaction
@@ -107,7 +107,7 @@ def consuming(
 class Broken:
     """A scorer of a release that fails on every row, in a way nobody thought of."""
 
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]:
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[ScoringResult | Conflict]:
         raise ZeroDivisionError(str(rows))
 
 

@@ -59,7 +59,7 @@ class TestRun:
         happened, amounts = ints(*(t for t, _ in reports)), ints(*(cents for _, cents in reports))
         order = np.arange(len(reports))[::-1].copy()  # positions are not rows
         run = [(time, cents) for time, cents in reports if time > cleared]
-        count, first, smallest = comparisons.run_after(
+        count, first, smallest = comparisons.frauds_since_last_cleared(
             order, happened, amounts, np.array([cleared]), *whole(len(reports))
         )
         assert count.tolist() == [len(run)]
@@ -76,7 +76,7 @@ class TestSameKind:
         codes, amounts = ints(*(code for code, _ in events)), ints(*(cents for _, cents in events))
         times = np.arange(n) * HOUR
         same = [(hour, cents) for hour, (code, cents) in enumerate(events) if code == wanted]
-        count, since, average = comparisons.same_kind(
+        count, since, average = comparisons.matching_event_stats(
             np.arange(n), times, codes, amounts, ints(wanted), ints(NOW), *whole(n)
         )
         assert count.tolist() == [len(same)]
@@ -85,7 +85,7 @@ class TestSameKind:
 
     def test_a_missing_code_is_like_nothing_not_even_like_other_missing_ones(self) -> None:
         missing = ints(MISSING_CODE, MISSING_CODE)
-        found = comparisons.same_kind(
+        found = comparisons.matching_event_stats(
             np.arange(2), ints(0, 1), missing, ints(5, 5), ints(MISSING_CODE), ints(NOW), *whole(2)
         )
         assert np.isnan(found).all()
@@ -129,7 +129,7 @@ class TestPlaces:
     def test_the_last_place_is_the_last_known_one_and_the_centre_is_the_mean(self) -> None:
         """Row 0 is the query; of its customer's three events the newest has no position."""
         latitude, longitude = np.array([0.0, 0.0, 0.0, np.nan]), np.array([0.0, 1.0, 3.0, np.nan])
-        from_last, since, from_centre = comparisons.places(
+        from_last, since, from_centre = comparisons.location_stats(
             ints(1, 2, 3), ints(NOW - 9, NOW - 5, NOW - 1), latitude, longitude, ints(NOW), *whole(3)
         )
         degree = math.pi * 6371.0088 / 180
@@ -139,13 +139,13 @@ class TestPlaces:
 
     @pytest.mark.parametrize("here", [(np.nan, np.nan), (1.0, np.nan), (np.nan, 1.0)])
     def test_a_transaction_without_a_place_has_no_distance(self, here: tuple[float, float]) -> None:
-        found = comparisons.places(
+        found = comparisons.location_stats(
             ints(1), ints(NOW - 1), np.array([here[0], 1.0]), np.array([here[1], 1.0]), ints(NOW), *whole(1)
         )
         assert np.isnan(found).all()
 
     def test_nor_has_one_whose_customer_was_nowhere(self) -> None:
-        nowhere = comparisons.places(
+        nowhere = comparisons.location_stats(
             ints(1), ints(NOW - 1), np.array([1.0, np.nan]), np.array([1.0, np.nan]), ints(NOW), *whole(1)
         )
         assert np.isnan(nowhere).all()

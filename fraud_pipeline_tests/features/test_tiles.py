@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS, FEATURE_NAMES
 from fraud_pipeline.features.engineer import FeatureEngineer, HistoryTables
-from fraud_pipeline.features.kernels.columns import Table, stack
+from fraud_pipeline.features.kernels.columns import Table, concat_rows
 from fraud_pipeline.features.tiles import (
     HISTORY_COLUMNS,
     TILE,
@@ -55,7 +55,7 @@ def partly_closed(events: Table, generator: np.random.Generator) -> Table:
     summed = tile_rows(
         keys[tiles] % CUSTOMERS, keys[tiles] // CUSTOMERS * TILE, counts.astype(np.int64), cents.astype(np.int64)
     )
-    rows = stack(as_history(rows_where(events, ~closed)), summed, names=HISTORY_COLUMNS)
+    rows = concat_rows(as_history(rows_where(events, ~closed)), summed, names=HISTORY_COLUMNS)
     order = generator.permutation(len(rows["event_time"]))
     return {name: column[order] for name, column in rows.items()}
 

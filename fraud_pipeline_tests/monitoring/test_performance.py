@@ -29,8 +29,8 @@ from fraud_pipeline.monitoring.performance import (
     SHOWN,
     WINDOW,
     Assessment,
+    EvaluationPeriod,
     PerformanceReport,
-    Window,
     assess,
     compare,
     difference,
@@ -81,8 +81,8 @@ class TestWindows:
     def test_a_day_matures_when_its_last_row_has(self) -> None:
         found = windows(date(2026, 3, 31), label_maturity=timedelta(days=10), seen=pd.Timestamp(0, tz="UTC"))
         assert found == (
-            Window("matured", date(2026, 2, 22), date(2026, 3, 21)),
-            Window("provisional", date(2026, 3, 22), date(2026, 3, 31)),
+            EvaluationPeriod("matured", date(2026, 2, 22), date(2026, 3, 21)),
+            EvaluationPeriod("provisional", date(2026, 3, 22), date(2026, 3, 31)),
         )
 
     def test_the_days_that_promoted_it_are_no_news_about_it(
@@ -111,10 +111,10 @@ def judged(
     *,
     reports: pd.DataFrame | None = None,
     served: pd.DataFrame = NOTHING_SERVED,
-    window: Window | None = None,
+    window: EvaluationPeriod | None = None,
 ) -> Assessment:
     """The model on days after its training, as known at the end of the world."""
-    window = window or Window("matured", date(2026, 1, 20), date(2026, 1, 26))
+    window = window or EvaluationPeriod("matured", date(2026, 1, 20), date(2026, 1, 26))
     end = pd.Timestamp(window.last, tz="UTC") + pd.Timedelta(days=1)
     here = (tables.transactions["event_time"] >= pd.Timestamp(window.first, tz="UTC")) & (
         tables.transactions["event_time"] < end
@@ -152,7 +152,7 @@ class TestAssess:
     def test_a_young_row_that_nobody_reported_counts_as_legitimate_so_far(
         self, tables: Tables, trained: TrainedModel, policy_settings: PolicySettings
     ) -> None:
-        window = Window("provisional", date(2026, 2, 1), LAST)
+        window = EvaluationPeriod("provisional", date(2026, 2, 1), LAST)
         found = judged(tables, trained.model, policy_settings, window=window).evaluation
         known = tables.reports[tables.reports["event_time"] >= pd.Timestamp("2026-02-01", tz="UTC")]
         assert 0 < found.counts["frauds"] == known["transaction_id"].nunique() < found.counts["rows"]

@@ -13,7 +13,7 @@ import pytest
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.verdicts import (
-    Verdict,
+    ReportVerdict,
     days_with_page,
     newest_verdicts,
     read_page,
@@ -25,11 +25,11 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.conftest import Tables
 from fraud_pipeline_tests.monitoring.test_drift import units_fault
 from fraud_pipeline_tests.monitoring.test_performance import LAST, Deployment, deployment_in, perfect
-from fraud_pipeline_tests.serving.runtime.test_metrics import told
+from fraud_pipeline_tests.serving.runtime.test_prometheus_metrics import told
 from fraud_pipeline_tests.support.services import Server, free_port
 from fraud_pipeline_tests.support.waiting import until
 from fraud_pipeline_tests.system.test_operations import Webhook
-from serving.runtime.metrics import Metrics
+from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.report_watch import ReportWatch
 
 pytestmark = [
@@ -40,14 +40,14 @@ pytestmark = [
 DAY = pd.Timestamp("2026-03-01", tz="UTC")
 
 
-def drift(*, red: bool, day: int = 0, summary: str = "drift in amount") -> Verdict:
-    return Verdict("drift", DAY + pd.Timedelta(days=day), red=red, summary=summary)
+def drift(*, red: bool, day: int = 0, summary: str = "drift in amount") -> ReportVerdict:
+    return ReportVerdict("drift", DAY + pd.Timedelta(days=day), red=red, summary=summary)
 
 
 class TestVerdicts:
     def test_the_last_day_speaks_for_each_report(self, database: Database) -> None:
         assert newest_verdicts(database) == []
-        performance = Verdict("performance", DAY, red=True, summary="recall fell")
+        performance = ReportVerdict("performance", DAY, red=True, summary="recall fell")
         for verdict in (performance, drift(red=False, day=3), drift(red=True, day=1)):
             replace_verdict(database, verdict)
         assert newest_verdicts(database) == [drift(red=False, day=3), performance]
@@ -199,7 +199,7 @@ class TestWebhook:
     def test_each_report_has_a_line_of_its_own(self, settings: Settings, database: Database, webhook: Webhook) -> None:
         replace_verdict(database, drift(red=True))
         cursor = self.tick(settings).cursor
-        replace_verdict(database, Verdict("performance", DAY, red=True, summary="Champion 3: recall fell."))
+        replace_verdict(database, ReportVerdict("performance", DAY, red=True, summary="Champion 3: recall fell."))
         self.tick(settings, cursor)
         assert [said["report"] for said in webhook.received] == ["drift", "performance"]
         assert webhook.received[1]["text"].startswith("no_degradation of 2026-03-01 is red: Champion 3: recall fell.")

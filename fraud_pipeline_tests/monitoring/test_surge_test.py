@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fraud_pipeline.monitoring.surge_test import MIN_DAYS, SPANS, chance_of_more, expected_incidents, likeliest_surge
+from fraud_pipeline.monitoring.surge_test import (
+    MIN_DAYS,
+    SPANS,
+    chance_of_more,
+    expected_incidents,
+    most_significant_excess,
+)
 
 
 class TestExpected:
@@ -54,29 +60,31 @@ class TestLikeliest:
     def test_it_begins_where_the_excess_does(self, span: int, more: int) -> None:
         event = np.append(EVEN, np.repeat(np.arange(60 - span, 60), more))
         # Before the labels of the extra ones have matured, the days that tell how much is usual are quiet.
-        found = likeliest_surge(event, event, self.CUSTOMERS, matured=32, looks=1)
+        found = most_significant_excess(event, event, self.CUSTOMERS, matured=32, comparisons=1)
         assert found is not None
         assert found.found
         assert (found.since, found.incidents) == (60 - span, span * (10 + more))
         assert found.expected == pytest.approx(10 * span)
 
-    @given(looks=st.integers(1, 50))
-    def test_the_more_is_asked_the_more_it_takes(self, looks: int) -> None:
+    @given(comparisons=st.integers(1, 50))
+    def test_the_more_is_asked_the_more_it_takes(self, comparisons: int) -> None:
         event = np.append(EVEN, [59] * 12)
-        one, many = (likeliest_surge(event, event, self.CUSTOMERS, matured=39, looks=n) for n in (1, looks))
+        one, many = (
+            most_significant_excess(event, event, self.CUSTOMERS, matured=39, comparisons=n) for n in (1, comparisons)
+        )
         assert one is not None
         assert many is not None
-        assert many.p == pytest.approx(min(1.0, one.p * looks))
+        assert many.p == pytest.approx(min(1.0, one.p * comparisons))
 
     def test_incidents_that_come_in_clumps_count_for_less(self) -> None:
         event = np.repeat(np.arange(0, 60, 5), 50)
         surge = np.append(event, [59] * 40)
-        found = likeliest_surge(surge, surge, self.CUSTOMERS, matured=39, looks=1)
+        found = most_significant_excess(surge, surge, self.CUSTOMERS, matured=39, comparisons=1)
         assert found is not None
         assert found.large
         assert not found.found
         surge = np.append(EVEN, [59] * 40)
-        found = likeliest_surge(surge, surge, self.CUSTOMERS, matured=39, looks=1)
+        found = most_significant_excess(surge, surge, self.CUSTOMERS, matured=39, comparisons=1)
         assert found is not None
         assert found.found
 
@@ -85,12 +93,12 @@ class TestLikeliest:
     def test_a_weekly_rhythm_is_no_surge_whatever_the_day(self, last: int, busy: int) -> None:
         days = np.arange(last + 1)
         event = np.repeat(days, np.where(days % 7 < busy, 150, 100))
-        found = likeliest_surge(event, event, self.CUSTOMERS[days], matured=last - 20, looks=1)
+        found = most_significant_excess(event, event, self.CUSTOMERS[days], matured=last - 20, comparisons=1)
         assert found is not None
         assert not found.found
 
     def test_what_is_usual_has_to_be_known(self) -> None:
         for matured in range(60):
-            judged = likeliest_surge(EVEN, EVEN, self.CUSTOMERS, matured=matured, looks=1) is not None
+            judged = most_significant_excess(EVEN, EVEN, self.CUSTOMERS, matured=matured, comparisons=1) is not None
             assert judged == (matured >= MIN_DAYS)
-        assert likeliest_surge(EVEN, EVEN, np.zeros(60, np.int64), matured=39, looks=1) is None
+        assert most_significant_excess(EVEN, EVEN, np.zeros(60, np.int64), matured=39, comparisons=1) is None

@@ -18,20 +18,20 @@ from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.performance import would_be_blocks
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import PolicySettings, TrainedModel
-from fraud_pipeline.monitoring.performance import NO_BLOCKS, Assessment, Window, assess
+from fraud_pipeline.monitoring.performance import NO_BLOCKS, Assessment, EvaluationPeriod, assess
 from fraud_pipeline.policy.decisions import Policy, decide
 from fraud_pipeline.policy.holdout import MIN_HELD_OUT, Holdout, held_out
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline.scoring.scorer import Scored, Scorer
+from fraud_pipeline.scoring.scorer import Scorer, ScoringResult
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
 from fraud_pipeline_tests.monitoring.test_performance import LAST, NOTHING_SERVED, deployment_in
 from fraud_pipeline_tests.scoring.test_scorer import rows_of
-from fraud_pipeline_tests.serving.runtime.test_metrics import told
+from fraud_pipeline_tests.serving.runtime.test_prometheus_metrics import told
 from fraud_pipeline_tests.support.loaded import Loaded
-from serving.runtime.metrics import Metrics
+from serving.runtime.prometheus_metrics import Metrics
 
-WINDOW: Final = Window("matured", date(2026, 1, 13), date(2026, 1, 26))
+WINDOW: Final = EvaluationPeriod("matured", date(2026, 1, 13), date(2026, 1, 26))
 SHARE: Final = 0.2
 
 
@@ -153,8 +153,8 @@ def key_of(database: Database) -> str:
         return batch.holdout_key()
 
 
-def decided(made: Scorer, asked: list[TransactionRow]) -> dict[str, Scored]:
-    answers = [answer for answer in made.score(asked) if isinstance(answer, Scored)]
+def decided(made: Scorer, asked: list[TransactionRow]) -> dict[str, ScoringResult]:
+    answers = [answer for answer in made.score(asked) if isinstance(answer, ScoringResult)]
     return {answer.transaction_id: answer for answer in answers}
 
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.promotion.gate import (
     GateRules,
+    GateVerdict,
     LiveRows,
     Outcome,
     Source,
     Sources,
-    Verdict,
     gate_verdict,
     live_rows,
 )
@@ -52,7 +52,7 @@ def verdict(
     champion_incomparable: str | None = None,
     sources: Sources | None = None,
     replicates: int = 60,
-) -> Verdict:
+) -> GateVerdict:
     return gate_verdict(
         challenger,
         champion,
@@ -70,11 +70,11 @@ def verdict(
     )
 
 
-def outcomes(of: Verdict) -> dict[str, Outcome]:
+def outcomes(of: GateVerdict) -> dict[str, Outcome]:
     return {reason.check: reason.outcome for reason in of.reasons}
 
 
-def detail(of: Verdict, check: str) -> str:
+def detail(of: GateVerdict, check: str) -> str:
     return next(reason.detail for reason in of.reasons if reason.check == check)
 
 
@@ -311,7 +311,7 @@ class TestHiddenLabels:
         assert found is not None
         return found
 
-    def judged(self, live: LiveRows, *, same: bool = False) -> Verdict:
+    def judged(self, live: LiveRows, *, same: bool = False) -> GateVerdict:
         """The verdict on the challenger, or on one that is the same as the champion."""
         rows, mine = live.rows, "champion" if same else "challenger"
         return gate_verdict(

@@ -13,7 +13,7 @@ import pytest
 from fraud_pipeline.modeling.model_directory import BOOSTER_FILE, FraudModel, published_version
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
-from fraud_pipeline.promotion.model_exporter import PATIENCE, follow
+from fraud_pipeline.promotion.model_exporter import PATIENCE, export_aliases
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline_tests.support.waiting import until
 from serving.runtime.champion import ChampionHolder
@@ -48,7 +48,7 @@ def following(registry: Registry, **links: Path) -> Iterator[list[str]]:
     told: list[str] = []
     stop = threading.Event()
     thread = threading.Thread(
-        target=follow,
+        target=export_aliases,
         args=(registry, links),
         kwargs={"interval": 0.05, "stop": stop, "tell": told.append},
     )

@@ -16,7 +16,7 @@ from fraud_pipeline.defs.drift import sample
 from fraud_pipeline.modeling.dataset import labels_as_of
 from fraud_pipeline.modeling.training import PolicySettings, TrainedModel
 from fraud_pipeline.monitoring.missed_fraud import allowed_frauds
-from fraud_pipeline.monitoring.performance import Window, assess
+from fraud_pipeline.monitoring.performance import EvaluationPeriod, assess
 from fraud_pipeline.policy.holdout import Holdout
 from fraud_pipeline.schema.joins import JoinError, positions_of, rows_of
 from fraud_pipeline.storage.tables import TableStore
@@ -95,7 +95,7 @@ class World:
             self.transactions,
             self.tables.reports,
             self.served(),
-            window=Window("matured", DAY, DAY),
+            window=EvaluationPeriod("matured", DAY, DAY),
             label_maturity=LABEL_MATURITY,
             as_of=self.tables.as_of,
             policy=self.policy,

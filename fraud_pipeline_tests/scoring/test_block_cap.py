@@ -21,10 +21,10 @@ from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.schema.transactions import DAY, SECOND, TransactionRow
 from fraud_pipeline.scoring.block_overrides import BLOCK_CAP
-from fraud_pipeline.scoring.scorer import Scored, Scorer
-from fraud_pipeline_tests.serving.runtime.test_metrics import told
+from fraud_pipeline.scoring.scorer import Scorer, ScoringResult
+from fraud_pipeline_tests.serving.runtime.test_prometheus_metrics import told
 from fraud_pipeline_tests.support.loaded import Loaded
-from serving.runtime.metrics import Metrics
+from serving.runtime.prometheus_metrics import Metrics
 
 SOME_DAY = 20_000 * DAY
 
@@ -53,12 +53,12 @@ def row(number: int, *, at: int = SOME_DAY) -> TransactionRow:
     return TransactionRow(f"t-{number}", at, f"c-{number}", "m-1", 1_000)
 
 
-def decisions(answers: list[Scored]) -> Counter[str]:
+def decisions(answers: list[ScoringResult]) -> Counter[str]:
     return Counter(answer.decision for answer in answers)
 
 
-def score(scorer: Scorer, rows: list[TransactionRow]) -> list[Scored]:
-    answers = [answer for answer in scorer.score(rows) if isinstance(answer, Scored)]
+def score(scorer: Scorer, rows: list[TransactionRow]) -> list[ScoringResult]:
+    answers = [answer for answer in scorer.score(rows) if isinstance(answer, ScoringResult)]
     assert len(answers) == len(rows)
     return answers
 

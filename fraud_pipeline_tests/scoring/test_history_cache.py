@@ -17,7 +17,7 @@ from fraud_pipeline.features.engineer import FeatureEngineer, HistoryTables
 from fraud_pipeline.features.tiles import TILE, rows_where
 from fraud_pipeline.schema.transactions import DAY, HOUR, TRANSACTION_COLUMNS, TransactionRow
 from fraud_pipeline.scoring.customer_cache import CrowdedHistoryError
-from fraud_pipeline.scoring.history_cache import NO_MERCHANT_DAYS, NO_REPORTS, Memory, rows_to_table
+from fraud_pipeline.scoring.history_cache import NO_MERCHANT_DAYS, NO_REPORTS, HistoryCache, rows_to_table
 
 WINDOW = 30 * DAY
 NOW = 20_000 * DAY
@@ -79,7 +79,7 @@ class Truth:
 class Process:
     """A scoring process with a memory of its own."""
 
-    memory: Memory
+    memory: HistoryCache
     truth: Truth
 
     def features(self, rows: Sequence[TransactionRow], *, commit: bool) -> NDArray[np.uint32]:
@@ -150,7 +150,7 @@ VISITS = st.lists(
 def test_two_processes_compute_what_training_computes(visits: list[Visit], max_rows: int, many: int) -> None:
     """Whoever else writes, whatever comes late or twice, however little fits in and however crowded a customer is."""
     truth = Truth()
-    here, there = (Process(Memory(window=WINDOW, max_rows=max_rows, many=many), truth) for _ in range(2))
+    here, there = (Process(HistoryCache(window=WINDOW, max_rows=max_rows, many=many), truth) for _ in range(2))
     now = NOW
     for number, visit in enumerate(visits):
         at = now + visit.hours * HOUR
@@ -173,7 +173,7 @@ def test_two_processes_compute_what_training_computes(visits: list[Visit], max_r
 def test_a_late_transaction_keeps_its_window_while_newer_events_are_caught_up() -> None:
     """The newer events need room, and the oldest rows, which only the late transaction looks at, are in their way."""
     truth = Truth()
-    process = Process(Memory(window=WINDOW, max_rows=10_000, many=50), truth)
+    process = Process(HistoryCache(window=WINDOW, max_rows=10_000, many=50), truth)
     late = NOW - 20 * DAY
     truth.add([TransactionRow(f"old-{day}", late - day * DAY, "c", "m", 100) for day in range(1, 30)])
     for number in range(2):
@@ -194,7 +194,7 @@ def test_a_crowded_customer_costs_what_its_newest_events_and_edges_cost(late: in
     truth = Truth()
     truth.add(many)
     a_tile = len(many) * TILE // WINDOW
-    processes = [Process(Memory(window=WINDOW, max_rows=50_000), truth) for _ in range(2)]
+    processes = [Process(HistoryCache(window=WINDOW, max_rows=50_000), truth) for _ in range(2)]
     for process in processes:
         process.features([TransactionRow("first", NOW, "guest", "m", 100)], commit=False)
     for turn in range(20):
@@ -208,7 +208,7 @@ def test_a_crowded_customer_costs_what_its_newest_events_and_edges_cost(late: in
 
 
 def test_what_is_in_use_is_not_read_again() -> None:
-    truth, memory = Truth(), Memory(window=WINDOW, max_rows=200)
+    truth, memory = Truth(), HistoryCache(window=WINDOW, max_rows=200)
     process = Process(memory, truth)
     for number in range(400):
         rows = [TransactionRow(f"t-{number}", NOW + number * 12 * HOUR, f"c-{number % 2}", "m", 100)]
@@ -219,7 +219,7 @@ def test_what_is_in_use_is_not_read_again() -> None:
 
 
 def test_reports_of_late_and_of_present_transactions_are_read_once() -> None:
-    memory, reads = Memory(window=WINDOW, max_rows=100), []
+    memory, reads = HistoryCache(window=WINDOW, max_rows=100), []
 
     def load(above: int, since: int) -> list[Sequence[Any]]:
         reads.append((above, since))

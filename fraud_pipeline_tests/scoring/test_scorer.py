@@ -32,13 +32,13 @@ from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.schema.transactions import DAY, HOUR, TRANSACTION_COLUMNS, TransactionRow
-from fraud_pipeline.scoring.decide import provisional
+from fraud_pipeline.scoring.decide import provisional_decision
 from fraud_pipeline.scoring.scorer import (
     Conflict,
     HistoryUnavailableError,
     ModelUnavailableError,
-    Scored,
     Scorer,
+    ScoringResult,
     StorageUnavailableError,
 )
 from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
@@ -84,8 +84,8 @@ def row(number: int, *, customer: str = "c-1", at: int = 20_000 * DAY, cents: in
     return TransactionRow(f"t-{number}", at + number * HOUR, customer, "m-1", cents, channel="online")
 
 
-def decision(answer: Scored | Conflict) -> Scored:
-    assert isinstance(answer, Scored)
+def decision(answer: ScoringResult | Conflict) -> ScoringResult:
+    assert isinstance(answer, ScoringResult)
     return answer
 
 
@@ -212,11 +212,11 @@ class TestOneDecision:
     def test_the_same_id_for_something_else_is_a_conflict_and_the_others_are_answered(self, scorer: Scorer) -> None:
         scorer.score([row(1)])
         answers = scorer.score([row(2), row(1, cents=5), row(3)])
-        assert [type(answer) for answer in answers] == [Scored, Conflict, Scored]
+        assert [type(answer) for answer in answers] == [ScoringResult, Conflict, ScoringResult]
 
     def test_twice_in_one_batch(self, database: Database, scorer: Scorer) -> None:
         answers = scorer.score([row(1), row(1), row(1, cents=5), row(2)])
-        assert [type(answer) for answer in answers] == [Scored, Scored, Conflict, Scored]
+        assert [type(answer) for answer in answers] == [ScoringResult, ScoringResult, Conflict, ScoringResult]
         assert [decision(answers[k]).replayed for k in (0, 1)] == [False, True]
         assert count(database, DECISIONS) == 2
 
@@ -237,7 +237,7 @@ class TestOneDecision:
         self, database: Database, make_scorer: Callable[..., Scorer]
     ) -> None:
         rows = [row(number, customer=f"c-{number % 7}") for number in range(200)]
-        found: list[list[Scored | Conflict]] = []
+        found: list[list[ScoringResult | Conflict]] = []
 
         def serve() -> None:
             scorer = make_scorer()
@@ -280,7 +280,7 @@ class TestModes:
             ("fail_safe", "fail_safe", {"history", "model"}),
         ],
     )
-    def test_each_rung_says_what_it_did_without(self, scorer: Scorer, mode: str, by: str, missing: set[str]) -> None:
+    def test_each_level_says_what_it_did_without(self, scorer: Scorer, mode: str, by: str, missing: set[str]) -> None:
         answer = decision(scorer.score([row(1)], mode=mode)[0])  # type: ignore[arg-type]  # the closed set above
         assert (answer.mode, answer.decided_by, set(answer.missing)) == (mode, by, missing)
         assert (answer.probability is None) == (by != "model")
@@ -320,8 +320,8 @@ class TestModes:
         other.close()
 
     def test_what_cannot_be_stored_gets_a_provisional_decision(self) -> None:
-        assert provisional(row(1))[0] == "allow"
-        choice, reasons = provisional(row(1, cents=10_000_00))
+        assert provisional_decision(row(1))[0] == "allow"
+        choice, reasons = provisional_decision(row(1, cents=10_000_00))
         assert choice == "review"
         assert reasons
 

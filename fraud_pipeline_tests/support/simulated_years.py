@@ -17,7 +17,7 @@ from fraud_pipeline.database.months import open_months
 from fraud_pipeline.database.performance import PerformanceRow, ShadowRow, add_shadow_rows, replace_performance
 from fraud_pipeline.database.retention import Retention, give_back_space, remove_expired
 from fraud_pipeline.database.tables import ALERT_EVENTS, METADATA
-from fraud_pipeline.database.verdicts import Verdict, replace_verdict
+from fraud_pipeline.database.verdicts import ReportVerdict, replace_verdict
 from fraud_pipeline.schema.transactions import HOUR, SECOND, TransactionRow, microsecond
 
 START: Final = pd.Timestamp("2030-01-01", tz="UTC")
@@ -78,7 +78,7 @@ def _day(database: Database, day: pd.Timestamp, *, number: int, per_day: int) ->
     mark_loaded(database, "transactions", day.date(), content="0" * 64)
     replace_drift(database, day=day, rows=[DriftRow("amount", "reference", "psi", 0.1, 1.0, False, "1")])
     replace_performance(database, day=day, rows=_figures())
-    replace_verdict(database, Verdict("drift", day, red=False, summary="nothing drifted"), page="<p>" * 1_000)
+    replace_verdict(database, ReportVerdict("drift", day, red=False, summary="nothing drifted"), page="<p>" * 1_000)
 
 
 def _decision(row: TransactionRow, *, version: int) -> StoredDecision:

@@ -30,11 +30,11 @@ from fraud_pipeline.schema.transactions import (
     TransactionRow,
     times,
 )
-from fraud_pipeline.scoring.scorer import Scored, Scorer, now_microseconds
+from fraud_pipeline.scoring.scorer import Scorer, ScoringResult, now_microseconds
 from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from fraud_pipeline_tests.support.loaded import Loaded
 from serving.stream.consumer import Away
-from serving.stream.handler import Handled, StreamScorer
+from serving.stream.handler import BatchResult, StreamScorer
 from serving.stream.known_record import ScoresRows
 from serving.stream.records import Partition
 
@@ -88,7 +88,7 @@ def of_every_decision(model: FraudModel, rows: Sequence[TransactionRow]) -> Frau
         database.upgrade()
         remember_before(database, rows)
         scorer = Scorer(database=database, champion=lambda: Loaded(model))
-        found = sorted({one.probability or 0.0 for one in scorer.score(rows) if isinstance(one, Scored)})
+        found = sorted({one.probability or 0.0 for one in scorer.score(rows) if isinstance(one, ScoringResult)})
     review, block = found[-len(found) // 5], found[-len(found) // 20]
     return replace(model, policy=replace(model.policy, review_threshold=review, block_threshold=block))
 
@@ -188,11 +188,11 @@ def decided(database: Database) -> dict[str, tuple[Any, ...]]:
 class Heard:
     """An observer that remembers."""
 
-    batches: list[Handled] = field(default_factory=list)
+    batches: list[BatchResult] = field(default_factory=list)
     lags: dict[Partition, int] = field(default_factory=dict)
     waited_for: list[Away] = field(default_factory=list)
 
-    def handled(self, handled: Handled, *, seconds: float) -> None:
+    def handled(self, handled: BatchResult, *, seconds: float) -> None:
         assert seconds >= 0
         self.batches.append(handled)
 

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 
 from fraud_pipeline.policy.decisions import Decision
 from fraud_pipeline.scoring.scorer import Mode
-from fraud_pipeline_tests.serving.runtime.test_metrics import everything_happens, scored
+from fraud_pipeline_tests.serving.runtime.test_prometheus_metrics import everything_happens, scored
 from fraud_pipeline_tests.support.deployment import make_env, read_compose
 from fraud_pipeline_tests.support.prometheus import (
     DASHBOARDS,
@@ -30,10 +30,10 @@ from fraud_pipeline_tests.support.prometheus import (
     selected,
     selectors,
 )
-from serving.runtime.metrics import Metrics, Stage
+from serving.runtime.prometheus_metrics import Metrics, Stage
 from serving.stream.consumer import Away
 from serving.stream.consumer_metrics import StreamMetrics
-from serving.stream.handler import Handled
+from serving.stream.handler import BatchResult
 from serving.stream.records import Partition
 
 CONFIGURATION: Final = RULES.with_name("prometheus.yml")
@@ -56,7 +56,7 @@ def exported() -> list[Sample]:
     for status in (200, 503):
         service.answered(route="/score", status=status)
     service.refused("overloaded")
-    stream.handled(Handled({}, decided=1, replayed=1, dead_letters=1, reports=1), seconds=0.1)
+    stream.handled(BatchResult({}, decided=1, replayed=1, dead_letters=1, reports=1), seconds=0.1)
     stream.lag(Partition("transactions", 0), 5)
     for away in get_args(Away):
         stream.waiting(away)

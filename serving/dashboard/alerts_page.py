@@ -12,18 +12,18 @@ import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.alerts.queue import Alert, AlertError, history, listed, resolve, take, take_next
-from fraud_pipeline.database.alerts import Verdict
+from fraud_pipeline.database.alerts import AnalystVerdict
 from fraud_pipeline.database.overview import Case, count_alerts, read_case, read_customer
 from serving.dashboard.charts import age, money, plain, show_figures, words
-from serving.dashboard.session import Here
+from serving.dashboard.session import Session
 
 SHOWN: Final = 50
 _CHOSEN: Final = "chosen_alert"  # a name in the session
-_VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+_VERDICTS: Final[tuple[AnalystVerdict, ...]] = get_args(AnalystVerdict)
 _BUTTONS: Final = {"confirmed_fraud": "Fraud", "legitimate": "Legitimate", "duplicate": "Duplicate"}
 
 
-def show(here: Here) -> None:
+def show(here: Session) -> None:
     """The page."""
     me = here.caller.subject
     mine = listed(here.database, status="in_review", assignee=me, limit=SHOWN)
@@ -50,7 +50,7 @@ def show(here: Here) -> None:
     _others(here, waiting=waiting)
 
 
-def _heads(here: Here, *, mine: list[Alert], waiting: list[Alert]) -> None:
+def _heads(here: Session, *, mine: list[Alert], waiting: list[Alert]) -> None:
     counts = count_alerts(here.database)
     oldest = age(time.time() - waiting[0].created_at / 1e6) if waiting else "-"
     figures = {
@@ -64,7 +64,7 @@ def _heads(here: Here, *, mine: list[Alert], waiting: list[Alert]) -> None:
     show_figures(figures)
 
 
-def _review(here: Here, alert: Alert) -> None:
+def _review(here: Session, alert: Alert) -> None:
     case = read_case(here.database, alert.transaction_id)
     left, right = st.columns([2, 5], gap="large")
     with left:
@@ -98,7 +98,7 @@ def _case(case: Case) -> None:
     )
 
 
-def _verdict(here: Here, alert: Alert) -> None:
+def _verdict(here: Session, alert: Alert) -> None:
     if not here.may("feedback"):
         return
     note = st.text_input("Note", key=f"note-{alert.number}", max_chars=1_000)
@@ -117,7 +117,7 @@ def _verdict(here: Here, alert: Alert) -> None:
             )
 
 
-def _customer(here: Here, alert: Alert) -> None:
+def _customer(here: Session, alert: Alert) -> None:
     rows = read_customer(here.database, alert.customer_id, limit=SHOWN)
     rows["reported_fraud"] = rows["reported_fraud"].map({1: "fraud", 0: "legitimate"}).fillna("")
     rows["amount_cents"] /= 100
@@ -136,7 +136,7 @@ def _customer(here: Here, alert: Alert) -> None:
     )
 
 
-def _others(here: Here, *, waiting: list[Alert]) -> None:
+def _others(here: Session, *, waiting: list[Alert]) -> None:
     elsewhere = [
         one for one in listed(here.database, status="in_review", limit=SHOWN) if one.assignee != here.caller.subject
     ]

@@ -14,12 +14,12 @@ from fraud_pipeline.monitoring.drift import LIMITS
 from fraud_pipeline.monitoring.drift_by_day import daily_states
 from serving.dashboard.charts import drift_legend, drift_map
 from serving.dashboard.report_page import SHOWN_DAYS, show_days_not_judged, show_report, show_verdict
-from serving.dashboard.session import Here
+from serving.dashboard.session import Session
 
 TOP: Final = 25
 
 
-def show(here: Here) -> None:
+def show(here: Session) -> None:
     """The page."""
     newest = show_verdict(here, "drift")
     if newest is None:

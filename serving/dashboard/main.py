@@ -21,9 +21,9 @@ from serving.dashboard import (
     traffic_page,
 )
 from serving.dashboard.charts import plain
-from serving.dashboard.session import Here, enter, leave
+from serving.dashboard.session import Session, log_out, require_login
 
-PAGES: Final[dict[str, Callable[[Here], None]]] = {
+PAGES: Final[dict[str, Callable[[Session], None]]] = {
     "Alerts": alerts_page.show,
     "Traffic": traffic_page.show,
     "Drift": drift_page.show,
@@ -37,7 +37,7 @@ PAGES: Final[dict[str, Callable[[Here], None]]] = {
 def main() -> None:
     """Show the page that is asked for to who may see it."""
     st.set_page_config(page_title="Fraud detection", layout="wide")
-    here = enter()
+    here = require_login()
     if here is None:
         return
     pages = [
@@ -50,15 +50,15 @@ def main() -> None:
     chosen.run()
 
 
-def _menu(here: Here, pages: Sequence[Page]) -> None:
+def _menu(here: Session, pages: Sequence[Page]) -> None:
     """Links above the page, which wrap on a phone; a sidebar would lie upon the page there."""
     with st.container(horizontal=True, vertical_alignment="center"):
         for page in pages:
             st.page_link(page)
-        st.button(f"Log out {plain(here.caller.subject)}", type="tertiary", on_click=leave)
+        st.button(f"Log out {plain(here.caller.subject)}", type="tertiary", on_click=log_out)
 
 
-def _guarded(show: Callable[[Here], None], here: Here) -> None:
+def _guarded(show: Callable[[Session], None], here: Session) -> None:
     try:
         show(here)
     except DatabaseUnavailableError as error:

@@ -4,10 +4,10 @@ Belongs here: what is shown. Must not be here: what a surge is (`fraud_pipeline/
 """
 
 from serving.dashboard.report_page import show_days_not_judged, show_report, show_verdict
-from serving.dashboard.session import Here
+from serving.dashboard.session import Session
 
 
-def show(here: Here) -> None:
+def show(here: Session) -> None:
     """The page."""
     newest = show_verdict(here, "missed_fraud")
     if newest is None:

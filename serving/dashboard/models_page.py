@@ -11,13 +11,13 @@ import streamlit as st
 
 from serving.dashboard.charts import words
 from serving.dashboard.registry import RegistryCommandError, read_models, roll_back
-from serving.dashboard.session import Here
+from serving.dashboard.session import Session
 
 PROMOTION: Final = ["decided_at", "action", "version", "champion", "reasons", "confirmed"]
 VERSION: Final = ["version", "created_at", "aliases", "average_precision"]
 
 
-def show(here: Here) -> None:
+def show(here: Session) -> None:
     """The page."""
     if st.button("Look again"):
         _models.clear()
@@ -46,7 +46,7 @@ def show(here: Here) -> None:
 
 
 @st.dialog("Roll back?")
-def _confirm(here: Here, version: int) -> None:
+def _confirm(here: Session, version: int) -> None:
     st.write(f"Version {version} becomes champion again; services and consumers follow within seconds.")
     reason = st.text_input("Why", max_chars=500)
     if not st.button(f"Make v{version} champion again", type="primary", disabled=not reason.strip()):

@@ -9,10 +9,10 @@ import streamlit as st
 from fraud_pipeline.database.performance import read_performance
 from serving.dashboard.charts import metric_over_time, words
 from serving.dashboard.report_page import show_days_not_judged, show_verdict
-from serving.dashboard.session import Here
+from serving.dashboard.session import Session
 
 
-def show(here: Here) -> None:
+def show(here: Session) -> None:
     """The page."""
     newest_report = show_verdict(here, "performance")
     if newest_report is not None:

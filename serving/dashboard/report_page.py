@@ -11,8 +11,8 @@ import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.database.verdicts import (
-    Report,
-    Verdict,
+    ReportName,
+    ReportVerdict,
     days_with_page,
     newest_reported,
     newest_verdicts,
@@ -20,12 +20,12 @@ from fraud_pipeline.database.verdicts import (
     read_page,
 )
 from serving.dashboard.charts import plain, words
-from serving.dashboard.session import Here
+from serving.dashboard.session import Session
 
 SHOWN_DAYS: Final = 42
 
 
-def show_verdict(here: Here, report: Report) -> Verdict | None:
+def show_verdict(here: Session, report: ReportName) -> ReportVerdict | None:
     """The newest report's day and verdict, and the last one that judged where that is older; None without a report."""
     newest = _of(report, newest_reported(here.database))
     if newest is None:
@@ -45,7 +45,7 @@ def show_verdict(here: Here, report: Report) -> Verdict | None:
     return newest
 
 
-def show_days_not_judged(here: Here, report: Report, *, newest: pd.Timestamp) -> None:
+def show_days_not_judged(here: Session, report: ReportName, *, newest: pd.Timestamp) -> None:
     """The days of the last weeks that the report could not judge, with the reasons."""
     verdicts = not_judged_days(here.database, report, start=newest - pd.Timedelta(days=SHOWN_DAYS - 1))
     if not verdicts:
@@ -55,7 +55,7 @@ def show_days_not_judged(here: Here, report: Report, *, newest: pd.Timestamp) ->
         st.table(pd.DataFrame(rows).set_index("day"))
 
 
-def show_report(here: Here, report: Report, *, opened: bool = False) -> None:
+def show_report(here: Session, report: ReportName, *, opened: bool = False) -> None:
     """The page of a day, chosen among those that are kept."""
     days = days_with_page(here.database, report)
     if not days:
@@ -71,10 +71,10 @@ def show_report(here: Here, report: Report, *, opened: bool = False) -> None:
         st.iframe(f"data:text/html;base64,{base64.b64encode(page.encode()).decode()}", height=900)
 
 
-def _of(report: Report, verdicts: Sequence[Verdict]) -> Verdict | None:
+def _of(report: ReportName, verdicts: Sequence[ReportVerdict]) -> ReportVerdict | None:
     return next((verdict for verdict in verdicts if verdict.report == report), None)
 
 
-def _banner(verdict: Verdict) -> None:
+def _banner(verdict: ReportVerdict) -> None:
     show = st.warning if not verdict.judged else st.error if verdict.red else st.success
     show(plain(verdict.summary))

@@ -1,7 +1,7 @@
 """What the running service says about itself at /metrics.
 
 Belongs here: asking, and reading histograms as Prometheus does. Must not be here: what is counted
-(`serving/runtime/metrics.py`).
+(`serving/runtime/prometheus_metrics.py`).
 """
 
 from collections.abc import Mapping, Sequence

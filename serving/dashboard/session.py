@@ -22,7 +22,7 @@ Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class Session:
     """What a page may use."""
 
     settings: Settings
@@ -34,14 +34,14 @@ class Here:
         return scope in self.caller.scopes
 
 
-def enter() -> Here | None:
+def require_login() -> Session | None:
     """Where we are, or None after asking for a token; it is verified each time, so a key that is taken away ends it."""
     settings = load_settings()
     token = st.session_state.get(_TOKEN)
     if token is not None:
         try:
             caller = _caller(settings, token)
-            return Here(settings=settings, database=_database(settings.database), caller=caller)
+            return Session(settings=settings, database=_database(settings.database), caller=caller)
         except UnauthorizedError as error:
             del st.session_state[_TOKEN]
             st.warning(str(error))
@@ -52,17 +52,17 @@ def enter() -> Here | None:
     return None
 
 
-def leave() -> None:
+def log_out() -> None:
     """Forget who looks."""
     st.session_state.clear()
 
 
 def live(
-    draw: Callable[Concatenate[Here, Arguments], None], *, every: float
-) -> Callable[Concatenate[Here, Arguments], None]:
+    draw: Callable[Concatenate[Session, Arguments], None], *, every: float
+) -> Callable[Concatenate[Session, Arguments], None]:
     """A part of a page that is drawn again by itself; nobody clicks, so each time the token is verified anew."""
 
-    def drawn(here: Here, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+    def drawn(here: Session, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
         try:
             caller = _caller(here.settings, st.session_state.get(_TOKEN, ""))
         except UnauthorizedError:
@@ -71,7 +71,7 @@ def live(
             st.rerun()  # the whole page, which says why and asks who looks
         draw(here, *arguments, **named)
 
-    again: Callable[Concatenate[Here, Arguments], None] = st.fragment(drawn, run_every=every)
+    again: Callable[Concatenate[Session, Arguments], None] = st.fragment(drawn, run_every=every)
     return again
 
 

@@ -11,14 +11,14 @@ import streamlit as st
 from fraud_pipeline.database import Positions
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings
 from serving.dashboard.charts import show_figures
-from serving.dashboard.session import Here, live
+from serving.dashboard.session import Session, live
 from serving.stream.dead_letters import dead_letters, summary
 from serving.stream.topic_inspection import extents, live_members
 
 REFRESH_SECONDS: Final = 10
 
 
-def show(here: Here) -> None:
+def show(here: Session) -> None:
     """The page."""
     kafka = load_kafka_settings()
     live(_live, every=REFRESH_SECONDS)(here, kafka)
@@ -26,7 +26,7 @@ def show(here: Here) -> None:
         _letters(kafka)
 
 
-def _live(here: Here, kafka: KafkaSettings) -> None:
+def _live(here: Session, kafka: KafkaSettings) -> None:
     try:
         found = extents(kafka, kafka.topics)
         consumers = live_members(kafka, kafka.group)

@@ -20,7 +20,7 @@ from serving.dashboard.service_metrics import (
     read_stage_times,
     stage_times,
 )
-from serving.dashboard.session import Here, live
+from serving.dashboard.session import Session, live
 
 REFRESH_SECONDS: Final = 5
 SCORES: Final = 20_000
@@ -29,13 +29,13 @@ _SPANS: Final = {"15 minutes": 15, "1 hour": 60, "1 day": 1_440}
 _SAMPLES: Final = "samples"
 
 
-def show(here: Here) -> None:
+def show(here: Session) -> None:
     """The page."""
     span = st.segmented_control("Show the last", list(_SPANS), default="15 minutes", required=True)
     live(_live, every=REFRESH_SECONDS)(here, _SPANS[span])
 
 
-def _live(here: Here, minutes: int) -> None:
+def _live(here: Session, minutes: int) -> None:
     now = pd.Timestamp.now(tz="UTC")
     start = now - pd.Timedelta(minutes=minutes)
     traffic = read_traffic(here.database, start=start)
@@ -76,7 +76,7 @@ def _live(here: Here, minutes: int) -> None:
         right.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
-def _stage_times(here: Here) -> StageTimes | None:
+def _stage_times(here: Session) -> StageTimes | None:
     """How long requests took in the last minute, as far as this page saw it; None after saying that nobody answers."""
     try:
         newest = Sample(time.monotonic(), read_stage_times(here.settings))

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from fraud_pipeline.policy.decisions import Decision
-from fraud_pipeline.scoring.scorer import Conflict, DecidedBy, Mode, Reason, Scored
+from fraud_pipeline.scoring.scorer import Conflict, DecidedBy, Mode, Reason, ScoringResult
 from serving.errors import FieldProblem
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -136,7 +136,7 @@ def error_body(
     return error if provisional is None else {**error, "provisional": dict(provisional)}
 
 
-def decision_body(scored: Scored, *, latency_ms: float) -> dict[str, Any]:
+def decision_body(scored: ScoringResult, *, latency_ms: float) -> dict[str, Any]:
     """What a DecisionOut describes."""
     return {
         "transaction_id": scored.transaction_id,
@@ -153,7 +153,7 @@ def decision_body(scored: Scored, *, latency_ms: float) -> dict[str, Any]:
     }
 
 
-def batch_body(outcomes: Sequence[Scored | Conflict], *, latency_ms: float) -> dict[str, Any]:
+def batch_body(outcomes: Sequence[ScoringResult | Conflict], *, latency_ms: float) -> dict[str, Any]:
     """What a BatchOut describes."""
     return {
         "decisions": [

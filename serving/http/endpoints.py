@@ -17,8 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.decide import provisional
-from fraud_pipeline.scoring.scorer import Conflict, NotStoredError, Scored, now_microseconds
+from fraud_pipeline.scoring.decide import provisional_decision
+from fraud_pipeline.scoring.scorer import Conflict, NotStoredError, ScoringResult, now_microseconds
 from serving.errors import FieldProblem, RequestError
 from serving.http.answers import answer, batch_body, conflict_body, decision_body, error_body, reasons_body, time_of
 from serving.http.batching import OverloadedError
@@ -38,7 +38,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Records(Protocol):
     """What is asked of the scorer outside of scoring."""
 
-    def find(self, transaction_id: str) -> Scored | None: ...
+    def find(self, transaction_id: str) -> ScoringResult | None: ...
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None: ...
 
 
@@ -47,7 +47,7 @@ class Endpoints:
     """The handlers of all paths and what they need."""
 
     parser: RequestParser
-    batcher: Lanes[TransactionRow, Scored | Conflict]
+    batcher: Lanes[TransactionRow, ScoringResult | Conflict]
     records: Records
     champion: Callable[[], LoadedModel | None]
     shadow: Callable[[], ShadowReport | None]
@@ -168,7 +168,7 @@ def _unknown_transaction() -> RequestError:
 
 
 def _not_stored(row: TransactionRow) -> Response:
-    decision, reasons = provisional(row)
+    decision, reasons = provisional_decision(row)
     instead = {"decision": decision, "decided_by": "fail_safe", "reasons": reasons_body(reasons)}
     return _storage_away(provisional=instead)
 

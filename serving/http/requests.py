@@ -37,7 +37,7 @@ from fraud_pipeline.schema.identifiers import (
     read_identifier,
 )
 from fraud_pipeline.schema.transactions import MAX_AMOUNT_CENTS, MAX_ID_LENGTH, Channel, TransactionRow
-from serving.errors import CrowdedObject, FieldProblem, RepeatedKey, RequestError, problems_of, refuse
+from serving.errors import FieldProblem, RepeatedKey, RequestError, TooManyKeys, problems_of, refuse
 
 _MAX_KEYS: Final = 64
 _MAX_INTEGER_DIGITS: Final = 18
@@ -267,7 +267,7 @@ def _object(pairs: list[tuple[str, object]]) -> object:
     if len(result) == len(pairs) <= _MAX_KEYS:
         return result
     if len(pairs) > _MAX_KEYS:
-        return CrowdedObject()
+        return TooManyKeys()
     keys = [key for key, _ in pairs]
     return RepeatedKey(next(key for position, key in enumerate(keys) if key in keys[:position]))
 

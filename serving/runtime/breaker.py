@@ -55,22 +55,22 @@ class BreakerCounts:
     opened: int
 
 
-class Entry:
-    """One admitted call: settle it with its outcome; leaving the block unsettled says nothing about the dependency."""
+class Permit:
+    """One admitted call: record its outcome; a block that ends without one says nothing about the dependency."""
 
-    def __init__(self, settle: Callable[[int, Outcome], None], ticket: int) -> None:
-        self._settle = settle
+    def __init__(self, record: Callable[[int, Outcome], None], ticket: int) -> None:
+        self._record = record
         self._ticket = ticket
 
-    def settle(self, outcome: Outcome) -> None:
+    def record(self, outcome: Outcome) -> None:
         """Tell the breaker; it ignores calls that it admitted before its last change, and second outcomes of probes."""
-        self._settle(self._ticket, outcome)
+        self._record(self._ticket, outcome)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.settle("unknown")
+        self.record("unknown")
 
 
 class CircuitBreaker:
@@ -118,7 +118,7 @@ class CircuitBreaker:
         with self._lock:
             return BreakerCounts(good=self._good, bad=self._bad, refused=self._refused, opened=self._opened)
 
-    def enter(self) -> Entry:
+    def enter(self) -> Permit:
         """Admit a call whose outcome the caller settles. Raises BreakerOpenError."""
         with self._lock:
             now = self._clock()
@@ -128,7 +128,7 @@ class CircuitBreaker:
                 raise BreakerOpenError(self.name, retry_after=self._until - now)
             if self._state == "half_open":
                 self._probing, self._until = True, now + self._policy.probe_timeout
-            return Entry(self._settle, self._ticket)
+            return Permit(self._settle, self._ticket)
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -137,9 +137,9 @@ class CircuitBreaker:
             try:
                 yield
             except self._failures:
-                entry.settle("bad")
+                entry.record("bad")
                 raise
-            entry.settle("good")
+            entry.record("good")
 
     def run(self, function: Callable[[], Result]) -> Result:
         """The result of one call. Raises BreakerOpenError, and what the function raises."""

@@ -9,7 +9,7 @@ import threading
 from typing import Final, Protocol
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError
-from fraud_pipeline.database.verdicts import Report, newest_verdicts
+from fraud_pipeline.database.verdicts import ReportName, newest_verdicts
 
 LOOK_EVERY: Final = 60.0
 """Seconds; a report comes once a day."""
@@ -21,7 +21,7 @@ log: Final = logging.getLogger(__name__)
 class Told(Protocol):
     """Who is told what the newest report found."""
 
-    def __call__(self, report: Report, *, red: bool) -> None: ...
+    def __call__(self, report: ReportName, *, red: bool) -> None: ...
 
 
 class ReportWatch:

@@ -19,11 +19,11 @@ from fraud_pipeline.scoring.scorer import (
     HistoryUnavailableError,
     Mode,
     ModelUnavailableError,
-    Scored,
+    ScoringResult,
     StorageUnavailableError,
     Within,
 )
-from serving.runtime.breaker import BreakerOpenError, BreakerPolicy, CircuitBreaker, Entry, State
+from serving.runtime.breaker import BreakerOpenError, BreakerPolicy, CircuitBreaker, Permit, State
 
 Clock = Callable[[], float]
 Dependency = Literal["history", "model"]
@@ -38,11 +38,11 @@ _NEEDS: Final[Mapping[Mode, frozenset[Dependency]]] = MappingProxyType(
 _MODES: Final[Mapping[frozenset[Dependency], Mode]] = MappingProxyType({needs: mode for mode, needs in _NEEDS.items()})
 
 
-class DegradeLadder:
+class DegradationPolicy:
     """The mode that the health of history and model allows: down at once, up after `recovery` seconds of health.
 
     Only one of the two is trusted again at a time, so that what comes back is not hit by everything at once.
-    While nothing can be stored it is `fail_safe`; that costs no rung, because it says nothing about history and model.
+    While nothing can be stored it is `fail_safe`; that costs no level, because it says nothing about history and model.
     """
 
     def __init__(self, *, recovery: float = 5.0, clock: Clock = time.monotonic) -> None:
@@ -74,8 +74,10 @@ class DegradeLadder:
 class Scores(Protocol):
     """What is asked of a Scorer."""
 
-    def score(self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within) -> list[Scored | Conflict]: ...
-    def find(self, transaction_id: str) -> Scored | None: ...
+    def score(
+        self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within
+    ) -> list[ScoringResult | Conflict]: ...
+    def find(self, transaction_id: str) -> ScoringResult | None: ...
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None: ...
 
 
@@ -114,7 +116,7 @@ class ResilientScorer:
     database refuses do not open it: whoever sends one must not shut out the others.
     """
 
-    def __init__(self, scorer: Scores, *, breakers: Breakers, ladder: DegradeLadder) -> None:
+    def __init__(self, scorer: Scores, *, breakers: Breakers, ladder: DegradationPolicy) -> None:
         self._scorer = scorer
         self._breakers = breakers
         self._ladder = ladder
@@ -129,7 +131,7 @@ class ResilientScorer:
 
     def score(
         self, rows: Sequence[TransactionRow], *, within: Within = lambda _batch, _answers: None
-    ) -> list[Scored | Conflict]:
+    ) -> list[ScoringResult | Conflict]:
         """As `Scorer.score`, in the best mode there is. Raises NotStoredError."""
         with ExitStack() as entered, self._storage():
             entries = self._entries(entered)
@@ -137,17 +139,17 @@ class ResilientScorer:
                 try:
                     outcomes = self._scorer.score(rows, mode=_MODES[frozenset(entries)], within=within)
                 except HistoryUnavailableError:
-                    entries.pop("history").settle("bad")
+                    entries.pop("history").record("bad")
                 except ModelUnavailableError:
-                    entries.pop("model").settle("bad")
+                    entries.pop("model").record("bad")
                 else:
                     # A stored answer says nothing about what it did not need.
-                    modes = {one.mode for one in outcomes if isinstance(one, Scored) and not one.replayed}
+                    modes = {one.mode for one in outcomes if isinstance(one, ScoringResult) and not one.replayed}
                     for name in entries.keys() & frozenset().union(*(_NEEDS[mode] for mode in modes)):
-                        entries[name].settle("good")
+                        entries[name].record("good")
                     return outcomes
 
-    def find(self, transaction_id: str) -> Scored | None:
+    def find(self, transaction_id: str) -> ScoringResult | None:
         """As `Scorer.find`. Raises NotStoredError."""
         with self._storage():
             return self._scorer.find(transaction_id)
@@ -165,10 +167,10 @@ class ResilientScorer:
         except BreakerOpenError as error:
             raise StorageUnavailableError(str(error)) from error
 
-    def _entries(self, entered: ExitStack) -> dict[Dependency, Entry]:
+    def _entries(self, entered: ExitStack) -> dict[Dependency, Permit]:
         """Admission to what this call may use: what the mode needs, and what waits to be probed."""
         needs = _NEEDS[self.mode]
-        entries: dict[Dependency, Entry] = {}
+        entries: dict[Dependency, Permit] = {}
         named: tuple[tuple[Dependency, CircuitBreaker], ...] = (
             ("history", self._breakers.history),
             ("model", self._breakers.model),

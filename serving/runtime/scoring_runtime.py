@@ -15,12 +15,12 @@ from typing import Final
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import add_shadow_rows
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.scorer import Conflict, Scored, Scorer, Within, no_shadow
+from fraud_pipeline.scoring.scorer import Conflict, Scorer, ScoringResult, Within, no_shadow
 from fraud_pipeline.settings import Settings
 from serving.runtime.champion import ChampionHolder
-from serving.runtime.metrics import Metrics
+from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.report_watch import ReportWatch
-from serving.runtime.resilience import Breakers, DegradeLadder, ResilientScorer
+from serving.runtime.resilience import Breakers, DegradationPolicy, ResilientScorer
 from serving.runtime.shadow import Shadow, ShadowReport
 
 _SHADOW_PATIENCE: Final = 60.0
@@ -36,13 +36,13 @@ class CountedScorer:
 
     def score(
         self, rows: Sequence[TransactionRow], *, within: Within = lambda _batch, _answers: None
-    ) -> list[Scored | Conflict]:
+    ) -> list[ScoringResult | Conflict]:
         """As `ResilientScorer.score`."""
         outcomes = self.scorer.score(rows, within=within)
         self.metrics.decided(outcomes)
         return outcomes
 
-    def find(self, transaction_id: str) -> Scored | None:
+    def find(self, transaction_id: str) -> ScoringResult | None:
         """As `ResilientScorer.find`."""
         return self.scorer.find(transaction_id)
 
@@ -80,7 +80,7 @@ class ScoringRuntime:
         )
         self._reports = ReportWatch(self.database, told=metrics.reported)
         self._following = False
-        breakers, ladder = Breakers.build(on_change=metrics.breaker_changed), DegradeLadder()
+        breakers, ladder = Breakers.build(on_change=metrics.breaker_changed), DegradationPolicy()
         self.scorers = [
             CountedScorer(
                 ResilientScorer(

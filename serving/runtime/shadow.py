@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from fraud_pipeline.database.performance import ShadowRow
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.policy.decisions import Decision, decide
-from fraud_pipeline.scoring.scorer import LoadedModel, Scored
+from fraud_pipeline.scoring.scorer import ScoringModel, ScoringResult
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 256
 _PATIENCE: Final = 2.0
-Seen = tuple[NDArray[np.float32], Sequence[Scored], LoadedModel]
+Seen = tuple[NDArray[np.float32], Sequence[ScoringResult], ScoringModel]
 Refusal = Literal["same_model", "other_features"]
 
 
@@ -85,7 +85,7 @@ class Shadow:
 
     def __init__(
         self,
-        challenger: Callable[[], LoadedModel | None],
+        challenger: Callable[[], ScoringModel | None],
         *,
         told: Callable[[NDArray[np.object_], NDArray[np.object_]], None] = lambda _champion, _challenger: None,
         refused: Callable[[Refusal, int], None] = lambda _refusal, _rows: None,
@@ -103,7 +103,7 @@ class Shadow:
         self._thread = threading.Thread(target=self._compare_all, name="shadow", daemon=True)
         self._thread.start()
 
-    def __call__(self, values: NDArray[np.float32], scored: Sequence[Scored], champion: LoadedModel) -> None:
+    def __call__(self, values: NDArray[np.float32], scored: Sequence[ScoringResult], champion: ScoringModel) -> None:
         """Feature rows (n, features) and what the champion decided on them."""
         try:
             self._waiting.put_nowait((values, scored, champion))
@@ -162,7 +162,7 @@ class Shadow:
             self._tally, self._dropped_before = None, self._dropped
 
     def _refuse(
-        self, refusal: Refusal, scored: Sequence[Scored], *, champion: LoadedModel, challenger: LoadedModel
+        self, refusal: Refusal, scored: Sequence[ScoringResult], *, champion: ScoringModel, challenger: ScoringModel
     ) -> None:
         versions, why = (champion.version, challenger.version), _WHY[refusal]
         if self._tally is None or (self._tally.versions, self._tally.refused) != (versions, why):
@@ -171,7 +171,7 @@ class Shadow:
             self._tally = _Tally(versions, {}, 0.0, refused=why)
         self._refused(refusal, len(scored))
 
-    def _compare(self, values: NDArray[np.float32], scored: Sequence[Scored], *, loaded: LoadedModel) -> None:
+    def _compare(self, values: NDArray[np.float32], scored: Sequence[ScoringResult], *, loaded: ScoringModel) -> None:
         rows = [position for position, one in enumerate(scored) if one.probability is not None]
         if not rows:
             return
@@ -208,7 +208,7 @@ class Shadow:
             )
 
 
-def _refusal(champion: LoadedModel, challenger: LoadedModel) -> Refusal | None:
+def _refusal(champion: ScoringModel, challenger: ScoringModel) -> Refusal | None:
     """Why the challenger's decisions on the champion's feature rows would mean nothing, if so."""
     if champion.sha256 == challenger.sha256:
         return "same_model"

@@ -21,7 +21,7 @@ from kafka.structs import OffsetAndMetadata
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, FencedError, Position, scoring_batch
 from fraud_pipeline.scoring.scorer import StorageUnavailableError
-from serving.stream.handler import Handled, Point, StreamScorer
+from serving.stream.handler import BatchResult, Point, StreamScorer
 from serving.stream.known_record import EveryRecordFailsError
 from serving.stream.records import Partition, Record
 
@@ -40,7 +40,7 @@ Records = Mapping[Partition, Sequence[Record]]
 class Observer(Protocol):
     """Who is told how the stream goes; `lag` may come from another thread."""
 
-    def handled(self, handled: Handled, *, seconds: float) -> None: ...
+    def handled(self, handled: BatchResult, *, seconds: float) -> None: ...
     def lag(self, partition: Partition, records: int | None) -> None:
         """How far behind a partition is; None when it is no longer ours."""
         ...

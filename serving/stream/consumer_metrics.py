@@ -1,7 +1,7 @@
 """What Prometheus is told of a consumer.
 
 Belongs here: names and kinds of metrics of the stream. Must not be here: metrics of deciding, which every entrance has
-(`serving/runtime/metrics.py`), anything that acts on them. Ids are never labels.
+(`serving/runtime/prometheus_metrics.py`), anything that acts on them. Ids are never labels.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Final, Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serving.stream.consumer import Away
-from serving.stream.handler import Handled
+from serving.stream.handler import BatchResult
 from serving.stream.records import Partition
 
 Outcome = Literal["decided", "replayed", "dead_letter", "report"]
@@ -59,7 +59,7 @@ class StreamMetrics:
         """Transactions that this process decided on."""
         return int(self.registry.get_sample_value("fraud_stream_records_total", {"outcome": "decided"}) or 0)
 
-    def handled(self, handled: Handled, *, seconds: float) -> None:
+    def handled(self, handled: BatchResult, *, seconds: float) -> None:
         counts: dict[Outcome, int] = {
             "decided": handled.decided,
             "replayed": handled.replayed,

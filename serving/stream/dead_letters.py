@@ -20,7 +20,7 @@ from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, open_consumer, open_producer
 from serving.stream.messages import MARK, MESSAGE_REMEDIES
 from serving.stream.records import Partition
-from serving.stream.topic_inspection import Extent, extents
+from serving.stream.topic_inspection import OffsetBounds, extents
 
 REPLAY_OF: Final = "replay-of"
 """The header that tells which record a message is sent again for: topic/partition/offset."""
@@ -139,7 +139,7 @@ def _read(kafka: KafkaSettings) -> Iterator[tuple[Partition, list[DeadLetter]]]:
                 yield at, letters
 
 
-def _records(consumer: Any, at: Partition, extent: Extent) -> Iterator[list[Any]]:
+def _records(consumer: Any, at: Partition, extent: OffsetBounds) -> Iterator[list[Any]]:
     partition = TopicPartition(*at)
     consumer.assign([partition])
     consumer.seek(partition, extent.beginning)

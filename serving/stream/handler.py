@@ -39,7 +39,7 @@ from fraud_pipeline.database import (
 from fraud_pipeline.messaging.corrupt_record_patch import UnreadableRecord
 from fraud_pipeline.messaging.topics import KafkaSettings, Message
 from fraud_pipeline.schema.transactions import MILLISECOND, TransactionRow
-from fraud_pipeline.scoring.scorer import Conflict, Scored, StorageRefusedError, StorageUnavailableError
+from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageRefusedError, StorageUnavailableError
 from serving.stream.known_record import ScoresRows, check_known_record
 from serving.stream.messages import (
     BadMessage,
@@ -69,7 +69,7 @@ _NO_RECORDS_FAULT: Final = (FencedError, StorageUnavailableError, DatabaseUnavai
 
 
 @dataclass(frozen=True, slots=True)
-class Handled:
+class BatchResult:
     """What became of the records of a batch."""
 
     positions: Mapping[Partition, Position]
@@ -107,7 +107,7 @@ class _Stored:
     """What is in the database by now, and what is to be sent of it."""
 
     positions: dict[Partition, Position]
-    answers: list[tuple[TransactionRow, Scored | Conflict]]
+    answers: list[tuple[TransactionRow, ScoringResult | Conflict]]
     letters: list[Message]
     overdue: list[PendingReport]
     reports: int
@@ -151,7 +151,9 @@ class StreamScorer:
         self._reached = reached
         self._reports = StreamReports(clock=clock)
 
-    def handle(self, records: Mapping[Partition, Sequence[Record]], positions: Mapping[Partition, Position]) -> Handled:
+    def handle(
+        self, records: Mapping[Partition, Sequence[Record]], positions: Mapping[Partition, Position]
+    ) -> BatchResult:
         """Decide on records that follow each other, from `published_offset` of their partitions on.
 
         Records before that are answered as stored, and none of them is put aside again. Raises FencedError when a
@@ -176,8 +178,8 @@ class StreamScorer:
             for at, position in published.items():
                 batch.positions.move(*at, before=stored.positions[at], after=position)
             batch.pending.forget(stored.overdue)
-        scored = [answer for _, answer in stored.answers if isinstance(answer, Scored)]
-        return Handled(
+        scored = [answer for _, answer in stored.answers if isinstance(answer, ScoringResult)]
+        return BatchResult(
             positions=published,
             decided=sum(not one.replayed for one in scored),
             replayed=sum(one.replayed for one in scored),
@@ -223,7 +225,7 @@ class StreamScorer:
         }
         overdue: list[PendingReport] = []
 
-        def within(batch: Batch, _answers: Sequence[Scored | Conflict]) -> None:
+        def within(batch: Batch, _answers: Sequence[ScoringResult | Conflict]) -> None:
             said = [(one.said, one.at, one.record) for one in new if isinstance(one.said, Report)]
             overdue[:] = self._reports.add(batch, said, transaction_ids=[row.transaction_id for row in rows])
             for at, position in after.items():
@@ -250,12 +252,12 @@ class StreamScorer:
         self._acknowledged(sent)
         self._reached("dead_letter_acknowledged")
 
-    def _publish(self, answers: Sequence[tuple[TransactionRow, Scored | Conflict]]) -> None:
+    def _publish(self, answers: Sequence[tuple[TransactionRow, ScoringResult | Conflict]]) -> None:
         """Send decisions in the order of their records and wait until all are acknowledged."""
         sent = [
             self._send(self._kafka.decisions_topic, decision_message(answer, customer_id=row.customer_id))
             for row, answer in answers
-            if isinstance(answer, Scored)
+            if isinstance(answer, ScoringResult)
         ]
         self._acknowledged(sent)
 

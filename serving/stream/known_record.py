@@ -12,7 +12,7 @@ from fraud_pipeline.database import Batch
 from fraud_pipeline.messaging.topics import report_message, transaction_message
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.rehearsal import UndoneError, go_through, undone
-from fraud_pipeline.scoring.scorer import Conflict, Scored, StorageRefusedError, StorageUnavailableError, Within
+from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageRefusedError, StorageUnavailableError, Within
 from serving.stream.messages import BadMessage, MessageReader, decision_message, report_of
 
 log = logging.getLogger(__name__)
@@ -24,9 +24,9 @@ class EveryRecordFailsError(RuntimeError):
 
 
 class ScoresRows(Protocol):
-    """The scorer, or what goes down the rungs with it."""
+    """The scorer, or the resilient scorer around it."""
 
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]: ...
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[ScoringResult | Conflict]: ...
 
 
 def check_known_record(scorer: ScoresRows, reader: MessageReader, *, now: int) -> None:
@@ -35,9 +35,9 @@ def check_known_record(scorer: ScoresRows, reader: MessageReader, *, now: int) -
     Raises StorageUnavailableError when the database refuses them, EveryRecordFailsError when anything else fails.
     """
 
-    def try_everything(batch: Batch, answers: Sequence[Scored | Conflict]) -> None:
+    def try_everything(batch: Batch, answers: Sequence[ScoringResult | Conflict]) -> None:
         for answer in answers:
-            if isinstance(answer, Scored):
+            if isinstance(answer, ScoringResult):
                 decision_message(answer, customer_id=_NAME)
         go_through(batch, now=now)
         raise UndoneError

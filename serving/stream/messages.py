@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from fraud_pipeline.messaging.topics import SCHEMA, SCHEMA_HEADER, Message, message
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.scorer import Scored
+from fraud_pipeline.scoring.scorer import ScoringResult
 from serving.errors import REMEDIES, FieldProblem, RequestError
 from serving.http.answers import decision_body
 from serving.http.requests import FeedbackIn, RequestParser, TransactionIn, _document, _validated
@@ -98,7 +98,7 @@ def report_of(value: bytes | None, headers: Headers) -> Report | BadMessage:
     return sent if isinstance(sent, BadMessage) else Report(sent.transaction_id, is_fraud=sent.label == "fraud")
 
 
-def decision_message(scored: Scored, *, customer_id: str) -> Message:
+def decision_message(scored: ScoringResult, *, customer_id: str) -> Message:
     """A decision as /score answers it, the same bytes whenever it is sent; keyed by customer as the transaction was."""
     body = decision_body(scored, latency_ms=0)
     return message(customer_id, {name: said for name, said in body.items() if name not in _OF_THE_REQUEST})

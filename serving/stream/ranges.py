@@ -20,14 +20,14 @@ from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.messaging.topics import KafkaSettings, open_consumer, open_producer
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.block_overrides import BLOCK_CAP
-from fraud_pipeline.scoring.scorer import Conflict, Scored, Within, now_microseconds
+from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, Within, now_microseconds
 from fraud_pipeline.settings import Settings
-from serving.runtime.metrics import Metrics
+from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.scoring_runtime import open_scoring_runtime
-from serving.stream.handler import ACKNOWLEDGE_WITHIN, Handled, StreamScorer
+from serving.stream.handler import ACKNOWLEDGE_WITHIN, BatchResult, StreamScorer
 from serving.stream.known_record import ScoresRows
 from serving.stream.records import Partition, Record
-from serving.stream.topic_inspection import Extent
+from serving.stream.topic_inspection import OffsetBounds
 
 BATCH: Final = 500
 PATIENCE: Final = 30.0
@@ -51,7 +51,7 @@ class OffsetRange:
 
 
 def plan(
-    extents: Mapping[Partition, Extent], positions: Mapping[Partition, Position], *, most: int
+    extents: Mapping[Partition, OffsetBounds], positions: Mapping[Partition, Position], *, most: int
 ) -> tuple[OffsetRange, ...]:
     """What to read next: from where the database stands, about `most` records, each partition its share.
 
@@ -66,13 +66,15 @@ def plan(
     return tuple(OffsetRange(at, start, min(extents[at].end, start + share)) for at, start in behind.items())
 
 
-def lag(extents: Mapping[Partition, Extent], positions: Mapping[Partition, Position]) -> int:
+def lag(extents: Mapping[Partition, OffsetBounds], positions: Mapping[Partition, Position]) -> int:
     """How many records are not decided on yet."""
     starts = {at: positions[at].next_offset if at in positions else extent.beginning for at, extent in extents.items()}
     return sum(max(0, extent.end - max(starts[at], extent.beginning)) for at, extent in extents.items())
 
 
-def score_range(kafka: KafkaSettings, settings: Settings, topic: str, partition: int, start: int, end: int) -> Handled:
+def score_range(
+    kafka: KafkaSettings, settings: Settings, topic: str, partition: int, start: int, end: int
+) -> BatchResult:
     """Score the records [start, end) of a partition; see `RangeScorer.score`."""
     with range_scorer(kafka, settings) as scorer:
         return scorer.score(OffsetRange(Partition(topic, partition), start, end))
@@ -125,7 +127,7 @@ class RangeScorer:
         """How many blocks became reviews so far because there were too many."""
         return self._told.capped
 
-    def score(self, wanted: OffsetRange, *, tell: Callable[[Handled], None] = lambda _handled: None) -> Handled:
+    def score(self, wanted: OffsetRange, *, tell: Callable[[BatchResult], None] = lambda _handled: None) -> BatchResult:
         """Score a range, and before it what its partition's last reader left unpublished; `tell` hears of each batch.
 
         What was decided before is answered as stored and published again. Raises RangeError when there are records
@@ -136,7 +138,7 @@ class RangeScorer:
         beginning = self._consumer.beginning_offsets([TopicPartition(*at)])[TopicPartition(*at)]
         with scoring_batch(self._database) as batch:
             position = batch.positions.claim(*at, start=beginning)
-        total = Handled(positions={at: position}, decided=0, replayed=0, dead_letters=0, reports=0)
+        total = BatchResult(positions={at: position}, decided=0, replayed=0, dead_letters=0, reports=0)
         if wanted.start > max(position.next_offset, beginning):
             raise RangeError(f"{wanted} leaves out records from {position.next_offset} on: score those first")
         # What must not be missed comes first.
@@ -192,15 +194,15 @@ class _ToldOfCap:
     scorer: ScoresRows
     capped: int = 0
 
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]:
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[ScoringResult | Conflict]:
         outcomes = self.scorer.score(rows, within=within)
-        new = [one for one in outcomes if isinstance(one, Scored) and not one.replayed]
+        new = [one for one in outcomes if isinstance(one, ScoringResult) and not one.replayed]
         self.capped += sum(reason.code == BLOCK_CAP for one in new for reason in one.reasons)
         return outcomes
 
 
-def _sum(total: Handled, handled: Handled) -> Handled:
-    return Handled(
+def _sum(total: BatchResult, handled: BatchResult) -> BatchResult:
+    return BatchResult(
         positions=handled.positions,
         decided=total.decided + handled.decided,
         replayed=total.replayed + handled.replayed,

@@ -18,7 +18,7 @@ from serving.stream.records import Partition
 ANSWER_SECONDS: Final = 5.0
 
 
-class Extent(NamedTuple):
+class OffsetBounds(NamedTuple):
     """The offsets of a partition that can be read: from `beginning` to before `end`.
 
     Records of a sender's transaction that is neither committed nor aborted, and what follows them, lie behind the end.
@@ -28,7 +28,7 @@ class Extent(NamedTuple):
     end: int
 
 
-def extents(kafka: KafkaSettings, topics: Sequence[str]) -> dict[Partition, Extent]:
+def extents(kafka: KafkaSettings, topics: Sequence[str]) -> dict[Partition, OffsetBounds]:
     """The extents of all partitions of these topics, in this order; a topic that does not exist has none.
 
     Raises BrokerUnavailableError.
@@ -42,7 +42,7 @@ def extents(kafka: KafkaSettings, topics: Sequence[str]) -> dict[Partition, Exte
             ]
             beginnings, ends = consumer.beginning_offsets(found), consumer.end_offsets(found)
             ends |= _highwaters(consumer, {at: (beginnings[at], ends[at]) for at in found if beginnings[at] < ends[at]})
-            return {Partition(*at): Extent(beginnings[at], ends[at]) for at in found}
+            return {Partition(*at): OffsetBounds(beginnings[at], ends[at]) for at in found}
     except KafkaError as error:
         raise _away(kafka, error) from error
 

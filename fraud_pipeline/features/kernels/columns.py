@@ -33,7 +33,7 @@ def _array(column: pd.Series) -> NDArray[Any]:
     return np.asarray(column.to_numpy())
 
 
-def stack(first: Table, second: Table, *, names: tuple[str, ...]) -> Table:
+def concat_rows(first: Table, second: Table, *, names: tuple[str, ...]) -> Table:
     """The rows of `first`, then those of `second`, of the columns `names`."""
     return {name: np.concatenate([first[name], second[name]]) for name in names}
 
@@ -47,7 +47,7 @@ def codes(values: NDArray[Any]) -> tuple[Ints, int]:
     return numbers, len(names)
 
 
-def alike(values: NDArray[Any]) -> Ints:
+def equality_codes(values: NDArray[Any]) -> Ints:
     """Numbers that are equal where values are; a missing value is -1."""
     return values if values.dtype.kind == "i" else codes(values)[0]
 
@@ -84,7 +84,7 @@ def tie_breakers(ids: NDArray[Any]) -> Ints:
 
 
 @kernel
-def age(times: Ints, positions: Ints, now: Ints, exists: NDArray[np.bool_]) -> Floats:
+def elapsed(times: Ints, positions: Ints, now: Ints, exists: NDArray[np.bool_]) -> Floats:
     """Microseconds from the event at each position to now, NaN where there is none."""
     out = np.full(len(now), np.nan)
     for q in range(len(now)):

@@ -18,7 +18,7 @@ MICRODEGREES: Final = 1_000_000
 
 
 @kernel
-def run_after(
+def frauds_since_last_cleared(
     order: Ints, happened: Ints, amounts: Ints, cleared: Floats, low: Ints, high: Ints
 ) -> tuple[Ints, Floats, Floats]:
     """Reported events of each slice that happened after `cleared` (queries,): count, first time, smallest amount.
@@ -40,7 +40,7 @@ def run_after(
 
 
 @kernel
-def same_kind(
+def matching_event_stats(
     order: Ints, times: Ints, codes: Ints, amounts: Ints, wanted: Ints, now: Ints, low: Ints, high: Ints
 ) -> tuple[Floats, Floats, Floats]:
     """Events of each slice whose code (rows,) is the `wanted` one (queries,): count, microseconds since the last, mean.
@@ -89,7 +89,7 @@ def distance_km(latitude: float, longitude: float, other_latitude: float, other_
 
 
 @kernel
-def places(
+def location_stats(
     order: Ints, times: Ints, latitude: Floats, longitude: Floats, now: Ints, low: Ints, high: Ints
 ) -> tuple[Floats, Floats, Floats]:
     """Km and microseconds since the last place, and km from the mean place of each slice; each (queries,).

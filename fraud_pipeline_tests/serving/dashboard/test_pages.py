@@ -28,7 +28,7 @@ from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.overview import count_alerts, read_case, read_customer, read_probabilities, read_traffic
 from fraud_pipeline.database.performance import PerformanceRow, read_performance, replace_performance
 from fraud_pipeline.database.source import DatabaseSource
-from fraud_pipeline.database.verdicts import Report, Verdict, replace_verdict
+from fraud_pipeline.database.verdicts import ReportName, ReportVerdict, replace_verdict
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.defs.training import training_assets
 from fraud_pipeline.modeling.training import TrainedModel
@@ -331,7 +331,7 @@ class TestPages:
             for day in (yesterday - pd.Timedelta(days=1), yesterday):
                 row = DriftRow("amount", "champion", "psi", size=0.1, q=1.0, drifted=False, model_version="7")
                 replace_drift(database, day=day, rows=[row])
-                verdict = Verdict("drift", day, red=False, summary="no drift")
+                verdict = ReportVerdict("drift", day, red=False, summary="no drift")
                 replace_verdict(database, verdict, page=f"<h1>Drift of {day:%Y-%m-%d}</h1>")
         app = opened("drift", with_token=token(settings, "feedback"))
         assert not app.exception
@@ -341,17 +341,17 @@ class TestPages:
         shown = base64.b64decode(frame.proto.src.partition(",")[2]).decode()
         assert shown == f"<h1>Drift of {yesterday:%Y-%m-%d}</h1>"
 
-    @pytest.mark.parametrize("report", get_args(Report))
+    @pytest.mark.parametrize("report", get_args(ReportName))
     @pytest.mark.parametrize(
         ("red", "judged", "kind"), [(True, True, "error"), (False, True, "success"), (False, False, "warning")]
     )
     def test_the_newest_report_is_shown_with_its_day_and_what_it_found(
-        self, settings: Settings, report: Report, *, red: bool, judged: bool, kind: str
+        self, settings: Settings, report: ReportName, *, red: bool, judged: bool, kind: str
     ) -> None:
         with closing(Database(settings.database)) as database:
             database.upgrade()
             day = pd.Timestamp.now(tz="UTC").floor("D")
-            verdict = Verdict(report, day, red=red, judged=judged, summary="what was found")
+            verdict = ReportVerdict(report, day, red=red, judged=judged, summary="what was found")
             replace_verdict(database, verdict, page="<h1>A report" if judged else None)
         app = opened(report, with_token=token(settings, "feedback"))
         assert not app.exception
@@ -365,9 +365,9 @@ class TestPages:
         }
         assert len(app.get("iframe")) == (judged and report != "performance")
 
-    @pytest.mark.parametrize("report", get_args(Report))
+    @pytest.mark.parametrize("report", get_args(ReportName))
     def test_without_a_report_the_page_names_the_job_and_the_asset_that_make_one(
-        self, settings: Settings, report: Report
+        self, settings: Settings, report: ReportName
     ) -> None:
         app = opened(report, with_token=token(settings, "feedback"))
         (info,) = app.info
@@ -375,16 +375,16 @@ class TestPages:
         assert "`drift_job`" in info.value
         assert f"`{report}_report`" in info.value
 
-    @pytest.mark.parametrize("report", get_args(Report))
+    @pytest.mark.parametrize("report", get_args(ReportName))
     def test_after_a_day_that_could_not_be_judged_the_last_one_that_was_still_speaks(
-        self, settings: Settings, report: Report
+        self, settings: Settings, report: ReportName
     ) -> None:
         today = pd.Timestamp.now(tz="UTC").floor("D")
         yesterday = today - pd.Timedelta(days=1)
         with closing(Database(settings.database)) as database:
             database.upgrade()
-            replace_verdict(database, Verdict(report, yesterday, red=True, summary="red"))
-            replace_verdict(database, Verdict(report, today, red=False, judged=False, summary="no rows came"))
+            replace_verdict(database, ReportVerdict(report, yesterday, red=True, summary="red"))
+            replace_verdict(database, ReportVerdict(report, today, red=False, judged=False, summary="no rows came"))
         app = opened(report, with_token=token(settings, "feedback"))
         assert [one.value for one in app.warning] == ["no rows came"]
         assert [one.value for one in app.error] == ["red"]

@@ -24,8 +24,8 @@ from serving.runtime.breaker import (
     BreakerOpenError,
     BreakerPolicy,
     CircuitBreaker,
-    Entry,
     Outcome,
+    Permit,
     State,
 )
 
@@ -58,7 +58,7 @@ def fail(breaker: CircuitBreaker, times: int = 1) -> None:
 class Call:
     """A call that was let through, and what the model knows of it."""
 
-    entry: Entry
+    entry: Permit
     life: object
     probe: bool
 
@@ -158,7 +158,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(call=consumes(calls), outcome=st.sampled_from(["good", "bad", "bad", "unknown"]))
     def end(self, call: Call, outcome: Outcome) -> None:
         self.expected.at(self.clock.now)
-        call.entry.settle(outcome)
+        call.entry.record(outcome)
         self.expected.settled(call, outcome, self.clock.now)
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 3.0, 20.0]))
@@ -241,7 +241,7 @@ class TestCalls:
             breaker.enter()
         clock.now += 5
         breaker.run(lambda: None)
-        lost.settle("good")
+        lost.record("good")
         assert breaker.state == "half_open"
 
 

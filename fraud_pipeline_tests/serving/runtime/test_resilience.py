@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from fraud_pipeline.database import Database
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline.scoring.scorer import Mode, Scored, Scorer, StorageUnavailableError
+from fraud_pipeline.scoring.scorer import Mode, Scorer, ScoringResult, StorageUnavailableError
 from fraud_pipeline_tests.support.loaded import Loaded
 from serving.runtime.breaker import BreakerPolicy, State
-from serving.runtime.resilience import Breakers, DegradeLadder, ResilientScorer
+from serving.runtime.resilience import Breakers, DegradationPolicy, ResilientScorer
 
 NEEDS: Final[dict[Mode, set[str]]] = {
     "full": {"history", "model"},
@@ -45,8 +45,8 @@ def clock() -> Clock:
 
 class TestLadder:
     @pytest.fixture
-    def ladder(self, clock: Clock) -> DegradeLadder:
-        return DegradeLadder(recovery=RECOVERY, clock=clock)
+    def ladder(self, clock: Clock) -> DegradationPolicy:
+        return DegradationPolicy(recovery=RECOVERY, clock=clock)
 
     @pytest.mark.parametrize(
         ("history", "model", "mode"),
@@ -58,11 +58,11 @@ class TestLadder:
             ("open", "open", "fail_safe"),
         ],
     )
-    def test_it_goes_down_at_once(self, ladder: DegradeLadder, history: State, model: State, mode: Mode) -> None:
+    def test_it_goes_down_at_once(self, ladder: DegradationPolicy, history: State, model: State, mode: Mode) -> None:
         assert ladder.mode(history="closed", model="closed", storage="closed") == "full"
         assert ladder.mode(history=history, model=model, storage="closed") == mode
 
-    def test_it_goes_up_one_rung_after_each_recovery(self, ladder: DegradeLadder, clock: Clock) -> None:
+    def test_it_goes_up_one_level_after_each_recovery(self, ladder: DegradationPolicy, clock: Clock) -> None:
         ladder.mode(history="open", model="open", storage="closed")
         seen = []
         for _ in range(12):
@@ -70,7 +70,7 @@ class TestLadder:
             seen.append(ladder.mode(history="closed", model="closed", storage="closed"))
         assert seen == ["fail_safe"] * 5 + ["rules"] * 5 + ["full"] * 2
 
-    def test_while_nothing_can_be_stored_it_is_fail_safe_and_costs_no_rung(self, ladder: DegradeLadder) -> None:
+    def test_while_nothing_can_be_stored_it_is_fail_safe_and_costs_no_level(self, ladder: DegradationPolicy) -> None:
         assert ladder.mode(history="closed", model="closed", storage="open") == "fail_safe"
         assert ladder.mode(history="closed", model="closed", storage="half_open") == "full"
 
@@ -88,7 +88,7 @@ class TestLadder:
         self, story: list[tuple[float, State, State]]
     ) -> None:
         clock = Clock()
-        ladder = DegradeLadder(recovery=RECOVERY, clock=clock)
+        ladder = DegradationPolicy(recovery=RECOVERY, clock=clock)
         used = {"history", "model"}
         unhealthy_at, climbed_at = dict.fromkeys(used, float("-inf")), float("-inf")
         for seconds, history, model in story:
@@ -141,17 +141,17 @@ class Service:
                 champion=self.champion,
             ),
             breakers=self.breakers,
-            ladder=DegradeLadder(recovery=RECOVERY, clock=self.clock),
+            ladder=DegradationPolicy(recovery=RECOVERY, clock=self.clock),
         )
 
     def row(self, number: int) -> TransactionRow:
         # A new merchant each time, for what is remembered of the others need not be read.
         return TransactionRow(f"t-{number}", 20_000 * DAY + number * HOUR, "c-1", f"m-{number}", 1_000)
 
-    def decide(self) -> Scored:
+    def decide(self) -> ScoringResult:
         self.sent += 1
         (answer,) = self.scorer.score([self.row(self.sent)])
-        assert isinstance(answer, Scored)
+        assert isinstance(answer, ScoringResult)
         return answer
 
     def modes(self, number: int) -> list[Mode]:

@@ -23,7 +23,7 @@ from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Decision, Policy, decide
-from fraud_pipeline.scoring.scorer import Scored
+from fraud_pipeline.scoring.scorer import ScoringResult
 from fraud_pipeline_tests.support.waiting import until
 from serving.runtime.champion import LoadedModel
 from serving.runtime.shadow import MAX_WAITING, Shadow
@@ -49,11 +49,11 @@ def loaded(model: FraudModel, policy: Policy, *, version: str) -> LoadedModel:
     return LoadedModel(replace(model, policy=policy), version=version, sha256=version * 64, loaded_at="")
 
 
-def decided(model: FraudModel, values: NDArray[np.float32]) -> list[Scored]:
+def decided(model: FraudModel, values: NDArray[np.float32]) -> list[ScoringResult]:
     """What the champion said."""
     probabilities = model.probabilities(values)
     return [
-        Scored(f"t-{number}", choice, float(p), (), "model", "full", (), "1", 0)
+        ScoringResult(f"t-{number}", choice, float(p), (), "model", "full", (), "1", 0)
         for number, (choice, p) in enumerate(zip(decide(probabilities, CHAMPION), probabilities, strict=True))
     ]
 
@@ -122,7 +122,7 @@ def test_every_row_is_kept_for_the_day_its_label_is_known(
         add_shadow_rows(database, rows)
 
     shadow = Shadow(lambda: other, keep=keep)
-    by_rules = Scored("t-rules", "review", None, (), "rules", "rules", (), None, 0)
+    by_rules = ScoringResult("t-rules", "review", None, (), "rules", "rules", (), None, 0)
     scored = decided(trained.model, values[:20])
     shadow(values[:21], [*scored, by_rules], champion_of(trained))
     shadow.close()

@@ -34,7 +34,7 @@ from fraud_pipeline.messaging.topics import (
     transaction_message,
 )
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline.scoring.scorer import Conflict, Scored, Scorer, Within, now_microseconds
+from fraud_pipeline.scoring.scorer import Conflict, Scorer, ScoringResult, Within, now_microseconds
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.proof import SAID
 from fraud_pipeline_tests.support.raw_batches import CODECS, NotUtf8, bad_batches, batch_of, send_batch
@@ -57,7 +57,7 @@ from fraud_pipeline_tests.support.streams import (
 from fraud_pipeline_tests.support.waiting import until
 from serving.stream.consumer import POLL_SECONDS, StreamConsumer
 from serving.stream.dead_letters import Replayed, replay
-from serving.stream.handler import Handled, Point, StreamScorer
+from serving.stream.handler import BatchResult, Point, StreamScorer
 from serving.stream.known_record import ScoresRows
 
 POINTS_OF_A_BATCH: Final = [point for point in get_args(Point) if point not in ("polled", "committed", "revoked")]
@@ -86,8 +86,8 @@ class Allergic:
     scorer: Scorer
     to: str
 
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]:
-        def fail(batch: Batch, answers: Sequence[Scored | Conflict]) -> None:
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[ScoringResult | Conflict]:
+        def fail(batch: Batch, answers: Sequence[ScoringResult | Conflict]) -> None:
             within(batch, answers)
             if any(row.transaction_id == self.to for row in rows):
                 raise ZeroDivisionError(str(rows))
@@ -149,7 +149,7 @@ class World:
 
     def handle(
         self, *, scorer: ScoresRows | None = None, reached: Callable[[Point], None] = lambda _point: None
-    ) -> Handled:
+    ) -> BatchResult:
         """Everything that was sent as one batch, by a reader who has just claimed it."""
         records = records_of(self.kafka, self.kafka.transactions_topic) | records_of(
             self.kafka, self.kafka.reports_topic

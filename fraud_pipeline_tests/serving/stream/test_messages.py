@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fraud_pipeline.messaging.topics import SCHEMA_HEADER, Message, report_message, transaction_message
 from fraud_pipeline.schema.identifiers import Reading, read_identifier
 from fraud_pipeline.schema.transactions import CHANNELS, DAY, MAX_AMOUNT_CENTS, SECOND, TransactionRow
-from fraud_pipeline.scoring.scorer import Reason, Scored
+from fraud_pipeline.scoring.scorer import Reason, ScoringResult
 from serving.stream.messages import (
     MAX_VALUE_BYTES,
     MESSAGE_REMEDIES,
@@ -27,7 +27,9 @@ from serving.stream.messages import (
 READER = MessageReader(currency="EUR")
 NOW = 20_000 * DAY
 ROW = TransactionRow("t-1", NOW - SECOND, "c-1", "m-1", 1_234, channel="online")
-SCORED = Scored("t-1", "review", 0.25, (Reason("new_country", "first time abroad"),), "model", "full", (), "7", NOW)
+SCORED = ScoringResult(
+    "t-1", "review", 0.25, (Reason("new_country", "first time abroad"),), "model", "full", (), "7", NOW
+)
 
 names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"]), min_size=1, max_size=64).filter(
     lambda text: read_identifier(text) == Reading(text)

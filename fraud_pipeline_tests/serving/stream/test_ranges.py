@@ -25,10 +25,10 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.raw_batches import bad_batches, send_batch
 from fraud_pipeline_tests.support.streams import SESSION, decided, everything, send, sources, standing, transactions
-from serving.stream.handler import Handled
+from serving.stream.handler import BatchResult
 from serving.stream.ranges import OffsetRange, RangeError, lag, plan, range_scorer, score_range
 from serving.stream.records import Partition
-from serving.stream.topic_inspection import Extent, extents, live_members
+from serving.stream.topic_inspection import OffsetBounds, extents, live_members
 
 AT = Partition("transactions", 0)
 OFFSETS = st.integers(0, 60)
@@ -39,12 +39,12 @@ class CrashError(Exception):
 
 
 @given(
-    ends=st.lists(st.tuples(OFFSETS, OFFSETS).map(sorted).map(lambda pair: Extent(*pair)), max_size=4),
+    ends=st.lists(st.tuples(OFFSETS, OFFSETS).map(sorted).map(lambda pair: OffsetBounds(*pair)), max_size=4),
     known=st.lists(st.none() | OFFSETS, min_size=4, max_size=4),
     most=st.integers(1, 50),
 )
 def test_runs_over_a_backlog_are_bounded_and_leave_no_record_out(
-    ends: list[Extent], known: list[int | None], most: int
+    ends: list[OffsetBounds], known: list[int | None], most: int
 ) -> None:
     found = {Partition("t", number): extent for number, extent in enumerate(ends)}
     positions = {
@@ -62,7 +62,7 @@ def test_runs_over_a_backlog_are_bounded_and_leave_no_record_out(
 
 
 def test_what_was_decided_and_not_published_is_planned_though_nothing_lags() -> None:
-    found, positions = {AT: Extent(0, 9)}, {AT: Position(1, next_offset=9, published_offset=4)}
+    found, positions = {AT: OffsetBounds(0, 9)}, {AT: Position(1, next_offset=9, published_offset=4)}
     assert plan(found, positions, most=100) == (OffsetRange(AT, 4, 9),)
     assert lag(found, positions) == 0
 
@@ -99,7 +99,7 @@ def published(kafka: KafkaSettings) -> list[bytes]:
     return [record.value for record in everything(kafka, kafka.decisions_topic)]
 
 
-def counts(handled: Handled) -> tuple[int, int, int]:
+def counts(handled: BatchResult) -> tuple[int, int, int]:
     return handled.decided, handled.replayed, handled.dead_letters
 
 
@@ -119,7 +119,7 @@ class TestScoring:
     def test_a_range_of_many_batches_is_the_same_as_one(
         self, kafka: KafkaSettings, settings: Settings, known: Database
     ) -> None:
-        ids, batches = sent(kafka, 40), list[Handled]()
+        ids, batches = sent(kafka, 40), list[BatchResult]()
         with range_scorer(kafka, settings, batch=7) as scorer:
             total = scorer.score(OffsetRange(Partition(kafka.transactions_topic, 0), 0, 40), tell=batches.append)
         assert len(batches) >= 6
@@ -207,7 +207,7 @@ class TestScoring:
             position = batch.positions.all(at.topic)[0]
             batch.positions.move(*at, before=position, after=Position(position.epoch, 20, 10))
 
-        def crash(_: Handled) -> None:
+        def crash(_: BatchResult) -> None:
             raise CrashError
 
         with pytest.raises(CrashError), range_scorer(kafka, settings, batch=3) as scorer:
@@ -224,7 +224,7 @@ class TestScoring:
         at = Partition(kafka.transactions_topic, 0)
         sent(kafka, 20)
 
-        def take_over(_: Handled) -> None:
+        def take_over(_: BatchResult) -> None:
             with scoring_batch(known) as batch:
                 batch.positions.claim(*at, start=0)
 

@@ -21,7 +21,7 @@ from fraud_pipeline.database.tables import STREAM_POSITIONS
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.messaging.topics import transaction_message
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.scorer import Conflict, Features, LoadedModel, Mode, Scored, Scorer, Within
+from fraud_pipeline.scoring.scorer import Conflict, Features, Mode, Scorer, ScoringModel, ScoringResult, Within
 from fraud_pipeline_tests.support.proof import COUNTS
 from fraud_pipeline_tests.support.stream_simulation import (
     CUSTOMERS,
@@ -152,11 +152,11 @@ class PositionsFirst:
         self.database = database
         self.scorer = real_scorer(database)
 
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[Scored | Conflict]:
+    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[ScoringResult | Conflict]:
         class UndoneError(Exception):
-            answers: Sequence[Scored | Conflict]
+            answers: Sequence[ScoringResult | Conflict]
 
-        def undo(_batch: Batch, answers: Sequence[Scored | Conflict]) -> None:
+        def undo(_batch: Batch, answers: Sequence[ScoringResult | Conflict]) -> None:
             undone = UndoneError()
             undone.answers = answers
             raise undone
@@ -186,8 +186,8 @@ class CountsDeliveries(Scorer):
         features: Features,
         *,
         mode: Mode,
-        loaded: LoadedModel | None,
-    ) -> list[Scored]:
+        loaded: ScoringModel | None,
+    ) -> list[ScoringResult]:
         for row, values in zip(new, features.values, strict=True):
             values[COUNT] = self.counted[row.customer_id]
             self.counted[row.customer_id] += 1

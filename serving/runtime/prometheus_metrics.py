@@ -21,11 +21,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fraud_pipeline.database.verdicts import Report
+from fraud_pipeline.database.verdicts import ReportName
 from fraud_pipeline.policy.decisions import DECISIONS, FAIL_SAFE_RULES
 from fraud_pipeline.policy.holdout import HOLDOUT
 from fraud_pipeline.scoring.block_overrides import BLOCK_CAP
-from fraud_pipeline.scoring.scorer import Conflict, DecidedBy, Mode, Scored
+from fraud_pipeline.scoring.scorer import Conflict, DecidedBy, Mode, ScoringResult
 from serving.runtime.breaker import State
 from serving.runtime.shadow import Refusal
 
@@ -136,10 +136,10 @@ class Metrics:
         """How long a stage took, of a micro-batch or (queue, total) of a request."""
         self._stages[stage].observe(seconds)
 
-    def decided(self, outcomes: Sequence[Scored | Conflict]) -> None:
+    def decided(self, outcomes: Sequence[ScoringResult | Conflict]) -> None:
         """A micro-batch was decided and stored."""
         self._rows.observe(len(outcomes))
-        new = [one for one in outcomes if isinstance(one, Scored) and not one.replayed]
+        new = [one for one in outcomes if isinstance(one, ScoringResult) and not one.replayed]
         conflicts = sum(isinstance(one, Conflict) for one in outcomes)
         for (decision, by), number in Tally((one.decision, one.decided_by) for one in new).items():
             self._decisions.labels(decision, by).inc(number)
@@ -187,7 +187,7 @@ class Metrics:
         """So many transactions were not compared, since this challenger says nothing about this champion."""
         self._shadow_refused.labels(refusal).inc(rows)
 
-    def reported(self, report: Report, *, red: bool) -> None:
+    def reported(self, report: ReportName, *, red: bool) -> None:
         """What the newest report about the champion found."""
         self._red.labels(report).set(red)
 

@@ -36,7 +36,7 @@ TRAINED: Final = 120
 START: Final = TRAINED + 10
 """The day of the world from which on it is watched, and on which changes begin."""
 WATCHED_AFTER: Final = 28
-UNTRIED: Final = 11
+HELD_OUT_SEED: Final = 11
 """The first world that nobody looked at while the methods were chosen."""
 AT_ONCE: Final = 10_000
 """Customers whose features are in memory together; the champion learns from the first of such groups."""
@@ -90,7 +90,7 @@ def moved(drift: Drift) -> Drift:
     return Drift(name=drift.name, first=START, last=last, strength=drift.strength)
 
 
-def live(
+def simulate(
     *,
     seed: int,
     customers: int,
@@ -104,7 +104,7 @@ def live(
     Until changes begin, the worlds of a seed are one: the champion of one is that of all.
     """
     config = WorldConfig(seed=seed, customers=customers, drifts=drifts)
-    return live_through(
+    return simulate_days(
         SyntheticWorld(config),
         first_day=config.first_day,
         trained=TRAINED,
@@ -115,7 +115,7 @@ def live(
     )
 
 
-def live_through(
+def simulate_days(
     source: TransactionSource,
     *,
     first_day: date,

@@ -22,9 +22,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fraud_pipeline.policy.decisions import Decision
-from fraud_pipeline.scoring.scorer import Conflict, DecidedBy, Mode, Reason, Scored
+from fraud_pipeline.scoring.scorer import Conflict, DecidedBy, Mode, Reason, ScoringResult
 from serving.http.guard import PATHS
-from serving.runtime.metrics import OTHER_ROUTE, Measured, Metrics
+from serving.runtime.prometheus_metrics import OTHER_ROUTE, Measured, Metrics
 
 LABELS: Final = {
     "route",
@@ -53,8 +53,8 @@ def scored(
     mode: Mode = "full",
     probability: float | None = 0.02,
     replayed: bool = False,
-) -> Scored:
-    return Scored(
+) -> ScoringResult:
+    return ScoringResult(
         transaction_id=SOME_ID,
         decision=decision,
         probability=probability,
@@ -237,7 +237,7 @@ class TestRequests:
 WORKER: Final = """
 import sys
 import numpy as np
-from serving.runtime.metrics import Metrics
+from serving.runtime.prometheus_metrics import Metrics
 
 metrics = Metrics()
 metrics.model_loaded(sys.argv[1], created_at=2 * float(sys.argv[1]), trained_to=float(sys.argv[1]))
