@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 UI_PORT: Final = 3000
+MLFLOW_PORT: Final = 5000
 
 
 def ingest(_: argparse.Namespace) -> int:
@@ -79,6 +80,21 @@ def ui(arguments: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(ROOT / "workspace.yaml")]
     environment = {**os.environ, "FRAUD_HOME": str(settings.home)}
     return subprocess.call([*command, "-h", arguments.host, "-p", str(arguments.port)], env=environment)  # noqa: S603 - our own arguments
+
+
+def mlflow(arguments: argparse.Namespace) -> int:
+    """The MLflow UI over the store that training writes to; a tracking server has a UI of its own."""
+    settings = load_settings()
+    if settings.tracking_uri.startswith("http"):
+        print("A tracking server is used and has its own UI: open the address in FRAUD_MLFLOW_TRACKING_URI.")
+        return 0
+    check_port(arguments.host, arguments.port, command="fraud-detect mlflow")
+    settings.home.mkdir(parents=True, exist_ok=True)
+    print(f"MLflow UI on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--workers=1", f"--host={arguments.host}"]
+    # The store's URL may hold a password, which arguments would show to every user of the machine.
+    store = {"MLFLOW_BACKEND_STORE_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return subprocess.call([*command, f"--port={arguments.port}"], env={**os.environ, **store}, cwd=settings.home)  # noqa: S603 - our own arguments
 
 
 def prepare_dagster(_: argparse.Namespace) -> int:
@@ -181,6 +197,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--host", default="127.0.0.1")
     one.add_argument("--port", type=int, default=UI_PORT)
     one.set_defaults(run=ui)
+
+    one = commands.add_parser("mlflow", help="the MLflow UI over the runs and models of this home directory")
+    one.add_argument("--host", default="127.0.0.1")
+    one.add_argument("--port", type=int, default=MLFLOW_PORT)
+    one.set_defaults(run=mlflow)
 
     one = commands.add_parser("prepare-dagster", help="bring Dagster's home and its own database to this release")
     one.set_defaults(run=prepare_dagster)

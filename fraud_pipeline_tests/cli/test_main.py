@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 COLUMNS = "transaction_id=TX ID,event_time=when,customer_id=card,merchant_id=shop,amount=EUR,is_fraud=fraudulent"
-COMMANDS = ("train", "generate-data", "ui", "models", "promote", "rollback", "test")
+COMMANDS = ("train", "generate-data", "ui", "mlflow", "models", "promote", "rollback", "test")
 
 
 @pytest.fixture(scope="module")
