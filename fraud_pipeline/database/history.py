@@ -53,6 +53,8 @@ _CHUNK: Final = 5_000
 # Who waits for SQLite's lock looks whether it is free every 0.1 seconds at the latest.
 _PAUSE: Final = 0.15
 _NAMES: Final = 20_000
+# Rows that are read at once, which take about a second to become columns.
+_READ: Final = 100_000
 _EPOCH: Final = date(1970, 1, 1)
 _TIMES: Final = ("event_time", "reported_at", "decided_at")
 
@@ -311,19 +313,20 @@ def _read(
     customers: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     low, high = microsecond(start), microsecond(end)
-    wanted = sa.select(*columns).where(time >= low, time < high).order_by(time)
+    wanted = sa.select(*columns).where(time >= low, time < high).order_by(time).execution_options(yield_per=_READ)
+    parts: list[Sequence[str] | None] = [None]
+    if customers is not None:
+        parts = [customers[first : first + _NAMES] for first in range(0, len(customers), _NAMES)]
+    frames = [_frame([], columns)]
     with database.transaction(read_only=True) as connection:
-        if customers is None:
-            return _frame(connection.execute(wanted).all(), columns)
-        parts = (customers[first : first + _NAMES] for first in range(0, len(customers), _NAMES))
-        rows = [
-            row
-            for part in parts
-            for row in connection.execute(
-                wanted.where(one_of(connection.dialect.name, TRANSACTIONS.c.customer_id)), {"names": part}
-            )
-        ]
-    return _frame(rows, columns)
+        for part in parts:
+            of_part = wanted
+            if part is not None:
+                of_part = wanted.where(one_of(connection.dialect.name, TRANSACTIONS.c.customer_id))
+            # Rows become columns as they come: a transaction that says nothing for long is ended by the database.
+            read = connection.execute(of_part, {} if part is None else {"names": part})
+            frames.extend(_frame(rows, columns) for rows in read.partitions())
+    return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
 def _frame(rows: Sequence[Any], columns: list[sa.Column[Any]]) -> pd.DataFrame:

@@ -238,9 +238,11 @@ class TestBatch:
 
 
 class TestHistory:
+    @pytest.mark.parametrize("rows_at_once", [700, 100_000])
     def test_tables_come_back_as_they_were_loaded_and_loading_again_adds_nothing(
-        self, database: Database, tables: Tables
+        self, database: Database, tables: Tables, rows_at_once: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("fraud_pipeline.database.history._READ", rows_at_once)
         transactions = tables.transactions.tail(5_000).reset_index(drop=True)
         loaded = load_history(database, transactions=transactions, reports=tables.reports)
         assert (loaded.transactions, loaded.reports) == (5_000, len(tables.reports))
