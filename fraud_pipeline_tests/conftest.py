@@ -6,41 +6,32 @@ Nothing here is changed by a test; who needs another model makes a copy with `da
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import hypothesis
 import pandas as pd
 import pytest
-import sqlalchemy as sa
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.defs.features import final_merchant_days, window_of
 from fraud_pipeline.features.config import FeatureConfig
-from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
-from fraud_pipeline.ingest.day_state import notes_of_inputs
-from fraud_pipeline.ingest.sources import TransactionSource
-from fraud_pipeline.ingest.validation import validate
 from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import (
     PolicySettings,
     TrainedModel,
     TuningSettings,
-    build_training_set,
     train_model,
 )
 from fraud_pipeline.policy.decisions import CostModel
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.storage.tables import TableStore
 from fraud_pipeline_tests.support.brokers import Broker, running_broker
+from fraud_pipeline_tests.support.postgres import new_database
 from fraud_pipeline_tests.support.proof import proven
 from fraud_pipeline_tests.support.services import MAY_START_SERVERS, Server, check_may_start, start, stop
+from fraud_pipeline_tests.support.small_world import DAYS, LABEL_MATURITY, Tables, tables_of
 
 # How long an example takes depends on what else runs here.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -90,63 +81,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line)
 
 
-DAYS: Final = 40
-LABEL_MATURITY: Final = timedelta(days=14)
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """What the pipeline knows about a small world at `as_of`."""
-
-    transactions: pd.DataFrame
-    reports: pd.DataFrame
-    features: pd.DataFrame
-    as_of: pd.Timestamp
-
-    def write(self, store: TableStore, settings: Settings, *, days: list[date]) -> None:
-        """The daily tables as nightly runs leave them, features with the note of what they were made from."""
-        store.write_days("transactions", self.transactions, time_column="event_time", days=days)
-        store.write_days("fraud_reports", self.reports, time_column="reported_at", days=days)
-        window = window_of(settings)
-        notes = notes_of_inputs(store, "merchant_days", days, window=window)
-        final = final_merchant_days(store, days, window=window, label_maturity=settings.label_maturity)
-        store.write_days("merchant_days", final, time_column="final_on", days=days, notes=notes)
-        notes = notes_of_inputs(store, "features", days, window=window)
-        store.write_days("features", self.features, time_column="event_time", days=days, notes=notes)
-
-    def training_set(self, *, reports: pd.DataFrame | None = None) -> pd.DataFrame:
-        """The labelled rows, with these reports or with others."""
-        rows, _ = build_training_set(
-            self.features,
-            self.transactions,
-            self.reports if reports is None else reports,
-            as_of=self.as_of,
-            label_maturity=LABEL_MATURITY,
-            gap=timedelta(days=1),
-            warm_up=timedelta(days=5),
-        )
-        return rows
-
-
 @pytest.fixture(scope="session")
 def tables() -> Tables:
     """About 39,000 transactions of 600 customers in 40 days, with their features."""
     config = WorldConfig(seed=7, customers=600, fraud_rate=0.01)
     start = pd.Timestamp(config.first_day, tz="UTC")
     return tables_of(SyntheticWorld(config), start=start, end=start + pd.Timedelta(days=DAYS))
-
-
-def tables_of(source: TransactionSource, *, start: pd.Timestamp, end: pd.Timestamp) -> Tables:
-    """What the pipeline makes of the transactions and reports of a source."""
-    transactions = validate(source.transactions(start=start, end=end), now=end).accepted
-    reports = source.reports(start=start, end=end)
-    history = History(
-        transactions=transactions.iloc[:0],
-        reports=reports,
-        merchant_days=merchant_days(transactions, reports, label_maturity=LABEL_MATURITY),
-    )
-    features = FeatureEngineer(label_maturity=LABEL_MATURITY).compute(history=history, new=transactions)
-    return Tables(transactions=transactions, reports=reports, features=features, as_of=end)
 
 
 @pytest.fixture(scope="session")
@@ -206,23 +146,6 @@ def empty_postgres_url(postgres_url: str) -> Iterator[str]:
     """A new, empty database on the server, dropped afterwards."""
     with new_database(postgres_url) as url:
         yield url
-
-
-@contextmanager
-def new_database(beside: str) -> Iterator[str]:
-    """A new, empty database on the server of this one, dropped afterwards."""
-    name = f"test_{uuid.uuid4().hex}"
-    url = sa.make_url(beside).set(drivername="postgresql")
-    server = sa.create_engine(url.set(drivername="postgresql+psycopg"))
-    try:
-        with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
-            try:
-                yield url.set(database=name).render_as_string(hide_password=False)
-            finally:
-                connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    finally:
-        server.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,13 +1,10 @@
 """Alerts as analysts work on them, and as a webhook hears of them, on both kinds of database."""
 
-import json
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -26,30 +23,10 @@ from fraud_pipeline.alerts.webhook import WebhookAwayError
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.alerts import Alerts, AnalystVerdict
 from fraud_pipeline.database.tables import ALERTS, FRAUD_REPORTS
-from fraud_pipeline.schema.transactions import DAY, TransactionRow
+from fraud_pipeline_tests.support.open_alerts import CUSTOMERS, open_alerts
+from fraud_pipeline_tests.support.webhooks import Webhook
 
-CUSTOMERS = 7
 OPENED = 20_000 * 86_400.0
-
-
-def opened(database: Database, count: int, *, first: int = 0) -> list[str]:
-    """Transactions with an alert each, as scoring opens them; their ids in order."""
-    ids = [f"t-{number:03}" for number in range(first, first + count)]
-    rows = [
-        TransactionRow(id_, 20_000 * DAY + number, f"c-{number % CUSTOMERS}", "m-1", 4_242)
-        for number, id_ in enumerate(ids, first)
-    ]
-    # Ids count down while time counts up: an order by id would be found out.
-    rows = [row._replace(transaction_id=id_) for row, id_ in zip(rows, reversed(ids), strict=True)]
-    with scoring_batch(database) as batch:
-        batch.remember(rows)
-        batch.add_alerts(
-            ids=[row.transaction_id for row in rows],
-            customers=[row.customer_id for row in rows],
-            decisions=["review"] * count,
-            created_at=20_000 * DAY,
-        )
-    return [row.transaction_id for row in rows]
 
 
 def reports(database: Database) -> list[tuple[str, bool]]:
@@ -60,7 +37,7 @@ def reports(database: Database) -> list[tuple[str, bool]]:
 
 class TestReview:
     def test_the_oldest_open_alert_comes_first_and_is_then_in_review(self, database: Database) -> None:
-        ids = opened(database, 2)
+        ids = open_alerts(database, 2)
         taken = take_next(database, who="ann")
         assert taken is not None
         assert (taken.transaction_id, taken.status, taken.assignee) == (ids[0], "in_review", "ann")
@@ -68,12 +45,12 @@ class TestReview:
         assert [alert.transaction_id for alert in listed(database)] == ids
 
     def test_without_an_open_alert_there_is_no_next(self, database: Database) -> None:
-        opened(database, 1)
+        open_alerts(database, 1)
         take_next(database, who="ann")
         assert take_next(database, who="ben") is None
 
     def test_analysts_at_the_same_moment_never_get_the_same_alert(self, database: Database) -> None:
-        ids, got = opened(database, 40), defaultdict(list)
+        ids, got = open_alerts(database, 40), defaultdict(list)
         together = threading.Barrier(4)
 
         def work(who: str) -> None:
@@ -92,7 +69,7 @@ class TestReview:
         """The one that is held is neither waited for nor given twice."""
         database = Database(empty_postgres_url, statement_timeout=timedelta(seconds=2))
         database.upgrade()
-        ids = opened(database, 2)
+        ids = open_alerts(database, 2)
         with database.transaction() as connection:
             held = sa.select(ALERTS.c.number).where(ALERTS.c.transaction_id == ids[0]).with_for_update()
             connection.execute(held)
@@ -107,7 +84,7 @@ class TestReview:
     def test_a_verdict_is_a_report_unless_it_is_a_duplicate(
         self, database: Database, verdict: AnalystVerdict, said: list[bool]
     ) -> None:
-        (id_,) = opened(database, 1)
+        (id_,) = open_alerts(database, 1)
         take_next(database, who="ann")
         resolved = resolve(database, id_, who="ann", verdict=verdict, note="called the customer")
         assert resolved.status == verdict
@@ -124,7 +101,7 @@ class TestReview:
         assert reports(database) == []
 
     def test_who_did_what_stays_on_record(self, database: Database) -> None:
-        (id_,) = opened(database, 1)
+        (id_,) = open_alerts(database, 1)
         taken = take_next(database, who="ann")
         assert taken is not None
         noted = add_note(database, id_, who="ben", note="same merchant as yesterday")
@@ -140,13 +117,13 @@ class TestReview:
 
     @pytest.mark.parametrize("note", ["with a\x00null", "half a \ud83d surrogate"])
     def test_a_note_that_not_every_database_can_keep_is_refused_by_all(self, database: Database, note: str) -> None:
-        opened(database, 1)
+        open_alerts(database, 1)
         with pytest.raises(AlertError, match="a character that cannot be stored: leave it out"):
             take_next(database, who="ann", note=note)
         assert listed(database)[0].status == "open"
 
     def test_what_cannot_be_done_says_why(self, database: Database) -> None:
-        ids = opened(database, 2)
+        ids = open_alerts(database, 2)
         with pytest.raises(AlertError, match="no alert"):
             resolve(database, "t-nobody", who="ann", verdict="legitimate")
         with pytest.raises(AlertError, match="take it first"):
@@ -164,44 +141,10 @@ class TestReview:
         assert reports(database) == [(ids[0], False)]
 
     def test_of_two_who_take_over_the_same_alert_one_is_told(self, database: Database) -> None:
-        (id_,) = opened(database, 1)
+        (id_,) = open_alerts(database, 1)
         take(database, id_, who="ann", version=0)
         with pytest.raises(AlertError, match="list the alerts again"):
             take(database, id_, who="ben", version=0)
-
-
-class Webhook:
-    """A server that takes alerts, or answers what `refuse` says for the numbers of some of them."""
-
-    def __init__(self) -> None:
-        self.received: list[dict[str, Any]] = []
-        self.asked: Counter[int] = Counter()
-        self.refuse: dict[int, int] = {}
-        webhook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                webhook.asked[said["alert"]] += 1
-                status = webhook.refuse.get(said["alert"], 204)
-                if status == 204:
-                    webhook.received.append(said)
-                self.send_response(status)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}/a-secret-path"
-
-    @property
-    def ids(self) -> list[str]:
-        return [said["transaction_id"] for said in self.received]
 
 
 @dataclass
@@ -226,15 +169,15 @@ class TestOutbox:
     def test_new_alerts_are_posted_once_in_order_and_in_bounded_calls(
         self, database: Database, webhook: Webhook
     ) -> None:
-        ids = opened(database, 3)
+        ids = open_alerts(database, 3)
         assert post_new_alerts(database, webhook.url, limit=2) == Posted(alerts=2, held=0, waiting=False)
-        ids += opened(database, 3, first=3)
+        ids += open_alerts(database, 3, first=3)
         assert post_new_alerts(database, webhook.url) == Posted(alerts=4, held=0, waiting=False)
         assert post_new_alerts(database, webhook.url) == Posted(alerts=0, held=0, waiting=False)
         assert webhook.ids == ids
 
     def test_ids_only(self, database: Database, webhook: Webhook) -> None:
-        (id_,) = opened(database, 1)
+        (id_,) = open_alerts(database, 1)
         post_new_alerts(database, webhook.url)
         (said,) = webhook.received
         assert said == {
@@ -250,7 +193,7 @@ class TestOutbox:
     def test_a_refused_alert_holds_back_its_customer_only_and_is_tried_again(
         self, database: Database, webhook: Webhook, caplog: pytest.LogCaptureFixture, status: int
     ) -> None:
-        ids = opened(database, 3 * CUSTOMERS)
+        ids = open_alerts(database, 3 * CUSTOMERS)
         held = [ids[1], ids[1 + CUSTOMERS], ids[1 + 2 * CUSTOMERS]]
         webhook.refuse = {2: status}
         clock = Clock()
@@ -261,14 +204,14 @@ class TestOutbox:
         assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=0, held=1, waiting=False)
         clock.now += LONGEST_PAUSE.total_seconds()
         assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=0, held=1, waiting=False)
-        assert (webhook.asked[2], webhook.asked.total()) == (2, 20)
+        assert (webhook.requests[2], webhook.requests.total()) == (2, 20)
         webhook.refuse, clock.now = {}, clock.now + LONGEST_PAUSE.total_seconds()
         assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=1, held=0, waiting=False)
         assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=2, held=0, waiting=False)
         assert webhook.ids[-3:] == held
 
     def test_however_many_are_refused_the_others_are_posted(self, database: Database, webhook: Webhook) -> None:
-        ids = opened(database, CUSTOMERS)
+        ids = open_alerts(database, CUSTOMERS)
         webhook.refuse = dict.fromkeys(range(1, CUSTOMERS), 400)
         clock = Clock()
         for _ in range(CUSTOMERS):
@@ -281,35 +224,35 @@ class TestOutbox:
     def test_a_webhook_that_takes_nothing_is_asked_once_and_next_time_for_others_first(
         self, database: Database, webhook: Webhook, status: int
     ) -> None:
-        ids = opened(database, 3)
+        ids = open_alerts(database, 3)
         webhook.refuse = {1: status}
         clock = Clock()
         with pytest.raises(WebhookAwayError, match=str(status)):
             post_new_alerts(database, webhook.url, clock=clock)
-        assert webhook.asked.total() == 1
+        assert webhook.requests.total() == 1
         assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=2, held=1, waiting=False)
         webhook.refuse, clock.now = {}, clock.now + LONGEST_PAUSE.total_seconds()
         assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=1, held=0, waiting=False)
         assert webhook.ids == [*ids[1:], ids[0]]
 
     def test_a_young_alert_is_tried_again_soon(self, database: Database, webhook: Webhook) -> None:
-        opened(database, 1)
+        open_alerts(database, 1)
         webhook.refuse = {1: 400}
         for tries, after in enumerate([0, 10, 20, 40, 80, 160, 320, 640, 1_240, 1_840, 2_440, 3_040]):
             for early, told in ((1, tries), (0, tries + 1)):
                 if after >= early:
                     assert post_new_alerts(database, webhook.url, clock=Clock(OPENED + after - early)).held == 1
-                    assert webhook.asked.total() == told
+                    assert webhook.requests.total() == told
 
     @pytest.mark.parametrize("url", ["http://127.0.0.1:1/a-secret-path", "no url a-secret-path"])
     def test_a_webhook_that_is_away_is_told_without_its_secret(self, database: Database, url: str) -> None:
-        opened(database, 1)
+        open_alerts(database, 1)
         with pytest.raises(WebhookAwayError) as raised:
             post_new_alerts(database, url)
         assert "a-secret-path" not in str(raised.value)
 
     def test_of_two_posters_one_waits(self, database: Database, webhook: Webhook) -> None:
-        opened(database, 1)
+        open_alerts(database, 1)
         now = 1_000_000.0
         asked: list[Posted | None] = []
 
@@ -324,7 +267,7 @@ class TestOutbox:
         assert len(webhook.received) == 1
 
     def test_a_poster_that_died_is_waited_for_until_its_lease_ends(self, database: Database, webhook: Webhook) -> None:
-        opened(database, 1)
+        open_alerts(database, 1)
         died = 1_000_000.0
         with database.transaction() as connection:
             until = round((died + LEASE.total_seconds()) * 1_000_000)

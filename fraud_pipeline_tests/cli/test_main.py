@@ -21,7 +21,7 @@ from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS
 from fraud_pipeline.settings import SETTINGS_FILE, Settings, load_settings
-from fraud_pipeline_tests.conftest import Tables
+from fraud_pipeline_tests.support.small_world import Tables
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [

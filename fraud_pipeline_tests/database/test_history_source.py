@@ -23,8 +23,8 @@ from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.conftest import Tables
-from fraud_pipeline_tests.monitoring.test_performance import deployment_in
+from fraud_pipeline_tests.support.reports import deployment_in
+from fraud_pipeline_tests.support.small_world import Tables
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [

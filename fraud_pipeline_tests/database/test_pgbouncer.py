@@ -19,7 +19,7 @@ from fraud_pipeline.cli.doctor import check_database
 from fraud_pipeline.cli.main import main
 from fraud_pipeline.database import Database, DatabaseUnavailableError
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.serving.http.test_service import transaction
+from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.services import check_may_start, free_port, start, stop
 from fraud_pipeline_tests.support.waiting import until
 
@@ -80,7 +80,8 @@ def test_commands_and_1500_requests_to_two_workers_go_through(
     def ask(client_number: int) -> Counter[int]:
         with server.client() as client:
             bodies = (
-                transaction(f"p-{client_number}-{number}", customer_id=f"c-{number % 300}") for number in range(125)
+                transaction_with_id(f"p-{client_number}-{number}", customer_id=f"c-{number % 300}")
+                for number in range(125)
             )
             return Counter(client.post("/score", json=body).status_code for body in bodies)
 

@@ -34,9 +34,9 @@ from fraud_pipeline.schema.transactions import SECOND, TransactionRow
 from fraud_pipeline.scoring.rehearsal import rehearse
 from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, Within, now_microseconds
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.conftest import new_database
-from fraud_pipeline_tests.serving.http.test_service import transaction
+from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
+from fraud_pipeline_tests.support.postgres import new_database
 from fraud_pipeline_tests.support.refusing import REFUSALS, as_user, refusing
 from fraud_pipeline_tests.support.services import Server, start, stop
 from fraud_pipeline_tests.support.streams import (
@@ -196,7 +196,7 @@ class TestTheService:
     def test_every_request_is_answered_503_with_a_provisional_decision_and_200_after_the_mend(
         self, server: Server, refused: str, name: str
     ) -> None:
-        before, *bodies = (transaction(f"{name} {number}") for number in range(21))
+        before, *bodies = (transaction_with_id(f"{name} {number}") for number in range(21))
         report = {"transaction_id": before["transaction_id"], "label": "fraud"}
         with server.client() as client:
             # A breaker may still be open after the refusal before.

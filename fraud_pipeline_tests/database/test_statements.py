@@ -30,7 +30,7 @@ from fraud_pipeline.database.statements import WORTH_COPYING
 from fraud_pipeline.database.tables import METADATA, TRANSACTIONS
 from fraud_pipeline.features.merchant_days import merchant_days
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow, microsecond, microseconds
-from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
+from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
 
 NOON = 20_000 * DAY + 12 * HOUR
 

@@ -23,7 +23,7 @@ from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.scoring.test_scorer import rows_of
+from fraud_pipeline_tests.support.transaction_rows import transaction_rows
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
@@ -197,7 +197,7 @@ class TestServedFeatures:
 
     def serve(self, deployment: Deployment, rows: pd.DataFrame) -> Database:
         database = Database(deployment.settings.database)
-        Scorer(database=database, champion=lambda: None).score(rows_of(rows))
+        Scorer(database=database, champion=lambda: None).score(transaction_rows(rows))
         return database
 
     def test_history_is_in_the_database_after_the_main_job(self, deployment: Deployment) -> None:

@@ -42,10 +42,11 @@ from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, HOUR, SECOND,
 from fraud_pipeline.scoring.scorer import now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.alerts.test_queue import Webhook, opened
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
+from fraud_pipeline_tests.support.open_alerts import open_alerts
 from fraud_pipeline_tests.support.streams import SESSION, decided, everything, send, standing, transactions
 from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.webhooks import Webhook
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 16
@@ -303,7 +304,7 @@ class TestAlertWebhook:
         webhook = Webhook()
         try:
             with deployment_in(tmp_path, KafkaSettings(), alert_webhook_url=webhook.url) as one:
-                ids = opened(one.database, 3)
+                ids = open_alerts(one.database, 3)
                 webhook.refuse = {2: 503}
                 assert "answered 503" in one.tick("alert_webhook").skip_message
                 webhook.refuse = {}

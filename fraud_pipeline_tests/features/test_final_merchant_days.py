@@ -19,8 +19,8 @@ from fraud_pipeline.ingest.day_plan import days_between
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.conftest import Tables
 from fraud_pipeline_tests.support.feature_worlds import DAY, EXAMPLES, START, World, bits, frame, worlds
+from fraud_pipeline_tests.support.small_world import Tables
 
 DAYS: Final = 60
 maturities = st.sampled_from([0, 0.5, 1, 4.9, 5, 5.5, 21, 45]).map(lambda days: timedelta(days=days))

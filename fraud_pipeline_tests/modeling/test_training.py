@@ -23,7 +23,7 @@ from fraud_pipeline.modeling.training import (
     train_model,
 )
 from fraud_pipeline.policy.decisions import decide
-from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
+from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
 
 
 @pytest.fixture(scope="module")

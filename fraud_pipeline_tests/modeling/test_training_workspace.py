@@ -16,8 +16,8 @@ from fraud_pipeline.modeling.evaluation import Evaluation
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.modeling.training_workspace import MismatchError, Workspace, locked_workspace
 from fraud_pipeline.policy.decisions import Policy
-from fraud_pipeline_tests.conftest import Tables
-from fraud_pipeline_tests.monitoring.test_performance import deployment_in
+from fraud_pipeline_tests.support.reports import deployment_in
+from fraud_pipeline_tests.support.small_world import Tables
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [

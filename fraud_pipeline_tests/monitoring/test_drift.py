@@ -31,9 +31,8 @@ from fraud_pipeline.monitoring.drift import (
 )
 from fraud_pipeline.monitoring.drift_by_day import daily_states
 from fraud_pipeline.reporting.report_pages import drift_page
-from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.conftest import Tables
-from fraud_pipeline_tests.monitoring.test_performance import LAST, Deployment, deployment_in
+from fraud_pipeline_tests.support.reports import LAST_DAY, Deployment, deployment_in, write_units_fault
+from fraud_pipeline_tests.support.small_world import Tables
 
 Floats = NDArray[np.float64]
 DAY: Final = date(2026, 5, 4)
@@ -245,18 +244,9 @@ def stored(deployment: Deployment) -> pd.DataFrame:
         return read_drift(database, start=START, end=START + pd.Timedelta(days=400))
 
 
-def units_fault(deployment: Deployment, tables: Tables) -> None:
-    """The amounts of a third of the last day's transactions come 100 times too high."""
-    store = TableStore(deployment.settings.tables_directory)
-    there = tables.features[tables.features["event_time"].dt.date == LAST].reset_index(drop=True)
-    hit = np.arange(len(there)) % 3 == 0
-    there.loc[hit, "amount"] *= 100
-    store.write_days("features", there, time_column="event_time", days=[LAST])
-
-
 class TestReport:
     def test_without_a_champion_it_says_so(self, deployment: Deployment) -> None:
-        metadata, check = deployment.report(LAST, asset="drift_report")
+        metadata, check = deployment.report(LAST_DAY, asset="drift_report")
         assert check.passed
         assert "no champion" in metadata["summary"]
         with closing(Database(deployment.settings.database)) as database:
@@ -272,9 +262,9 @@ class TestReport:
 
     def test_a_quiet_day_is_green_and_its_rows_are_stored_once(self, deployment: Deployment) -> None:
         deployment.promote(None)
-        _, check = deployment.report(LAST, asset="drift_report")
+        _, check = deployment.report(LAST_DAY, asset="drift_report")
         first = stored(deployment)
-        deployment.report(LAST, asset="drift_report")
+        deployment.report(LAST_DAY, asset="drift_report")
         assert check.passed
         assert len(first) == len(stored(deployment)) > 50
         assert not first["drifted"].any()
@@ -283,22 +273,22 @@ class TestReport:
         self, deployment: Deployment, tables: Tables
     ) -> None:
         deployment.promote(None)
-        units_fault(deployment, tables)
-        deployment.report(LAST, asset="drift_report")
-        day = LAST + timedelta(days=1)
+        write_units_fault(deployment, tables)
+        deployment.report(LAST_DAY, asset="drift_report")
+        day = LAST_DAY + timedelta(days=1)
         metadata, checks = deployment.checked(day, asset="drift_report")
         assert "not judged: it has 0 transactions" in metadata["summary"]
         assert not checks["enough_rows"].passed
         assert checks["enough_rows"].severity is dg.AssetCheckSeverity.WARN
         assert f"0 rows on {day}" in str(checks["enough_rows"].metadata["finding"].value)
         assert not checks["no_drift"].passed
-        assert f"The alarm stays red, as the newest judged day has it, {LAST}" in str(
+        assert f"The alarm stays red, as the newest judged day has it, {LAST_DAY}" in str(
             checks["no_drift"].metadata["finding"].value
         )
         with closing(Database(deployment.settings.database)) as database:
             (missing,), (judged_last,) = newest_reported(database), newest_verdicts(database)
         assert (missing.day.date(), missing.judged, missing.red) == (day, False, False)
-        assert (judged_last.day.date(), judged_last.red) == (LAST, True)
+        assert (judged_last.day.date(), judged_last.red) == (LAST_DAY, True)
 
     def test_the_reference_says_how_many_customers_it_is_of(self, trained: TrainedModel, tables: Tables) -> None:
         told = float(trained.model.lineage["reference_customers"])
@@ -306,8 +296,8 @@ class TestReport:
 
     def test_a_units_fault_is_red_the_same_day(self, deployment: Deployment, tables: Tables) -> None:
         deployment.promote(None)
-        units_fault(deployment, tables)
-        metadata, check = deployment.report(LAST, asset="drift_report")
+        write_units_fault(deployment, tables)
+        metadata, check = deployment.report(LAST_DAY, asset="drift_report")
         assert not check.passed
         assert "amount" in metadata["summary"]
         red = stored(deployment).query("drifted")

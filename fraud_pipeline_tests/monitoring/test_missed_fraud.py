@@ -27,9 +27,8 @@ from fraud_pipeline.monitoring.missed_fraud import (
 from fraud_pipeline.monitoring.surge_test import MIN_DAYS
 from fraud_pipeline.policy.decisions import decide
 from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.conftest import Tables
-from fraud_pipeline_tests.monitoring.test_performance import LAST, Deployment, deployment_in
-from fraud_pipeline_tests.monitoring.test_retraining import Ticks
+from fraud_pipeline_tests.support.reports import LAST_DAY, AutomationTicks, Deployment, deployment_in
+from fraud_pipeline_tests.support.small_world import Tables
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
@@ -295,7 +294,7 @@ class TestAsset:
         return deployment_in(tmp_path, tables, replace(trained.model, lineage=lineage))
 
     def test_without_a_champion_it_says_so_and_passes(self, deployment: Deployment) -> None:
-        metadata, checks = deployment.checked(LAST, asset="missed_fraud_report")
+        metadata, checks = deployment.checked(LAST_DAY, asset="missed_fraud_report")
         assert (
             metadata["summary"]
             == "2026-02-09 was not judged: there is no champion yet; `fraud-detect train` makes one."
@@ -307,15 +306,15 @@ class TestAsset:
     ) -> None:
         deployment.promote(None)
         with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-            ticks = Ticks(build_defs(deployment.settings), instance)
+            ticks = AutomationTicks(build_defs(deployment.settings), instance)
             assert ticks.next() == set()
-            metadata, checks = deployment.checked(LAST, asset="missed_fraud_report", instance=instance)
+            metadata, checks = deployment.checked(LAST_DAY, asset="missed_fraud_report", instance=instance)
             assert checks["no_surge"].passed
             assert metadata["summary"].startswith("2026-02-09: no surge. Since ")
             assert "data:image/png;base64," in metadata["by_day"]
             plant_surge(deployment, tables)
             metadata, checks = deployment.checked(
-                date(2026, 2, 5), LAST, asset="missed_fraud_report", instance=instance
+                date(2026, 2, 5), LAST_DAY, asset="missed_fraud_report", instance=instance
             )
             assert ticks.next() == set(), "its labels have not matured: there is nothing to learn from yet"
         assert not checks["no_surge"].passed

@@ -2,10 +2,9 @@
 
 import re
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final
 
 import dagster as dg
 import numpy as np
@@ -13,15 +12,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlflow.tracking import MlflowClient
 
 from fraud_pipeline.database import Database, StoredDecision, scoring_batch
 from fraud_pipeline.database.history import load_history
-from fraud_pipeline.database.performance import read_performance
-from fraud_pipeline.definitions import build_defs
-from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.features.engineer import FEATURE_NAMES
-from fraud_pipeline.modeling.evaluation import Evaluation, Interval, evaluate
+from fraud_pipeline.modeling.evaluation import Evaluation, Interval
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import PolicySettings, TrainedModel
 from fraud_pipeline.monitoring.performance import (
@@ -37,22 +32,23 @@ from fraud_pipeline.monitoring.performance import (
     seen_to,
     windows,
 )
-from fraud_pipeline.policy.decisions import CostModel, Policy, decide
-from fraud_pipeline.promotion.registry import Registry
+from fraud_pipeline.policy.decisions import decide
 from fraud_pipeline.schema.transactions import microseconds
-from fraud_pipeline.settings import Settings
-from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
-from fraud_pipeline_tests.support.registries import prepare_registry
+from fraud_pipeline_tests.support.reports import (
+    LAST_DAY,
+    NOTHING_SERVED,
+    Deployment,
+    deployment_in,
+    evaluation_of_skill,
+    near_perfect_evaluation,
+)
+from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-
-LAST: Final = date(2026, 2, 9)
-NOTHING_SERVED: Final = pd.DataFrame({"transaction_id": [], "decision": [], "probability": []}, dtype=object)
 
 
 class TestWindows:
@@ -91,7 +87,7 @@ class TestWindows:
         """They are what the figures at promotion come from: the champion would be compared with itself."""
         test = training_set[training_set["part"] == "test"]["event_time"]
         for after in range(40):
-            day = LAST + timedelta(days=after)
+            day = LAST_DAY + timedelta(days=after)
             found = windows(day, label_maturity=LABEL_MATURITY, seen=seen_to(trained.model))
             assert all(window.first > test.max().date() for window in found)
             matured = sum(window.days for window in found if window.kind == "matured")
@@ -152,7 +148,7 @@ class TestAssess:
     def test_a_young_row_that_nobody_reported_counts_as_legitimate_so_far(
         self, tables: Tables, trained: TrainedModel, policy_settings: PolicySettings
     ) -> None:
-        window = EvaluationPeriod("provisional", date(2026, 2, 1), LAST)
+        window = EvaluationPeriod("provisional", date(2026, 2, 1), LAST_DAY)
         found = judged(tables, trained.model, policy_settings, window=window).evaluation
         known = tables.reports[tables.reports["event_time"] >= pd.Timestamp("2026-02-01", tz="UTC")]
         assert 0 < found.counts["frauds"] == known["transaction_id"].nunique() < found.counts["rows"]
@@ -183,62 +179,35 @@ class TestAssess:
     ) -> None:
         found = judged(tables, trained.model, policy_settings)
         assert set(found.evaluation.segments) == {"amount", "channel", "category"}
-        report = PerformanceReport(day=LAST, champion="1", assessments=(found,), findings=())
+        report = PerformanceReport(day=LAST_DAY, champion="1", assessments=(found,), findings=())
         lines = report.to_markdown().splitlines()
         for (segment, group), part in found.groups().items():
             (line,) = [line for line in lines if line.startswith(f"| {segment}: {group} |" if segment else "| all |")]
             assert ("too few frauds" in line) == (part.counts["frauds"] < MIN_FRAUDS)
 
 
-def figures(rows: int = 6_000, *, seed: int, skill: float = 1.0) -> Evaluation:
-    """A model that knows each row's chance of fraud; with less skill it mixes up rows, with calibration kept."""
-    generator = np.random.default_rng(seed)
-    chance = generator.beta(0.05, 2, rows)
-    labels = (generator.random(rows) < chance).astype(np.float64)
-    mixed = generator.random(rows) > skill
-    probability = chance.copy()
-    probability[mixed] = generator.permutation(chance[mixed])
-    return evaluate(
-        probability,
-        labels,
-        amounts_cents=np.full(rows, 100_00, np.int64),
-        customers=np.arange(rows) // 2,
-        days=np.arange(rows, dtype=np.int64) * 28 // rows,
-        policy=Policy(0.1, 0.5),
-        costs=CostModel(),
-        alert_budget_per_day=20,
-        replicates=100,
-    )
-
-
-def perfect() -> Evaluation:
-    """What no champion keeps."""
-    found = figures(seed=1)
-    return replace(found, metrics=dict.fromkeys(found.metrics, Interval(0.99, 0.98, 1.0)))
-
-
 class TestCompare:
     def test_chance_alone_is_no_loss(self) -> None:
-        then = [figures(seed=seed) for seed in range(20)]
-        found = [compare(figures(seed=100 + seed), one) for seed, one in enumerate(then)]
+        then = [evaluation_of_skill(seed=seed) for seed in range(20)]
+        found = [compare(evaluation_of_skill(seed=100 + seed), one) for seed, one in enumerate(then)]
         assert sum(any(finding.degraded for finding in of) for of in found) <= 1
 
     def test_a_real_loss_is_found_and_named(self) -> None:
-        then, now = figures(seed=1), figures(seed=2, skill=0.6)
+        then, now = evaluation_of_skill(seed=1), evaluation_of_skill(seed=2, skill=0.6)
         worse = {finding.metric for finding in compare(now, then) if finding.degraded}
         assert {"average_precision", "recall", "precision"} <= worse
 
     def test_a_gain_is_no_loss(self) -> None:
-        then, now = figures(seed=1, skill=0.6), figures(seed=2)
+        then, now = evaluation_of_skill(seed=1, skill=0.6), evaluation_of_skill(seed=2)
         assert not any(finding.degraded for finding in compare(now, then))
 
     def test_few_frauds_are_not_judged(self) -> None:
-        few = figures(seed=1, skill=0.0, rows=400)
+        few = evaluation_of_skill(seed=1, skill=0.0, rows=400)
         assert few.counts["frauds"] < MIN_FRAUDS
-        assert compare(few, figures(seed=2)) == ()
+        assert compare(few, evaluation_of_skill(seed=2)) == ()
 
     def test_wrong_probabilities_need_no_figures_of_the_past(self) -> None:
-        now = figures(seed=1)
+        now = evaluation_of_skill(seed=1)
         told = {**now.metrics, "observed_over_expected": Interval(2.0, 1.6, 2.4)}
         (finding,) = compare(replace(now, metrics=told), None)
         assert finding.degraded
@@ -257,87 +226,6 @@ class TestCompare:
         )
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """A home whose tables hold the small world."""
-
-    settings: Settings
-    model: FraudModel
-
-    @property
-    def registry(self) -> Registry:
-        made: Any = build_resources(self.settings)["registry"]
-        found: Registry = made.registry()
-        return found
-
-    def promote(self, evaluation: Evaluation | None) -> None:
-        """Make the model champion; `evaluation` is what its training run said about it."""
-        client = MlflowClient(tracking_uri=self.settings.tracking_uri)
-        run = client.create_run(self.registry.ensure_experiment("training")).info.run_id
-        if evaluation:
-            client.log_dict(run, evaluation.to_dict(), "evaluation.json")
-        self.model.save(self.settings.home / "model")
-        version = self.registry.register(self.settings.home / "model", run_id=run, tags={}).version
-        self.registry.install_champion(
-            version, action="promote", reasons=["better"], directory=self.settings.champion_directory
-        )
-
-    def report(
-        self,
-        first: date,
-        last: date | None = None,
-        *,
-        asset: str = "performance_report",
-        instance: dg.DagsterInstance | None = None,
-    ) -> tuple[dict[str, Any], dg.AssetCheckEvaluation]:
-        """Metadata of a run over these days, and the check that the alarm hangs on."""
-        metadata, checks = self.checked(first, last, asset=asset, instance=instance)
-        return metadata, checks["no_drift" if asset == "drift_report" else "no_degradation"]
-
-    def checked(
-        self,
-        first: date,
-        last: date | None = None,
-        *,
-        asset: str,
-        instance: dg.DagsterInstance | None = None,
-    ) -> tuple[dict[str, Any], dict[str, dg.AssetCheckEvaluation]]:
-        """Metadata and all checks of a run over these days."""
-        definitions = build_defs(self.settings)
-        tags = {
-            "dagster/asset_partition_range_start": first.isoformat(),
-            "dagster/asset_partition_range_end": (last or first).isoformat(),
-        }
-        job = definitions.resolve_implicit_global_asset_job_def()
-        run = job.execute_in_process(instance=instance, tags=tags, asset_selection=[dg.AssetKey(asset)])
-        (event,) = run.asset_materializations_for_node(asset)[:1]
-        checks = {check.check_name: check for check in run.get_asset_check_evaluations()}
-        return {name: value.value for name, value in event.metadata.items()}, checks
-
-    def stored(self) -> pd.DataFrame:
-        with closing(Database(self.settings.database)) as database:
-            start = pd.Timestamp(self.settings.first_day, tz="UTC")
-            return read_performance(database, start=start, end=start + pd.Timedelta(days=400))
-
-
-def deployment_in(
-    home: Path, tables: Tables, model: FraudModel, *, evaluated_to: str = "2026-01-19T23:59:59+00:00", **changes: Any
-) -> Deployment:
-    """A home with the tables of the small world, and a model that is not registered yet.
-
-    The small world's matured days end where the model's test part does; to leave a week to judge, the model says that
-    its test part ended before it.
-    """
-    model = replace(model, lineage={**model.lineage, "evaluated_to": evaluated_to})
-    named = {"synthetic": "data_path" not in changes, **changes}
-    settings = Settings(home=home, label_maturity=LABEL_MATURITY, first_day=date(2026, 1, 1), **named)
-    prepare_registry(settings)
-    store = TableStore(settings.tables_directory)
-    days = [date(2026, 1, 1) + timedelta(days=number) for number in range(40)]
-    tables.write(store, settings, days=days)
-    return Deployment(settings=settings, model=model)
-
-
 @pytest.fixture
 def deployment(tmp_path: Path, tables: Tables, trained: TrainedModel) -> Deployment:
     return deployment_in(tmp_path, tables, trained.model)
@@ -345,7 +233,7 @@ def deployment(tmp_path: Path, tables: Tables, trained: TrainedModel) -> Deploym
 
 class TestAsset:
     def test_without_a_champion_it_says_so_and_passes(self, deployment: Deployment) -> None:
-        metadata, check = deployment.report(LAST)
+        metadata, check = deployment.report(LAST_DAY)
         assert (
             metadata["summary"]
             == "2026-02-09 was not judged: there is no champion yet; `fraud-detect train` makes one."
@@ -354,7 +242,7 @@ class TestAsset:
 
     def test_a_day_is_told_stored_and_replaced(self, deployment: Deployment, tables: Tables) -> None:
         deployment.promote(None)
-        metadata, check = deployment.report(date(2026, 2, 5), LAST)
+        metadata, check = deployment.report(date(2026, 2, 5), LAST_DAY)
         assert check.passed
         assert metadata["summary"].startswith("Champion 1, 7 days matured, 2026-01-20 to 2026-01-26: ")
         assert "**Matured, 2026-01-20 to 2026-01-26**, 7 days: " in metadata["table"]
@@ -364,7 +252,7 @@ class TestAsset:
         assert set(stored["metric"]) == set(SHOWN)
         assert stored["day"].dt.date.nunique() == 5
         assert not stored.duplicated(["day", "kind", "metric"]).any()
-        deployment.report(LAST)
+        deployment.report(LAST_DAY)
         pd.testing.assert_frame_equal(deployment.stored(), stored)
 
     def test_right_after_its_training_a_champion_is_not_judged_and_the_report_says_so(
@@ -372,8 +260,8 @@ class TestAsset:
     ) -> None:
         told = str(trained.model.lineage["evaluated_to"])
         deployment = deployment_in(tmp_path, tables, trained.model, evaluated_to=told)
-        deployment.promote(perfect())
-        metadata, check = deployment.report(LAST)
+        deployment.promote(near_perfect_evaluation())
+        metadata, check = deployment.report(LAST_DAY)
         assert check.passed
         assert metadata["summary"].startswith("Champion 1 is not judged yet: no day after those that it was evaluated")
         assert "not judged yet" in metadata["table"]
@@ -383,16 +271,16 @@ class TestAsset:
         self, tmp_path: Path, tables: Tables, trained: TrainedModel
     ) -> None:
         deployment = deployment_in(tmp_path, tables, trained.model, evaluated_to="2026-01-25T23:59:59+00:00")
-        deployment.promote(perfect())
-        metadata, check = deployment.report(LAST)
+        deployment.promote(near_perfect_evaluation())
+        metadata, check = deployment.report(LAST_DAY)
         assert check.passed
         assert metadata["summary"].startswith("Champion 1, 1 day matured, 2026-01-26 to 2026-01-26: ")
         told = r"It is not judged yet: \d+ frauds in 1 day with matured labels, of 20 needed"
         assert re.search(told, metadata["table"])
 
     def test_a_champion_that_promised_more_is_a_warning_and_stops_nothing(self, deployment: Deployment) -> None:
-        deployment.promote(perfect())
-        metadata, check = deployment.report(LAST)
+        deployment.promote(near_perfect_evaluation())
+        metadata, check = deployment.report(LAST_DAY)
         assert not check.passed
         assert check.severity is dg.AssetCheckSeverity.WARN
         assert "clearly worse" in str(check.metadata["finding"].value)
@@ -438,7 +326,7 @@ class TestAsset:
             load_history(database, transactions=rows, reports=tables.reports.iloc[:0])
             with scoring_batch(database) as batch:
                 batch.add_decisions(served)
-        metadata, _ = deployment.report(LAST)
+        metadata, _ = deployment.report(LAST_DAY)
         matured = rows[rows["event_time"] < pd.Timestamp("2026-01-27", tz="UTC")]
         expected = sum(number % 3 != 0 for number in range(len(matured)))
         assert metadata["served"] == expected

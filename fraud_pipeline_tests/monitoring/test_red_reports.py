@@ -22,13 +22,18 @@ from fraud_pipeline.database.verdicts import (
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.conftest import Tables
-from fraud_pipeline_tests.monitoring.test_drift import units_fault
-from fraud_pipeline_tests.monitoring.test_performance import LAST, Deployment, deployment_in, perfect
-from fraud_pipeline_tests.serving.runtime.test_prometheus_metrics import told
+from fraud_pipeline_tests.support.metrics_text import metric_value
+from fraud_pipeline_tests.support.reports import (
+    LAST_DAY,
+    Deployment,
+    deployment_in,
+    near_perfect_evaluation,
+    write_units_fault,
+)
 from fraud_pipeline_tests.support.services import Server, free_port
+from fraud_pipeline_tests.support.small_world import Tables
 from fraud_pipeline_tests.support.waiting import until
-from fraud_pipeline_tests.system.test_operations import Webhook
+from fraud_pipeline_tests.support.webhooks import Webhook
 from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.report_watch import ReportWatch
 
@@ -69,8 +74,8 @@ class TestVerdicts:
 def deployment(tmp_path_factory: pytest.TempPathFactory, tables: Tables, trained: TrainedModel) -> Deployment:
     """A world whose last day has a fault of units, and a champion that promised too much."""
     made = deployment_in(tmp_path_factory.mktemp("home"), tables, trained.model)
-    made.promote(perfect())
-    units_fault(made, tables)
+    made.promote(near_perfect_evaluation())
+    write_units_fault(made, tables)
     return made
 
 
@@ -79,8 +84,8 @@ class TestReports:
 
     def test_each_judged_day_of_a_range_has_a_page_and_the_last_speaks(self, deployment: Deployment) -> None:
         learned = pd.Timestamp(deployment.model.lineage["trained_to"]).date()
-        last = pd.Timestamp(LAST, tz="UTC")
-        _, check = deployment.report(learned, LAST, asset="drift_report")
+        last = pd.Timestamp(LAST_DAY, tz="UTC")
+        _, check = deployment.report(learned, LAST_DAY, asset="drift_report")
         with closing(Database(deployment.settings.database)) as database:
             verdicts = {verdict.report: verdict for verdict in newest_verdicts(database)}
             days = days_with_page(database, "drift")
@@ -88,7 +93,7 @@ class TestReports:
         assert (verdicts["drift"].day, verdicts["drift"].red, check.passed) == (last, True, False)
         assert "amount" in verdicts["drift"].summary
         # The day that the champion learned from is not judged.
-        assert days == [last - pd.Timedelta(days=age) for age in range((LAST - learned).days)]
+        assert days == [last - pd.Timedelta(days=age) for age in range((LAST_DAY - learned).days)]
         for day, page in zip(days, pages, strict=True):
             assert page is not None
             assert f"<h1>Drift report of {day:%Y-%m-%d}</h1>" in page
@@ -96,7 +101,7 @@ class TestReports:
             assert file.read_text(encoding="utf-8") == page
 
     def test_a_degraded_champion_is_red(self, deployment: Deployment) -> None:
-        _, check = deployment.report(LAST)
+        _, check = deployment.report(LAST_DAY)
         with closing(Database(deployment.settings.database)) as database:
             verdicts = {verdict.report: verdict for verdict in newest_verdicts(database)}
         assert (verdicts["performance"].red, check.passed) == (True, False)
@@ -120,14 +125,14 @@ class TestGauge:
             database.upgrade()
             replace_verdict(database, drift(red=True))
             watch.look()
-            assert told(metrics, "fraud_report_red", "drift") == 1
+            assert metric_value(metrics, "fraud_report_red", "drift") == 1
             database.downgrade("base")
             watch.look()
-            assert told(metrics, "fraud_report_red", "drift") == 1
+            assert metric_value(metrics, "fraud_report_red", "drift") == 1
             database.upgrade()
             replace_verdict(database, drift(red=False))
             watch.look()
-            assert told(metrics, "fraud_report_red", "drift") == 0
+            assert metric_value(metrics, "fraud_report_red", "drift") == 0
 
     def test_a_thread_looks_until_it_is_closed(self, database: Database, metrics: Metrics) -> None:
         replace_verdict(database, drift(red=True))
@@ -137,7 +142,7 @@ class TestGauge:
         watch.close()
         replace_verdict(database, drift(red=False))
         time.sleep(0.1)
-        assert told(metrics, "fraud_report_red", "drift") == 1
+        assert metric_value(metrics, "fraud_report_red", "drift") == 1
 
     def test_one_that_never_started_closes(self, database: Database, metrics: Metrics) -> None:
         ReportWatch(database, told=metrics.reported).close()

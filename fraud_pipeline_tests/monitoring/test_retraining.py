@@ -23,8 +23,15 @@ from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.promotion.gate import GateRules, live_rows
 from fraud_pipeline.schema.transactions import microseconds
 from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
-from fraud_pipeline_tests.monitoring.test_performance import LAST, Deployment, deployment_in, perfect
+from fraud_pipeline_tests.support.reports import (
+    LAST_DAY,
+    TRAINING_ASSETS,
+    AutomationTicks,
+    Deployment,
+    deployment_in,
+    near_perfect_evaluation,
+)
+from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
@@ -33,7 +40,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-TRAINING: Final = {"training_set", "fraud_model", "evaluation", "registered_model", "online_history", "champion"}
 TOO_EARLY: Final = date(2026, 1, 5)
 
 
@@ -51,28 +57,13 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield found
 
 
-class Ticks:
-    """The ticks of the daemon, one at a time."""
-
-    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
-        self._definitions, self._instance = definitions, instance
-        self._cursor: Any = None
-
-    def next(self) -> set[str]:
-        """The assets that one tick asks for."""
-        found = dg.evaluate_automation_conditions(self._definitions, instance=self._instance, cursor=self._cursor)
-        self._cursor = found.cursor
-        keys = self._definitions.resolve_asset_graph().get_all_asset_keys()
-        return {key.to_user_string() for key in keys if found.get_num_requested(key)}
-
-
 class TestAlarm:
     def test_it_trains_once_per_red_and_again_after_a_recovery(
         self, deployment: Deployment, instance: dg.DagsterInstance
     ) -> None:
-        deployment.promote(perfect())
+        deployment.promote(near_perfect_evaluation())
         definitions = build_defs(deployment.settings)
-        ticks = Ticks(definitions, instance)
+        ticks = AutomationTicks(definitions, instance)
         assert ticks.next() == set()
 
         def night(day: date, *, passed: bool) -> None:
@@ -81,72 +72,72 @@ class TestAlarm:
 
         night(TOO_EARLY, passed=True)
         assert ticks.next() == set()
-        night(LAST - timedelta(days=1), passed=False)
-        assert ticks.next() == TRAINING
+        night(LAST_DAY - timedelta(days=1), passed=False)
+        assert ticks.next() == TRAINING_ASSETS
         assert ticks.next() == set()
         # While the next night's check is under way it is neither red nor green.
         job = definitions.resolve_job_def("drift_job")
-        instance.create_run_for_job(job, tags={"dagster/partition": LAST.isoformat()})
+        instance.create_run_for_job(job, tags={"dagster/partition": LAST_DAY.isoformat()})
         assert ticks.next() == set()
-        night(LAST, passed=False)
+        night(LAST_DAY, passed=False)
         assert ticks.next() == set()
         deployment.promote(None)
-        night(LAST, passed=True)
+        night(LAST_DAY, passed=True)
         assert ticks.next() == set()
-        deployment.promote(perfect())
-        night(LAST, passed=False)
-        assert ticks.next() == TRAINING
+        deployment.promote(near_perfect_evaluation())
+        night(LAST_DAY, passed=False)
+        assert ticks.next() == TRAINING_ASSETS
 
     def test_a_day_that_is_not_judged_is_no_recovery(
         self, deployment: Deployment, instance: dg.DagsterInstance, trained: TrainedModel
     ) -> None:
-        deployment.promote(perfect())
-        ticks = Ticks(build_defs(deployment.settings), instance)
+        deployment.promote(near_perfect_evaluation())
+        ticks = AutomationTicks(build_defs(deployment.settings), instance)
         assert ticks.next() == set()
-        deployment.report(LAST - timedelta(days=1), instance=instance)
-        assert ticks.next() == TRAINING
+        deployment.report(LAST_DAY - timedelta(days=1), instance=instance)
+        assert ticks.next() == TRAINING_ASSETS
         # Its successor has no day yet by which it could be judged.
-        replace(deployment, model=trained.model).promote(perfect())
-        metadata, check = deployment.report(LAST, instance=instance)
+        replace(deployment, model=trained.model).promote(near_perfect_evaluation())
+        metadata, check = deployment.report(LAST_DAY, instance=instance)
         assert "not judged yet" in metadata["summary"]
         assert not check.passed
         assert "The alarm stays red" in str(check.metadata["finding"].value)
         assert ticks.next() == set()
-        deployment.promote(perfect())
-        _, check = deployment.report(LAST, instance=instance)
+        deployment.promote(near_perfect_evaluation())
+        _, check = deployment.report(LAST_DAY, instance=instance)
         assert not check.passed
         assert ticks.next() == set()
 
     def test_making_old_days_again_neither_sets_it_off_nor_resets_it(
         self, deployment: Deployment, instance: dg.DagsterInstance
     ) -> None:
-        ticks = Ticks(build_defs(deployment.settings), instance)
+        ticks = AutomationTicks(build_defs(deployment.settings), instance)
         assert ticks.next() == set()
         deployment.promote(None)
-        deployment.report(LAST, instance=instance)
-        deployment.promote(perfect())
-        metadata, check = deployment.report(LAST - timedelta(days=1), instance=instance)
+        deployment.report(LAST_DAY, instance=instance)
+        deployment.promote(near_perfect_evaluation())
+        metadata, check = deployment.report(LAST_DAY - timedelta(days=1), instance=instance)
         assert "clearly worse" in metadata["summary"]
         assert check.passed
         assert ticks.next() == set()
-        deployment.report(LAST, instance=instance)
-        assert ticks.next() == TRAINING
+        deployment.report(LAST_DAY, instance=instance)
+        assert ticks.next() == TRAINING_ASSETS
         deployment.promote(None)
-        metadata, check = deployment.report(LAST - timedelta(days=1), instance=instance)
+        metadata, check = deployment.report(LAST_DAY - timedelta(days=1), instance=instance)
         assert "clearly worse" not in metadata["summary"]
         assert not check.passed
         assert ticks.next() == set()
-        deployment.promote(perfect())
-        deployment.report(LAST, instance=instance)
+        deployment.promote(near_perfect_evaluation())
+        deployment.report(LAST_DAY, instance=instance)
         assert ticks.next() == set()
 
     def test_a_missing_day_is_a_warning_and_trains_nothing(
         self, deployment: Deployment, instance: dg.DagsterInstance
     ) -> None:
         deployment.promote(None)
-        ticks = Ticks(build_defs(deployment.settings), instance)
+        ticks = AutomationTicks(build_defs(deployment.settings), instance)
         assert ticks.next() == set()
-        _, checks = deployment.checked(LAST + timedelta(days=1), asset="drift_report", instance=instance)
+        _, checks = deployment.checked(LAST_DAY + timedelta(days=1), asset="drift_report", instance=instance)
         assert (checks["no_drift"].passed, checks["enough_rows"].passed) == (True, False)
         assert ticks.next() == set()
 
@@ -154,9 +145,9 @@ class TestAlarm:
         self, deployment: Deployment, instance: dg.DagsterInstance
     ) -> None:
         deployment.promote(None)
-        ticks = Ticks(build_defs(deployment.settings), instance)
+        ticks = AutomationTicks(build_defs(deployment.settings), instance)
         assert ticks.next() == set()
-        for day in (LAST - timedelta(days=1), LAST):
+        for day in (LAST_DAY - timedelta(days=1), LAST_DAY):
             deployment.report(day, instance=instance)
             assert ticks.next() == set()
 
@@ -281,12 +272,12 @@ class TestWaiting:
         assert "FRAUD_SHADOW_CHALLENGER is off" in self.tick(off, "daily_gate", now).skip_message
 
     def test_an_alarm_trains_all_the_same(self, waiting: Deployment, instance: dg.DagsterInstance) -> None:
-        waiting.promote(perfect())
+        waiting.promote(near_perfect_evaluation())
         waiting.registry.decide(3, action="shadow_only", reasons=["inconclusive"])
-        ticks = Ticks(build_defs(waiting.settings), instance)
+        ticks = AutomationTicks(build_defs(waiting.settings), instance)
         assert ticks.next() == set()
-        waiting.report(LAST, instance=instance)
-        assert ticks.next() == TRAINING
+        waiting.report(LAST_DAY, instance=instance)
+        assert ticks.next() == TRAINING_ASSETS
 
 
 class TestDays:

@@ -24,11 +24,11 @@ from fraud_pipeline.policy.holdout import MIN_HELD_OUT, Holdout, held_out
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
 from fraud_pipeline.scoring.scorer import Scorer, ScoringResult
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
-from fraud_pipeline_tests.monitoring.test_performance import LAST, NOTHING_SERVED, deployment_in
-from fraud_pipeline_tests.scoring.test_scorer import rows_of
-from fraud_pipeline_tests.serving.runtime.test_prometheus_metrics import told
 from fraud_pipeline_tests.support.loaded import Loaded
+from fraud_pipeline_tests.support.metrics_text import metric_value
+from fraud_pipeline_tests.support.reports import LAST_DAY, NOTHING_SERVED, deployment_in
+from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
+from fraud_pipeline_tests.support.transaction_rows import transaction_rows
 from serving.runtime.prometheus_metrics import Metrics
 
 WINDOW: Final = EvaluationPeriod("matured", date(2026, 1, 13), date(2026, 1, 26))
@@ -169,7 +169,7 @@ class TestServed:
         assert {id_ for id_, answer in answers.items() if "holdout" in {one.code for one in answer.reasons}} == drawn
         metrics = Metrics()
         metrics.decided(list(answers.values()))
-        assert told(metrics, "fraud_blocks_held_out_total") == len(drawn)
+        assert metric_value(metrics, "fraud_blocks_held_out_total") == len(drawn)
 
     def test_a_second_delivery_to_another_entrance_gets_the_same_answer(
         self, database: Database, trained: TrainedModel
@@ -367,11 +367,13 @@ def test_the_daily_report_weighs_what_the_scorer_held_out(
     deployment.promote(None)
     champion = deployment.registry.with_alias("champion")
     assert champion is not None
-    served = rows_of(tables.transactions[tables.transactions["event_time"] >= pd.Timestamp("2026-01-25", tz="UTC")])
+    served = transaction_rows(
+        tables.transactions[tables.transactions["event_time"] >= pd.Timestamp("2026-01-25", tz="UTC")]
+    )
     with closing(Database(deployment.settings.database, statement_timeout=timedelta(minutes=1))) as database:
         database.upgrade()
         answers = decided(scorer(database, deployment.model, sha256=champion.sha256), served[:200])
     held = sum(answer.decision == "review" for answer in answers.values())
-    metadata, _ = deployment.report(LAST)
+    metadata, _ = deployment.report(LAST_DAY)
     assert metadata["held_out"] == held > MIN_HELD_OUT
     assert f"{held} would-be blocks were held out and count for {200 / held:.1f} each" in metadata["table"]

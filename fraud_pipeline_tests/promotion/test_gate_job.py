@@ -23,8 +23,8 @@ from fraud_pipeline.modeling.model_directory import FraudModel, IncompatibleMode
 from fraud_pipeline.modeling.training import TrainedModel, part
 from fraud_pipeline.promotion.registry import Promotion
 from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.conftest import Tables
-from fraud_pipeline_tests.monitoring.test_performance import Deployment, deployment_in
+from fraud_pipeline_tests.support.reports import Deployment, deployment_in
+from fraud_pipeline_tests.support.small_world import Tables
 
 pytestmark = [
     pytest.mark.slow,

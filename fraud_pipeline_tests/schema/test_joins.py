@@ -20,7 +20,7 @@ from fraud_pipeline.monitoring.performance import EvaluationPeriod, assess
 from fraud_pipeline.policy.holdout import Holdout
 from fraud_pipeline.schema.joins import JoinError, positions_of, rows_of
 from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
+from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
 
 DAY = date(2026, 2, 1)
 IDS = st.lists(st.text("abc", min_size=1, max_size=3), unique=True, min_size=1, max_size=20)

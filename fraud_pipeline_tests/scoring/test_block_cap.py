@@ -22,8 +22,8 @@ from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.schema.transactions import DAY, SECOND, TransactionRow
 from fraud_pipeline.scoring.block_overrides import BLOCK_CAP
 from fraud_pipeline.scoring.scorer import Scorer, ScoringResult
-from fraud_pipeline_tests.serving.runtime.test_prometheus_metrics import told
 from fraud_pipeline_tests.support.loaded import Loaded
+from fraud_pipeline_tests.support.metrics_text import metric_value
 from serving.runtime.prometheus_metrics import Metrics
 
 SOME_DAY = 20_000 * DAY
@@ -73,7 +73,7 @@ def test_all_entrances_share_it_and_what_is_more_is_a_review_that_says_so_and_is
     assert [answer.reasons[-1].code == BLOCK_CAP for answer in answers] == [False, False, False, True, True]
     metrics = Metrics()
     metrics.decided([*answers, *score(other, [row(5)])])
-    assert told(metrics, "fraud_blocks_demoted_total") == 2
+    assert metric_value(metrics, "fraud_blocks_demoted_total") == 2
 
 
 def test_at_the_same_moment_too(entrance: Callable[..., Scorer]) -> None:

@@ -17,7 +17,7 @@ from fraud_pipeline.database.tables import CUSTOMERS
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS, TransactionRow, empty
 from fraud_pipeline.scoring.online_history import load_changed_days
 from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.scoring.test_scorer import rows_of
+from fraud_pipeline_tests.support.transaction_rows import transaction_rows
 
 LAST = date(2026, 1, 30)
 FIRST = LAST - timedelta(days=4)
@@ -124,7 +124,7 @@ def test_a_new_report_changes_no_customer(database: Database, store: TableStore)
 def test_what_was_served_before_its_day_was_made_is_not_sent_again(database: Database, store: TableStore) -> None:
     """With FRAUD_LEARN_FROM_SERVED a day's table holds what the database gave, so that nothing of it is new."""
     with scoring_batch(database) as batch:
-        batch.remember(rows_of(events(LAST)))
+        batch.remember(transaction_rows(events(LAST)))
     before = customer_versions(database)
     assert load_changed_days(database, store, first=LAST, last=LAST).added == Loaded(reports=2)
     assert customer_versions(database) == before

@@ -27,11 +27,10 @@ from fraud_pipeline.database.history import (
 from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.tables import ALERTS, DECISIONS, TRANSACTIONS
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
-from fraud_pipeline.features.kernels.columns import table
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit
 from fraud_pipeline.policy.decisions import Policy
-from fraud_pipeline.schema.transactions import DAY, HOUR, TRANSACTION_COLUMNS, TransactionRow
+from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
 from fraud_pipeline.scoring.decide import provisional_decision
 from fraud_pipeline.scoring.scorer import (
     Conflict,
@@ -41,8 +40,9 @@ from fraud_pipeline.scoring.scorer import (
     ScoringResult,
     StorageUnavailableError,
 )
-from fraud_pipeline_tests.conftest import LABEL_MATURITY, Tables
 from fraud_pipeline_tests.support.loaded import Loaded
+from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
+from fraud_pipeline_tests.support.transaction_rows import transaction_rows
 
 ENGINEER = FeatureEngineer(label_maturity=LABEL_MATURITY)
 BEGINNING, END = pd.Timestamp(0, tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")
@@ -68,16 +68,6 @@ def make_scorer(database: Database, loaded: Loaded) -> Callable[..., Scorer]:
 @pytest.fixture
 def scorer(make_scorer: Callable[..., Scorer]) -> Scorer:
     return make_scorer()
-
-
-def rows_of(transactions: pd.DataFrame) -> list[TransactionRow]:
-    """Plain values, as an entrance gives them."""
-    columns = table(transactions)
-    plain = [
-        [None if value is None or value != value else value for value in columns[name].tolist()]  # noqa: PLR0124 - NaN
-        for name in TRANSACTION_COLUMNS
-    ]
-    return [TransactionRow(*values) for values in zip(*plain, strict=True)]
 
 
 def row(number: int, *, customer: str = "c-1", at: int = 20_000 * DAY, cents: int = 1_000) -> TransactionRow:
@@ -137,7 +127,7 @@ class TestExactness:
                 if len(known) > int(reported.sum()):
                     load_history(database, transactions=batch.iloc[:0], reports=known)
                     reported = tables.reports["reported_at"] < batch["event_time"].iloc[-1]
-                rows = rows_of(batch)
+                rows = transaction_rows(batch)
                 entrances[int(generator.integers(2))].score(rows)
         found = stored_bits(database)
         assert len(found) == len(served) > 2_000
@@ -223,7 +213,7 @@ class TestOneDecision:
     def test_an_event_that_was_loaded_is_decided_once(self, database: Database, scorer: Scorer, tables: Tables) -> None:
         some = tables.transactions.tail(10)
         load_history(database, transactions=some, reports=tables.reports.iloc[:0])
-        answers = scorer.score(rows_of(some))
+        answers = scorer.score(transaction_rows(some))
         assert not any(decision(answer).replayed for answer in answers)
         assert count(database, DECISIONS) == count(database, TRANSACTIONS) == 10
 
@@ -257,7 +247,7 @@ class TestOneDecision:
     def test_review_and_block_open_an_alert_with_reasons(
         self, database: Database, scorer: Scorer, tables: Tables
     ) -> None:
-        answers = [decision(answer) for answer in scorer.score(rows_of(tables.transactions.tail(500)))]
+        answers = [decision(answer) for answer in scorer.score(transaction_rows(tables.transactions.tail(500)))]
         doubted = [answer for answer in answers if answer.decision != "allow"]
         assert 0 < len(doubted) < len(answers)
         assert count(database, ALERTS) == len(doubted)

@@ -25,6 +25,11 @@ def good_transaction(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def transaction_with_id(transaction_id: str, **changes: Any) -> dict[str, Any]:
+    """An accepted transaction with this id and no card data in its amount."""
+    return good_transaction(**{"transaction_id": transaction_id, "amount": 19.99} | changes)
+
+
 @dataclass(frozen=True, slots=True)
 class BadInput:
     """One request, the status it gets, and the field that the answer blames; None where no field is to blame."""

@@ -31,8 +31,8 @@ from fraud_pipeline.schema.transactions import (
     times,
 )
 from fraud_pipeline.scoring.scorer import Scorer, ScoringResult, now_microseconds
-from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from fraud_pipeline_tests.support.loaded import Loaded
+from fraud_pipeline_tests.support.small_world import LABEL_MATURITY
 from serving.stream.consumer import Away
 from serving.stream.handler import BatchResult, StreamScorer
 from serving.stream.known_record import ScoresRows

@@ -37,7 +37,7 @@ ASSEMBLY: Final = {
     "ResilientScorer": "serving/runtime/scoring_runtime.py",
     "ChampionHolder": "serving/runtime/scoring_runtime.py",
     "Shadow": "serving/runtime/scoring_runtime.py",
-    "DegradeLadder": "serving/runtime/scoring_runtime.py",
+    "DegradationPolicy": "serving/runtime/scoring_runtime.py",
     "FeatureEngineer": "fraud_pipeline/features/config.py",
 }
 
@@ -146,7 +146,7 @@ class TestTheMap:
             (str(path.relative_to(ROOT)), name)
             for path in (ROOT / "fraud_pipeline_tests").rglob("*.py")
             for name in imported(ast.parse(path.read_text()))
-            if name.startswith("fraud_pipeline_tests.") and name.split(".")[-1].startswith("test_")
+            if name.startswith("fraud_pipeline_tests.") and name.split(".")[-1].startswith(("test_", "conftest"))
         }
         assert wrong == set()
 

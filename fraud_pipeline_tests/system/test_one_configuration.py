@@ -41,11 +41,11 @@ from fraud_pipeline.schema.transactions import (
 )
 from fraud_pipeline.scoring.scorer import Scorer, now_microseconds
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.conftest import LABEL_MATURITY
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.consumer_process import consumers
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.services import start, stop
+from fraud_pipeline_tests.support.small_world import LABEL_MATURITY
 from fraud_pipeline_tests.support.streams import passed, send, transactions
 from fraud_pipeline_tests.support.waiting import until
 

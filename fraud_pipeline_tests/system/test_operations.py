@@ -1,6 +1,5 @@
 """The Dagster UI and its daemon as people run them: a real `fraud-detect ui`, a real browser, real sensor ticks."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,9 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -19,6 +16,7 @@ import pytest
 from fraud_pipeline_tests.support.browser import chromium
 from fraud_pipeline_tests.support.services import free_port
 from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.webhooks import Webhook
 
 pytestmark = pytest.mark.slow
 
@@ -32,30 +30,6 @@ DAILY = (
 )
 STARTUP_SECONDS = 120
 SENSOR_SECONDS = 120
-
-
-class Webhook:
-    """A chat room's incoming webhook: remembers what was posted."""
-
-    def __init__(self) -> None:
-        received: list[dict[str, Any]] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-                """Quiet."""
-
-        self.received = received
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}/"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from prometheus_client import generate_latest
 
 from fraud_pipeline.policy.decisions import Decision
 from fraud_pipeline.scoring.scorer import Mode
-from fraud_pipeline_tests.serving.runtime.test_prometheus_metrics import everything_happens, scored
 from fraud_pipeline_tests.support.deployment import make_env, read_compose
+from fraud_pipeline_tests.support.metrics_text import record_every_event, scoring_result
 from fraud_pipeline_tests.support.prometheus import (
     DASHBOARDS,
     ROOT,
@@ -48,9 +48,9 @@ def exported() -> list[Sample]:
         service, consumer = Metrics(), Metrics()
         stream = StreamMetrics.build(consumer.registry)
     for metrics in (service, consumer):
-        everything_happens(metrics)
+        record_every_event(metrics)
         for decision, mode in zip(get_args(Decision), get_args(Mode), strict=False):
-            metrics.decided([scored(decision, mode=mode)])
+            metrics.decided([scoring_result(decision, mode=mode)])
         for stage in get_args(Stage):
             metrics.stage(stage, 0.1)
     for status in (200, 503):

@@ -24,7 +24,7 @@ from fraud_pipeline.modeling.metrics import average_precision, rank_frauds
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.settings import Settings, load_settings
 from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.monitoring.test_retraining import TRAINING, Ticks
+from fraud_pipeline_tests.support.reports import TRAINING_ASSETS, AutomationTicks
 from fraud_pipeline_tests.support.services import Server, start, stop
 from fraud_pipeline_tests.support.waiting import until
 
@@ -136,7 +136,7 @@ def write_world(path: Path) -> pd.DataFrame:
 def test_a_new_fraud_turns_the_report_red_trains_once_and_the_running_service_answers_with_what_was_learned(
     life: Life,
 ) -> None:
-    ticks = Ticks(life.definitions, life.instance)
+    ticks = AutomationTicks(life.definitions, life.instance)
     assert life.serving() == "1"
     assert ticks.next() == set()
 
@@ -147,11 +147,13 @@ def test_a_new_fraud_turns_the_report_red_trains_once_and_the_running_service_an
     red = [check.asset_key.to_user_string() for check in reported.get_asset_check_evaluations() if not check.passed]
     assert "performance_report" in red
 
-    assert ticks.next() == TRAINING
+    assert ticks.next() == TRAINING_ASSETS
     job = life.definitions.resolve_implicit_global_asset_job_def()
     # What the daemon launches for an alarm is a run of these assets, and not one of our jobs.
     trained = job.execute_in_process(
-        instance=life.instance, asset_selection=[dg.AssetKey(name) for name in TRAINING], tags={"fraud/cause": "alarm"}
+        instance=life.instance,
+        asset_selection=[dg.AssetKey(name) for name in TRAINING_ASSETS],
+        tags={"fraud/cause": "alarm"},
     )
     assert trained.success
     assert ticks.next() == set()

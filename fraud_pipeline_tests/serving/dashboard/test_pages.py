@@ -39,10 +39,10 @@ from fraud_pipeline.schema.transactions import DAY, SECOND, TransactionRow
 from fraud_pipeline.scoring.scorer import Scorer, now_microseconds
 from fraud_pipeline.settings import HOME_VARIABLE, Settings
 from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.conftest import DAYS, LABEL_MATURITY, Tables, tables_of
 from fraud_pipeline_tests.support.browser import chromium
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.services import Server, free_port, wait_for_answer
+from fraud_pipeline_tests.support.small_world import DAYS, LABEL_MATURITY, Tables, tables_of
 from fraud_pipeline_tests.support.waiting import until
 from serving.auth.keys import rotate_keys
 from serving.auth.tokens import Scope, issue_token_for

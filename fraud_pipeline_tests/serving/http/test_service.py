@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import pytest
 
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.support.bad_inputs import BAD_INPUTS, CARD, BadInput, good_transaction
+from fraud_pipeline_tests.support.bad_inputs import BAD_INPUTS, CARD, BadInput, transaction_with_id
 from fraud_pipeline_tests.support.services import Server, start, stop
 from serving.http.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
 
@@ -43,12 +43,8 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-def transaction(transaction_id: str, **changes: Any) -> dict[str, Any]:
-    return good_transaction(**{"transaction_id": transaction_id, "amount": 19.99} | changes)
-
-
 def test_a_transaction_gets_one_decision_and_again_the_same(client: httpx.Client) -> None:
-    sent = transaction("once")
+    sent = transaction_with_id("once")
     first = client.post("/score", json=sent)
     decision = DecisionOut.model_validate(first.json())
     assert (first.status_code, decision.transaction_id, decision.decided_by) == (200, "once", "model")
@@ -62,16 +58,16 @@ def test_a_transaction_gets_one_decision_and_again_the_same(client: httpx.Client
 
 
 def test_an_id_used_for_another_transaction_is_a_conflict(client: httpx.Client) -> None:
-    client.post("/score", json=transaction("taken"))
-    answer = client.post("/score", json=transaction("taken", customer_id="somebody else"))
+    client.post("/score", json=transaction_with_id("taken"))
+    answer = client.post("/score", json=transaction_with_id("taken", customer_id="somebody else"))
     assert (answer.status_code, ErrorOut.model_validate(answer.json()).error.code) == (409, "conflict")
 
 
 def test_a_batch_is_answered_in_its_order_and_conflicts_stand_at_their_place(client: httpx.Client) -> None:
-    first = transaction("batch-0")
+    first = transaction_with_id("batch-0")
     client.post("/score", json=first)
-    sent = [transaction(f"batch-{number}") for number in range(1, 600)]
-    clash = transaction("batch-0", merchant_id="another")
+    sent = [transaction_with_id(f"batch-{number}") for number in range(1, 600)]
+    clash = transaction_with_id("batch-0", merchant_id="another")
     answer = client.post("/score_batch", json={"transactions": [*sent[:300], clash, *sent[300:], first]})
     decisions = BatchOut.model_validate(answer.json()).decisions
     assert [one.transaction_id for one in decisions] == [
@@ -88,7 +84,7 @@ def test_a_batch_is_answered_in_its_order_and_conflicts_stand_at_their_place(cli
 
 
 def test_one_bad_transaction_refuses_a_batch_of_which_nothing_is_stored(client: httpx.Client) -> None:
-    batch = [transaction("unstored"), transaction("bad", amount=-1)]
+    batch = [transaction_with_id("unstored"), transaction_with_id("bad", amount=-1)]
     assert client.post("/score_batch", json={"transactions": batch}).status_code == 422
     assert client.get("/decisions/unstored").status_code == 404
 
@@ -96,13 +92,13 @@ def test_one_bad_transaction_refuses_a_batch_of_which_nothing_is_stored(client: 
 def test_many_callers_at_once_each_get_their_own_answer(client: httpx.Client) -> None:
     ids = [f"crowd-{number}" for number in range(200)]
     with ThreadPoolExecutor(32) as callers:
-        answers = list(callers.map(lambda id_: client.post("/score", json=transaction(id_)).json(), ids))
+        answers = list(callers.map(lambda id_: client.post("/score", json=transaction_with_id(id_)).json(), ids))
     assert [answer["transaction_id"] for answer in answers] == ids
     assert {answer["replayed"] for answer in answers} == {False}
 
 
 def test_feedback_is_remembered_once(client: httpx.Client) -> None:
-    client.post("/score", json=transaction("reported"))
+    client.post("/score", json=transaction_with_id("reported"))
     sent = {"transaction_id": "reported", "label": "fraud"}
     first = FeedbackOut.model_validate(client.post("/feedback", json=sent).json())
     assert FeedbackOut.model_validate(client.post("/feedback", json=sent).json()) == first
@@ -112,7 +108,7 @@ def test_feedback_is_remembered_once(client: httpx.Client) -> None:
 def test_ids_may_hold_anything_printable(gap: str, client: httpx.Client) -> None:
     """White space of any kind is one blank, so that a no-break space of an export makes no second id."""
     strange = f"a/b?c=d#e%20f é{gap}g"
-    client.post("/score", json=transaction(strange))
+    client.post("/score", json=transaction_with_id(strange))
     answer = client.get("/decisions/" + "".join(f"%{byte:02x}" for byte in strange.encode()))
     assert answer.json()["transaction_id"] == "a/b?c=d#e%20f é g"
 
@@ -120,7 +116,7 @@ def test_ids_may_hold_anything_printable(gap: str, client: httpx.Client) -> None
 def test_the_model_is_named(client: httpx.Client, trained: TrainedModel) -> None:
     model = ModelOut.model_validate(client.get("/model").json())
     assert model.features == list(trained.model.features)
-    assert client.post("/score", json=transaction("by model")).json()["model_version"] == model.version
+    assert client.post("/score", json=transaction_with_id("by model")).json()["model_version"] == model.version
 
 
 @pytest.mark.parametrize("bad", BAD_INPUTS, ids=[bad.name for bad in BAD_INPUTS])
@@ -150,7 +146,7 @@ def test_the_description_lists_every_path_and_its_examples_are_accepted(client: 
 
 
 def test_storage_away_is_said_with_a_provisional_answer_and_later_decided(server: Server, client: httpx.Client) -> None:
-    sent = transaction("stormy")
+    sent = transaction_with_id("stormy")
     lock = sqlite3.connect(Settings(home=server.home).database.removeprefix("sqlite:///"), isolation_level=None)
     try:
         lock.execute("BEGIN IMMEDIATE")
@@ -214,7 +210,7 @@ def test_sigterm_answers_everything_in_flight(home: Path) -> None:
     callers = 8
     with server.client() as client, ThreadPoolExecutor(callers) as threads:
         batches = [
-            {"transactions": [transaction(f"last-{caller}-{number}") for number in range(100)]}
+            {"transactions": [transaction_with_id(f"last-{caller}-{number}") for number in range(100)]}
             for caller in range(callers)
         ]
         assert all(threads.map(lambda _: client.get("/livez").is_success, range(callers)))
@@ -234,11 +230,11 @@ def test_sigterm_ends_connections_by_their_answers_so_that_no_request_is_lost(ho
         statuses = []
         with server.client() as client:
             for number in range(100_000):
-                answer = client.post("/score", json=transaction(f"loop-{caller}-{number}"))
+                answer = client.post("/score", json=transaction_with_id(f"loop-{caller}-{number}"))
                 while answer.status_code == 503:
                     # A machine with much else to do sheds load; whoever was shed can still send again.
                     time.sleep(float(answer.headers["Retry-After"]))
-                    answer = client.post("/score", json=transaction(f"loop-{caller}-{number}"))
+                    answer = client.post("/score", json=transaction_with_id(f"loop-{caller}-{number}"))
                 statuses.append(answer.status_code)
                 if number == 0:
                     asked.wait(60)

@@ -27,7 +27,7 @@ from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.serving.http.test_service import transaction
+from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.services import Server, start, stop
 from fraud_pipeline_tests.support.waiting import until
 
@@ -125,7 +125,7 @@ def load(service: Service, name: str) -> Iterator[Load]:
         with service.server.client() as client:
             number = 0
             while not done.is_set():
-                body = transaction(f"{name}-{client_number}-{number}", customer_id=f"c-{number % 5}")
+                body = transaction_with_id(f"{name}-{client_number}-{number}", customer_id=f"c-{number % 5}")
                 found.sent[body["transaction_id"]] = body
                 try:
                     answer = client.post("/score", json=body)
@@ -151,7 +151,7 @@ def until_full(service: Service) -> None:
     with service.server.client() as client:
 
         def full() -> bool:
-            answer = client.post("/score", json=transaction(f"probe-{time.time_ns()}"))
+            answer = client.post("/score", json=transaction_with_id(f"probe-{time.time_ns()}"))
             return answer.status_code == 200 and answer.json()["mode"] == "full"
 
         until(full, what="full service")

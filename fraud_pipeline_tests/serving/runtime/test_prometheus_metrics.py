@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, get_args
 
@@ -15,14 +15,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from fraud_pipeline.policy.decisions import Decision
-from fraud_pipeline.scoring.scorer import Conflict, DecidedBy, Mode, Reason, ScoringResult
+from fraud_pipeline.scoring.scorer import Conflict
+from fraud_pipeline_tests.support.metrics_text import (
+    SOME_ID,
+    metric_value,
+    record_every_event,
+    samples_by_name,
+    scoring_result,
+)
 from serving.http.guard import PATHS
 from serving.runtime.prometheus_metrics import OTHER_ROUTE, Measured, Metrics
 
@@ -42,56 +48,6 @@ LABELS: Final = {
     "challenger",
 }
 ROUTES: Final = {path for _, path in PATHS}
-SOME_ID: Final = "id-that-nobody-may-see"
-Samples = Mapping[tuple[str, frozenset[str]], float]
-
-
-def scored(
-    decision: Decision = "allow",
-    *,
-    by: DecidedBy = "model",
-    mode: Mode = "full",
-    probability: float | None = 0.02,
-    replayed: bool = False,
-) -> ScoringResult:
-    return ScoringResult(
-        transaction_id=SOME_ID,
-        decision=decision,
-        probability=probability,
-        reasons=(Reason("rule.x", SOME_ID),),
-        decided_by=by,
-        mode=mode,
-        missing=(),
-        model_version="7",
-        decided_at=0,
-        replayed=replayed,
-    )
-
-
-def samples(text: str) -> Samples:
-    """Values by name of the sample and values of its labels."""
-    return {
-        (one.name, frozenset(one.labels.values())): one.value
-        for family in text_string_to_metric_families(text)
-        for one in family.samples
-    }
-
-
-def told(metrics: Metrics, name: str, *labels: str) -> float:
-    return samples(metrics.exposition()[0].decode())[name, frozenset(labels)]
-
-
-def everything_happens(metrics: Metrics) -> None:
-    metrics.decided([scored("block"), scored("review", mode="rules", by="rules", probability=None), Conflict(SOME_ID)])
-    metrics.refused("rate_limited")
-    metrics.stage("model", 0.003)
-    metrics.breaker_changed("history", "open")
-    metrics.limiter_failed()
-    metrics.model_loaded("7", created_at=1_702_000_000, trained_to=1_700_000_000)
-    metrics.model_refused()
-    metrics.reported("drift", red=True)
-    metrics.reported("performance", red=False)
-    metrics.shadowed(np.array(["allow"], object), np.array(["block"], object))
 
 
 @pytest.fixture
@@ -112,7 +68,7 @@ class TestNames:
             assert ("seconds" in family.name) == bool(re.search(r"duration|timestamp", family.name))
 
     def test_no_id_is_ever_told(self, metrics: Metrics) -> None:
-        everything_happens(metrics)
+        record_every_event(metrics)
         for path in (f"/decisions/{SOME_ID}", f"/{SOME_ID}", f"/score/{SOME_ID}"):
             ask(service(metrics), "GET", path)
         text = metrics.exposition()[0].decode()
@@ -124,23 +80,23 @@ class TestDecisions:
     def test_new_decisions_are_counted_and_repeated_answers_apart(self, metrics: Metrics) -> None:
         metrics.decided(
             [
-                scored("block", probability=0.95),
-                scored("allow"),
-                scored("allow"),
-                scored("review", by="rules", mode="rules", probability=None),
-                scored("block", replayed=True),
+                scoring_result("block", probability=0.95),
+                scoring_result("allow"),
+                scoring_result("allow"),
+                scoring_result("review", by="rules", mode="rules", probability=None),
+                scoring_result("block", replayed=True),
                 Conflict(SOME_ID),
             ]
         )
-        assert told(metrics, "fraud_decisions_total", "block", "model") == 1
-        assert told(metrics, "fraud_decisions_total", "allow", "model") == 2
-        assert told(metrics, "fraud_decisions_total", "review", "rules") == 1
+        assert metric_value(metrics, "fraud_decisions_total", "block", "model") == 1
+        assert metric_value(metrics, "fraud_decisions_total", "allow", "model") == 2
+        assert metric_value(metrics, "fraud_decisions_total", "review", "rules") == 1
         degraded = {labels: n for (name, labels), n in all_of(metrics) if name == "fraud_degraded_decisions_total"}
         assert degraded == {frozenset({"rules"}): 1, frozenset({"no_history"}): 0, frozenset({"fail_safe"}): 0}
-        assert told(metrics, "fraud_replayed_answers_total") == 1
-        assert told(metrics, "fraud_conflicts_total") == 1
-        assert told(metrics, "fraud_score_count") == 3
-        assert told(metrics, "fraud_micro_batch_rows_sum") == 6
+        assert metric_value(metrics, "fraud_replayed_answers_total") == 1
+        assert metric_value(metrics, "fraud_conflicts_total") == 1
+        assert metric_value(metrics, "fraud_score_count") == 3
+        assert metric_value(metrics, "fraud_micro_batch_rows_sum") == 6
 
     def test_disagreement_of_the_challenger_is_counted_by_pairs(self, metrics: Metrics) -> None:
         champion = np.array(["allow", "allow", "block"], object)
@@ -152,10 +108,10 @@ class TestDecisions:
         metrics.model_loaded("7", created_at=1_702_000_000, trained_to=1_700_000_000)
         metrics.model_loaded("8", created_at=1_702_086_400, trained_to=1_700_086_400)
         metrics.model_loaded("8", created_at=1_702_086_400, trained_to=1_700_086_400)
-        assert told(metrics, "fraud_model_info", "7") == 0
-        assert told(metrics, "fraud_model_info", "8") == 1
-        assert told(metrics, "fraud_model_trained_to_timestamp_seconds") == 1_700_086_400
-        assert told(metrics, "fraud_model_created_timestamp_seconds") == 1_702_086_400
+        assert metric_value(metrics, "fraud_model_info", "7") == 0
+        assert metric_value(metrics, "fraud_model_info", "8") == 1
+        assert metric_value(metrics, "fraud_model_trained_to_timestamp_seconds") == 1_700_086_400
+        assert metric_value(metrics, "fraud_model_created_timestamp_seconds") == 1_702_086_400
 
     def test_what_alerts_count_is_there_before_anything_happens(self, metrics: Metrics) -> None:
         there = dict(all_of(metrics))
@@ -171,25 +127,25 @@ class TestDecisions:
     def test_a_report_that_nobody_looked_up_is_neither_red_nor_green(self, metrics: Metrics) -> None:
         assert not [name for (name, _), _ in all_of(metrics) if name == "fraud_report_red"]
         metrics.reported("drift", red=True)
-        assert told(metrics, "fraud_report_red", "drift") == 1
+        assert metric_value(metrics, "fraud_report_red", "drift") == 1
         metrics.reported("drift", red=False)
-        assert told(metrics, "fraud_report_red", "drift") == 0
+        assert metric_value(metrics, "fraud_report_red", "drift") == 0
 
     def test_every_breaker_is_told_from_the_start(self, metrics: Metrics) -> None:
         metrics.breaker_changed("model", "open")
-        states = [told(metrics, "fraud_breaker_state", name) for name in ("history", "model", "storage")]
+        states = [metric_value(metrics, "fraud_breaker_state", name) for name in ("history", "model", "storage")]
         assert states == [0, 2, 0]
 
 
 def all_of(metrics: Metrics) -> Iterator[tuple[tuple[str, frozenset[str]], float]]:
-    yield from samples(metrics.exposition()[0].decode()).items()
+    yield from samples_by_name(metrics.exposition()[0].decode()).items()
 
 
 def service(metrics: Metrics) -> Measured:
     """Answers at each path, one of which fails."""
 
     async def answer(request: Request) -> Response:
-        during = told(metrics, "fraud_http_requests_in_flight")
+        during = metric_value(metrics, "fraud_http_requests_in_flight")
         return Response(str(during), status_code=404 if request.method == "GET" else 200)
 
     async def crash(_request: Request) -> Response:
@@ -215,12 +171,12 @@ class TestRequests:
         assert ask(app, "POST", "/score") == "1.0"
         for path in ("/decisions/a/b/c", "/crash", "/nowhere"):
             ask(app, "GET", path)
-        assert told(metrics, "fraud_http_requests_total", "/score", "200") == 1
-        assert told(metrics, "fraud_http_requests_total", "/decisions/{transaction_id}", "404") == 1
-        assert told(metrics, "fraud_http_requests_total", OTHER_ROUTE, "500") == 1
-        assert told(metrics, "fraud_http_requests_total", OTHER_ROUTE, "404") == 1
-        assert told(metrics, "fraud_stage_duration_seconds_count", "total") == 4
-        assert told(metrics, "fraud_http_requests_in_flight") == 0
+        assert metric_value(metrics, "fraud_http_requests_total", "/score", "200") == 1
+        assert metric_value(metrics, "fraud_http_requests_total", "/decisions/{transaction_id}", "404") == 1
+        assert metric_value(metrics, "fraud_http_requests_total", OTHER_ROUTE, "500") == 1
+        assert metric_value(metrics, "fraud_http_requests_total", OTHER_ROUTE, "404") == 1
+        assert metric_value(metrics, "fraud_stage_duration_seconds_count", "total") == 4
+        assert metric_value(metrics, "fraud_http_requests_in_flight") == 0
 
     @given(st.text() | st.sampled_from(sorted(ROUTES)).flatmap(lambda route: st.text().map(lambda tail: route + tail)))
     def test_any_path_is_one_of_the_declared_routes(self, path: str) -> None:
@@ -272,20 +228,20 @@ class TestWorkers:
                 assert worker.stdout is not None
                 assert worker.stdout.readline() == "ready\n"
             monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-            assert told(metrics, "fraud_http_requests_in_flight") == 6
-            assert told(metrics, "fraud_refusals_total", "overloaded") == 2
-            assert told(metrics, "fraud_stage_duration_seconds_count", "model") == 6
-            assert told(metrics, "fraud_breaker_state", "history") == 2
-            assert told(metrics, "fraud_model_info", "7") == told(metrics, "fraud_model_info", "8") == 1
-            assert told(metrics, "fraud_model_trained_to_timestamp_seconds") == 7
-            assert told(metrics, "fraud_model_created_timestamp_seconds") == 14
-            assert told(metrics, "fraud_report_red", "drift") == 1
+            assert metric_value(metrics, "fraud_http_requests_in_flight") == 6
+            assert metric_value(metrics, "fraud_refusals_total", "overloaded") == 2
+            assert metric_value(metrics, "fraud_stage_duration_seconds_count", "model") == 6
+            assert metric_value(metrics, "fraud_breaker_state", "history") == 2
+            assert metric_value(metrics, "fraud_model_info", "7") == metric_value(metrics, "fraud_model_info", "8") == 1
+            assert metric_value(metrics, "fraud_model_trained_to_timestamp_seconds") == 7
+            assert metric_value(metrics, "fraud_model_created_timestamp_seconds") == 14
+            assert metric_value(metrics, "fraud_report_red", "drift") == 1
 
             workers[0].send_signal(signal.SIGKILL)
             workers[0].wait()
-            assert told(metrics, "fraud_http_requests_in_flight") == 3
-            assert told(metrics, "fraud_breaker_state", "history") == 0
-            assert told(metrics, "fraud_refusals_total", "overloaded") == 2
+            assert metric_value(metrics, "fraud_http_requests_in_flight") == 3
+            assert metric_value(metrics, "fraud_breaker_state", "history") == 0
+            assert metric_value(metrics, "fraud_refusals_total", "overloaded") == 2
         finally:
             for worker in workers:
                 worker.kill()
