@@ -1,7 +1,7 @@
 """The orchestration: the only package that imports dagster.
 
-An asset body loads, calls one function of the domain, writes and returns metadata; a rule found here is in the wrong
-room.
+Belongs here: assets, checks, jobs, schedules, sensors and resources. An asset body loads, calls one function of the
+domain, writes and returns metadata. Must not be here: rules and computations of the domain.
 """
 
 import warnings

@@ -1,8 +1,9 @@
 """The synthetic world: customers, merchants, fraud episodes and late reports, every row a function of the seed.
 
-Rooms: `config` the knobs; `categories`, `geography`, `story` and `drift_schedule` the data; `population` who is there;
-`behaviour` honest days; `episodes` stories; `rows` the one path to a transaction; `reports`; `oracle` and its
-`story_filter` the ceiling; `world` the source. Belongs here: nothing but the public names.
+Modules: `config` holds the settings; `categories`, `geography`, `story` and `drift_schedule` hold data; `population`
+makes customers and merchants; `behaviour` honest days; `episodes` frauds; `rows` the one way to a transaction;
+`reports` and `world` the source; `oracle` and `story_filter` the best possible score.
+Belongs here: the public names. Must not be here: features, models.
 """
 
 from fraud_pipeline.generator.config import WorldConfig, drift_schedule
