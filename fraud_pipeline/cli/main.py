@@ -8,10 +8,12 @@ Heavy libraries are imported by the commands that need them, so that `--help` an
 import argparse
 import logging
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -178,6 +180,8 @@ def _registry(settings: Settings) -> "Registry":
 def parser() -> argparse.ArgumentParser:
     """Every command and its arguments."""
     top = OneLineParser(prog="fraud-detect", description=__doc__.splitlines()[0])
+    release = f"%(prog)s {version('fraud-pipeline')} (Python {platform.python_version()})"
+    top.add_argument("--version", action="version", version=release)
     commands = top.add_subparsers(required=True, metavar="command")
 
     training_command.add_train(commands)

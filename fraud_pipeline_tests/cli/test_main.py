@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import platform
 import stat
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -75,6 +77,13 @@ finally:
             main([command, "--help"])
         assert ended.value.code == 0
         assert f"fraud-detect {command}" in capsys.readouterr().out
+
+    def test_the_version_is_the_release_and_the_python(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(["--version"])
+        assert ended.value.code == 0
+        expected = f"fraud-detect {version('fraud-pipeline')} (Python {platform.python_version()})\n"
+        assert capsys.readouterr().out == expected
 
     def test_an_unknown_command_lists_the_known_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
