@@ -1,25 +1,15 @@
 """Types of command-line arguments.
 
 Belongs here: text to a value, with argparse's error. Must not be here: commands.
+A type imports a library only when a value is given, so that `--help` loads none.
 """
 
 import argparse
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
-
-import pandas as pd
 
 from fraud_pipeline.host.local_paths import local_path
 from fraud_pipeline.ingest.column_mapping import SourceError, parse_columns
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line; `--help` shows the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with exit status 2 and the message in one line."""
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
 
 
 def whole_number(text: str) -> int:
@@ -44,6 +34,8 @@ def column_pairs(text: str) -> str:
 
 def duration(text: str) -> timedelta:
     """A time span such as 7d, 36h or 30min. Raises argparse's error for anything else."""
+    import pandas as pd  # noqa: PLC0415 - half a second
+
     span = pd.to_timedelta(text, errors="coerce")
     # pandas takes a number without a unit for nanoseconds.
     if pd.isna(span) or span < pd.Timedelta(0) or text.strip()[-1].isdigit():

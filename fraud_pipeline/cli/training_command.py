@@ -1,6 +1,6 @@
 """The command `fraud-detect train`.
 
-Belongs here: its arguments, its words for a person. Must not be here: which source wins (`training_plan.py`).
+Belongs here: words for a person. Must not be here: which source wins (`training_plan.py`).
 """
 
 import argparse
@@ -9,34 +9,14 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from fraud_pipeline.cli.arguments import column_pairs, duration, path, whole_number
+from fraud_pipeline.cli.training_plan import Flags, UsageError, plan_training
 from fraud_pipeline.ingest.source_choice import CHOICE_FILE, SourceChoiceError, read_choice, save_choice
 from fraud_pipeline.settings import Settings, explicit_settings, home_directory
 
 
-def add_train(commands: Any) -> None:
-    """Add the command to the parser of `fraud-detect`."""
-    command = commands.add_parser("train", help="from transactions to a promoted champion")
-    command.add_argument("--data-path", type=path, help="CSV or Parquet file; it is remembered for later runs")
-    command.add_argument("--synthetic", action="store_true", help="the synthetic world; it is remembered, too")
-    command.add_argument("--columns", type=column_pairs, help="our_name=file_column,... where they cannot be guessed")
-    command.add_argument("--label-delay", type=duration, help="from event to report, for files with only a label (7d)")
-    command.add_argument("--n-trials", type=whole_number, help="Optuna trials of this run")
-    command.add_argument("--transactions", type=whole_number, help="how many of the synthetic world (100,000)")
-    command.add_argument(
-        "--accept-other-source",
-        action="store_true",
-        help="let history and champion be followed by those of another source, as after a move of the bank's export",
-    )
-    command.set_defaults(run=train)
-
-
 def train(arguments: argparse.Namespace) -> int:
-    """From transactions to a promoted champion, with progress and a summary."""
-    from fraud_pipeline.cli.training_plan import Flags, UsageError, plan_training  # noqa: PLC0415 - pyarrow
-
+    """Train a model, judge it and promote it, with progress and a summary."""
     started, home = time.monotonic(), home_directory()
     flags = Flags(
         data_path=arguments.data_path,

@@ -2,26 +2,34 @@
 
 import argparse
 import json
+import os
 import platform
+import re
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+from fraud_pipeline.cli import shell_commands
 from fraud_pipeline.cli.arguments import duration
 from fraud_pipeline.cli.main import main
+from fraud_pipeline.cli.parser import build_parser
+from fraud_pipeline.cli.training_plan import DEFAULT_TRANSACTIONS
+from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.modeling.model_directory import FraudModel, published_version
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.promotion.registry import Registry
-from fraud_pipeline.schema.transactions import FRAUD_REPORTS
+from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, TransactionRow
 from fraud_pipeline.settings import SETTINGS_FILE, Settings, load_settings
 from fraud_pipeline_tests.support.small_world import Tables
 
@@ -32,7 +40,22 @@ pytestmark = [
 ]
 
 COLUMNS = "transaction_id=TX ID,event_time=when,customer_id=card,merchant_id=shop,amount=EUR,is_fraud=fraudulent"
-COMMANDS = ("train", "generate-data", "ui", "mlflow", "models", "promote", "rollback", "test")
+COMMANDS = (
+    *(
+        "train",
+        "ingest",
+        "generate-data",
+        "ui",
+        "mlflow",
+        "prepare-dagster",
+        "models",
+        "promote",
+        "rollback",
+        "export-models",
+    ),
+    *("serve", "dashboard", "token", "rotate-keys", "produce", "consume", "dead-letters", "alerts", "doctor", "backup"),
+    *("migrate", "completion", "test"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,28 +78,73 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-class TestHelp:
-    def test_it_answers_at_once_and_loads_nothing_heavy(self) -> None:
-        program = """
-import sys
-from fraud_pipeline.cli.main import main
-try:
-    main(["--help"])
-finally:
-    heavy = {"dagster", "mlflow", "xgboost", "optuna", "sklearn", "matplotlib", "numba", "sqlalchemy"}
-    print("loaded:", *sorted(heavy & set(sys.modules)))
-"""
-        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        assert told.stdout.splitlines()[-1] == "loaded:"
-        for command in COMMANDS:
-            assert f"\n    {command}" in told.stdout
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command and of each action of a command by what people type for it."""
+    found, waiting = {}, [("", build_parser())]
+    while waiting:
+        words, parser = waiting.pop()
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                waiting += [(f"{words} {name}".strip(), choice) for name, choice in action.choices.items()]
+        if words:
+            found[words] = parser
+    return found
 
-    @pytest.mark.parametrize("command", COMMANDS)
-    def test_every_command_explains_itself(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+
+class TestHelp:
+    def test_of_every_command_it_loads_no_library(self) -> None:
+        """Only what the standard library has, so that it answers at once."""
+        program = f"""
+import sys
+from contextlib import suppress
+from fraud_pipeline.cli.main import main
+for words in {["", *commands()]!r}:
+    with suppress(SystemExit):
+        main([*words.split(), "--help"])
+print("loaded:", *sorted({{name.split(".")[0] for name in sys.modules}} - sys.stdlib_module_names - {{"__main__"}}))
+"""
+        process = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+        loaded = process.stdout.splitlines()[-1].split()
+        # Files that end in .pth load modules of their own before any program begins.
+        plain = subprocess.run(
+            [sys.executable, "-I", "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+        )
+        assert set(loaded) - {name.split(".")[0] for name in plain.stdout.split()} == {"loaded:", "fraud_pipeline"}
+        assert process.stdout.count("usage: fraud-detect") == len(commands()) + 1
+
+    def test_it_lists_every_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
-            main([command, "--help"])
+            main(["--help"])
         assert ended.value.code == 0
-        assert f"fraud-detect {command}" in capsys.readouterr().out
+        text = capsys.readouterr().out
+        assert all(re.search(rf"^    {name}\b", text, re.MULTILINE) for name in COMMANDS)
+
+    @pytest.mark.parametrize("words", commands())
+    def test_every_argument_has_a_text_and_every_option_that_takes_a_value_its_default(self, words: str) -> None:
+        parser = commands()[words]
+        text = " ".join(parser.format_help().split())
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                continue
+            assert action.help, f"{words}: {action.dest}"
+            if action.option_strings and action.nargs != 0 and not action.required:
+                shown = "(default:" if action.default is None else f"(default: {action.default})"
+                part = text[text.rindex(action.option_strings[0]) :]
+                assert shown in part, f"{words}: {action.option_strings[0]}"
+
+    def test_defaults_of_settings_are_the_settings_own(self) -> None:
+        text = " ".join(" ".join(parser.format_help().split()) for parser in commands().values())
+        pairs = dict(re.findall(r"default: FRAUD_([A-Z_]+), ([^)]+)\)", text))
+        assert set(pairs) == {"LABEL_DELAY", "N_TRIALS", "SEED"}
+        for name, shown in pairs.items():
+            default = Settings.model_fields[name.lower()].default
+            assert default == (duration(shown) if isinstance(default, timedelta) else int(shown))
+        assert f"(default: {DEFAULT_TRANSACTIONS})" in text
+
+    @pytest.mark.parametrize("words", [words for words in commands() if " " not in words])
+    def test_every_command_has_its_function(self, words: str) -> None:
+        run = commands()[words].get_default("run")
+        assert callable(run.load())
 
     def test_the_version_is_the_release_and_the_python(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
@@ -91,6 +159,80 @@ finally:
         assert ended.value.code == 2
         told = capsys.readouterr().err
         assert all(command in told for command in COMMANDS)
+
+
+class TestShell:
+    def completions(self, script: Path, *words: str) -> set[str]:
+        """What bash offers for the last of these words."""
+        typed = " ".join(f"'{word}'" for word in words)
+        program = (
+            f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; "
+            "_shtab_fraud_detect; printf '%s\\n' \"${COMPREPLY[@]}\""
+        )
+        process = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+        return {word.strip() for word in process.stdout.splitlines()}
+
+    def test_bash_completes_commands_options_choices_and_paths(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["completion", "bash"]) == 0
+        script = tmp_path / "completion.bash"
+        script.write_text(capsys.readouterr().out)
+        (tmp_path / "mine.csv").touch()
+        assert self.completions(script, "fraud-detect", "export") == {"export-models"}
+        assert self.completions(script, "fraud-detect", "train", "--da") == {"--data-path"}
+        assert "confirmed_fraud" in self.completions(script, "fraud-detect", "alerts", "list", "--status", "")
+        path = str(tmp_path / "mi")
+        assert self.completions(script, "fraud-detect", "train", "--data-path", path) == {str(tmp_path / "mine.csv")}
+
+    def test_zsh_gets_a_script_of_its_own(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["completion", "zsh"]) == 0
+        text = capsys.readouterr().out
+        assert text.startswith("#compdef fraud-detect\n")
+        assert all(f"\n    {name}:'" in text for name in COMMANDS)
+
+    def test_an_installation_without_a_checkout_says_that_it_has_no_tests(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(shell_commands, "ROOT", tmp_path)
+        assert main(["test"]) == 1
+        assert "an installed package holds no tests; run `fraud-detect test` in a checkout" in capsys.readouterr().err
+
+    def test_a_missing_library_names_the_extras_that_bring_it(self, tmp_path: Path) -> None:
+        program = "import sys; sys.modules['mlflow'] = None; from fraud_pipeline.cli.main import main; main(['models'])"
+        process = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"FRAUD_HOME": str(tmp_path)},
+        )
+        assert process.stderr == (
+            "fraud-detect: mlflow: not installed; run pip install 'fraud-pipeline[training,serving,dashboard]'\n"
+        )
+
+
+class TestJson:
+    def printed(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+        main([*argv, "--json"])
+        return json.loads(capsys.readouterr().out)
+
+    def test_the_doctors_findings(self, empty_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        findings = self.printed(["doctor"], capsys)
+        assert {finding["part"] for finding in findings} >= {"settings", "disk", "database", "champion"}
+        assert {finding["state"] for finding in findings} <= {"ok", "warn", "fail"}
+
+    def test_alerts(self, empty_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.printed(["alerts", "list"], capsys) == []
+        with closing(Database(load_settings().database)) as database, scoring_batch(database) as batch:
+            batch.remember([TransactionRow("t-1", 20_000 * DAY, "c-1", "m-1", 4_242)])
+            batch.add_alerts(ids=["t-1"], customers=["c-1"], decisions=["review"], created_at=20_000 * DAY)
+        (listed,) = self.printed(["alerts", "list", "--status", "open"], capsys)
+        assert (listed["transaction_id"], listed["status"], listed["created_at"]) == ("t-1", "open", 20_000 * DAY)
+        (taken,) = self.printed(["alerts", "next", "--who", "ann"], capsys)
+        (resolved,) = self.printed(["alerts", "resolve", "t-1", "legitimate", "--who", "ann"], capsys)
+        assert [one["status"] for one in (taken, resolved)] == ["in_review", "legitimate"]
+        assert self.printed(["alerts", "next"], capsys) == []
 
 
 class TestDurations:

@@ -17,7 +17,8 @@ from typing import Any, Final
 import pytest
 import sqlalchemy as sa
 
-from fraud_pipeline.cli.main import main, parser
+from fraud_pipeline.cli.main import main
+from fraud_pipeline.cli.parser import build_parser
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.tables import METADATA
 from fraud_pipeline.modeling.model_directory import publish, published_version
@@ -38,7 +39,7 @@ class TestPage:
     @pytest.mark.parametrize("said", sorted(set(re.findall(r"fraud-detect [a-z][^`#|\n]*", PAGE))))
     def test_every_command_is_one(self, said: str) -> None:
         arguments = [FILLED.get(word, word) for word in shlex.split(said)[1:]]
-        assert callable(parser().parse_args(arguments).run)
+        assert callable(build_parser().parse_args(arguments).run)
 
     def test_every_service_that_is_spoken_of_exists(self, compose: dict[str, Any]) -> None:
         words = r"docker compose (?:exec|run --rm|logs --tail=\d+|logs|ps|stats) ((?:[a-z-]+ ?)+)"

@@ -1,0 +1,57 @@
+"""The command `fraud-detect alerts`.
+
+Belongs here: words for a person. Must not be here: who may do what with an alert (`alerts/queue.py`).
+"""
+
+import argparse
+import getpass
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+from pydantic_core import to_json
+
+from fraud_pipeline.alerts import queue
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.alerts import Alert
+from fraud_pipeline.settings import load_settings
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def alerts(arguments: argparse.Namespace) -> int:
+    """List the oldest alerts, take the next one, or resolve one."""
+    with closing(Database(load_settings().database)) as database:
+        database.prepare()
+        if arguments.action == "list":
+            rows = queue.listed(database, status=arguments.status, limit=arguments.limit)
+        elif arguments.action == "next":
+            taken = queue.take_next(database, who=_analyst(arguments))
+            rows = [] if taken is None else [taken]
+        else:
+            rows = [
+                queue.resolve(
+                    database,
+                    arguments.transaction_id,
+                    who=_analyst(arguments),
+                    verdict=arguments.verdict,
+                    note=arguments.note,
+                )
+            ]
+    if arguments.json:
+        print(to_json(rows).decode())
+    elif not rows and arguments.action == "next":
+        print("There is no open alert.")
+    else:
+        for alert in rows:
+            print(_line(alert))
+    return 0
+
+
+def _analyst(arguments: argparse.Namespace) -> str:
+    return arguments.who or getpass.getuser()
+
+
+def _line(alert: Alert) -> str:
+    created = _EPOCH + timedelta(microseconds=alert.created_at)
+    columns = f"{alert.decision:<7}{alert.status:<16}{alert.assignee or '-':<16}{alert.transaction_id}"
+    return f"{alert.number:>6}  {created:%Y-%m-%d %H:%M:%S}  {columns}"
