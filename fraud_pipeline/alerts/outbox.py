@@ -3,14 +3,13 @@
 Belongs here: what is posted, and when to give up until later. Must not be here: SQL (`database/alerts.py`), who calls
 this and how often.
 
-An alert counts as posted once the webhook has taken it, so a crash in between posts it again; `alert` numbers never
-repeat, and tell a receiver so. One poster at a time, by a lease: two would overtake each other. An alert that was not
-taken waits for its next turn, and only later ones of its customer wait with it.
+An alert counts as posted once the webhook has accepted it, so a crash in between posts it again. `alert` numbers never
+repeat, so a receiver can drop the second post. An alert that was refused is held until its next try, and only later
+alerts of its customer wait with it. One sensor posts, and the daemon evaluates it once at a time.
 """
 
 import logging
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,10 +20,8 @@ from fraud_pipeline.alerts.webhook import TIMEOUT, WebhookAwayError, WebhookRefu
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.alerts import Alert, Alerts
 
-OUTBOX: Final = "alert webhook"
-# Longer than a call may take, because the clocks of two machines differ a little.
-LEASE: Final = timedelta(seconds=60)
-BUDGET: Final = LEASE - 3 * TIMEOUT
+# The daemon gives up an evaluation after 60 seconds; one more post may take 3 timeouts.
+BUDGET: Final = timedelta(seconds=60) - 3 * TIMEOUT
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 log: Final = logging.getLogger(__name__)
@@ -34,8 +31,7 @@ log: Final = logging.getLogger(__name__)
 class Posted:
     """What one call did.
 
-    `held` alerts were not taken, now or before, and wait for another try; `waiting` when another poster is at work, or
-    when there was no time for all.
+    `held` alerts were refused, now or before, and wait for another try; `waiting` when there was no time for all.
     """
 
     alerts: int
@@ -55,38 +51,33 @@ def post_new_alerts(
     Raises WebhookAwayError when the webhook takes nothing: call again later. Raises DatabaseUnavailableError when the
     database is away.
     """
-    started, holder, posted = clock(), uuid.uuid4().hex, 0
+    started, posted = clock(), 0
     until = started + BUDGET.total_seconds()
-    if not _lease(database, holder, now=started, until=started + LEASE.total_seconds()):
-        return Posted(alerts=0, held=0, waiting=True)
-    try:
-        with database.transaction(read_only=True) as connection:
-            alerts = Alerts(connection).to_post(now=_microseconds(started), limit=limit)
-        held: set[str] = set()
-        waiting = False
-        with open_client() as client:
-            for alert in alerts:
-                if waiting := clock() > until:
-                    break
-                if alert.customer_id in held:
-                    continue
-                try:
-                    post(client, url, body(alert))
-                except WebhookRefusedError as error:
-                    _hold(database, alert, at=clock(), why=error)
-                    held.add(alert.customer_id)
-                except WebhookAwayError as error:
-                    # This alert may be the reason: others go first when the webhook is tried again.
-                    _hold(database, alert, at=clock(), why=error)
-                    raise
-                else:
-                    with database.transaction() as connection:
-                        Alerts(connection).posted(alert, at=_microseconds(clock()))
-                    posted += 1
-        with database.transaction(read_only=True) as connection:
-            return Posted(alerts=posted, held=Alerts(connection).held(), waiting=waiting)
-    finally:
-        _lease(database, holder, now=clock(), until=0)
+    with database.transaction(read_only=True) as connection:
+        alerts = Alerts(connection).to_post(now=_microseconds(started), limit=limit)
+    held: set[str] = set()
+    waiting = False
+    with open_client() as client:
+        for alert in alerts:
+            if waiting := clock() > until:
+                break
+            if alert.customer_id in held:
+                continue
+            try:
+                post(client, url, body(alert))
+            except WebhookRefusedError as error:
+                _hold(database, alert, at=clock(), why=error)
+                held.add(alert.customer_id)
+            except WebhookAwayError as error:
+                # This alert may be the reason: others go first when the webhook is tried again.
+                _hold(database, alert, at=clock(), why=error)
+                raise
+            else:
+                with database.transaction() as connection:
+                    Alerts(connection).posted(alert, at=_microseconds(clock()))
+                posted += 1
+    with database.transaction(read_only=True) as connection:
+        return Posted(alerts=posted, held=Alerts(connection).held(), waiting=waiting)
 
 
 def body(alert: Alert) -> dict[str, Any]:
@@ -108,11 +99,6 @@ def _hold(database: Database, alert: Alert, *, at: float, why: Exception) -> Non
     log.warning("alert %d waits, and later ones of its customer: %s", alert.number, why)
     with database.transaction() as connection:
         Alerts(connection).hold(alert, until=_microseconds(again))
-
-
-def _lease(database: Database, holder: str, *, now: float, until: float) -> bool:
-    with database.transaction() as connection:
-        return Alerts(connection).lease(OUTBOX, holder=holder, now=_microseconds(now), until=_microseconds(until))
 
 
 def _microseconds(seconds: float) -> int:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from fraud_pipeline.database.tables import ALERT_EVENTS, ALERTS, LEASES
+from fraud_pipeline.database.tables import ALERT_EVENTS, ALERTS
 
 AnalystVerdict = Literal["confirmed_fraud", "legitimate", "duplicate"]
 Status = Literal["open", "in_review", "confirmed_fraud", "legitimate", "duplicate"]
@@ -121,15 +120,6 @@ class Alerts:
         """How many alerts were not taken when they were tried last."""
         waiting = sa.select(sa.func.count()).where(ALERTS.c.retry_at.is_not(None))
         return int(self._connection.execute(waiting).scalar_one())
-
-    def lease(self, name: str, *, holder: str, now: int, until: int) -> bool:
-        """Whether `holder` alone may do a thing until then; it keeps what it has by asking again."""
-        insert: Any = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
-        leased = insert(LEASES).values(name=name, holder=holder, until=until)
-        free = sa.or_(LEASES.c.until < now, LEASES.c.holder == holder)
-        values = {"holder": leased.excluded.holder, "until": leased.excluded.until}
-        taken = leased.on_conflict_do_update(index_elements=[LEASES.c.name], set_=values, where=free)
-        return self._connection.execute(taken.returning(LEASES.c.name)).one_or_none() is not None
 
     def _note(self, alert: Alert, **values: int | None) -> None:
         self._connection.execute(sa.update(ALERTS).where(ALERTS.c.number == alert.number).values(**values))

@@ -78,7 +78,6 @@ RULES: Final[tuple[Kept | Unbounded, ...]] = (
     Unbounded(tables.MEMORY_VERSIONS, "one row for the reports and one for each label maturity in use"),
     Unbounded(tables.HISTORY_SOURCE, "one row: the source that the history came from"),
     Unbounded(tables.STREAM_POSITIONS, "one row per partition of a topic"),
-    Unbounded(tables.LEASES, "one row per thing that only one process may do"),
     Unbounded(tables.SECRETS, "one row per secret"),
 )
 

@@ -232,15 +232,6 @@ ALERT_EVENTS: Final = sa.Table(
     sa.Index("alert_events_of_alert", "transaction_id", "number"),
 )
 
-# Who alone may do a thing, and until when.
-LEASES: Final = sa.Table(
-    "leases",
-    METADATA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("holder", sa.Text, nullable=False),
-    sa.Column("until", sa.BigInteger, nullable=False),
-)
-
 # How many transactions of a minute of their own time were to be blocked, by whichever process; `minute` is its
 # beginning. Its row is the lock that lets all of them keep one cap.
 BLOCK_MINUTES: Final = sa.Table(

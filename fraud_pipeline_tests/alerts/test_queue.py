@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 
 from fraud_pipeline.alerts.backoff import LONGEST_PAUSE, pause_after
 from fraud_pipeline.alerts.outbox import (
-    LEASE,
-    OUTBOX,
+    BUDGET,
     Posted,
     post_new_alerts,
 )
 from fraud_pipeline.alerts.queue import AlertError, add_note, history, listed, resolve, take, take_next
 from fraud_pipeline.alerts.webhook import WebhookAwayError
 from fraud_pipeline.database import Database, scoring_batch
-from fraud_pipeline.database.alerts import Alerts, AnalystVerdict
+from fraud_pipeline.database.alerts import AnalystVerdict
 from fraud_pipeline.database.tables import ALERTS, FRAUD_REPORTS
 from fraud_pipeline_tests.support.open_alerts import CUSTOMERS, open_alerts
 from fraud_pipeline_tests.support.webhooks import Webhook
@@ -251,29 +250,18 @@ class TestOutbox:
             post_new_alerts(database, url)
         assert "a-secret-path" not in str(raised.value)
 
-    def test_of_two_posters_one_waits(self, database: Database, webhook: Webhook) -> None:
-        open_alerts(database, 1)
-        now = 1_000_000.0
-        asked: list[Posted | None] = []
+    def test_a_call_ends_before_the_daemon_gives_it_up(self, database: Database, webhook: Webhook) -> None:
+        ids = open_alerts(database, 3)
+        clock = Clock()
+        slow = iter([0.0, 0.0, 0.0, BUDGET.total_seconds() + 1])
 
-        def clock() -> float:
-            # Asked the second time, this poster has begun; the other one comes while it is at work.
-            if len(asked) < 2:
-                asked.append(post_new_alerts(database, webhook.url, clock=lambda: now) if asked else None)
-            return now
+        def passing() -> float:
+            clock.now += next(slow, 0.0)
+            return clock.now
 
-        post_new_alerts(database, webhook.url, clock=clock)
-        assert asked[1] == Posted(alerts=0, held=0, waiting=True)
-        assert len(webhook.received) == 1
-
-    def test_a_poster_that_died_is_waited_for_until_its_lease_ends(self, database: Database, webhook: Webhook) -> None:
-        open_alerts(database, 1)
-        died = 1_000_000.0
-        with database.transaction() as connection:
-            until = round((died + LEASE.total_seconds()) * 1_000_000)
-            assert Alerts(connection).lease(OUTBOX, holder="who died", now=0, until=until)
-        assert post_new_alerts(database, webhook.url, clock=Clock(died + 59)) == Posted(0, held=0, waiting=True)
-        assert post_new_alerts(database, webhook.url, clock=Clock(died + 61)) == Posted(1, held=0, waiting=False)
+        assert post_new_alerts(database, webhook.url, clock=passing) == Posted(alerts=1, held=0, waiting=True)
+        assert post_new_alerts(database, webhook.url, clock=clock) == Posted(alerts=2, held=0, waiting=False)
+        assert webhook.ids == ids
 
 
 def test_alerts_of_the_release_before_are_kept_in_order(database_url: str) -> None:
