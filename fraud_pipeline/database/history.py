@@ -234,11 +234,6 @@ def read_reports(
     return _read(database, columns, time=FRAUD_REPORTS.c.reported_at, start=start, end=end)
 
 
-def read_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-    """Decisions with `decided_at` in [start, end), in order of decision; all columns of the table."""
-    return _read(database, list(DECISIONS.columns), time=DECISIONS.c.decided_at, start=start, end=end)
-
-
 def read_newest_decisions(database: Database, *, limit: int) -> pd.DataFrame:
     """The newest decisions, in order of decision; all columns of the table."""
     newest = sa.select(*DECISIONS.columns).order_by(DECISIONS.c.decided_at.desc()).limit(limit)
@@ -293,14 +288,6 @@ def made_label_maturities(database: Database) -> list[timedelta]:
     with database.transaction(read_only=True) as connection:
         names = connection.execute(sa.select(MEMORY_VERSIONS.c.name).where(ours)).scalars()
         return [timedelta(microseconds=int(name.removeprefix(prefix))) for name in names]
-
-
-def merchant_days_as_of(database: Database, *, label_maturity: timedelta) -> pd.Timestamp:
-    """The midnight up to which merchants' days of one label maturity were made; 1970 where there are none."""
-    of_maturity = MEMORY_VERSIONS.c.name == merchant_days_name(label_maturity)
-    with database.transaction(read_only=True) as connection:
-        as_of = connection.execute(sa.select(MEMORY_VERSIONS.c.as_of).where(of_maturity)).scalar_one_or_none()
-    return pd.Timestamp(as_of or 0, unit="us", tz="UTC")
 
 
 def _read(

@@ -37,7 +37,6 @@ ZONE_LATITUDE: Final = np.array([_CITIES[c][1] for c in _city_of_zone]) + _DISTR
 ZONE_LONGITUDE: Final = np.array([_CITIES[c][2] for c in _city_of_zone]) + _DISTRICT_DEGREES * 1.6 * (_district // 2)
 ZONES: Final = len(_city_of_zone)
 NET: Final = ZONES
-COUNTRIES: Final[tuple[str, ...]] = tuple(dict.fromkeys(city[0] for city in _CITIES))
 
 _weight = np.array([_CITIES[city][3] / _CITIES[city][4] for city in _city_of_zone])
 _at_home = ZONE_COUNTRY == HOME_COUNTRY

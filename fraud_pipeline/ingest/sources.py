@@ -3,7 +3,6 @@
 Belongs here: reading, and turning a file's spellings into ours. Must not be here: judging rows (`validation.py`).
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -124,16 +123,6 @@ class FileSource:
         """Whether the file itself says when a fraud was reported."""
         return "reported_at" in self._content.label_columns
 
-    @cached_property
-    def data_fingerprint(self) -> str:
-        """SHA-256 (hex) of the file, or of the names and contents of all parts."""
-        parts = parts_of(self.path)
-        digests = [_digest(part.path) for part in parts]
-        if len(parts) == 1 and self.path.is_file():
-            return digests[0]
-        lines = (f"{part.name} {digest}\n" for part, digest in zip(parts, digests, strict=True))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
     @property
     def notes(self) -> Mapping[str, int]:
         """What reading recognised or put right, as `field: what` -> rows of the whole source."""
@@ -208,11 +197,6 @@ def _load(parts: tuple[Part, ...], mapping: tuple[tuple[str, str], ...]) -> _Con
     return _Content(
         table=table, times=times[n_misplaced:], n_misplaced=n_misplaced, label_columns=labels, notes=source.notes
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _day(microsecond: np.int64) -> date:

@@ -99,11 +99,6 @@ class DriftReport:
     not_judged: str = ""
 
     @property
-    def few_rows(self) -> bool:
-        """Whether the day itself brought too little to be judged, which is news of its own."""
-        return self.rows < MIN_ROWS
-
-    @property
     def findings(self) -> dict[tuple[str, Kind], str]:
         """What each feature and measure shows, in words; empty where it is within its limit."""
         comparisons: dict[tuple[str, Kind], list[Shift]] = defaultdict(list)

@@ -241,11 +241,6 @@ FAIL_SAFE_RULES: Final[tuple[Rule, ...]] = (
 )
 
 
-def reason_codes(features: Rows, *, rules: tuple[Rule, ...] = RULES) -> NDArray[np.object_]:
-    """The names of the rules that fire on each row as a tuple, in the order of `rules`; shape (n,)."""
-    return _names_by_pattern(_fired(features, rules=rules), rules=rules)
-
-
 def rules_decide(features: Rows, *, rules: tuple[Rule, ...] = RULES) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
     """The strictest decision of the rules that fire, allow if none does, and their names; each of shape (n,).
 

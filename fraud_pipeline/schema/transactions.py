@@ -6,13 +6,12 @@ Money is integer cents. Time is whole microseconds UTC: `datetime64[us, UTC]` in
 Absent optional values are missing (`None` or NaN), never zero and never an empty string.
 """
 
-from typing import Annotated, Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 Channel = Literal["chip", "contactless", "online", "atm", "transfer"]
 CHANNELS: Final[tuple[str, ...]] = get_args(Channel)
@@ -29,24 +28,6 @@ EARLIEST_EVENT_TIME: Final = pd.Timestamp("1990-01-01", tz="UTC")
 TIME_DTYPE: Final = "datetime64[us, UTC]"
 
 _ID_PATTERN: Final = r"^[^\x00-\x1f\x7f\ud800-\udfff]+$"
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]
-
-
-class Transaction(BaseModel):
-    """One card transaction as a bank sends it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    transaction_id: Identifier
-    event_time: AwareDatetime
-    customer_id: Identifier
-    merchant_id: Identifier
-    amount_cents: int = Field(gt=0, le=MAX_AMOUNT_CENTS)
-    category: Identifier | None = None
-    channel: Channel | None = None
-    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] | None = None
-    latitude: float | None = Field(default=None, ge=-90, le=90)
-    longitude: float | None = Field(default=None, ge=-180, le=180)
 
 
 class TransactionRow(NamedTuple):
@@ -62,16 +43,6 @@ class TransactionRow(NamedTuple):
     country: str | None = None
     latitude: float | None = None
     longitude: float | None = None
-
-
-class FraudReport(BaseModel):
-    """What somebody said about one transaction, and when: a label exists only from `reported_at` on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    transaction_id: Identifier
-    reported_at: AwareDatetime
-    is_fraud: bool
 
 
 def _time(*, nullable: bool = False) -> pa.Column:

@@ -19,7 +19,6 @@ from fraud_pipeline.database.batch import TableVersion
 from fraud_pipeline.database.engine import READ_ONLY
 from fraud_pipeline.database.history import (
     load_history,
-    merchant_days_as_of,
     read_merchant_days,
     read_reports,
     read_transactions,
@@ -27,7 +26,7 @@ from fraud_pipeline.database.history import (
 )
 from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.statements import WORTH_COPYING
-from fraud_pipeline.database.tables import METADATA, TRANSACTIONS
+from fraud_pipeline.database.tables import MEMORY_VERSIONS, METADATA, TRANSACTIONS, merchant_days_name
 from fraud_pipeline.features.merchant_days import merchant_days
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow, microsecond, microseconds
 from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
@@ -270,10 +269,16 @@ class TestHistory:
         def refresh(now: pd.Timestamp) -> int:
             return refresh_merchant_days(database, now=now, lookback=lookback, label_maturity=LABEL_MATURITY)
 
-        assert merchant_days_as_of(database, label_maturity=LABEL_MATURITY) == pd.Timestamp(0, tz="UTC")
+        def made_up_to() -> list[int]:
+            name = merchant_days_name(LABEL_MATURITY)
+            with database.transaction(read_only=True) as connection:
+                wanted = sa.select(MEMORY_VERSIONS.c.as_of).where(MEMORY_VERSIONS.c.name == name)
+                return list(connection.execute(wanted).scalars())
+
+        assert made_up_to() == []
         expected = merchant_days(transactions.tail(8_000), tables.reports, label_maturity=LABEL_MATURITY)
         assert refresh(tables.as_of) == len(expected)
-        assert merchant_days_as_of(database, label_maturity=LABEL_MATURITY) == tables.as_of
+        assert made_up_to() == [microsecond(tables.as_of)]
         assert refresh(tables.as_of) == 0
         merchant = str(expected["merchant_id"].iloc[0])
         mine = expected[expected["merchant_id"] == merchant]

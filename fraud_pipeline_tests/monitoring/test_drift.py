@@ -149,9 +149,9 @@ class TestVerdict:
         assert {shift.kind for shift in judged(sample(there)).drifted} == {"missing"}
 
     @pytest.mark.parametrize("rows", [0, 50])
-    def test_few_rows_are_not_judged_and_are_news_of_their_own(self, rows: int) -> None:
+    def test_few_rows_are_not_judged(self, rows: int) -> None:
         found = judged(sample(values(12, rows) * 100))
-        assert (found.shifts, found.drifted, found.few_rows) == ((), (), True)
+        assert (found.shifts, found.drifted) == ((), ())
         assert f"not judged: it has {rows} transactions (200 rows are needed)" in found.summary
 
     @pytest.mark.parametrize(
@@ -162,10 +162,9 @@ class TestVerdict:
             ({"champion": sample(values(2, 150))}, "the champion's reference has 150 rows"),
         ],
     )
-    def test_few_rows_of_a_baseline_are_named_and_are_no_news(self, few: dict[str, Sample], reason: str) -> None:
+    def test_few_rows_of_a_baseline_are_named(self, few: dict[str, Sample], reason: str) -> None:
         found = judged(sample(values(12)), **few)
         assert found.summary.startswith(f"{DAY} was not judged: {reason} (200 rows are needed)")
-        assert not found.few_rows
 
     @pytest.mark.parametrize("known", ["champion", "before"])
     def test_a_shift_in_one_comparison_only_is_named_wherever_the_day_is_called_green(self, known: str) -> None:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import (
     load_history,
-    read_decisions,
     read_merchant_days,
+    read_newest_decisions,
     read_reports,
     read_transactions,
     refresh_merchant_days,
@@ -85,7 +85,7 @@ def count(database: Database, of: sa.Table) -> int:
 
 
 def stored_bits(database: Database) -> dict[str, NDArray[np.uint32]]:
-    decisions = read_decisions(database, start=BEGINNING, end=END)
+    decisions = read_newest_decisions(database, limit=100_000)
     return {
         id_: np.frombuffer(features, np.uint32)
         for id_, features in zip(decisions["transaction_id"], decisions["features"], strict=True)
@@ -98,7 +98,7 @@ def audited(database: Database) -> Audit:
         reports=read_reports(database, start=BEGINNING, end=END, with_version=True),
         merchant_days=read_merchant_days(database, start=BEGINNING, end=END, label_maturity=LABEL_MATURITY),
     )
-    return audit(read_decisions(database, start=BEGINNING, end=END), known, engineer=ENGINEER)
+    return audit(read_newest_decisions(database, limit=100_000), known, engineer=ENGINEER)
 
 
 class TestExactness:

@@ -15,9 +15,9 @@ import pytest
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import (
     load_history,
-    read_decisions,
     read_feature_configs,
     read_merchant_days,
+    read_newest_decisions,
     read_reports,
     read_transactions,
     refresh_merchant_days,
@@ -120,7 +120,7 @@ def test_what_was_trained_in_one_home_is_served_from_another_over_http_and_the_s
             send(kafka, kafka.transactions_topic, messages[200:])
             processes.start()
             until(lambda: passed(database, kafka.transactions_topic)[1] == 200, what="the stream")
-        decisions = read_decisions(database, start=BEGINNING, end=END).set_index("transaction_id")
+        decisions = read_newest_decisions(database, limit=100_000).set_index("transaction_id")
     assert set(decisions["mode"]) == {"full"}
     assert set(decisions["missing"]) == {""}
     served = np.frombuffer(b"".join(decisions.loc[[row.transaction_id for row in rows], "features"]), np.uint32)
@@ -150,7 +150,7 @@ def test_each_decision_is_audited_with_the_configuration_that_it_was_made_with(
     for champion, part in ((first, rows[:30]), (second, rows[30:60]), (None, rows[60:])):
         serving[0] = champion
         scorer.score(part)
-    decisions = read_decisions(database, start=BEGINNING, end=END)
+    decisions = read_newest_decisions(database, limit=100_000)
     configs = {id_: FeatureConfig.from_json(content) for id_, content in read_feature_configs(database).items()}
     assert {configs[id_] for id_ in decisions["feature_config"]} == {OF_MODEL, SHORTER, DEFAULT_FEATURE_CONFIG}
 

@@ -72,14 +72,6 @@ def lag(extents: Mapping[Partition, OffsetBounds], positions: Mapping[Partition,
     return sum(max(0, extent.end - max(starts[at], extent.beginning)) for at, extent in extents.items())
 
 
-def score_range(
-    kafka: KafkaSettings, settings: Settings, topic: str, partition: int, start: int, end: int
-) -> BatchResult:
-    """Score the records [start, end) of a partition; see `RangeScorer.score`."""
-    with range_scorer(kafka, settings) as scorer:
-        return scorer.score(OffsetRange(Partition(topic, partition), start, end))
-
-
 @contextmanager
 def range_scorer(
     kafka: KafkaSettings, settings: Settings, *, batch: int = BATCH, patience: float = PATIENCE

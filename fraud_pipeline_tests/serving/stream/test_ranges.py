@@ -26,7 +26,7 @@ from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.raw_batches import bad_batches, send_batch
 from fraud_pipeline_tests.support.streams import SESSION, decided, everything, send, sources, standing, transactions
 from serving.stream.handler import BatchResult
-from serving.stream.ranges import OffsetRange, RangeError, lag, plan, range_scorer, score_range
+from serving.stream.ranges import OffsetRange, RangeError, lag, plan, range_scorer
 from serving.stream.records import Partition
 from serving.stream.topic_inspection import OffsetBounds, extents, live_members
 
@@ -93,6 +93,14 @@ def sent(kafka: KafkaSettings, count: int) -> list[str]:
     rows = transactions(count, customers=5, end=now_microseconds() - SECOND)
     send(kafka, kafka.transactions_topic, (transaction_message(row, currency="EUR") for row in rows), partition=0)
     return [row.transaction_id for row in rows]
+
+
+def score_range(
+    kafka: KafkaSettings, settings: Settings, topic: str, partition: int, start: int, end: int
+) -> BatchResult:
+    """Score the records [start, end) of a partition by a scorer of their own, as each run has one."""
+    with range_scorer(kafka, settings) as scorer:
+        return scorer.score(OffsetRange(Partition(topic, partition), start, end))
 
 
 def published(kafka: KafkaSettings) -> list[bytes]:
