@@ -12,6 +12,7 @@ more. Registries of earlier releases, where the champion kept the alias, read as
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from fraud_pipeline.modeling.model_directory import (
     publish,
     read_feature_config,
 )
+from fraud_pipeline.promotion.mlflow_flavor import write_flavor
 
 Alias = Literal["champion", "challenger"]
 Action = Literal["promote", "shadow_only", "reject", "rollback"]
@@ -99,6 +101,9 @@ class Registry:
         """
         model = FraudModel.load(directory)
         self._client.log_artifacts(run_id, str(directory), ARTIFACT_NAME)
+        with tempfile.TemporaryDirectory() as flavor:
+            write_flavor(model, Path(flavor))
+            self._client.log_artifacts(run_id, flavor, ARTIFACT_NAME)
         source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACT_NAME}"
         try:
             self._client.create_registered_model(self.model_name, description="Card fraud model with its policy")

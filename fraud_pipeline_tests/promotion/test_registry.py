@@ -6,11 +6,14 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from fraud_pipeline.features.definitions import FEATURE_NAMES
 from fraud_pipeline.modeling.model_directory import (
     BOOSTER_FILE,
     MANIFEST_FILE,
@@ -22,6 +25,8 @@ from fraud_pipeline.modeling.model_directory import (
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.promotion.registry import Action, RegisteredModel, Registry, RegistryError
+from fraud_pipeline.scoring.decide import decide_with_model
+from fraud_pipeline_tests.support.small_world import Tables
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
@@ -117,6 +122,25 @@ class TestRegistering:
         shutil.rmtree(place.directory / "model-0.3")
         assert place.registry.load(version).policy.review_threshold == 0.3
         assert version.run_id in version.source
+
+    @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")  # of MLflow's own types
+    def test_mlflow_loads_the_champion_and_predicts_what_the_service_does(
+        self, place: Place, tables: Tables, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place.promote(place.register(0.3).version)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", place.registry.tracking_uri)
+        loaded = mlflow.pyfunc.load_model(f"models:/{place.registry.model_name}@champion")
+        rows = tables.features.head(500)
+        values = rows[list(FEATURE_NAMES)]
+        _, served, _ = decide_with_model(values.to_numpy(np.float32), FraudModel.load(place.link))
+        assert loaded.predict(values).tolist() == served
+        assert loaded.predict(values.astype(np.float64)).tolist() == served
+        assert loaded.metadata.get_input_schema().input_names() == list(FEATURE_NAMES)
+        example = place.model.reference[list(FEATURE_NAMES)].head(len(loaded.input_example))
+        assert len(example) > 0
+        assert loaded.predict(loaded.input_example).tolist() == place.model.predict(example).tolist()
+        with pytest.raises(MlflowException, match="missing inputs.*amount"):
+            loaded.predict(values.drop(columns="amount"))
 
     def test_a_model_that_cannot_be_rebuilt_is_not_registered(self, place: Place) -> None:
         directory = place.save(0.1)
