@@ -79,6 +79,8 @@ BATCH: Final = 1_000
 # Of a hundred customers, how many come by HTTP and by the consumer's topic; the sensor's runs score the others.
 SHARES: Final[dict[Entrance, int]] = {"http": 45, "stream": 45, "sensor": 10}
 CHUNK: Final = 100_000
+SEND_AGAIN: Final = (0, 503)
+"""A broken connection and a busy service: the same request again changes nothing that was decided."""
 QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -220,9 +222,12 @@ class Bank:
         for first in range(0, len(rows), BATCH):
             bodies = [request_body(row) for row in rows[first : first + BATCH]]
             body = json.dumps({"transactions": bodies}).encode()
-            status, answer = await client.ask(
-                load.prepared("POST", "/score_batch", body=body, token=self._server.token)
-            )
+            request = load.prepared("POST", "/score_batch", body=body, token=self._server.token)
+            status, answer = await client.ask(request)
+            while status in SEND_AGAIN:
+                print(f"sent again after status {status}", flush=True)
+                await asyncio.sleep(1)
+                status, answer = await client.ask(request)
             if status != 200:
                 raise RuntimeError(f"HTTP answered {status}: {answer.decode()[:300]}")
         client.close()
