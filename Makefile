@@ -1,4 +1,4 @@
-# Two commands on a fresh machine (Debian, Python 3.11, pip, make): `make run` and `make test`.
+# Two commands on a fresh machine (Debian, Python 3.11 to 3.14 with venv, make): `make run` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +19,7 @@ help:
 setup: $(INSTALLED)
 
 $(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) deploy/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -55,9 +56,10 @@ env:
 	@$(PYTHON) deploy/env.py .env
 
 # The NVIDIA collectives library is left out: XGBoost trains on CPUs without it, and it is larger than all the rest.
-# The image and the bento install a part of the same versions.
-COMPILE := build/uv/bin/uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --quiet --no-header \
-	--no-emit-index-url --no-emit-find-links --no-emit-package nvidia-nccl-cu12
+# One list holds for every Python and processor (--universal), with one version of each package (fewest), so that a model
+# trained on one Python scores alike on another. The image and the bento install a part of the same versions.
+COMPILE := build/uv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --quiet --no-header --no-emit-index-url --no-emit-find-links --no-emit-package nvidia-nccl-cu12
 requirements:
 	$(PYTHON) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv
 	$(COMPILE) --all-extras --output-file requirements.txt

@@ -45,7 +45,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.database.history import load_history, refresh_merchant_days
-from fraud_pipeline.defs.instance import prepare_dagster_home
+from fraud_pipeline.defs.instance import WORKSPACE_FILE, prepare_dagster_home
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
@@ -240,8 +240,7 @@ class Stand:
         """Dagster's daemon with the sensor, once a run of it has scored something."""
         home = prepare_dagster_home(Settings(home=Path(self.environment["FRAUD_HOME"])))
         environment = self._environment(kafka) | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"}
-        workspace = Path(__file__).resolve().parent.parent / "workspace.yaml"
-        command = [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-w", str(workspace)]
+        command = [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-w", str(WORKSPACE_FILE)]
         with self.log.open("ab") as output:
             started = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
         try:

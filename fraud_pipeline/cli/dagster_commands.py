@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-from fraud_pipeline.defs.instance import PipelineFailedError, migrate_dagster, prepare_dagster_home
+from fraud_pipeline.defs.instance import WORKSPACE_FILE, PipelineFailedError, migrate_dagster, prepare_dagster_home
 from fraud_pipeline.defs.instance import ingest as ingest_due_days
 from fraud_pipeline.host.ports import check_port
 from fraud_pipeline.settings import load_settings
@@ -31,7 +31,7 @@ def ui(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     prepare_dagster_home(settings)
     print(f"Dagster UI on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "fraud_pipeline.definitions"]
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(WORKSPACE_FILE)]
     environment = {**os.environ, "FRAUD_HOME": str(settings.home)}
     return subprocess.call([*command, "-h", arguments.host, "-p", str(arguments.port)], env=environment)  # noqa: S603 - our own arguments
 

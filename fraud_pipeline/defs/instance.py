@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ __all__ = [
     "POSTGRES_VARIABLE",
     "RANGE_END_TAG",
     "RANGE_START_TAG",
+    "WORKSPACE_FILE",
     "PipelineFailedError",
     "ingest",
     "migrate_dagster",
@@ -37,6 +37,7 @@ __all__ = [
 
 POSTGRES_VARIABLE: Final = "DAGSTER_POSTGRES_URL"
 INSTANCE_FILE: Final = "dagster.yaml"
+WORKSPACE_FILE: Final = Path(__file__).with_name("workspace.yaml")
 
 
 class PipelineFailedError(RuntimeError):
@@ -47,7 +48,7 @@ def prepare_dagster_home(settings: Settings) -> Path:
     """Put `dagster.yaml` where Dagster reads it, with PostgreSQL storage when DAGSTER_POSTGRES_URL is set."""
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
-    template = Path(str(files("fraud_pipeline"))).parent / INSTANCE_FILE
+    template = Path(__file__).with_name(INSTANCE_FILE)
     if not os.environ.get(POSTGRES_VARIABLE):
         shutil.copyfile(template, home / INSTANCE_FILE)
     else:

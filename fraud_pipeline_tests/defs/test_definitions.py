@@ -10,6 +10,7 @@ import pytest
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.automation import failure_line
 from fraud_pipeline.defs.calendar import RANGE_END_TAG, RANGE_START_TAG
+from fraud_pipeline.defs.instance import WORKSPACE_FILE
 from fraud_pipeline.defs.named_source import NO_SOURCE
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.ingest.source_choice import SyntheticChoice, save_choice
@@ -215,8 +216,7 @@ def test_the_calendar_of_a_file_ends_with_the_file(settings: Settings) -> None:
 
 
 def test_the_workspace_file_loads_these_definitions() -> None:
-    workspace = Path(__file__).parents[2] / "workspace.yaml"
-    assert "module_name: fraud_pipeline.definitions" in workspace.read_text()
+    assert "module_name: fraud_pipeline.definitions" in WORKSPACE_FILE.read_text()
 
 
 def test_a_failure_is_one_line_that_says_what_to_do() -> None:

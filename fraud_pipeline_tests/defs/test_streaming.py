@@ -23,7 +23,7 @@ from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.source import DatabaseSource
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs import streaming
-from fraud_pipeline.defs.instance import RANGE_END_TAG, prepare_dagster_home
+from fraud_pipeline.defs.instance import RANGE_END_TAG, WORKSPACE_FILE, prepare_dagster_home
 from fraud_pipeline.defs.streaming import SCORED_ASSET, STREAM_JOB, TOPIC_ASSET
 from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.sources import FileSource
@@ -48,7 +48,6 @@ from fraud_pipeline_tests.support.streams import SESSION, decided, everything, s
 from fraud_pipeline_tests.support.waiting import until
 from fraud_pipeline_tests.support.webhooks import Webhook
 
-ROOT = Path(__file__).resolve().parents[2]
 MOST = 16
 
 
@@ -408,7 +407,7 @@ def test_a_daemon_scores_the_stream_by_itself(broker: Broker, tmp_path: Path) ->
             },
             "FRAUD_KAFKA_DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
         }
-        command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", str(ROOT / "workspace.yaml")]
+        command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", str(WORKSPACE_FILE)]
         with (tmp_path / "daemon.log").open("w") as log:
             daemon = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True

@@ -280,7 +280,7 @@ def kafka_properties(environment: Mapping[str, str]) -> str:
 
 def image_files() -> Sequence[str]:
     """The files of the image that are neither code nor a list of packages."""
-    return ("dagster.yaml", "workspace.yaml", "deploy/workspace.yaml")
+    return ("deploy/workspace.yaml",)
 
 
 def _ended(process: "subprocess.Popen[bytes]") -> int:

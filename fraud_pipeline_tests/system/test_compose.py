@@ -212,7 +212,7 @@ class TestImage:
         assert rules[0] == "*"
         allowed = [rule[1:] for rule in rules if rule[0] == "!"]
         assert all((ROOT / path).exists() for path in allowed)
-        assert {"pyproject.toml", "README.md", "dagster.yaml", "deploy/requirements.txt"} <= set(allowed)
+        assert {"pyproject.toml", "README.md", "LICENSE", "deploy/requirements.txt"} <= set(allowed)
         assert not [path for path in allowed if "env" in path or path.startswith(".")]
 
     def test_it_installs_the_versions_that_were_tested_and_no_tools(self) -> None:
@@ -231,7 +231,7 @@ class TestImage:
 
 def locked(file: str) -> dict[str, tuple[str, ...]]:
     """Package -> version and hashes."""
-    entry = r"^([a-z0-9._-]+)(?:\[\S+\])?==(\S+) \\\n((?:    --hash=\S+(?: \\)?\n)+)"
+    entry = r"^([a-z0-9._-]+)(?:\[\S+\])?==(\S+)(?: ; .*)? \\\n((?:    --hash=\S+(?: \\)?\n)+)"
     entries = re.findall(entry, (ROOT / file).read_text(), re.MULTILINE)
     return {name: (version, *re.findall(r"sha256:\w+", hashes)) for name, version, hashes in entries}
 
