@@ -1,0 +1,181 @@
+"""The Python API: read transactions, compute features, score and explain them as the service does.
+
+Belongs here: few functions over frames, for notebooks and scripts. Must not be here: another way to compute, decide
+or explain; state. Nothing is stored: no decision, no history.
+`from fraud_pipeline import score` loads this module; `import fraud_pipeline` alone loads nothing.
+"""
+
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandera.errors import SchemaError
+from pandera.pandas import DataFrameSchema
+
+from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
+from fraud_pipeline.features.definitions import FEATURE_NAMES
+from fraud_pipeline.features.engineer import History, merchant_days
+from fraud_pipeline.ingest.column_mapping import parse_columns
+from fraud_pipeline.ingest.sources import FileSource
+from fraud_pipeline.ingest.validation import ValidationResult, validate
+from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.schema.transactions import (
+    FRAUD_REPORTS,
+    OPTIONAL_COLUMNS,
+    TRANSACTION_COLUMNS,
+    TRANSACTIONS,
+    empty,
+)
+from fraud_pipeline.scoring.decide import decide_with_model
+from fraud_pipeline.scoring.reason_texts import sentence
+from fraud_pipeline.settings import Settings, home_directory
+
+__all__ = [
+    "FraudModel",
+    "compute_features",
+    "explain",
+    "load_champion",
+    "load_model",
+    "read_transactions",
+    "score",
+]
+
+
+def load_champion(home: Path | str | None = None) -> FraudModel:
+    """The exported champion of a home directory, by default `$FRAUD_HOME` or `.fraud`.
+
+    Raises FileNotFoundError where none is exported, IncompatibleModelError where this release cannot rebuild it.
+    """
+    directory = Settings(home=home_directory() if home is None else Path(home)).champion_directory
+    if not directory.exists():
+        raise FileNotFoundError(f"{directory}: no champion is exported here; run `fraud-detect train`")
+    return load_model(directory)
+
+
+def load_model(directory: Path | str) -> FraudModel:
+    """The model of a directory. Raises IncompatibleModelError where it cannot be read or rebuilt."""
+    return FraudModel.load(Path(directory))
+
+
+def read_transactions(
+    path: Path | str, *, columns: str = "", label_delay: timedelta = timedelta(days=7)
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Transactions and fraud reports of a CSV or Parquet file, as `fraud-detect train` reads it.
+
+    `columns` maps our names to the file's (`amount=EUR,...`); obvious names need no mapping. Frauds without a report
+    time count as reported `label_delay` after the transaction. Invalid rows are left out with a warning that counts
+    them. Raises SourceError for a file that cannot be used.
+    """
+    source = FileSource(Path(path), columns=parse_columns(columns) if columns else None, label_delay=label_delay)
+    start = pd.Timestamp(source.first_day, tz="UTC")
+    end = pd.Timestamp(source.last_day, tz="UTC") + pd.Timedelta(days=1)
+    result = validate(source.transactions(start=start, end=end), now=pd.Timestamp.now(tz="UTC"))
+    if len(result.rejected):
+        warnings.warn(f"{path}: {_rejected(result)} and left out", stacklevel=2)
+    return result.accepted, source.reports(start=start, end=pd.Timestamp("2200-01-01", tz="UTC"))
+
+
+def compute_features(
+    transactions: pd.DataFrame,
+    reports: pd.DataFrame | None = None,
+    *,
+    history: pd.DataFrame | None = None,
+    model: FraudModel | None = None,
+) -> pd.DataFrame:
+    """Features of each transaction in the order of rows: transaction_id, event_time, then float32, NaN missing.
+
+    `transactions` and `history`, earlier ones to look back at, have the columns of `read_transactions`; optional ones
+    may be absent. A row sees only what happened, and only reports that came, before it. `model` decides the columns
+    and how they are computed; without one, all features are computed with the default configuration.
+    Raises ValueError for invalid or unknown columns.
+    """
+    config = DEFAULT_FEATURE_CONFIG if model is None else model.feature_config
+    frame = _all_features(transactions, reports, history=history, config=config)
+    names = FEATURE_NAMES if model is None else model.features
+    return frame[["transaction_id", "event_time", *names]]
+
+
+def score(
+    transactions: pd.DataFrame,
+    reports: pd.DataFrame | None = None,
+    *,
+    history: pd.DataFrame | None = None,
+    model: FraudModel | None = None,
+) -> pd.DataFrame:
+    """Probability, decision and reasons of each transaction, in the order of rows; arguments of `compute_features`.
+
+    Columns: transaction_id, event_time, probability, decision (allow, review or block by the model's policy) and
+    reasons, a tuple of sentences, empty for allow. `model` is the exported champion by default. The service can turn
+    a block into a review, by its limit per minute and its holdout; this function does not.
+    """
+    model = load_champion() if model is None else model
+    frame = _all_features(transactions, reports, history=history, config=model.feature_config)
+    decisions, probabilities, reasons = decide_with_model(frame[list(FEATURE_NAMES)].to_numpy(np.float32), model)
+    texts = [tuple(reason.text for reason in row) for row in reasons]
+    return frame[["transaction_id", "event_time"]].assign(
+        probability=probabilities, decision=decisions, reasons=pd.Series(texts, index=frame.index, dtype=object)
+    )
+
+
+def explain(features: pd.DataFrame, *, model: FraudModel | None = None, top: int = 10) -> pd.DataFrame:
+    """The features that moved each score most, strongest first, of rows of `compute_features`.
+
+    Columns: transaction_id, feature, value, contribution (to the log-odds before calibration; positive raises the
+    score) and text, a sentence for people. `model` is the exported champion by default.
+    """
+    model = load_champion() if model is None else model
+    contributions = model.contributions(features)[list(model.features)].to_numpy()
+    values = features[list(model.features)].to_numpy(np.float32)
+    strongest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :top]
+    rows = [
+        (id_, model.features[column], values[row, column], contributions[row, column])
+        for row, id_ in enumerate(features["transaction_id"])
+        for column in strongest[row]
+    ]
+    frame = pd.DataFrame(rows, columns=["transaction_id", "feature", "value", "contribution"])
+    return frame.assign(text=[sentence(name, float(value)) for _, name, value, _ in rows])
+
+
+def _all_features(
+    transactions: pd.DataFrame, reports: pd.DataFrame | None, *, history: pd.DataFrame | None, config: FeatureConfig
+) -> pd.DataFrame:
+    """Every feature, with the index of `transactions`."""
+    new = _accepted(transactions, name="transactions")
+    past = empty(TRANSACTIONS) if history is None else _accepted(history, name="history")
+    known = empty(FRAUD_REPORTS) if reports is None else _checked(FRAUD_REPORTS, reports, name="reports")
+    events = new if past.empty else pd.concat([past, new], ignore_index=True).drop_duplicates("transaction_id")
+    days = merchant_days(events, known, label_maturity=config.label_maturity)
+    frame = config.engineer().compute(history=History(past, known, days), new=new)
+    return frame.set_axis(transactions.index)
+
+
+def _accepted(frame: pd.DataFrame, *, name: str) -> pd.DataFrame:
+    """Valid transactions in their schema. Raises ValueError for columns that nothing reads and for invalid rows."""
+    amount = "amount_cents" if "amount_cents" in frame else "amount"
+    expected = [amount if column == "amount_cents" else column for column in TRANSACTION_COLUMNS]
+    if unknown := [column for column in frame if column not in expected]:
+        raise ValueError(f"{name}: unknown columns {', '.join(map(str, unknown))}; drop them or rename them")
+    if amount == "amount":
+        result = validate(frame, now=pd.Timestamp.now(tz="UTC"))
+        if len(result.rejected):
+            raise ValueError(f"{name}: {_rejected(result)}; correct them or leave them out")
+        return result.accepted
+    absent = [column for column in OPTIONAL_COLUMNS if column not in frame]
+    rows = frame.assign(**{column: empty(TRANSACTIONS)[column].reindex(frame.index) for column in absent})
+    return _checked(TRANSACTIONS, rows.reindex(columns=TRANSACTION_COLUMNS).reset_index(drop=True), name=name)
+
+
+def _rejected(result: ValidationResult) -> str:
+    counts = (result.rejected["field"] + " " + result.rejected["reason"]).value_counts()
+    causes = ", ".join(f"{count:,} {cause}" for cause, count in counts.items())
+    return f"{len(result.rejected):,} of {len(result.accepted) + len(result.rejected):,} rows are invalid ({causes})"
+
+
+def _checked(schema: DataFrameSchema, frame: pd.DataFrame, *, name: str) -> pd.DataFrame:
+    """The frame itself. Raises ValueError where it does not follow the schema."""
+    try:
+        return schema.validate(frame)
+    except SchemaError as error:
+        raise ValueError(f"{name}: {error}") from error
