@@ -130,6 +130,13 @@ class TestTheMap:
                 text = " ".join((ast.get_docstring(tree) or "").split())
                 assert "Must not be here:" in text, path
 
+    @pytest.mark.parametrize("name", ["dagster.yaml", "workspace.yaml"])
+    def test_dagsters_files_are_at_the_top_and_in_the_package(self, name: str) -> None:
+        """People look for them at the top; a wheel carries those of the package, which are links to them."""
+        top = ROOT / name
+        assert not top.is_symlink()
+        assert (ROOT / "fraud_pipeline" / "defs" / name).resolve() == top
+
     def test_few_modules_stand_outside_of_packages(self) -> None:
         assert {path.name for path in (ROOT / "fraud_pipeline").glob("*.py")} == {
             "__init__.py",
