@@ -25,7 +25,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from fraud_pipeline.modeling.model_directory import publish  # before XGBoost: it decides how its threads wait
+from fraud_pipeline.promotion.published_model import publish  # before XGBoost: it decides how its threads wait
 
 # isort: split
 import load

@@ -48,9 +48,9 @@ from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.ingest.validation import validate
-from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, train_model
 from fraud_pipeline.policy.decisions import CostModel
+from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS
 
 HISTORY_DAYS: Final = 35

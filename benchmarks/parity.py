@@ -59,9 +59,9 @@ from fraud_pipeline.messaging.topics import (
     report_message,
     transaction_message,
 )
-from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, train_model
 from fraud_pipeline.policy.decisions import CostModel
+from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow, microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, running_broker, topics_of_our_own

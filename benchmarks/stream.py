@@ -57,9 +57,9 @@ from fraud_pipeline.messaging.topics import (
     open_producer,
     transaction_message,
 )
-from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, train_model
 from fraud_pipeline.policy.decisions import CostModel
+from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow
 from fraud_pipeline.scoring.scorer import now_microseconds
 from fraud_pipeline.settings import Settings

@@ -18,7 +18,6 @@ import pytest
 from fraud_pipeline.database import Database
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
-from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import (
     PolicySettings,
     TrainedModel,
@@ -26,6 +25,7 @@ from fraud_pipeline.modeling.training import (
     train_model,
 )
 from fraud_pipeline.policy.decisions import CostModel
+from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, running_broker
 from fraud_pipeline_tests.support.postgres import new_database

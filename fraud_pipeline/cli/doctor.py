@@ -27,7 +27,8 @@ from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.host.os_errors import in_words
 from fraud_pipeline.ingest.day_state import REMEDY, expected_last, feature_window, read_standing
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings, partitions_of
-from fraud_pipeline.modeling.model_directory import FraudModel, IncompatibleModelError, published_version
+from fraud_pipeline.modeling.model_directory import FraudModel, IncompatibleModelError
+from fraud_pipeline.promotion.published_model import published_version
 from fraud_pipeline.scoring.rehearsal import rehearse
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
 from fraud_pipeline.storage.tables import TableStore

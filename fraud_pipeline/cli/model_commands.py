@@ -86,8 +86,13 @@ def mlflow(arguments: argparse.Namespace) -> int:
     print(f"MLflow UI on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--workers=1", f"--host={arguments.host}"]
     # The store's URL may hold a password, which arguments would show to every user of the machine.
-    store = {"MLFLOW_BACKEND_STORE_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return subprocess.call([*command, f"--port={arguments.port}"], env={**os.environ, **store}, cwd=settings.home)  # noqa: S603 - our own arguments
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for generative AI only
+    }
+    return subprocess.call([*command, f"--port={arguments.port}"], env=environment, cwd=settings.home)  # noqa: S603 - our own arguments
 
 
 def _registry(settings: Settings) -> Registry:

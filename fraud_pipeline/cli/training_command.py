@@ -107,7 +107,7 @@ def _summary(settings: Settings, *, run_id: str, seconds: float) -> str:
         *(f"  - {reason}" for reason in verdict.reasons),
         "",
         f"Champion directory  {_short(settings.champion_directory)}",
-        f"MLflow              mlflow ui --backend-store-uri {settings.tracking_uri}",
+        "MLflow              fraud-detect mlflow",
         "Dagster UI          make ui          (or: fraud-detect ui)",
         "Versions            fraud-detect models, promote, rollback",
         f"Source              a plain `fraud-detect train` repeats this one ({_short(settings.home / CHOICE_FILE)})",

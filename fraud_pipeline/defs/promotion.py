@@ -20,7 +20,7 @@ from fraud_pipeline.database.retention import remove_settled_shadow_rows
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.defs.training import HIDDEN_ROWS
-from fraud_pipeline.modeling.model_directory import IncompatibleModelError, read_lineage
+from fraud_pipeline.modeling.model_directory import IncompatibleModelError, read_manifest
 from fraud_pipeline.modeling.training import days, part, segments
 from fraud_pipeline.policy.decisions import decide
 from fraud_pipeline.promotion.gate import GateRules, LiveRows, Source, Sources, gate_verdict, live_rows
@@ -182,10 +182,11 @@ def _sources(
 def _lineage(models: Registry, model: RegisteredModel) -> Mapping[str, Any]:
     """What a version says of its making, also one that this code cannot rebuild; nothing if its files are damaged."""
     try:
-        return read_lineage(models.download(model))
+        lineage: Mapping[str, Any] = read_manifest(models.download(model))["lineage"]
     except (IncompatibleModelError, RegistryError) as error:
         logger.warning("version %d does not say where its data came from: %s", model.version, error)
         return {}
+    return lineage
 
 
 def _on_hidden_rows(

@@ -4,7 +4,6 @@ Belongs here: loading, one call, writing, showing. Must not be here: how to trai
 (`promotion.py`).
 """
 
-import io
 import logging
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -19,7 +18,6 @@ from fraud_pipeline.database.performance import blocked_ids
 from fraud_pipeline.defs.features import feature_config, window_of
 from fraud_pipeline.defs.metadata import image, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
-from fraud_pipeline.features.engineer import FEATURES
 from fraud_pipeline.ingest.day_state import check_features
 from fraud_pipeline.modeling.dataset import censored_labels
 from fraud_pipeline.modeling.model_card import model_card
@@ -33,6 +31,7 @@ from fraud_pipeline.modeling.training import (
 )
 from fraud_pipeline.policy.decisions import CostModel
 from fraud_pipeline.promotion.registry import RUN_TAG
+from fraud_pipeline.promotion.training_run import TrainingRun
 from fraud_pipeline.reporting import plots
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
@@ -184,11 +183,9 @@ def training_assets(
         drawn = plots.feature_importance(
             {str(name): share for name, share in trained.model.importance().items()}, unit="share of total gain"
         )
-        mlflow.log_params({**trained.tuning.parameters, "rounds": trained.tuning.rounds, "features": len(FEATURES)})
-        mlflow.log_metric("tuning_average_precision", trained.tuning.average_precision)
-        mlflow.log_text(trials.to_csv(index=False), "trials.csv")
-        for name, png in {"tuning_history": history, "cost_by_threshold": cost, "feature_importance": drawn}.items():
-            _log_image(mlflow, png, name=name)
+        _run(mlflow).log_training(
+            trained, plots={"tuning_history": history, "cost_by_threshold": cost, "feature_importance": drawn}
+        )
         return dg.MaterializeResult(
             metadata={
                 "sha256": digest,
@@ -223,16 +220,13 @@ def training_assets(
             "calibration": plots.calibration(scores, labels),
             "score_distribution": plots.score_distribution(scores, labels, model.policy),
         }
-        mlflow.log_metrics({name: metric.value for name, metric in found.metrics.items() if np.isfinite(metric.value)})
-        mlflow.log_text(model_card(model, found), "model_card.md")
-        mlflow.log_dict(record, "evaluation.json")
-        for name, png in drawn.items():
-            _log_image(mlflow, png, name=name)
+        card = model_card(model, found)
+        _run(mlflow).log_evaluation(found, record=record, model_card=card, plots=drawn)
         return dg.MaterializeResult(
             metadata={
                 **{name: metric.value for name, metric in found.metrics.items() if np.isfinite(metric.value)},
                 "table": dg.MetadataValue.md(found.to_markdown()),
-                "model_card": dg.MetadataValue.md(model_card(model, found)),
+                "model_card": dg.MetadataValue.md(card),
                 **{name: image(png, title=name.replace("_", " ")) for name, png in drawn.items()},
             }
         )
@@ -247,11 +241,12 @@ def training_assets(
     def registered_model(
         context: dg.AssetExecutionContext, tables: TablesResource, workspace: HeldWorkspace, registry: RegistryResource
     ) -> dg.MaterializeResult:
-        model, found = workspace.evaluated_candidate(tables.store().fingerprint_whole("training_set"))
-        run_id = str(model.lineage["mlflow_run_id"])
+        lineage, found = workspace.evaluated_candidate(tables.store().fingerprint_whole("training_set"))
+        run_id = str(lineage["mlflow_run_id"])
         version = registry.registry().register(
             workspace.candidate,
             run_id=run_id,
+            evaluation=found,
             tags={
                 "average_precision": f"{found.metrics['average_precision'].value:.4f}",
                 RUN_TAG: context.run_id,
@@ -291,6 +286,5 @@ def _threshold(value: float) -> float | str:
     return float(value) if np.isfinite(value) else "never"
 
 
-def _log_image(mlflow: Any, png: bytes, *, name: str) -> None:
-    # log_image wants pixels; the bytes are a finished file.
-    mlflow.tracking_client.log_stream(mlflow.active_run().info.run_id, io.BytesIO(png), f"plots/{name}.png")
+def _run(mlflow: Any) -> TrainingRun:
+    return TrainingRun(mlflow.tracking_client, mlflow.active_run().info.run_id)

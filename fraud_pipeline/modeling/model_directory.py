@@ -1,14 +1,14 @@
 """FraudModel: booster, feature list, calibration and policy, kept together in a directory of plain files.
 
-Belongs here: fitting one model with given hyper-parameters, predicting, explaining, saving, loading, publishing.
-Must not be here: the search for hyper-parameters (`tuning.py`), judging (`evaluation.py`), the registry.
+Belongs here: fitting one model with given hyper-parameters, predicting, explaining, saving, loading.
+Must not be here: the search for hyper-parameters (`tuning.py`), judging (`evaluation.py`), the registry, publishing
+(`promotion/published_model.py`).
 
 The directory holds `booster.ubj`, `model.json` (features and everything that decides their values, calibration, policy,
 lineage, hashes of the other files) and `reference.parquet` (what features and scores looked like in training, for
 drift). No pickle: loading runs no foreign code.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -39,8 +39,6 @@ FORMAT_VERSION: Final = 2
 BOOSTER_FILE: Final = "booster.ubj"
 MANIFEST_FILE: Final = "model.json"
 REFERENCE_FILE: Final = "reference.parquet"
-REGISTERED_FILE: Final = "registered.json"
-KEPT_COPIES: Final = 5
 
 
 class IncompatibleModelError(ValueError):
@@ -198,66 +196,19 @@ class FraudModel:
             )
 
 
-def publish(directory: Path, *, link: Path, version: int | None = None) -> Path:
-    """Make `link` point at a verified copy of a model directory in one atomic step; returns the copy.
-
-    Readers see the old model or the new one, never a mixture; the newest copies stay for a rollback. The registry's
-    `version`, if given, stands beside the copy. Raises IncompatibleModelError before anything is replaced.
-    """
-    FraudModel.load(directory)
-    versions = link.parent / f"{link.name}-versions"
-    versions.mkdir(parents=True, exist_ok=True)
-    with _alone(versions):
-        return _publish(directory, link=link, versions=versions, version=version)
-
-
-@contextmanager
-def _alone(versions: Path) -> Iterator[None]:
-    """A promotion and the follower may publish the same model at the same moment: one after the other."""
-    with (versions / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _publish(directory: Path, *, link: Path, versions: Path, version: int | None) -> Path:
-    digest = file_hash(directory / MANIFEST_FILE)
-    copy = versions / digest[:16]
-    try:
-        FraudModel.load(copy, expected_sha256=digest)
-    except IncompatibleModelError:  # not there, or damaged since
-        shutil.rmtree(copy, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=versions) as temporary:
-            shutil.copytree(directory, Path(temporary) / copy.name).rename(copy)
-    if version is not None:
-        unfinished = copy / f".{REGISTERED_FILE}.{os.getpid()}"
-        unfinished.write_text(json.dumps({"version": version, "sha256": digest}))
-        unfinished.replace(copy / REGISTERED_FILE)
-    swap = link.with_name(f".{link.name}.{os.getpid()}")
-    swap.unlink(missing_ok=True)
-    swap.symlink_to(copy.relative_to(link.parent))
-    swap.replace(link)
-    os.utime(copy)
-    others = (path for path in versions.glob("[!.]*") if path != copy)
-    for old in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: -(KEPT_COPIES - 1)]:
-        shutil.rmtree(old)
-    return copy
-
-
-def published_version(link: Path) -> tuple[int, str] | None:
-    """The registry's version and the SHA-256 of what `link` points at, or None where that is unknown or damaged."""
-    try:
-        told = json.loads((link / REGISTERED_FILE).read_text())
-        version, sha256 = int(told["version"]), str(told["sha256"])
-        _read_manifest(link, expected_sha256=sha256)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError):
-        return None
-    return version, sha256
-
-
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(directory: Path, *, expected_sha256: str | None = None) -> dict[str, Any]:
+    """The content of a model's `model.json`, also of a model that this code cannot rebuild.
+
+    Raises IncompatibleModelError when its files are not the ones that were saved, or cannot be read.
+    """
+    with _readable(directory):
+        return _read_manifest(directory.resolve(), expected_sha256=expected_sha256)
 
 
 def _read_manifest(directory: Path, *, expected_sha256: str | None) -> dict[str, Any]:
@@ -279,27 +230,18 @@ def _read_manifest(directory: Path, *, expected_sha256: str | None) -> dict[str,
 
 
 def read_feature_config(directory: Path) -> FeatureConfig:
-    """How a model's features were made, also of a model that this code cannot rebuild.
+    """The feature configuration of a model, also of one that this code cannot rebuild.
 
-    Raises IncompatibleModelError when its files were changed or do not say it.
+    Raises IncompatibleModelError when its files were changed or hold no configuration.
     """
+    manifest = read_manifest(directory)
     with _readable(directory):
-        return recorded_config(_read_manifest(directory.resolve(), expected_sha256=None))
-
-
-def read_lineage(directory: Path) -> Mapping[str, Any]:
-    """What a model says of how it was made, also one that this code cannot rebuild.
-
-    Raises IncompatibleModelError when its files were changed or cannot be read.
-    """
-    with _readable(directory):
-        lineage: Mapping[str, Any] = _read_manifest(directory.resolve(), expected_sha256=None)["lineage"]
-    return lineage
+        return recorded_config(manifest)
 
 
 @contextmanager
 def _readable(directory: Path) -> Iterator[None]:
-    """Whatever reading strange files raises as one error with the remedy."""
+    """Every error of reading damaged files becomes an IncompatibleModelError with the remedy."""
     try:
         yield
     except IncompatibleModelError:

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from fraud_pipeline.modeling.evaluation import Evaluation
-from fraud_pipeline.modeling.model_directory import MANIFEST_FILE, FraudModel, file_hash
+from fraud_pipeline.modeling.model_directory import MANIFEST_FILE, FraudModel, file_hash, read_manifest
 
 _LOCK_FILE: Final = ".training.lock"
 _LOOK_AGAIN: Final = 0.2
@@ -48,11 +48,7 @@ class Workspace:
     def candidate_of(self, training_set_sha256: str) -> FraudModel:
         """The candidate. Raises MismatchError when it was trained on another training set."""
         model = FraudModel.load(self.candidate)
-        if model.lineage.get("data_sha256") != training_set_sha256:
-            raise MismatchError(
-                f"{self.candidate}: the model was trained on another training set than the present one; "
-                "materialize fraud_model again"
-            )
+        self._check_data(model.lineage, training_set_sha256)
         return model
 
     def save_evaluation(self, evaluation: Evaluation, *, training_set_sha256: str) -> dict[str, Any]:
@@ -67,9 +63,10 @@ class Workspace:
         unfinished.replace(self.evaluation_file)
         return record
 
-    def evaluated_candidate(self, training_set_sha256: str) -> tuple[FraudModel, Evaluation]:
-        """The candidate and its evaluation. Raises MismatchError when either is of another training."""
-        model = self.candidate_of(training_set_sha256)
+    def evaluated_candidate(self, training_set_sha256: str) -> tuple[Mapping[str, Any], Evaluation]:
+        """Lineage and evaluation of the candidate. Raises MismatchError when either is of another training."""
+        lineage: Mapping[str, Any] = read_manifest(self.candidate)["lineage"]
+        self._check_data(lineage, training_set_sha256)
         values = json.loads(self.evaluation_file.read_text()) if self.evaluation_file.exists() else {}
         belongs_to = (values.get("model_sha256"), values.get("training_set_sha256"))
         if belongs_to != (self._model_sha256, training_set_sha256):
@@ -77,7 +74,14 @@ class Workspace:
                 f"{self.evaluation_file}: this is not the evaluation of the model in {self.candidate.name}; "
                 "materialize evaluation again"
             )
-        return model, Evaluation.from_dict(values)
+        return lineage, Evaluation.from_dict(values)
+
+    def _check_data(self, lineage: Mapping[str, Any], training_set_sha256: str) -> None:
+        if lineage.get("data_sha256") != training_set_sha256:
+            raise MismatchError(
+                f"{self.candidate}: the model was trained on another training set than the present one; "
+                "materialize fraud_model again"
+            )
 
     @property
     def _model_sha256(self) -> str:

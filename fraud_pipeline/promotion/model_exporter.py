@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from fraud_pipeline.modeling.model_directory import publish, published_version
+from fraud_pipeline.promotion.published_model import publish, published_version
 from fraud_pipeline.promotion.registry import Alias, Registry
 from fraud_pipeline.settings import Settings
 

@@ -25,15 +25,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.modeling.evaluation import Evaluation
+from fraud_pipeline.modeling.model_card import model_card
 from fraud_pipeline.modeling.model_directory import (
     MANIFEST_FILE,
     FraudModel,
     IncompatibleModelError,
     file_hash,
-    publish,
     read_feature_config,
 )
 from fraud_pipeline.promotion.mlflow_flavor import write_flavor
+from fraud_pipeline.promotion.published_model import activate, stage
+from fraud_pipeline.promotion.training_run import NOTE_TAG
 
 Alias = Literal["champion", "challenger"]
 Action = Literal["promote", "shadow_only", "reject", "rollback"]
@@ -42,6 +45,11 @@ ARTIFACT_NAME: Final = "fraud_model"
 SHA256_TAG: Final = "sha256"
 RUN_TAG: Final = "dagster_run_id"
 FEATURE_CONFIG_TAG: Final = "feature_config"
+TRAININGS: Final = "Trainings of the fraud model, one run each, with the model card as description."
+DECISIONS: Final = "Decisions about versions of the model, one run each: promote, shadow_only, reject or rollback."
+MODEL: Final = (
+    "Card fraud model with its policy. `champion` decides about transactions; `challenger` waits for the gate."
+)
 
 
 class RegistryError(RuntimeError):
@@ -86,18 +94,25 @@ class Registry:
         self._artifact_directory = artifact_directory
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
-    def ensure_experiment(self, name: str) -> str:
+    def ensure_experiment(self, name: str, *, description: str = TRAININGS) -> str:
         """The id of an experiment, created when missing."""
+        # Without the kind MLflow opens an experiment as one of generative AI.
+        tags = {"mlflow.experimentKind": "custom_model_development", NOTE_TAG: description}
         found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        location = self._artifact_directory.joinpath(name).as_uri() if self._artifact_directory else None
-        return str(self._client.create_experiment(name, artifact_location=location))
+        if found is None:
+            location = self._artifact_directory.joinpath(name).as_uri() if self._artifact_directory else None
+            return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
+        for tag in tags.keys() - found.tags.keys():  # an experiment of an earlier release
+            self._client.set_experiment_tag(found.experiment_id, tag, tags[tag])
+        return str(found.experiment_id)
 
-    def register(self, directory: Path, *, run_id: str, tags: Mapping[str, str]) -> RegisteredModel:
+    def register(
+        self, directory: Path, *, run_id: str, tags: Mapping[str, str], evaluation: Evaluation | None = None
+    ) -> RegisteredModel:
         """Store a model directory with the MLflow run that trained it, as a new version and the `challenger`.
 
-        Raises IncompatibleModelError when this code cannot rebuild the model from the directory.
+        With its `evaluation` the version is described by the model card. Raises IncompatibleModelError when this code
+        cannot rebuild the model from the directory.
         """
         model = FraudModel.load(directory)
         self._client.log_artifacts(run_id, str(directory), ARTIFACT_NAME)
@@ -106,7 +121,7 @@ class Registry:
             self._client.log_artifacts(run_id, flavor, ARTIFACT_NAME)
         source = f"{self._client.get_run(run_id).info.artifact_uri}/{ARTIFACT_NAME}"
         try:
-            self._client.create_registered_model(self.model_name, description="Card fraud model with its policy")
+            self._client.create_registered_model(self.model_name, description=MODEL)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -114,6 +129,7 @@ class Registry:
             self.model_name,
             source=source,
             run_id=run_id,
+            description=model_card(model, evaluation) if evaluation else None,
             tags={
                 **tags,
                 SHA256_TAG: file_hash(directory / MANIFEST_FILE),
@@ -229,9 +245,10 @@ class Registry:
         moves = action in ("promote", "rollback")
         after = version if moves else champion.version if champion else None
         run = self._client.create_run(
-            self.ensure_experiment(self._history_name),
+            self.ensure_experiment(self._history_name, description=DECISIONS),
             run_name=f"{action} v{version}",
             tags={
+                NOTE_TAG: "\n".join(f"- {reason}" for reason in reasons),
                 "action": action,
                 "version": str(version),
                 "previous_champion": str(champion.version) if champion else "",
@@ -255,16 +272,15 @@ class Registry:
     def install_champion(
         self, version: int, *, action: Literal["promote", "rollback"], reasons: Sequence[str], directory: Path
     ) -> Promotion:
-        """Make a version the champion and export it to `directory`.
+        """Make a version the champion and publish it at the link `directory`.
 
-        The model is loaded and its hash checked before anything changes, so one that this code cannot rebuild
-        raises IncompatibleModelError and the present champion stays.
+        The copy that will be served is verified before anything changes. A model that this code cannot rebuild raises
+        IncompatibleModelError, and the present champion stays.
         """
         model = self.get(version)
-        files = self.download(model)
-        FraudModel.load(files, expected_sha256=model.sha256)
+        copy = stage(self.download(model), link=directory)
         decision = self.decide(version, action=action, reasons=reasons)
-        publish(files, link=directory, version=version)
+        activate(copy, link=directory, version=version)
         return decision
 
     def history(self) -> tuple[Promotion, ...]:

@@ -28,8 +28,9 @@ from fraud_pipeline.cli.main import main
 from fraud_pipeline.database import Database
 from fraud_pipeline.ingest.source_choice import CHOICE_FILE
 from fraud_pipeline.messaging.topics import KafkaSettings, ensure_topics
-from fraud_pipeline.modeling.model_directory import BOOSTER_FILE, publish
+from fraud_pipeline.modeling.model_directory import BOOSTER_FILE
 from fraud_pipeline.modeling.training import TrainedModel
+from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own

@@ -25,9 +25,10 @@ from fraud_pipeline.cli.main import main
 from fraud_pipeline.cli.parser import build_parser
 from fraud_pipeline.cli.training_plan import DEFAULT_TRANSACTIONS
 from fraud_pipeline.database import Database, scoring_batch
-from fraud_pipeline.modeling.model_directory import FraudModel, published_version
+from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline.promotion.published_model import published_version
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, TransactionRow
 from fraud_pipeline.settings import SETTINGS_FILE, Settings, load_settings

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fraud_pipeline.modeling.model_directory import BOOSTER_FILE, FraudModel, published_version
+from fraud_pipeline.modeling.model_directory import BOOSTER_FILE, FraudModel
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.promotion.model_exporter import PATIENCE, export_aliases
+from fraud_pipeline.promotion.published_model import published_version
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline_tests.support.waiting import until
 from serving.runtime.champion import ChampionHolder

@@ -20,10 +20,10 @@ from fraud_pipeline.modeling.model_directory import (
     FraudModel,
     IncompatibleModelError,
     file_hash,
-    published_version,
 )
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline.promotion.published_model import published_version
 from fraud_pipeline.promotion.registry import Action, RegisteredModel, Registry, RegistryError
 from fraud_pipeline.scoring.decide import decide_with_model
 from fraud_pipeline_tests.support.small_world import Tables

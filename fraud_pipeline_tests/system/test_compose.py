@@ -26,8 +26,9 @@ from fraud_pipeline.messaging.topics import (
     open_producer,
     transaction_message,
 )
-from fraud_pipeline.modeling.model_directory import FraudModel, published_version
+from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import TrainedModel
+from fraud_pipeline.promotion.published_model import published_version
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.scorer import now_microseconds

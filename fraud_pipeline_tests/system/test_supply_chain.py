@@ -17,8 +17,8 @@ import pytest
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import TrainedModel
+from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import good_transaction
 from fraud_pipeline_tests.support.deployment import BIN, ROOT

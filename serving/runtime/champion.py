@@ -14,13 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from fraud_pipeline.modeling.model_directory import (
-    MANIFEST_FILE,
-    FraudModel,
-    IncompatibleModelError,
-    file_hash,
-    published_version,
-)
+from fraud_pipeline.modeling.model_directory import MANIFEST_FILE, FraudModel, IncompatibleModelError, file_hash
+from fraud_pipeline.promotion.published_model import published_version
 
 log = logging.getLogger(__name__)
 

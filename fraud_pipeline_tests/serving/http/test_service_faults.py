@@ -23,9 +23,9 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.tables import DECISIONS
-from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.services import Server, start, stop

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from fraud_pipeline.features.engineer import FEATURE_NAMES
-from fraud_pipeline.modeling.model_directory import MANIFEST_FILE, FraudModel, file_hash, publish
+from fraud_pipeline.modeling.model_directory import MANIFEST_FILE, FraudModel, file_hash
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline.promotion.published_model import publish
 from serving.runtime.champion import ChampionHolder, LoadedModel
 
 
