@@ -45,3 +45,9 @@ def place(url: sa.URL) -> str:
     host = url.host or url.query.get("host") or "this machine's socket"
     host = host if isinstance(host, str) else ",".join(host)
     return f"the PostgreSQL database at {host}{f':{url.port}' if url.port else ''}"
+
+
+def address(text: str) -> str:
+    """The URL that a text holds, without user, password and options."""
+    url = read_url(text)
+    return sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()

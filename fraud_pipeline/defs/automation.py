@@ -16,7 +16,7 @@ from dagster_mlflow import end_mlflow_on_run_finished
 from fraud_pipeline.alerts.webhook import WebhookError, open_client, post
 from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
 from fraud_pipeline.database.verdicts import ReportName, ReportVerdict, newest_verdicts
-from fraud_pipeline.defs.calendar import Span
+from fraud_pipeline.defs.calendar import Span, time_limit
 from fraud_pipeline.defs.drift import CHECK as NO_DRIFT
 from fraud_pipeline.defs.features import INPUTS_CHECKED, INPUTS_CURRENT, window_of
 from fraud_pipeline.defs.missed_fraud import CHECK as NO_SURGE
@@ -45,23 +45,25 @@ def build_jobs() -> dict[str, Any]:
         "ingest_job": dg.define_asset_job(
             "ingest_job",
             selection=DATA_AND_FEATURES,
-            tags=INPUTS_CHECKED,
+            tags=INPUTS_CHECKED | time_limit(timedelta(hours=6)),
             description="Days from the source to features; daily_ingest knows which are due.",
         ),
         "online_history_job": dg.define_asset_job(
             "online_history_job",
             selection=ONLINE_HISTORY,
+            tags=time_limit(timedelta(hours=4)),
             description="History and merchants' days of yesterday into the database; also rebuilds an empty one.",
         ),
         "retention_job": dg.define_asset_job(
             "retention_job",
             selection=dg.AssetSelection.assets("retention"),
+            tags=time_limit(timedelta(hours=2)),
             description="Removes rows and files that are older than their retention.",
         ),
         "source_to_champion_job": dg.define_asset_job(
             "source_to_champion_job",
             selection=DATA_AND_FEATURES | RETRAINING,
-            tags=INPUTS_CHECKED,
+            tags=INPUTS_CHECKED | time_limit(timedelta(hours=12)),
             hooks={end_mlflow_on_run_finished},
             description="Everything in one run: what `fraud-detect train` launches.",
         ),

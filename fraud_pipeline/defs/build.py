@@ -10,9 +10,11 @@ import dagster as dg
 
 from fraud_pipeline.defs.automation import build_jobs, build_schedules, build_sensors
 from fraud_pipeline.defs.calendar import build_calendar
-from fraud_pipeline.defs.checks import leak_checks
+from fraud_pipeline.defs.catalog import in_catalog
+from fraud_pipeline.defs.checks import leak_checks, schema_checks
 from fraud_pipeline.defs.data import data_assets
 from fraud_pipeline.defs.drift import drift_assets
+from fraud_pipeline.defs.external import external_assets
 from fraud_pipeline.defs.features import feature_assets, features_check
 from fraud_pipeline.defs.missed_fraud import missed_fraud_assets
 from fraud_pipeline.defs.performance import performance_assets
@@ -46,18 +48,20 @@ def build_defs(
     reports = [*drift_assets(settings, calendar), *performance_assets(settings, calendar)]
     online_history, retention = serving_assets(settings)
     training = [*training_assets(settings), online_history, *promotion_assets(settings)]
+    assets = [
+        *data_assets(settings, calendar),
+        *feature_assets(settings, calendar),
+        *retrained_on_alarm(training, reports=reports),
+        retention,
+        *streaming_assets(settings, kafka),
+        *reports,
+        # This alarm starts no training: the frauds that it finds have no matured labels yet.
+        *missed_fraud_assets(settings, calendar),
+        *external_assets(settings, kafka),
+    ]
     return dg.Definitions(
-        assets=[
-            *data_assets(settings, calendar),
-            *feature_assets(settings, calendar),
-            *retrained_on_alarm(training, reports=reports),
-            retention,
-            *streaming_assets(settings, kafka),
-            *reports,
-            # No alarm that trains: what it tells of has no matured labels yet.
-            *missed_fraud_assets(settings, calendar),
-        ],
-        asset_checks=[*leak_checks(), features_check(settings)],
+        assets=in_catalog(assets, settings=settings),
+        asset_checks=[*schema_checks(), *leak_checks(), features_check(settings)],
         jobs=[*jobs.values(), stream_job],
         schedules=[
             *build_schedules(settings, jobs, tables=resources["tables"], source=resources["source"]),

@@ -23,6 +23,11 @@ REPORTS_POOL: Final = "reports"
 """Runs that make reports: each tells Dagster how the alarm stands, so the last one to do so must know the newest."""
 
 
+def time_limit(limit: timedelta) -> dict[str, str]:
+    """The tag of a job whose runs are stopped after `limit`: a run that hangs would hold its pool for ever."""
+    return {"dagster/max_runtime": str(round(limit.total_seconds()))}
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """The days a run works on: `first` to `last`, both included."""

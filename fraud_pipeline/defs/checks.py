@@ -1,12 +1,20 @@
-"""Blocking checks between features and training: the leak canaries.
+"""Blocking checks of stored tables: the schema of each one, and leaks before training.
 
-Belongs here: when a canary sings in the pipeline. Must not be here: what a leak is (`modeling/leakage.py`).
+Belongs here: which rows a check reads, and its result.
+Must not be here: schemas (`catalog.py` names them), what a leak is (`modeling/leakage.py`).
 """
+
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 import dagster as dg
 import numpy as np
 import pandas as pd
+from pandera.errors import SchemaErrors
+from pandera.pandas import DataFrameSchema
 
+from fraud_pipeline.defs.calendar import days_of_run
+from fraud_pipeline.defs.catalog import STORED_TABLES
 from fraud_pipeline.defs.resources import TablesResource
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.modeling.leakage import (
@@ -17,6 +25,55 @@ from fraud_pipeline.modeling.leakage import (
 )
 from fraud_pipeline.schema.joins import rows_of
 from fraud_pipeline.schema.transactions import OPTIONAL_COLUMNS
+from fraud_pipeline.storage.tables import TableStore
+
+SCHEMA: Final = "schema"
+_DAYS_AT_ONCE: Final = 31
+
+
+def schema_checks() -> list[dg.AssetChecksDefinition]:
+    """A check for each stored table: what is stored follows the table's schema."""
+    return [_schema_check(table, schema) for table, schema in STORED_TABLES.items()]
+
+
+def _schema_check(table: str, schema: DataFrameSchema) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=table,
+        name=SCHEMA,
+        blocking=True,
+        description="Columns, types and values of the stored rows follow the schema of the table.",
+    )
+    def schema_check(context: dg.AssetCheckExecutionContext, tables: TablesResource) -> dg.AssetCheckResult:
+        rows, broken = 0, ""
+        for frame in _stored_frames(tables.store(), table, tags=context.run.tags):
+            rows += len(frame)
+            broken = broken or broken_rules(frame, schema)
+        finding = f"Stored rows break the schema: {broken}." if broken else f"{rows} rows follow the schema."
+        return dg.AssetCheckResult(passed=not broken, metadata={"finding": finding, "rows": rows})
+
+    return schema_check
+
+
+def _stored_frames(store: TableStore, table: str, *, tags: Mapping[str, str]) -> Iterator[pd.DataFrame]:
+    """The rows of the run's days, or of all days for a run without days, a month at a time."""
+    if table == "training_set":
+        yield store.read_whole(table)
+        return
+    span = days_of_run(tags)
+    days = [day for day in store.days(table) if span is None or span.first <= day <= span.last]
+    for start in range(0, len(days), _DAYS_AT_ONCE):
+        some = days[start : start + _DAYS_AT_ONCE]
+        yield store.read(table, some[0], some[-1], allow_missing=True)
+
+
+def broken_rules(frame: pd.DataFrame, schema: DataFrameSchema) -> str:
+    """Which checks of which columns fail, and how often; pandera's own text quotes cells, and those are card data."""
+    try:
+        schema.validate(frame, lazy=True)
+    except SchemaErrors as errors:
+        failures = errors.failure_cases.groupby(["column", "check"], dropna=False).size()
+        return ", ".join(f"{column} {check} ({count} rows)" for (column, check), count in failures.items())
+    return ""
 
 
 def leak_checks() -> list[dg.AssetChecksDefinition]:

@@ -4,17 +4,15 @@ Belongs here: daily tables of events. Must not be here: rules about rows (`inges
 """
 
 import dagster as dg
-import pandas as pd
-from pandera.errors import SchemaErrors
-from pandera.pandas import DataFrameSchema
 
 from fraud_pipeline.defs.calendar import DAYS_POOL, daily, span_of
+from fraud_pipeline.defs.checks import broken_rules
 from fraud_pipeline.defs.metadata import counts_table
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.ingest.day_state import accept, source_notes
 from fraud_pipeline.ingest.sources import FileSource
 from fraud_pipeline.ingest.validation import check_rejected_share
-from fraud_pipeline.schema.transactions import FRAUD_REPORTS, TRANSACTIONS
+from fraud_pipeline.schema.transactions import FRAUD_REPORTS
 from fraud_pipeline.settings import Settings
 
 
@@ -66,11 +64,6 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         ],
         backfill_policy=shared["backfill_policy"],
         pool=DAYS_POOL,
-        check_specs=[
-            dg.AssetCheckSpec(
-                "schema", asset="transactions", blocking=True, description="Pandera schema of the table."
-            ),
-        ],
     )
     def validated_transactions(context: dg.AssetExecutionContext, tables: TablesResource):  # type: ignore[no-untyped-def]  # noqa: ANN202 - dagster reads an annotated generator as one output
         span, store = span_of(context), tables.store()
@@ -98,7 +91,6 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
                     }
                 ),
             },
-            check_results=[_schema_check(result.accepted)],
         )
         yield dg.MaterializeResult(
             "rejected_transactions",
@@ -116,7 +108,7 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         span, origin = span_of(context), source.source()
         versions = origin.day_versions(start=span.start, end=span.end)
         reports = origin.reports(start=span.start, end=span.end)
-        if broken := _broken_rules(reports, FRAUD_REPORTS):
+        if broken := broken_rules(reports, FRAUD_REPORTS):
             raise ValueError(f"reports break the schema of the table, so reading them misses a rule: {broken}")
         notes = source_notes(versions, reports=True)
         tables.store().write_days("fraud_reports", reports, time_column="reported_at", days=span.days, notes=notes)
@@ -131,23 +123,3 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         )
 
     return [raw_transactions, validated_transactions, fraud_reports]
-
-
-def _schema_check(frame: pd.DataFrame) -> dg.AssetCheckResult:
-    broken = _broken_rules(frame, TRANSACTIONS)
-    passed, finding = not broken, f"{len(frame)} rows follow the schema."
-    if broken:
-        finding = f"Accepted rows break the schema, so validation misses a rule: {broken}."
-    return dg.AssetCheckResult(
-        passed=passed, check_name="schema", asset_key="transactions", metadata={"finding": finding}
-    )
-
-
-def _broken_rules(frame: pd.DataFrame, schema: DataFrameSchema) -> str:
-    """Which checks of which columns fail, and how often; pandera's own text quotes cells, and those are card data."""
-    try:
-        schema.validate(frame, lazy=True)
-    except SchemaErrors as errors:
-        failures = errors.failure_cases.groupby(["column", "check"]).size()
-        return ", ".join(f"{column} {check} ({count} rows)" for (column, check), count in failures.items())
-    return ""

@@ -43,7 +43,7 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
         name="missed_fraud_report",
         **daily(settings, calendar, group="monitoring", pool=REPORTS_POOL) | {"kinds": {"python", "sql"}},
         # As with features, Dagster is told of the same day only, although the days before are read, too.
-        deps=["features", "transactions", "fraud_reports"],
+        deps=["features", "transactions", "fraud_reports", "decisions"],
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,

@@ -54,7 +54,7 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
     @dg.asset(
         **daily(settings, calendar, group="monitoring", pool=REPORTS_POOL) | {"kinds": {"python", "sql"}},
         # As with features, Dagster is told of the same day only, although the days before are read, too.
-        deps=["features", "transactions", "fraud_reports"],
+        deps=["features", "transactions", "fraud_reports", "decisions"],
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,

@@ -23,7 +23,7 @@ import pandas as pd
 from dagster_mlflow import end_mlflow_on_run_finished
 
 from fraud_pipeline.database.performance import shadowed_frauds
-from fraud_pipeline.defs.calendar import days_of_run
+from fraud_pipeline.defs.calendar import days_of_run, time_limit
 from fraud_pipeline.defs.drift import ENOUGH_ROWS
 from fraud_pipeline.defs.named_source import reason_to_wait
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource
@@ -65,17 +65,20 @@ def build_loop_jobs() -> dict[str, Any]:
         "drift_job": dg.define_asset_job(
             "drift_job",
             selection=MONITORING,
+            tags=time_limit(timedelta(hours=4)),
             description="The champion's reports of one day: drift, missed fraud, and performance by matured labels.",
         ),
         "retraining_job": dg.define_asset_job(
             "retraining_job",
             selection=RETRAINING,
+            tags=time_limit(timedelta(hours=8)),
             hooks={end_mlflow_on_run_finished},
             description="Train on all features there are, evaluate, register, and promote if the gate agrees.",
         ),
         "gate_job": dg.define_asset_job(
             "gate_job",
             selection=dg.AssetSelection.assets("champion", "online_history"),
+            tags=time_limit(timedelta(hours=2)),
             hooks={end_mlflow_on_run_finished},
             description="Judge the present challenger again, without training, and promote it if the gate agrees.",
         ),

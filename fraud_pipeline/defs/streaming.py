@@ -28,6 +28,8 @@ from fraud_pipeline.database import (
     Position,
     scoring_batch,
 )
+from fraud_pipeline.defs.calendar import time_limit
+from fraud_pipeline.defs.external import REPORTS_TOPIC, TRANSACTIONS_TOPIC
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings
 from fraud_pipeline.scoring.scorer import NotStoredError
 from fraud_pipeline.settings import Settings
@@ -37,7 +39,6 @@ from serving.stream.ranges import OffsetRange, RangeError, lag, plan, range_scor
 from serving.stream.records import Partition
 from serving.stream.topic_inspection import OffsetBounds, extents, live_members
 
-TOPIC_ASSET: Final = "transactions_topic"
 SCORED_ASSET: Final = "scored_transactions"
 STREAM_JOB: Final = "scored_transactions_job"
 STARTS_TAG: Final = "fraud/starts"
@@ -77,28 +78,20 @@ def build_stream_job() -> Any:
     return dg.define_asset_job(
         STREAM_JOB,
         selection=dg.AssetSelection.assets(SCORED_ASSET),
-        tags={"dagster/max_runtime": str(round(LONGEST_RUN.total_seconds()))},
+        tags=time_limit(LONGEST_RUN),
         description="Score ranges of the stream; a range that was scored before changes nothing.",
     )
 
 
-def streaming_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """The topic and what was scored of it."""
-    topic = dg.AssetSpec(
-        TOPIC_ASSET,
-        group_name="serving",
-        owners=[settings.owner],
-        kinds={"kafka"},
-        metadata={"topic": kafka.transactions_topic},
-        description="Transactions as they happen. Others write it; here it is observed: where it ends, and the lag.",
-    )
+def streaming_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.AssetsDefinition]:
+    """What was scored of the stream."""
 
     @dg.asset(
         group_name="serving",
         owners=[settings.owner],
         kinds={"python", "kafka", "sql"},
         pool=SCORED_ASSET,
-        deps=[topic],
+        deps=[TRANSACTIONS_TOPIC, REPORTS_TOPIC],
         # By hand there may be nothing to do, and that is no failure.
         output_required=False,
         description="Ranges of the stream, decided on through the same function as the long-lived consumer's.",
@@ -116,7 +109,7 @@ def streaming_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.Assets
         except _AWAY as error:
             raise dg.Failure(f"{error}; nothing is lost: the range is scored again") from error
 
-    return [topic, scored_transactions]
+    return [scored_transactions]
 
 
 def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) -> list[dg.SensorDefinition]:
@@ -278,7 +271,7 @@ def _observation(
 ) -> dg.AssetObservation:
     ends = {f"{at.topic}:{at.partition}": extent.end for at, extent in found.items()}
     return dg.AssetObservation(
-        TOPIC_ASSET,
+        TRANSACTIONS_TOPIC,
         metadata={
             "lag": lag(found, positions),
             "end_offsets": dg.MetadataValue.json(ends),

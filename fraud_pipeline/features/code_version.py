@@ -13,6 +13,8 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -40,6 +42,18 @@ def code_hash(*functions: Callable[..., Any]) -> str:
         texts[name] = ast.unparse(tree)
         waiting += _references(tree, inspect.getmodule(source))
     return hashlib.sha256("\n".join(f"{name}: {text}" for name, text in sorted(texts.items())).encode()).hexdigest()
+
+
+@cache
+def package_hash(*names: str) -> str:
+    """SHA-256 of the source of packages or modules of ours, such as `ingest` or `modeling.dataset`."""
+    root = Path(__file__).parents[1]
+    paths = [root.joinpath(*name.split(".")) for name in names]
+    files = sorted(
+        file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")])
+    )
+    texts = {str(file.relative_to(root)): ast.unparse(_without_words(ast.parse(file.read_text()))) for file in files}
+    return hashlib.sha256("\n".join(f"{name}: {text}" for name, text in texts.items()).encode()).hexdigest()
 
 
 def _python(value: Any) -> Any:

@@ -17,8 +17,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandera.pandas import Check, Column, DataFrameSchema
 
 from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.definitions import features_schema
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.modeling.dataset import PART_NAMES, PartName, Split, labels_as_of, time_ordered_split
 from fraud_pipeline.modeling.evaluation import Evaluation, evaluate
@@ -27,7 +29,7 @@ from fraud_pipeline.modeling.model_directory import Calibration, FraudModel, fit
 from fraud_pipeline.modeling.tuning import LabelledRows, TuningResult, tune
 from fraud_pipeline.policy.decisions import CostModel, Policy, PolicyReport, choose_policy
 from fraud_pipeline.schema.joins import rows_of
-from fraud_pipeline.schema.transactions import DAY, microseconds
+from fraud_pipeline.schema.transactions import DAY, TRANSACTIONS, microseconds
 
 REFERENCE_ROWS: Final = 20_000
 NEVER: Final = Policy(review_threshold=np.inf, block_threshold=np.inf)
@@ -97,6 +99,17 @@ def build_training_set(
     rows = np.flatnonzero(part != "")
     values = features.loc[:, list(FEATURE_NAMES)].iloc[rows].reset_index(drop=True)
     return pd.concat([described.iloc[rows].reset_index(drop=True), values], axis=1), split
+
+
+def training_set_schema() -> DataFrameSchema:
+    """Pandera schema of the training set: a labelled row of a part, and its features."""
+    features = dict(features_schema().columns)
+    described = {name: TRANSACTIONS.columns[name] for name in ("customer_id", "amount_cents", "channel")}
+    labelled = {"label": Column("float64", Check.isin([0, 1])), "part": Column(str, Check.isin(PART_NAMES))}
+    keys = {name: features.pop(name) for name in ("transaction_id", "event_time")}
+    return DataFrameSchema(
+        {**keys, **described, **labelled, **features}, strict=True, ordered=True, name="training_set"
+    )
 
 
 def train_model(

@@ -10,6 +10,8 @@ import pytest
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.automation import failure_line
 from fraud_pipeline.defs.calendar import RANGE_END_TAG, RANGE_START_TAG
+from fraud_pipeline.defs.catalog import DATABASE_TABLES, STORED_TABLES
+from fraud_pipeline.defs.checks import SCHEMA
 from fraud_pipeline.defs.instance import WORKSPACE_FILE
 from fraud_pipeline.defs.named_source import NO_SOURCE
 from fraud_pipeline.defs.resources import build_resources
@@ -30,11 +32,19 @@ ASSETS = {
     "online_history",
     "retention",
     "champion",
-    "transactions_topic",
     "scored_transactions",
     "drift_report",
     "performance_report",
     "missed_fraud_report",
+}
+EXTERNAL = {
+    "transactions_topic",
+    "fraud_reports_topic",
+    "decisions",
+    "decisions_topic",
+    "dead_letter_topic",
+    "alerts",
+    "model_registry",
 }
 DAILY = {
     "raw_transactions",
@@ -61,16 +71,15 @@ def definitions(settings: Settings) -> dg.Definitions:
 
 def test_the_graph_holds_every_stage_from_source_to_champion(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS | EXTERNAL
+    assert {key.to_user_string() for key in graph.external_asset_keys} == EXTERNAL
     assert {key.asset_key.to_user_string() for key in graph.asset_check_keys} == {
+        *STORED_TABLES,
         "champion",
         "drift_report",
-        "features",
         "missed_fraud_report",
         "online_history",
         "performance_report",
-        "training_set",
-        "transactions",
     }
 
 
@@ -80,6 +89,43 @@ def test_every_asset_explains_itself(definitions: dg.Definitions) -> None:
         assert spec.group_name in {"data", "features", "training", "serving", "monitoring"}
         assert spec.owners == ["fraud-ml@example.com"]
         assert spec.kinds
+
+
+def test_every_asset_that_a_run_makes_has_a_code_version_and_every_table_columns_and_a_place(
+    definitions: dg.Definitions,
+) -> None:
+    for spec in definitions.resolve_all_asset_specs():
+        name = spec.key.to_user_string()
+        assert name in EXTERNAL or spec.code_version
+        if name in {*STORED_TABLES, *DATABASE_TABLES}:
+            columns = spec.metadata["dagster/column_schema"]
+            assert isinstance(columns, dg.TableSchema)
+            assert columns.columns
+            assert str(spec.metadata["dagster/uri"]).startswith(("file:///", "sqlite:////"))
+
+
+def test_the_place_of_a_database_holds_no_password(settings: Settings) -> None:
+    url = "postgresql://fraud:s3cret@db.example:5432/fraud"
+    specs = build_defs(settings.model_copy(update={"database_url": url})).resolve_all_asset_specs()
+    places = {spec.key.to_user_string(): spec.metadata.get("dagster/uri") for spec in specs}
+    assert places["decisions"] == "postgresql://db.example:5432/fraud#decisions"
+    assert "s3cret" not in str(places)
+
+
+def test_every_stored_table_has_a_blocking_schema_check(definitions: dg.Definitions) -> None:
+    """A table is what an asset with the kind `parquet` writes, so a new one cannot be without."""
+    graph = definitions.resolve_asset_graph()
+    checked = {key.asset_key.to_user_string() for key in graph.asset_check_keys if key.name == SCHEMA}
+    tables = {spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs() if "parquet" in spec.kinds}
+    assert checked == tables == set(STORED_TABLES)
+    assert all(graph.get_check_spec(key).blocking for key in graph.asset_check_keys if key.name == SCHEMA)
+
+
+def test_every_job_stops_a_run_that_hangs(definitions: dg.Definitions) -> None:
+    jobs = [job for job in definitions.resolve_all_job_defs() if not job.name.startswith("__")]
+    limits = {job.name: int(job.run_tags["dagster/max_runtime"]) for job in jobs}
+    assert limits["scored_transactions_job"] == 600
+    assert all(limits["scored_transactions_job"] <= limit <= 12 * 3_600 for limit in limits.values())
 
 
 def test_daily_assets_do_a_day_or_a_year_in_one_run(definitions: dg.Definitions) -> None:

@@ -23,8 +23,9 @@ from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.source import DatabaseSource
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs import streaming
+from fraud_pipeline.defs.external import TRANSACTIONS_TOPIC
 from fraud_pipeline.defs.instance import RANGE_END_TAG, WORKSPACE_FILE, prepare_dagster_home
-from fraud_pipeline.defs.streaming import SCORED_ASSET, STREAM_JOB, TOPIC_ASSET
+from fraud_pipeline.defs.streaming import SCORED_ASSET, STREAM_JOB
 from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.sources import FileSource
 from fraud_pipeline.ingest.validation import validate
@@ -35,9 +36,9 @@ from fraud_pipeline.messaging.topics import (
     report_message,
     transaction_message,
 )
-from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, HOUR, SECOND, TransactionRow, empty
 from fraud_pipeline.scoring.scorer import now_microseconds
 from fraud_pipeline.settings import Settings
@@ -223,7 +224,7 @@ class TestTicksAndRuns:
             assert tick.run_requests == []
             assert tick.skip_message == f"1 live consumers of group {group} score the stream: only observing"
             (observed,) = tick.asset_events
-            assert observed.asset_key == dg.AssetKey(TOPIC_ASSET)
+            assert observed.asset_key == dg.AssetKey(TRANSACTIONS_TOPIC)
             assert (observed.metadata["lag"].value, observed.metadata["live_consumers"].value) == (5, 1)
         assert len(deployment.tick().run_requests) == 1
 

@@ -1,0 +1,25 @@
+"""The schema of raw transactions: rows as a source gave them, before validation.
+
+Belongs here: what every source must give. Must not be here: rules about values (`ingest/validation.py`).
+"""
+
+from typing import Final
+
+import pandas as pd
+import pandera.pandas as pa
+
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS
+
+_NAMES: Final = [name.removesuffix("_cents") for name in TRANSACTION_COLUMNS]
+
+RAW_TRANSACTIONS: Final = pa.DataFrameSchema(
+    {
+        # The day of a row is that of its time; a row without one is stored with the first day of its run.
+        "event_time": pa.Column(
+            checks=pa.Check(lambda times: isinstance(times.dtype, pd.DatetimeTZDtype)), nullable=True
+        )
+    }
+    | {name: pa.Column(nullable=True, required=False) for name in _NAMES if name != "event_time"},
+    name="raw_transactions",
+)
+"""Values of any type; other columns of the source are kept, too."""
