@@ -48,7 +48,7 @@ def build_defs(
     reports = [*drift_assets(settings, calendar), *performance_assets(settings, calendar)]
     online_history, retention = serving_assets(settings)
     training = [*training_assets(settings), online_history, *promotion_assets(settings)]
-    assets = [
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
         *data_assets(settings, calendar),
         *feature_assets(settings, calendar),
         *retrained_on_alarm(training, reports=reports),

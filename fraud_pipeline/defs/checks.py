@@ -71,7 +71,10 @@ def broken_rules(frame: pd.DataFrame, schema: DataFrameSchema) -> str:
     try:
         schema.validate(frame, lazy=True)
     except SchemaErrors as errors:
-        failures = errors.failure_cases.groupby(["column", "check"], dropna=False).size()
+        cases = errors.failure_cases
+        # A case of the whole table is the name of a column, and not the content of a cell.
+        column = cases["failure_case"].where(cases["schema_context"] == "DataFrameSchema", cases["column"])
+        failures = cases.groupby([column.rename("column"), "check"], dropna=False).size()
         return ", ".join(f"{column} {check} ({count} rows)" for (column, check), count in failures.items())
     return ""
 
