@@ -11,7 +11,7 @@ help:
 	@echo "make ui      the Dagster UI over the same instance, on http://127.0.0.1:3000"
 	@echo "make test-fast  set up, then the tests of a few minutes: no server, browser or chaos; while you work"
 	@echo "make test    set up, then every test; before a change lands"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, mypy, and whether Dagster loads the definitions"
 	@echo "make audit   locked versions against known holes"
 	@echo "make env     for docker-compose.yml: secrets into .env, choices into settings.env; what is there stays"
 	@echo "make setup   only the virtual environment"
@@ -44,6 +44,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/dg check defs
 
 audit: setup
 	$(BIN)/python deploy/audit.py requirements.txt deploy/requirements.txt deploy/serving-requirements.txt
