@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help setup run ui test test-fast lint audit format env requirements clean
+.PHONY: help setup run ui test test-fast lint audit format reference docs env requirements clean
 help:
 	@echo "make run     set up, then 100,000 synthetic transactions -> champion model"
 	@echo "make ui      the Dagster UI over the same instance, on http://127.0.0.1:3000"
@@ -13,6 +13,7 @@ help:
 	@echo "make test    set up, then every test; before a change lands"
 	@echo "make lint    ruff, mypy, and whether Dagster loads the definitions"
 	@echo "make audit   locked versions against known holes"
+	@echo "make docs    the docs site into build/site"
 	@echo "make env     for docker-compose.yml: secrets into .env, choices into settings.env; what is there stays"
 	@echo "make setup   only the virtual environment"
 
@@ -52,6 +53,13 @@ audit: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+reference: setup
+	$(BIN)/python docs/reference.py
+
+# NO_MKDOCS_2_WARNING silences a banner of the theme about MkDocs 2, which pyproject.toml excludes.
+docs: reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 env:
 	@$(PYTHON) deploy/env.py .env

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         2_000_000, ge=0, description="events, and as many merchants' days, that a process remembers; at most twice that"
     )
 
-    # How long rows and files are kept; docs/operations.md lists what each setting covers
+    # How long rows and files are kept; docs/how-to/operations.md lists what each setting covers
     history_retention: timedelta = Field(
         timedelta(days=180),
         ge=timedelta(days=62),

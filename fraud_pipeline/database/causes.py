@@ -105,7 +105,7 @@ _SQLITE: Final = MappingProxyType(
         "IOERR": ("cannot be read or written", "see its disk"),
         "BUSY": ("is locked by another process for too long", "see which process writes to it, or use PostgreSQL"),
         "LOCKED": ("is locked by another process for too long", "see which process writes to it, or use PostgreSQL"),
-        "CORRUPT": ("is damaged", "restore a backup: docs/operations.md"),
+        "CORRUPT": ("is damaged", "restore a backup: docs/how-to/back-up.md"),
         "NOTADB": ("is no SQLite database", f"move it away, or {_URL}"),
         "CONSTRAINT": (
             "has a rule that refuses a row",

@@ -142,7 +142,7 @@ def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:
 def red_line(verdict: ReportVerdict) -> str:
     """One line that says which report is red, why, and what to do next."""
     asset, check = CHECKS[verdict.report]
-    remedy = f"open {asset} in the Dagster UI, and docs/operations.md#reportred"
+    remedy = f"open {asset} in the Dagster UI, and docs/how-to/alarms.md#reportred"
     return f"{check} of {verdict.day:%Y-%m-%d} is red: {verdict.summary} | {remedy}"
 
 

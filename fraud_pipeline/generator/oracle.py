@@ -1,7 +1,7 @@
 """The ceiling: how well somebody who knows the generator, but not the truth of a row, can tell fraud.
 
 Belongs here: the posterior chance of fraud of each row given all rows up to it. Must not be here: anything that reads
-`Truth`. What the oracle knows and where it approximates is written in docs/synthetic-world.md.
+`Truth`. What the oracle knows and where it approximates is written in docs/explanation/synthetic-world.md.
 """
 
 import math

@@ -33,7 +33,7 @@ def test_every_retention_is_a_setting_and_used() -> None:
     assert {rule.retention for rule in RULES if isinstance(rule, Kept)} | {"report_page_retention"} == names
     for name in (*names, "study_retention"):
         assert "retention" in name
-        assert name.upper() in Path("docs/operations.md").read_text(), "docs/operations.md lists every retention"
+        assert name.upper() in Path("docs/how-to/operations.md").read_text(), "the operations page lists every one"
 
 
 def values(table: sa.Table, number: int, **given: Any) -> dict[str, Any]:

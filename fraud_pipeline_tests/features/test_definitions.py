@@ -3,7 +3,6 @@
 import math
 import statistics
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from fraud_pipeline.features.definitions import (
     FEATURES,
     MERCHANT_WINDOWS,
     REPORT_WINDOWS,
-    features_page,
     features_schema,
 )
 from fraud_pipeline.features.kernels.comparisons import distance_km
@@ -198,8 +196,3 @@ def test_names_are_unique_and_derive_from_what_they_define() -> None:
         prefix = "" if feature.entity == "transaction" else feature.entity
         assert feature.name.startswith(prefix)
         assert feature.name.endswith(feature.window)
-
-
-def test_the_documented_table_of_features_is_up_to_date() -> None:
-    page = Path(__file__).parents[2] / "docs" / "features.md"
-    assert page.read_text() == features_page(), "run: python -m fraud_pipeline.features.definitions > docs/features.md"

@@ -1,6 +1,6 @@
 """What makes the synthetic world worth training on: hard, honest, and solvable only through history.
 
-The thresholds stand in docs/synthetic-world.md too.
+The thresholds stand in docs/explanation/synthetic-world.md too.
 """
 
 from dataclasses import dataclass

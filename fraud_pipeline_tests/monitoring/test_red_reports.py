@@ -196,7 +196,7 @@ class TestWebhook:
             assert len(webhook.received) == received
         assert webhook.received[0] == {
             "text": "no_drift of 2026-03-01 is red: 2026-03-01: drift in amount (psi 0.71, limit 0.2). | "
-            "open drift_report in the Dagster UI, and docs/operations.md#reportred",
+            "open drift_report in the Dagster UI, and docs/how-to/alarms.md#reportred",
             "report": "drift",
             "day": "2026-03-01",
         }

@@ -107,10 +107,10 @@ class TestAlerts:
         assert firing.keys() == {rule["alert"] for rule in rules()}
         assert {rule["labels"]["severity"] for rule in rules()} == {"page", "ticket"}
 
-    def test_the_page_of_each_is_its_section_of_the_operations_page(self) -> None:
-        headings = re.findall(r"^#+ (.*)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    def test_the_page_of_each_is_its_section_of_the_alarms_page(self) -> None:
+        headings = re.findall(r"^#+ (.*)$", (ROOT / "docs" / "how-to" / "alarms.md").read_text(), re.MULTILINE)
         for rule in rules():
-            assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
+            assert rule["annotations"]["runbook_url"] == f"docs/how-to/alarms.md#{rule['alert'].lower()}"
             assert rule["alert"] in headings
 
     def test_what_is_scraped_is_where_the_containers_are(self, tmp_path: Path) -> None:
