@@ -32,7 +32,8 @@ from fraud_pipeline.monitoring.drift import (
     judgeable,
 )
 from fraud_pipeline.monitoring.drift_by_day import daily_states
-from fraud_pipeline.reporting import plots
+from fraud_pipeline.reporting.chart_style import to_png
+from fraud_pipeline.reporting.daily_charts import compared_values, drift_map
 from fraud_pipeline.reporting.report_pages import drift_page
 from fraud_pipeline.schema.joins import rows_of
 from fraud_pipeline.settings import Settings
@@ -166,12 +167,13 @@ def _pictures(
     report: DriftReport, past: pd.DataFrame, *, champion: FraudModel, current: Sample, weeks_before: Sample
 ) -> dict[str, bytes]:
     """The heat map of the days so far, and the feature that moved most."""
-    found = {"drift by day": plots.drift_by_day(daily_states(past))}
+    by_day = drift_map(daily_states(past), not_judged=[], top=20, legend=True)
+    found = {"drift by day": to_png(by_day)}
     if report.drifted:
         name = report.drifted[0].feature
         samples = {"champion": champion.reference, "weeks before": weeks_before.values, "today": current.values}
         values = {sample: frame[name].to_numpy(np.float64) for sample, frame in samples.items()}
-        found["largest shift"] = plots.compared_values(values, name=name)
+        found["largest shift"] = to_png(compared_values(values, name=name))
     return found
 
 

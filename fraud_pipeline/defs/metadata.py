@@ -9,8 +9,8 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from fraud_pipeline.reporting import plots
-from fraud_pipeline.reporting.plot_style import markdown_image
+from fraud_pipeline.reporting.chart_style import markdown_image, to_png
+from fraud_pipeline.reporting.daily_charts import daily_volume
 
 
 def image(png: bytes, *, title: str) -> dg.MetadataValue:
@@ -29,4 +29,4 @@ def volume_plot(transactions: pd.DataFrame, *, frauds: pd.Series) -> dg.Metadata
     rows = transactions["event_time"].dt.floor("D").value_counts().sort_index()
     counts = frauds.dt.floor("D").value_counts().reindex(rows.index, fill_value=0).to_numpy(np.int64)
     days = pd.DatetimeIndex(rows.index).tz_localize(None)
-    return image(plots.daily_volume(days, rows.to_numpy(np.int64), counts), title="volume by day")
+    return image(to_png(daily_volume(days, rows.to_numpy(np.int64), counts)), title="volume by day")

@@ -26,7 +26,8 @@ from fraud_pipeline.monitoring.missed_fraud import (
     missed_fraud_report,
     unseen_from,
 )
-from fraud_pipeline.reporting import plots
+from fraud_pipeline.reporting.chart_style import to_png
+from fraud_pipeline.reporting.daily_charts import incidents_by_day
 from fraud_pipeline.reporting.report_pages import missed_fraud_page
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS
 from fraud_pipeline.settings import Settings
@@ -89,13 +90,14 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
                 )
                 at, judged = pd.Timestamp(day, tz="UTC"), not found.not_judged
                 verdict = ReportVerdict("missed_fraud", at, red=found.red, summary=found.summary, judged=judged)
-                picture = plots.incidents_by_day(
+                chart = incidents_by_day(
                     first,
                     found.incidents,
                     found.expected,
                     group=found.group,
                     since=found.since if found.red else None,
                 )
+                picture = to_png(chart)
                 page = missed_fraud_page(found, {"incidents by day": picture}) if judged else None
                 # The dashboard shows the page from there: it has no way into this home directory.
                 replace_verdict(online, verdict, page=page)

@@ -39,7 +39,8 @@ from fraud_pipeline.monitoring.performance import (
     windows,
 )
 from fraud_pipeline.promotion.registry import RegisteredModel, Registry
-from fraud_pipeline.reporting import plots
+from fraud_pipeline.reporting.chart_style import to_png
+from fraud_pipeline.reporting.daily_charts import performance_over_time
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
@@ -103,7 +104,7 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
                 "summary": report.summary,
                 "table": dg.MetadataValue.md(report.to_markdown()),
                 "over_time": image(
-                    plots.performance_over_time(past, at_promotion=level), title="performance over time"
+                    to_png(performance_over_time(past, at_promotion=level)), title="performance over time"
                 ),
                 **_figures(report.of_kind("matured")),
             },

@@ -32,7 +32,8 @@ from fraud_pipeline.modeling.training import (
 from fraud_pipeline.policy.decisions import CostModel
 from fraud_pipeline.promotion.registry import RUN_TAG
 from fraud_pipeline.promotion.training_run import TrainingRun
-from fraud_pipeline.reporting import plots
+from fraud_pipeline.reporting import model_charts
+from fraud_pipeline.reporting.chart_style import to_png
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
 
@@ -178,14 +179,14 @@ def training_assets(
             )
         digest = trained.model.save(workspace.candidate)
         trials = trained.tuning.trials
-        history = plots.tuning_history(trials["value"].where(trials["state"] == "COMPLETE").to_numpy(np.float64))
-        cost = plots.cost_by_threshold(trained.policy_report, trained.model.policy)
-        drawn = plots.feature_importance(
-            {str(name): share for name, share in trained.model.importance().items()}, unit="share of total gain"
-        )
-        _run(mlflow).log_training(
-            trained, plots={"tuning_history": history, "cost_by_threshold": cost, "feature_importance": drawn}
-        )
+        finished = trials["value"].where(trials["state"] == "COMPLETE").to_numpy(np.float64)
+        importance = {str(name): share for name, share in trained.model.importance().items()}
+        pictures = {
+            "tuning_history": to_png(model_charts.tuning_history(finished)),
+            "cost_by_threshold": to_png(model_charts.cost_by_threshold(trained.policy_report, trained.model.policy)),
+            "feature_importance": to_png(model_charts.feature_importance(importance, unit="share of total gain")),
+        }
+        _run(mlflow).log_training(trained, plots=pictures)
         return dg.MaterializeResult(
             metadata={
                 "sha256": digest,
@@ -194,9 +195,7 @@ def training_assets(
                 "tuning_average_precision": trained.tuning.average_precision,
                 "review_threshold": _threshold(trained.model.policy.review_threshold),
                 "block_threshold": _threshold(trained.model.policy.block_threshold),
-                "tuning_history": image(history, title="tuning history"),
-                "cost_by_threshold": image(cost, title="expected cost by threshold"),
-                "feature_importance": image(drawn, title="feature importance"),
+                **{name: image(png, title=name.replace("_", " ")) for name, png in pictures.items()},
                 "mlflow_run_id": mlflow.active_run().info.run_id,
             }
         )
@@ -216,9 +215,11 @@ def training_assets(
         record = workspace.save_evaluation(found, training_set_sha256=trained_on)
         scores, labels = model.predict(rows), rows["label"].to_numpy(np.float64)
         drawn = {
-            "precision_recall": plots.precision_recall(scores, labels, precision_floor=settings.precision_floor),
-            "calibration": plots.calibration(scores, labels),
-            "score_distribution": plots.score_distribution(scores, labels, model.policy),
+            "precision_recall": to_png(
+                model_charts.precision_recall(scores, labels, precision_floor=settings.precision_floor)
+            ),
+            "calibration": to_png(model_charts.calibration(scores, labels)),
+            "score_distribution": to_png(model_charts.score_distribution(scores, labels, model.policy)),
         }
         card = model_card(model, found)
         _run(mlflow).log_evaluation(found, record=record, model_card=card, plots=drawn)

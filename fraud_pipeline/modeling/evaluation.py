@@ -1,7 +1,7 @@
 """How good a model is: every metric with its interval, overall and per segment, as one record.
 
 Belongs here: the record of an evaluation and how it is filled. Must not be here: metric definitions (`metrics.py`),
-whether a model may be promoted (`promotion/gate.py`), plots (`reporting/plots.py`), thresholds (`policy/decisions.py`).
+whether a model may be promoted (`promotion/gate.py`), charts (`reporting/`), thresholds (`policy/decisions.py`).
 """
 
 from collections.abc import Mapping

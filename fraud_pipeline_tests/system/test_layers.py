@@ -32,7 +32,8 @@ ADAPTERS: Final = {
     "sqlalchemy": ("fraud_pipeline/database/",),
     "kafka": ("fraud_pipeline/messaging/", "serving/stream/"),
     "optuna": ("fraud_pipeline/modeling/",),
-    "matplotlib": ("fraud_pipeline/reporting/",),
+    "altair": ("fraud_pipeline/reporting/",),
+    "vl_convert": ("fraud_pipeline/reporting/",),
     "bentoml": ("serving/service.py",),
     "streamlit": ("serving/dashboard/",),
 }

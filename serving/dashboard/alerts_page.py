@@ -14,7 +14,7 @@ import streamlit as st
 from fraud_pipeline.alerts.queue import Alert, AlertError, history, listed, resolve, take, take_next
 from fraud_pipeline.database.alerts import AnalystVerdict
 from fraud_pipeline.database.overview import Case, count_alerts, read_case, read_customer
-from serving.dashboard.charts import age, money, plain, show_figures, words
+from serving.dashboard.formatting import age, money, plain, show_figures, words
 from serving.dashboard.session import Session
 
 SHOWN: Final = 50

@@ -12,7 +12,8 @@ from fraud_pipeline.database.drift import read_drift
 from fraud_pipeline.database.verdicts import not_judged_days
 from fraud_pipeline.monitoring.drift import LIMITS
 from fraud_pipeline.monitoring.drift_by_day import daily_states
-from serving.dashboard.charts import drift_legend, drift_map
+from fraud_pipeline.reporting.daily_charts import drift_map
+from serving.dashboard.formatting import drift_legend
 from serving.dashboard.report_page import SHOWN_DAYS, show_days_not_judged, show_report, show_verdict
 from serving.dashboard.session import Session
 

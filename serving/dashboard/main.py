@@ -20,7 +20,7 @@ from serving.dashboard import (
     stream_page,
     traffic_page,
 )
-from serving.dashboard.charts import plain
+from serving.dashboard.formatting import plain
 from serving.dashboard.session import Session, log_out, require_login
 
 PAGES: Final[dict[str, Callable[[Session], None]]] = {

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 import streamlit as st
 
-from serving.dashboard.charts import words
+from serving.dashboard.formatting import words
 from serving.dashboard.registry import RegistryCommandError, read_models, roll_back
 from serving.dashboard.session import Session
 

@@ -7,7 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.database.performance import read_performance
-from serving.dashboard.charts import metric_over_time, words
+from fraud_pipeline.reporting.daily_charts import metric_over_time
+from serving.dashboard.formatting import words
 from serving.dashboard.report_page import show_days_not_judged, show_verdict
 from serving.dashboard.session import Session
 
@@ -24,7 +25,7 @@ def show(here: Session) -> None:
     metrics = list(figures["metric"].unique())
     name = st.selectbox("Metric", metrics, format_func=words, width=360)
     shown = figures[(figures["metric"] == name) & figures["value"].notna()]
-    st.altair_chart(metric_over_time(shown, name=words(name)), width="stretch")
+    st.altair_chart(metric_over_time(shown, name=words(name)).properties(height=300), width="stretch")
     st.caption(
         "A line for each champion, by its version. Matured: old enough that what nobody reported counts as legitimate; "
         "a few frauds are reported later still, some never, and those of blocked payments only through a holdout. "

@@ -19,7 +19,7 @@ from fraud_pipeline.database.verdicts import (
     not_judged_days,
     read_page,
 )
-from serving.dashboard.charts import plain, words
+from serving.dashboard.formatting import plain, words
 from serving.dashboard.session import Session
 
 SHOWN_DAYS: Final = 42

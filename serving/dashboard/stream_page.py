@@ -10,7 +10,7 @@ import streamlit as st
 
 from fraud_pipeline.database import Positions
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings
-from serving.dashboard.charts import show_figures
+from serving.dashboard.formatting import show_figures
 from serving.dashboard.session import Session, live
 from serving.stream.dead_letters import dead_letters, summary
 from serving.stream.topic_inspection import extents, live_members

@@ -10,7 +10,9 @@ import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.database.overview import read_probabilities, read_traffic
-from serving.dashboard.charts import decisions_per_minute, score_distribution, share, show_figures
+from fraud_pipeline.reporting.daily_charts import decisions_per_minute
+from fraud_pipeline.reporting.model_charts import score_distribution
+from serving.dashboard.formatting import share, show_figures
 from serving.dashboard.service_metrics import (
     Sample,
     ServiceAwayError,
@@ -61,10 +63,9 @@ def _live(here: Session, minutes: int) -> None:
         )
         return
     left, right = st.columns(2, gap="large")
-    left.altair_chart(decisions_per_minute(traffic), width="stretch")
-    right.altair_chart(
-        score_distribution(read_probabilities(here.database, start=start, limit=SCORES)), width="stretch"
-    )
+    probabilities = read_probabilities(here.database, start=start, limit=SCORES)
+    left.altair_chart(decisions_per_minute(traffic).properties(height=260), width="stretch")
+    right.altair_chart(score_distribution(probabilities, smallest=1e-4).properties(height=260), width="stretch")
     mix = traffic.groupby(["decision", "decided_by", "mode"])["decisions"].sum().sort_values(ascending=False)
     left.dataframe(mix.reset_index(), hide_index=True)
     if times:

@@ -35,6 +35,7 @@ from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.monitoring.drift import STATES
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.promotion.registry import Registry
+from fraud_pipeline.reporting.daily_charts import DECISION_COLOURS, drift_map, metric_over_time
 from fraud_pipeline.schema.transactions import DAY, SECOND, TransactionRow
 from fraud_pipeline.scoring.scorer import Scorer, now_microseconds
 from fraud_pipeline.settings import HOME_VARIABLE, Settings
@@ -46,7 +47,7 @@ from fraud_pipeline_tests.support.small_world import DAYS, LABEL_MATURITY, Table
 from fraud_pipeline_tests.support.waiting import until
 from serving.auth.keys import rotate_keys
 from serving.auth.tokens import Scope, issue_token_for
-from serving.dashboard.charts import COLOURS, drift_map, metric_over_time, plain
+from serving.dashboard.formatting import plain
 from serving.dashboard.launch import MAIN
 from serving.dashboard.service_metrics import (
     MINUTE,
@@ -203,9 +204,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def opened(page: str, *, with_token: str | None) -> AppTest:
     """A page as its program shows it."""
     app = AppTest.from_string(
-        "from serving.dashboard.session import enter\n"
+        "from serving.dashboard.session import require_login\n"
         f"from serving.dashboard import {page}_page\n"
-        "here = enter()\n"
+        "here = require_login()\n"
         "if here is not None:\n"
         f"    {page}_page.show(here)\n",
         default_timeout=APP_SECONDS,
@@ -257,9 +258,9 @@ class TestLogin:
         """The page's login is a captured one: the keys go between it and the part that draws itself again."""
         app = AppTest.from_string(
             "from fraud_pipeline.settings import load_settings\n"
-            "from serving.dashboard.session import enter\n"
+            "from serving.dashboard.session import require_login\n"
             f"from serving.dashboard import {page}_page\n"
-            "here = enter()\n"
+            "here = require_login()\n"
             "if here is not None:\n"
             "    load_settings().keys_file.unlink()\n"
             f"    {page}_page.show(here)\n",
@@ -413,7 +414,7 @@ class TestPages:
         cells, dots = drawn["layer"]
         (rows,) = drawn["datasets"].values()
         colour = dict(zip(*(cells["encoding"]["color"]["scale"][side] for side in ("domain", "range")), strict=True))
-        assert [row["day"] for row in rows if colour[row["state"]] == COLOURS["block"]] == ["2026-03-03"]
+        assert [row["day"] for row in rows if colour[row["state"]] == DECISION_COLOURS["block"]] == ["2026-03-03"]
         assert dots["transform"] == [{"filter": {"field": "state", "equal": STATES["drift"]}}]
         assert {row["day"]: row["state"] for row in rows}["2026-03-04"] == "not judged"
 

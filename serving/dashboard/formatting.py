@@ -1,0 +1,58 @@
+"""How things look on every page: figures side by side, the legend of a map, amounts and ages in words.
+
+Belongs here: text. Must not be here: reading, charts (`fraud_pipeline/reporting/`), pages.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import streamlit as st
+
+from fraud_pipeline.reporting.chart_style import QUIET
+from fraud_pipeline.reporting.daily_charts import STATE_COLOURS
+
+_MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])")
+
+
+def drift_legend() -> None:
+    """What the colours of `drift_map` mean; it wraps on a phone."""
+    square = f"display:inline-block;width:.8em;height:.8em;border:1px solid {QUIET};background:"
+    named = STATE_COLOURS.items()
+    marks = (f'<span><span style="{square}{colour}"></span> {state}</span>' for state, colour in named)
+    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:0 1.5em">{"".join(marks)}</div>')
+
+
+def show_figures(figures: Mapping[str, str]) -> None:
+    """Figures by their names, side by side as far as there is room."""
+    with st.container(horizontal=True, gap="medium"):
+        for label, value in figures.items():
+            st.metric(label, value, width="content")
+
+
+def money(cents: int) -> str:
+    """An amount in currency units."""
+    return f"{cents / 100:,.2f}"
+
+
+def age(seconds: float) -> str:
+    """How long ago, in its largest unit."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def share(part: float, whole: float) -> str:
+    """A share in percent, or a dash of nothing."""
+    return f"{part / whole:.1%}" if whole else "-"
+
+
+def words(name: Any) -> str:
+    """A name of ours as people write it."""
+    return str(name).replace("_", " ")
+
+
+def plain(text: str) -> str:
+    """Text from outside for a place that reads Markdown: an id may be written as a link or a picture."""
+    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
