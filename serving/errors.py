@@ -1,8 +1,8 @@
 """The one shape of a refused request: what is wrong where, and how to mend it.
 
-Belongs here: the names of problems with their remedies, and what pydantic found in those names. Must not be here: what
-a request may say (`serving/http/requests.py`). Problems that files know too carry the names and remedies of
-`fraud_pipeline.ingest.validation`. A refusal names where and why, never what was sent: bodies hold card data.
+Belongs here: the problems that only requests have, and pydantic's errors in our names. Must not be here: what a request
+may hold (`serving/http/`). Problems that files have too carry the names and remedies of `schema/reasons.py`.
+A refusal names where and why, never what was sent: bodies hold card data.
 """
 
 import re
@@ -15,15 +15,18 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from fraud_pipeline.features.definitions import LONGEST_WINDOW
-from fraud_pipeline.ingest.validation import REASONS
+from fraud_pipeline.schema.fields import FIELDS
+from fraud_pipeline.schema.reasons import REASONS, field_remedies, remedy
 from fraud_pipeline.schema.transactions import DAY
 
 MAX_FIELDS_SHOWN: Final = 20
-"""A batch of a thousand bad rows is mended by the first few reports; the rest would only be a large answer."""
+"""The first few problems of a batch of a thousand bad rows are enough; the rest would only be a large answer."""
 
-REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
+REASON_ERROR: Final = "field_reason"
+"""The type of a pydantic error whose context holds one of our reasons."""
+
+_OF_REQUESTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        **REASONS,
         "missing": "the field is required: send it, with a value",
         "blank": "leave the field out, or give it a value",
         "wrong_type": "text fields need JSON text, amounts and positions JSON numbers such as 12.34",
@@ -31,9 +34,7 @@ REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
         "duplicate_key": "send each key of an object once",
         "time_missing_or_unreadable": "write the time as RFC 3339 with an offset: 2026-01-31T13:45:00Z",
         "too_old": f"the time lies more than {LONGEST_WINDOW // DAY} days back: load old transactions by file",
-        "unknown_currency": "send amounts in the one currency of this service, which /openapi.json names",
         "finer_than_the_currency": "send whole amounts: the currency has no smaller coin",
-        "unknown_label": "the label must be fraud or legitimate",
         "not_json": "send one JSON document in UTF-8, and nest it less",
         "not_an_object": "send a JSON object: /openapi.json shows one",
         "wrong_content_type": "send Content-Type: application/json, in UTF-8 and uncompressed",
@@ -41,7 +42,15 @@ REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
         "too_many_transactions": "send the transactions in several smaller batches",
     }
 )
-"""What is wrong with a field -> what to do about it."""
+_OF_FIELDS: Final = {
+    reason: text
+    for field in FIELDS.values()
+    for reason, text in field_remedies(field).items()
+    if reason == field.reason
+}
+
+REMEDIES: Final[Mapping[str, str]] = MappingProxyType({**_OF_FIELDS, **REASONS, **_OF_REQUESTS})
+"""What is wrong with a field -> what to do about it, in the limits of all fields."""
 
 # A letter or an underscore at a time, so that no number fits: senders have put card numbers in keys.
 _NAME: Final = re.compile(r"[A-Za-z_]{1,40}", re.ASCII)
@@ -68,16 +77,6 @@ _ABOUT_TEXT: Final = MappingProxyType(
     }
 )
 """The same for text of the right type, in a field that has no problem of its own."""
-_BY_FIELD: Final = MappingProxyType(
-    {
-        "channel": "unknown_channel",
-        "country": "bad_country",
-        "currency": "unknown_currency",
-        "event_time": "time_missing_or_unreadable",
-        "label": "unknown_label",
-    }
-)
-"""Text of the right type that is not what the field holds -> the problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class FieldProblem:
 
     @property
     def remedy(self) -> str:
-        return REMEDIES[self.problem]
+        return _OF_REQUESTS.get(self.problem) or remedy(self.problem, field=self.path.rpartition(".")[2])
 
 
 class RequestError(Exception):
@@ -118,7 +117,7 @@ def refuse(problems: Sequence[FieldProblem]) -> NoReturn:
     raise RequestError(
         status=422,
         code="invalid_request",
-        message="Nothing was done: mend the fields and send the request again."
+        message="Nothing was stored. Fix these fields and send the request again."
         + (f" {more} more problems are not listed." if more > 0 else ""),
         fields=problems[:MAX_FIELDS_SHOWN],
     )
@@ -137,8 +136,8 @@ def _problem(error: ErrorDetails, *, required: frozenset[str], root: str) -> Fie
     if isinstance(sent, TooManyKeys):
         return FieldProblem(path or root, "unknown_field")
     field = path.rpartition(".")[2] or root
-    if error["type"] == "identifier":
-        return FieldProblem(path or root, error["ctx"]["problem"])
+    if error["type"] == REASON_ERROR:
+        return FieldProblem(path or root, error["ctx"]["reason"])
     return FieldProblem(path or root, _problem_name(error["type"], sent, field=field, required=field in required))
 
 
@@ -147,7 +146,7 @@ def _problem_name(kind: str, sent: object, *, field: str, required: bool) -> str
     if required and (sent is None or blank):
         return "missing"
     if isinstance(sent, str) and kind in _ABOUT_TEXT:
-        return _BY_FIELD.get(field) or _ABOUT_TEXT[kind]
+        return (FIELDS[field].reason if field in FIELDS else "") or _ABOUT_TEXT[kind]
     return _BY_KIND.get(kind, "wrong_type")
 
 

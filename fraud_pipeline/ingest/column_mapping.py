@@ -6,34 +6,13 @@ Belongs here: names. Must not be here: files, values.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
-REQUIRED_FIELDS: Final = ("transaction_id", "event_time", "customer_id", "merchant_id", "amount")
-OPTIONAL_FIELDS: Final = ("is_fraud", "reported_at", "category", "channel", "country", "latitude", "longitude")
-FIELDS: Final = (*REQUIRED_FIELDS, *OPTIONAL_FIELDS)
+from fraud_pipeline.schema.fields import FIELDS, fields_of
 
-# Home positions (`lat`, `long` in some public files) are left out on purpose: a position is where the card was used.
-SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "transaction_id": ("tx_id", "txn_id", "trans_id", "trans_num", "transaction", "transactionid"),
-        "event_time": (
-            *("tx_datetime", "trans_date_trans_time", "transaction_time", "transaction_datetime", "transaction_date"),
-            *("timestamp", "datetime", "tx_time"),
-        ),
-        "customer_id": ("customer", "cc_num", "card_id", "card_number", "account_id", "client_id", "user_id"),
-        "merchant_id": ("merchant", "terminal_id", "merchant_name", "vendor_id"),
-        "amount": ("amt", "tx_amount", "transaction_amount", "trans_amount"),
-        "is_fraud": ("tx_fraud", "isfraud", "fraud", "fraud_label", "label", "class"),
-        "reported_at": ("report_time", "reported_time", "fraud_reported_at"),
-        "category": ("merchant_category", "merchant_category_code", "mcc"),
-        "channel": ("entry_mode", "pos_entry_mode", "payment_channel", "transaction_channel"),
-        "country": ("country_code", "merchant_country"),
-        "latitude": ("merch_lat", "merchant_lat", "merchant_latitude"),
-        "longitude": ("merch_long", "merch_lon", "merchant_long", "merchant_lon", "merchant_longitude"),
-    }
-)
-
+REQUIRED_FIELDS: Final = tuple(field.name for field in fields_of("file") if field.required)
+OPTIONAL_FIELDS: Final = tuple(field.name for field in fields_of("file") if not field.required)
+COLUMN_FIELDS: Final = (*REQUIRED_FIELDS, *OPTIONAL_FIELDS)
 
 ROW: Final = "#row"
 """The column in which readers of files number rows; no field and no synonym has this name."""
@@ -64,7 +43,7 @@ class Header:
 def known_names(names: Sequence[str]) -> int:
     """How many of our fields the names stand for without a mapping."""
     spellings = {_normalised(name) for name in names}
-    return sum(field in spellings or not spellings.isdisjoint(SYNONYMS.get(field, ())) for field in FIELDS)
+    return sum(not spellings.isdisjoint((field, *FIELDS[field].synonyms)) for field in COLUMN_FIELDS)
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -95,11 +74,11 @@ def resolve_columns(header: Header, *, columns: Mapping[str, str] | None = None)
     if len(set(chosen.values())) < len(chosen):
         raise SourceError(f"column mapping: one column is given for two fields; each needs its own. {listing}")
     free = {name: _normalised(name) for name in names if name not in chosen.values()}
-    for field in FIELDS:
+    for field in COLUMN_FIELDS:
         if field in chosen:
             continue
         exact = [name for name, normalised in free.items() if normalised == field]
-        candidates = exact or [name for name, normalised in free.items() if normalised in SYNONYMS[field]]
+        candidates = exact or [name for name, normalised in free.items() if normalised in FIELDS[field].synonyms]
         if len(candidates) > 1:
             raise SourceError(
                 f"'{field}' could be any of the columns {', '.join(candidates)}: say which one. "
@@ -116,7 +95,7 @@ def resolve_columns(header: Header, *, columns: Mapping[str, str] | None = None)
 
 
 def _check_fields(mapping: Mapping[str, str]) -> None:
-    if unknown := [field for field in mapping if field not in FIELDS]:
+    if unknown := [field for field in mapping if field not in COLUMN_FIELDS]:
         raise SourceError(
             f"column mapping: unknown field {', '.join(unknown)}. Required: {', '.join(REQUIRED_FIELDS)}; "
             f"optional: {', '.join(OPTIONAL_FIELDS)}. The field stands left of '=', the file's column right of it"

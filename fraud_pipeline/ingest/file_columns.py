@@ -4,9 +4,8 @@ Belongs here: conversions of one column. Must not be here: judging single values
 becomes missing, and validation rejects the row. Only a column that is wrong as a whole is an error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 import pyarrow as pa
@@ -16,23 +15,21 @@ from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.id_columns import check_ids, id_text
 from fraud_pipeline.ingest.number_spellings import AmbiguousNumbersError, read_numbers
 from fraud_pipeline.ingest.time_spellings import TimesError, read_times
+from fraud_pipeline.schema.fields import FIELDS, Kind
 from fraud_pipeline.schema.identifiers import NORMALISATIONS, NOTHING_PATTERN, read_identifiers
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
-_IDS: Final = ("transaction_id", "customer_id", "merchant_id")
-_TIMES: Final = ("event_time", "reported_at")
-_NUMBERS: Final = ("amount", "latitude", "longitude")
-
-CHANNEL_SYNONYMS: Final = MappingProxyType(
-    {
-        "chip": ("chip", "pos", "swipe", "card_present", "chip_and_pin", "magstripe"),
-        "contactless": ("contactless", "nfc", "tap"),
-        "online": ("online", "web", "ecom", "ecommerce", "e_commerce", "internet", "card_not_present", "cnp"),
-        "atm": ("atm", "cash", "cash_withdrawal"),
-        "transfer": ("transfer", "wire", "bank_transfer"),
-    }
-)
-_CHANNEL_OF: Final = {spelling: channel for channel, spellings in CHANNEL_SYNONYMS.items() for spelling in spellings}
+_TYPE_WITHOUT_VALUES: Final[Mapping[Kind, pa.DataType]] = {
+    "time": _TIME,
+    "amount": pa.float64(),
+    "coordinate": pa.float64(),
+}
+_VALUE_OF: Final[Mapping[str, Mapping[str, str]]] = {
+    field.name: {spelling: value for value, others in field.allowed.items() for spelling in (value, *others)}
+    for field in FIELDS.values()
+    if field.kind == "choice"
+}
+"""Every spelling of the values of each closed field -> the value."""
 
 _FRAUD: Final = ("1", "1.0", "true", "t", "yes", "y", "fraud", "fraudulent")
 _LEGITIMATE: Final = (
@@ -55,15 +52,18 @@ def typed(column: pa.Array, *, name: str, field: str) -> pa.Array:
     kind = column.type
     if _is_text(kind):
         return column.cast(pa.string())
+    holds = FIELDS[field].kind
     if pa.types.is_null(kind):
-        return column.cast(pa.float64() if field in _NUMBERS else _TIME if field in _TIMES else pa.string())
-    if field in _TIMES:
-        return _typed_times(column, name=name, field=field)
-    if field in _NUMBERS:
-        return _typed_numbers(column, name=name, field=field)
-    if field == "is_fraud":
-        return column if pa.types.is_boolean(kind) else column.cast(pa.string())
-    return id_text(column, name=name, field=field)
+        return column.cast(_TYPE_WITHOUT_VALUES.get(holds, pa.string()))
+    match holds:
+        case "time":
+            return _typed_times(column, name=name, field=field)
+        case "amount" | "coordinate":
+            return _typed_numbers(column, name=name, field=field)
+        case "flag":
+            return column if pa.types.is_boolean(kind) else column.cast(pa.string())
+        case _:
+            return id_text(column, name=name, field=field)
 
 
 def _typed_times(column: pa.Array, *, name: str, field: str) -> pa.Array:
@@ -86,29 +86,29 @@ def _typed_numbers(column: pa.Array, *, name: str, field: str) -> pa.Array:
 
 def converted(column: pa.Array, *, name: str, field: str, place: Callable[[int], str]) -> Column:
     """A whole column in our words; `place` says in words where a row stands. Raises SourceError."""
-    if field in _TIMES:
-        return Column(_times(column, name=name, field=field), {})
-    if field in _NUMBERS:
-        return _numbers(column, name=name, field=field)
-    if field == "is_fraud":
-        return Column(_labels(column, name=name, place=place), {})
-    if field == "country":
-        return Column(pc.utf8_upper(pc.utf8_trim_whitespace(column)), {})
-    if field == "channel":
-        return Column(_channels(column), {})
-    ids = read_identifiers(column, exact=field in _IDS)
-    notes = {NORMALISATIONS[rule]: rows for rule, rows in ids.rules.items()}
-    if field in _IDS:
-        notes |= check_ids(ids, name=name, field=field)
-    return Column(ids.texts, notes)
+    match FIELDS[field].kind:
+        case "time":
+            return Column(_times(column, name=name, field=field), {})
+        case "amount" | "coordinate":
+            return _numbers(column, name=name, field=field)
+        case "flag":
+            return Column(_labels(column, name=name, place=place), {})
+        case "code":
+            return Column(pc.utf8_upper(pc.utf8_trim_whitespace(column)), {})
+        case "choice":
+            return Column(_choices(column, _VALUE_OF[field]), {})
+        case kind:
+            ids = read_identifiers(column, exact=kind == "identifier")
+            notes = {NORMALISATIONS[rule]: rows for rule, rows in ids.rules.items()}
+            return Column(ids.texts, notes | (check_ids(ids, name=name, field=field) if kind == "identifier" else {}))
 
 
-def _channels(text: pa.Array) -> pa.Array:
+def _choices(text: pa.Array, value_of: Mapping[str, str]) -> pa.Array:
     encoded = text.dictionary_encode()
     words = pc.replace_substring_regex(pc.utf8_lower(pc.utf8_trim_whitespace(encoded.dictionary)), r"[\s\-/]+", "_")
     pairs = zip(words.to_pylist(), encoded.dictionary.to_pylist(), strict=True)
-    ours = [_CHANNEL_OF.get(word, given) for word, given in pairs]
-    return pc.take(pa.array(ours, type=pa.string()), encoded.indices)
+    values = [value_of.get(word, given) for word, given in pairs]
+    return pc.take(pa.array(values, type=pa.string()), encoded.indices)
 
 
 def _numbers(column: pa.Array, *, name: str, field: str) -> Column:

@@ -1,7 +1,7 @@
 """Amounts of money in currency units as whole cents: the one rule for files, HTTP and the stream.
 
-Belongs here: from a number to cents. Must not be here: how a file spells a number (`ingest/number_spellings.py`),
-ranges.
+Belongs here: from a number to cents, and which currencies have cents. Must not be here: ranges, and how a file
+spells a number (`ingest/number_spellings.py`).
 """
 
 from typing import Final
@@ -13,6 +13,13 @@ _NOISE: Final = 1e-6
 """Cents by which arithmetic may have missed a whole one: 17.410000000000004 is 17.41, and 17.411 is not."""
 _DOUBLE: Final = 2.0**-50
 _SINGLE: Final = 2.0**-22
+# ISO 4217 currencies whose smallest coin is the unit itself.
+_WITHOUT_CENTS: Final = frozenset(
+    (
+        *("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI"),
+        *("VND", "VUV", "XAF", "XOF", "XPF"),
+    )
+)
 
 
 def whole_cents(amounts: NDArray[np.float64], *, single: bool = False) -> NDArray[np.int64]:
@@ -32,3 +39,8 @@ def cents_of(amount: float) -> int | None:
     whole = round(cents)
     exact = abs(cents - whole) <= _NOISE + abs(cents) * _DOUBLE
     return whole if exact and whole >= 1 else None
+
+
+def whole_units(currency: str) -> bool:
+    """Whether a currency has no smaller coin than its unit."""
+    return currency in _WITHOUT_CENTS

@@ -1,20 +1,22 @@
 """The vocabulary: what a transaction and a fraud report are, and the schema of every table that carries them.
 
-Belongs here: column names, dtypes, value ranges, closed sets. Must not be here: reading, writing, checking policy.
+Belongs here: rows, the schemas of tables made from the table of fields, units of time. Must not be here: a limit of a
+field (`fields.py`), reading, writing.
 
 Money is integer cents. Time is whole microseconds UTC: `datetime64[us, UTC]` in frames, int64 in kernels.
 Absent optional values are missing (`None` or NaN), never zero and never an empty string.
 """
 
-from typing import Final, Literal, NamedTuple, get_args
+from math import floor
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from numpy.typing import NDArray
 
-Channel = Literal["chip", "contactless", "online", "atm", "transfer"]
-CHANNELS: Final[tuple[str, ...]] = get_args(Channel)
+from fraud_pipeline.schema.fields import FIELDS, Field, transaction_fields
+from fraud_pipeline.schema.reasons import REASONS
 
 MICROSECOND: Final = 1
 MILLISECOND: Final = 1_000
@@ -22,12 +24,13 @@ SECOND: Final = 1_000_000
 HOUR: Final = 3_600 * SECOND
 DAY: Final = 24 * HOUR
 
-MAX_AMOUNT_CENTS: Final = 100_000_000_00
-MAX_ID_LENGTH: Final = 64
-EARLIEST_EVENT_TIME: Final = pd.Timestamp("1990-01-01", tz="UTC")
+CHANNELS: Final = tuple(FIELDS["channel"].allowed)
+MIN_AMOUNT_CENTS: Final = floor(FIELDS["amount"].above * 100) + 1
+MAX_AMOUNT_CENTS: Final = floor(FIELDS["amount"].maximum * 100)
+EARLIEST_EVENT_TIME: Final = pd.Timestamp(FIELDS["event_time"].earliest).as_unit("us")
 TIME_DTYPE: Final = "datetime64[us, UTC]"
 
-_ID_PATTERN: Final = r"^[^\x00-\x1f\x7f\ud800-\udfff]+$"
+_TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f\ud800-\udfff]+\Z"
 
 
 class TransactionRow(NamedTuple):
@@ -45,64 +48,76 @@ class TransactionRow(NamedTuple):
     longitude: float | None = None
 
 
-def _time(*, nullable: bool = False) -> pa.Column:
-    return pa.Column(TIME_DTYPE, pa.Check.ge(EARLIEST_EVENT_TIME), nullable=nullable)
+def stored_column(field: Field, *, unique: bool = False, nullable: bool | None = None) -> pa.Column:
+    """The column of a stored table that holds accepted values of a field; a required field is not nullable."""
+    nullable = not field.required if nullable is None else nullable
+    dtype: object = str
+    checks: list[pa.Check] = []
+    match field.kind:
+        case "identifier" | "text":
+            checks = [pa.Check.str_length(1, field.max_length), pa.Check.str_matches(_TEXT_PATTERN)]
+        case "choice":
+            checks = [pa.Check.isin(tuple(field.allowed))]
+        case "code":
+            checks = [pa.Check.str_matches(rf"^(?:{field.pattern})\Z")]
+        case "time":
+            dtype, checks = TIME_DTYPE, [pa.Check.ge(pd.Timestamp(field.earliest))]
+        case "amount":
+            dtype, checks = "int64", [pa.Check.in_range(MIN_AMOUNT_CENTS, MAX_AMOUNT_CENTS)]
+        case "coordinate":
+            dtype, checks = "float64", [pa.Check.in_range(field.minimum, field.maximum)]
+        case "flag":
+            dtype = bool
+        case "currency":
+            raise ValueError(f"{field.name}: a currency is no column, because all stored amounts have the same one")
+    return pa.Column(dtype, checks, unique=unique, nullable=nullable)
 
 
-def _identifier(*, unique: bool = False, nullable: bool = False) -> pa.Column:
-    return pa.Column(
-        str,
-        [pa.Check.str_length(1, MAX_ID_LENGTH), pa.Check.str_matches(_ID_PATTERN)],
-        unique=unique,
-        nullable=nullable,
-    )
+def table_schema(name: str, columns: dict[str, pa.Column]) -> pa.DataFrameSchema:
+    """The schema of a stored table: exactly these columns in this order."""
+    return pa.DataFrameSchema(columns, strict=True, ordered=True, name=name)
 
 
-TRANSACTIONS: Final = pa.DataFrameSchema(
-    {
-        "transaction_id": _identifier(unique=True),
-        "event_time": _time(),
-        "customer_id": _identifier(),
-        "merchant_id": _identifier(),
-        "amount_cents": pa.Column("int64", pa.Check.in_range(1, MAX_AMOUNT_CENTS)),
-        "category": _identifier(nullable=True),
-        "channel": pa.Column(str, pa.Check.isin(CHANNELS), nullable=True),
-        "country": pa.Column(str, pa.Check.str_matches(r"^[A-Z]{2}$"), nullable=True),
-        "latitude": pa.Column("float64", pa.Check.in_range(-90, 90), nullable=True),
-        "longitude": pa.Column("float64", pa.Check.in_range(-180, 180), nullable=True),
-    },
+def _raw_column(field: Field) -> pa.Column:
+    """A column of rows that nobody judged; only a time has a type, because it says which day a row is stored under."""
+    return pa.Column(TIME_DTYPE if field.kind == "time" else None, nullable=True, required=field.required)
+
+
+RAW_TRANSACTIONS: Final = pa.DataFrameSchema(
+    {field.name: _raw_column(field) for field in transaction_fields()}
+    | {"file_row": pa.Column("int64", required=False), "file_part": pa.Column(str, required=False)},
     strict=True,
-    ordered=True,
-    name="transactions",
+    name="raw_transactions",
 )
 
-FRAUD_REPORTS: Final = pa.DataFrameSchema(
-    {
-        "transaction_id": _identifier(),
-        "reported_at": _time(),
-        "is_fraud": pa.Column(bool),
-        "event_time": _time(),
-        "customer_id": _identifier(),
-        "merchant_id": _identifier(),
-        "amount_cents": pa.Column("int64", pa.Check.in_range(1, MAX_AMOUNT_CENTS)),
-    },
-    strict=True,
-    ordered=True,
-    name="fraud_reports",
+TRANSACTIONS: Final = table_schema(
+    "transactions",
+    {field.stored_as: stored_column(field, unique=field.name == "transaction_id") for field in transaction_fields()},
 )
 
-REJECTED_TRANSACTIONS: Final = pa.DataFrameSchema(
+FRAUD_REPORTS: Final = table_schema(
+    "fraud_reports",
+    {
+        "transaction_id": stored_column(FIELDS["transaction_id"]),
+        "reported_at": stored_column(FIELDS["reported_at"], nullable=False),
+        "is_fraud": stored_column(FIELDS["is_fraud"], nullable=False),
+        **{
+            FIELDS[name].stored_as: stored_column(FIELDS[name])
+            for name in ("event_time", "customer_id", "merchant_id", "amount")
+        },
+    },
+)
+
+REJECTED_TRANSACTIONS: Final = table_schema(
+    "rejected_transactions",
     {
         "row": pa.Column("int64"),
-        "event_time": _time(nullable=True),
+        "event_time": stored_column(FIELDS["event_time"], nullable=True),
         "transaction_id": pa.Column(str, nullable=True),
-        "field": pa.Column(str),
-        "reason": pa.Column(str),
+        "field": pa.Column(str, pa.Check.isin([field.name for field in transaction_fields()])),
+        "reason": pa.Column(str, pa.Check.isin(tuple(REASONS))),
         "place": pa.Column(str, nullable=True),
     },
-    strict=True,
-    ordered=True,
-    name="rejected_transactions",
 )
 
 TRANSACTION_COLUMNS: Final[tuple[str, ...]] = tuple(TRANSACTIONS.columns)

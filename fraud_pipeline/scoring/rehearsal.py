@@ -20,10 +20,10 @@ from fraud_pipeline.database import Batch, Database, PendingReport, StoredDecisi
 from fraud_pipeline.database.statements import WORTH_COPYING
 from fraud_pipeline.features.definitions import LONGEST_WINDOW
 from fraud_pipeline.policy.decisions import Decision
+from fraud_pipeline.schema.fields import FIELDS
 from fraud_pipeline.schema.transactions import (
     CHANNELS,
     MAX_AMOUNT_CENTS,
-    MAX_ID_LENGTH,
     TransactionRow,
 )
 from fraud_pipeline.scoring.decision_record import DecidedBy, Mode
@@ -74,13 +74,15 @@ def _rows(count: int, *, kind: str, now: int) -> list[TransactionRow]:
     def name(number: int) -> str:
         return f"{_NAME} {kind} {number}"
 
-    def widest(number: int) -> str:
-        return name(number).ljust(MAX_ID_LENGTH, _WIDEST)
+    def widest(number: int, field: str) -> str:
+        return name(number).ljust(FIELDS[field].max_length, _WIDEST)
 
     rows = []
     for number, channel in zip(range(count), cycle(CHANNELS), strict=False):
         if number % 2:
-            ids = (widest(number), now, widest(number), widest(number), MAX_AMOUNT_CENTS, widest(number))
+            texts = ("transaction_id", "customer_id", "merchant_id", "category")
+            transaction_id, customer, merchant, category = (widest(number, field) for field in texts)
+            ids = (transaction_id, now, customer, merchant, MAX_AMOUNT_CENTS, category)
             rows.append(TransactionRow(*ids, channel, "ZZ", -90.0, 180.0))
         else:
             rows.append(TransactionRow(name(number), now - LONGEST_WINDOW, name(number), name(number), 1))

@@ -52,7 +52,7 @@ from fraud_pipeline_tests.support.streams import (
     transactions,
 )
 from fraud_pipeline_tests.support.waiting import until
-from serving.http import requests
+from serving.http import json_documents
 from serving.stream import messages as stream_messages
 from serving.stream.consumer import StreamConsumer
 from serving.stream.known_record import ScoresRows
@@ -173,14 +173,14 @@ class TestTheStream:
     def test_a_message_that_reading_fails_on_is_put_aside_alone(
         self, kafka: KafkaSettings, database: Database, monkeypatch: pytest.MonkeyPatch, topic: str
     ) -> None:
-        read = requests._document
+        read = json_documents.decode
 
         def fail_on_one(value: bytes) -> object:
             if b"t3" in value:
                 raise ZeroDivisionError
             return read(value)
 
-        monkeypatch.setattr(stream_messages, "_document", fail_on_one)
+        monkeypatch.setattr(stream_messages, "decode", fail_on_one)
         rows = rows_of(5, prefix="t")
         reports = [report_message(row.transaction_id, is_fraud=True) for row in rows]
         messages = [transaction_message(row, currency="EUR") for row in rows]

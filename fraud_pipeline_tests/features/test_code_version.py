@@ -85,11 +85,11 @@ WORDS: Final = (
     ("features/merchant_days.py", "from datetime import timedelta", "import datetime\nfrom datetime import timedelta"),
     ("features/definitions.py", '"Saturday or Sunday"', '"at the weekend"'),
     ("features/definitions.py", "# Features\n", "# All features\n"),
-    ("schema/transactions.py", "MAX_ID_LENGTH: Final = 64", "MAX_ID_LENGTH: Final = 65"),
+    ("schema/fields.py", "_MAX_TEXT_LENGTH: Final = 64", "_MAX_TEXT_LENGTH: Final = 65"),
 )
 VALUES: Final = (
     ("schema/transactions.py", "HOUR: Final = 3_600 * SECOND", "HOUR: Final = 3_601 * SECOND"),
-    ("schema/transactions.py", '"chip", "contactless"', '"contactless", "chip"'),
+    ("schema/fields.py", '"contactless": ("nfc"', '"touch": ("nfc"'),
     ("features/definitions.py", "NEWEST_EVENTS: Final = 128", "NEWEST_EVENTS: Final = 129"),
     ("features/definitions.py", '"24h": DAY, "7d"', '"24h": 2 * DAY, "7d"'),
     ("features/definitions.py", "LONGEST_WINDOW: Final = 60", "LONGEST_WINDOW: Final = 61"),

@@ -1,37 +1,18 @@
 """One rule table: a row is accepted or refused alike by a CSV, a Parquet file, HTTP and the stream, as the same row."""
 
-import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
-from uuid import uuid4
+from typing import Any
 
-import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from fraud_pipeline.ingest.sources import FileSource
-from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.schema.fields import FIELDS, Field, transaction_fields
+from fraud_pipeline.schema.identifiers import read_identifier
 from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline_tests.support.entrances import GOOD, NOW, full_transaction, outcomes, same_reason
 from fraud_pipeline_tests.support.spellings import SPELLINGS
-from serving.errors import RequestError
-from serving.http.requests import RequestParser
-from serving.stream.messages import MessageReader
-
-NOW: Final = datetime(2026, 6, 1, 12, tzinfo=UTC)
-MICROSECONDS: Final = int(NOW.timestamp() * 1_000_000)
-HTTP: Final = RequestParser(currency="EUR", max_batch=1)
-STREAM: Final = MessageReader(currency="EUR")
-GOOD: Final[dict[str, Any]] = {
-    "transaction_id": "good",
-    "event_time": "2026-06-01T10:00:00Z",
-    "customer_id": "c-1",
-    "merchant_id": "m-1",
-    "amount": 12.34,
-}
-N_GOOD: Final = 40
-"""Rows beside the one in question: what one cell says must not be the whole column's fault."""
 
 _TIMES = st.builds(
     lambda ago, letters, digits, offset: (
@@ -43,51 +24,78 @@ _TIMES = st.builds(
     st.integers(1, 6),
     st.none() | st.sampled_from(["+00:00", "-08:00", "+05:30"]),
 )
+_LATE_TIMES = st.integers(1, 86_400).map(lambda seconds: (NOW + timedelta(seconds=seconds)).isoformat())
+_NO_TIMES = st.sampled_from(["2026-13-01T00:00:00Z", "2026-02-30T12:00:00+00:00", "2026-06-01T12:00:00+99:00"])
 _AMOUNTS = st.integers(1, 10**7).map(lambda cents: cents / 100) | st.builds(
     lambda cents, pieces: cents / 100 * pieces, st.integers(1, 10**4), st.integers(1, 99)
 )
 _IDS = SPELLINGS | st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=70)
 
 
-def of_file(path: Path) -> TransactionRow | None:
-    """The row of the transaction in question; None where it is refused."""
-    source = FileSource(path)
-    raw = source.transactions(start=pd.Timestamp("2026-01-01", tz="UTC"), end=pd.Timestamp(NOW) + pd.Timedelta(days=1))
-    result = validate(raw, now=pd.Timestamp(NOW), fallback_time=pd.Timestamp("2026-01-01", tz="UTC"))
-    rows = result.accepted[~result.accepted["transaction_id"].str.startswith("good-")]
-    assert len(result.accepted) - len(rows) == N_GOOD
-    assert len(result.accepted) + len(result.rejected) == N_GOOD + 1
-    if rows.empty:
-        return None
-    (row,) = rows.to_dict("records")
-    row["event_time"] = row["event_time"].value // 1_000
-    return TransactionRow._make(None if pd.isna(row[name]) else row[name] for name in TransactionRow._fields)
+def around(low: float, high: float) -> st.SearchStrategy[float]:
+    """Numbers within the limits, on them and beyond."""
+    width = high - low
+    return st.floats(low - width, high + width, allow_subnormal=False) | st.sampled_from([low, high, float("inf")])
 
 
-def of_http(sent: dict[str, Any]) -> TransactionRow | None:
-    try:
-        return HTTP.transaction(json.dumps(sent).encode(), now=MICROSECONDS)
-    except RequestError:
-        return None
+def values_of(field: Field) -> st.SearchStrategy[Any]:
+    """Values that JSON and a file can both spell: good and bad ones of a field."""
+    match field.kind:
+        case "identifier" | "text":
+            values: st.SearchStrategy[Any] = _IDS
+        case "time":
+            values = _TIMES | _LATE_TIMES | _NO_TIMES
+        case "amount":
+            values = _AMOUNTS | around(field.above, field.maximum)
+        case "coordinate":
+            values = around(field.minimum, field.maximum)
+        case "choice":
+            values = st.sampled_from(sorted(field.allowed)) | _words("abcdetu_ \x00\u00e9")
+        case "code":
+            values = st.from_regex(field.pattern, fullmatch=True) | _words("ADEZ0_\x00\u0130\u00c9")
+        case kind:
+            raise NotImplementedError(kind)
+    return values | st.none()
 
 
-def of_stream(sent: dict[str, Any]) -> TransactionRow | None:
-    row = STREAM.transaction_message(json.dumps({"schema": 1, **sent}).encode(), [], now=MICROSECONDS)
-    return row if isinstance(row, TransactionRow) else None
+def _words(alphabet: str) -> st.SearchStrategy[str]:
+    return st.text(alphabet, min_size=1, max_size=70).filter(lambda word: word.strip() == word)
+
+
+def only_files_know(field: Field, value: object) -> bool:
+    """Files spell a missing cell as empty text, where JSON has null, and know more spellings of a choice."""
+    if not isinstance(value, str):
+        return False
+    if field.kind == "text":
+        reading = read_identifier(value, exact=False)
+        return reading.text is None and reading.problem is None
+    spellings = {spelling for others in field.allowed.values() for spelling in others}
+    return value in spellings
 
 
 def check_entrances(directory: Path, **changes: Any) -> TransactionRow | None:
     """The row that HTTP, the stream, a Parquet file and a CSV agree on; None where all refuse it."""
-    sent = GOOD | changes
-    expected = of_http({**sent, "currency": "EUR"})
-    assert of_stream({**sent, "currency": "EUR"}) == expected
-    rows = pd.DataFrame([*(GOOD | {"transaction_id": f"good-{n}"} for n in range(N_GOOD)), sent])
-    path = directory / uuid4().hex
-    rows.to_parquet(path.with_suffix(".parquet"))
-    rows.to_csv(path.with_suffix(".csv"), index=False)
-    assert of_file(path.with_suffix(".parquet")) == expected
-    assert of_file(path.with_suffix(".csv")) == expected
-    return expected
+    rows = {
+        name: outcome if isinstance(outcome, TransactionRow) else None
+        for name, outcome in outcomes(directory, GOOD, **changes).items()
+    }
+    assert len(set(rows.values())) == 1, rows
+    return rows["HTTP"]
+
+
+@pytest.mark.parametrize("field", transaction_fields(), ids=lambda field: field.name)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_entrance_gives_the_same_row_or_the_same_reason(
+    tmp_path: Path, field: Field, data: st.DataObject
+) -> None:
+    changes = {field.name: data.draw(values_of(field), label=field.name)}
+    if field.together_with:
+        other = FIELDS[field.together_with]
+        changes[other.name] = data.draw(values_of(other), label=other.name)
+    assume(not only_files_know(field, changes[field.name]))
+    by_entrance = outcomes(tmp_path, full_transaction(), **changes)
+    assert len({same_reason(outcome) for outcome in by_entrance.values()}) == 1, by_entrance
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fraud_pipeline.ingest.column_mapping import FIELDS, SYNONYMS
+from fraud_pipeline.ingest.column_mapping import COLUMN_FIELDS
 from fraud_pipeline.ingest.sources import FileSource, SourceError, parse_columns
 from fraud_pipeline.ingest.validation import TooManyRejectedRowsError, check_rejected_share, validate
+from fraud_pipeline.schema.fields import FIELDS
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS, TRANSACTIONS
 
 START, END = pd.Timestamp("2018-04-01", tz="UTC"), pd.Timestamp("2018-05-01", tz="UTC")
@@ -128,7 +129,7 @@ def test_public_names_of_another_data_set_are_known(tmp_path: Path) -> None:
 
 
 def test_no_name_is_a_synonym_of_two_fields() -> None:
-    names = [name for field in FIELDS for name in (field, *SYNONYMS.get(field, ()))]
+    names = [name for field in COLUMN_FIELDS for name in (field, *FIELDS[field].synonyms)]
     assert len(names) == len(set(names))
 
 

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_pipeline.ingest.validation import (
-    CLOCK_TOLERANCE,
-    REASONS,
     TooManyRejectedRowsError,
     ValidationResult,
     check_rejected_share,
     validate,
 )
+from fraud_pipeline.schema.fields import FIELDS
 from fraud_pipeline.schema.identifiers import read_identifier
+from fraud_pipeline.schema.reasons import REASONS, remedy
 from fraud_pipeline.schema.transactions import (
     EARLIEST_EVENT_TIME,
     MAX_AMOUNT_CENTS,
@@ -27,6 +27,7 @@ from fraud_pipeline.schema.transactions import (
 )
 
 NOW = pd.Timestamp("2026-03-02", tz="UTC")
+CLOCK_TOLERANCE = pd.Timedelta(FIELDS["event_time"].max_ahead)
 MONDAY = pd.Timestamp("2026-03-01 12:00", tz="UTC")
 GOOD: dict[str, Any] = {
     "transaction_id": "t1",
@@ -237,8 +238,8 @@ def test_ten_percent_bad_rows_stop_a_run_that_allows_five() -> None:
         check_rejected_share(result, max_share=0.05)
     message = str(error.value)
     assert "100 of 1000 rows were rejected (10.0%, limit 5.0%)" in message
-    assert f"60 x amount: out_of_range - {REASONS['out_of_range']}" in message
-    assert f"40 x customer_id: control_character - {REASONS['control_character']}" in message
+    assert f"60 x amount: out_of_range - {remedy('out_of_range', field='amount')}" in message
+    assert f"40 x customer_id: control_character - {remedy('control_character', field='customer_id')}" in message
     assert "max_rejected_share" in message
     assert "4711" not in message
     assert "4000" not in message

@@ -1,4 +1,4 @@
-"""What a transaction and a report are: which values the schemas accept, and which they refuse."""
+"""What a transaction and a report are: which values the schemas of stored tables take, and which they refuse."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,28 +14,33 @@ from fraud_pipeline.schema.transactions import (
     CHANNELS,
     FRAUD_REPORTS,
     MAX_AMOUNT_CENTS,
-    MAX_ID_LENGTH,
+    OPTIONAL_COLUMNS,
     REJECTED_TRANSACTIONS,
     TRANSACTION_COLUMNS,
     TRANSACTIONS,
+    TransactionRow,
     empty,
     microseconds,
     times,
 )
 
-GOOD: dict[str, Any] = {
+FULL: dict[str, Any] = {
     "transaction_id": "t1",
-    "event_time": "2026-03-01T12:00:00Z",
+    "event_time": pd.Timestamp("2026-03-01 12:00", tz="UTC"),
     "customer_id": "c1",
     "merchant_id": "m1",
     "amount_cents": 1234,
+    "category": "food",
+    "channel": "chip",
+    "country": "DE",
+    "latitude": 52.5,
+    "longitude": 13.4,
 }
-FULL = GOOD | {"category": "food", "channel": "chip", "country": "DE", "latitude": 52.5, "longitude": 13.4}
 
 
 def frame(**changes: Any) -> pd.DataFrame:
     """One good row of the TRANSACTIONS schema, with changes."""
-    row = pd.DataFrame([FULL | {"event_time": pd.Timestamp("2026-03-01 12:00", tz="UTC")} | changes])
+    row = pd.DataFrame([FULL | changes])
     return row.astype({"event_time": "datetime64[us, UTC]"})[list(TRANSACTION_COLUMNS)]
 
 
@@ -48,24 +53,28 @@ class TestSchemas:
         "changes",
         [
             {"transaction_id": None},
-            {"transaction_id": ""},
-            {"transaction_id": "x" * (MAX_ID_LENGTH + 1)},
             {"customer_id": "a\x00b"},
             {"merchant_id": "a\ud800"},
+            {"transaction_id": ""},
+            {"transaction_id": "x" * 65},
             {"amount_cents": 0},
             {"amount_cents": -1},
+            {"amount_cents": 12.34},
             {"amount_cents": MAX_AMOUNT_CENTS + 1},
             {"category": ""},
+            {"category": "food\n"},
             {"channel": "pigeon"},
             {"country": "D"},
             {"country": "de"},
             {"country": "DEU"},
+            {"country": "DE\n"},
             {"latitude": -90.5},
             {"latitude": 90.1},
-            {"longitude": float("inf")},
+            {"latitude": float("inf")},
+            {"longitude": 180.1},
             {"event_time": pd.Timestamp("1989-12-31", tz="UTC")},
         ],
-        ids=lambda changes: next(iter(changes)),
+        ids=lambda changes: f"{changes}"[:40],
     )
     def test_refuse_one_bad_value(self, changes: dict[str, Any]) -> None:
         with pytest.raises(pandera.errors.SchemaError):
@@ -76,6 +85,10 @@ class TestSchemas:
         for bad in (pd.concat([good, good]), good.assign(card_number="x"), good[good.columns[::-1]]):
             with pytest.raises((pandera.errors.SchemaError, pandera.errors.SchemaErrors)):
                 TRANSACTIONS.validate(bad)
+
+    def test_a_row_has_the_columns_of_the_table(self) -> None:
+        assert TransactionRow._fields == TRANSACTION_COLUMNS
+        assert set(TransactionRow._field_defaults) == set(OPTIONAL_COLUMNS)
 
     @pytest.mark.parametrize("schema", [TRANSACTIONS, FRAUD_REPORTS, REJECTED_TRANSACTIONS], ids=lambda s: s.name)
     def test_an_empty_table_follows_its_schema(self, schema: Any) -> None:

@@ -22,9 +22,10 @@ from fraud_pipeline.scoring.scorer import Conflict, NotStoredError, ScoringResul
 from serving.errors import FieldProblem, RequestError
 from serving.http.answers import answer, batch_body, conflict_body, decision_body, error_body, reasons_body, time_of
 from serving.http.batching import OverloadedError
+from serving.http.json_documents import check_content_type
 from serving.http.lanes import Lanes
 from serving.http.openapi import describe
-from serving.http.requests import RequestParser, check_content_type, parse_feedback, parse_transaction_id
+from serving.http.requests import RequestParser, parse_feedback, parse_transaction_id
 from serving.runtime.champion import LoadedModel
 from serving.runtime.shadow import ShadowReport
 

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from pydantic.json_schema import models_json_schema
 
+from fraud_pipeline.schema.amounts import whole_units
+from fraud_pipeline.schema.fields import fields_of, transaction_fields
 from serving.http.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
 from serving.http.guard import PATHS
-from serving.http.requests import BatchIn, FeedbackIn, TransactionIn, whole_units
+from serving.http.models import BatchIn, FeedbackIn, TransactionIn
 
 Json = dict[str, Any]
 
@@ -47,21 +49,10 @@ _LINKS: Final[Json] = {
 }
 _EVERYWHERE: Final = (401, 403, 429, 503)
 _WITH_BODY: Final = (400, 413, 415, 422)
-_EXAMPLE: Final[Json] = {
-    "transaction_id": "t-20260131-000017",
-    "event_time": "",
-    "customer_id": "c-4711",
-    "merchant_id": "m-0815",
-    "amount": 412.9,
-    "currency": "EUR",
-    "category": "electronics",
-    "channel": "online",
-    "country": "DE",
-    "latitude": 52.52,
-    "longitude": 13.405,
-}
+_EXAMPLE: Final[Json] = {field.name: field.example for field in fields_of("request")}
+_FEEDBACK: Final[Json] = {field.name: field.example for field in fields_of("feedback")}
 _DECISION: Final[Json] = {
-    "transaction_id": "t-20260131-000017",
+    "transaction_id": _EXAMPLE["transaction_id"],
     "decision": "review",
     "probability": 0.41,
     "reasons": [{"code": "feature.customer_amount_over_mean_30d", "text": "amount 8.2x this customer's 30-day mean"}],
@@ -115,7 +106,7 @@ def describe(*, currency: str, max_batch: int, now: datetime) -> Json:
                 "post": _operation(
                     "feedback",
                     "Report what a transaction turned out to be",
-                    body=("FeedbackIn", {"transaction_id": example["transaction_id"], "label": "fraud"}),
+                    body=("FeedbackIn", _FEEDBACK),
                     answer="FeedbackOut",
                     errors=(*_WITH_BODY, 404),
                     example={"transaction_id": example["transaction_id"], "reported_at": "2026-02-03T09:00:00Z"},
@@ -158,12 +149,14 @@ def _add_rules(schemas: Json, *, currency: str, max_batch: int) -> None:
     transaction = schemas["TransactionIn"]
     transaction["properties"]["currency"] = {"const": currency, "type": "string"}
     transaction["properties"]["amount"]["multipleOf"] = 1 if whole_units(currency) else 0.01
-    position = ("latitude", "longitude")
-    transaction["anyOf"] = [
-        {"required": list(position), "properties": {name: {"type": "number"} for name in position}},
-        {"properties": {name: {"type": "null"} for name in position}},
-    ]
+    pairs = {frozenset((field.name, field.together_with)) for field in transaction_fields() if field.together_with}
+    transaction["allOf"] = [_both_or_neither(sorted(pair)) for pair in sorted(pairs, key=sorted)]
     schemas["BatchIn"]["properties"]["transactions"]["maxItems"] = max_batch
+
+
+def _both_or_neither(names: Sequence[str]) -> Json:
+    both: Json = {"required": list(names), "properties": {name: {"type": "number"} for name in names}}
+    return {"anyOf": [both, {"properties": {name: {"type": "null"} for name in names}}]}
 
 
 def _operation(

@@ -18,7 +18,7 @@ from kafka import KafkaProducer, TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, open_consumer, open_producer
-from serving.stream.messages import MARK, MESSAGE_REMEDIES
+from serving.stream.messages import MARK, MESSAGE_REMEDIES, message_remedy
 from serving.stream.records import Partition
 from serving.stream.topic_inspection import OffsetBounds, extents
 
@@ -70,9 +70,13 @@ def summary(letters: Iterable[DeadLetter]) -> list[str]:
     """A line for each reason: how many, and what to do."""
     counts = Counter((letter.reason, letter.path) for letter in letters)
     return [
-        f"{number:>7,} x {path}: {reason} - {MESSAGE_REMEDIES.get(reason, 'see the reason')}"
-        for (reason, path), number in counts.most_common()
+        f"{number:>7,} x {path}: {reason} - {_remedy(reason, path)}" for (reason, path), number in counts.most_common()
     ]
+
+
+def _remedy(reason: str, path: str) -> str:
+    # Letters of another release may have reasons that this one does not know.
+    return message_remedy(reason, path=path) if reason in MESSAGE_REMEDIES else "see the reason"
 
 
 def replay(kafka: KafkaSettings, database: Database, *, reason: str | None = None) -> Replayed:

@@ -1,40 +1,39 @@
-"""Messages of the stream: what was read becomes a row or a bad message; decisions and dead letters as they are sent.
+"""Messages of the stream: a message becomes a row or a bad message; decisions and dead letters become messages.
 
-Belongs here: what a message may say, and the layout of what we answer. Must not be here: clients and topics
+Belongs here: what a message may hold, and the layout of our messages. Must not be here: clients and topics
 (`fraud_pipeline/messaging/topics.py`), reading and committing, scoring.
 
-A value says what the HTTP body says and is judged by the same rules under the same names. Reasons name where and why,
-never what was sent.
+A value holds the fields of the HTTP body and is judged by the same models. Reasons name where and why, never the value.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeVar
-
-from pydantic import TypeAdapter
+from typing import Final
 
 from fraud_pipeline.messaging.topics import SCHEMA, SCHEMA_HEADER, Message, message
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.scorer import ScoringResult
 from serving.errors import REMEDIES, FieldProblem, RequestError
 from serving.http.answers import decision_body
-from serving.http.requests import FeedbackIn, RequestParser, TransactionIn, _document, _validated
+from serving.http.json_documents import decode
+from serving.http.requests import RequestParser, feedback_of
 
-MESSAGE_REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
+_OF_MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        **REMEDIES,
         "no_value": "the message has no value: nothing is deleted by a message, send the whole transaction",
         "unknown_schema": f'write "schema": {SCHEMA} into the value; the {SCHEMA_HEADER} header may repeat it',
         "too_large": "send one transaction in a message, in the fields of /score",
         "conflict": "the transaction_id was used before for another transaction: send it under a new one",
-        "unknown_transaction": "no transaction of that id came within a week: replay this when it did, or mend the id",
-        "unreadable": "the record cannot be unpacked: look at its sender, and at what it packs records with",
-        "internal": "handling it failed on our side, see the log: report it, and replay this once it is mended",
+        "unknown_transaction": "no transaction of that id within a week: replay this when one did, or correct the id",
+        "unreadable": "the record cannot be decompressed: check its sender, and how it compresses records",
+        "internal": "handling it failed on our side, see the log: report it, and replay this once it is fixed",
     }
 )
-"""Why a message is bad -> what to do about it: the problems of HTTP requests and seven of the stream's own."""
+
+MESSAGE_REMEDIES: Final[Mapping[str, str]] = MappingProxyType({**REMEDIES, **_OF_MESSAGES})
+"""Why a message is bad -> what to do about it: the problems of HTTP requests, and those that only messages have."""
 
 MAX_VALUE_BYTES: Final = 16_384
 """Far above any transaction: a value that is longer is not worth reading."""
@@ -45,13 +44,10 @@ _HEADER_OVERHEAD: Final = 10
 MARK: Final = "dead-letter-"
 """What the names of our own headers on a dead letter begin with."""
 
-_TRANSACTION: Final = TypeAdapter(TransactionIn)
-_REPORT: Final = TypeAdapter(FeedbackIn)
-# Not of what a decision is: they differ between deliveries of the same transaction.
+# These differ between deliveries of the same transaction, so they are no part of its decision.
 _OF_THE_REQUEST: Final = ("replayed", "latency_ms")
 
 Headers = Sequence[tuple[str, bytes | None]]
-Said = TypeVar("Said")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +59,17 @@ class BadMessage:
 
     @property
     def remedy(self) -> str:
-        return MESSAGE_REMEDIES[self.reason]
+        return message_remedy(self.reason, path=self.path)
+
+
+def message_remedy(reason: str, *, path: str) -> str:
+    """What to do about a bad message, in the limits of the field that the path names."""
+    return FieldProblem(path, reason).remedy if reason in REMEDIES else _OF_MESSAGES[reason]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What somebody found out about one transaction."""
+    """The label of one transaction."""
 
     transaction_id: str
     is_fraud: bool
@@ -83,8 +84,8 @@ class MessageReader(RequestParser):
     def transaction_message(self, value: bytes | None, headers: Headers, *, now: int) -> TransactionRow | BadMessage:
         """The transaction of a message; `now` in microseconds since 1970-01-01 UTC."""
         try:
-            sent = _said(_TRANSACTION, value, headers)
-            return sent if isinstance(sent, BadMessage) else self._rows([sent], now=now, paths=[""])[0]
+            document = _document(value, headers)
+            return document if isinstance(document, BadMessage) else self.row(document, now=now, root="value")
         except RequestError as error:
             return _bad(error.fields)
 
@@ -92,16 +93,19 @@ class MessageReader(RequestParser):
 def report_of(value: bytes | None, headers: Headers) -> Report | BadMessage:
     """The fraud report of a message."""
     try:
-        sent = _said(_REPORT, value, headers)
+        document = _document(value, headers)
+        if isinstance(document, BadMessage):
+            return document
+        feedback = feedback_of(document, root="value")
     except RequestError as error:
         return _bad(error.fields)
-    return sent if isinstance(sent, BadMessage) else Report(sent.transaction_id, is_fraud=sent.label == "fraud")
+    return Report(feedback.transaction_id, is_fraud=feedback.label == "fraud")
 
 
 def decision_message(scored: ScoringResult, *, customer_id: str) -> Message:
     """A decision as /score answers it, the same bytes whenever it is sent; keyed by customer as the transaction was."""
     body = decision_body(scored, latency_ms=0)
-    return message(customer_id, {name: said for name, said in body.items() if name not in _OF_THE_REQUEST})
+    return message(customer_id, {name: value for name, value in body.items() if name not in _OF_THE_REQUEST})
 
 
 def dead_letter(
@@ -115,11 +119,11 @@ def dead_letter(
     offset: int,
     timestamp: int,
 ) -> Message:
-    """The message as it came, with why it was put aside, where it stood, when it was sent, its size and its SHA-256.
+    """The message as it came; headers hold the reason, its place in the topic, its timestamp, size and SHA-256.
 
-    Of one that is too large to be sent there is the beginning, and it says so.
+    A message that is too large to be sent again is cut, and the header `truncated` says so.
     """
-    told = {
+    marks = {
         "reason": bad.reason,
         "path": bad.path,
         "topic": topic,
@@ -129,33 +133,34 @@ def dead_letter(
         "size": str(len(value or b"")),
         "sha256": hashlib.sha256(value or b"").hexdigest(),
     }
-    of_headers = sum(len(name.encode()) + len(said or b"") + _HEADER_OVERHEAD for name, said in headers)
-    if len(key or b"") + len(value or b"") + of_headers > MAX_LETTER_BYTES:
-        told["truncated"] = "yes"
+    header_bytes = sum(len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD for name, content in headers)
+    if len(key or b"") + len(value or b"") + header_bytes > MAX_LETTER_BYTES:
+        marks["truncated"] = "yes"
         key, value, headers = _beginning(key), _beginning(value), ()
     # Others send headers without a value, and records that are nothing but headers; our own client does not.
     value = b"" if key is None and value is None else value
-    kept = [(name, said or b"") for name, said in headers]
-    return Message(key, value, [*kept, *((f"{MARK}{name}", text.encode()) for name, text in told.items())])
+    kept = [(name, content or b"") for name, content in headers]
+    return Message(key, value, [*kept, *((f"{MARK}{name}", text.encode()) for name, text in marks.items())])
 
 
 def _beginning(sent: bytes | None) -> bytes | None:
     return sent and sent[: MAX_LETTER_BYTES // 2]
 
 
-def _said(adapter: TypeAdapter[Said], value: bytes | None, headers: Headers) -> Said | BadMessage:
+def _document(value: bytes | None, headers: Headers) -> object | BadMessage:
+    """The fields of a value, without its schema version."""
     if value is None:
         return BadMessage("no_value")
     if len(value) > MAX_VALUE_BYTES:
         return BadMessage("too_large")
     if any(name == SCHEMA_HEADER and version != b"%d" % SCHEMA for name, version in headers):
         return BadMessage("unknown_schema", f"headers.{SCHEMA_HEADER}")
-    document = _document(value)
+    document = decode(value)
     if isinstance(document, dict):
         schema = document.pop("schema", None)
         if type(schema) is not int or schema != SCHEMA:
             return BadMessage("unknown_schema", "schema")
-    return _validated(adapter, document, root="value")
+    return document
 
 
 def _bad(problems: Sequence[FieldProblem]) -> BadMessage:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud_pipeline.ingest.validation import REASONS, validate
+from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.schema.reasons import REASONS
 from fraud_pipeline.schema.transactions import MAX_AMOUNT_CENTS, TransactionRow
 from fraud_pipeline_tests.support.spellings import SPELLINGS
 from serving.errors import MAX_FIELDS_SHOWN, REMEDIES, RequestError
-from serving.http.requests import RequestParser, check_content_type, parse_feedback, parse_transaction_id
+from serving.http.json_documents import check_content_type
+from serving.http.requests import RequestParser, parse_feedback, parse_transaction_id
 
 NOW: Final = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NOW_MICROSECONDS: Final = 1_780_315_200_000_000

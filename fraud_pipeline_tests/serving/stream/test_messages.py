@@ -117,7 +117,7 @@ class TestTransactions:
     def test_a_bad_message_has_a_reason_and_a_remedy(self, sent: bytes | None, reason: str, path: str) -> None:
         bad = READER.transaction_message(sent, [], now=NOW)
         assert bad == BadMessage(reason, path)
-        assert bad.remedy == MESSAGE_REMEDIES[reason]
+        assert bad.remedy in MESSAGE_REMEDIES[reason]
 
     def test_a_header_of_another_schema_is_believed(self) -> None:
         bad = READER.transaction_message(value(), [(SCHEMA_HEADER, b"2")], now=NOW)

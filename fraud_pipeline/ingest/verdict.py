@@ -1,0 +1,33 @@
+"""Which rows of a batch are rejected so far, and why.
+
+Belongs here: the record that the checks of columns write to. Must not be here: a check.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Flags = NDArray[np.bool_]
+Objects = NDArray[np.object_]
+
+
+class Verdict:
+    """The first field and reason for which each row is rejected.
+
+    `normalised` counts rows per field and rule of `identifiers.NORMALISATIONS`; `patterns` say in words what many
+    rejected cells have in common.
+    """
+
+    def __init__(self, n_rows: int) -> None:
+        self.field: Objects = np.full(n_rows, None, dtype=object)
+        self.reason: Objects = np.full(n_rows, None, dtype=object)
+        self.good: Flags = np.ones(n_rows, dtype=bool)
+        self.normalised: dict[str, dict[str, int]] = {}
+        self.patterns: list[str] = []
+
+    def reject(self, rows: Flags, *, field: str, reason: str) -> None:
+        """Reject those of the rows, flags of shape (n,), that were good so far."""
+        new = rows & self.good
+        if not new.any():
+            return
+        self.field[new], self.reason[new] = field, reason
+        self.good &= ~new
