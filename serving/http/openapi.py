@@ -147,7 +147,8 @@ def describe(*, currency: str, max_batch: int, now: datetime) -> Json:
 
 def _add_rules(schemas: Json, *, currency: str, max_batch: int) -> None:
     transaction = schemas["TransactionIn"]
-    transaction["properties"]["currency"] = {"const": currency, "type": "string"}
+    description = transaction["properties"]["currency"]["description"]
+    transaction["properties"]["currency"] = {"const": currency, "type": "string", "description": description}
     transaction["properties"]["amount"]["multipleOf"] = 1 if whole_units(currency) else 0.01
     pairs = {frozenset((field.name, field.together_with)) for field in transaction_fields() if field.together_with}
     transaction["allOf"] = [_both_or_neither(sorted(pair)) for pair in sorted(pairs, key=sorted)]
