@@ -7,7 +7,7 @@ import dagster as dg
 
 from fraud_pipeline.defs.calendar import DAYS_POOL, daily, span_of
 from fraud_pipeline.defs.checks import broken_rules
-from fraud_pipeline.defs.metadata import counts_table
+from fraud_pipeline.defs.metadata import counts_table, stored_version
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.ingest.day_state import accept, source_notes
 from fraud_pipeline.ingest.sources import FileSource
@@ -44,7 +44,8 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         )
         recognised = counts_table(origin.notes if isinstance(origin, FileSource) else {})
         return dg.MaterializeResult(
-            metadata={"dagster/row_count": len(raw), "days": len(span.days), "recognised_in_the_source": recognised}
+            metadata={"dagster/row_count": len(raw), "days": len(span.days), "recognised_in_the_source": recognised},
+            data_version=stored_version(tables.store(), "raw_transactions", span),
         )
 
     @dg.multi_asset(
@@ -77,6 +78,7 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         amounts = result.accepted["amount_cents"] / 100
         yield dg.MaterializeResult(
             "transactions",
+            data_version=stored_version(store, "transactions", span),
             metadata={
                 "dagster/row_count": len(result.accepted),
                 "customers": int(result.accepted["customer_id"].nunique()),
@@ -94,6 +96,7 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         )
         yield dg.MaterializeResult(
             "rejected_transactions",
+            data_version=stored_version(store, "rejected_transactions", span),
             metadata={"dagster/row_count": len(result.rejected), "reasons": counts_table(result.summary())},
         )
 
@@ -114,12 +117,13 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         tables.store().write_days("fraud_reports", reports, time_column="reported_at", days=span.days, notes=notes)
         delay = (reports["reported_at"] - reports["event_time"]).dt.total_seconds() / 86_400
         return dg.MaterializeResult(
+            data_version=stored_version(tables.store(), "fraud_reports", span),
             metadata={
                 "dagster/row_count": len(reports),
                 "frauds": int(reports["is_fraud"].sum()),
                 "delay_days_median": float(delay.median()) if len(delay) else 0.0,
                 "delay_days_90th_percentile": float(delay.quantile(0.9)) if len(delay) else 0.0,
-            }
+            },
         )
 
     return [raw_transactions, validated_transactions, fraud_reports]

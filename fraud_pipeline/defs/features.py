@@ -13,6 +13,7 @@ import pandas as pd
 
 from fraud_pipeline.defs.calendar import DAYS_POOL, Span, daily, span_of
 from fraud_pipeline.defs.checks import check_result
+from fraud_pipeline.defs.metadata import stored_version
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURES, FeatureEngineer, History
@@ -58,7 +59,8 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
         rows = final_merchant_days(store, span.days, window=window, label_maturity=settings.label_maturity)
         store.write_days("merchant_days", rows, time_column="final_on", days=span.days, notes=notes)
         return dg.MaterializeResult(
-            metadata={"dagster/row_count": len(rows), "merchants": int(rows["merchant_id"].nunique())}
+            metadata={"dagster/row_count": len(rows), "merchants": int(rows["merchant_id"].nunique())},
+            data_version=stored_version(store, "merchant_days", span),
         )
 
     @dg.asset(
@@ -90,6 +92,7 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
         store.write_days("features", rows, time_column="event_time", days=span.days, notes=notes)
         missing = rows[[definition.name for definition in FEATURES]].isna().mean()
         return dg.MaterializeResult(
+            data_version=stored_version(store, "features", span),
             metadata={
                 "dagster/row_count": len(rows),
                 "features": len(FEATURES),

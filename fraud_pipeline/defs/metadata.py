@@ -3,14 +3,26 @@
 Belongs here: domain values to metadata values. Must not be here: computing what is shown.
 """
 
+import hashlib
 from collections.abc import Mapping
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 
+from fraud_pipeline.defs.calendar import Span
 from fraud_pipeline.reporting.chart_style import markdown_image, to_png
 from fraud_pipeline.reporting.daily_charts import daily_volume
+from fraud_pipeline.storage.tables import TableStore
+
+
+def stored_version(store: TableStore, table: str, span: Span) -> dg.DataVersion:
+    """The content version of a table's day, or one of all days of a run: Dagster takes one version from each run."""
+    versions = store.versions(table, span.first, span.last)
+    if len(versions) == 1:
+        return dg.DataVersion(versions[span.first])
+    joined = "\n".join(f"{day} {version}" for day, version in versions.items())
+    return dg.DataVersion(hashlib.sha256(joined.encode()).hexdigest())
 
 
 def image(png: bytes, *, title: str) -> dg.MetadataValue:

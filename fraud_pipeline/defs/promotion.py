@@ -4,14 +4,12 @@ Belongs here: loading both, one call, acting on the verdict. Must not be here: t
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pandas as pd
 from dagster_mlflow import end_mlflow_on_run_finished
-from numpy.typing import NDArray
 from pydantic import Field
 
 from fraud_pipeline.database.history import read_reports
@@ -20,17 +18,17 @@ from fraud_pipeline.database.retention import remove_settled_shadow_rows
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.defs.training import HIDDEN_ROWS
-from fraud_pipeline.modeling.model_directory import IncompatibleModelError, read_manifest
-from fraud_pipeline.modeling.training import days, part, segments
-from fraud_pipeline.policy.decisions import decide
-from fraud_pipeline.promotion.gate import GateRules, LiveRows, Source, Sources, gate_verdict, live_rows
+from fraud_pipeline.features.definitions import features_schema
+from fraud_pipeline.modeling.training import part
+from fraud_pipeline.promotion.gate import GateRules, LiveRows, live_rows
+from fraud_pipeline.promotion.judgement import Contender, Judgement, judge_by_test_part, judge_live
 from fraud_pipeline.promotion.model_exporter import export_challenger
-from fraud_pipeline.promotion.registry import RegisteredModel, Registry, RegistryError
+from fraud_pipeline.promotion.registry import RegisteredModel, Registry
+from fraud_pipeline.schema.transactions import empty
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
 
 logger = logging.getLogger(__name__)
-Scores = NDArray[np.float64] | None
 
 
 class GateConfig(dg.Config):
@@ -71,78 +69,52 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         database: DatabaseResource,
         workspace: HeldWorkspace,  # noqa: ARG001 - held, so that no training changes the test part meanwhile
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        models = registry.registry()
+        models, store = registry.registry(), tables.store()
         challenger, current = models.with_alias("challenger"), models.with_alias("champion")
         if challenger is None:
             raise dg.Failure("there is no challenger to judge; materialize registered_model first")
-        scores: Scores
-        champion_scores: Scores
         live = _live_rows(database, current, challenger, settings=settings)
-        incompatibility, champion_incomparable = None, None
-        weights, hidden = None, None
-        if live is not None:
-            rows, basis = live.rows, str(live)
-            weights, hidden = rows["weight"].to_numpy(np.float64), live.hidden["challenger_decision"].to_numpy(object)
-            scores, champion_scores = (
-                rows[name].to_numpy(np.float64) for name in ("challenger_probability", "champion_probability")
+        new, old = Contender.load(models, challenger), Contender.load(models, current) if current else None
+        terms: dict[str, Any] = {
+            "alert_budget_per_day": settings.alert_budget_per_day,
+            "accept_other_source": config.accept_other_source,
+        }
+        if live is not None and old is not None:
+            judgement = judge_live(new, old, live, **terms)
+        else:
+            judgement = judge_by_test_part(
+                new,
+                old,
+                part(store.read_whole("training_set"), "test"),
+                hidden_rows=_hidden_rows(store),
+                features_for=lambda model, rows: features_for(model, store, rows, settings=settings),
+                **terms,
+            )
+        decision = judgement.verdict.decision
+        if decision == "promote":
+            models.install_champion(
+                challenger.version, action=decision, reasons=judgement.reasons, directory=settings.champion_directory
             )
         else:
-            rows = part(tables.store().read_whole("training_set"), "test")
-            basis = f"{len(rows):,} rows of the test part: too few frauds were scored in shadow and have matured"
-            scores, incompatibility = _scores(models, challenger, tables.store(), rows, settings=settings)
-            if current:
-                champion_scores, champion_incomparable = _scores(
-                    models, current, tables.store(), rows, settings=settings
-                )
-            else:
-                champion_scores = None
-            if incompatibility is None:
-                hidden = _on_hidden_rows(models, challenger, tables.store(), beside=rows, settings=settings)
-                basis += f"; {len(hidden):,} more were blocked and never reported" if len(hidden) else ""
-        verdict = gate_verdict(
-            np.zeros(len(rows)) if scores is None else scores,
-            champion_scores,
-            rows["label"].to_numpy(np.float64),
-            amounts_cents=rows["amount_cents"].to_numpy(np.int64),
-            customers=rows["customer_id"].to_numpy(),
-            days=days(rows),
-            alert_budget_per_day=settings.alert_budget_per_day,
-            rules=GateRules(),
-            segments=segments(rows),
-            incompatibility=incompatibility,
-            champion_incomparable=champion_incomparable,
-            sources=_sources(models, current, challenger, other_accepted=config.accept_other_source),
-            row_weights=weights,
-            hidden=hidden,
-        )
-        reasons = [f"{reason.check}: {reason.detail}" for reason in verdict.reasons] + [f"basis: {basis}"]
-        told: dict[str, Any] = {
-            "verdict": verdict.decision,
-            "basis": basis,
-            "blocked_and_never_reported": 0 if hidden is None else len(hidden),
-            "reasons": dg.MetadataValue.md(verdict.to_markdown()),
-        }
-        if verdict.decision == "promote":
-            models.install_champion(
-                challenger.version, action="promote", reasons=reasons, directory=settings.champion_directory
-            )
-            _settle(models, database, settings=settings)
+            models.decide(challenger.version, action=decision, reasons=judgement.reasons)
+        _settle(models, database, settings=settings)
+        metadata = _shown(judgement)
+        if decision == "promote":
             yield dg.MaterializeResult(
                 metadata={
-                    **told,
+                    **metadata,
                     "version": challenger.version,
                     "previous_version": current.version if current else 0,
                     "directory": dg.MetadataValue.path(str(settings.champion_directory)),
                     "history": _history_table(models),
                 },
-                check_results=[dg.AssetCheckResult(passed=True, check_name="gate", metadata=told)],
+                data_version=dg.DataVersion(challenger.sha256),
+                check_results=[dg.AssetCheckResult(passed=True, check_name="gate", metadata=metadata)],
             )
             return
-        models.decide(challenger.version, action=verdict.decision, reasons=reasons)
-        _settle(models, database, settings=settings)
         # A model kept in shadow is a normal day; one that is rejected needs somebody to look.
-        severity = dg.AssetCheckSeverity.WARN if verdict.decision == "shadow_only" else dg.AssetCheckSeverity.ERROR
-        yield dg.AssetCheckResult(passed=False, check_name="gate", severity=severity, metadata=told)
+        severity = dg.AssetCheckSeverity.WARN if decision == "shadow_only" else dg.AssetCheckSeverity.ERROR
+        yield dg.AssetCheckResult(passed=False, check_name="gate", severity=severity, metadata=metadata)
 
     return [champion]
 
@@ -167,51 +139,21 @@ def _settle(models: Registry, database: DatabaseResource, *, settings: Settings)
     export_challenger(models, settings, tell=logger.info)
 
 
-def _sources(
-    models: Registry, current: RegisteredModel | None, challenger: RegisteredModel, *, other_accepted: bool
-) -> Sources | None:
-    if current is None:
-        return None
-    return Sources(
-        champion=Source.of(_lineage(models, current)),
-        challenger=Source.of(_lineage(models, challenger)),
-        other_accepted=other_accepted,
-    )
-
-
-def _lineage(models: Registry, model: RegisteredModel) -> Mapping[str, Any]:
-    """What a version says of its making, also one that this code cannot rebuild; nothing if its files are damaged."""
+def _hidden_rows(store: TableStore) -> pd.DataFrame:
+    """Feature rows that were blocked and never reported; none beside a training set of an earlier release."""
     try:
-        lineage: Mapping[str, Any] = read_manifest(models.download(model))["lineage"]
-    except (IncompatibleModelError, RegistryError) as error:
-        logger.warning("version %d does not say where its data came from: %s", model.version, error)
-        return {}
-    return lineage
+        return store.read_whole(HIDDEN_ROWS)
+    except FileNotFoundError:
+        return empty(features_schema())
 
 
-def _on_hidden_rows(
-    models: Registry, challenger: RegisteredModel, store: TableStore, *, beside: pd.DataFrame, settings: Settings
-) -> NDArray[np.object_]:
-    """What the challenger decides on rows of the time of these that were blocked and never reported."""
-    try:
-        rows = store.read_whole(HIDDEN_ROWS)
-    except FileNotFoundError:  # a training set of an earlier release
-        return np.empty(0, object)
-    rows = rows[rows["event_time"].between(beside["event_time"].min(), beside["event_time"].max())]
-    model = models.load(challenger)
-    return decide(model.predict(features_for(model, store, rows, settings=settings)), model.policy)
-
-
-def _scores(
-    models: Registry, registered: RegisteredModel, store: TableStore, rows: pd.DataFrame, *, settings: Settings
-) -> tuple[Scores, str | None]:
-    """Probabilities of the rows, or why this code cannot compute them."""
-    try:
-        model = models.load(registered)
-    except (IncompatibleModelError, RegistryError) as error:
-        logger.warning("version %d cannot be scored: %s", registered.version, error)
-        return None, f"Version {registered.version} cannot be rebuilt: {error}."
-    return model.predict(features_for(model, store, rows, settings=settings)), None
+def _shown(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "verdict": judgement.verdict.decision,
+        "basis": judgement.basis,
+        "blocked_and_never_reported": judgement.blocked_and_never_reported,
+        "reasons": dg.MetadataValue.md(judgement.verdict.to_markdown()),
+    }
 
 
 def _history_table(models: Registry) -> dg.MetadataValue:

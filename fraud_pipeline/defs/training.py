@@ -118,6 +118,7 @@ def training_assets(
         parts["from"] = [split.periods[name].start.date() for name in parts.index]
         parts["to"] = [split.periods[name].end.date() for name in parts.index]
         return dg.MaterializeResult(
+            data_version=dg.DataVersion(store.fingerprint_whole("training_set")),
             metadata={
                 "dagster/row_count": len(rows),
                 "frauds": int(rows["label"].sum()),
@@ -131,7 +132,7 @@ def training_assets(
                     "blocked_and_never_reported": int(hidden.sum()),
                 },
                 "volume": volume_plot(rows, frauds=rows.loc[rows["label"] == 1, "event_time"]),
-            }
+            },
         )
 
     @dg.asset(
@@ -188,6 +189,7 @@ def training_assets(
         }
         _run(mlflow).log_training(trained, plots=pictures)
         return dg.MaterializeResult(
+            data_version=dg.DataVersion(digest),
             metadata={
                 "sha256": digest,
                 "trials": len(trials),
@@ -197,7 +199,7 @@ def training_assets(
                 "block_threshold": _threshold(trained.model.policy.block_threshold),
                 **{name: image(png, title=name.replace("_", " ")) for name, png in pictures.items()},
                 "mlflow_run_id": mlflow.active_run().info.run_id,
-            }
+            },
         )
 
     @dg.asset(
@@ -254,12 +256,13 @@ def training_assets(
             },
         )
         return dg.MaterializeResult(
+            data_version=dg.DataVersion(version.sha256),
             metadata={
                 "version": version.version,
                 "sha256": version.sha256,
                 "mlflow_run_id": run_id,
                 "source": version.source,
-            }
+            },
         )
 
     return [training_set, fraud_model, evaluation, registered_model]
