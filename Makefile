@@ -12,6 +12,7 @@ help:
 	@echo "make test-fast  set up, then the tests of a few minutes: no server, browser or chaos; while you work"
 	@echo "make test    set up, then every test; before a change lands"
 	@echo "make lint    ruff, mypy, and whether Dagster loads the definitions"
+	@echo "make lint    ruff, mypy, and the linters of shell scripts, image and workflow"
 	@echo "make audit   locked versions against known holes"
 	@echo "make docs    the docs site into build/site"
 	@echo "make env     for docker-compose.yml: secrets into .env, choices into settings.env; what is there stays"
@@ -41,11 +42,24 @@ test-fast: setup
 test: setup
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=20 --cov --cov-report=term $(ARGS)
 
-lint: setup
+# Go builds actionlint and checks its hashes; the package on PyPI downloads a binary when it is installed.
+ACTIONLINT := build/bin/actionlint
+$(ACTIONLINT):
+	@if command -v go >/dev/null; then \
+		GOBIN=$(CURDIR)/build/bin go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12; \
+	else \
+		echo "go is not installed: the workflow is linted by zizmor only (install Go 1.24 for actionlint)"; \
+	fi
+
+lint: setup $(ACTIONLINT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/dg check defs
+	$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh')
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/zizmor --offline --quiet .github
+	@! [ -x $(ACTIONLINT) ] || PATH=$(CURDIR)/$(BIN):$$PATH $(ACTIONLINT)
 
 audit: setup
 	$(BIN)/python deploy/audit.py requirements.txt deploy/requirements.txt deploy/serving-requirements.txt
