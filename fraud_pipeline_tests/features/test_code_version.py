@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fraud_pipeline.features import customer_features, merchant_features
+from fraud_pipeline.features import customer_features, merchant_days, merchant_features
 from fraud_pipeline.features import definitions as feature_definitions
 from fraud_pipeline.features import engineer as features
-from fraud_pipeline.features import merchant_days as snapshots
 from fraud_pipeline.features import proof as feature_proof
 from fraud_pipeline.features.code_version import code_hash
 from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
@@ -84,7 +83,7 @@ WORDS: Final = (
     ),
     ("features/merchant_days.py", "from datetime import timedelta", "import datetime\nfrom datetime import timedelta"),
     ("features/definitions.py", '"Saturday or Sunday"', '"at the weekend"'),
-    ("features/definitions.py", "# Features\n", "# All features\n"),
+    ("features/definitions.py", 'name="features"', 'name="all features"'),
     ("schema/fields.py", "_MAX_TEXT_LENGTH: Final = 64", "_MAX_TEXT_LENGTH: Final = 65"),
 )
 VALUES: Final = (
@@ -166,8 +165,9 @@ CHANGES: Final = {
     "customer_amount_sum_7d": (windows, "window_sum", more(windows.window_sum)),
     "customer_distance_from_centre_30d": (comparisons, "location_stats", more(comparisons.location_stats, of=2)),
     "customer_same_country_count_30d": (comparisons, "matching_event_stats", more(comparisons.matching_event_stats)),
-    "merchant_fraud_run_length_60d": (comparisons, "frauds_since_last_cleared", more(comparisons.frauds_since_last_cleared)),
-    "merchant_cleared_count_30d": (snapshots, "days_to_clear", more(snapshots.days_to_clear)),
+    "merchant_fraud_run_length_60d": (
+        comparisons, "frauds_since_last_cleared", more(comparisons.frauds_since_last_cleared)),
+    "merchant_cleared_count_30d": (features, "days_to_clear", more(merchant_days.days_to_clear)),
     "merchant_report_rate_30d": (merchant_features, "ratio", more(columns.ratio)),
     "customer_seconds_since_first_30d": (customer_features, "SECOND", SECOND - 1),
 }  # fmt: skip
@@ -206,7 +206,7 @@ class TestTheValuesOfTheFixedHistory:
 
     def features_of(self, transactions: pd.DataFrame) -> pd.DataFrame:
         reports = feature_proof._reports(transactions)
-        days = snapshots.merchant_days(transactions, reports, label_maturity=ENGINEER.label_maturity)
+        days = merchant_days.merchant_days(transactions, reports, label_maturity=ENGINEER.label_maturity)
         history = features.History(transactions=transactions, reports=reports, merchant_days=days)
         return ENGINEER.compute(history=history, new=transactions)[list(FEATURE_NAMES)]
 
