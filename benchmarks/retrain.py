@@ -52,7 +52,8 @@ from fraud_pipeline.modeling.training import (
     segments,
     train_model,
 )
-from fraud_pipeline.monitoring.performance import TOLERANCE, PerformanceReport, assess, compare, seen_to, windows
+from fraud_pipeline.monitoring.performance import PerformanceReport, assess, seen_to, windows
+from fraud_pipeline.monitoring.performance_comparison import TOLERANCE, compare
 from fraud_pipeline.policy.decisions import CostModel, decide
 from fraud_pipeline.promotion.gate import GateRules, GateVerdict, gate_verdict
 from fraud_pipeline.schema.joins import rows_of

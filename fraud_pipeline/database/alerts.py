@@ -1,4 +1,4 @@
-"""Statements about alerts: who has one, what was said about it, and which were not posted yet.
+"""Statements about alerts: their assignees, their history, and which of them were not posted yet.
 
 Belongs here: the statements of one open transaction. Must not be here: who may do what
 (`fraud_pipeline/alerts/queue.py`), opening alerts (`batch.py`), posting (`fraud_pipeline/alerts/outbox.py`).
@@ -20,7 +20,7 @@ What = Literal["taken", "noted", "confirmed_fraud", "legitimate", "duplicate"]
 class Alert:
     """A transaction that a person should look at; times in microseconds since 1970-01-01 UTC.
 
-    `version` counts what happened to it, so that who looked at an older state is told.
+    `version` counts the changes, so that a change based on an older state is refused.
     """
 
     number: int
@@ -63,31 +63,31 @@ class Alerts:
         return self._read(wanted if assignee is None else wanted.where(ALERTS.c.assignee == assignee))
 
     def find(self, transaction_id: str) -> Alert | None:
-        """The alert of a transaction; nobody else changes it until this transaction ends."""
+        """The alert of a transaction; its row is locked until this database transaction ends."""
         wanted = sa.select(*_ALERT).where(ALERTS.c.transaction_id == transaction_id).with_for_update()
         return next(iter(self._read(wanted)), None)
 
     def next_open(self) -> Alert | None:
-        """The oldest open alert that nobody else is about to take."""
-        # SQLite knows no row locks: there, one writing transaction at a time is what keeps two from taking one.
+        """The oldest open alert that no other transaction has locked."""
+        # SQLite has no row locks: it allows one writing transaction at a time, so no alert is taken twice.
         oldest = sa.select(*_ALERT).where(ALERTS.c.status == "open").order_by(ALERTS.c.number).limit(1)
         return next(iter(self._read(oldest.with_for_update(skip_locked=True))), None)
 
     def change(self, alert: Alert, *, event: AlertEvent, **values: Any) -> Alert:
-        """Change an alert that this transaction holds, and write down who did it."""
+        """Change an alert that this transaction has locked, and store who did it."""
         changed = (
             sa.update(ALERTS)
             .where(ALERTS.c.number == alert.number)
             .values(version=ALERTS.c.version + 1, **values)
             .returning(*_ALERT)
         )
-        (found,) = self._read(changed)
+        (updated,) = self._read(changed)
         self._connection.execute(
             sa.insert(ALERT_EVENTS).values(
-                transaction_id=alert.transaction_id, at=event.at, who=event.who, what=event.what, note=event.note
+                transaction_id=updated.transaction_id, at=event.at, who=event.who, what=event.what, note=event.note
             )
         )
-        return found
+        return updated
 
     def events(self, transaction_id: str) -> list[AlertEvent]:
         """What happened to an alert, oldest first."""
@@ -96,9 +96,9 @@ class Alerts:
         return [AlertEvent(*row) for row in rows]
 
     def to_post(self, *, now: int, limit: int) -> list[Alert]:
-        """The oldest alerts that were never tried, then those that are held no longer; at most `limit` of each.
+        """The oldest alerts that were never posted, then those whose retry is due; at most `limit` of each.
 
-        Where one of a customer's is held, no later one of theirs is here.
+        While an alert of a customer waits for its retry, the customer's later alerts are left out.
         """
         held = sa.select(ALERTS.c.customer_id).where(ALERTS.c.retry_at.is_not(None))
         new = sa.select(*_ALERT).where(ALERTS.c.posted_at.is_(None), ALERTS.c.customer_id.not_in(held))
@@ -109,15 +109,15 @@ class Alerts:
         ]
 
     def posted(self, alert: Alert, *, at: int) -> None:
-        """Remember that an alert was posted."""
+        """Store that an alert was posted."""
         self._note(alert, posted_at=at, retry_at=None)
 
     def hold(self, alert: Alert, *, until: int) -> None:
-        """Remember that an alert was not taken, and when to try it again."""
+        """Store that the webhook did not accept an alert, and when to retry."""
         self._note(alert, retry_at=until)
 
     def held(self) -> int:
-        """How many alerts were not taken when they were tried last."""
+        """The number of alerts that wait for a retry."""
         waiting = sa.select(sa.func.count()).where(ALERTS.c.retry_at.is_not(None))
         return int(self._connection.execute(waiting).scalar_one())
 

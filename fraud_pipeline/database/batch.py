@@ -248,9 +248,10 @@ class Batch:
         """Store reports that were kept until their transaction came; those whose has not come stay kept."""
         self.pending.forget(
             [
-                one
-                for one in reports
-                if self.add_report(one.transaction_id, reported_at=one.reported_at, is_fraud=one.is_fraud) is not None
+                report
+                for report in reports
+                if self.add_report(report.transaction_id, reported_at=report.reported_at, is_fraud=report.is_fraud)
+                is not None
             ]
         )
 

@@ -124,21 +124,21 @@ def cause_of(error: Exception, url: sa.URL) -> Cause:
     driver = getattr(error, "orig", None) or error
     retry = bool(getattr(error, "connection_invalidated", False))
     if isinstance(driver, sqlite3.Error):
-        found = _of_sqlite(driver)
+        cause = _of_sqlite(driver)
     elif isinstance(error, sa.exc.TimeoutError):
-        found = Cause("has no connection left for this process", "see its load: statements take too long")
+        cause = Cause("has no connection left for this process", "see its load: statements take too long")
     elif not isinstance(driver, psycopg.Error):
-        found = Cause(f"gave an answer that was not expected ({type(driver).__name__})", _RELEASE, by_values=True)
+        cause = Cause(f"gave an answer that was not expected ({type(driver).__name__})", _RELEASE, by_values=True)
     elif driver.sqlstate:
-        found = _of_sqlstate(driver, driver.sqlstate, user=url.username or "")
+        cause = _of_sqlstate(driver, driver.sqlstate, user=url.username or "")
     elif isinstance(error, sa.exc.DBAPIError) and error.statement is None:
-        found = _of_connecting(str(driver), url)
+        cause = _of_connecting(str(driver), url)
     else:
         # What the driver refuses by itself is a value; else the connection broke.
         away = isinstance(driver, psycopg.OperationalError | psycopg.InterfaceError)
         what = "does not answer any more" if away else "cannot hold a value"
-        found = Cause(f"{what} ({type(driver).__name__})", _UNKNOWN, by_values=not away)
-    return Cause(f"{place(url)} {found.problem}", found.remedy, by_values=found.by_values, retry=found.retry or retry)
+        cause = Cause(f"{what} ({type(driver).__name__})", _UNKNOWN, by_values=not away)
+    return Cause(f"{place(url)} {cause.problem}", cause.remedy, by_values=cause.by_values, retry=cause.retry or retry)
 
 
 def _of_connecting(text: str, url: sa.URL) -> Cause:

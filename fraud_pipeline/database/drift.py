@@ -47,5 +47,5 @@ def read_drift(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) ->
     )
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(wanted).all()
-    found = pd.DataFrame(rows, columns=list(names))
-    return found.assign(day=times(found["day"].to_numpy(np.int64)))
+    shifts = pd.DataFrame(rows, columns=list(names))
+    return shifts.assign(day=times(shifts["day"].to_numpy(np.int64)))

@@ -113,11 +113,11 @@ class Database:
         """Raise DatabaseOutdatedError when the tables are not of this release; DatabaseUnsuitableError as `upgrade`."""
         with self.transaction(read_only=True) as connection:
             self._check_encoding(connection)
-            found = MigrationContext.configure(connection).get_current_revision()
+            revision = MigrationContext.configure(connection).get_current_revision()
         wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-        if found != wanted:
+        if revision != wanted:
             raise DatabaseOutdatedError(
-                f"the database is at revision {found or 'none'} and not {wanted}: run `fraud-detect migrate`"
+                f"the database is at revision {revision or 'none'} and not {wanted}: run `fraud-detect migrate`"
             )
 
     def prepare(self) -> None:
@@ -135,10 +135,10 @@ class Database:
         """What one database accepts another must accept: a text that one encoding lacks is no record's fault."""
         if not self.is_postgresql:
             return
-        found = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
-        if found != _UTF8:
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+        if encoding != _UTF8:
             raise DatabaseUnsuitableError(
-                f"{place(self.engine.url)} keeps {self.engine.url.database} in {found}, which cannot "
+                f"{place(self.engine.url)} keeps {self.engine.url.database} in {encoding}, which cannot "
                 "hold every text: make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and move "
                 "into it what the old one holds"
             )

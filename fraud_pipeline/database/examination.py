@@ -26,15 +26,15 @@ def differences(database: Database) -> list[str]:
         # Alembic warns of constraints of somebody else's that it cannot describe; none is looked at.
         warnings.simplefilter("ignore", sa.exc.SAWarning)
         options = {"compare_type": True, "include_object": _is_table_or_column}
-        found = compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
+        differing = compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
     # Changes of one column come together.
-    changes = chain.from_iterable(change if isinstance(change, list) else [change] for change in found)
+    changes = chain.from_iterable(change if isinstance(change, list) else [change] for change in differing)
     return [words for change in changes if (words := _words(change))]
 
 
 def refusals(database: Database) -> list[str]:
     """What this user may not do with the tables, in words; no row is touched. Raises DatabaseUnavailableError."""
-    found = []
+    failures = []
     for table in METADATA.sorted_tables:
         same = {column.name: column for column in table.primary_key}
         statements: dict[str, sa.Executable] = {
@@ -48,8 +48,8 @@ def refusals(database: Database) -> list[str]:
                 with database.transaction() as connection:
                     connection.execute(statement)
             except DatabaseUnavailableError as error:
-                found.append(f"we cannot {what} {table.name}: {error}")
-    return found
+                failures.append(f"we cannot {what} {table.name}: {error}")
+    return failures
 
 
 def _is_table_or_column(_object: Any, _name: str | None, kind: str, *_: Any) -> bool:

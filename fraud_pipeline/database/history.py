@@ -250,13 +250,13 @@ def read_feature_configs(database: Database) -> dict[str, str]:
 
 def customers_of(database: Database, transaction_ids: Sequence[str]) -> list[str]:
     """The customers of these transactions, each once."""
-    found: set[str] = set()
+    customers: set[str] = set()
     with database.transaction(read_only=True) as connection:
         for first in range(0, len(transaction_ids), _NAMES):
             ids = {"names": transaction_ids[first : first + _NAMES]}
             of_ids = one_of(connection.dialect.name, TRANSACTIONS.c.transaction_id)
-            found.update(connection.execute(sa.select(TRANSACTIONS.c.customer_id).where(of_ids), ids).scalars())
-    return sorted(found)
+            customers.update(connection.execute(sa.select(TRANSACTIONS.c.customer_id).where(of_ids), ids).scalars())
+    return sorted(customers)
 
 
 def read_merchant_days(
@@ -284,9 +284,9 @@ def read_merchant_days(
 def made_label_maturities(database: Database) -> list[timedelta]:
     """The label maturities for which merchants' days were ever made."""
     prefix = merchant_days_name(timedelta(0)).removesuffix("0")
-    ours = MEMORY_VERSIONS.c.name.startswith(prefix, autoescape=True)
+    is_label_maturity = MEMORY_VERSIONS.c.name.startswith(prefix, autoescape=True)
     with database.transaction(read_only=True) as connection:
-        names = connection.execute(sa.select(MEMORY_VERSIONS.c.name).where(ours)).scalars()
+        names = connection.execute(sa.select(MEMORY_VERSIONS.c.name).where(is_label_maturity)).scalars()
         return [timedelta(microseconds=int(name.removeprefix(prefix))) for name in names]
 
 
@@ -352,13 +352,13 @@ def let_others_write(database: Database) -> None:
 
 def _columns(frame: pd.DataFrame, names: tuple[str, ...]) -> dict[str, list[Any]]:
     """Plain Python values of each column; a missing one is None."""
-    found: dict[str, list[Any]] = {}
+    columns: dict[str, list[Any]] = {}
     for name in names:
         column = frame[name]
         if column.dtype.kind == "M":
-            found[name] = microseconds(column).tolist()
+            columns[name] = microseconds(column).tolist()
         elif column.dtype.kind == "f" or column.dtype == object:
-            found[name] = [None if missing else value for value, missing in zip(column, column.isna(), strict=True)]
+            columns[name] = [None if missing else value for value, missing in zip(column, column.isna(), strict=True)]
         else:
-            found[name] = column.tolist()
-    return found
+            columns[name] = column.tolist()
+    return columns

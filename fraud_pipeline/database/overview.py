@@ -54,8 +54,8 @@ def read_traffic(database: Database, *, start: pd.Timestamp) -> pd.DataFrame:
     )
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(wanted).all()
-    found = pd.DataFrame(rows, columns=["minute", "decision", "decided_by", "mode", "decisions"])
-    return found.assign(minute=times(found["minute"].to_numpy(np.int64) * _MINUTE))
+    traffic = pd.DataFrame(rows, columns=["minute", "decision", "decided_by", "mode", "decisions"])
+    return traffic.assign(minute=times(traffic["minute"].to_numpy(np.int64) * _MINUTE))
 
 
 def read_probabilities(database: Database, *, start: pd.Timestamp, limit: int) -> NDArray[np.float64]:
@@ -95,7 +95,7 @@ def read_case(database: Database, transaction_id: str) -> Case | None:
 
 def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.DataFrame:
     """The customer's newest transactions, newest first, with what was decided and whether fraud was reported."""
-    said = (
+    verdict_columns = (
         sa.select(FRAUD_REPORTS.c.is_fraud)
         .where(FRAUD_REPORTS.c.transaction_id == TRANSACTIONS.c.transaction_id)
         .order_by(FRAUD_REPORTS.c.reported_at.desc())
@@ -108,7 +108,7 @@ def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.Dat
         *(TRANSACTIONS.c[name] for name in _HAPPENED),
         DECISIONS.c.decision,
         DECISIONS.c.probability,
-        said,
+        verdict_columns,
     ]
     wanted = (
         sa.select(*columns)
@@ -119,8 +119,8 @@ def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.Dat
     )
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(wanted).all()
-    found = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return found.assign(event_time=times(found["event_time"].to_numpy(np.int64)))
+    rows_of_customer = pd.DataFrame(rows, columns=[column.name for column in columns])
+    return rows_of_customer.assign(event_time=times(rows_of_customer["event_time"].to_numpy(np.int64)))
 
 
 def count_alerts(database: Database) -> dict[Status, int]:

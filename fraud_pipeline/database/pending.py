@@ -65,5 +65,5 @@ class PendingReports:
     def _read(
         self, condition: sa.ColumnElement[bool], parameters: Mapping[str, Any] | None = None
     ) -> list[PendingReport]:
-        found = sa.select(*_COLUMNS).where(condition).order_by(_COLUMNS.reported_at, *_RECORD).limit(_MOST)
-        return [PendingReport(*row) for row in self._connection.execute(found, parameters)]
+        statement = sa.select(*_COLUMNS).where(condition).order_by(_COLUMNS.reported_at, *_RECORD).limit(_MOST)
+        return [PendingReport(*row) for row in self._connection.execute(statement, parameters)]

@@ -73,9 +73,9 @@ def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timesta
     wanted = sa.select(*columns).where(
         PERFORMANCE.c.segment == "", PERFORMANCE.c.day >= microsecond(start), PERFORMANCE.c.day < microsecond(end)
     )
-    found = _frame(database, wanted.order_by(PERFORMANCE.c.day))
-    numbers = found.astype({"value": "float64", "low": "float64", "high": "float64"})
-    return numbers.assign(day=times(found["day"].to_numpy(np.int64)))
+    figures = _frame(database, wanted.order_by(PERFORMANCE.c.day))
+    numbers = figures.astype({"value": "float64", "low": "float64", "high": "float64"})
+    return numbers.assign(day=times(figures["day"].to_numpy(np.int64)))
 
 
 def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp, model_sha256: str) -> pd.DataFrame:
@@ -96,8 +96,8 @@ def decisions_on(database: Database, transaction_ids: Sequence[str], *, model_sh
         DECISIONS.c.model_sha256 == model_sha256
     )
     pieces = [transaction_ids[at : at + _AT_ONCE] for at in range(0, len(transaction_ids), _AT_ONCE)]
-    found = [_frame(database, by_this_model.where(DECISIONS.c.transaction_id.in_(piece))) for piece in pieces]
-    return pd.concat(found) if found else pd.DataFrame(columns=["transaction_id", "decision"])
+    frames = [_frame(database, by_this_model.where(DECISIONS.c.transaction_id.in_(piece))) for piece in pieces]
+    return pd.concat(frames) if frames else pd.DataFrame(columns=["transaction_id", "decision"])
 
 
 def would_be_blocks(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
@@ -154,8 +154,8 @@ def shadow_rows(database: Database, *, champion: str, challenger: str) -> pd.Dat
         .where(SHADOW_DECISIONS.c.champion == champion, SHADOW_DECISIONS.c.challenger == challenger)
         .order_by(TRANSACTIONS.c.event_time)
     )
-    found = _frame(database, wanted).astype({"held_out": bool, "share": "float64"})
-    return found.assign(event_time=times(found["event_time"].to_numpy(np.int64)))
+    decisions = _frame(database, wanted).astype({"held_out": bool, "share": "float64"})
+    return decisions.assign(event_time=times(decisions["event_time"].to_numpy(np.int64)))
 
 
 def shadowed_frauds(database: Database, *, champion: str, challenger: str, before: pd.Timestamp) -> int:

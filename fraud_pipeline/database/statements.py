@@ -58,8 +58,8 @@ def increment_versions(
     columns = {table.primary_key.columns[0].name: keys, "version": [1] * len(keys)}
     if connection.dialect.name != "postgresql":
         counted = connection.execute(_count_up(table, connection.dialect.name), _rows(columns)).all()
-        others = () if also_select is None else connection.execute(also_select).all()
-        return {row[0]: row[1] for row in counted}, others
+        selected = () if also_select is None else connection.execute(also_select).all()
+        return {row[0]: row[1] for row in counted}, selected
     rows = connection.execute(_increment_and_select(table, also_select), as_json(columns)).all()
     return {row[0]: row[1] for row in rows if row[3]}, [row[:3] for row in rows if not row[3]]
 
@@ -77,11 +77,11 @@ def increment_versions_and_insert_new(
 
     The last column of `table` takes the counter's version. Returns what both return, and the rows of `also_select`.
     """
-    found: dict[str, list[Any]] = {"counted": [], "inserted": [], "also_select": []}
+    results: dict[str, list[Any]] = {"counted": [], "inserted": [], "also_select": []}
     for *row, kind in connection.execute(_increment_and_insert_new(counters, table, also_select), as_json(columns)):
-        found[kind].append(row)
-    counted = {key: version for key, version, _ in found["counted"]}
-    return counted, [row[0] for row in found["inserted"]], found["also_select"]
+        results[kind].append(row)
+    counted = {key: version for key, version, _ in results["counted"]}
+    return counted, [row[0] for row in results["inserted"]], results["also_select"]
 
 
 def next_version(connection: sa.Connection, name: str, *, as_of: int) -> int:
@@ -104,9 +104,11 @@ def one_of(dialect: str, column: sa.Column[str]) -> sa.ColumnElement[bool]:
     return column.in_(sa.bindparam("names", expanding=True))
 
 
-def given_records(dialect: str, *columns: sa.Column[Any], **others: type[sa.types.TypeEngine[Any]]) -> sa.Subquery:
+def given_records(
+    dialect: str, *columns: sa.Column[Any], **further_types: type[sa.types.TypeEngine[Any]]
+) -> sa.Subquery:
     """The rows of the parameter that `as_json` makes, of table columns and others by name and type."""
-    wanted = [*columns, *(sa.column(name, kind) for name, kind in others.items())]
+    wanted = [*columns, *(sa.column(name, kind) for name, kind in further_types.items())]
     if dialect == "postgresql":
         return _records(wanted).subquery("given")
     each = sa.func.json_each(sa.bindparam("rows", type_=sa.Text)).table_valued("value")
@@ -169,8 +171,8 @@ def _increment_and_insert_new(counters: sa.Table, table: sa.Table, also_select: 
 @cache
 def _increment_and_select(table: sa.Table, also_select: sa.Select[Any] | None) -> sa.Executable:
     counted = _count_up(table, "postgresql").cte("counted")
-    mine = sa.select(counted.c[0], counted.c[1], sa.literal(0), sa.true())
-    return mine if also_select is None else sa.union_all(mine, also_select.add_columns(sa.false()))
+    increments = sa.select(counted.c[0], counted.c[1], sa.literal(0), sa.true())
+    return increments if also_select is None else sa.union_all(increments, also_select.add_columns(sa.false()))
 
 
 def _copied(connection: sa.Connection, table: sa.Table, columns: StatementColumns) -> bool:

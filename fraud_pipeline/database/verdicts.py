@@ -90,8 +90,8 @@ def days_with_page(database: Database, report: ReportName) -> list[pd.Timestamp]
     table = REPORT_VERDICTS
     wanted = sa.select(table.c.day).where(table.c.report == report, table.c.page.is_not(None))
     with database.transaction(read_only=True) as connection:
-        found = connection.execute(wanted.order_by(table.c.day.desc())).scalars().all()
-    return [pd.Timestamp(day, unit="us", tz="UTC") for day in found]
+        days = connection.execute(wanted.order_by(table.c.day.desc())).scalars().all()
+    return [pd.Timestamp(day, unit="us", tz="UTC") for day in days]
 
 
 def read_page(database: Database, report: ReportName, day: pd.Timestamp) -> str | None:

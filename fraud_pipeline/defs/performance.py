@@ -34,10 +34,10 @@ from fraud_pipeline.monitoring.performance import (
     EvaluationPeriod,
     PerformanceReport,
     assess,
-    compare,
     seen_to,
     windows,
 )
+from fraud_pipeline.monitoring.performance_comparison import compare
 from fraud_pipeline.promotion.registry import RegisteredModel, Registry
 from fraud_pipeline.reporting.chart_style import to_png
 from fraud_pipeline.reporting.daily_charts import performance_over_time

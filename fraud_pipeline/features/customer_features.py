@@ -99,9 +99,9 @@ def _sums_of_tiles(tiles: Table | None, new: Table, widths: Ints) -> tuple[Ints,
     if tiles is None or not len(tiles["event_time"]):
         nothing = np.zeros((len(widths), len(new["event_time"])), np.int64)
         return nothing, nothing
-    (asking, customers), entities = shared_codes(new["customer_id"], tiles["customer_id"])
-    grouped = windows.group(customers, tiles["event_time"], entities=entities)
-    queries = windows.group(asking, new["event_time"], entities=entities)
+    (row_codes, customer_codes), entities = shared_codes(new["customer_id"], tiles["customer_id"])
+    grouped = windows.group(customer_codes, tiles["event_time"], entities=entities)
+    queries = windows.group(row_codes, new["event_time"], entities=entities)
     bounds = windows.window_bounds(grouped, queries, widths)
     counts, cents = (
         np.stack([windows.window_sum(grouped.order, tiles[name], low, bounds.high) for low in bounds.low])

@@ -94,20 +94,20 @@ class FeatureEngineer:
     def values(self, *, history: HistoryTables, new: Table) -> NDArray[np.float32]:
         """The same as `compute` on arrays: shape (rows of `new`, features), in the order of `FEATURE_NAMES`."""
         reports = _frauds(history.reports, distinct=history.known is not None)
-        found = _transaction(new)
-        found |= customer_features.customer_columns(
+        columns = _transaction(new)
+        columns |= customer_features.customer_columns(
             customer_features.customer_events(
                 history.transactions, new, known=history.known, tiles=history.customer_tiles
             )
         )
-        found |= customer_features.customer_report_columns(reports, new)
-        found |= merchant_features.merchant_columns(
+        columns |= customer_features.customer_report_columns(reports, new)
+        columns |= merchant_features.merchant_columns(
             history.merchant_days, reports, new, days_to_clear=days_to_clear(self.label_maturity)
         )
         # XGBoost and the stored table hold float32; converting here makes both the same bits.
         out = np.empty((len(FEATURE_NAMES), len(new["event_time"])), np.float32)
         for row, name in zip(out, FEATURE_NAMES, strict=True):
-            row[:] = found[name]
+            row[:] = columns[name]
         return out.T
 
     @staticmethod

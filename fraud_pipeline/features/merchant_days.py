@@ -80,8 +80,8 @@ def final_on(
     """
     volume = merchant_days(transactions, reports.iloc[:0], label_maturity=label_maturity)
     since = day - pd.Timedelta(days=days_to_clear(label_maturity))
-    said = reports[(reports["reported_at"] >= since) & (reports["reported_at"] < day + pd.Timedelta(days=1))]
-    cleared = merchant_days(settling, said, label_maturity=label_maturity)
+    recent_reports = reports[(reports["reported_at"] >= since) & (reports["reported_at"] < day + pd.Timedelta(days=1))]
+    cleared = merchant_days(settling, recent_reports, label_maturity=label_maturity)
     rows = pd.concat(
         [
             volume.assign(cleared_count=0, last_cleared_time=NEVER),

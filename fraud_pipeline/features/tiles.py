@@ -48,13 +48,13 @@ def rows_where(rows: Table, chosen: NDArray[np.bool_]) -> Table:
 
 def tiles_to_open(history: Table, new: Table) -> NDArray[np.bool_]:
     """Which rows of a history are tiles that features of `new` must not see closed, shape (rows of `history`,)."""
-    (asking, customers), entities = shared_codes(new["customer_id"], history["customer_id"])
-    grouped = windows.group(customers, history["event_time"], entities=entities)
-    queries = windows.group(asking, new["event_time"], entities=entities)
+    (row_codes, history_codes), entities = shared_codes(new["customer_id"], history["customer_id"])
+    grouped = windows.group(history_codes, history["event_time"], entities=entities)
+    queries = windows.group(row_codes, new["event_time"], entities=entities)
     bounds = windows.window_bounds(grouped, queries, _WIDTHS)
     cut: NDArray[np.bool_] = _cut(
         *(grouped.order, grouped.times, history["tile_events"]),
-        *(grouped.starts[asking], bounds.low, bounds.high),
+        *(grouped.starts[row_codes], bounds.low, bounds.high),
         *(new["event_time"], _WIDTHS, NEWEST_EVENTS),
     )
     return cut

@@ -1,8 +1,9 @@
-"""The synthetic world: customers, merchants, fraud episodes and late reports, every row a function of the seed.
+"""The synthetic world: customers, merchants, fraud episodes and late reports. The seed decides every row.
 
-Modules: `config` holds the settings; `categories`, `geography`, `story` and `drift_schedule` hold data; `population`
-makes customers and merchants; `behaviour` honest days; `episodes` frauds; `rows` the one way to a transaction;
-`reports` and `world` the source; `oracle` and `story_filter` the best possible score.
+Modules: `config` has the parameters; `categories`, `geography`, `story` and `drift_schedule` hold data; `population`
+makes customers and merchants; `behaviour` makes ordinary purchases; `episodes` makes fraud and events that look like
+it; `rows` turns intents into transactions; `reports` makes fraud reports; `oracle` and `story_filter` compute the best
+possible score; `world` is the source.
 Belongs here: the public names. Must not be here: features, models.
 """
 

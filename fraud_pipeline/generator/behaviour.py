@@ -1,7 +1,7 @@
-"""Honest life: how often, when, where and on what customers spend, with trips, moves, pay days and seasons.
+"""Ordinary spending: how often, when, where and on what customers spend, with trips, moves, pay days and seasons.
 
-Belongs here: ordinary spending of a day, as intents, a pure function of (seed, day). Must not be here: single stories
-that start and end (`episodes.py`) and how an intent becomes a row (`rows.py`).
+Belongs here: the ordinary purchases of a day as intents, a pure function of (seed, day). Must not be here: episodes
+(`episodes.py`), and how an intent becomes a row (`rows.py`).
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Whereabouts:
 
 
 def whereabouts(world: World, day: int) -> Whereabouts:
-    """Home or trip of each customer: moves are drawn per year and trips per four weeks, each from its own seed."""
+    """The place of each customer on a day: moves are drawn per year, trips per four weeks, each by its own seed."""
     customers, seed = world.customers, world.config.seed
     everyone = np.arange(world.config.customers)
     home = np.zeros(len(everyone), dtype=np.int64)
@@ -87,59 +87,59 @@ def whereabouts(world: World, day: int) -> Whereabouts:
     )
 
 
-def purchases_expected(world: World, day: int, there: Whereabouts) -> Floats:
+def purchases_expected(world: World, day: int, location: Whereabouts) -> Floats:
     """Mean number of ordinary purchases of each customer on a day, shape (customers,)."""
     today = world.config.first_day + timedelta(days=day)
     pay_day = 1.2 if today.day <= 3 or today.day >= 27 else 1.0
     season = 1 + 0.3 * world.drift("season", day)
-    staying = np.where(there.travelling, 1.6, np.where(there.settling, 1.3, 1.0))
+    staying = np.where(location.travelling, 1.6, np.where(location.settling, 1.3, 1.0))
     return np.asarray(world.customers.activity * staying * (_WEEKDAY[today.weekday()] * pay_day * season))
 
 
-def taste_on(world: World, day: int, there: Whereabouts, customer: Ints) -> Floats:
-    """Chance of each category for the next purchase of each given customer, shape (n, categories)."""
+def taste_on(world: World, day: int, location: Whereabouts, customer: Ints) -> Floats:
+    """Probability of each category for the next purchase of each given customer, shape (n, categories)."""
     taste = world.customers.taste[customer]
     taste = taste * (1 + (_SEASON_TASTE - 1) * world.drift("season", day))
     taste *= 1 + (_SHIFTED_TASTE - 1) * min(world.drift("merchant_mix_shift", day), 1.0)
-    taste *= np.where(there.travelling[customer, None], _TRIP_TASTE, 1.0)
-    taste *= np.where(there.settling[customer, None], _SETTLING_TASTE, 1.0)
+    taste *= np.where(location.travelling[customer, None], _TRIP_TASTE, 1.0)
+    taste *= np.where(location.settling[customer, None], _SETTLING_TASTE, 1.0)
     return np.asarray(taste / taste.sum(axis=1, keepdims=True))
 
 
-def online_chance(world: World, there: Whereabouts, *, customer: Ints, category: Ints) -> Floats:
-    """Chance that a purchase is made online, shape (n,)."""
-    leaning = world.customers.online[customer] * np.where(there.travelling[customer], 0.4, 1.0)
+def online_chance(world: World, location: Whereabouts, *, customer: Ints, category: Ints) -> Floats:
+    """Probability that a purchase is made online, shape (n,)."""
+    leaning = world.customers.online[customer] * np.where(location.travelling[customer], 0.4, 1.0)
     return np.where(ONLINE[category] == 1, 1.0, np.clip(ONLINE[category] * leaning, 0, 0.95))
 
 
-def habit_chance(there: Whereabouts, *, customer: Ints, online: NDArray[np.bool_]) -> Floats:
-    """Chance that a purchase is made at one of the customer's favourites, shape (n,)."""
-    return np.where(online | ~there.travelling[customer], HABIT, 0.0)
+def habit_chance(location: Whereabouts, *, customer: Ints, online: NDArray[np.bool_]) -> Floats:
+    """Probability that a purchase is made at one of the customer's favourite merchants, shape (n,)."""
+    return np.where(online | ~location.travelling[customer], HABIT, 0.0)
 
 
 def favourite_pick(world: World, *, customer: Ints, category: Ints, slot: Ints) -> Floats:
-    """The pick that leads a customer to the favourite in a slot (0 is dearest), shape (n,)."""
+    """The pick that leads a customer to the favourite merchant in a slot (slot 0 is used most), shape (n,)."""
     number = (customer * len(CATEGORIES) + category) * len(FAVOURITES) + slot
     return chance.uniform(chance.keys(world.config.seed, "favourites", number), "pick")
 
 
 def ordinary_life(world: World, day: int) -> tuple[Intents, Truth]:
-    """Everybody's ordinary spending of one day, counts gamma-Poisson."""
+    """The ordinary purchases of all customers on one day; counts are gamma-Poisson."""
     rng = chance.batch_generator(world.config.seed, "ordinary life", day)
-    there = whereabouts(world, day)
+    location = whereabouts(world, day)
     mood = rng.gamma(OVERDISPERSION, 1 / OVERDISPERSION, world.config.customers)
-    counts = rng.poisson(purchases_expected(world, day, there) * mood)
+    counts = rng.poisson(purchases_expected(world, day, location) * mood)
     customer = np.repeat(np.arange(len(counts)), counts)
     size = len(customer)
-    cumulative = np.cumsum(taste_on(world, day, there, customer), axis=1)
+    cumulative = np.cumsum(taste_on(world, day, location, customer), axis=1)
     category = np.minimum((rng.random((size, 1)) > cumulative).sum(axis=1), len(CATEGORIES) - 1)
-    online = rng.random(size) < online_chance(world, there, customer=customer, category=category)
+    online = rng.random(size) < online_chance(world, location, customer=customer, category=category)
     slot = np.searchsorted(np.cumsum(FAVOURITES[:-1]), rng.random(size))
-    habit = rng.random(size) < habit_chance(there, customer=customer, online=online)
+    habit = rng.random(size) < habit_chance(location, customer=customer, online=online)
     favourite = favourite_pick(world, customer=customer, category=category, slot=slot)
     hour = (hours_drawn(category, rng.random(size)) + world.customers.later_hours[customer]) % 24
     elsewhere = rng.random(size) < ELSEWHERE
-    other = zones_drawn(ELSEWHERE_WEIGHT, rng.random(size))
+    random_zone = zones_drawn(ELSEWHERE_WEIGHT, rng.random(size))
     usual = usual_log_amount(world.config, world.customers, customer=customer, category=category)
     intents = Intents(
         key=chance.keys(world.config.seed, "ordinary row", (day << 32) + np.arange(size)),
@@ -147,12 +147,12 @@ def ordinary_life(world: World, day: int) -> tuple[Intents, Truth]:
         customer=customer,
         category=category,
         online=online,
-        zone=there.zone[customer],
-        latitude=np.where(elsewhere, ZONE_LATITUDE[other], there.latitude[customer]),
-        longitude=np.where(elsewhere, ZONE_LONGITUDE[other], there.longitude[customer]),
+        zone=location.zone[customer],
+        latitude=np.where(elsewhere, ZONE_LATITUDE[random_zone], location.latitude[customer]),
+        longitude=np.where(elsewhere, ZONE_LONGITUDE[random_zone], location.longitude[customer]),
         pick=np.where(habit, favourite, rng.random(size)),
         log_amount=usual + SPREAD[category] * rng.standard_normal(size),
     )
     ordinary, travel, moving = (KINDS.index(name) for name in ("ordinary", "travel", "moving_house"))
-    kind = np.where(there.travelling, travel, np.where(there.settling, moving, ordinary))
-    return intents, Truth(kind=kind[customer], episode=there.episode[customer], reported_at=np.full(size, NEVER))
+    kind = np.where(location.travelling, travel, np.where(location.settling, moving, ordinary))
+    return intents, Truth(kind=kind[customer], episode=location.episode[customer], reported_at=np.full(size, NEVER))

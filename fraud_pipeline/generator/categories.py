@@ -1,4 +1,4 @@
-"""What people buy and who they are, as data: spending categories and customer segments.
+"""Spending categories and customer segments, as data.
 
 Belongs here: shares, prices, hours, multipliers. Must not be here: code that draws from them.
 """
@@ -92,7 +92,7 @@ def hours_drawn(category: NDArray[np.int64], draws: NDArray[np.float64]) -> NDAr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """One kind of customer: how many, how active, how rich (log), how late in the day (hours), how often away."""
+    """One kind of customer: share, activity, wealth (log), shift of the day (hours), trips per year, online share."""
 
     name: str
     share: float

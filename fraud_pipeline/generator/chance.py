@@ -1,8 +1,8 @@
-"""Keyed chance: every draw is a pure function of the seed and of what it is drawn for.
+"""Keyed random numbers: every draw is a pure function of the seed and of its purpose.
 
 Belongs here: how seeds become numbers. Must not be here: what the numbers mean.
-Two kinds: a `numpy` generator for a batch (a day, a period), and counter-based draws for single rows, so that a row
-is the same row in whatever batch it is made.
+There are two kinds: a `numpy` generator for a batch (a day, a period), and counter-based draws for single rows. A row
+is the same in whatever batch it is made.
 """
 
 from typing import Final
@@ -56,6 +56,8 @@ def normal(row_keys: NDArray[np.uint64], lane: str) -> NDArray[np.float64]:
 def late_microseconds(
     rng: np.random.Generator, count: int, *, median_days: float, spread: float, longest_days: float
 ) -> NDArray[np.int64]:
-    """Log-normal delays cut off at the longest by inverse distribution, so that none piles up there, shape (count,)."""
+    """Log-normal delays below `longest_days`, shape (count,). They are truncated, not clipped, so none pile up at the
+    end.
+    """
     z = ndtri(rng.random(count) * ndtr(np.log(longest_days / median_days) / spread))
     return np.asarray(median_days * np.exp(spread * z) * DAY).astype(np.int64)

@@ -1,6 +1,6 @@
-"""The settings of a synthetic world: small, frozen, and enough to make every row of it again.
+"""The parameters of a synthetic world; they are enough to make every row of it again.
 
-Belongs here: knobs and their ranges. Must not be here: constants of behaviour, which live beside what they shape.
+Belongs here: parameters and their ranges. Must not be here: constants of behaviour; they stand where they are used.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What changes in the world and when: the schedule is data, so that a drift monitor can be judged against it.
+"""What changes in the world, and when. The schedule is data, so that a drift monitor can be judged against it.
 
 Belongs here: the kinds of change, their dates and strengths. Must not be here: how a change acts on rows.
 """
@@ -40,7 +40,7 @@ class ScheduledDrift:
     what: str
 
 
-# The first 120 days hold only the season: what trains on them meets a mostly stable world.
+# The first 120 days hold only the season: a model trained on them meets a mostly stable world.
 DEFAULT_DRIFTS: Final[tuple[Drift, ...]] = (
     Drift(name="season", first=70, last=83),
     Drift(name="new_scenario", first=150),

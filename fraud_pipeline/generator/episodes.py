@@ -1,7 +1,7 @@
-"""Stories with a beginning and an end: fraud, and honest events that look like it, as intents.
+"""Episodes of fraud, and of legitimate events that look like fraud, as intents.
 
-Belongs here: the episodes that start on a day, a pure function of (seed, start day), with the moment each row is
-reported. Must not be here: the scenarios' parameters (`story.py`) and how an intent becomes a row (`rows.py`).
+Belongs here: the episodes that start on a day, a pure function of (seed, start day), with the report time of each row.
+Must not be here: the scenarios' parameters (`story.py`), and how an intent becomes a row (`rows.py`).
 """
 
 from typing import Final
@@ -56,7 +56,7 @@ def episodes_per_day(world: World, day: int) -> Floats:
 
 
 def rows_expected(scenario: int) -> float:
-    """Mean rows of an episode: each row may be noticed, which ends it (bursts outrun the notice a little)."""
+    """Mean number of rows of an episode. The victim may notice any row, which ends the episode."""
     surviving = 1 - 0.8 * NOTICED
     mean, reach = 0.0, 1.0
     for stage in SCENARIOS[scenario].stages:
@@ -67,14 +67,14 @@ def rows_expected(scenario: int) -> float:
 
 
 def delay_chance(scenario: int) -> Floats:
-    """Chance that the first use comes 0, 1, ... MAX_DELAY_DAYS days after the compromise."""
+    """Probability that the first use comes 0, 1, ... MAX_DELAY_DAYS days after the compromise."""
     stay = SCENARIOS[scenario].delay_days / (1 + SCENARIOS[scenario].delay_days)
     weights = stay ** np.arange(MAX_DELAY_DAYS + 1)
     return np.asarray(weights / weights.sum())
 
 
-def compromised_terminals(world: World, day: int, there: Whereabouts, *, expected: float) -> list[Ints]:
-    """For each terminal compromised on a day, its regulars: the customers whose favourite of its category it is."""
+def compromised_terminals(world: World, day: int, location: Whereabouts, *, expected: float) -> list[Ints]:
+    """The regular customers of each terminal that is compromised on a day: it is their favourite of its category."""
     rng = chance.batch_generator(world.config.seed, "terminals", day)
     shops = np.flatnonzero(~world.merchants.online & ~world.merchants.newcomer)
     weight = np.cumsum(world.merchants.weight[shops])
@@ -84,13 +84,13 @@ def compromised_terminals(world: World, day: int, there: Whereabouts, *, expecte
         terminal = shops[np.searchsorted(weight, draw * weight[-1])]
         category = np.full(len(everyone), world.merchants.category[terminal])
         pick = favourite_pick(world, customer=everyone, category=category, slot=np.zeros_like(everyone))
-        favourite = world.market_before.choose(zone=there.zone, category=category, pick=pick)
+        favourite = world.market_before.choose(zone=location.zone, category=category, pick=pick)
         regulars.append(np.flatnonzero(favourite == terminal))
     return regulars
 
 
 def ring_pick(world: World, *, day: Ints, category: Ints, slot: Ints) -> Floats:
-    """The pick that leads to an online merchant that thieves favour for four weeks, popular or not, shape (n,)."""
+    """The pick that leads to the online merchant that thieves prefer for four weeks, popular or not, shape (n,)."""
     number = (day // RING_DAYS * len(CATEGORIES) + category) * RING_SIZE + slot
     draw = chance.uniform(chance.keys(world.config.seed, "ring", number), "merchant")
     market = world.market_before
@@ -111,9 +111,9 @@ def ring_town(world: World, *, day: Ints) -> Ints:
 def episodes_starting(world: World, day: int) -> tuple[Intents, Truth]:
     """All rows of the episodes that start (are compromised) on a day, whenever the rows happen."""
     rng = chance.batch_generator(world.config.seed, "episodes", day)
-    there = whereabouts(world, day)
+    location = whereabouts(world, day)
     stages = stages_at(world.config.difficulty)
-    scenario, customer = _cast(world, rng, day, there)
+    scenario, customer = _cast(world, rng, day, location)
     story = episode_number(scenario + len(STATES_OF_LIFE), day, np.arange(len(scenario)))
     counts = np.minimum(rng.geometric(1 - stages.more[scenario]), _MAX_ROWS) * stages.exists[scenario]
     total = counts.sum(axis=1)
@@ -125,7 +125,7 @@ def episodes_starting(world: World, day: int) -> tuple[Intents, Truth]:
     time = _times(
         world, rng, day, stages, scenario=scenario, episode=episode, stage=stage, customer=who, category=category
     )
-    zone, latitude, longitude = _places(world, rng, day, stages, there, scenario=scenario, customer=customer)
+    zone, latitude, longitude = _places(world, rng, day, stages, location, scenario=scenario, customer=customer)
     usual = usual_log_amount(world.config, world.customers, customer=who, category=category)
     weight = np.where(stages.own[what], 1.0, stages.mimicry)
     base = LOG_PRICE[category] + weight * (usual - LOG_PRICE[category]) + stages.shift[what, stage]
@@ -150,15 +150,17 @@ def episodes_starting(world: World, day: int) -> tuple[Intents, Truth]:
     return take(intents, within), take(truth, within)
 
 
-def _cast(world: World, rng: np.random.Generator, day: int, there: Whereabouts) -> tuple[Ints, Ints]:
+def _cast(world: World, rng: np.random.Generator, day: int, location: Whereabouts) -> tuple[Ints, Ints]:
     """Scenario and customer of each episode; the more people buy, the more often they are hit."""
     exposure = np.cumsum(world.customers.activity)
     scenarios, customers = [], []
     for s, expected in enumerate(episodes_per_day(world, day)):
         victims = SCENARIOS[s].victims_per_terminal
         if victims:
-            found = compromised_terminals(world, day, there, expected=expected / victims)
-            hit = np.concatenate([np.zeros(0, np.int64), *(rng.permutation(regulars)[:victims] for regulars in found)])
+            terminals = compromised_terminals(world, day, location, expected=expected / victims)
+            hit = np.concatenate(
+                [np.zeros(0, np.int64), *(rng.permutation(regulars)[:victims] for regulars in terminals)]
+            )
         else:
             hit = np.searchsorted(exposure, rng.random(rng.poisson(expected)) * exposure[-1])
         scenarios.append(np.full(len(hit), s))
@@ -183,7 +185,7 @@ def _choices(
 
 
 def row_taste(world: World, stages: Stages, *, scenario: Ints, stage: Ints, customer: Ints) -> Floats:
-    """Chance of each category for each row: the scenario's own, mixed with the victim's as difficulty says."""
+    """Probability of each category for each row: the scenario's mix, moved towards the victim's by difficulty."""
     taste = stages.taste[scenario, stage]
     online = stages.online[scenario, stage]
     fits = np.where((online == 1)[:, None], ONLINE > 0, np.where((online == 0)[:, None], ONLINE < 1, True))
@@ -210,8 +212,8 @@ def _times(
     delay = np.zeros(count, dtype=np.int64)
     draws = rng.random(count)
     for s in np.unique(scenario):
-        mine = scenario == s
-        delay[mine] = np.searchsorted(np.cumsum(delay_chance(int(s)))[:-1], draws[mine])
+        of_scenario = scenario == s
+        delay[of_scenario] = np.searchsorted(np.cumsum(delay_chance(int(s)))[:-1], draws[of_scenario])
     is_first = np.diff(episode, prepend=-1) > 0
     first_category, first_customer = category[is_first], customer[is_first]
     awake = (hours_drawn(first_category, rng.random(count)) + world.customers.later_hours[first_customer]) % 24
@@ -228,7 +230,7 @@ def _places(
     rng: np.random.Generator,
     day: int,
     stages: Stages,
-    there: Whereabouts,
+    location: Whereabouts,
     *,
     scenario: Ints,
     customer: Ints,
@@ -239,20 +241,20 @@ def _places(
     elsewhere = zones_drawn(ELSEWHERE_WEIGHT, rng.random(count))
     in_town = ~stages.own[scenario] & (rng.random(count) < RING_TOWN)
     zone = np.where(in_town, ring_town(world, day=np.full(count, day)), elsewhere)
-    zone = np.where(at_home, there.zone[customer], zone)
+    zone = np.where(at_home, location.zone[customer], zone)
     exact = at_home & stages.own[scenario]
-    latitude = np.where(exact, there.latitude[customer], ZONE_LATITUDE[zone])
-    longitude = np.where(exact, there.longitude[customer], ZONE_LONGITUDE[zone])
+    latitude = np.where(exact, location.latitude[customer], ZONE_LATITUDE[zone])
+    longitude = np.where(exact, location.longitude[customer], ZONE_LONGITUDE[zone])
     return zone, latitude, longitude
 
 
 def _reports(rng: np.random.Generator, time: Ints, *, scenario: Ints, episode: Ints, first: Ints) -> tuple[Ints, Ints]:
     """When each row is reported, and when each episode ends because the victim calls the bank.
 
-    A victim may notice any row within minutes; otherwise the call comes log-normally late. The call covers all rows
-    before it, but for those that the victim overlooks.
+    A victim may notice any row within minutes; otherwise the delay of the call is log-normal. The call reports all
+    earlier rows, except those that the victim overlooks.
     """
-    fraud = np.array([one.fraud for one in SCENARIOS])[scenario]
+    fraud = np.array([story.fraud for story in SCENARIOS])[scenario]
     at_once = (1 + 19 * rng.random(len(time))) * 60 * SECOND
     noticed = np.where(rng.random(len(time)) < NOTICED, time + at_once.astype(np.int64), NEVER)
     late = chance.late_microseconds(

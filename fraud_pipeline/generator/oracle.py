@@ -1,4 +1,4 @@
-"""The ceiling: how well somebody who knows the generator, but not the truth of a row, can tell fraud.
+"""The best possible fraud score: it knows the generator's parameters, but not the truth of any row.
 
 Belongs here: the posterior chance of fraud of each row given all rows up to it. Must not be here: anything that reads
 `Truth`. What the oracle knows and where it approximates is written in docs/explanation/synthetic-world.md.
@@ -48,8 +48,8 @@ _DAY_ELAPSED: Final = np.concatenate([[0.0], np.cumsum(SHARE @ HOUR_DENSITY)])
 class _Evidence:
     """Densities of each row, per hour where a rate is meant: ordinary (n,), first row of a story (n, scenarios).
 
-    `marks` (n, scenarios, stages) is the density of what is bought, `anywhere` (n, scenarios) of where, and `place`
-    (n, zones) of where if the actor is known to be in a zone. `zone` is where the row was seen.
+    `marks` (n, scenarios, stages) is the density of the purchase, `anywhere` (n, scenarios) of its place, and `place`
+    (n, zones) of its place when the actor is in a given zone. `zone` is the zone of the row.
     """
 
     ordinary: Floats
@@ -62,14 +62,14 @@ class _Evidence:
 
 
 def oracle_scores(world: World, rows: Rows) -> Floats:
-    """Chance that each row is fraud, given the rows before it in `rows`, shape (n,); `rows` in order of time."""
+    """Probability that each row is fraud, given the rows before it, shape (n,); `rows` are in order of time."""
     day = day_of(world, rows.time)
     scores = np.zeros(len(day))
     if not len(day):
         return scores
     stages = stages_at(world.config.difficulty)
     days = [(today, np.flatnonzero(day == today)) for today in np.unique(day)]
-    pieces = [_evidence(world, stages, int(today), take(rows, here)) for today, here in days]
+    pieces = [_evidence(world, stages, int(today), take(rows, positions)) for today, positions in days]
     order = np.lexsort((np.arange(len(day)), rows.customer))
 
     def column(name: str) -> Floats:
@@ -104,8 +104,8 @@ def _near(rows: Rows, latitude: Floats, longitude: Floats) -> Floats:
 
 
 def _evidence(world: World, stages: Stages, day: int, rows: Rows) -> _Evidence:
-    """Everything about one day's rows that does not depend on other rows."""
-    there, market = whereabouts(world, day), world.market(day)
+    """The densities of one day's rows that do not depend on other rows."""
+    location, market = whereabouts(world, day), world.market(day)
     who, merchant = rows.customer, rows.merchant
     category, online = world.merchants.category[merchant], world.merchants.online[merchant]
     amount = (
@@ -121,23 +121,25 @@ def _evidence(world: World, stages: Stages, day: int, rows: Rows) -> _Evidence:
     by_zone = np.stack([_near(rows, ZONE_LATITUDE[z], ZONE_LONGITUDE[z]) for z in range(ZONES)], axis=1)
     place = np.where(online[:, None], by_zone, market.probability[:ZONES, merchant].T)
     own_place = np.where(
-        online, _near(rows, there.latitude[who], there.longitude[who]), place[np.arange(len(who)), there.zone[who]]
+        online,
+        _near(rows, location.latitude[who], location.longitude[who]),
+        place[np.arange(len(who)), location.zone[who]],
     )
     strange_place = place @ ELSEWHERE_WEIGHT
 
-    expected = purchases_expected(world, day, there)
+    expected = purchases_expected(world, day, location)
     shop = np.where(online, net, 1.0)
     spot = np.where(online, (1 - ELSEWHERE) * own_place + ELSEWHERE * strange_place, 1.0)
-    market_zone = np.where(online, NET, there.zone[who])
+    market_zone = np.where(online, NET, location.zone[who])
     new = np.where(online, net, own_place)
     favourite = np.zeros(len(who))
     for slot, weight in enumerate(FAVOURITES):
         pick = favourite_pick(world, customer=who, category=category, slot=np.full(len(who), slot))
         favourite += weight * (market.choose(zone=market_zone, category=category, pick=pick) == merchant)
-    habit = habit_chance(there, customer=who, online=online)
-    by_net = online_chance(world, there, customer=who, category=category)
+    habit = habit_chance(location, customer=who, online=online)
+    by_net = online_chance(world, location, customer=who, category=category)
     ordinary = (
-        expected[who] * taste_on(world, day, there, who)[np.arange(len(who)), category]
+        expected[who] * taste_on(world, day, location, who)[np.arange(len(who)), category]
         * awake * np.where(online, by_net, 1 - by_net)
         * (habit * favourite + (1 - habit) * new) * spot * _normal(amount - usual, SPREAD[category])
     )  # fmt: skip
@@ -153,7 +155,7 @@ def _evidence(world: World, stages: Stages, day: int, rows: Rows) -> _Evidence:
         town = now * place[:, ring_town(world, day=np.array([day]))[0]]
         town = town + (1 - now) * place[:, ring_town(world, day=np.array([max(day - RING_DAYS, 0)]))[0]]
         away = strange_place if scenario.own else RING_TOWN * town + (1 - RING_TOWN) * strange_place
-        home = own_place if scenario.own else place[np.arange(len(who)), there.zone[who]]
+        home = own_place if scenario.own else place[np.arange(len(who)), location.zone[who]]
         anywhere[:, s] = stages.at_home[s, 0] * home + (1 - stages.at_home[s, 0]) * away
         for a in range(len(scenario.stages)):
             what, at = np.full(len(who), s), np.full(len(who), a)
@@ -162,11 +164,11 @@ def _evidence(world: World, stages: Stages, day: int, rows: Rows) -> _Evidence:
             weight = 1.0 if scenario.own else stages.mimicry
             base = LOG_PRICE[category] + weight * (usual - LOG_PRICE[category]) + stages.shift[s, a]
             centre = base if np.isnan(stages.log_price[s, a]) else stages.log_price[s, a]
-            found = np.where(online, stages.ring[s, a] * ring_shop + (1 - stages.ring[s, a]) * shop, 1.0)
+            merchant_density = np.where(online, stages.ring[s, a] * ring_shop + (1 - stages.ring[s, a]) * shop, 1.0)
             marks[:, s, a] = (
                 taste
                 * np.where(online, on_net, 1 - on_net)
-                * found
+                * merchant_density
                 * _normal(amount - centre, float(stages.spread[s, a]))
             )
         first_hour = stages.night[s] * (hour < 6) / 6 + (1 - stages.night[s]) * awake
@@ -184,7 +186,7 @@ def _evidence(world: World, stages: Stages, day: int, rows: Rows) -> _Evidence:
 
 
 def _first_uses(world: World, day: int) -> Floats:
-    """Expected first uses on a day, (customers, scenarios): starts of the days before, spread by their delay."""
+    """Expected first uses on a day, shape (customers, scenarios): earlier starts, spread by their delay."""
     exposure = world.customers.activity / world.customers.activity.sum()
     uses = np.zeros((world.config.customers, len(SCENARIOS)))
     for s, scenario in enumerate(SCENARIOS):
@@ -209,7 +211,7 @@ def _at_ring(world: World, day: int, category: Ints, merchant: Ints) -> Floats:
     if day < 0:
         return np.zeros(len(merchant))
     net, when = np.full(len(merchant), NET), np.full(len(merchant), day)
-    found = [
+    shops = [
         world.market(day).choose(
             zone=net,
             category=category,
@@ -217,4 +219,4 @@ def _at_ring(world: World, day: int, category: Ints, merchant: Ints) -> Floats:
         )
         for slot in range(RING_SIZE)
     ]
-    return np.asarray(np.mean([shop == merchant for shop in found], axis=0))
+    return np.asarray(np.mean([shop == merchant for shop in shops], axis=0))

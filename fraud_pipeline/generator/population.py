@@ -1,4 +1,4 @@
-"""Who lives and who sells in the world: customers, merchants, and how a purchase finds its merchant.
+"""Customers, merchants, and the market that assigns a purchase to a merchant.
 
 Belongs here: what stays the same from day to day. Must not be here: what happens on a day.
 """
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 HOMES: Final = 2  # a customer who moves goes to the other home, and perhaps back years later
-PURCHASES_PER_DAY: Final = 1.48  # of a mean customer; trips, seasons and hard negatives come on top
+PURCHASES_PER_DAY: Final = 1.48  # of a mean customer; trips, seasons and hard negatives are added to it
 _ACTIVITY_SHAPE: Final = 3.0
 _TASTE_CONCENTRATION: Final = 14.0
 _ONLINE_MERCHANTS: Final = 0.3
@@ -82,10 +82,10 @@ class Market:
     cumulative: Floats
 
     def choose(self, *, zone: Ints, category: Ints, pick: Floats) -> Ints:
-        """Merchants by inverse distribution from `pick` in (0, 1); the same pick finds the same merchant again."""
-        wanted = zone * len(CATEGORIES) + category + pick
+        """Merchants by inverse distribution from `pick` in (0, 1); the same pick always gives the same merchant."""
+        target = zone * len(CATEGORIES) + category + pick
         merchants = self.probability.shape[1]
-        return np.asarray(np.searchsorted(self.cumulative, wanted, side="right") % merchants)
+        return np.asarray(np.searchsorted(self.cumulative, target, side="right") % merchants)
 
     def pick_for(self, *, zone: int, category: Ints, merchant: Ints) -> Floats:
         """A pick that leads from a zone to given merchants of given categories, shape (n,)."""
@@ -121,7 +121,7 @@ def make_customers(config: WorldConfig) -> Customers:
 
 
 def make_merchants(config: WorldConfig) -> Merchants:
-    """All merchants of a world: every zone has every kind of shop, the rest gather where people are."""
+    """All merchants of a world: every zone has every kind of shop, and the rest are placed where people live."""
     rng = chance.batch_generator(config.seed, "merchants")
     in_shops = np.flatnonzero(ONLINE < 1)
     on_net = np.flatnonzero(ONLINE > 0)
@@ -166,7 +166,7 @@ def _zipf(category: Ints, online: NDArray[np.bool_], rank: Ints) -> Floats:
 
 
 def make_market(merchants: Merchants, *, with_newcomers: bool) -> Market:
-    """The market before or after newcomers open: popularity by Zipf, shops lose custom with distance."""
+    """The market before or after new merchants open: popularity is Zipf, and shops lose customers with distance."""
     open_weight = merchants.weight * np.where(merchants.newcomer, _NEWCOMER_PULL if with_newcomers else 0.0, 1.0)
     away = kilometres(
         ZONE_LATITUDE[:, None], ZONE_LONGITUDE[:, None], merchants.latitude[None, :], merchants.longitude[None, :]

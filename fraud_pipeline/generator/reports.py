@@ -1,7 +1,7 @@
-"""Fraud reports as events: what the bank was told, and when.
+"""Fraud reports as events.
 
-Belongs here: late, missing and wrong reports, found again from (seed, day) however the reader slices time. Must not be
-here: when a victim notices a row of an episode (`episodes.py`).
+Belongs here: late, missing and wrong reports, made from (seed, day) alone, so that any span of time gives the same
+reports. Must not be here: when a victim notices a row of an episode (`episodes.py`).
 """
 
 from typing import Final
@@ -24,7 +24,7 @@ _LATE_SPREAD: Final = 1.2
 def wrong_reports(world: World, day: int) -> tuple[NDArray[np.float64], Ints]:
     """Which of a day's ordinary rows are reported in error: positions in the day (0 to 1), delays in microseconds.
 
-    Needs no row of the day, so that a reader far in the future can tell cheaply that a day has none.
+    No row of the day is needed, so that a later reader can see cheaply that a day has no wrong report.
     """
     rng = chance.batch_generator(world.config.seed, "wrong reports", day)
     expected = world.config.fraud_rate * world.customers.activity.sum() * _WRONG / (1 - _WRONG)

@@ -1,7 +1,8 @@
-"""From intents to transactions: the one code path through which every row passes, whoever wanted it.
+"""From intents to transactions, on one code path for honest customers and thieves.
 
-Belongs here: merchants found, amounts rounded, channels, positions, missing values, ids. Must not be here: truth. An
-intent says what somebody wants to do; nothing in it says whether that is fraud, so no row can show it by its make.
+Belongs here: choice of merchant, rounding of amounts, channels, positions, missing values, ids. Must not be here:
+truth. An intent says what somebody wants to do, and not whether it is fraud, so a row cannot reveal fraud by how it is
+made.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,9 @@ _MISSING: Final = {"category": 0.01, "channel": 0.005, "country": 0.01, "positio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Everything that stays: configuration, people, shops, and the market before and after newcomers open."""
+    """What stays the same from day to day: configuration, people, shops, and the market before and after new merchants
+    open.
+    """
 
     config: WorldConfig
     epoch: int
@@ -49,10 +52,10 @@ class World:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intents:
-    """What people want to do, each column (n,): when, what, from where, how much (log cents), and how they pick.
+    """Purchases that people want to make, each column (n,): time, category, place, amount (log cents) and pick.
 
     `key` is unique in the world and feeds every later draw. `time` is microseconds UTC. `zone` is where the actor
-    stands. `pick` in (0, 1) chooses the merchant: an own number for a new one, a repeated number for a habit.
+    stands. `pick` in (0, 1) chooses the merchant: a fresh number for a new merchant, a repeated one for a habit.
     """
 
     key: NDArray[np.uint64]
@@ -69,7 +72,7 @@ class Intents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """What the intents really are, each column (n,): kind of story, its number (0: none), report time (or NEVER)."""
+    """The truth about intents, each column (n,): kind of episode, its number (0: none), report time (or NEVER)."""
 
     kind: Ints
     episode: Ints
@@ -98,7 +101,7 @@ def take(table: RowTable, which: NDArray[Any] | slice) -> RowTable:
 
 
 def joined(tables: Sequence[RowTable]) -> RowTable:
-    """The tables one below the other; at least one."""
+    """The tables concatenated; give at least one."""
     names = [column.name for column in fields(tables[0])]
     return type(tables[0])(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in names})
 
@@ -109,7 +112,7 @@ def day_of(world: World, time: Ints) -> Ints:
 
 
 def make_rows(world: World, intents: Intents) -> Rows:
-    """Carry out intents. Each row depends on its own intent only, so any batch makes the same row."""
+    """Turn intents into rows. Each row depends on its own intent only, so any batch makes the same row."""
     merchant = _merchants(world, intents)
     cents = _cents(world, intents, merchant=merchant)
     in_shop = ~intents.online
@@ -144,9 +147,9 @@ def _merchants(world: World, intents: Intents) -> Ints:
     day = day_of(world, intents.time)
     merchant = np.empty(len(day), dtype=np.int64)
     for today in np.unique(day):
-        here = day == today
-        merchant[here] = world.market(int(today)).choose(
-            zone=zone[here], category=intents.category[here], pick=intents.pick[here]
+        of_today = day == today
+        merchant[of_today] = world.market(int(today)).choose(
+            zone=zone[of_today], category=intents.category[of_today], pick=intents.pick[of_today]
         )
     return merchant
 
@@ -161,7 +164,7 @@ def _cents(world: World, intents: Intents, *, merchant: Ints) -> Ints:
 
 
 def unit_error(world: World, *, time: Ints, merchant: Ints) -> Floats:
-    """What an upstream fault multiplies each amount by, shape (n,); 1 on a good day."""
+    """The factor by which an upstream fault multiplies each amount, shape (n,); 1 on a normal day."""
     day = day_of(world, time)
     days, position = np.unique(day, return_inverse=True)
     broken = np.array([world.drift("units_fault", int(today)) > 0 for today in days], dtype=bool)[position]
@@ -191,12 +194,12 @@ def id_strings(words: NDArray[np.uint64], *, length: int = 16) -> NDArray[np.obj
 
 
 def transaction_ids(rows: Rows) -> NDArray[np.object_]:
-    """Ids that tell nothing but which row it is, shape (n,)."""
+    """Ids that reveal nothing about their row, shape (n,)."""
     return id_strings(chance.mix(rows.key))
 
 
 def raw_frame(world: World, rows: Rows) -> pd.DataFrame:
-    """Transactions as a bank sends them: text ids, amounts in currency units, `None` or NaN for missing."""
+    """Transactions as a bank sends them: text ids, amounts in currency units, `None` or NaN for missing values."""
     return pd.DataFrame(
         {
             "transaction_id": transaction_ids(rows),

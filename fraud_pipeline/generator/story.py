@@ -1,8 +1,8 @@
-"""The stories of the world as data: fraud scenarios and the honest events that look like them.
+"""The scenarios of the world as data: kinds of fraud, and legitimate events that look like fraud.
 
-Belongs here: who does what, how fast, where and for how much, and what difficulty changes. Must not be here: draws.
-A story is a chain: a first use some days after the compromise, then rows of one or two stages, each row followed by
-another with a fixed chance, so that a reader who knows the parameters can compute how likely any row is.
+Belongs here: categories, speed, places and amounts of each scenario, and what difficulty changes. Must not be here:
+random draws. An episode is a chain: a first use some days after the compromise, then rows of one or two stages. Each
+row is followed by another with a fixed probability, so that the oracle can compute how likely any row is.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ MAX_STAGES: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Rows of one sort. For strangers, `at_home`, `shift` and `night` move towards the victim with difficulty.
+    """One stage of an episode. For thieves, `at_home`, `shift` and `night` move towards the victim's with difficulty.
 
     `rows` is the mean of a geometric count, `online` a chance, `at_home` the chance to act from the victim's place,
     `shift` the log factor on the category's usual amount (on `price`, if given), `gap_minutes` the median gap,
@@ -40,10 +40,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """One story. `share`: of fraud rows; for honest ones, episodes per episode of fraud.
+    """One kind of episode. `share` is its share of fraud rows; for legitimate scenarios, episodes per fraud episode.
 
-    `own`: the customer acts, from the customer's place, at the customer's price level.
-    `victims_per_terminal`: above 0, victims are found among the regulars of one compromised shop.
+    `own`: the customer acts, at the customer's place and price level. `victims_per_terminal` above 0: the victims are
+    regular customers of one compromised shop.
     """
 
     name: str
@@ -144,8 +144,8 @@ def episode_number(kind: NDArray[np.int64] | int, period: int, number: NDArray[n
 class Stages:
     """All stages as arrays at one difficulty, each (scenarios, MAX_STAGES); `taste` adds a category axis.
 
-    Difficulty takes fraudsters from their own ways to the victim's: `mimicry` is the chance that they buy what the
-    victim would buy, and the weight of the victim's price level in the amount.
+    Difficulty makes fraudsters imitate the victim. `mimicry` is the probability that they buy what the victim would
+    buy, and the weight of the victim's price level in the amount.
     """
 
     more: NDArray[np.float64]
@@ -165,8 +165,8 @@ class Stages:
 
 
 def stages_at(difficulty: float) -> Stages:
-    """The stages of every scenario as arrays, with the strangers' ways pulled towards the victim's."""
-    mimicry = difficulty**2  # the middle of the scale is a world in which a good model finds most fraud
+    """The stages of every scenario as arrays, with thieves' behaviour moved towards the victim's by difficulty."""
+    mimicry = difficulty**2  # at the middle of the scale a good model finds most fraud
     shape = (len(SCENARIOS), MAX_STAGES)
     values = {name: np.zeros(shape) for name in ("more", "online", "at_home", "shift", "spread", "log_gap", "ring")}
     log_price = np.full(shape, np.nan)

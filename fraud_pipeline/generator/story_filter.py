@@ -1,4 +1,4 @@
-"""The oracle's memory: a forward filter that follows possible stories from row to row of one customer.
+"""A forward filter for the oracle: it follows possible episodes from row to row of one customer.
 
 Belongs here: the recursion over rows. Must not be here: densities of single rows (`oracle.py`).
 """
@@ -16,7 +16,7 @@ from fraud_pipeline.generator.population import Floats, Ints
 from fraud_pipeline.generator.story import Stages
 
 _SURVIVES_NOTICE: Final = 1 - 0.8 * NOTICED
-_SAME_PLACE: Final = 0.9  # what is left allows for a zone misread from a merchant at its edge
+_SAME_PLACE: Final = 0.9  # the rest allows for a zone that was misread because the merchant lies at its edge
 _NEGLIGIBLE: Final = 1e-9
 _SHORTEST_WAIT_HOURS: Final = 1e-6
 
@@ -35,7 +35,7 @@ def fraud_chance(
     zone: Ints,
     stages: Stages,
 ) -> Floats:
-    """Chance that each row is fraud given the rows before it, shape (n,); rows in order of customer, then time."""
+    """Probability that each row is fraud given the rows before it, shape (n,); rows in order of customer, then time."""
     log_gap = stages.log_gap - math.log(60)
     step = np.zeros((*stages.more.shape, stages.more.shape[1]))
     for s, a in np.argwhere(stages.exists):
@@ -67,10 +67,10 @@ def _filtered(  # noqa: C901, PLR0912  # one recursion: compiled code reads best
     own: NDArray[np.bool_],
     fraud: NDArray[np.bool_],
 ) -> Floats:
-    """A row is ordinary, starts a story, or follows an earlier row of one; weigh the three by Bayes' rule.
+    """A row is ordinary, starts an episode, or follows an earlier row of one; Bayes' rule weighs the three.
 
-    `latest[i, s, a]` is the chance that row i is the latest row so far of a story in scenario s, stage a. A row that
-    follows takes that chance over, so each row has at most one follower.
+    `latest[i, s, a]` is the probability that row i is the latest row so far of an episode in scenario s, stage a. A
+    following row takes that probability over, so each row has at most one follower.
     """
     rows, scenarios, stages = marks.shape
     scores, honest = np.zeros(rows), np.zeros(rows)

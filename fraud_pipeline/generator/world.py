@@ -1,6 +1,6 @@
 """The synthetic world as a transaction source: any span of time, in any order, from the seed alone.
 
-Belongs here: which days a span needs, and small caches. Must not be here: what happens on a day.
+Belongs here: which days a span needs, and small caches. Must not be here: the events of a day.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _LOOKBACK_DAYS = MAX_SPAN_DAYS + MAX_REPORT_DAYS
 _ORDINARY_DAYS_KEPT = 2
 _ORACLE_MEMORY_DAYS = MAX_DURATION_DAYS + 2
 
-Told = tuple[Rows, Truth]
+RowsWithTruth = tuple[Rows, Truth]
 
 
 def make_world(config: WorldConfig) -> World:
@@ -59,7 +59,7 @@ def make_world(config: WorldConfig) -> World:
 
 
 class SyntheticWorld:
-    """A seeded world of customers, merchants and thieves: a `TransactionSource` without a file.
+    """A seeded world of customers, merchants and thieves; a `TransactionSource` without a file.
 
     The world begins on `config.first_day`; before it nothing happens. Holds a few days of rows at a time.
     """
@@ -73,7 +73,7 @@ class SyntheticWorld:
 
     def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """Raw transactions with `event_time` in [start, end), in order of time; amounts in currency units."""
-        rows, _ = self.told(start=start, end=end)
+        rows, _ = self.rows_with_truth(start=start, end=end)
         return raw_frame(self._world, rows)
 
     def day_versions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> dict[date, SourceDay]:
@@ -100,14 +100,13 @@ class SyntheticWorld:
         return report_frame(self._world, joined(pieces), reported_at=np.concatenate(moments))
 
     def oracle(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """The truth about rows with `event_time` in [start, end), and the best score somebody can give who knows the
-        generator but not the truth. Never join it into features.
+        """The truth about rows with `event_time` in [start, end), and the oracle's score. Never join it into features.
 
         Columns: transaction_id, event_time, is_fraud, kind (scenario, honest event or ordinary), episode_id (0: none),
-        oracle_score (chance of fraud given all rows up to this one).
+        oracle_score (probability of fraud given all rows up to this one).
         """
         known_from = start - pd.Timedelta(days=_ORACLE_MEMORY_DAYS)
-        rows, truth = self.told(start=known_from, end=end)
+        rows, truth = self.rows_with_truth(start=known_from, end=end)
         scores = oracle_scores(self._world, rows)
         inside = rows.time >= microsecond(start)
         rows, truth = take(rows, inside), take(truth, inside)
@@ -122,24 +121,24 @@ class SyntheticWorld:
             }
         )
 
-    def told(self, *, start: pd.Timestamp, end: pd.Timestamp) -> Told:
-        """Rows with `event_time` in [start, end), in order of time, and beside them what they really are."""
+    def rows_with_truth(self, *, start: pd.Timestamp, end: pd.Timestamp) -> RowsWithTruth:
+        """Rows with `event_time` in [start, end), in order of time, and the truth about each."""
         begin, stop = microsecond(start), microsecond(end)
         first, last = (begin - self._world.epoch) // DAY, (stop - 1 - self._world.epoch) // DAY
         no_rows, no_truth = self._episodes(0)
-        told = [(take(no_rows, slice(0)), take(no_truth, slice(0)))]  # a span without a day still has columns
-        told += [self._ordinary(day) for day in range(max(first, 0), last + 1)]
-        told += [self._episodes(day) for day in range(max(first - MAX_SPAN_DAYS, 0), last + 1)]
-        rows, truth = joined([rows for rows, _ in told]), joined([truth for _, truth in told])
+        parts = [(take(no_rows, slice(0)), take(no_truth, slice(0)))]  # a span without a day still has columns
+        parts += [self._ordinary(day) for day in range(max(first, 0), last + 1)]
+        parts += [self._episodes(day) for day in range(max(first - MAX_SPAN_DAYS, 0), last + 1)]
+        rows, truth = joined([rows for rows, _ in parts]), joined([truth for _, truth in parts])
         inside = np.flatnonzero((rows.time >= begin) & (rows.time < stop))
         order = inside[np.lexsort((rows.key[inside], rows.time[inside]))]
         return take(rows, order), take(truth, order)
 
-    def _make_ordinary(self, day: int) -> Told:
+    def _make_ordinary(self, day: int) -> RowsWithTruth:
         intents, truth = ordinary_life(self._world, day)
         return make_rows(self._world, intents), truth
 
-    def _make_episodes(self, day: int) -> Told:
+    def _make_episodes(self, day: int) -> RowsWithTruth:
         intents, truth = episodes_starting(self._world, day)
         return make_rows(self._world, intents), truth
 

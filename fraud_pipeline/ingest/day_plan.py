@@ -150,9 +150,9 @@ def plan(
     """
     ingest = {day for day, version in offered.items() if stored.ingested.get(day) != version}
     remade = standing(stored, window=window, first=first, last=last)
-    there = stored.versions["transactions"].keys()
-    features = {*remade.missing, *remade.stale} & there
-    features |= _followers(ingest, there, window=window)
+    stored_days = stored.versions["transactions"].keys()
+    features = {*remade.missing, *remade.stale} & stored_days
+    features |= _followers(ingest, stored_days, window=window)
     due = (day for day in features | ingest if first <= day <= last)
     return list(_steps({day: "ingest" if day in ingest else "features" for day in due}))
 

@@ -126,11 +126,11 @@ def read_standing(store: TableStore, *, window: FeatureWindow, last: date | None
 
 def check_features(store: TableStore, *, window: FeatureWindow, first: date, last: date) -> None:
     """Raise StaleFeaturesError unless the features of each day are there and made from the rows that are there."""
-    found = standing(
+    stale = standing(
         read_stored_days(store, window=window, first=first, last=last), window=window, first=first, last=last
     )
-    if not found.current:
-        raise StaleFeaturesError(f"{store.root / 'features'}: {found.summary}; {REMEDY}, and train again then")
+    if not stale.current:
+        raise StaleFeaturesError(f"{store.root / 'features'}: {stale.summary}; {REMEDY}, and train again then")
 
 
 def check_lookback(
@@ -171,12 +171,12 @@ def accept(
     """
     result = validate(raw, now=now, fallback_time=fallback_time)
     ids = result.accepted["transaction_id"]
-    others = store.days_holding("transactions", ids, column="transaction_id", other_than=days)
-    if others:
-        result = validate(raw, now=now, known_ids=pd.concat(others.values()), fallback_time=fallback_time)
+    other_days = store.days_holding("transactions", ids, column="transaction_id", other_than=days)
+    if other_days:
+        result = validate(raw, now=now, known_ids=pd.concat(other_days.values()), fallback_time=fallback_time)
     judged = {day: store.version("raw_transactions", day) for day in days}
     accepted = result.accepted
-    holding = others | dict(iter(accepted["transaction_id"].groupby(accepted["event_time"].dt.date)))
+    holding = other_days | dict(iter(accepted["transaction_id"].groupby(accepted["event_time"].dt.date)))
     repeated = result.rejected[result.rejected["reason"] == "duplicate_id"]
     notes = {}
     for day, version in judged.items():

@@ -103,8 +103,8 @@ def _one_currency(parts: pa.Array, *, notes: dict[str, int]) -> pa.Array:
     if not counts:
         return pc.equal(currency, currency)
     counts.sort(key=lambda pair: -pair[1])
-    others = sum(rows for _, rows in counts[1:])
-    if others > WIDESPREAD * len(parts):
+    minority_rows = sum(rows for _, rows in counts[1:])
+    if minority_rows > WIDESPREAD * len(parts):
         raise AmbiguousNumbersError(
             f"carries {len(counts)} different currencies, the second most frequent in {counts[1][1]} rows: export one "
             "currency at a time, as plain numbers"

@@ -59,8 +59,8 @@ def read_times(text: pa.Array) -> pa.Array:
             return text.cast(kind).cast(_UTC)
         except pa.ArrowInvalid:
             continue
-    for pattern, ours in _SPELLINGS:
-        text = pc.replace_substring_regex(text, pattern, ours)
+    for pattern, directives in _SPELLINGS:
+        text = pc.replace_substring_regex(text, pattern, directives)
     parts = pc.extract_regex(text, _PARTS)
     stamps = _stamps(pc.struct_field(parts, "stamp"))
     zones = pc.fill_null(pc.struct_field(parts, "zone"), "").dictionary_encode()

@@ -74,13 +74,13 @@ class _LenientRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # as abo
                 try:
                     length, start = decode_varint(buffer, position)
                     position = start + length
-                    found = _parsed(bytes(buffer[start:position]), length)
+                    record = _parsed(bytes(buffer[start:position]), length)
                 except (ValueError, IndexError):
                     if not 0 < length <= len(buffer) - start:
                         break
                     yield self._unreadable(tp, expected)
                 else:
-                    yield self._readable(tp, batch, *found)
+                    yield self._readable(tp, batch, *record)
                 expected = self.next_fetch_offset
             else:
                 return
@@ -114,8 +114,8 @@ def _parsed(data: bytes, length: int) -> tuple[Any, ...]:
     headers = []
     for _ in range(count):
         name, position = _bytes(data, position)
-        said, position = _bytes(data, position)
-        headers.append(((name or b"").decode(errors="replace"), said))
+        declared, position = _bytes(data, position)
+        headers.append(((name or b"").decode(errors="replace"), declared))
     if not position == len(data) == length:
         raise ValueError("a record that is not as long as it says")
     return later, number, key, value, headers

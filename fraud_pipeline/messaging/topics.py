@@ -163,9 +163,9 @@ def transaction_message(row: TransactionRow, *, currency: str) -> Message:
     """A transaction as the body of /score says it, keyed by customer so that a customer's order is kept."""
     named = row._asdict()
     event_time, cents = named.pop("event_time"), named.pop("amount_cents")
-    said = {name: value for name, value in named.items() if value is not None}
+    present = {name: value for name, value in named.items() if value is not None}
     money = {"amount": cents / 100, "currency": currency}
-    return message(row.customer_id, {"event_time": _EPOCH + timedelta(microseconds=event_time), **said, **money})
+    return message(row.customer_id, {"event_time": _EPOCH + timedelta(microseconds=event_time), **present, **money})
 
 
 def report_message(transaction_id: str, *, is_fraud: bool) -> Message:
@@ -180,8 +180,8 @@ def message(key: str, fields: Mapping[str, object]) -> Message:
 
 
 def _partitions(admin: KafkaAdminClient, topics: list[str]) -> dict[str, int]:
-    found = admin.describe_topics(topics)
-    return {topic["name"]: len(topic["partitions"]) for topic in found if not topic["error_code"]}
+    descriptions = admin.describe_topics(topics)
+    return {topic["name"]: len(topic["partitions"]) for topic in descriptions if not topic["error_code"]}
 
 
 def _new_topic(kafka: KafkaSettings, name: str) -> dict[str, Any]:

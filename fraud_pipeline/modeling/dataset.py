@@ -1,12 +1,11 @@
-"""What was known when: labels as of an instant, and a time-ordered split into train, tune, calibrate and test.
+"""Labels as of an instant, and a time-ordered split into train, tune, calibrate and test.
 
-Belongs here: label maturity, labels that will never be known, the order of the parts, the gap between them. Must not be
-here: features, models, reading.
+Belongs here: label maturity, censored labels, the order of the parts, the gap between them. Must not be here: features,
+models, reading.
 
-A row that is reported but not yet mature is a known fraud, yet it must not be trained on: among immature rows only the
-quickly reported frauds are known, so their legitimate neighbours are partly frauds to come and the base rate is wrong.
-`labels_as_of` therefore tells what is known; `time_ordered_split` uses matured rows only and counts the known frauds it
-leaves out.
+Immature rows must not be trained on, even if they are reported frauds: among them only the quickly reported frauds are
+known, so the base rate is wrong. `labels_as_of` gives every known label; `time_ordered_split` uses only matured rows
+and counts the known frauds that it leaves out.
 """
 
 from collections.abc import Collection, Mapping
@@ -30,15 +29,15 @@ DEFAULT_FRACTIONS: Final[Mapping[PartName, float]] = MappingProxyType(
 LONGEST: Final[Mapping[PartName, timedelta]] = MappingProxyType(
     {"tune": timedelta(days=28), "calibrate": timedelta(days=14), "test": timedelta(days=28)}
 )
-"""What a long history adds is trained on, for trees must not be months older than what they are asked about."""
+"""The longest duration of each part. A longer history goes into training, so that trees are not months out of date."""
 ENOUGH_FRAUDS: Final = 50
-"""Where fraud is rare, parts may be longer than that, until as many are to be expected in them."""
+"""With rare fraud, parts may be longer, until this number of frauds is expected in each."""
 MAX_WARM_UP_SHARE: Final = 0.25
 EPOCH: Final = pd.Timestamp(0, tz="UTC")
 
 
 class SplitError(ValueError):
-    """The data cannot be split into four usable parts; the message says which part and what to change."""
+    """The data cannot be split into four usable parts; the message names the part and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Row positions of each part, the period each one covers, and what was left out and why."""
+    """Row positions and period of each part, and counts of the rows that were left out."""
 
     train: NDArray[np.int64]
     tune: NDArray[np.int64]
@@ -72,11 +71,11 @@ class Split:
 def labels_as_of(
     transactions: pd.DataFrame, reports: pd.DataFrame, *, as_of: pd.Timestamp, label_maturity: timedelta
 ) -> NDArray[np.float64]:
-    """What is known at `as_of` about each transaction: 1 fraud, 0 legitimate, NaN unknown; shape (n,).
+    """The label of each transaction as known at `as_of`: 1 fraud, 0 legitimate, NaN unknown; shape (n,).
 
     The latest report strictly before `as_of` decides; of reports at one instant, fraud wins. A row without a report is
-    legitimate once it is older than `label_maturity` and unknown before; reports from `as_of` on change nothing.
-    Raises JoinError when a transaction is repeated.
+    unknown until it is older than `label_maturity`, and then legitimate. Raises JoinError when a transaction is
+    repeated.
     """
     known = reports.loc[reports["reported_at"] < as_of, ["transaction_id", "reported_at", "is_fraud"]]
     latest = known.sort_values(["reported_at", "is_fraud"]).drop_duplicates("transaction_id", keep="last")
@@ -91,14 +90,14 @@ def labels_as_of(
 def censored_labels(
     transactions: pd.DataFrame, reports: pd.DataFrame, blocked: Collection[str], *, as_of: pd.Timestamp
 ) -> NDArray[np.bool_]:
-    """Which transactions are among the `blocked` ids and nobody had said anything about before `as_of`; shape (n,).
+    """Whether each transaction was blocked and has no report before `as_of`; shape (n,). `blocked` are transaction ids.
 
-    A blocked payment never happens, so its fraud is never reported: that nobody said anything means nothing, and its
-    label of a matured row is no label. A fraud report, or the verdict of who resolved its alert, tells it.
+    A blocked payment never happens, so its fraud is never reported. Its label is censored: a missing report does not
+    make it legitimate. Only a fraud report or an analyst's verdict gives it a label.
     """
-    said = reports.loc[reports["reported_at"] < as_of, "transaction_id"]
+    reported = reports.loc[reports["reported_at"] < as_of, "transaction_id"]
     ids = transactions["transaction_id"]
-    return (ids.isin(list(blocked)) & ~ids.isin(said)).to_numpy()
+    return (ids.isin(list(blocked)) & ~ids.isin(reported)).to_numpy()
 
 
 def time_ordered_split(
@@ -116,7 +115,7 @@ def time_ordered_split(
 
     event_time: microseconds, shape (n,); labels: of `labels_as_of` at the same `as_of`, shape (n,). `fractions` are
     shares of the time left after gaps, up to `LONGEST`. The first `warm_up` (at most a quarter of the data) is left
-    out, for its feature windows are not full yet. `test_start` fixes the test; the others share the time before it.
+    out, because its feature windows are not full yet. `test_start` fixes the test; the others share the time before it.
     A gap of at least `label_maturity` makes the test as hard as live scoring, where the newest labels are missing.
     Raises SplitError when a part would hold no fraud or no legitimate row, or when no time is left for it.
     """

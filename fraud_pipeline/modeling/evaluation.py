@@ -1,4 +1,4 @@
-"""How good a model is: every metric with its interval, overall and per segment, as one record.
+"""The evaluation of a model: every metric with its interval, overall and per segment, as one record.
 
 Belongs here: the record of an evaluation and how it is filled. Must not be here: metric definitions (`metrics.py`),
 whether a model may be promoted (`promotion/gate.py`), charts (`reporting/`), thresholds (`policy/decisions.py`).
@@ -55,7 +55,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Metrics of one set of rows, what they were counted on, and the same for each group of each segment."""
+    """Metrics and counts of one set of rows, and the same for each group of each segment."""
 
     metrics: Mapping[str, Interval]
     counts: Mapping[str, int]
@@ -91,7 +91,7 @@ class Evaluation:
         )
 
     def to_markdown(self) -> str:
-        """A table for people: one row for all and one for each group of each segment."""
+        """A Markdown table: one line for all rows and one for each group of each segment."""
         names = list(self.metrics)
         parts = {f"{segment}: {group}": part for segment, of in self.segments.items() for group, part in of.items()}
         rows = [
@@ -136,14 +136,14 @@ def evaluate(
 ) -> Evaluation:
     """All metrics with intervals, overall and for each group of each segment; every array has shape (n,).
 
-    `segments` maps a name to one group label per row; `decided` are the decisions that were taken, by default those of
-    `policy`; `row_weights` are how many rows each one stands for, by default itself (cards stand for themselves). The
+    `segments` maps a name to one group label per row. `decided` are the decisions that were taken, by default those of
+    `policy`. `row_weights` is the number of rows that each row stands for, by default 1; cards always count once. The
     alert budget is the bank's: a segment's recall at budget counts its frauds among the alerts of all rows. Raises
     ValueError for missing scores and unknown labels.
     """
     if not (np.isfinite(probability).all() and np.isin(labels, (0, 1)).all()):
         raise ValueError("probability, labels: evaluate rows with a finite score and a known label only")
-    # Of rows that are in order already, each of the many sorts to come is one linear pass.
+    # Sorting once makes each of the many later sorts one linear pass.
     order = np.argsort(-probability, kind="stable")
     probability, labels, amounts_cents, days = probability[order], labels[order], amounts_cents[order], days[order]
     groups = {_ALL: np.ones(len(labels), dtype=bool)}
@@ -155,7 +155,7 @@ def evaluate(
     names, codes = np.unique(customers[order], return_inverse=True)
     stands_for = np.ones(len(labels)) if row_weights is None else row_weights[order]
 
-    found: dict[tuple[str, str], list[dict[str, Floats]]] = {key: [] for key in groups}
+    blocks_of: dict[tuple[str, str], list[dict[str, Floats]]] = {key: [] for key in groups}
     for drawn in customer_resamples(len(names), len(labels), replicates=replicates, seed=seed):
         weights = drawn[:, codes] * stands_for
         shares = budget_shares(probability, labels, days, weights, budget=alert_budget_per_day)
@@ -179,7 +179,7 @@ def evaluate(
                 block["card_precision"] = card_precision(
                     probability, labels, codes, days, drawn, cards_per_day=cards_per_day
                 )
-            found[key].append(block)
+            blocks_of[key].append(block)
 
     parts = {
         key: Evaluation(
@@ -190,7 +190,7 @@ def evaluate(
                 "customers": len(np.unique(codes[groups[key]])),
             },
         )
-        for key, blocks in found.items()
+        for key, blocks in blocks_of.items()
     }
     of_segment = {
         segment: {group: part for (owner, group), part in parts.items() if owner == segment}

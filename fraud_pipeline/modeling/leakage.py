@@ -1,9 +1,9 @@
-"""Canaries for leaks: is the label, or the future, hidden in the features?
+"""Leakage checks: tests that features contain neither the label nor the future.
 
-Belongs here: pure checks that answer with a verdict. Must not be here: training, orchestration, what a feature means.
+Belongs here: pure checks that return a verdict. Must not be here: training, orchestration, meanings of features.
 
-A model that is too good is usually wrong. Each canary looks for one way in which tomorrow's knowledge reaches today's
-row: a feature that is the label, a missing value that is, a group that is, or a feature that changes with the future.
+A model that is too good is usually wrong. Each check looks for one leak: a feature that is the label, missing values
+that reveal the label, a group that is the label, or a feature that changes with the future.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ INVARIANCE_CUSTOMERS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class LeakVerdict:
-    """What one canary found: a sentence to act on and the figures behind it."""
+    """The result of one check: a sentence with a remedy, and its figures."""
 
     check: str
     passed: bool
@@ -37,7 +37,7 @@ class LeakVerdict:
 
 
 class Engineer(Protocol):
-    """What `future_invariance` needs of the feature code."""
+    """The part of the feature code that `future_invariance` needs."""
 
     @property
     def label_maturity(self) -> timedelta: ...
@@ -46,29 +46,31 @@ class Engineer(Protocol):
 
 
 def auc(values: NDArray[Any], labels: NDArray[np.float64]) -> float:
-    """Probability that a fraud has the larger value, ties counting half; NaN without both kinds."""
-    # Ranks stand in for the values, of which some may be infinite.
+    """Probability that a fraud has a larger value than a legitimate row, ties counting half; NaN without both kinds."""
+    # Ranks replace the values, because some may be infinite.
     ranks = rank_frauds(rankdata(values), labels, np.ones((1, len(labels))))
     return float(roc_auc(ranks)[0])
 
 
 def single_feature_auc(values: pd.DataFrame, labels: NDArray[np.float64], *, limit: float = 0.97) -> LeakVerdict:
-    """No feature (n, k) alone may separate fraud (n,) better than `limit`, either way round; missing ranks lowest."""
+    """No feature (n, k) alone may separate fraud (n,) better than `limit`, in either direction; missing values rank
+    lowest.
+    """
     if labels.sum() < MIN_FRAUDS:
         return _too_few("single_feature_auc", labels)
     lowest = values.fillna(-np.inf)
     separation = {name: abs(auc(lowest[name].to_numpy(), labels) - 0.5) + 0.5 for name in values.columns}
     worst = max(separation, key=separation.__getitem__)
-    found = f"{worst} alone reaches an AUC of {separation[worst]:.3f}"
+    sentence = f"{worst} alone reaches an AUC of {separation[worst]:.3f}"
     passed = separation[worst] <= limit
     remedy = "" if passed else f", above {limit:g}: check whether it is computed from the label or after the fact"
-    return LeakVerdict("single_feature_auc", passed, f"{found}{remedy}.", {"auc": separation[worst], "limit": limit})
+    return LeakVerdict("single_feature_auc", passed, f"{sentence}{remedy}.", {"auc": separation[worst], "limit": limit})
 
 
 def null_pattern_auc(values: pd.DataFrame, labels: NDArray[np.float64], *, limit: float = 0.65) -> LeakVerdict:
-    """Which input values (n, k) are missing must not tell fraud: rates learnt on the first half, AUC on the second.
+    """Missing input values (n, k) must not reveal fraud: rates are learned on the first half, the AUC is of the second.
 
-    Rows are in order of time. For columns of the source only: a feature is honestly missing where history is.
+    Rows are in order of time. Use it for columns of the source only; features are rightly missing without history.
     """
     half = len(labels) // 2
     if min(labels[:half].sum(), labels[half:].sum()) < MIN_FRAUDS / 2:
@@ -77,17 +79,19 @@ def null_pattern_auc(values: pd.DataFrame, labels: NDArray[np.float64], *, limit
     rows = np.bincount(pattern[:half], minlength=pattern.max() + 1)
     frauds = np.bincount(pattern[:half], labels[:half], minlength=pattern.max() + 1)
     rate = (frauds + labels[:half].mean()) / (rows + 1)
-    found = auc(rate[pattern[half:]], labels[half:])
-    passed = found <= limit
+    reached = auc(rate[pattern[half:]], labels[half:])
+    passed = reached <= limit
     remedy = "" if passed else f", above {limit:g}: an optional column is filled in only for frauds or only for others"
-    detail = f"Missing values alone reach an AUC of {found:.3f}{remedy}."
-    return LeakVerdict("null_pattern_auc", passed, detail, {"auc": found, "limit": limit})
+    detail = f"Missing values alone reach an AUC of {reached:.3f}{remedy}."
+    return LeakVerdict("null_pattern_auc", passed, detail, {"auc": reached, "limit": limit})
 
 
 def segment_base_rate(
     labels: NDArray[np.float64], segments: Mapping[str, NDArray[Any]], *, limit: float = 0.5
 ) -> LeakVerdict:
-    """No group of a segment (n,) with enough rows may be mostly fraud: such a group is the label by another name."""
+    """No group of a segment (n,) with enough rows may be mostly fraud; such a group would be the label under another
+    name.
+    """
     worst, highest = "no group", 0.0
     for segment, groups in segments.items():
         rates = pd.Series(labels).groupby(pd.Series(groups), dropna=False).agg(["mean", "size"])
@@ -105,9 +109,9 @@ def future_invariance(
 ) -> LeakVerdict:
     """Features of rows before `cut` must keep every bit when everything from `cut` on is removed, changed or added.
 
-    Looks at up to `INVARIANCE_CUSTOMERS` customers. The other future has other amounts, merchants and times, a fraud
-    report about every row, and other merchant days, also in what matures only after `cut`. A cut amid a day sees more
-    than one at midnight.
+    Checks up to `INVARIANCE_CUSTOMERS` customers. The changed future has other amounts, merchants and times, a fraud
+    report about every row, and other merchant days, also in values that mature only after `cut`. A cut within a day
+    detects more than a cut at midnight.
     """
     generator = np.random.default_rng(seed)
     customers = new["customer_id"].unique()
@@ -117,9 +121,9 @@ def future_invariance(
     past = rows["event_time"] < cut
     history = replace(history, transactions=known)
     before = engineer.compute(history=history, new=rows)[past.to_numpy()]
-    others = pd.concat([rows[past], _perturbed(rows[~past], generator)], ignore_index=True)
-    other = _other_history(history, others, cut=cut, settles_in=days_to_clear(engineer.label_maturity))
-    after = engineer.compute(history=other, new=others).iloc[: len(before)]
+    changed_rows = pd.concat([rows[past], _perturbed(rows[~past], generator)], ignore_index=True)
+    changed_history = _other_history(history, changed_rows, cut=cut, settles_in=days_to_clear(engineer.label_maturity))
+    after = engineer.compute(history=changed_history, new=changed_rows).iloc[: len(before)]
     names = [name for name in before.columns if before[name].dtype.kind == "f"]
     changed = {
         name: int((before[name].to_numpy().view(np.uint32) != after[name].to_numpy().view(np.uint32)).sum())
@@ -158,7 +162,7 @@ def _other_history(history: History, rows: pd.DataFrame, *, cut: pd.Timestamp, s
 
 
 def _other_days(days: pd.DataFrame, *, today: pd.Timestamp, settles_in: int) -> pd.DataFrame:
-    """Days that are not over have another volume, days that have not settled lose what was cleared."""
+    """Days that are not over get another volume; unsettled days lose their matured legitimate rows."""
     over = days["day"] < today
     settled = days["day"] < today - pd.Timedelta(days=settles_in)
     return days.assign(
@@ -170,5 +174,5 @@ def _other_days(days: pd.DataFrame, *, today: pd.Timestamp, settles_in: int) -> 
 
 
 def _too_few(check: str, labels: NDArray[np.float64]) -> LeakVerdict:
-    detail = f"Only {labels.sum():.0f} frauds: too few to tell a leak from chance."
+    detail = f"Only {labels.sum():.0f} frauds: too few to distinguish a leak from chance."
     return LeakVerdict(check, passed=True, detail=detail, figures={"frauds": float(labels.sum())})

@@ -1,11 +1,11 @@
-"""Metrics of rare fraud, each as a function of weights, so that a bootstrap is a matrix of weights.
+"""Metrics of rare fraud, each a function of weights, so that a bootstrap is a matrix of weights.
 
 Belongs here: metric definitions and the resampling of customers. Must not be here: records, intervals, segments
 (`evaluation.py`).
 
-Every metric takes `weights` of shape (replicates, n) and answers one value per replicate; NaN where it is undefined,
-for want of fraud or of legitimate rows. Customers are resampled, not rows, for frauds come in episodes and rows of one
-episode are no independent news.
+Every metric takes `weights` of shape (replicates, n) and returns one value per replicate; NaN where it is undefined
+without fraud or without legitimate rows. Customers are resampled instead of rows, because the frauds of one episode are
+not independent.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,8 @@ _ROUNDING: Final = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FraudRanks:
-    """Where the frauds stand in the ranking, which is all that ranking metrics need; all of shape (replicates, f).
+    """The positions of the frauds in the ranking, which is all that ranking metrics need; each of shape (replicates,
+    f).
 
     `before` and `through` are the weights of rows scored strictly above, and above or equal to, each fraud;
     `frauds_through` counts frauds only.
@@ -78,10 +79,10 @@ def recall_at_precision(ranks: FraudRanks, *, precision: float = 0.85) -> Floats
 
 
 def budget_shares(scores: Floats, labels: Floats, days: NDArray[np.int64], weights: Floats, *, budget: float) -> Floats:
-    """How much of each fraud is among the `budget` highest scores of its day, shape (replicates, f).
+    """The share of each fraud that is among the `budget` highest scores of its day, shape (replicates, f).
 
-    1 inside, 0 outside; equal scores at the cut share what is left of the budget, so that row order cannot matter.
-    Frauds are in row order.
+    It is 1 inside and 0 outside. Equal scores at the cut share the rest of the budget, so that row order does not
+    matter. Frauds are in row order.
     """
     order = np.lexsort((-scores, days))
     day_starts, _ = _runs(days[order])
@@ -153,7 +154,7 @@ def customer_resamples(customers: int, rows: int, *, replicates: int, seed: int)
 
 
 def _runs(*keys: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First position and one past the last of the run of equal keys that each position is in; keys are sorted."""
+    """Start and end (exclusive) of the run of equal keys that contains each position; keys are sorted."""
     changed = np.logical_or.reduce([np.diff(key) != 0 for key in keys])
     bounds = np.concatenate([[0], np.flatnonzero(changed) + 1, [len(keys[0])]])
     lengths = np.diff(bounds)
@@ -167,8 +168,8 @@ def _cumulative(weights: Floats) -> Floats:
     return sums
 
 
-def _share(left: Floats, wanted: Floats) -> Floats:
-    return np.clip(np.divide(left, wanted, out=np.zeros_like(left), where=wanted > 0), 0, 1)
+def _share(left: Floats, needed: Floats) -> Floats:
+    return np.clip(np.divide(left, needed, out=np.zeros_like(left), where=needed > 0), 0, 1)
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -177,6 +178,6 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
 
 
 def effective_number(owners: pd.Series) -> float:
-    """How many equally busy owners the rows (n,) are worth. Source: Kish, "Survey Sampling", 1965."""
+    """The effective number of owners of rows (n,). Source: Kish, "Survey Sampling", 1965."""
     counts = owners.value_counts().to_numpy(np.float64)
     return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0

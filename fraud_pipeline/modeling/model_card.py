@@ -1,7 +1,7 @@
-"""The model card: what a person must know before trusting a model, as Markdown.
+"""The model card: one Markdown page about a model's use, training, evaluation and limits.
 
-Belongs here: words around figures that others computed. Must not be here: computing any.
-Source of the form: Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+Belongs here: text around given figures. Must not be here: the computation of figures.
+Source of the format: Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
 
 from datetime import timedelta
@@ -13,7 +13,7 @@ from fraud_pipeline.modeling.model_directory import FraudModel
 
 
 def model_card(model: FraudModel, evaluation: Evaluation) -> str:
-    """One page about a model and its evaluation on rows that nothing was fitted on."""
+    """The card of a model and its evaluation on rows that the training did not see."""
     lineage, policy = model.lineage, model.policy
     maturity = model.feature_config.label_maturity / timedelta(days=1)
     block = f"from probability {policy.block_threshold:.3f}" if np.isfinite(policy.block_threshold) else "never"
@@ -34,7 +34,7 @@ as legitimate {maturity:g} days after it happened when nobody reported it.
 
 {evaluation.to_markdown()}
 
-**What it looks at most.**
+**Most important features.**
 
 | feature | share of gain |
 |---|---:|

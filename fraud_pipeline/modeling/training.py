@@ -1,10 +1,10 @@
 """From labelled feature rows to one trained, calibrated model with a policy, and to its evaluation.
 
-Belongs here: the order of the steps and which part of the data each may see. Must not be here: the steps themselves
-(`dataset`, `tuning`, `model`, `decisions`, `evaluation`), files, orchestration.
+Belongs here: the order of the steps, and which part of the data each may see. Must not be here: the steps themselves
+(`dataset`, `tuning`, `model_directory`, `policy.decisions`, `evaluation`), files, orchestration.
 
-train fits the trees, tune picks hyper-parameters and stops early, calibrate sets probabilities and thresholds, test is
-only ever looked at. The model that is evaluated is the model that is shipped: nothing is fitted again afterwards.
+The train part fits the trees; tune chooses hyper-parameters and stops early; calibrate sets probabilities and
+thresholds; test is only evaluated. The evaluated model is the shipped model: nothing is fitted afterwards.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,9 @@ AMOUNT_BANDS_CENTS: Final = (0, 10_00, 50_00, 200_00, 1_000_00)
 
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
-    """What the bank wants of decisions: costs, the least precision of blocks, alerts per day people can look at."""
+    """The bank's requirements for decisions: costs, the least precision of blocks, and alerts per day that people can
+    review.
+    """
 
     costs: CostModel
     precision_floor: float
@@ -47,7 +49,7 @@ class PolicySettings:
 
 @dataclass(frozen=True, slots=True)
 class TuningSettings:
-    """How long and how widely to search for hyper-parameters."""
+    """The budget of the search for hyper-parameters."""
 
     n_trials: int
     seed: int
@@ -58,7 +60,7 @@ class TuningSettings:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model and how it came to be."""
+    """The model, with the results of its tuning and of the choice of its policy."""
 
     model: FraudModel
     tuning: TuningResult
@@ -75,7 +77,7 @@ def build_training_set(
     gap: timedelta,
     warm_up: timedelta,
 ) -> tuple[pd.DataFrame, Split]:
-    """Feature rows with what the label was known to be at `as_of` and the part each belongs to.
+    """Feature rows with their label as known at `as_of`, and the part of each row; also the split.
 
     Columns: transaction_id, event_time, customer_id, amount_cents, channel, label, part, then the features.
     Raises SplitError when the data are too short or hold too little fraud, and JoinError when a transaction is missing
@@ -121,9 +123,9 @@ def train_model(
     lineage: Mapping[str, Any],
     on_trial: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
-    """Search, fit, calibrate and choose thresholds; the test part is not read except for the drift reference.
+    """Search, fit, calibrate and choose thresholds; the test part is read only for the drift reference.
 
-    `feature_config` is how the features of the training set were made.
+    `feature_config` is the configuration of the training set's features.
     """
     parts = {name: training_set[training_set["part"] == name] for name in PART_NAMES}
     train, tune_on = (_labelled(parts[name]) for name in ("train", "tune"))
@@ -135,11 +137,11 @@ def train_model(
         timeout=tuning.timeout,
         workers=tuning.workers,
         journal=tuning.journal,
-        # A search of another length is another study, or its trials would decide what this one finds.
+        # A search with another number of trials is another study, so that its trials do not influence this one.
         study_name=f"{lineage.get('data_sha256', 'study')}-seed-{tuning.seed}-trials-{tuning.n_trials}",
         on_trial=on_trial,
     )
-    # The best trial never fitted on the newest labelled days; the shipped trees do.
+    # The best trial was not fitted on the newest labelled days; the shipped trees are.
     newest = pd.concat([parts["train"], parts["tune"]])
     booster = fit_booster(
         newest.loc[:, list(FEATURE_NAMES)],
@@ -187,7 +189,7 @@ def train_model(
     )
     unseen = pd.concat([parts["calibrate"], parts["test"]])
     sample = unseen.sample(min(len(unseen), REFERENCE_ROWS), random_state=tuning.seed).sort_values("event_time")
-    # Rows of one customer resemble each other, also when they are drawn.
+    # Rows of one customer resemble each other, also in a sample.
     model = replace(model, lineage={**model.lineage, "reference_customers": effective_number(sample["customer_id"])})
     reference = sample.loc[:, list(FEATURE_NAMES)].assign(score=model.predict(sample)).reset_index(drop=True)
     return TrainedModel(model=replace(model, reference=reference), tuning=result, policy_report=report)
@@ -220,13 +222,13 @@ def days(rows: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def segments(rows: pd.DataFrame) -> dict[str, NDArray[Any]]:
-    """Groups of rows that a good average may hide: by channel and by size of the amount."""
+    """Segments whose groups a good average may hide: channel and size of the amount."""
     edges = [*AMOUNT_BANDS_CENTS, np.inf]
     names = [f"{low / 100:g} to {high / 100:g}" for low, high in pairwise(edges)]
-    found = {"amount": np.asarray(pd.cut(rows["amount_cents"], edges, labels=names, right=False).astype(object))}
+    groups = {"amount": np.asarray(pd.cut(rows["amount_cents"], edges, labels=names, right=False).astype(object))}
     if rows["channel"].notna().any():
-        found["channel"] = rows["channel"].to_numpy()
-    return found
+        groups["channel"] = rows["channel"].to_numpy()
+    return groups
 
 
 def _labelled(rows: pd.DataFrame) -> LabelledRows:

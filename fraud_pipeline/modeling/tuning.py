@@ -1,6 +1,6 @@
 """The search for XGBoost hyper-parameters: a seeded, resumable Optuna study over one quantised matrix.
 
-Belongs here: the search space, the objective, pruning, the study. Must not be here: what a model is, how it is judged.
+Belongs here: the search space, the objective, pruning, the study. Must not be here: the model, its evaluation.
 """
 
 import logging
@@ -80,22 +80,22 @@ def tune(
     study_name: str = "fraud_model",
     on_trial: Callable[[int, float], None] | None = None,
 ) -> TuningResult:
-    """Search for the parameters of best average precision on `tune_on`.
+    """Search for the parameters with the best average precision on `tune_on`.
 
-    A study with the same `journal` and `study_name` is resumed: only the missing trials run. More than one worker
-    shares the study between threads (and `threads` between workers); its order, then, is not reproducible.
-    Raises ValueError when a part has no fraud or nothing but fraud.
+    A study with the same `journal` and `study_name` is resumed: only the missing trials run. Several workers share the
+    study and `threads`; the order of their trials is not reproducible. Raises ValueError when a part has no fraud or
+    nothing but fraud.
     """
     for name, rows in (("train", train), ("tune", tune_on)):
         if not 0 < rows.labels.sum() < len(rows.labels):
             raise ValueError(f"the {name} part needs both fraud and legitimate rows; give it more days")
 
-    # Quantising costs more than many trials' worth of trees, so each resolution is cut once and shared by all.
+    # Quantising costs more than the trees of many trials, so each resolution is made once and shared by all.
     @lru_cache(maxsize=len(MAX_BINS))
     def quantised(max_bin: int) -> xgb.QuantileDMatrix:
         return xgb.QuantileDMatrix(train.features, label=train.labels, max_bin=max_bin)
 
-    # Predicting quantised rows takes longer than predicting plain ones, and each tree is watched.
+    # Predicting quantised rows takes longer than predicting plain ones, and every tree is evaluated.
     watch = xgb.DMatrix(tune_on.features, label=tune_on.labels)
 
     threads_each = max(1, (threads or os.cpu_count() or 1) // workers)
@@ -109,7 +109,7 @@ def tune(
             evals=[(watch, "tune")],
             verbose_eval=False,
             callbacks=[
-                # Average precision of few frauds jumps from tree to tree; log loss says smoothly when to stop.
+                # Average precision of few frauds jumps from tree to tree; log loss is smooth and decides when to stop.
                 xgb.callback.EarlyStopping(rounds=EARLY_STOPPING_ROUNDS, metric_name="logloss", save_best=True),
                 _Pruning(trial),
             ],
@@ -163,7 +163,7 @@ def _study(*, journal: Path | None, name: str, seed: int) -> optuna.Study:
 
 
 class _Pruning(xgb.callback.TrainingCallback):
-    """Tell Optuna how a trial is doing and stop it when it is hopeless."""
+    """Report a trial's progress to Optuna, and stop a hopeless trial."""
 
     def __init__(self, trial: Trial) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
-"""How the champion does by now.
+"""Monitoring of the champion model in production.
 
-Belongs here: drift, performance by matured labels, missed fraud, the audit for skew; pure functions over frames. Must
-not be here: schedules, pictures, alarms.
+Belongs here: drift, performance on matured labels, missed fraud, the skew audit; pure functions over frames. Must not
+be here: schedules, plots, alerts.
 """

@@ -1,13 +1,12 @@
-"""Drift: does a day look like what the champion learned from, and like the same weekday of the weeks before?
+"""Drift: compares a day with the champion's training data and with the same weekday of earlier weeks.
 
-Belongs here: PSI, KS, their certainty, and when a day is called red. Must not be here: tables, the champion's files,
-plots, orchestration.
+Belongs here: PSI, KS, their significance, and when a day is red. Must not be here: tables, model files, plots,
+orchestration.
 
-A day is compared with two baselines, because each alone cries wolf: the champion's reference knows no weekdays and no
-slow growth, the weeks before forget what came to stay. A feature has drifted when both say so, and each only when the
-shift is large and beyond chance. Rows of one customer or merchant resemble each other, so what counts as evidence is
-how many customers or merchants the rows are worth; otherwise a million rows would make everything significant, and the
-ups and downs of three popular merchants would be news every day.
+A day has two baselines, because each alone gives false alarms: the champion's reference knows no weekdays and no slow
+growth, and the weeks before soon contain a lasting change. A feature has drifted when it differs from both baselines by
+a large and significant shift. Rows of one customer or merchant resemble each other, so the sample size is the effective
+number of customers or merchants. Otherwise a million rows would make every difference significant.
 """
 
 from collections import defaultdict
@@ -32,7 +31,7 @@ State = Literal["within", "beyond", "drift"]
 SCORE: Final = "score"
 ENTITY: Final[Mapping[str, str]] = {feature.name: feature.entity for feature in FEATURES}
 LIMITS: Final[Mapping[Kind, float]] = {"psi": 0.2, "ks": 0.2, "missing": 0.1}
-"""The least that counts: PSI by the usual rule of thumb, largest distance of the distributions, share of rows."""
+"""The smallest relevant shift: PSI by the usual rule of thumb, largest distance of the distributions, share of rows."""
 FALSE_DISCOVERY_RATE: Final = 0.001
 MIN_ROWS: Final = 200
 WEEKS_BEFORE: Final = 4
@@ -42,17 +41,17 @@ STATES: Final[Mapping[State, str]] = {
     "beyond": "beyond a limit in one comparison only, or within chance",
     "drift": "drift: both comparisons agree",
 }
-"""How far a feature is from both baselines on a day, in words; only drift makes a day red."""
+"""A feature's state on a day, in words; only drift makes a day red."""
 _DRIFT: Final = "drift"
 _CALENDAR: Final = {"hour_of_day", "day_of_week", "is_weekend", "is_night"}
 _REACH: Final = {window: pd.Timedelta(window or 0) for window in get_args(WindowName)}
-# The tails have bins of their own: a fault in a few amounts moves no decile.
+# The tails have bins of their own, because a fault in a few amounts moves no decile.
 _LEVELS: Final = (0.001, 0.01, 0.05, *np.arange(1, 10) / 10, 0.95, 0.99, 0.999)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Feature rows and the score, and how many independent customers and merchants they are worth."""
+    """Feature rows with the score, and their effective numbers of customers and merchants."""
 
     values: pd.DataFrame
     customers: float
@@ -60,17 +59,17 @@ class Sample:
 
     @classmethod
     def of(cls, values: pd.DataFrame, *, customers: pd.Series, merchants: pd.Series) -> "Sample":
-        """Rows (n,) with whose they are (n,)."""
+        """A sample of rows (n, k) with the customer and merchant of each, shape (n,)."""
         return cls(values, customers=effective_number(customers), merchants=effective_number(merchants))
 
     def evidence(self, feature: str) -> float:
-        """Independent rows of a feature, at most."""
+        """The effective sample size for a feature."""
         return self.merchants if ENTITY.get(feature) == "merchant" else self.customers
 
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """One feature against one baseline by one measure; `q` is the false discovery rate at which it is found."""
+    """One feature against one baseline by one measure; `q` is the false discovery rate at which it is significant."""
 
     feature: str
     baseline: Baseline
@@ -80,18 +79,18 @@ class Shift:
 
     @property
     def of_limit(self) -> float:
-        """Its size, where 1 is the limit."""
+        """The size as a multiple of the limit."""
         return self.size / LIMITS[self.kind]
 
     @property
-    def found(self) -> bool:
+    def significant(self) -> bool:
         """Large, and beyond chance."""
         return self.of_limit >= 1 and self.q <= FALSE_DISCOVERY_RATE
 
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """What a day looks like; a day that is not judged says why and has no shifts."""
+    """The shifts of a day; a day that was not judged says why and has no shifts."""
 
     day: date
     rows: int
@@ -100,7 +99,7 @@ class DriftReport:
 
     @property
     def findings(self) -> dict[tuple[str, Kind], str]:
-        """What each feature and measure shows, in words; empty where it is within its limit."""
+        """The finding on each feature and measure, in words; empty where it is within its limit."""
         comparisons: dict[tuple[str, Kind], list[Shift]] = defaultdict(list)
         for shift in self.shifts:
             comparisons[shift.feature, shift.kind].append(shift)
@@ -108,7 +107,7 @@ class DriftReport:
 
     @property
     def drifted(self) -> tuple[Shift, ...]:
-        """What both baselines find, the largest first, each feature and measure once."""
+        """The shifts that both baselines confirm, the largest first, each feature and measure once."""
         findings = self.findings
         both = [
             shift
@@ -134,15 +133,15 @@ class DriftReport:
             return f"{self.day}: no drift in {self.rows:,} rows.{beyond}"
         names = tuple(dict.fromkeys(shift.feature for shift in self.drifted))
         worst = self.drifted[0]
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return (
             f"{self.day}: drift in {worst.feature} ({worst.kind} {worst.size:.2f}, limit {LIMITS[worst.kind]:g})"
-            f"{others}. Look at the source of these fields first: a fault there is mended there; a world that has "
-            "changed is learned by the retraining that this alarm starts."
+            f"{more}. Check the source of these fields first and repair a fault there. "
+            "If behaviour has changed, the retraining that this alarm starts will learn it."
         )
 
     def to_markdown(self, *, top: int = 15) -> str:
-        """The largest shifts against the champion's reference, beside those against the weeks before."""
+        """A table of the largest shifts against the champion's reference and against the weeks before."""
         by_key = {(shift.feature, shift.kind, shift.baseline): shift for shift in self.shifts}
         findings = self.findings
         lines = [
@@ -172,10 +171,10 @@ class DriftReport:
 
 
 def judgeable(*, history: timedelta) -> list[str]:
-    """The features, and the score, whose windows are full after so much history; the calendar's own are no news.
+    """The features, and the score, that can be judged after this much history: their windows are full.
 
-    A window that is still filling moves every day. Merchants' windows begin only when labels have matured, so theirs
-    count as the longest.
+    A window that is still filling shifts every day. Merchants' windows begin only when labels have matured, so they
+    count as the longest. Calendar features are left out.
     """
     names = [
         feature.name
@@ -189,7 +188,7 @@ def judgeable(*, history: timedelta) -> list[str]:
 def population_stability_index(baseline: Floats, current: Floats) -> tuple[float, int]:
     """PSI of values (n,) against a baseline (m,), and its degrees of freedom; bins are the baseline's quantiles.
 
-    Half a row is added to each bin, so that an empty one is no infinity. Missing values must be left out.
+    Half a row is added to each bin, so that an empty bin gives no infinity. Leave missing values out.
     Source: Yurdakul and Naranjo, "Statistical properties of the population stability index", Journal of Risk Model
     Validation 2020.
     """
@@ -207,17 +206,17 @@ def drift_report(
     weeks_before: Sample,
     features: Sequence[str],
 ) -> DriftReport:
-    """The features and the score of a day against both baselines.
+    """Compare the features and the score of a day with both baselines.
 
-    `champion` is the model's reference, worth as many customers as `champion_customers`; `weeks_before` the same
-    weekday of earlier weeks.
+    `champion` is the model's reference, with `champion_customers` as its effective number of customers; `weeks_before`
+    is the same weekday of earlier weeks.
     """
     rows, before = len(current.values), len(weeks_before.values)
     reason = _too_few(day, rows, before=before, reference=len(champion))
     if reason:
         return DriftReport(day=day, rows=rows, not_judged=reason)
-    # Whose the rows of the reference are it does not tell. It is drawn from more days and customers than the weeks
-    # before are of, so that their number is the least that it is worth.
+    # An older reference does not say which customers it has. It is drawn from more days and customers than the weeks
+    # before, so their effective number is a lower bound.
     reference = Sample(
         champion, customers=champion_customers or weeks_before.customers, merchants=weeks_before.merchants
     )
@@ -229,7 +228,7 @@ def drift_report(
 
 
 def _too_few(day: date, rows: int, *, before: int, reference: int) -> str:
-    """Which side has too few rows to be compared, in words; empty where all have enough."""
+    """The side that has too few rows to be compared, in words; empty when all have enough."""
     needed, weekday = f"({MIN_ROWS} rows are needed)", f"{day:%A}"
     if rows < MIN_ROWS:
         return f"it has {rows:,} transactions {needed}. Check that all of them have arrived"
@@ -243,7 +242,7 @@ def _too_few(day: date, rows: int, *, before: int, reference: int) -> str:
 
 
 def _finding(comparisons: Sequence[Shift]) -> str:
-    agreeing = sum(shift.found for shift in comparisons)
+    agreeing = sum(shift.significant for shift in comparisons)
     if agreeing == len(get_args(Baseline)):
         return _DRIFT
     if agreeing:
@@ -257,36 +256,36 @@ def _listed(names: Sequence[str], *, top: int = 3) -> str:
 
 
 def _against(name: Baseline, baseline: Sample, current: Sample, *, names: Sequence[str]) -> list[Shift]:
-    found: list[tuple[str, Kind, float, float]] = []
+    measured: list[tuple[str, Kind, float, float]] = []
     for feature in names:
         old, new = (sample.values[feature].to_numpy(np.float64) for sample in (baseline, current))
         weights = (baseline.evidence(feature), current.evidence(feature))
-        found += [(feature, kind, size, p) for kind, size, p in _measures(old, new, evidence=weights)]
-    rates = stats.false_discovery_control([p for *_, p in found], method="by")
+        measured += [(feature, kind, size, p) for kind, size, p in _measures(old, new, evidence=weights)]
+    rates = stats.false_discovery_control([p for *_, p in measured], method="by")
     return [
         Shift(feature=feature, baseline=name, kind=kind, size=size, q=float(q))
-        for (feature, kind, size, _), q in zip(found, rates, strict=True)
+        for (feature, kind, size, _), q in zip(measured, rates, strict=True)
     ]
 
 
 def _measures(old: Floats, new: Floats, *, evidence: tuple[float, float]) -> list[tuple[Kind, float, float]]:
-    """Size and p-value of each measure; `evidence` is how many independent rows either side is worth."""
+    """Size and p-value of each measure; `evidence` holds the effective sample size of either side."""
     there_old, there_new = old[~np.isnan(old)], new[~np.isnan(new)]
     missing_old, missing_new = 1 - len(there_old) / len(old), 1 - len(there_new) / len(new)
     m, n = evidence
     pooled = (m * missing_old + n * missing_new) / (m + n)
     deviation = np.sqrt(max(pooled * (1 - pooled), 1e-12) * (1 / m + 1 / n))
     apart = abs(missing_new - missing_old)
-    found: list[tuple[Kind, float, float]] = [("missing", apart, float(2 * stats.norm.sf(apart / deviation)))]
+    measures: list[tuple[Kind, float, float]] = [("missing", apart, float(2 * stats.norm.sf(apart / deviation)))]
     if min(len(there_old), len(there_new)) < MIN_ROWS:
-        return found
+        return measures
     m, n = m * len(there_old) / len(old), n * len(there_new) / len(new)
     weight = m * n / (m + n)
     psi, freedom = population_stability_index(there_old, there_new)
     if freedom:
-        found.append(("psi", psi, float(stats.chi2.sf(weight * psi, freedom))))
+        measures.append(("psi", psi, float(stats.chi2.sf(weight * psi, freedom))))
     distance = float(stats.ks_2samp(there_old, there_new, method="asymp").statistic)
-    return [*found, ("ks", distance, float(stats.kstwobign.sf(np.sqrt(weight) * distance)))]
+    return [*measures, ("ks", distance, float(stats.kstwobign.sf(np.sqrt(weight) * distance)))]
 
 
 def _shares(edges: Floats, values: Floats) -> Floats:

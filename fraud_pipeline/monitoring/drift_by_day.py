@@ -1,6 +1,6 @@
-"""Drift over many days: what each feature's stored shifts say about each day.
+"""Drift over many days: the state of each feature on each day, from stored shifts.
 
-Belongs here: from shifts to the cells of a map. Must not be here: when a feature has drifted (`drift.py`), drawing.
+Belongs here: shifts as the cells of a heat map. Must not be here: when a feature has drifted (`drift.py`), plots.
 """
 
 from typing import get_args
@@ -12,7 +12,7 @@ from fraud_pipeline.monitoring.drift import LIMITS, Baseline
 
 
 def daily_states(rows: pd.DataFrame) -> pd.DataFrame:
-    """The state of each feature on each day, and the measure that shows it, from the shifts of many days.
+    """The state of each feature on each day, and the measure that decides it.
 
     Args:
         rows: day, feature, baseline, kind, size, drifted.

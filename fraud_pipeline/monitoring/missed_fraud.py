@@ -1,16 +1,16 @@
-"""Missed fraud: is more fraud reported of late that the champion had allowed than the days before let expect?
+"""Missed fraud: looks for a surge of reported frauds that the champion had allowed.
 
-Belongs here: which reports count, which groups of them are looked at, and how it is told. Must not be here: how many
-are too many (`surge_test.py`), tables, the registry, SQL, orchestration.
+Belongs here: which reports count, which groups are tested, and the report's text. Must not be here: the statistical
+test (`surge_test.py`), tables, the registry, SQL, orchestration.
 
-A new kind of fraud is too few rows to move a feature, and its labels mature weeks later; but some of its victims call
-within hours. So what is compared is like with like: of the frauds of the last days, those that are reported already,
-with those of the days before that had been reported as soon. All days are ones that the champion's trees, calibration
-and thresholds never saw, and reports tell only of what was not blocked.
+A new kind of fraud has too few rows to shift a feature, and its labels mature weeks later; but some of its victims call
+within hours. So the test compares frauds of the last days that are already reported with frauds of earlier days that
+had been reported as fast. The champion's trees, calibration and thresholds never saw any of these days. Blocked
+transactions are not counted.
 
-Rows of one theft are one piece of evidence: what is counted is incidents, not rows. A new kind of fraud mostly keeps to
-one channel, where it stands out sooner: each channel is looked at by itself, too. And thieves go by who has a card, not
-by how busy a pay day is: what incidents are measured by is customers, not transactions.
+Rows of one theft are one piece of evidence, so the test counts incidents. A new kind of fraud mostly uses one channel
+and stands out there sooner, so each channel is also tested alone. The number of incidents depends on active customers
+and not on busy pay days, so customers are the exposure.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,13 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.monitoring.performance import reported_segments, seen_to
-from fraud_pipeline.monitoring.surge_test import MIN_DAYS, Surge, compared, expected_incidents, most_significant_excess
+from fraud_pipeline.monitoring.surge_test import (
+    MIN_DAYS,
+    Surge,
+    compare_since,
+    expected_incidents,
+    most_significant_excess,
+)
 from fraud_pipeline.policy.decisions import decide
 from fraud_pipeline.schema.joins import positions_of, rows_of
 from fraud_pipeline.schema.transactions import DAY, TIME_DTYPE, microseconds
@@ -32,20 +38,20 @@ from fraud_pipeline.schema.transactions import DAY, TIME_DTYPE, microseconds
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-LOOKED_AT: Final = "channel"
-"""The segment whose groups are looked at by themselves; not categories, for thieves move from shop to shop."""
+TESTED_SEGMENT: Final = "channel"
+"""The segment whose groups are also tested alone; not categories, because thieves move from shop to shop."""
 ACTIVE_DAYS: Final = 28
-"""Days for which a payment makes a customer one who has a card."""
+"""Days for which a payment makes a customer active."""
 SAME_INCIDENT: Final = timedelta(days=3)
 SHOWN: Final = 12
 _EPOCH: Final = date(1970, 1, 1)
-_ROW: Final = ["transaction_id", "event_time", "customer_id"]
-_DAYS: Final = ["reported_at", "event_day", "report_day"]
+_ROW_COLUMNS: Final = ["transaction_id", "event_time", "customer_id"]
+_DAY_COLUMNS: Final = ["reported_at", "event_day", "report_day"]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Those incidents of a surge that are of a group of transactions, reported by now and expected."""
+    """The incidents of a surge in one group of transactions: reported by now, and expected."""
 
     segment: str
     name: str
@@ -55,10 +61,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class MissedFraudReport:
-    """What is known at the end of `day` of fraud that the champion allowed.
+    """Reported fraud that the champion allowed, as known at the end of `day`.
 
-    `group` is the channel that the surge is of, as "channel online"; empty is all. Of it are the newest transactions,
-    `examples`, and `incidents` and `expected` by day from `first` on, shape (days,).
+    `group` is the channel of the surge, such as "channel online"; empty means all. The newest transactions, `examples`,
+    and `incidents` and `expected` by day from `first` on, shape (days,), are those of the group.
     """
 
     day: date
@@ -74,7 +80,7 @@ class MissedFraudReport:
     @property
     def red(self) -> bool:
         """Whether there is a surge."""
-        return self.surge is not None and self.surge.found
+        return self.surge is not None and self.surge.significant
 
     @property
     def since(self) -> date | None:
@@ -83,7 +89,7 @@ class MissedFraudReport:
 
     @property
     def not_judged(self) -> str:
-        """Why nothing was compared; empty where it was."""
+        """Why nothing was compared; empty when it was."""
         if self.surge is not None:
             return ""
         return f"not judged yet: {MIN_DAYS} days with matured labels after those it was trained on are needed"
@@ -94,26 +100,26 @@ class MissedFraudReport:
         if self.surge is None:
             return f"Missed fraud of champion {self.champion} is {self.not_judged}."
         where = f" in {self.group}" if self.group else ""
-        told = f"{self.surge.incidents:,} incidents of fraud{where} that champion {self.champion} allowed, "
-        told += f"{self.surge.expected:.0f} expected by now"
-        if not self.surge.found:
-            return f"{self.day}: no surge. Since {self.since}: {told}."
+        counts = f"{self.surge.incidents:,} incidents of fraud{where} that champion {self.champion} allowed, "
+        counts += f"{self.surge.expected:.0f} expected by now"
+        if not self.surge.significant:
+            return f"{self.day}: no surge. Since {self.since}: {counts}."
         most = f", most of all {self.groups[0].segment} {self.groups[0].name}" if self.groups else ""
         return (
-            f"{self.day}: a surge since {self.since}: {told}{most}. Look at the newest ones: a new kind of fraud "
-            "is for people to stop, until its labels have matured and a training can learn it."
+            f"{self.day}: a surge since {self.since}: {counts}{most}. Look at the newest transactions: people have to "
+            "stop a new kind of fraud until its labels have matured and a training can learn it."
         )
 
     def to_markdown(self) -> str:
-        """The finding, the groups with the least likely excess and the newest transactions."""
+        """The finding, the groups with the most significant excess, and the newest transactions."""
         if self.surge is None:
             return self.summary
         total = Group("", self.group or "all", self.surge.incidents, self.surge.expected)
         shown = [total, *self.groups[:SHOWN]]
         rows = (
-            f"| {f'{one.segment}: ' * bool(one.segment)}{one.name.replace('|', '/')} "
-            f"| {one.incidents:,} | {one.expected:.1f} |"
-            for one in shown
+            f"| {f'{group.segment}: ' * bool(group.segment)}{group.name.replace('|', '/')} "
+            f"| {group.incidents:,} | {group.expected:.1f} |"
+            for group in shown
         )
         newest = f"Newest: {', '.join(self.examples)}" if self.examples else "None was reported."
         table = "\n".join([f"| since {self.since} | reported | expected |", "|---|---:|---:|", *rows])
@@ -121,7 +127,7 @@ class MissedFraudReport:
 
 
 def unseen_from(model: FraudModel) -> date:
-    """The first whole day that neither trees nor calibration nor thresholds saw: the model's test part and on."""
+    """The first whole day that trees, calibration and thresholds did not see: the start of the model's test part."""
     first = model.lineage.get("evaluated_from")
     # A model of an earlier release does not say where its test part began.
     return (pd.Timestamp(first).ceil("D") if first else seen_to(model).floor("D") + pd.Timedelta(days=1)).date()
@@ -130,23 +136,24 @@ def unseen_from(model: FraudModel) -> date:
 def allowed_frauds(
     model: FraudModel, features: pd.DataFrame, transactions: pd.DataFrame, served: pd.DataFrame
 ) -> pd.DataFrame:
-    """The transactions that the model allowed: transaction_id, event_time, customer_id, and the group of each segment.
+    """The reported transactions that the model allowed: transaction_id, event_time, customer_id, and the group of each
+    segment.
 
-    features: rows that somebody reported; `transactions` hold the same rows; `served` are decisions of this model:
-    transaction_id, decision. A row that it did not serve counts with what it decides on the row's features.
+    `features` are rows with a report; `transactions` hold the same rows; `served` are decisions of this model:
+    transaction_id, decision. A row that the model did not serve counts with its decision on the row's features.
     """
     if features.empty:
-        return pd.DataFrame({name: [] for name in _ROW}).astype({"event_time": TIME_DTYPE})
+        return pd.DataFrame({name: [] for name in _ROW_COLUMNS}).astype({"event_time": TIME_DTYPE})
     decided = decide(model.predict(features), model.policy)
     position = positions_of(features, served["transaction_id"], table="features")
     decided[position[position >= 0]] = served["decision"].to_numpy(object)[position >= 0]
     rows = rows_of(transactions, features["transaction_id"], table="transactions")[decided == "allow"]
-    groups: pd.DataFrame = rows[_ROW].assign(**reported_segments(rows))
+    groups: pd.DataFrame = rows[_ROW_COLUMNS].assign(**reported_segments(rows))
     return groups
 
 
 def active_customers(paid: Iterable[tuple[date, pd.Series]]) -> dict[date, int]:
-    """How many customers paid on each day or in the four weeks before it; none on a day without any payment.
+    """The number of customers who paid on each day or in the four weeks before it; 0 on a day without any payment.
 
     paid: customer_id of the transactions of each day, in order of days.
     """
@@ -170,37 +177,39 @@ def missed_fraud_report(
     first: date,
     label_maturity: timedelta,
 ) -> MissedFraudReport:
-    """What is known at the end of `day`; `allowed` is of `allowed_frauds`, `customers` of `active_customers`.
+    """The report at the end of `day`; `allowed` comes from `allowed_frauds`, `customers` from `active_customers`.
 
-    Reports of later instants and rows of later days change nothing.
+    Later reports and rows of later days change nothing.
     """
     start, size = (first - _EPOCH).days, max(0, (day - first).days + 1)
     exposed = np.array([customers.get(first + timedelta(days=number), 0) for number in range(size)], dtype=np.int64)
-    found = _incidents(allowed, reports, as_of=pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1))
-    found = found[(found["event_day"] >= start) & (found["event_day"] < start + size)]
-    event, reported = (found[name].to_numpy(np.int64) - start for name in ("event_day", "report_day"))
-    looked_at = {"": np.ones(len(found), dtype=bool)} | {
-        f"{LOOKED_AT} {name}": mine for segment, name, mine in _groups(found) if segment == LOOKED_AT
+    incidents = _incidents(allowed, reports, as_of=pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1))
+    incidents = incidents[(incidents["event_day"] >= start) & (incidents["event_day"] < start + size)]
+    event, reported = (incidents[name].to_numpy(np.int64) - start for name in ("event_day", "report_day"))
+    tested = {"": np.ones(len(incidents), dtype=bool)} | {
+        f"{TESTED_SEGMENT} {name}": members
+        for segment, name, members in _groups(incidents)
+        if segment == TESTED_SEGMENT
     }
     matured = size - label_maturity // timedelta(days=1)
     surges = {
         group: most_significant_excess(
-            event[mine], reported[mine], exposed, matured=matured, comparisons=len(looked_at)
+            event[members], reported[members], exposed, matured=matured, comparisons=len(tested)
         )
-        for group, mine in looked_at.items()
+        for group, members in tested.items()
     }
-    red = {group: surge for group, surge in surges.items() if surge and surge.found}
-    # Where there is no surge at all, what is told is how all fraud does.
+    red = {group: surge for group, surge in surges.items() if surge and surge.significant}
+    # Without a surge, the report shows all fraud.
     group, surge = min(red.items(), key=lambda one: one[1].p, default=("", surges[""]))
     if surge is None:
         counts = np.bincount(event, minlength=size).astype(np.int64)
         return MissedFraudReport(day=day, champion=champion, first=first, incidents=counts, expected=np.zeros(size))
-    mine, since = looked_at[group], surge.since
-    found, event, reported = found[mine], event[mine], reported[mine]
+    members, since = tested[group], surge.since
+    incidents, event, reported = incidents[members], event[members], reported[members]
     parts = [
-        (segment, name, compared(event[part], reported[part], exposed, since=since))
-        for segment, name, part in _groups(found)
-        if not (group and segment == LOOKED_AT)
+        (segment, name, compare_since(event[part], reported[part], exposed, since=since))
+        for segment, name, part in _groups(incidents)
+        if not (group and segment == TESTED_SEGMENT)
     ]
     parts.sort(key=lambda part: part[2].p)
     return MissedFraudReport(
@@ -211,26 +220,26 @@ def missed_fraud_report(
         expected=expected_incidents(event, reported, exposed, since=since),
         surge=surge,
         group=group,
-        groups=tuple(Group(segment, name, one.incidents, one.expected) for segment, name, one in parts),
-        examples=tuple(found[event >= since].sort_values("event_time", ascending=False)["transaction_id"][:SHOWN]),
+        groups=tuple(Group(segment, name, excess.incidents, excess.expected) for segment, name, excess in parts),
+        examples=tuple(incidents[event >= since].sort_values("event_time", ascending=False)["transaction_id"][:SHOWN]),
     )
 
 
 def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Each group of each segment, and which rows are of it."""
-    for segment in rows.columns.difference([*_ROW, *_DAYS], sort=False):
+    """Each group of each segment, with a mask of its rows."""
+    for segment in rows.columns.difference([*_ROW_COLUMNS, *_DAY_COLUMNS], sort=False):
         for name in rows[segment].dropna().unique():
             yield segment, str(name), (rows[segment] == name).to_numpy()
 
 
 def _incidents(allowed: pd.DataFrame, reports: pd.DataFrame, *, as_of: pd.Timestamp) -> pd.DataFrame:
-    """The first row of each incident, with the day of it and of the first report about any row of it."""
+    """The first row of each incident, with its day and the day of the first report about any row of the incident."""
     known = reports[reports["reported_at"] < as_of].sort_values(["reported_at", "is_fraud"])
     latest = known.drop_duplicates("transaction_id", keep="last").set_index("transaction_id")["is_fraud"]
-    told = known[known["is_fraud"]].drop_duplicates("transaction_id").set_index("transaction_id")["reported_at"]
+    first_report = known[known["is_fraud"]].drop_duplicates("transaction_id").set_index("transaction_id")["reported_at"]
     still = allowed["transaction_id"].isin(latest.index[latest]) & (allowed["event_time"] < as_of)
     rows = allowed[still].sort_values(["customer_id", "event_time"])
-    rows = rows.assign(reported_at=told.reindex(rows["transaction_id"]).to_numpy())
+    rows = rows.assign(reported_at=first_report.reindex(rows["transaction_id"]).to_numpy())
     gap = rows.groupby("customer_id")["event_time"].diff()
     incident = (gap.isna() | (gap > SAME_INCIDENT)).cumsum()
     rows["reported_at"] = rows.groupby(incident)["reported_at"].transform("min")

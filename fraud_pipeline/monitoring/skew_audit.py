@@ -1,11 +1,10 @@
-"""Served features recomputed from history: does every decision rest on the values that training would have seen?
+"""Skew audit: recomputes served features from history and compares them bit by bit.
 
-Belongs here: comparing what was stored with what is computed again. Must not be here: SQL, features, promotion.
+Belongs here: the comparison of stored with recomputed features. Must not be here: SQL, features, promotion.
 
-Each decision is computed again with the feature configuration that it was made with, whatever model serves today.
-First all rows are computed at once from everything known today. What differs is computed again from what was known
-when it was decided: an event that arrived late, or a report from the same second, explains a difference. What then
-still differs is skew.
+Each decision is recomputed with its own feature configuration, whatever model serves today. First all rows are
+recomputed at once from everything known today. Rows that differ are recomputed from what was known at the decision: an
+event that arrived late, or a report from the same second, explains a difference. Remaining differences are skew.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +25,7 @@ _NOT_KEPT = "a feature configuration that is not kept"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """History with the version at which each row became known.
+    """History, with the version at which each row became known.
 
     `transactions` carry `customer_version`, `reports` and `merchant_days` (all versions of a day) `version`.
     """
@@ -38,7 +37,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """How many decisions were compared, and how many of them differ from today's knowledge, and for no reason."""
+    """Counts of decisions: compared, explained by later knowledge, and different without an explanation."""
 
     compared: int
     explained_by_later_knowledge: int
@@ -55,17 +54,21 @@ class Audit:
     def finding(self) -> str:
         """One sentence for a person."""
         if self.passed:
-            late = f", {self.explained_by_later_knowledge} of them from what was known then" if self.compared else ""
-            return f"{self.compared} served rows computed again, bit for bit the same{late}."
+            late = (
+                f", {self.explained_by_later_knowledge} of them from what was known at the decision"
+                if self.compared
+                else ""
+            )
+            return f"{self.compared} served rows were recomputed and are the same bit for bit{late}."
         names = ", ".join(self.features[:5])
         return (
-            f"{self.different} of {self.compared} served rows cannot be computed again ({names}): serving and training "
+            f"{self.different} of {self.compared} served rows differ when recomputed ({names}): serving and training "
             "see different features. Run one release of the feature code everywhere and rebuild the online history."
         )
 
 
 def with_tables(known: Known, *, transactions: pd.DataFrame, reports: pd.DataFrame) -> Known:
-    """The same history, with the content of the offline tables wherever they hold a row of it."""
+    """The same history, with rows of the offline tables in place of the same rows of the database."""
     return Known(
         transactions=_overlaid(known.transactions, transactions, key=["transaction_id"], version="customer_version"),
         reports=_overlaid(known.reports, reports, key=["transaction_id", "reported_at"], version="version"),
@@ -74,21 +77,21 @@ def with_tables(known: Known, *, transactions: pd.DataFrame, reports: pd.DataFra
 
 
 def _overlaid(known: pd.DataFrame, table: pd.DataFrame, *, key: list[str], version: str) -> pd.DataFrame:
-    """A row of the table that the database lacks was always known, so that its absence online shows."""
+    """Version 0 for a row that only the table has: it counts as always known, so its absence online shows as skew."""
     versions = known.set_index(key)[version]
     at = pd.MultiIndex.from_frame(table[key]) if len(key) > 1 else pd.Index(table[key[0]])
-    ours = table.assign(**{version: versions.reindex(at, fill_value=0).to_numpy()})
-    return pd.concat([ours, known], ignore_index=True).drop_duplicates(key, ignore_index=True)
+    versioned = table.assign(**{version: versions.reindex(at, fill_value=0).to_numpy()})
+    return pd.concat([versioned, known], ignore_index=True).drop_duplicates(key, ignore_index=True)
 
 
 def audit(decisions: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -> Audit:
-    """Compare the stored features of `decisions` (rows of the table) that were made with history.
+    """Compare the stored features of `decisions` (rows of the table) with recomputed ones.
 
-    `known` must reach back as far as any of their windows.
+    Decisions that were made without history are left out. `known` must cover the longest window of every decision.
     """
     decisions = decisions[decisions["mode"].isin(COMPARED_MODES)]
-    there = decisions["transaction_id"].isin(known.transactions["transaction_id"])
-    decisions = decisions[there].reset_index(drop=True)
+    has_history = decisions["transaction_id"].isin(known.transactions["transaction_id"])
+    decisions = decisions[has_history].reset_index(drop=True)
     stored = _stored_bits(decisions)
     new = rows_of(known.transactions, decisions["transaction_id"], table="transactions")
     computed = _bits(_compute(new, known, events=known.transactions, engineer=engineer))
@@ -117,10 +120,10 @@ def audit_each(
     configs: Mapping[str, FeatureConfig],
     unnamed: FeatureConfig,
 ) -> Audit:
-    """`audit` of decisions that were made with several feature configurations, each with its own.
+    """Audit decisions of several feature configurations, each with its own.
 
-    `known` gives the history with merchants' days of a configuration. Decisions of earlier releases name no
-    configuration: `unnamed` is theirs. Decisions whose configuration is not among `configs` are all different.
+    `known` gives the history with merchants' days of a configuration. `unnamed` is the configuration of decisions of
+    earlier releases, which name none. Decisions whose configuration is not among `configs` all count as different.
     """
     audits = []
     for id_, made_with_it in decisions.groupby(decisions["feature_config"].fillna(""), sort=False):
@@ -151,7 +154,7 @@ def _unknown_configuration(decisions: pd.DataFrame) -> Audit:
 
 
 def _as_known(decision: pd.Series, new: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -> NDArray[np.uint32]:
-    """One row's features from what its decision knew: earlier versions, and its own micro-batch."""
+    """One row's features from what was known at its decision: earlier versions, and its own micro-batch."""
     of_customer = known.transactions[known.transactions["customer_id"] == new["customer_id"].iloc[0]]
     then = Known(
         transactions=of_customer[of_customer["customer_version"] <= decision["customer_version"]],

@@ -1,4 +1,4 @@
-"""Surges: have there been more incidents of late than the days before let expect, as far as they are reported by now?
+"""A statistical test for surges: more incidents reported in the last days than earlier days predict.
 
 Belongs here: statistics over day numbers. Must not be here: which incidents count, tables, dates, words.
 """
@@ -14,20 +14,20 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 SPANS: Final = (1, 2, 3, 5, 7, 10, 14, 21, 28)
-"""Days up to the last one in which a surge may have begun."""
+"""Lengths in days of the possible surges, which all end on the last day."""
 MIN_DAYS: Final = 14
-"""Days before a surge, and days whose labels have matured, that it takes to know what is usual."""
+"""The least number of days before a surge, and of days with matured labels, to estimate the usual rate."""
 LIMIT: Final = 1.25
-"""The least that counts: incidents as a multiple of the expected ones."""
+"""The smallest relevant surge: incidents as a multiple of the expected ones."""
 FALSE_ALARMS: Final = 0.01
-"""How often a day may be red by chance, over all that is looked at."""
+"""The probability that a day is red by chance, over all comparisons together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surge:
-    """Incidents from day `since` on that are reported by now, beside what the days before let expect.
+    """Incidents from day `since` on that are reported by now, and the expected number.
 
-    `p` is the chance of so many without any change, corrected for all that was looked at.
+    `p` is the probability of at least so many incidents without a change, corrected for all comparisons.
     """
 
     since: int
@@ -37,11 +37,11 @@ class Surge:
 
     @property
     def large(self) -> bool:
-        """Whether it would matter."""
+        """Whether the surge is large enough to matter."""
         return self.incidents > LIMIT * self.expected
 
     @property
-    def found(self) -> bool:
+    def significant(self) -> bool:
         """Large, and beyond chance."""
         return self.large and self.p <= FALSE_ALARMS
 
@@ -49,27 +49,27 @@ class Surge:
 def most_significant_excess(
     event: Ints, reported: Ints, exposed: Ints, *, matured: int, comparisons: int
 ) -> Surge | None:
-    """The last days that are the least likely to be chance; large surges come first. None where too few are known.
+    """The most significant surge; large ones come first. None with too few days.
 
     event, reported: as in `expected_incidents`; exposed: customers by day (days,), the last one being the day of the
-    report; matured: of them, how many have all their reports; looks: how many such questions are asked at once.
+    report; matured: the number of days whose labels have matured; comparisons: the number of groups that are tested.
     """
     if matured < MIN_DAYS:
         return None
     overdispersion = _dispersion(event, exposed, matured=matured)
-    found = []
+    surges = []
     for since in (len(exposed) - span for span in SPANS):
         if since < MIN_DAYS or not exposed[:since].sum() or not exposed[since:].sum():
             continue
-        one = compared(event, reported, exposed, since=since, overdispersion=overdispersion)
-        found.append(replace(one, p=min(1.0, one.p * comparisons * len(SPANS))))
-    return min(found, key=lambda one: (not one.large, one.p, one.since), default=None)
+        surge = compare_since(event, reported, exposed, since=since, overdispersion=overdispersion)
+        surges.append(replace(surge, p=min(1.0, surge.p * comparisons * len(SPANS))))
+    return min(surges, key=lambda one: (not one.large, one.p, one.since), default=None)
 
 
-def compared(event: Ints, reported: Ints, exposed: Ints, *, since: int, overdispersion: float = 1.0) -> Surge:
-    """Incidents from one day on beside the days before, with the chance of so many as if nothing else were looked at.
+def compare_since(event: Ints, reported: Ints, exposed: Ints, *, since: int, overdispersion: float = 1.0) -> Surge:
+    """Incidents from one day on against the days before, with the p-value of this one comparison.
 
-    event, reported, exposed: as in `expected_incidents`; clumped: for how many incidents one piece of evidence stands.
+    event, reported, exposed: as in `expected_incidents`; overdispersion: the number of incidents that count as one.
     """
     incidents = int((event >= since).sum())
     expected = float(expected_incidents(event, reported, exposed, since=since)[since:].sum())
@@ -79,10 +79,11 @@ def compared(event: Ints, reported: Ints, exposed: Ints, *, since: int, overdisp
 
 
 def expected_incidents(event: Ints, reported: Ints, exposed: Ints, *, since: int) -> Floats:
-    """Incidents of each day that would be reported by now if nothing had changed since a day, shape (days,).
+    """The expected number of incidents of each day that are reported by now, shape (days,).
 
-    event, reported: day of each incident and of its report (n,), as an index of exposed, customers by day (days,).
-    From `since` on a day counts with the share of earlier incidents that were reported as soon as it could have been.
+    event, reported: day of each incident and of its report (n,), as an index of exposed, customers by day (days,). The
+    rate of the days before `since` is used, and for later days only incidents with a report delay that is possible by
+    now.
     """
     before = event < since
     delay = np.bincount(np.minimum((reported - event)[before], len(exposed)), minlength=len(exposed) + 1)
@@ -92,10 +93,10 @@ def expected_incidents(event: Ints, reported: Ints, exposed: Ints, *, since: int
 
 
 def chance_of_more(incidents: float, *, expected: float, exposure: float) -> float:
-    """Chance of so many incidents or more where the days before let expect `expected`.
+    """The probability of at least so many incidents when `expected` are expected.
 
-    exposure: customers of the last days as a multiple of those of the days before; the smaller, the better is known
-    what to expect. Source: Przyborowski and Wilenski, "Homogeneity of results in testing samples from Poisson series",
+    exposure: customers of the last days as a multiple of those of the days before; a small one makes `expected` more
+    certain. Source: Przyborowski and Wilenski, "Homogeneity of results in testing samples from Poisson series",
     Biometrika 1940.
     """
     if not incidents:
@@ -104,14 +105,14 @@ def chance_of_more(incidents: float, *, expected: float, exposure: float) -> flo
 
 
 def _dispersion(event: Ints, exposed: Ints, *, matured: int) -> float:
-    """How many times as much as chance alone the incidents of a day vary, at least 1 (Pearson's statistic).
+    """The variance of daily incidents as a multiple of a Poisson variance, at least 1 (Pearson's statistic).
 
-    One compromised shop makes several incidents; then each counts for less.
+    One compromised shop makes several incidents, so each of them counts for less.
     """
     counts = np.bincount(event, minlength=len(exposed))[:matured]
     expected = exposed[:matured] * counts.sum() / max(exposed[:matured].sum(), 1)
-    there = expected > 0
-    if there.sum() < 2:
+    judged = expected > 0
+    if judged.sum() < 2:
         return 1.0
-    statistic = ((counts[there] - expected[there]) ** 2 / expected[there]).sum() / (there.sum() - 1)
+    statistic = ((counts[judged] - expected[judged]) ** 2 / expected[judged]).sum() / (judged.sum() - 1)
     return float(max(1.0, statistic))

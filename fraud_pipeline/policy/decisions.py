@@ -1,6 +1,6 @@
-"""From a score to allow, review or block: costs, the choice of thresholds, and the rules used when there is no model.
+"""Decisions from a score: costs, the choice of thresholds, and the rules that decide without a model.
 
-Belongs here: policies, what decisions cost, rules as data. Must not be here: models, metrics, storage of decisions.
+Belongs here: policies, costs of decisions, rules as data. Must not be here: models, metrics, storage of decisions.
 """
 
 import operator
@@ -50,7 +50,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
-    """What each decision costs the bank, in cents, and which share of a fraud's amount it gets back."""
+    """The cost of each decision for the bank, in cents, and the share of a fraud's amount that it recovers."""
 
     review_cost_cents: float = 300.0
     false_block_cost_cents: float = 2_500.0
@@ -60,7 +60,7 @@ class CostModel:
     def cost(
         self, decision: Decision, *, labels: NDArray[np.float64], amounts_cents: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Cents that taking `decision` on every row would cost, shape (n,); labels are 0 or 1."""
+        """The cost of `decision` on every row in cents, shape (n,); labels are 0 or 1."""
         lost = labels * amounts_cents
         match decision:
             case "allow":
@@ -73,7 +73,7 @@ class CostModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PolicyReport:
-    """How a policy was chosen: expected cost, load and precision by threshold, thresholds descending, shape (k,).
+    """The choice of a policy: expected cost, load and precision by threshold, thresholds descending, shape (k,).
 
     `cost_cents_per_day` is the cost of reviewing from each threshold on, while blocking as the chosen policy does.
     """
@@ -99,7 +99,8 @@ def choose_policy(
     precision_floor: float = 0.85,
     min_alerts: int = 20,
 ) -> tuple[Policy, PolicyReport]:
-    """Thresholds of least expected cost within the alert budget; every array has shape (n,), `days` numbers the days.
+    """Choose the thresholds of least expected cost within the alert budget; arrays have shape (n,), `days` numbers the
+    days.
 
     Blocking starts at the lowest threshold whose alerts reach `precision_floor`, counted on at least `min_alerts` of
     them; if there is none, nothing is ever blocked. Reviewing starts where the expected cost is least while reviews and
@@ -158,7 +159,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A named reason to distrust a transaction: fires when all its conditions hold."""
+    """A named reason to distrust a transaction; it fires when all its conditions hold."""
 
     name: str
     description: str
@@ -234,7 +235,7 @@ FAIL_SAFE_AMOUNT_CENTS: Final = 500_00
 FAIL_SAFE_RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "large_amount",
-        f"More than {FAIL_SAFE_AMOUNT_CENTS // 100} while neither history nor model can be asked",
+        f"More than {FAIL_SAFE_AMOUNT_CENTS // 100} while neither history nor model is available",
         "review",
         (Condition("amount", ">", FAIL_SAFE_AMOUNT_CENTS),),
     ),

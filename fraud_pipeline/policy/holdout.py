@@ -1,11 +1,11 @@
-"""The holdout: a few would-be blocks go to a person instead, so that a model can be measured where it blocks.
+"""The holdout: a random few of the would-be blocks go to review instead, so that blocks can be measured.
 
-Belongs here: which ones, and what they stand for in an estimate. Must not be here: decisions (`scoring/scorer.py`),
-metrics, SQL.
+Belongs here: the draw, and the weights of held out rows in an estimate. Must not be here: decisions
+(`scoring/scorer.py`), metrics, SQL.
 
-A blocked payment never happens, so nobody reports its fraud, and a model that is right about its blocks looks as if it
-were wrong. Whoever is held out is drawn at random among the would-be blocks, so the few speak for all of them.
-Source: Manapat, "Counterfactual Evaluation of Machine Learning Models", a talk at Stripe.
+A blocked payment never happens, so nobody reports its fraud, and correct blocks look like false ones. Held out rows are
+drawn at random among the would-be blocks, so they represent all of them. Source: Manapat, "Counterfactual Evaluation of
+Machine Learning Models", a talk at Stripe.
 """
 
 import hmac
@@ -24,10 +24,10 @@ _DRAWS: Final = 2**64
 
 
 def held_out(transaction_id: str, *, share: float, key: str) -> bool:
-    """Whether this would-be block is held out, as is a `share` (0 to 1) of all ids.
+    """Whether this would-be block is held out; that is true for a `share` (0 to 1) of all ids.
 
-    The same id and key always draw the same, so a retry and every entrance agree. Who does not know the key cannot
-    choose an id that is held out, so it is a secret of the database, and nothing that an answer tells.
+    The same id and key always give the same draw, so retries, HTTP and stream agree. The key is a secret of the
+    database, because whoever knows it can choose an id that is held out; answers do not reveal the draw.
     """
     digest = hmac.digest(key.encode(), transaction_id.encode(), "sha256")
     return int.from_bytes(digest[:8]) < share * _DRAWS
@@ -35,10 +35,10 @@ def held_out(transaction_id: str, *, share: float, key: str) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Holdout:
-    """Which of some rows were held out and which were blocked, with which share, and on which day, each of shape (n,).
+    """Which rows were held out and which were blocked, and with which share, each of shape (n,).
 
-    A `share` is NaN where nothing was drawn; `off` are the rows of days with a block by a model that nothing was drawn
-    for, so that nobody speaks for it.
+    A `share` is NaN without a draw. `off` marks the rows of days on which a model blocked without a draw, so that no
+    held out row represents that block.
     """
 
     held_out: NDArray[np.bool_]
@@ -50,14 +50,14 @@ class Holdout:
     def of(cls, transaction_ids: pd.Series, would_be_blocks: pd.DataFrame, *, days: NDArray[np.int64]) -> Self:
         """The rows of these ids and days (n,).
 
-        `would_be_blocks` holds transaction_id, held_out, by_model and share of those decided so.
+        `would_be_blocks` holds transaction_id, held_out, by_model and share.
         """
         position = positions_of(would_be_blocks, transaction_ids, table="would-be blocks")
-        found = would_be_blocks.reset_index(drop=True).reindex(position)
-        held_out = found["held_out"].eq(True).to_numpy()
-        share = found["share"].to_numpy(np.float64)
-        blocked = found["held_out"].eq(False).to_numpy()
-        undrawn = found["by_model"].eq(True).to_numpy() & np.isnan(share)
+        matching = would_be_blocks.reset_index(drop=True).reindex(position)
+        held_out = matching["held_out"].eq(True).to_numpy()
+        share = matching["share"].to_numpy(np.float64)
+        blocked = matching["held_out"].eq(False).to_numpy()
+        undrawn = matching["by_model"].eq(True).to_numpy() & np.isnan(share)
         return cls(held_out=held_out, blocked=blocked, share=share, off=np.isin(days, days[undrawn]))
 
     @property
@@ -67,22 +67,21 @@ class Holdout:
 
     @property
     def enough(self) -> bool:
-        """Whether there are enough of them to speak for the blocked rows: one alone could be any of them."""
+        """Whether enough rows were held out to represent the blocked rows."""
         return int((self.held_out & self.drawn).sum()) >= MIN_HELD_OUT
 
     @property
     def weight(self) -> float:
-        """How many would-be blocks each one held out stands for on average; itself, while there are too few."""
+        """The average number of would-be blocks that a held out row stands for; 1 with too few of them."""
         return float(self.drawn.sum() / (self.held_out & self.drawn).sum()) if self.enough else 1.0
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """How many rows each one stands for, shape (n,): as it is, while too few were held out.
+        """The number of rows that each row stands for, shape (n,); all 1 with too few held out rows.
 
-        Each one held out counts for the inverse of the share with which it was drawn, scaled so that together they
-        count for all that were drawn; a blocked row counts for none. Days on which blocks were not drawn say nothing
-        about what they hide, and are left out as a whole.
-        Source: Hajek, "Comment on An Essay on the Logical Foundations of Survey Sampling", 1971.
+        A held out row weighs the inverse of its share, scaled so that together they count for all drawn rows; a blocked
+        row weighs 0. Days on which blocks were not drawn are left out as a whole. Source: Hajek, "Comment on An Essay
+        on the Logical Foundations of Survey Sampling", 1971.
         """
         if not self.enough:
             return np.ones(len(self.held_out))
@@ -94,9 +93,9 @@ class Holdout:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """How many would-be blocks were held out, for how many each counts, and what they cost beyond blocking them.
+    """The number of held out would-be blocks, the weight of each, and their extra cost compared with blocking.
 
-    `days_off` were left out, for blocks were not drawn on them.
+    `days_off` were left out, because blocks were not drawn on them.
     """
 
     rows: int

@@ -42,14 +42,14 @@ def explain(
     transaction's own features are: a count of 0 would say that nothing happened where nothing is known.
     """
     reasons = [Reason(f"rule.{name}", _RULE_TEXTS[name]) for name in rules_fired]
-    told: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for position in np.argsort(-contributions, kind="stable"):
         name = features[position]
-        if len(told) == top or not contributions[position] > 0:
+        if len(texts) == top or not contributions[position] > 0:
             break
         about, text = topic(name), sentence(name, float(values[position]))
         known = not without_history or _ENTITY[name] == "transaction"
-        if known and about not in told and text not in told.values():
-            told[about] = text
+        if known and about not in texts and text not in texts.values():
+            texts[about] = text
             reasons.append(Reason(f"feature.{name}", text))
     return tuple(reasons)

@@ -103,7 +103,7 @@ def _score(batch: Batch, rows: Sequence[TransactionRow], *, now: int) -> None:
     batch.blocks.take([now], most=1)
     batch.holdout_key()
     batch.add_feature_config(_NAME, "{}")
-    said = islice(cycle(product(get_args(Decision), get_args(DecidedBy), get_args(Mode))), len(rows))
+    outcomes = islice(cycle(product(get_args(Decision), get_args(DecidedBy), get_args(Mode))), len(rows))
     batch.add_decisions(
         [
             StoredDecision(
@@ -124,7 +124,7 @@ def _score(batch: Batch, rows: Sequence[TransactionRow], *, now: int) -> None:
                 holdout_share=0.0,
                 feature_config=_REASONS,
             )
-            for row, (decision, decided_by, mode) in zip(rows, said, strict=True)
+            for row, (decision, decided_by, mode) in zip(rows, outcomes, strict=True)
         ]
     )
     # An alert's number is used up for good, so there are no more of them than kinds.

@@ -160,7 +160,7 @@ def test_the_oracle_means_its_probabilities(sample: Sample) -> None:
 def test_honest_events_that_look_like_fraud_outnumber_it_threefold(fraud_rate: float) -> None:
     config = WorldConfig(fraud_rate=fraud_rate)
     start = pd.Timestamp(config.first_day, tz="UTC")
-    _, truth = SyntheticWorld(config).told(start=start, end=start + pd.Timedelta(days=DAYS))
+    _, truth = SyntheticWorld(config).rows_with_truth(start=start, end=start + pd.Timedelta(days=DAYS))
     fraud = FRAUD_KIND[truth.kind]
     honest = np.unique(truth.episode[~fraud & (truth.episode > 0)])
     assert len(honest) >= 3 * len(np.unique(truth.episode[fraud]))
@@ -175,7 +175,7 @@ def large_world() -> SyntheticWorld:
 
 def test_reports_come_at_once_late_or_never(large_world: SyntheticWorld) -> None:
     start = pd.Timestamp(large_world.config.first_day, tz="UTC")
-    rows, truth = large_world.told(start=start, end=start + pd.Timedelta(days=60))
+    rows, truth = large_world.rows_with_truth(start=start, end=start + pd.Timedelta(days=60))
     fraud = FRAUD_KIND[truth.kind]
     never = truth.reported_at[fraud] == NEVER
     delay = ((truth.reported_at - rows.time) / MICROSECOND)[fraud][~never]
@@ -191,7 +191,7 @@ def test_one_report_in_a_hundred_accuses_an_honest_transaction(large_world: Synt
     end = start + pd.Timedelta(days=60)
     reports = large_world.reports(start=start, end=end + pd.Timedelta(days=MAX_REPORT_DAYS + 1))
     reports = reports[reports["event_time"] < end]
-    _, truth = large_world.told(start=start, end=end)
+    _, truth = large_world.rows_with_truth(start=start, end=end)
     right = int((FRAUD_KIND[truth.kind] & (truth.reported_at != NEVER)).sum())
     assert reports["transaction_id"].is_unique
     assert 0.003 < (len(reports) - right) / len(reports) < 0.02

@@ -128,7 +128,7 @@ def test_an_intent_carries_no_truth() -> None:
 
 
 def test_victims_go_on_spending_while_they_are_robbed(world: SyntheticWorld) -> None:
-    rows, truth = world.told(start=at(0), end=at(60))
+    rows, truth = world.rows_with_truth(start=at(0), end=at(60))
     ordinary = truth.kind == KINDS.index("ordinary")
     strangers = [KINDS.index(name) for name in ("card_testing", "stolen_number", "skimmed_terminal")]
     beside = [
@@ -139,7 +139,7 @@ def test_victims_go_on_spending_while_they_are_robbed(world: SyntheticWorld) -> 
 
 
 def test_an_episode_may_span_days_has_one_customer_and_ends_with_the_call() -> None:
-    rows, truth = SyntheticWorld(WorldConfig(customers=2_000)).told(start=at(0), end=at(60))
+    rows, truth = SyntheticWorld(WorldConfig(customers=2_000)).rows_with_truth(start=at(0), end=at(60))
     fraud = FRAUD_KIND[truth.kind]
     columns = {"episode": truth.episode[fraud], "customer": rows.customer[fraud], "day": rows.time[fraud] // DAY}
     episodes = pd.DataFrame(columns).groupby("episode")
@@ -152,7 +152,7 @@ def test_an_episode_may_span_days_has_one_customer_and_ends_with_the_call() -> N
 
 
 def test_the_oracle_never_looks_ahead(world: SyntheticWorld) -> None:
-    rows, _ = world.told(start=at(20), end=at(40))
+    rows, _ = world.rows_with_truth(start=at(20), end=at(40))
     until = len(rows.key) // 2
     np.testing.assert_array_equal(
         oracle_scores(world._world, rows)[:until], oracle_scores(world._world, take(rows, slice(until)))
@@ -179,7 +179,7 @@ def test_the_schedule_is_data_with_dates() -> None:
 
 def shares(config: WorldConfig, *, first: float, last: float) -> tuple[Rows, set[str], float, SyntheticWorld]:
     world = SyntheticWorld(config)
-    rows, truth = world.told(start=at(first), end=at(last))
+    rows, truth = world.rows_with_truth(start=at(first), end=at(last))
     online = world._world.merchants.online[rows.merchant].mean()
     return rows, {KINDS[kind] for kind in np.unique(truth.kind)}, float(online), world
 

@@ -20,18 +20,16 @@ from fraud_pipeline.modeling.evaluation import Evaluation, Interval
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import PolicySettings, TrainedModel
 from fraud_pipeline.monitoring.performance import (
-    MIN_FRAUDS,
     SHOWN,
     WINDOW,
     Assessment,
     EvaluationPeriod,
     PerformanceReport,
     assess,
-    compare,
-    difference,
     seen_to,
     windows,
 )
+from fraud_pipeline.monitoring.performance_comparison import MIN_FRAUDS, compare, difference
 from fraud_pipeline.policy.decisions import decide
 from fraud_pipeline.schema.transactions import microseconds
 from fraud_pipeline_tests.support.reports import (
