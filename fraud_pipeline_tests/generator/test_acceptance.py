@@ -83,9 +83,9 @@ def windowed_features(rows: pd.DataFrame, reports: pd.DataFrame) -> pd.DataFrame
         history[f"from_{name}"] = np.hypot(
             (order["latitude"] - other["latitude"]) * 111, (order["longitude"] - other["longitude"]) * 70
         )
-    told = {shop: np.sort(microseconds(when)) for shop, when in reports.groupby("merchant_id")["reported_at"]}
+    report_times = {shop: np.sort(microseconds(when)) for shop, when in reports.groupby("merchant_id")["reported_at"]}
     history["merchant_reports_30d"] = [
-        0 if shop not in told else int(np.diff(np.searchsorted(told[shop], [time - 30 * DAY, time]))[0])
+        0 if shop not in report_times else int(np.diff(np.searchsorted(report_times[shop], [time - 30 * DAY, time]))[0])
         for shop, time in zip(order["merchant_id"], order["time"], strict=True)
     ]
     return pd.concat([raw_fields(rows), history.sort_index()], axis=1)

@@ -89,9 +89,9 @@ def test_any_slices_in_any_order_make_the_same_world(
     shuffled = order.sample(spans, len(spans))
     fresh = SyntheticWorld(SMALL)
     rows = {start: fresh.transactions(start=at(start), end=at(stop)) for start, stop in shuffled}
-    told = {start: fresh.reports(start=at(start), end=at(stop)) for start, stop in reversed(shuffled)}
+    reports = {start: fresh.reports(start=at(start), end=at(stop)) for start, stop in reversed(shuffled)}
     pd.testing.assert_frame_equal(pd.concat([rows[s] for s, _ in spans], ignore_index=True), sixty_days)
-    pd.testing.assert_frame_equal(pd.concat([told[s] for s, _ in spans], ignore_index=True), sixty_days_of_reports)
+    pd.testing.assert_frame_equal(pd.concat([reports[s] for s, _ in spans], ignore_index=True), sixty_days_of_reports)
 
 
 def test_a_day_far_away_needs_no_day_before_it() -> None:
@@ -215,7 +215,7 @@ def test_a_merchant_mix_shift_brings_new_merchants_and_more_online() -> None:
 def test_a_units_fault_multiplies_amounts_of_some_merchants_for_some_days() -> None:
     faulty = SyntheticWorld(WorldConfig(customers=500, drifts=(Drift(name="units_fault", first=20, last=21),)))
     sound = SyntheticWorld(WorldConfig(customers=500, drifts=()))
-    amounts = [one.transactions(start=at(18), end=at(24)) for one in (faulty, sound)]
+    amounts = [world.transactions(start=at(18), end=at(24)) for world in (faulty, sound)]
     ratio = (amounts[0]["amount"] / amounts[1]["amount"]).round(6)
     in_fault = amounts[0]["event_time"].between(at(20), at(22), inclusive="left")
     assert set(ratio[~in_fault]) == {1.0}

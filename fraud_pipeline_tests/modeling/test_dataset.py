@@ -125,8 +125,8 @@ class TestSplit:
         parts = split(event_time, known)
         lengths = {part: parts.periods[part].end - parts.periods[part].start for part in LONGEST}
         assert lengths == LONGEST
-        gaps, others = timedelta(days=3), timedelta(days=3) + MATURITY
-        rest = timedelta(days=800) - gaps - others - sum(LONGEST.values(), timedelta(0))
+        gaps, margins = timedelta(days=3), timedelta(days=3) + MATURITY
+        rest = timedelta(days=800) - gaps - margins - sum(LONGEST.values(), timedelta(0))
         assert abs(parts.periods["train"].end - parts.periods["train"].start - rest) <= timedelta(hours=1)
 
     def test_unless_it_holds_so_few_frauds_that_a_short_part_would_say_nothing(self) -> None:

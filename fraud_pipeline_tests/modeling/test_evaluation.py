@@ -94,7 +94,9 @@ class TestRankingMetrics:
     def test_replicates_are_independent_of_each_other(self, sample: Sample) -> None:
         weights = np.vstack([sample.weights, np.ones(sample.size), sample.weights]).astype(np.float64)
         together = average_precision(rank_frauds(sample.scores, sample.labels, weights))
-        apart = [average_precision(rank_frauds(sample.scores, sample.labels, one[None, :]))[0] for one in weights]
+        apart = [
+            average_precision(rank_frauds(sample.scores, sample.labels, weights[None, :]))[0] for weights in weights
+        ]
         np.testing.assert_allclose(together, apart, rtol=1e-12)
 
     @pytest.mark.parametrize("label", [0.0, 1.0])
@@ -131,7 +133,7 @@ class TestBudget:
 def handbook_card_precision(sample: Sample, *, cards: int) -> float:
     """Card precision as the handbook defines it, card by card."""
     caught: set[int] = set()
-    found = []
+    precisions = []
     for day in sorted(set(sample.days.tolist())):
         best: dict[int, tuple[float, float]] = {}
         for i in np.flatnonzero(sample.days == day):
@@ -142,8 +144,8 @@ def handbook_card_precision(sample: Sample, *, cards: int) -> float:
         top = sorted(best, key=lambda card: -best[card][0])[:cards]
         hits = {card for card in top if best[card][1] == 1}
         caught |= hits
-        found.append(len(hits) / cards)
-    return float(np.mean(found))
+        precisions.append(len(hits) / cards)
+    return float(np.mean(precisions))
 
 
 class TestCardPrecision:
@@ -151,10 +153,10 @@ class TestCardPrecision:
     def test_equals_the_handbook(self, sample: Sample, cards: int) -> None:
         scores = sample.scores + np.linspace(0, 1e-6, sample.size)
         distinct = Sample(scores, sample.labels, sample.customers, sample.days, sample.weights)
-        ours = card_precision(
+        result = card_precision(
             scores, sample.labels, sample.customers, sample.days, np.ones((1, 6)), cards_per_day=cards
         )
-        assert ours[0] == pytest.approx(handbook_card_precision(distinct, cards=cards))
+        assert result[0] == pytest.approx(handbook_card_precision(distinct, cards=cards))
 
     def test_a_caught_card_is_not_counted_again(self) -> None:
         days, labels = np.array([0, 1]), np.ones(2)
@@ -180,8 +182,8 @@ class TestCalibrationError:
         probability = np.sort(sample.scores + np.linspace(0, 1e-6, sample.size))
         bin_of = np.arange(sample.size) * bins // sample.size
         excess = [((sample.labels - probability) * sample.weights)[bin_of == b].sum() for b in range(bins)]
-        ours = calibration_error(probability, sample.labels, row(sample.weights), bins=bins)
-        assert ours[0] == pytest.approx(np.abs(excess).sum() / sample.weights.sum())
+        result = calibration_error(probability, sample.labels, row(sample.weights), bins=bins)
+        assert result[0] == pytest.approx(np.abs(excess).sum() / sample.weights.sum())
 
 
 class TestResamples:
@@ -267,12 +269,14 @@ class TestEvaluate:
 
     def test_intervals_cover_the_truth_about_as_often_as_promised(self) -> None:
         truth = judged(world(200_000, seed=99), replicates=0).metrics["average_precision"].value
-        found = [judged(world(seed=seed)).metrics["average_precision"] for seed in range(40)]
-        assert sum(one.low <= truth <= one.high for one in found) >= 33
+        intervals = [judged(world(seed=seed)).metrics["average_precision"] for seed in range(40)]
+        assert sum(interval.low <= truth <= interval.high for interval in intervals) >= 33
 
     def test_rows_of_one_episode_are_no_independent_news(self) -> None:
         single, episodes = judged(world()), judged(world(episode=10))
-        widths = [one.metrics["roc_auc"].high - one.metrics["roc_auc"].low for one in (single, episodes)]
+        widths = [
+            evaluation.metrics["roc_auc"].high - evaluation.metrics["roc_auc"].low for evaluation in (single, episodes)
+        ]
         assert widths[1] > 2 * widths[0]
 
     def test_segments_partition_the_rows_and_share_the_budget_of_the_bank(self) -> None:

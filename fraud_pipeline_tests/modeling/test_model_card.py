@@ -47,9 +47,9 @@ class TestCard:
         ],
     )
     def test_it_says_when_the_model_reviews_and_blocks(
-        self, trained: TrainedModel, evaluation: Evaluation, policy: Policy, told: str
+        self, trained: TrainedModel, evaluation: Evaluation, policy: Policy, sentence: str
     ) -> None:
-        assert told in model_card(replace(trained.model, policy=policy), evaluation)
+        assert sentence in model_card(replace(trained.model, policy=policy), evaluation)
 
     def test_it_names_its_limits_and_its_lineage(self, trained: TrainedModel, evaluation: Evaluation) -> None:
         card = model_card(trained.model, evaluation)

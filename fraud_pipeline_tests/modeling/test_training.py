@@ -130,7 +130,7 @@ class TestTraining:
         self, training_set: pd.DataFrame, policy_settings: PolicySettings, tmp_path: Path
     ) -> None:
         few = training_set.groupby(["part", "label"], sort=False).head(60).sort_values("event_time")
-        found = [
+        results = [
             train_model(
                 few,
                 tuning=TuningSettings(n_trials=1, seed=seed, journal=tmp_path / "studies.journal"),
@@ -140,7 +140,7 @@ class TestTraining:
             )
             for seed in (0, 1, 0)
         ]
-        first, second, again = (one.tuning.parameters for one in found)
+        first, second, again = (result.tuning.parameters for result in results)
         assert first == again
         assert first != second
 

@@ -66,7 +66,7 @@ def started(program: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-def told(process: "subprocess.Popen[str]") -> str:
+def output_line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
@@ -74,18 +74,18 @@ def told(process: "subprocess.Popen[str]") -> str:
 class TestLock:
     def test_a_second_training_waits_and_names_the_first_until_that_ends(self, tmp_path: Path) -> None:
         with started(HOLD, str(tmp_path), "Dagster run one") as first:
-            assert told(first) == "has it"
+            assert output_line(first) == "has it"
             with started(HOLD, str(tmp_path), "Dagster run two") as second:
-                waiting = told(second)
+                waiting = output_line(second)
                 assert f"is running: Dagster run one (process {first.pid}, since 20" in waiting
                 first.communicate("\n")
-                assert told(second) == "has it"
+                assert output_line(second) == "has it"
                 second.communicate("\n")
         assert (first.returncode, second.returncode) == (0, 0)
 
     def test_a_training_that_was_killed_leaves_nobody_waiting(self, tmp_path: Path) -> None:
         with started(HOLD, str(tmp_path), "Dagster run one") as first:
-            assert told(first) == "has it"
+            assert output_line(first) == "has it"
             first.send_signal(signal.SIGKILL)
             first.communicate()
         waited: list[str] = []

@@ -38,9 +38,9 @@ def columns(result: TuningResult) -> pd.DataFrame:
 
 class TestSearch:
     def test_the_same_seed_gives_the_same_search(self) -> None:
-        one, two = search(10, seed=3), search(10, seed=3)
-        pd.testing.assert_frame_equal(columns(one), columns(two))
-        assert (one.parameters, one.rounds) == (two.parameters, two.rounds)
+        first, second = search(10, seed=3), search(10, seed=3)
+        pd.testing.assert_frame_equal(columns(first), columns(second))
+        assert (first.parameters, first.rounds) == (second.parameters, second.rounds)
 
     def test_another_seed_gives_another_search(self) -> None:
         assert search(1, seed=3).parameters != search(1, seed=4).parameters
@@ -78,12 +78,12 @@ class TestSearch:
 
 class TestResuming:
     def test_only_the_missing_trials_run(self, tmp_path: Path) -> None:
-        told: list[int] = []
+        trials: list[int] = []
         first = search(3, journal=tmp_path / "deep" / "studies.journal")
         second = search(
-            6, journal=tmp_path / "deep" / "studies.journal", on_trial=lambda number, _best: told.append(number)
+            6, journal=tmp_path / "deep" / "studies.journal", on_trial=lambda number, _best: trials.append(number)
         )
-        assert told == [4, 5, 6]
+        assert trials == [4, 5, 6]
         assert len(second.trials) == 6
         pd.testing.assert_frame_equal(columns(second).head(3), columns(first), check_dtype=False)
         assert second.trials["params_learning_rate"].is_unique, (
@@ -92,9 +92,9 @@ class TestResuming:
 
     def test_a_finished_study_is_only_read(self, tmp_path: Path) -> None:
         first = search(3, journal=tmp_path / "studies.journal")
-        told: list[int] = []
-        again = search(3, journal=tmp_path / "studies.journal", on_trial=lambda number, _best: told.append(number))
-        assert told == []
+        trials: list[int] = []
+        again = search(3, journal=tmp_path / "studies.journal", on_trial=lambda number, _best: trials.append(number))
+        assert trials == []
         assert (again.parameters, again.rounds) == (first.parameters, first.rounds)
 
     def test_studies_of_other_names_share_a_journal_and_nothing_else(self, tmp_path: Path) -> None:
@@ -116,23 +116,23 @@ class TestResuming:
 
 class TestProgressAndLimits:
     def test_each_trial_is_told_with_the_best_so_far(self) -> None:
-        told: list[tuple[int, float]] = []
-        result = search(5, on_trial=lambda number, best: told.append((number, best)))
+        progress: list[tuple[int, float]] = []
+        result = search(5, on_trial=lambda number, best: progress.append((number, best)))
         best = result.trials["value"].cummax()
-        assert [number for number, _ in told] == [1, 2, 3, 4, 5]
-        assert [value for _, value in told] == pytest.approx(best.tolist())
+        assert [number for number, _ in progress] == [1, 2, 3, 4, 5]
+        assert [value for _, value in progress] == pytest.approx(best.tolist())
 
     def test_no_trial_starts_after_the_timeout(self) -> None:
         result = search(1_000, timeout=timedelta(seconds=0.3))
         assert 1 <= len(result.trials) < 100
 
     def test_two_workers_share_one_study(self, tmp_path: Path) -> None:
-        told: list[int] = []
+        trials: list[int] = []
         result = search(
-            6, workers=2, journal=tmp_path / "studies.journal", on_trial=lambda number, _best: told.append(number)
+            6, workers=2, journal=tmp_path / "studies.journal", on_trial=lambda number, _best: trials.append(number)
         )
         assert len(result.trials) == 6
-        assert len(told) == 6
+        assert len(trials) == 6
         assert result.average_precision == result.trials["value"].max()
         # What a worker found holds when nobody works beside it.
         booster = fit_booster(

@@ -49,9 +49,9 @@ def values(seed: int, rows: int = 2_000) -> Floats:
     return np.random.default_rng(seed).lognormal(size=rows)
 
 
-def sample(amount: Floats, **others: Floats) -> Sample:
+def sample(amount: Floats, **more_values: Floats) -> Sample:
     """Rows of as many customers and merchants as there are rows."""
-    return Sample(pd.DataFrame({"amount": amount, **others}), customers=len(amount), merchants=len(amount))
+    return Sample(pd.DataFrame({"amount": amount, **more_values}), customers=len(amount), merchants=len(amount))
 
 
 def judged(today: Sample, *, champion: Sample | None = None, before: Sample | None = None) -> DriftReport:
@@ -66,9 +66,9 @@ def judged(today: Sample, *, champion: Sample | None = None, before: Sample | No
 
 class TestIndex:
     @given(st.integers(0, 1_000), st.integers(0, 1_000))
-    def test_it_is_no_less_than_zero_and_zero_for_the_same_rows(self, one: int, other: int) -> None:
-        assert population_stability_index(values(one), values(one))[0] == 0
-        assert population_stability_index(values(one), values(other))[0] >= 0
+    def test_it_is_no_less_than_zero_and_zero_for_the_same_rows(self, size: int, other_size: int) -> None:
+        assert population_stability_index(values(size), values(size))[0] == 0
+        assert population_stability_index(values(size), values(other_size))[0] >= 0
 
     @given(st.integers(0, 1_000))
     def test_units_do_not_matter_when_both_change(self, seed: int) -> None:
@@ -120,15 +120,15 @@ class TestVerdict:
         assert [judged(day(seed), champion=champion, before=before).drifted for seed in range(100)] == [()] * 100
 
     def test_a_large_shift_is_drift_and_names_the_feature(self) -> None:
-        found = judged(sample(values(3) * 3, quiet=values(4)), champion=_two(1), before=_two(2))
-        assert {shift.feature for shift in found.drifted} == {"amount"}
-        assert "drift in amount" in found.summary
+        report = judged(sample(values(3) * 3, quiet=values(4)), champion=_two(1), before=_two(2))
+        assert {shift.feature for shift in report.drifted} == {"amount"}
+        assert "drift in amount" in report.summary
 
     def test_a_million_rows_do_not_make_a_small_shift_important(self) -> None:
         many = values(5, 300_000) * 1.03
-        found = judged(sample(many), champion=sample(values(6, 300_000)), before=sample(values(7, 300_000)))
-        assert min(shift.q for shift in found.shifts if shift.kind == "ks") < 1e-9
-        assert found.drifted == ()
+        report = judged(sample(many), champion=sample(values(6, 300_000)), before=sample(values(7, 300_000)))
+        assert min(shift.q for shift in report.shifts if shift.kind == "ks") < 1e-9
+        assert report.drifted == ()
 
     def test_the_ups_and_downs_of_few_customers_prove_nothing(self) -> None:
         def worth(number: int, rows: Floats) -> Sample:
@@ -144,9 +144,9 @@ class TestVerdict:
         assert not judged(sample(values(10) * 3), **shifted).drifted
 
     def test_values_that_are_missing_are_a_drift_of_their_own(self) -> None:
-        there = values(11)
-        there[:600] = np.nan
-        assert {shift.kind for shift in judged(sample(there)).drifted} == {"missing"}
+        amounts = values(11)
+        amounts[:600] = np.nan
+        assert {shift.kind for shift in judged(sample(amounts)).drifted} == {"missing"}
 
     @pytest.mark.parametrize("rows", [0, 50])
     def test_few_rows_are_not_judged(self, rows: int) -> None:
@@ -169,18 +169,18 @@ class TestVerdict:
     @pytest.mark.parametrize("known", ["champion", "before"])
     def test_a_shift_in_one_comparison_only_is_named_wherever_the_day_is_called_green(self, known: str) -> None:
         knows: dict[str, Any] = {known: sample(values(9) * 3)}
-        found = judged(sample(values(10) * 3), **knows)
-        assert "no drift" in found.summary
-        assert "in one comparison only, or within chance: amount" in found.summary
-        assert "| amount | psi |" in found.to_markdown()
-        assert "one comparison only" in found.to_markdown()
-        page = drift_page(found, {}, model_version="7")
+        report = judged(sample(values(10) * 3), **knows)
+        assert "no drift" in report.summary
+        assert "in one comparison only, or within chance: amount" in report.summary
+        assert "| amount | psi |" in report.to_markdown()
+        assert "one comparison only" in report.to_markdown()
+        page = drift_page(report, {}, model_version="7")
         assert "<tr class=red>" not in page
         assert "<tr class=amber>" in page
 
     def test_the_reference_is_worth_its_customers_and_not_its_rows(self) -> None:
         def q(customers: float | None, before: float) -> float:
-            found = drift_report(
+            report = drift_report(
                 DAY,
                 sample(values(8) * 1.2),
                 champion=pd.DataFrame({"amount": values(1, 20_000)}),
@@ -188,7 +188,7 @@ class TestVerdict:
                 weeks_before=Sample(sample(values(2)).values, customers=before, merchants=before),
                 features=["amount"],
             )
-            return next(one.q for one in found.shifts if (one.kind, one.baseline) == ("ks", "champion"))
+            return next(shift.q for shift in report.shifts if (shift.kind, shift.baseline) == ("ks", "champion"))
 
         assert q(20_000, 500) < q(400, 500) < q(40, 500)
         # What it does not tell is no more than the weeks before.
@@ -290,8 +290,8 @@ class TestReport:
         assert (judged_last.day.date(), judged_last.red) == (LAST_DAY, True)
 
     def test_the_reference_says_how_many_customers_it_is_of(self, trained: TrainedModel, tables: Tables) -> None:
-        told = float(trained.model.lineage["reference_customers"])
-        assert 50 < told <= tables.transactions["customer_id"].nunique() < len(trained.model.reference)
+        recorded = float(trained.model.lineage["reference_customers"])
+        assert 50 < recorded <= tables.transactions["customer_id"].nunique() < len(trained.model.reference)
 
     def test_a_units_fault_is_red_the_same_day(self, deployment: Deployment, tables: Tables) -> None:
         deployment.promote(None)

@@ -81,7 +81,7 @@ def lived(
     return allowed, reports
 
 
-def told(
+def report_on(
     lived: tuple[pd.DataFrame, pd.DataFrame], day: int, *, customers: dict[date, int] | None = None
 ) -> MissedFraudReport:
     """The report at the end of a day."""
@@ -101,16 +101,18 @@ def told(
 class TestReport:
     @pytest.mark.parametrize("victims", [1, 4])
     def test_chance_alone_is_no_surge_nor_are_victims_of_one_shop(self, victims: int) -> None:
-        found = [told(lived(seed, victims=victims, a_day=8), day) for seed in range(20) for day in range(40, 60, 4)]
-        assert all(not one.not_judged for one in found)
-        assert np.mean([one.red for one in found]) <= 0.01
+        reports = [
+            report_on(lived(seed, victims=victims, a_day=8), day) for seed in range(20) for day in range(40, 60, 4)
+        ]
+        assert all(not report.not_judged for report in reports)
+        assert np.mean([report.red for report in reports]) <= 0.01
 
     def test_a_surge_is_seen_before_its_labels_mature_with_its_beginning_and_its_kind(self) -> None:
         world = lived(1, a_day=30, surge=1.5, begins=50, kept_to="contactless")
-        red = [day for day in range(40, 60) if told(world, day).red]
+        red = [day for day in range(40, 60) if report_on(world, day).red]
         assert red[0] in range(50, 53), "within three days, although labels mature in 21"
         assert red == list(range(red[0], 60))
-        report = told(world, 59)
+        report = report_on(world, 59)
         assert report.surge is not None
         assert report.since is not None
         assert abs((report.since - FIRST).days - 50) <= 3
@@ -119,10 +121,10 @@ class TestReport:
         assert "most of all category electronics" in report.summary
         kind = world[0].set_index("transaction_id").loc[list(report.examples), "channel"]
         assert set(kind) == {"contactless"}
-        assert not any(one.segment == "channel" for one in report.groups)
+        assert not any(group.segment == "channel" for group in report.groups)
         known = world[1].loc[world[1]["reported_at"] < START + pd.Timedelta(days=60), "transaction_id"]
-        there = world[0]["transaction_id"].isin(known) & (world[0]["channel"] == "contactless")
-        assert report.incidents.sum() == there.sum()
+        is_surge = world[0]["transaction_id"].isin(known) & (world[0]["channel"] == "contactless")
+        assert report.incidents.sum() == is_surge.sum()
         assert f"| channel contactless | {report.surge.incidents:,} | {report.surge.expected:.1f} |" in (
             report.to_markdown()
         )
@@ -131,7 +133,7 @@ class TestReport:
         first_red = {
             channel: np.mean(
                 [
-                    next((day for day in range(50, DAYS) if told(world, day).red), DAYS)
+                    next((day for day in range(50, DAYS) if report_on(world, day).red), DAYS)
                     for world in (lived(seed, a_day=30, surge=1.4, begins=50, kept_to=channel) for seed in range(10))
                 ]
             )
@@ -143,58 +145,58 @@ class TestReport:
         allowed, reports = lived(1, a_day=30, surge=2, begins=50)
         number, new = np.arange(len(allowed)), allowed["category"] == "electronics"
         rare = np.where(new, number % 5 < 2, number % 10 == 0)
-        report = told((allowed.assign(category=np.where(rare, "luxury", "grocery")), reports), 59)
-        luxury, grocery = (one for one in report.groups if one.segment == "category")
+        report = report_on((allowed.assign(category=np.where(rare, "luxury", "grocery")), reports), 59)
+        luxury, grocery = (group for group in report.groups if group.segment == "category")
         assert (luxury.name, grocery.name) == ("luxury", "grocery")
         assert luxury.incidents - luxury.expected < grocery.incidents - grocery.expected
 
     def test_a_surge_everywhere_is_told_as_such(self) -> None:
-        report = told(lived(1, a_day=30, surge=2, begins=50), 59)
+        report = report_on(lived(1, a_day=30, surge=2, begins=50), 59)
         assert (report.red, report.group) == (True, "")
         assert "incidents of fraud that champion 3 allowed" in report.summary
-        assert {"channel", "category"} == {one.segment for one in report.groups}
+        assert {"channel", "category"} == {group.segment for group in report.groups}
 
     def test_more_customers_bring_more_fraud_and_that_is_no_surge(self) -> None:
         doubled = {FIRST + timedelta(days=day): 1_000 if day < 50 else 2_000 for day in range(DAYS)}
         worlds = [lived(seed, a_day=30, surge=2, begins=50) for seed in range(20)]
-        red = [told(world, day, customers=doubled).red for world in worlds for day in range(50, 60)]
+        red = [report_on(world, day, customers=doubled).red for world in worlds for day in range(50, 60)]
         assert np.mean(red) <= 0.01
-        assert all(told(world, 59).red for world in worlds)
+        assert all(report_on(world, 59).red for world in worlds)
 
     def test_reports_that_always_come_a_week_late_are_waited_for(self) -> None:
         """As of a file that has only labels: nothing is known of the last week, and nothing is expected of it."""
         world = lived(3, a_day=30, surge=3, begins=45, delays=(7,))
-        report = told(world, 51)
+        report = report_on(world, 51)
         assert report.expected[-7:].sum() == report.incidents[-7:].sum() == 0
         assert not report.red
-        assert told(world, 54).red
+        assert report_on(world, 54).red
 
     @pytest.mark.parametrize("day", [45, 55])
     def test_what_is_said_or_happens_later_changes_nothing(self, day: int) -> None:
         allowed, reports = lived(4, a_day=10, surge=2, begins=50)
         end = START + pd.Timedelta(days=day + 1)
         known = allowed[allowed["event_time"] < end], reports[reports["reported_at"] < end]
-        assert told((allowed, reports), day).to_markdown() == told(known, day).to_markdown()
+        assert report_on((allowed, reports), day).to_markdown() == report_on(known, day).to_markdown()
 
     def test_a_small_rise_among_many_is_no_surge(self) -> None:
         """A million rows would make everything significant."""
-        report = told(lived(5, a_day=3_000, surge=1.15, begins=50), 59)
+        report = report_on(lived(5, a_day=3_000, surge=1.15, begins=50), 59)
         assert report.surge is not None
         assert report.surge.p < 1e-6
         assert not report.red
 
     def test_few_days_are_not_judged_and_the_report_says_so(self) -> None:
-        judged = [not told(lived(6), day).not_judged for day in range(-3, DAYS)]
+        judged = [not report_on(lived(6), day).not_judged for day in range(-3, DAYS)]
         first = MATURITY.days + MIN_DAYS - 1
         assert judged == [day >= first for day in range(-3, DAYS)]
-        report = told(lived(6), 10)
+        report = report_on(lived(6), 10)
         assert report.summary == report.to_markdown()
         assert "not judged yet: 14 days with matured labels" in report.summary
 
     def test_nothing_reported_is_no_surge(self) -> None:
         allowed, reports = lived(7)
         for nothing in ((allowed.iloc[:0], reports.iloc[:0]), (allowed, reports.iloc[:0])):
-            report = told(nothing, 59)
+            report = report_on(nothing, 59)
             assert (report.red, report.not_judged, report.incidents.sum()) == (False, "", 0)
             assert "None was reported." in report.to_markdown()
 
@@ -207,8 +209,8 @@ class TestActiveCustomers:
 
     def test_whoever_paid_within_four_weeks_counts_once(self) -> None:
         assert self.counted(["a", "b", "a"], ["b"], ["c"]) == [2, 2, 3]
-        found = self.counted(["a", "b"], *[["b"]] * ACTIVE_DAYS)
-        assert found == [*[2] * ACTIVE_DAYS, 1]
+        counts = self.counted(["a", "b"], *[["b"]] * ACTIVE_DAYS)
+        assert counts == [*[2] * ACTIVE_DAYS, 1]
 
     def test_a_busy_day_counts_like_others_and_a_day_without_data_for_none(self) -> None:
         assert self.counted(["a", "b"], ["a"] * 50, [], ["b"]) == [2, 2, 0, 2]
@@ -229,7 +231,7 @@ class TestIncidents:
                 "is_fraud": [fraud for _, _, fraud in rows],
             }
         )
-        return int(told((allowed, reports), 59).incidents.sum())
+        return int(report_on((allowed, reports), 59).incidents.sum())
 
     def test_rows_of_one_theft_are_one_incident(self) -> None:
         assert self.counted(("a", 1, True), ("b", 1.5, True), ("c", 4, True)) == 1
@@ -242,7 +244,7 @@ class TestIncidents:
     def test_customers_are_told_apart(self) -> None:
         allowed = pd.DataFrame({"transaction_id": ["a", "b"], "event_time": START, "customer_id": ["c", "d"]})
         reports = pd.DataFrame({"transaction_id": ["a", "b"], "reported_at": START, "is_fraud": True})
-        assert told((allowed, reports), 59).incidents.tolist() == [2, *[0] * 59]
+        assert report_on((allowed, reports), 59).incidents.tolist() == [2, *[0] * 59]
 
 
 class TestAllowed:
@@ -251,23 +253,23 @@ class TestAllowed:
         features = tables.features[frauds.to_numpy()]
         decided = decide(trained.model.predict(features), trained.model.policy)
         offline = set(features.loc[decided == "allow", "transaction_id"])
-        found = allowed_frauds(trained.model, features, tables.transactions, NOTHING_SERVED)
-        assert set(found["transaction_id"]) == offline
-        assert {"amount", "channel", "category"} < set(found.columns)
+        allowed = allowed_frauds(trained.model, features, tables.transactions, NOTHING_SERVED)
+        assert set(allowed["transaction_id"]) == offline
+        assert {"amount", "channel", "category"} < set(allowed.columns)
         caught, missed = min(set(features["transaction_id"]) - offline), min(offline)
         served = pd.DataFrame({"transaction_id": [caught, missed, "else"], "decision": ["allow", "block", "allow"]})
-        found = allowed_frauds(trained.model, features, tables.transactions, served)
-        assert set(found["transaction_id"]) == offline - {missed} | {caught}
+        allowed = allowed_frauds(trained.model, features, tables.transactions, served)
+        assert set(allowed["transaction_id"]) == offline - {missed} | {caught}
 
     def test_no_fraud_at_all(self, tables: Tables, trained: TrainedModel) -> None:
-        found = allowed_frauds(trained.model, tables.features.iloc[:0], tables.transactions.iloc[:0], NOTHING_SERVED)
-        assert not told((found, tables.reports.iloc[:0]), 59).red
+        allowed = allowed_frauds(trained.model, tables.features.iloc[:0], tables.transactions.iloc[:0], NOTHING_SERVED)
+        assert not report_on((allowed, tables.reports.iloc[:0]), 59).red
 
     def test_it_begins_with_the_test_part(self, trained: TrainedModel, training_set: pd.DataFrame) -> None:
         test = training_set.loc[training_set["part"] == "test", "event_time"]
-        found = unseen_from(trained.model)
-        assert pd.Timestamp(found, tz="UTC") - test.min() < pd.Timedelta(days=1)
-        assert pd.Timestamp(found, tz="UTC") >= test.min()
+        start = unseen_from(trained.model)
+        assert pd.Timestamp(start, tz="UTC") - test.min() < pd.Timedelta(days=1)
+        assert pd.Timestamp(start, tz="UTC") >= test.min()
         assert training_set.loc[training_set["part"] != "test", "event_time"].max() < test.min()
         lineage = {name: value for name, value in trained.model.lineage.items() if name != "evaluated_from"}
         earlier = unseen_from(replace(trained.model, lineage=lineage))

@@ -59,12 +59,14 @@ class TestWindows:
         self, day: date, maturity: timedelta, trained: int
     ) -> None:
         trained_to = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=trained, hours=13)
-        found = windows(day, label_maturity=maturity, seen=trained_to)
+        periods = windows(day, label_maturity=maturity, seen=trained_to)
         end = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1)
-        matured = [one + timedelta(days=n) for w in found for one in [w.first] for n in range((w.last - one).days + 1)]
+        matured = [
+            start + timedelta(days=n) for w in periods for start in [w.first] for n in range((w.last - start).days + 1)
+        ]
         assert len(matured) == len(set(matured))
-        assert all(trained_to.date() < one <= day for one in matured)
-        for window in found:
+        assert all(trained_to.date() < start <= day for start in matured)
+        for window in periods:
             ends = pd.Timestamp(window.last, tz="UTC") + pd.Timedelta(days=1)
             if window.kind == "matured":
                 assert ends <= end - maturity
@@ -73,8 +75,8 @@ class TestWindows:
                 assert pd.Timestamp(window.first, tz="UTC") + pd.Timedelta(days=1) > end - maturity
 
     def test_a_day_matures_when_its_last_row_has(self) -> None:
-        found = windows(date(2026, 3, 31), label_maturity=timedelta(days=10), seen=pd.Timestamp(0, tz="UTC"))
-        assert found == (
+        periods = windows(date(2026, 3, 31), label_maturity=timedelta(days=10), seen=pd.Timestamp(0, tz="UTC"))
+        assert periods == (
             EvaluationPeriod("matured", date(2026, 2, 22), date(2026, 3, 21)),
             EvaluationPeriod("provisional", date(2026, 3, 22), date(2026, 3, 31)),
         )
@@ -86,15 +88,15 @@ class TestWindows:
         test = training_set[training_set["part"] == "test"]["event_time"]
         for after in range(40):
             day = LAST_DAY + timedelta(days=after)
-            found = windows(day, label_maturity=LABEL_MATURITY, seen=seen_to(trained.model))
-            assert all(window.first > test.max().date() for window in found)
-            matured = sum(window.days for window in found if window.kind == "matured")
+            periods = windows(day, label_maturity=LABEL_MATURITY, seen=seen_to(trained.model))
+            assert all(window.first > test.max().date() for window in periods)
+            matured = sum(window.days for window in periods if window.kind == "matured")
             assert matured == min(after, WINDOW.days)
 
     def test_a_model_that_does_not_say_what_it_was_evaluated_on_is_judged_after_its_training(
         self, trained: TrainedModel
     ) -> None:
-        lineage = {name: told for name, told in trained.model.lineage.items() if name != "evaluated_to"}
+        lineage = {name: value for name, value in trained.model.lineage.items() if name != "evaluated_to"}
         assert seen_to(replace(trained.model, lineage=lineage)) == pd.Timestamp(lineage["trained_to"])
 
 
@@ -110,13 +112,13 @@ def judged(
     """The model on days after its training, as known at the end of the world."""
     window = window or EvaluationPeriod("matured", date(2026, 1, 20), date(2026, 1, 26))
     end = pd.Timestamp(window.last, tz="UTC") + pd.Timedelta(days=1)
-    here = (tables.transactions["event_time"] >= pd.Timestamp(window.first, tz="UTC")) & (
+    in_window = (tables.transactions["event_time"] >= pd.Timestamp(window.first, tz="UTC")) & (
         tables.transactions["event_time"] < end
     )
     return assess(
         model,
-        tables.features[here.to_numpy()].reset_index(drop=True),
-        tables.transactions[here],
+        tables.features[in_window.to_numpy()].reset_index(drop=True),
+        tables.transactions[in_window],
         tables.reports if reports is None else reports,
         served,
         window=window,
@@ -147,27 +149,27 @@ class TestAssess:
         self, tables: Tables, trained: TrainedModel, policy_settings: PolicySettings
     ) -> None:
         window = EvaluationPeriod("provisional", date(2026, 2, 1), LAST_DAY)
-        found = judged(tables, trained.model, policy_settings, window=window).evaluation
+        evaluation = judged(tables, trained.model, policy_settings, window=window).evaluation
         known = tables.reports[tables.reports["event_time"] >= pd.Timestamp("2026-02-01", tz="UTC")]
-        assert 0 < found.counts["frauds"] == known["transaction_id"].nunique() < found.counts["rows"]
+        assert 0 < evaluation.counts["frauds"] == known["transaction_id"].nunique() < evaluation.counts["rows"]
 
     def test_a_row_counts_with_the_decision_that_was_served(
         self, tables: Tables, trained: TrainedModel, policy_settings: PolicySettings
     ) -> None:
         offline = judged(tables, trained.model, policy_settings)
         assert offline.served == 0
-        here = tables.transactions["event_time"].between(
+        in_window = tables.transactions["event_time"].between(
             pd.Timestamp("2026-01-20", tz="UTC"), pd.Timestamp("2026-01-24", tz="UTC")
         )
         served = pd.DataFrame(
             {
-                "transaction_id": [*tables.transactions.loc[here, "transaction_id"], "of another day"],
+                "transaction_id": [*tables.transactions.loc[in_window, "transaction_id"], "of another day"],
                 "decision": "allow",
                 "probability": 1e-6,
             }
         )
         mixed = judged(tables, trained.model, policy_settings, served=served)
-        assert mixed.served == here.sum()
+        assert mixed.served == in_window.sum()
         assert f"{mixed.served:,} decisions as served" in mixed.basis
         # What was let through was not caught, whatever the model says about it today.
         assert mixed.evaluation.metrics["recall"].value < offline.evaluation.metrics["recall"].value / 2
@@ -175,11 +177,11 @@ class TestAssess:
     def test_segments_are_those_of_the_evaluation_and_the_category(
         self, tables: Tables, trained: TrainedModel, policy_settings: PolicySettings
     ) -> None:
-        found = judged(tables, trained.model, policy_settings)
-        assert set(found.evaluation.segments) == {"amount", "channel", "category"}
-        report = PerformanceReport(day=LAST_DAY, champion="1", assessments=(found,), findings=())
+        assessment = judged(tables, trained.model, policy_settings)
+        assert set(assessment.evaluation.segments) == {"amount", "channel", "category"}
+        report = PerformanceReport(day=LAST_DAY, champion="1", assessments=(assessment,), findings=())
         lines = report.to_markdown().splitlines()
-        for (segment, group), part in found.groups().items():
+        for (segment, group), part in assessment.groups().items():
             (line,) = [line for line in lines if line.startswith(f"| {segment}: {group} |" if segment else "| all |")]
             assert ("too few frauds" in line) == (part.counts["frauds"] < MIN_FRAUDS)
 
@@ -187,8 +189,8 @@ class TestAssess:
 class TestCompare:
     def test_chance_alone_is_no_loss(self) -> None:
         then = [evaluation_of_skill(seed=seed) for seed in range(20)]
-        found = [compare(evaluation_of_skill(seed=100 + seed), one) for seed, one in enumerate(then)]
-        assert sum(any(finding.degraded for finding in of) for of in found) <= 1
+        findings = [compare(evaluation_of_skill(seed=100 + seed), evaluation) for seed, evaluation in enumerate(then)]
+        assert sum(any(finding.degraded for finding in of) for of in findings) <= 1
 
     def test_a_real_loss_is_found_and_named(self) -> None:
         then, now = evaluation_of_skill(seed=1), evaluation_of_skill(seed=2, skill=0.6)
@@ -206,20 +208,20 @@ class TestCompare:
 
     def test_wrong_probabilities_need_no_figures_of_the_past(self) -> None:
         now = evaluation_of_skill(seed=1)
-        told = {**now.metrics, "observed_over_expected": Interval(2.0, 1.6, 2.4)}
-        (finding,) = compare(replace(now, metrics=told), None)
+        metrics = {**now.metrics, "observed_over_expected": Interval(2.0, 1.6, 2.4)}
+        (finding,) = compare(replace(now, metrics=metrics), None)
         assert finding.degraded
         assert "observed over expected" in finding.detail
 
     @given(st.lists(st.floats(0, 1), min_size=6, max_size=6))
     def test_the_interval_of_a_difference_is_wider_than_either(self, values: list[float]) -> None:
-        one, other = (Interval(value=b, low=a, high=c) for a, b, c in (sorted(values[:3]), sorted(values[3:])))
-        found = difference(one, other)
-        assert found.low <= found.value <= found.high
-        for interval in (one, other):
-            assert found.high - found.low >= (interval.high - interval.low) / np.sqrt(2) - 1e-9
-        mirrored = difference(other, one)
-        assert (found.low, found.value, found.high) == pytest.approx(
+        now, then = (Interval(value=b, low=a, high=c) for a, b, c in (sorted(values[:3]), sorted(values[3:])))
+        change = difference(now, then)
+        assert change.low <= change.value <= change.high
+        for interval in (now, then):
+            assert change.high - change.low >= (interval.high - interval.low) / np.sqrt(2) - 1e-9
+        mirrored = difference(then, now)
+        assert (change.low, change.value, change.high) == pytest.approx(
             (-mirrored.high, -mirrored.value, -mirrored.low), abs=1e-12
         )
 
@@ -256,8 +258,8 @@ class TestAsset:
     def test_right_after_its_training_a_champion_is_not_judged_and_the_report_says_so(
         self, tmp_path: Path, tables: Tables, trained: TrainedModel
     ) -> None:
-        told = str(trained.model.lineage["evaluated_to"])
-        deployment = deployment_in(tmp_path, tables, trained.model, evaluated_to=told)
+        evaluated_to = str(trained.model.lineage["evaluated_to"])
+        deployment = deployment_in(tmp_path, tables, trained.model, evaluated_to=evaluated_to)
         deployment.promote(near_perfect_evaluation())
         metadata, check = deployment.report(LAST_DAY)
         assert check.passed
@@ -273,8 +275,8 @@ class TestAsset:
         metadata, check = deployment.report(LAST_DAY)
         assert check.passed
         assert metadata["summary"].startswith("Champion 1, 1 day matured, 2026-01-26 to 2026-01-26: ")
-        told = r"It is not judged yet: \d+ frauds in 1 day with matured labels, of 20 needed"
-        assert re.search(told, metadata["table"])
+        sentence = r"It is not judged yet: \d+ frauds in 1 day with matured labels, of 20 needed"
+        assert re.search(sentence, metadata["table"])
 
     def test_a_champion_that_promised_more_is_a_warning_and_stops_nothing(self, deployment: Deployment) -> None:
         deployment.promote(near_perfect_evaluation())
@@ -288,9 +290,9 @@ class TestAsset:
         deployment.promote(None)
         champion = deployment.registry.with_alias("champion")
         assert champion is not None
-        here = tables.transactions["event_time"] >= pd.Timestamp("2026-01-24", tz="UTC")
-        rows = tables.transactions[here.to_numpy()]
-        probability = deployment.model.predict(tables.features[here.to_numpy()])
+        served_rows = tables.transactions["event_time"] >= pd.Timestamp("2026-01-24", tz="UTC")
+        rows = tables.transactions[served_rows.to_numpy()]
+        probability = deployment.model.predict(tables.features[served_rows.to_numpy()])
         served = [
             StoredDecision(
                 transaction_id=id_,

@@ -176,9 +176,9 @@ class TestWebhook:
 
     @pytest.fixture
     def database(self, settings: Settings) -> Iterator[Database]:
-        with closing(Database(settings.database)) as one:
-            one.upgrade()
-            yield one
+        with closing(Database(settings.database)) as database:
+            database.upgrade()
+            yield database
 
     def tick(self, settings: Settings, cursor: str | None = None) -> Any:
         sensor = build_defs(settings).resolve_sensor_def("red_report_alert")
@@ -206,7 +206,7 @@ class TestWebhook:
         cursor = self.tick(settings).cursor
         replace_verdict(database, ReportVerdict("performance", DAY, red=True, summary="Champion 3: recall fell."))
         self.tick(settings, cursor)
-        assert [said["report"] for said in webhook.received] == ["drift", "performance"]
+        assert [payload["report"] for payload in webhook.received] == ["drift", "performance"]
         assert webhook.received[1]["text"].startswith("no_degradation of 2026-03-01 is red: Champion 3: recall fell.")
 
     def test_a_webhook_that_is_away_is_told_later_and_its_url_is_in_no_message(

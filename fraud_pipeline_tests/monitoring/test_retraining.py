@@ -53,8 +53,8 @@ def deployment(tmp_path: Path, tables: Tables, trained: TrainedModel) -> Deploym
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as found:
-        yield found
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as dagster_instance:
+        yield dagster_instance
 
 
 class TestAlarm:
@@ -154,11 +154,11 @@ class TestAlarm:
 
 def scored_in_shadow(tables: Tables, model: Any, *, since: str, challenger: str = "2") -> list[ShadowRow]:
     """What two equal models made of the transactions from a day on."""
-    here = (tables.transactions["event_time"] >= pd.Timestamp(since, tz="UTC")).to_numpy()
-    probability = model.predict(tables.features[here])
+    since_then = (tables.transactions["event_time"] >= pd.Timestamp(since, tz="UTC")).to_numpy()
+    probability = model.predict(tables.features[since_then])
     return [
         ShadowRow(id_, 0, "1", challenger, "allow", "allow", champion_probability=p, challenger_probability=p)
-        for id_, p in zip(tables.transactions["transaction_id"][here], probability.tolist(), strict=True)
+        for id_, p in zip(tables.transactions["transaction_id"][since_then], probability.tolist(), strict=True)
     ]
 
 
@@ -175,8 +175,8 @@ class TestLiveShadow:
 
         def live(min_frauds: int) -> pd.DataFrame | None:
             rules = GateRules(min_frauds=min_frauds)
-            found = live_rows(shadowed, tables.reports, as_of=tables.as_of, label_maturity=LABEL_MATURITY, rules=rules)
-            return None if found is None else found.rows
+            live = live_rows(shadowed, tables.reports, as_of=tables.as_of, label_maturity=LABEL_MATURITY, rules=rules)
+            return None if live is None else live.rows
 
         rows = live(1)
         assert rows is not None
@@ -204,10 +204,10 @@ class TestLiveShadow:
         job = build_defs(deployment.settings).resolve_implicit_global_asset_job_def()
         run = job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("champion")])
         (check,) = run.get_asset_check_evaluations()
-        told = str(check.metadata["basis"].value)
-        assert ("scored in shadow, with matured labels" in told) is live
-        assert ("rows of the test part" in told) is not live
-        assert deployment.registry.history()[-1].reasons[-1] == f"basis: {told}"
+        basis = str(check.metadata["basis"].value)
+        assert ("scored in shadow, with matured labels" in basis) is live
+        assert ("rows of the test part" in basis) is not live
+        assert deployment.registry.history()[-1].reasons[-1] == f"basis: {basis}"
 
 
 class TestWaiting:

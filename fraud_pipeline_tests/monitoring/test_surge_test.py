@@ -28,11 +28,11 @@ class TestExpected:
     ) -> None:
         event = np.array([day for day, _ in incidents], np.int64)
         delay = np.array([delay for _, delay in incidents], np.int64)
-        found = expected_incidents(event, event + delay, np.array(customers), since=since)
+        expected = expected_incidents(event, event + delay, np.array(customers), since=since)
         earlier = [delay for day, delay in incidents if day < since]
         for day in range(10):
             reported = [delay for delay in earlier if day < since or day + delay <= 9]
-            assert found[day] == pytest.approx(customers[day] * len(reported) / sum(customers[:since]))
+            assert expected[day] == pytest.approx(customers[day] * len(reported) / sum(customers[:since]))
 
 
 class TestChance:
@@ -42,10 +42,10 @@ class TestChance:
     def test_the_chance_is_that_of_a_binomial_and_falls_with_every_incident(
         self, incidents: int, before: int, exposure: float, more: int
     ) -> None:
-        found = chance_of_more(incidents, expected=before * exposure, exposure=exposure)
+        probability = chance_of_more(incidents, expected=before * exposure, exposure=exposure)
         share = exposure / (1 + exposure)
-        assert found == pytest.approx(stats.binom.sf(incidents - 1, incidents + before, share), rel=1e-6)
-        assert chance_of_more(incidents + more, expected=before * exposure, exposure=exposure) <= found
+        assert probability == pytest.approx(stats.binom.sf(incidents - 1, incidents + before, share), rel=1e-6)
+        assert chance_of_more(incidents + more, expected=before * exposure, exposure=exposure) <= probability
         assert chance_of_more(0, expected=before * exposure, exposure=exposure) == 1
 
 
@@ -60,42 +60,42 @@ class TestLikeliest:
     def test_it_begins_where_the_excess_does(self, span: int, more: int) -> None:
         event = np.append(EVEN, np.repeat(np.arange(60 - span, 60), more))
         # Before the labels of the extra ones have matured, the days that tell how much is usual are quiet.
-        found = most_significant_excess(event, event, self.CUSTOMERS, matured=32, comparisons=1)
-        assert found is not None
-        assert found.found
-        assert (found.since, found.incidents) == (60 - span, span * (10 + more))
-        assert found.expected == pytest.approx(10 * span)
+        surge = most_significant_excess(event, event, self.CUSTOMERS, matured=32, comparisons=1)
+        assert surge is not None
+        assert surge.significant
+        assert (surge.since, surge.incidents) == (60 - span, span * (10 + more))
+        assert surge.expected == pytest.approx(10 * span)
 
     @given(comparisons=st.integers(1, 50))
     def test_the_more_is_asked_the_more_it_takes(self, comparisons: int) -> None:
         event = np.append(EVEN, [59] * 12)
-        one, many = (
+        single, corrected = (
             most_significant_excess(event, event, self.CUSTOMERS, matured=39, comparisons=n) for n in (1, comparisons)
         )
-        assert one is not None
-        assert many is not None
-        assert many.p == pytest.approx(min(1.0, one.p * comparisons))
+        assert single is not None
+        assert corrected is not None
+        assert corrected.p == pytest.approx(min(1.0, single.p * comparisons))
 
     def test_incidents_that_come_in_clumps_count_for_less(self) -> None:
         event = np.repeat(np.arange(0, 60, 5), 50)
         surge = np.append(event, [59] * 40)
-        found = most_significant_excess(surge, surge, self.CUSTOMERS, matured=39, comparisons=1)
-        assert found is not None
-        assert found.large
-        assert not found.found
+        excess = most_significant_excess(surge, surge, self.CUSTOMERS, matured=39, comparisons=1)
+        assert excess is not None
+        assert excess.large
+        assert not excess.significant
         surge = np.append(EVEN, [59] * 40)
-        found = most_significant_excess(surge, surge, self.CUSTOMERS, matured=39, comparisons=1)
-        assert found is not None
-        assert found.found
+        excess = most_significant_excess(surge, surge, self.CUSTOMERS, matured=39, comparisons=1)
+        assert excess is not None
+        assert excess.significant
 
     @pytest.mark.parametrize("last", range(40, 47))
     @pytest.mark.parametrize("busy", [1, 2, 3])
     def test_a_weekly_rhythm_is_no_surge_whatever_the_day(self, last: int, busy: int) -> None:
         days = np.arange(last + 1)
         event = np.repeat(days, np.where(days % 7 < busy, 150, 100))
-        found = most_significant_excess(event, event, self.CUSTOMERS[days], matured=last - 20, comparisons=1)
-        assert found is not None
-        assert not found.found
+        surge = most_significant_excess(event, event, self.CUSTOMERS[days], matured=last - 20, comparisons=1)
+        assert surge is not None
+        assert not surge.significant
 
     def test_what_is_usual_has_to_be_known(self) -> None:
         for matured in range(60):

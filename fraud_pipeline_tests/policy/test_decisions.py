@@ -91,7 +91,7 @@ class TestChoice:
             if threshold < policy.block_threshold and (rows.probability >= threshold).sum() / number_of_days <= budget
         ]
         cheapest = min(
-            total_cost(rows, one) for one in [*allowed, Policy(policy.block_threshold, policy.block_threshold)]
+            total_cost(rows, policy_) for policy_ in [*allowed, Policy(policy.block_threshold, policy.block_threshold)]
         )
         assert total_cost(rows, policy) == pytest.approx(cheapest)
         assert report.chosen_cents_per_day * number_of_days == pytest.approx(cheapest)
@@ -229,7 +229,7 @@ class TestShippedRules:
     @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
     def test_every_rule_can_fire_and_needs_each_of_its_conditions(self, rule: Rule) -> None:
         beyond = {">": 1, ">=": 0, "<": -1, "<=": 0, "==": 0}
-        met = {one.feature: one.value + beyond[one.comparison] for one in rule.conditions}
+        met = {condition.feature: condition.value + beyond[condition.comparison] for condition in rule.conditions}
         decisions, codes = rules_decide(shipped(**met))
         assert rule.name in codes[0]
         assert decisions[0] == ("block" if "small_tests_then_large" in codes[0] else "review")

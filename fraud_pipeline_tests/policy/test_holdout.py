@@ -50,8 +50,8 @@ class TestDraw:
 
     def test_another_key_draws_others(self) -> None:
         ids = [f"t-{number}" for number in range(2_000)]
-        one, other = ({id_ for id_ in ids if held_out(id_, share=SHARE, key=key * 64)} for key in "ab")
-        assert len(one & other) < 2_000 * SHARE * SHARE * 2
+        first, second = ({id_ for id_ in ids if held_out(id_, share=SHARE, key=key * 64)} for key in "ab")
+        assert len(first & second) < 2_000 * SHARE * SHARE * 2
 
     def test_it_is_off_by_default_and_never_more_than_a_fifth(self) -> None:
         assert Settings().holdout_share == 0
@@ -61,25 +61,25 @@ class TestDraw:
 
 class TestWeights:
     @given(
-        held=st.integers(0, 40), blocked=st.integers(0, 200), others=st.integers(0, 50), seed=st.integers(0, 2**32 - 1)
+        held=st.integers(0, 40), blocked=st.integers(0, 200), further=st.integers(0, 50), seed=st.integers(0, 2**32 - 1)
     )
-    def test_all_rows_together_weigh_what_they_are(self, held: int, blocked: int, others: int, seed: int) -> None:
-        kinds = np.random.default_rng(seed).permutation(np.repeat([0, 1, 2], [held, blocked, others]))
+    def test_all_rows_together_weigh_what_they_are(self, held: int, blocked: int, further: int, seed: int) -> None:
+        kinds = np.random.default_rng(seed).permutation(np.repeat([0, 1, 2], [held, blocked, further]))
         ids = pd.Series([f"t-{number}" for number in range(len(kinds))], dtype=object)
         drawn = drawn_of(ids, kinds == 0)[kinds < 2]
-        found = Holdout.of(ids, drawn.sample(frac=1, random_state=seed), days=np.zeros(len(ids), np.int64))
-        assert found.weights.sum() == pytest.approx(len(kinds))
-        assert (found.weights[kinds == 2] == 1).all()
+        holdout = Holdout.of(ids, drawn.sample(frac=1, random_state=seed), days=np.zeros(len(ids), np.int64))
+        assert holdout.weights.sum() == pytest.approx(len(kinds))
+        assert (holdout.weights[kinds == 2] == 1).all()
         if held < MIN_HELD_OUT:
-            assert (found.weights == 1).all()
+            assert (holdout.weights == 1).all()
         else:
-            assert (found.weights[kinds == 1] == 0).all()
-            assert found.weights[kinds == 0] == pytest.approx((held + blocked) / held)
+            assert (holdout.weights[kinds == 1] == 0).all()
+            assert holdout.weights[kinds == 0] == pytest.approx((held + blocked) / held)
 
     def test_who_was_stopped_on_other_days_counts_for_nothing(self) -> None:
-        here = pd.Series(["t-1", "t-2"])
+        ids = pd.Series(["t-1", "t-2"])
         elsewhere = drawn_of(pd.Series([f"u-{n}" for n in range(50)]), np.ones(50, bool))
-        assert Holdout.of(here, elsewhere, days=np.zeros(2, np.int64)).weights.tolist() == [1.0, 1.0]
+        assert Holdout.of(ids, elsewhere, days=np.zeros(2, np.int64)).weights.tolist() == [1.0, 1.0]
 
     def test_a_share_that_changes_midway_is_weighed_by_what_it_was(self) -> None:
         """Blocks are right nine times in ten while one in twenty is held out, and every other time at one in five."""
@@ -116,8 +116,8 @@ class TestWeights:
         by_rules = pd.DataFrame(
             {"transaction_id": ["t-40"], "held_out": [False], "by_model": [False], "share": [np.nan]}
         )
-        found = Holdout.of(ids, pd.concat([drawn, by_rules]), days=np.zeros(41, np.int64)).weights
-        assert found.tolist() == [2.0] * 20 + [0.0] * 21
+        weights = Holdout.of(ids, pd.concat([drawn, by_rules]), days=np.zeros(41, np.int64)).weights
+        assert weights.tolist() == [2.0] * 20 + [0.0] * 21
 
 
 def drawn_of(ids: pd.Series, held: NDArray[np.bool_], *, share: float | NDArray[np.float64] = SHARE) -> pd.DataFrame:
@@ -153,8 +153,8 @@ def key_of(database: Database) -> str:
         return batch.holdout_key()
 
 
-def decided(made: Scorer, asked: list[TransactionRow]) -> dict[str, ScoringResult]:
-    answers = [answer for answer in made.score(asked) if isinstance(answer, ScoringResult)]
+def decided(made: Scorer, requests: list[TransactionRow]) -> dict[str, ScoringResult]:
+    answers = [answer for answer in made.score(requests) if isinstance(answer, ScoringResult)]
     return {answer.transaction_id: answer for answer in answers}
 
 
@@ -166,7 +166,9 @@ class TestServed:
         drawn = {id_ for id_ in answers if held_out(id_, share=SHARE, key=key_of(database))}
         assert 5 < len(drawn) < 40
         assert {id_ for id_, answer in answers.items() if answer.decision == "review"} == drawn
-        assert {id_ for id_, answer in answers.items() if "holdout" in {one.code for one in answer.reasons}} == drawn
+        assert {
+            id_ for id_, answer in answers.items() if "holdout" in {reason.code for reason in answer.reasons}
+        } == drawn
         metrics = Metrics()
         metrics.decided(list(answers.values()))
         assert metric_value(metrics, "fraud_blocks_held_out_total") == len(drawn)
@@ -186,7 +188,7 @@ class TestServed:
         key, model = key_of(database), blocking(trained.model, 0.0)
         assert len(key) == 64
         answers = decided(scorer(database, model, sha256=key[::-1]), rows(400))
-        held = {id_ for id_, one in answers.items() if one.decision == "review"}
+        held = {id_ for id_, result in answers.items() if result.decision == "review"}
         foreseen = {f"t-{n}" for n in range(400) if held_out(f"t-{n}", share=SHARE, key=key[::-1])}
         assert len(held & foreseen) < 400 * SHARE * SHARE * 2
 
@@ -194,26 +196,28 @@ class TestServed:
         model = blocking(trained.model, 0.0)
         for entrance, part in (("a", rows(100)[::2]), ("b", rows(100)[1::2])):
             answers = decided(scorer(database, model, sha256=entrance * 64), part)
-            held = {id_ for id_, one in answers.items() if one.decision == "review"}
+            held = {id_ for id_, result in answers.items() if result.decision == "review"}
             assert held == {id_ for id_ in answers if held_out(id_, share=SHARE, key=key_of(database))}
 
     def test_each_decision_says_with_which_share_it_was_drawn(self, database: Database, trained: TrainedModel) -> None:
-        asked = rows(50)
+        requests = rows(50)
         for share, first, last, model in (
             (0.0, 0, 10, blocking(trained.model, 0.0)),
             (0.1, 10, 20, blocking(trained.model, 0.0)),
             (SHARE, 20, 40, blocking(trained.model, 0.0)),
             (SHARE, 40, 45, blocking(trained.model, 1.0)),
         ):
-            decided(scorer(database, model, share=share), asked[first:last])
-        decided(scorer(database, blocking(trained.model, 0.0), most=0), asked[45:])
+            decided(scorer(database, model, share=share), requests[first:last])
+        decided(scorer(database, blocking(trained.model, 0.0), most=0), requests[45:])
         with scoring_batch(database, read_only=True) as batch:
-            stored = batch.stored([row.transaction_id for row in asked])
-        found = [one.holdout_share for row in asked for one in [stored[row.transaction_id][1]] if one]
-        assert found == [None] * 10 + [0.1] * 10 + [SHARE] * 20 + [None] * 10
+            stored = batch.stored([row.transaction_id for row in requests])
+        shares = [
+            decision.holdout_share for row in requests for decision in [stored[row.transaction_id][1]] if decision
+        ]
+        assert shares == [None] * 10 + [0.1] * 10 + [SHARE] * 20 + [None] * 10
         start = pd.Timestamp(20_000, unit="D", tz="UTC")
         blocks = would_be_blocks(database, start=start, end=start + pd.Timedelta(days=30)).set_index("transaction_id")
-        shares = blocks["share"].reindex([row.transaction_id for row in asked[:40]]).tolist()
+        shares = blocks["share"].reindex([row.transaction_id for row in requests[:40]]).tolist()
         assert shares == pytest.approx([np.nan] * 10 + [0.1] * 10 + [SHARE] * 20, nan_ok=True)
         assert blocks["by_model"].all()
 
@@ -221,7 +225,7 @@ class TestServed:
         model = blocking(trained.model, 1.0)
         plain = decided(scorer(database, model, share=1.0), rows(20))
         assert {answer.decision for answer in plain.values()} == {"review"}
-        assert not any(one.code == "holdout" for answer in plain.values() for one in answer.reasons)
+        assert not any(reason.code == "holdout" for answer in plain.values() for reason in answer.reasons)
 
     def test_a_block_that_may_not_be_is_not_drawn(self, database: Database, trained: TrainedModel) -> None:
         """Else those held out would stand for blocks that were refused, too, whose labels are known."""
@@ -236,9 +240,9 @@ class TestServed:
         blocks = decided(scorer(database, blocking(trained.model, 0.0)), rows(100)[:60])
         decided(scorer(database, blocking(trained.model, 1.0)), rows(100)[60:])
         start = pd.Timestamp(20_000, unit="D", tz="UTC")
-        found = would_be_blocks(database, start=start, end=start + pd.Timedelta(days=30))
+        blocks = would_be_blocks(database, start=start, end=start + pd.Timedelta(days=30))
         held = {id_: answer.decision == "review" for id_, answer in blocks.items()}
-        assert dict(zip(found["transaction_id"], found["held_out"], strict=True)) == held
+        assert dict(zip(blocks["transaction_id"], blocks["held_out"], strict=True)) == held
         early = would_be_blocks(database, start=start, end=start + pd.Timedelta(hours=10))
         assert set(early["transaction_id"]) == {f"t-{n}" for n in range(10)}
 
@@ -288,11 +292,11 @@ class Life:
 def life(tables: Tables, trained: TrainedModel, policy_settings: PolicySettings) -> Life:
     """About 200 would-be blocks, 85 of them frauds, of 134 frauds in all."""
     first, end = (pd.Timestamp(day, tz="UTC") for day in (WINDOW.first, WINDOW.last + timedelta(days=1)))
-    here = tables.transactions["event_time"].between(first, end, inclusive="left").to_numpy()
+    in_period = tables.transactions["event_time"].between(first, end, inclusive="left").to_numpy()
     return Life(
         tables=tables,
-        context=tables.transactions[here],
-        features=tables.features[here].reset_index(drop=True),
+        context=tables.transactions[in_period],
+        features=tables.features[in_period].reset_index(drop=True),
         model=replace(trained.model, policy=Policy(review_threshold=0.05, block_threshold=0.2)),
         policy=policy_settings,
     )
@@ -308,9 +312,9 @@ class TestEstimates:
     def test_over_many_draws_the_weighted_figures_are_those_of_all_labels(self, life: Life) -> None:
         truth = life.judged().evaluation.metrics
         draws = [life.stopped(key) for key in range(100)]
-        found = [life.judged(hidden=draw, known=draw).evaluation.metrics for draw in draws]
+        estimates = [life.judged(hidden=draw, known=draw).evaluation.metrics for draw in draws]
         for name in ("precision", "recall"):
-            values = np.array([metrics[name].value for metrics in found])
+            values = np.array([metrics[name].value for metrics in estimates])
             error = values.std(ddof=1) / np.sqrt(len(values))
             assert 0 < error < 0.005
             assert abs(values.mean() - truth[name].value) < 4 * error
@@ -319,11 +323,11 @@ class TestEstimates:
     def test_the_interval_of_one_draw_holds_the_truth(self, life: Life) -> None:
         truth = life.judged().evaluation.metrics
         draws = [life.stopped(key) for key in range(20)]
-        found = [life.judged(hidden=draw, known=draw, replicates=60).evaluation.metrics for draw in draws]
+        estimates = [life.judged(hidden=draw, known=draw, replicates=60).evaluation.metrics for draw in draws]
         for name in ("precision", "recall"):
-            held = [metrics[name].low <= truth[name].value <= metrics[name].high for metrics in found]
+            held = [metrics[name].low <= truth[name].value <= metrics[name].high for metrics in estimates]
             assert sum(held) >= 18
-            assert all(metrics[name].high - metrics[name].low < 0.4 for metrics in found)
+            assert all(metrics[name].high - metrics[name].low < 0.4 for metrics in estimates)
 
     def test_who_was_held_out_counts_as_the_block_it_stands_for(self, life: Life) -> None:
         draw = life.stopped("key")
@@ -339,24 +343,24 @@ class TestEstimates:
 
     def test_the_report_says_how_many_stand_for_how_many_and_what_they_cost(self, life: Life) -> None:
         draw = life.stopped("key")
-        found = life.judged(hidden=draw, known=draw)
+        assessment = life.judged(hidden=draw, known=draw)
         held = draw["held_out"].sum()
-        assert found.held_out.rows == held
-        assert f"{held} would-be blocks were held out and count for {len(draw) / held:.1f} each" in found.basis
+        assert assessment.held_out.rows == held
+        assert f"{held} would-be blocks were held out and count for {len(draw) / held:.1f} each" in assessment.basis
         costs = life.policy.costs
         rows = life.context.set_index("transaction_id").loc[draw["transaction_id"][draw["held_out"]]]
         amounts = rows["amount_cents"].to_numpy(np.int64)
         frauds = life.tables.reports.query("is_fraud")["transaction_id"]
         labels = rows.index.isin(frauds).astype(np.float64)
         review, block = (costs.cost(of, labels=labels, amounts_cents=amounts).sum() for of in ("review", "block"))
-        assert found.held_out.cents_per_day == pytest.approx((review - block) / 14)
+        assert assessment.held_out.cents_per_day == pytest.approx((review - block) / 14)
 
     def test_a_few_stand_for_nobody_and_the_report_says_so(self, life: Life) -> None:
         draw = life.stopped("key")
         few = draw.assign(held_out=np.arange(len(draw)) < MIN_HELD_OUT - 1)
-        found = life.judged(hidden=few, known=few)
-        assert "9 would-be blocks were held out, too few" in found.basis
-        assert found.evaluation.to_dict() == life.judged(hidden=few).evaluation.to_dict()
+        assessment = life.judged(hidden=few, known=few)
+        assert "9 would-be blocks were held out, too few" in assessment.basis
+        assert assessment.evaluation.to_dict() == life.judged(hidden=few).evaluation.to_dict()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
