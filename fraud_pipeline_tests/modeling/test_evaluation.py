@@ -95,7 +95,8 @@ class TestRankingMetrics:
         weights = np.vstack([sample.weights, np.ones(sample.size), sample.weights]).astype(np.float64)
         together = average_precision(rank_frauds(sample.scores, sample.labels, weights))
         apart = [
-            average_precision(rank_frauds(sample.scores, sample.labels, weights[None, :]))[0] for weights in weights
+            average_precision(rank_frauds(sample.scores, sample.labels, row_weights[None, :]))[0]
+            for row_weights in weights
         ]
         np.testing.assert_allclose(together, apart, rtol=1e-12)
 

@@ -216,7 +216,7 @@ class TestServed:
         ]
         assert shares == [None] * 10 + [0.1] * 10 + [SHARE] * 20 + [None] * 10
         start = pd.Timestamp(20_000, unit="D", tz="UTC")
-        blocks = would_be_blocks(database, start=start, end=start + pd.Timedelta(days=30)).set_index("transaction_id")
+        stopped = would_be_blocks(database, start=start, end=start + pd.Timedelta(days=30)).set_index("transaction_id")
         shares = blocks["share"].reindex([row.transaction_id for row in requests[:40]]).tolist()
         assert shares == pytest.approx([np.nan] * 10 + [0.1] * 10 + [SHARE] * 20, nan_ok=True)
         assert blocks["by_model"].all()
@@ -240,9 +240,9 @@ class TestServed:
         blocks = decided(scorer(database, blocking(trained.model, 0.0)), rows(100)[:60])
         decided(scorer(database, blocking(trained.model, 1.0)), rows(100)[60:])
         start = pd.Timestamp(20_000, unit="D", tz="UTC")
-        blocks = would_be_blocks(database, start=start, end=start + pd.Timedelta(days=30))
+        stopped = would_be_blocks(database, start=start, end=start + pd.Timedelta(days=30))
         held = {id_: answer.decision == "review" for id_, answer in blocks.items()}
-        assert dict(zip(blocks["transaction_id"], blocks["held_out"], strict=True)) == held
+        assert dict(zip(stopped["transaction_id"], stopped["held_out"], strict=True)) == held
         early = would_be_blocks(database, start=start, end=start + pd.Timedelta(hours=10))
         assert set(early["transaction_id"]) == {f"t-{n}" for n in range(10)}
 
