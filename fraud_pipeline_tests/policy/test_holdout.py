@@ -216,7 +216,7 @@ class TestServed:
         ]
         assert shares == [None] * 10 + [0.1] * 10 + [SHARE] * 20 + [None] * 10
         start = pd.Timestamp(20_000, unit="D", tz="UTC")
-        stopped = would_be_blocks(database, start=start, end=start + pd.Timedelta(days=30)).set_index("transaction_id")
+        blocks = would_be_blocks(database, start=start, end=start + pd.Timedelta(days=30)).set_index("transaction_id")
         shares = blocks["share"].reindex([row.transaction_id for row in requests[:40]]).tolist()
         assert shares == pytest.approx([np.nan] * 10 + [0.1] * 10 + [SHARE] * 20, nan_ok=True)
         assert blocks["by_model"].all()
