@@ -48,21 +48,21 @@ class Host:
             "/var/lib/fraud": home / "serving",
             "/var/lib/keys": home / "keys",
         }
-        self.said = home / "docker.log"
+        self.log = home / "docker.log"
         for directory in (*self.volumes.values(), home / "bin"):
             directory.mkdir(parents=True)
         postgres.make_databases(compose["services"]["postgres"]["environment"])
         password = compose["services"]["postgres"]["environment"]["FRAUD_DATABASE_PASSWORD"]
         self.database_url = f"postgresql://fraud:{password}@{postgres.address}/fraud"
         variables = [f"export {name}={shlex.quote(value)}" for name, value in postgres.by_socket.items()]
-        places = " ".join(f"-e 's#{there}#{here}#'" for there, here in self.volumes.items())
+        places = " ".join(f"-e 's#{volume}#{local}#'" for volume, local in self.volumes.items())
         docker = home / "bin" / "docker"
         docker.write_text(
             "\n".join(
                 [
                     "#!/bin/sh",
                     *variables,
-                    f'echo "$@" >>{self.said}',
+                    f'echo "$@" >>{self.log}',
                     'case "$*" in',
                     '"compose exec -T postgres "*) shift 4; exec "$@" ;;',
                     '"compose run --rm -T --no-deps "*) shift 6; exec $(echo "$@" | sed ' + places + ") ;;",
@@ -152,16 +152,16 @@ class TestPostgres:
             connection.exec_driver_sql("CREATE SCHEMA of_a_later_release")
         database.close()
         assert host.rows() != before
-        host.said.unlink()
+        host.log.unlink()
         done = host.run("restore.sh", tmp_path / "backup")
         assert done.returncode == 0, done.stderr
         assert host.rows() == before
         with closing(Database(host.database_url)) as database, database.transaction(read_only=True) as connection:
             assert not sa.inspect(connection).has_table("of_a_later_release")
             assert "of_a_later_release" not in sa.inspect(connection).get_schema_names()
-        said = host.said.read_text().splitlines()
-        assert said[:2] == ["compose stop", "compose up --detach --wait postgres"]
-        assert said[-1] == "compose up --detach"
+        lines = host.log.read_text().splitlines()
+        assert lines[:2] == ["compose stop", "compose up --detach --wait postgres"]
+        assert lines[-1] == "compose up --detach"
 
     def test_a_dump_that_ends_too_early_leaves_the_database_as_it_was(self, host: Host, tmp_path: Path) -> None:
         """Its sum is right: `backup.sh` wrote no more of it."""
@@ -172,19 +172,19 @@ class TestPostgres:
         sums = subprocess.run(["sha256sum", dump.name], cwd=backup, check=True, capture_output=True).stdout
         (backup / "SHA256SUMS").write_bytes(sums)
         before = host.rows()
-        host.said.unlink()
+        host.log.unlink()
         done = host.run("restore.sh", backup)
         assert done.returncode != 0
         assert "end of file" in done.stderr
         assert host.rows() == before
-        assert host.said.read_text().splitlines()[-1] != "compose up --detach", "nothing is started"
+        assert host.log.read_text().splitlines()[-1] != "compose up --detach", "nothing is started"
 
     @pytest.mark.parametrize("file", ["fraud.dump", "SHA256SUMS"])
     def test_a_damaged_or_unfinished_backup_is_refused_before_anything_stops(
         self, host: Host, tmp_path: Path, file: str
     ) -> None:
         assert host.run("backup.sh", tmp_path / "backup").returncode == 0
-        host.said.unlink()
+        host.log.unlink()
         if file == "SHA256SUMS":
             (tmp_path / "backup" / file).unlink()
         else:
@@ -192,7 +192,7 @@ class TestPostgres:
                 dump.seek(100)
                 dump.write(b"!!!!")
         assert host.run("restore.sh", tmp_path / "backup").returncode != 0
-        assert not host.said.exists()
+        assert not host.log.exists()
 
     def test_a_backup_never_replaces_another(self, host: Host, tmp_path: Path) -> None:
         (tmp_path / "backup").mkdir()

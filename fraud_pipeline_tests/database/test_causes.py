@@ -178,9 +178,9 @@ def test_a_home_that_cannot_be_one(
     monkeypatch.setenv("FRAUD_HOME", str(home))
     monkeypatch.chdir(tmp_path)
     assert main(command.split()) == 1
-    told = capsys.readouterr().err
-    assert re.fullmatch(r"fraud-detect: [^\n]+: [^\n]+\n", told)
-    assert "Errno" not in told
+    message = capsys.readouterr().err
+    assert re.fullmatch(r"fraud-detect: [^\n]+: [^\n]+\n", message)
+    assert "Errno" not in message
 
 
 @pytest.mark.parametrize(
@@ -192,13 +192,13 @@ def test_a_url_is_no_data_path(
     monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
     with pytest.raises(SystemExit):
         main(["train", "--data-path", url])
-    told = capsys.readouterr().err
-    assert "is a URL, and only files of this machine are read" in told
+    message = capsys.readouterr().err
+    assert "is a URL, and only files of this machine are read" in message
     monkeypatch.setenv("FRAUD_DATA_PATH", url)
     assert main(["migrate"]) == 1
-    told += capsys.readouterr().err
-    assert "is a URL" in told
-    assert "hidden" not in told
+    message += capsys.readouterr().err
+    assert "is a URL" in message
+    assert "hidden" not in message
 
 
 OTHERWISE: Final[dict[str, dict[str, object]]] = {
@@ -224,13 +224,13 @@ class TestKafka:
     def test_a_broker_that_talks_tls_and_wants_a_password(self) -> None:
         try:
             with apache_kafka(secured=True) as guarded:
-                told = {name: refused(guarded, **given) for name, given in OTHERWISE.items()}
+                messages = {name: refused(guarded, **given) for name, given in OTHERWISE.items()}
         except BrokerMissingError as error:
             pytest.skip(str(error))
-        assert "it wants TLS, so set FRAUD_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL" in told["plain"]
-        assert "check user, password and mechanism" in told["password"]
-        assert "its certificate is not trusted here" in told["certificate"]
-        assert SECRET not in str(told)
+        assert "it wants TLS, so set FRAUD_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL" in messages["plain"]
+        assert "check user, password and mechanism" in messages["password"]
+        assert "its certificate is not trusted here" in messages["certificate"]
+        assert SECRET not in str(messages)
 
     def test_a_broker_that_talks_no_tls(self, broker: Broker) -> None:
         assert "(it does not talk TLS)" in refused(broker, security_protocol="SSL")
@@ -244,6 +244,6 @@ class TestKafka:
 def refused(broker: Broker, **wrong: object) -> str:
     """What is told where these settings differ from those that the broker lets in."""
     given = {"bootstrap_servers": broker.bootstrap_servers, "connect_timeout": SOON, **broker.security, **wrong}
-    with pytest.raises(BrokerUnavailableError) as told:
+    with pytest.raises(BrokerUnavailableError) as caught:
         open_consumer(KafkaSettings(**given))
-    return str(told.value)
+    return str(caught.value)

@@ -91,17 +91,17 @@ def test_rows_that_were_there_before_the_upgrade_stay(empty_postgres_url: str) -
     database.close()
 
 
-@pytest.mark.parametrize("others", [0, WORTH_COPYING])
-def test_an_id_stays_taken_until_its_decision_goes(database: Database, others: int) -> None:
+@pytest.mark.parametrize("other_rows", [0, WORTH_COPYING])
+def test_an_id_stays_taken_until_its_decision_goes(database: Database, other_rows: int) -> None:
     """Also where its event went long before, for few rows and for many that are copied."""
     scorer = Scorer(database=database, champion=lambda: None)
-    more = [row(number) for number in range(100, 100 + others)]
+    more = [row(number) for number in range(100, 100 + other_rows)]
     (first,) = scorer.score([row(1)])
     assert isinstance(first, ScoringResult)
     remove_expired(database, limits={"history_retention": NOW + pd.Timedelta(days=1)})
     assert ids(database, SPENT_IDS) == {"t-1"}
     assert scorer.score([row(1, cents=7), *more])[0] == Conflict("t-1")
-    assert ids(database, DECISIONS) == {"t-1", *(one.transaction_id for one in more)}
+    assert ids(database, DECISIONS) == {"t-1", *(decision.transaction_id for decision in more)}
     end = pd.Timestamp("2100-01-01", tz="UTC")
     remove_expired(database, limits={"history_retention": end, "decision_retention": end})
     assert ids(database, SPENT_IDS) == set()

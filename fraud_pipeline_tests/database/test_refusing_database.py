@@ -129,13 +129,13 @@ class TestTheStream:
                 send_rows(kafka, rows_of(20, prefix="refused"))
                 send(kafka, kafka.reports_topic, [report_message("before1", is_fraud=True)])
                 until(lambda: len(heard.waited_for) >= 3, what="waiting")
-                found = check_database(Settings(database_url=user_url))
+                diagnosis = check_database(Settings(database_url=user_url))
             until(lambda: passed(owner, kafka.transactions_topic) == (30, 30), what="20 more decisions")
             until(lambda: passed(owner, kafka.reports_topic) == (1, 1), what="the report")
             assert len(decided(owner)) == 30
         assert set(heard.waited_for) == {"database"}
         assert everything(kafka, kafka.dead_letter_topic) == []
-        assert (found.state, REFUSALS[name].word in found.told) == ("fail", True), found.told
+        assert (diagnosis.state, REFUSALS[name].word in diagnosis.told) == ("fail", True), diagnosis.told
         assert check_database(Settings(database_url=user_url)).state == "ok"
 
     def test_a_fault_of_ours_that_hits_every_record_is_waited_out_until_the_release_is_mended(
@@ -295,5 +295,5 @@ class TestTheRehearsal:
                 connection.exec_driver_sql(
                     "CREATE TRIGGER fails BEFORE INSERT ON decisions BEGIN SELECT RAISE(ABORT, 'no'); END"
                 )
-        found = check_database(settings)
-        assert (found.state, "has a rule that refuses a row" in found.told) == ("fail", True)
+        diagnosis = check_database(settings)
+        assert (diagnosis.state, "has a rule that refuses a row" in diagnosis.told) == ("fail", True)

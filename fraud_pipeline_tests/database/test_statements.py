@@ -88,12 +88,12 @@ class TestMigrations:
         errors: list[BaseException] = []
 
         def start() -> None:
-            one = Database(database_url, statement_timeout=timedelta(seconds=20))
+            database = Database(database_url, statement_timeout=timedelta(seconds=20))
             try:
-                one.upgrade()
+                database.upgrade()
             except BaseException as error:  # noqa: BLE001 - told below
                 errors.append(error)
-            one.close()
+            database.close()
 
         threads = [threading.Thread(target=start) for _ in range(4)]
         for thread in threads:
@@ -106,14 +106,14 @@ class TestMigrations:
         errors: list[BaseException] = []
 
         def open_(path: Path, together: threading.Barrier) -> None:
-            one = Database(f"sqlite:///{path}", statement_timeout=timedelta(seconds=20))
+            database = Database(f"sqlite:///{path}", statement_timeout=timedelta(seconds=20))
             together.wait()
             try:
-                with one.transaction(read_only=True):
+                with database.transaction(read_only=True):
                     pass
             except BaseException as error:  # noqa: BLE001 - told below
                 errors.append(error)
-            one.close()
+            database.close()
 
         for number in range(50):
             arguments = (tmp_path / f"{number}.db", threading.Barrier(4))
@@ -183,11 +183,11 @@ class TestBatch:
         with scoring_batch(database) as batch:
             versions, new = batch.remember(rows)
         assert versions.customers == {"ÅB": 1, "c-0": 1, "c-1": 2, "c-2": 1}
-        assert new == {one.transaction_id for one in rows}
+        assert new == {event.transaction_id for event in rows}
         with database.transaction() as connection:
-            found = connection.execute(sa.select(TRANSACTIONS)).all()
-        assert {TransactionRow(*one[:-1]): one[-1] for one in found} == {
-            one: versions.customers[one.customer_id] for one in rows
+            stored = connection.execute(sa.select(TRANSACTIONS)).all()
+        assert {TransactionRow(*event[:-1]): event[-1] for event in stored} == {
+            event: versions.customers[event.customer_id] for event in rows
         }
 
     def test_a_customers_events_by_time_by_version_and_by_tile(self, database: Database) -> None:
@@ -196,19 +196,19 @@ class TestBatch:
         for rows in ([row(1), row(4, at=before), row(3, customer="c-2")], [row(2), row(5, customer="c-2", at=before)]):
             with scoring_batch(database) as batch:
                 batch.remember(rows)
-        both, one, two = ["c-1", "c-2"], np.array([1, 1]), np.array([2, 2])
+        customers, version_1, version_2 = ["c-1", "c-2"], np.array([1, 1]), np.array([2, 2])
 
         def events(rows: Iterable[Sequence[Any]]) -> set[TransactionRow]:
             return {TransactionRow(*values) for values in rows}
 
         with scoring_batch(database, read_only=True) as batch:
             read = batch.customers
-            first = read.first_events(both, since=np.array([NOON, 0]), up_to=np.array([1, 2]), at_most=9)
+            first = read.first_events(customers, since=np.array([NOON, 0]), up_to=np.array([1, 2]), at_most=9)
             assert events(first) == {row(1), row(3, customer="c-2"), row(5, customer="c-2", at=before)}
-            assert len(read.first_events(both, since=np.zeros(2, np.int64), up_to=two, at_most=1)) == 2
-            later = read.later_events(both, above=np.array([0, 1]), up_to=two - [1, 0])
+            assert len(read.first_events(customers, since=np.zeros(2, np.int64), up_to=version_2, at_most=1)) == 2
+            later = read.later_events(customers, above=np.array([0, 1]), up_to=version_2 - [1, 0])
             assert events(later) == {row(1), row(4, at=before), row(5, customer="c-2", at=before)}
-            of_tiles = read.events_of_tiles(["c-1", "c-2"], starts=tile, up_to=one, width=HOUR)
+            of_tiles = read.events_of_tiles(["c-1", "c-2"], starts=tile, up_to=version_1, width=HOUR)
             assert events(of_tiles) == {row(1)}
             assert [read.version(customer) for customer in ("c-1", "nobody")] == [2, 0]
             tiles = read.tiles("c-1", since=0, up_to=2, width=HOUR)
@@ -220,11 +220,11 @@ class TestBatch:
     ) -> None:
         with scoring_batch(database) as batch:
             batch.remember([row(1)])
-        said = []
+        times = []
         for at, is_fraud in ((NOON + DAY, True), (NOON + DAY + 5, True), (NOON + DAY, False)):
             with scoring_batch(database) as batch:
-                said.append(batch.add_report("t-1", reported_at=at, is_fraud=is_fraud))
-        assert said == [NOON + DAY, NOON + DAY, NOON + DAY + 1]
+                times.append(batch.add_report("t-1", reported_at=at, is_fraud=is_fraud))
+        assert times == [NOON + DAY, NOON + DAY, NOON + DAY + 1]
         with scoring_batch(database) as batch:
             assert batch.add_report("t-9", reported_at=NOON, is_fraud=True) is None
             version = batch.lock(["c-1"]).reports
@@ -248,10 +248,10 @@ class TestHistory:
         again = load_history(database, transactions=transactions, reports=tables.reports)
         assert (again.transactions, again.reports) == (0, 0)
         start, end = pd.Timestamp(0, tz="UTC"), tables.as_of + pd.Timedelta(days=400)
-        found = read_transactions(database, start=start, end=end)
+        loaded_rows = read_transactions(database, start=start, end=end)
         key = ["event_time", "transaction_id"]
         pd.testing.assert_frame_equal(
-            found.sort_values(key, ignore_index=True), transactions.sort_values(key, ignore_index=True)
+            loaded_rows.sort_values(key, ignore_index=True), transactions.sort_values(key, ignore_index=True)
         )
         key = ["reported_at", "transaction_id"]
         pd.testing.assert_frame_equal(
@@ -281,11 +281,11 @@ class TestHistory:
         assert made_up_to() == [microsecond(tables.as_of)]
         assert refresh(tables.as_of) == 0
         merchant = str(expected["merchant_id"].iloc[0])
-        mine = expected[expected["merchant_id"] == merchant]
+        of_merchant = expected[expected["merchant_id"] == merchant]
         with scoring_batch(database) as batch:
-            found = days_now(batch, [merchant])
-        wanted = mine.assign(day=microseconds(mine["day"]))
-        assert sorted(map(tuple, found)) == sorted(wanted[list(wanted.columns)].itertuples(index=False, name=None))
+            stored = days_now(batch, [merchant])
+        wanted = of_merchant.assign(day=microseconds(of_merchant["day"]))
+        assert sorted(map(tuple, stored)) == sorted(wanted[list(wanted.columns)].itertuples(index=False, name=None))
 
     def test_merchants_days_of_two_label_maturities_stand_side_by_side(
         self, database: Database, tables: Tables
@@ -343,7 +343,7 @@ class TestOthersHaveTheirTurn:
             days = batch.merchant_days(merchants, since=0, up_to_version=newest.version, label_maturity=LABEL_MATURITY)
             seen.add((newest.version, len(days), newest.as_of))
 
-        with others(database, look):
+        with concurrent_writes(database, look):
             refresh_merchant_days(
                 database, now=tables.as_of, lookback=timedelta(days=60), label_maturity=LABEL_MATURITY
             )
@@ -355,8 +355,8 @@ class TestOthersHaveTheirTurn:
     def test_who_was_overtaken_looks_again(self, database: Database) -> None:
         midnight = pd.Timestamp(NOON, unit="us", tz="UTC").floor("D")
 
-        def refresh(one: Database) -> None:
-            refresh_merchant_days(one, now=midnight, lookback=timedelta(days=60), label_maturity=LABEL_MATURITY)
+        def refresh(database_: Database) -> None:
+            refresh_merchant_days(database_, now=midnight, lookback=timedelta(days=60), label_maturity=LABEL_MATURITY)
 
         def overtake() -> None:
             with scoring_batch(other) as batch:
@@ -380,10 +380,10 @@ class TestOthersHaveTheirTurn:
         left: list[int] = []
 
         def look(batch: Batch) -> None:
-            left.append(len(batch.stored([one.transaction_id for one in old])))
+            left.append(len(batch.stored([event.transaction_id for event in old])))
             batch.lock(["c-1"])
 
-        with others(database, look):
+        with concurrent_writes(database, look):
             removed = remove_expired(database, limits={"history_retention": instant(NOON - 50 * DAY)})
         assert removed["transactions"] == 450
         assert left == [450, 350, 250, 150, 50]
@@ -411,7 +411,7 @@ def before_each_write(database: Database, act: Callable[[], None], *, times: int
 
 
 @contextmanager
-def others(database: Database, act: Callable[[Batch], None]) -> Iterator[None]:
+def concurrent_writes(database: Database, act: Callable[[Batch], None]) -> Iterator[None]:
     """Another entrance writes whenever a transaction that writes is about to begin, and waits for nobody."""
     other = Database(database.engine.url.render_as_string(hide_password=False), statement_timeout=timedelta(seconds=1))
 

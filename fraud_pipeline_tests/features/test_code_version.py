@@ -113,14 +113,14 @@ VALUES: Final = (
 class TestTheHashOfTheCode:
     def test_words_change_nothing_and_whatever_decides_a_value_does(self, tmp_path: Path) -> None:
         shutil.copytree(PACKAGE, tmp_path / "fraud_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-        told = subprocess.run(
+        printed = subprocess.run(
             [sys.executable, "-c", _HASHES_OF_CHANGES, str(tmp_path / "fraud_pipeline")],
             input=json.dumps([*WORDS, *VALUES]),
             capture_output=True,
             text=True,
             check=True,
         )
-        now, *hashes = json.loads(told.stdout)
+        now, *hashes = json.loads(printed.stdout)
         assert now == FeatureEngineer.code_version()
         of_words, of_values = hashes[: len(WORDS)], hashes[len(WORDS) :]
         assert [change for change, hash_ in zip(WORDS, of_words, strict=True) if hash_ != now] == []

@@ -85,10 +85,10 @@ class TestSameKind:
 
     def test_a_missing_code_is_like_nothing_not_even_like_other_missing_ones(self) -> None:
         missing = ints(MISSING_CODE, MISSING_CODE)
-        found = comparisons.matching_event_stats(
+        statistics = comparisons.matching_event_stats(
             np.arange(2), ints(0, 1), missing, ints(5, 5), ints(MISSING_CODE), ints(NOW), *whole(2)
         )
-        assert np.isnan(found).all()
+        assert np.isnan(statistics).all()
 
 
 class TestHourShare:
@@ -96,8 +96,8 @@ class TestHourShare:
     def test_counts_events_near_this_time_of_any_day(self, ages: list[int]) -> None:
         times = NOW - ints(*sorted(ages, reverse=True))
         near = [float(min(age % DAY, DAY - age % DAY) <= 2 * HOUR) for age in ages]
-        found = comparisons.hour_share(times, ints(NOW), *whole(len(ages)), 2 * HOUR, DAY)
-        np.testing.assert_allclose(found, [mean(near)], rtol=1e-12)
+        share = comparisons.hour_share(times, ints(NOW), *whole(len(ages)), 2 * HOUR, DAY)
+        np.testing.assert_allclose(share, [mean(near)], rtol=1e-12)
 
     def test_midnight_is_no_border(self) -> None:
         before_midnight, after_midnight = 10 * DAY - HOUR, 11 * DAY + HOUR
@@ -120,11 +120,11 @@ class TestPlaces:
     def test_distance_is_symmetric_bounded_and_round_the_globe(
         self, north: float, east: float, other_north: float, other_east: float, turn: int
     ) -> None:
-        there = comparisons.distance_km(north, east, other_north, other_east)
-        assert there == pytest.approx(comparisons.distance_km(other_north, other_east, north, east), abs=1e-6)
-        assert 0 <= there <= math.pi * 6371.0088 + 1e-6
+        distance = comparisons.distance_km(north, east, other_north, other_east)
+        assert distance == pytest.approx(comparisons.distance_km(other_north, other_east, north, east), abs=1e-6)
+        assert 0 <= distance <= math.pi * 6371.0088 + 1e-6
         # Near opposite points the formula loses half of its digits: about a metre.
-        assert there == pytest.approx(comparisons.distance_km(north, east + turn, other_north, other_east), abs=1e-2)
+        assert distance == pytest.approx(comparisons.distance_km(north, east + turn, other_north, other_east), abs=1e-2)
 
     def test_the_last_place_is_the_last_known_one_and_the_centre_is_the_mean(self) -> None:
         """Row 0 is the query; of its customer's three events the newest has no position."""
@@ -137,12 +137,12 @@ class TestPlaces:
         assert since.tolist() == [5]
         assert from_centre == pytest.approx([2 * degree])
 
-    @pytest.mark.parametrize("here", [(np.nan, np.nan), (1.0, np.nan), (np.nan, 1.0)])
-    def test_a_transaction_without_a_place_has_no_distance(self, here: tuple[float, float]) -> None:
-        found = comparisons.location_stats(
-            ints(1), ints(NOW - 1), np.array([here[0], 1.0]), np.array([here[1], 1.0]), ints(NOW), *whole(1)
+    @pytest.mark.parametrize("position", [(np.nan, np.nan), (1.0, np.nan), (np.nan, 1.0)])
+    def test_a_transaction_without_a_place_has_no_distance(self, position: tuple[float, float]) -> None:
+        statistics = comparisons.location_stats(
+            ints(1), ints(NOW - 1), np.array([position[0], 1.0]), np.array([position[1], 1.0]), ints(NOW), *whole(1)
         )
-        assert np.isnan(found).all()
+        assert np.isnan(statistics).all()
 
     def test_nor_has_one_whose_customer_was_nowhere(self) -> None:
         nowhere = comparisons.location_stats(

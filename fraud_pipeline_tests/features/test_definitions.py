@@ -35,8 +35,8 @@ def mean(values: list[float]) -> float:
     return statistics.fmean(values) if values else math.nan
 
 
-def ratio(one: float, other: float) -> float:
-    return one / other if other > 0 else math.nan
+def ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else math.nan
 
 
 def least(values: Any) -> float:
@@ -116,18 +116,20 @@ def known_frauds(row: Row, reports: list[Row], entity: str, *, days: float) -> l
 def merchant_definition(row: Row, world: World) -> dict[str, float]:
     """The merchant's features by their definitions."""
     now, amount = row["event_time"], row["amount_cents"]
-    here = [e for e in world.transactions if e["merchant_id"] == row["merchant_id"]]
-    age = {e["transaction_id"]: (now.floor("D") - e["event_time"].floor("D")) // DAY for e in here}  # whole days
+    at_merchant = [e for e in world.transactions if e["merchant_id"] == row["merchant_id"]]
+    age = {e["transaction_id"]: (now.floor("D") - e["event_time"].floor("D")) // DAY for e in at_merchant}  # whole days
     prompt = {
         r["transaction_id"] for r in world.reports if r["is_fraud"] and r["reported_at"] <= r["event_time"] + MATURITY
     }
     settled = MATURITY.days
     cleared = [
-        e for e in here if settled < age[e["transaction_id"]] <= 30 + settled and e["transaction_id"] not in prompt
+        e
+        for e in at_merchant
+        if settled < age[e["transaction_id"]] <= 30 + settled and e["transaction_id"] not in prompt
     ]
     last_cleared = max((e["event_time"] for e in cleared), default=START - 1000 * DAY)
     of = {
-        w: [e for e in here if 0 < age[e["transaction_id"]] <= us // (DAY // timedelta(microseconds=1))]
+        w: [e for e in at_merchant if 0 < age[e["transaction_id"]] <= us // (DAY // timedelta(microseconds=1))]
         for w, us in MERCHANT_WINDOWS.items()
     }
     average = mean([e["amount_cents"] for e in of["30d"]])
@@ -176,9 +178,9 @@ def definition(row: Row, world: World) -> dict[str, float]:
 @EXAMPLES
 @given(world=worlds())
 def test_every_feature_is_what_its_definition_says(world: World) -> None:
-    found = world.features(world.transactions, known=[])
-    features_schema().validate(found)
-    for row, values in zip(world.transactions, found.to_dict("records"), strict=True):
+    computed = world.features(world.transactions, known=[])
+    features_schema().validate(computed)
+    for row, values in zip(world.transactions, computed.to_dict("records"), strict=True):
         expected = definition(row, world)
         for name in FEATURE_NAMES:
             if name in expected:

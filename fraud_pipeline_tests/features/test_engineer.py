@@ -41,38 +41,38 @@ def test_nothing_older_than_the_lookback_matters(world: World) -> None:
     since = (new["event_time"] - ENGINEER.lookback).floor("D")
     recent = World(
         [row for row in world.transactions if row["event_time"] >= since],
-        [said for said in world.reports if said["reported_at"] >= since],
+        [report for report in world.reports if report["reported_at"] >= since],
     )
     np.testing.assert_array_equal(bits(recent.features([new])), bits(world.features([new])))
 
 
 def test_a_first_transaction_has_counts_of_zero_and_nothing_to_compare_with() -> None:
     row = transaction(0)
-    (found,) = World([row], []).features([row]).to_dict("records")
-    assert found["customer_transaction_count_30d"] == found["merchant_report_count_60d"] == 0
-    assert math.isnan(found["customer_amount_over_mean_30d"])
-    assert math.isnan(found["customer_seconds_since_last_30d"])
-    assert math.isnan(found["merchant_report_rate_30d"])
+    (values,) = World([row], []).features([row]).to_dict("records")
+    assert values["customer_transaction_count_30d"] == values["merchant_report_count_60d"] == 0
+    assert math.isnan(values["customer_amount_over_mean_30d"])
+    assert math.isnan(values["customer_seconds_since_last_30d"])
+    assert math.isnan(values["merchant_report_rate_30d"])
 
 
 def test_what_the_source_does_not_know_is_missing_and_never_zero() -> None:
     rows = [transaction(0), transaction(1, at=1)]
-    (found,) = World(rows, []).features(rows[1:]).to_dict("records")
+    (values,) = World(rows, []).features(rows[1:]).to_dict("records")
     unknown = [
         name for name in FEATURE_NAMES if any(word in name for word in ("category", "country", "channel", "speed"))
     ]
     assert unknown
-    assert all(math.isnan(found[name]) for name in [*unknown, "is_online", "customer_distance_from_centre_30d"])
-    assert found["customer_same_merchant_count_30d"] == 1
+    assert all(math.isnan(values[name]) for name in [*unknown, "is_online", "customer_distance_from_centre_30d"])
+    assert values["customer_same_merchant_count_30d"] == 1
 
 
 def test_a_customer_with_many_events_is_compared_with_the_newest_of_them_but_counted_in_full() -> None:
     rows = [transaction(n, at=n / 100, amount_cents=1 if n < 200 else 500) for n in range(400)]
-    (found,) = World(rows, []).features([transaction(400, at=10)], known=rows).to_dict("records")
-    assert found["customer_transaction_count_30d"] == 400
-    assert found["customer_amount_sum_30d"] == 200 + 200 * 500
-    assert found["customer_amount_median_30d"] == found["customer_amount_max_30d"] == 500
-    assert found["customer_amount_spread_30d"] == 0
+    (values,) = World(rows, []).features([transaction(400, at=10)], known=rows).to_dict("records")
+    assert values["customer_transaction_count_30d"] == 400
+    assert values["customer_amount_sum_30d"] == 200 + 200 * 500
+    assert values["customer_amount_median_30d"] == values["customer_amount_max_30d"] == 500
+    assert values["customer_amount_spread_30d"] == 0
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_a_customer_with_many_events_is_compared_with_the_newest_of_them_but_cou
 )
 def test_a_day_is_cleared_once_all_of_it_had_time_to_be_reported(days_later: float, cleared: int) -> None:
     row, new = transaction(0, at=23), transaction(1, at=days_later * 24, customer_id="c1")
-    (found,) = World([row], []).features([new]).to_dict("records")
-    assert found["merchant_cleared_count_30d"] == cleared
+    (values,) = World([row], []).features([new]).to_dict("records")
+    assert values["merchant_cleared_count_30d"] == cleared
 
 
 def test_a_report_after_the_label_matured_does_not_take_the_clearance_back() -> None:

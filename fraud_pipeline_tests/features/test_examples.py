@@ -56,10 +56,10 @@ def last(rows: pd.DataFrame, known: pd.DataFrame | None = None) -> dict[str, flo
 class TestTable:
     def test_has_one_row_per_transaction_in_the_given_order(self) -> None:
         rows = transactions({"at": "2026-01-05"}, {"at": "2026-01-03"}, {"at": "2026-01-04"})
-        found = features_schema().validate(features(rows))
-        assert list(found["transaction_id"]) == ["t0", "t1", "t2"]
-        assert (found["event_time"] == rows["event_time"]).all()
-        assert list(found.columns[2:]) == [definition.name for definition in FEATURES]
+        frame = features_schema().validate(features(rows))
+        assert list(frame["transaction_id"]) == ["t0", "t1", "t2"]
+        assert (frame["event_time"] == rows["event_time"]).all()
+        assert list(frame.columns[2:]) == [definition.name for definition in FEATURES]
 
     def test_code_version_is_that_of_the_code(self) -> None:
         assert FeatureEngineer.code_version() == FeatureEngineer(label_maturity=MATURITY).code_version()
@@ -73,14 +73,14 @@ class TestTable:
 class TestFirstTransaction:
     def test_counts_nothing_and_knows_nothing_else(self) -> None:
         """No past is a fact for counts and sums, and a missing value for whatever needs a past."""
-        found = last(transactions({"at": "2026-01-05 12:00"}))
+        values = last(transactions({"at": "2026-01-05 12:00"}))
         past = [feature for feature in FEATURES if feature.entity != "transaction"]
-        known = [feature for feature in past if not np.isnan(found[feature.name])]
-        assert {found[feature.name] for feature in known} == {0.0}
+        known = [feature for feature in past if not np.isnan(values[feature.name])]
+        assert {values[feature.name] for feature in known} == {0.0}
         assert all(feature.unit == "count" or "_sum_" in feature.name for feature in known)
 
     def test_absent_columns_are_missing_and_never_zero(self) -> None:
-        found = last(transactions({"at": "2026-01-04"}, {"at": "2026-01-05"}))
+        values = last(transactions({"at": "2026-01-04"}, {"at": "2026-01-05"}))
         needed = ("is_online", "is_contactless", "is_atm", "is_transfer", "category", "country", "channel", "place")
         from_optional = [
             name
@@ -88,20 +88,20 @@ class TestFirstTransaction:
             if any(column in name for column in needed) or name.startswith(("customer_distance", "customer_speed"))
         ]
         assert len(from_optional) >= 10
-        assert all(np.isnan(found[name]) for name in from_optional)
+        assert all(np.isnan(values[name]) for name in from_optional)
 
     def test_an_unknown_category_is_not_the_same_as_another_unknown_one(self) -> None:
-        found = last(transactions({"at": "2026-01-04", "category": None}, {"at": "2026-01-05", "category": "food"}))
-        assert found["customer_same_category_count_30d"] == 0
+        values = last(transactions({"at": "2026-01-04", "category": None}, {"at": "2026-01-05", "category": "food"}))
+        assert values["customer_same_category_count_30d"] == 0
 
 
 class TestTransaction:
     def test_calendar_is_utc(self) -> None:
-        found = last(transactions({"at": "2026-01-03T05:30:00", "amount_cents": 1_234, "channel": "online"}))
-        assert found["amount"] == 1_234
-        assert found["hour_of_day"] == 5.5
-        assert (found["day_of_week"], found["is_weekend"], found["is_night"]) == (5, 1, 1)
-        assert (found["is_online"], found["is_atm"]) == (1, 0)
+        values = last(transactions({"at": "2026-01-03T05:30:00", "amount_cents": 1_234, "channel": "online"}))
+        assert values["amount"] == 1_234
+        assert values["hour_of_day"] == 5.5
+        assert (values["day_of_week"], values["is_weekend"], values["is_night"]) == (5, 1, 1)
+        assert (values["is_online"], values["is_atm"]) == (1, 0)
 
     def test_night_ends_at_six(self) -> None:
         assert last(transactions({"at": "2026-01-05T06:00"}))["is_night"] == 0
@@ -117,13 +117,13 @@ class TestCustomer:
             {"at": "2026-01-05 12:00", "amount_cents": 4_000},
             {"at": "2026-01-05 12:00", "amount_cents": 50_000},
         )
-        found = last(rows)
-        assert found["customer_transaction_count_1h"] == 1
-        assert found["customer_transaction_count_24h"] == 2
-        assert found["customer_amount_sum_24h"] == 320
-        assert found["customer_amount_mean_24h"] == 160
-        assert (found["customer_amount_min_24h"], found["customer_amount_max_24h"]) == (20, 300)
-        assert found["customer_amount_sum_7d"] == 321
+        values = last(rows)
+        assert values["customer_transaction_count_1h"] == 1
+        assert values["customer_transaction_count_24h"] == 2
+        assert values["customer_amount_sum_24h"] == 320
+        assert values["customer_amount_mean_24h"] == 160
+        assert (values["customer_amount_min_24h"], values["customer_amount_max_24h"]) == (20, 300)
+        assert values["customer_amount_sum_7d"] == 321
 
     def test_others_are_other_people(self) -> None:
         rows = transactions({"at": "2026-01-04", "customer_id": "somebody"}, {"at": "2026-01-05"})
@@ -131,12 +131,12 @@ class TestCustomer:
 
     def test_amount_against_the_customers_own(self) -> None:
         rows = transactions(*({"at": f"2026-01-0{day}", "amount_cents": day * 100} for day in (1, 2, 3, 9)))
-        found = last(rows)
-        assert found["customer_amount_over_mean_30d"] == 4.5
-        assert found["customer_amount_over_max_30d"] == 3
-        assert found["customer_amount_over_median_30d"] == 4.5
-        assert found["customer_amount_spread_30d"] == 100
-        assert found["customer_amount_z_score_30d"] == 7
+        values = last(rows)
+        assert values["customer_amount_over_mean_30d"] == 4.5
+        assert values["customer_amount_over_max_30d"] == 3
+        assert values["customer_amount_over_median_30d"] == 4.5
+        assert values["customer_amount_spread_30d"] == 100
+        assert values["customer_amount_z_score_30d"] == 7
 
     def test_same_merchant_and_category(self) -> None:
         rows = transactions(
@@ -145,14 +145,14 @@ class TestCustomer:
             {"at": "2026-01-05 11:30", "merchant_id": "there", "category": "fuel"},
             {"at": "2026-01-05 12:00", "merchant_id": "here", "category": "food", "amount_cents": 2_000},
         )
-        found = last(rows)
-        assert found["customer_same_merchant_count_30d"] == 1
-        assert found["customer_same_merchant_seconds_since_last_30d"] == 2 * 3_600
-        assert found["customer_same_category_count_30d"] == 2
-        assert found["customer_same_category_seconds_since_last_30d"] == 3_600
-        assert found["customer_same_category_amount_over_mean_30d"] == 2
-        assert found["customer_distinct_merchants_24h"] == 2
-        assert found["customer_seconds_since_last_30d"] == 1_800
+        values = last(rows)
+        assert values["customer_same_merchant_count_30d"] == 1
+        assert values["customer_same_merchant_seconds_since_last_30d"] == 2 * 3_600
+        assert values["customer_same_category_count_30d"] == 2
+        assert values["customer_same_category_seconds_since_last_30d"] == 3_600
+        assert values["customer_same_category_amount_over_mean_30d"] == 2
+        assert values["customer_distinct_merchants_24h"] == 2
+        assert values["customer_seconds_since_last_30d"] == 1_800
 
     def test_speed_from_the_last_place(self) -> None:
         """One degree of latitude is 111.2 km, here in half an hour."""
@@ -160,15 +160,15 @@ class TestCustomer:
             {"at": "2026-01-05 11:30", "latitude": 50.0, "longitude": 8.0},
             {"at": "2026-01-05 12:00", "latitude": 51.0, "longitude": 8.0},
         )
-        found = last(rows)
-        assert found["customer_distance_from_last_30d"] == pytest.approx(111.195, abs=1e-3)
-        assert found["customer_speed_from_last_30d"] == pytest.approx(222.39, abs=1e-2)
+        values = last(rows)
+        assert values["customer_distance_from_last_30d"] == pytest.approx(111.195, abs=1e-3)
+        assert values["customer_speed_from_last_30d"] == pytest.approx(222.39, abs=1e-2)
 
     def test_reports_count_from_the_day_they_are_made(self) -> None:
         rows = transactions({"at": "2026-01-01"}, {"at": "2026-01-05"}, {"at": "2026-01-06"})
-        found = features(rows, reports(rows, (0, "2026-01-05 12:00")))
-        assert list(found["customer_report_count_60d"]) == [0, 0, 1]
-        assert found["customer_seconds_since_last_report_60d"].iloc[-1] == 12 * 3_600
+        frame = features(rows, reports(rows, (0, "2026-01-05 12:00")))
+        assert list(frame["customer_report_count_60d"]) == [0, 0, 1]
+        assert frame["customer_seconds_since_last_report_60d"].iloc[-1] == 12 * 3_600
 
 
 class TestMerchant:
@@ -179,18 +179,18 @@ class TestMerchant:
             {"at": "2026-01-05 00:00", "customer_id": "d"},  # today: not known before tomorrow
             {"at": "2026-01-05 23:00", "amount_cents": 800},
         )
-        found = last(rows)
-        assert found["merchant_transaction_count_1d"] == 2
-        assert found["merchant_amount_mean_30d"] == 200
-        assert found["merchant_amount_over_mean_30d"] == 4
+        values = last(rows)
+        assert values["merchant_transaction_count_1d"] == 2
+        assert values["merchant_amount_mean_30d"] == 200
+        assert values["merchant_amount_over_mean_30d"] == 4
 
     def test_transactions_are_cleared_once_their_whole_day_has_had_time_to_be_reported(self) -> None:
         """The day of January 1 ends at the 2nd and, with 7 days of maturity, is settled on the 9th."""
         rows = transactions({"at": "2026-01-01 06:00"}, {"at": "2026-01-08 23:59"}, {"at": "2026-01-09 00:00"})
-        found = features(rows)
-        assert list(found["merchant_cleared_count_30d"]) == [0, 0, 1]
-        assert found["merchant_days_since_last_cleared_30d"].iloc[-1] == 7.75
-        assert np.isnan(found["merchant_days_since_last_cleared_30d"].iloc[1])
+        frame = features(rows)
+        assert list(frame["merchant_cleared_count_30d"]) == [0, 0, 1]
+        assert frame["merchant_days_since_last_cleared_30d"].iloc[-1] == 7.75
+        assert np.isnan(frame["merchant_days_since_last_cleared_30d"].iloc[1])
 
     def test_a_reported_transaction_is_never_cleared(self) -> None:
         rows = transactions({"at": "2026-01-01 06:00"}, {"at": "2026-01-09"})
@@ -203,13 +203,13 @@ class TestMerchant:
 
     def test_reports_count_by_the_time_they_are_made_and_their_frauds_by_their_own(self) -> None:
         rows = transactions({"at": "2026-01-01"}, {"at": "2026-01-02"}, {"at": "2026-01-20"}, {"at": "2026-01-20"})
-        found = last(rows, reports(rows, (0, "2026-01-03"), (1, "2026-01-19"), (2, "2026-01-20")))
-        assert found["merchant_report_count_7d"] == 1
-        assert found["merchant_report_count_30d"] == 2
-        assert found["merchant_report_rate_30d"] == 1
-        assert found["merchant_seconds_since_last_report_60d"] == 24 * 3_600
-        assert found["merchant_days_since_first_reported_fraud_60d"] == 19
-        assert found["merchant_days_since_last_reported_fraud_60d"] == 18
+        values = last(rows, reports(rows, (0, "2026-01-03"), (1, "2026-01-19"), (2, "2026-01-20")))
+        assert values["merchant_report_count_7d"] == 1
+        assert values["merchant_report_count_30d"] == 2
+        assert values["merchant_report_rate_30d"] == 1
+        assert values["merchant_seconds_since_last_report_60d"] == 24 * 3_600
+        assert values["merchant_days_since_first_reported_fraud_60d"] == 19
+        assert values["merchant_days_since_last_reported_fraud_60d"] == 18
 
     def test_a_fraud_run_begins_after_the_last_cleared_transaction(self) -> None:
         rows = transactions(
@@ -219,10 +219,10 @@ class TestMerchant:
             {"at": "2026-01-04", "amount_cents": 700},  # fraud
             {"at": "2026-01-10"},
         )
-        found = last(rows, reports(rows, (0, "2026-01-05"), (2, "2026-01-05"), (3, "2026-01-05")))
-        assert found["merchant_fraud_run_length_60d"] == 2
-        assert found["merchant_fraud_run_days_60d"] == 7
-        assert found["merchant_fraud_run_smallest_amount_60d"] == 700
+        values = last(rows, reports(rows, (0, "2026-01-05"), (2, "2026-01-05"), (3, "2026-01-05")))
+        assert values["merchant_fraud_run_length_60d"] == 2
+        assert values["merchant_fraud_run_days_60d"] == 7
+        assert values["merchant_fraud_run_smallest_amount_60d"] == 700
 
     def test_withdrawn_accusations_are_no_reports(self) -> None:
         rows = transactions({"at": "2026-01-01"}, {"at": "2026-01-05"})

@@ -72,15 +72,17 @@ def bits(history: Table, new: Table) -> NDArray[np.uint32]:
     return np.ascontiguousarray(ENGINEER.values(history=tables, new=new)).view(np.uint32)
 
 
-def assert_same(found: NDArray[np.uint32], expected: NDArray[np.uint32]) -> None:
-    assert {name for name, wrong in zip(FEATURE_NAMES, (found != expected).any(axis=0), strict=True) if wrong} == set()
+def assert_same(computed: NDArray[np.uint32], expected: NDArray[np.uint32]) -> None:
+    assert {
+        name for name, wrong in zip(FEATURE_NAMES, (computed != expected).any(axis=0), strict=True) if wrong
+    } == set()
 
 
 @settings(max_examples=300)
-@given(seed=st.integers(0, 2**32 - 1), count=st.sampled_from([3, 40, 300, 1_500]), asking=st.integers(1, 5))
-def test_what_must_be_open_is_opened_and_what_may_be_closed_is_closed(seed: int, count: int, asking: int) -> None:
+@given(seed=st.integers(0, 2**32 - 1), count=st.sampled_from([3, 40, 300, 1_500]), requesting=st.integers(1, 5))
+def test_what_must_be_open_is_opened_and_what_may_be_closed_is_closed(seed: int, count: int, requesting: int) -> None:
     generator = np.random.default_rng(seed)
-    events, new = random_events(generator, count), random_events(generator, asking)
+    events, new = random_events(generator, count), random_events(generator, requesting)
     new = {**new, "transaction_id": new["transaction_id"] + count}
     expected = bits(as_history(events), new)
 

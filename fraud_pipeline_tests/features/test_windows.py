@@ -148,9 +148,9 @@ class TestStatistics:
     @given(case=cases(ANY))
     def test_sums_are_exact_and_wrap_around(self, case: Case) -> None:
         grouped, bounds = case.slices()
-        found = windows.window_sum(grouped.order, case.values(), bounds.low[0], bounds.high)
+        sums = windows.window_sum(grouped.order, case.values(), bounds.low[0], bounds.high)
         wrapped = [(sum(seen) - INT64.min) % 2**64 + INT64.min for seen in case.seen()]
-        assert found.tolist() == wrapped
+        assert sums.tolist() == wrapped
 
     @given(case=cases(ANY))
     def test_extremes(self, case: Case) -> None:
@@ -195,5 +195,5 @@ class TestStatistics:
     @given(case=cases(st.integers(-1, 3)))
     def test_distinct(self, case: Case) -> None:
         grouped, bounds = case.slices()
-        found = windows.window_distinct(grouped.order, case.values(), bounds.low[0], bounds.high)
-        assert found.tolist() == case.expected(lambda seen: len(set(seen)))
+        counts = windows.window_distinct(grouped.order, case.values(), bounds.low[0], bounds.high)
+        assert counts.tolist() == case.expected(lambda seen: len(set(seen)))

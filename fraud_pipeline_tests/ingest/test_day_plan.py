@@ -146,10 +146,10 @@ def test_stale_days_are_named_with_the_days_that_changed() -> None:
         world.run(step)
     world.tables[day(3)] = 9
     del world.features[day(11)]
-    found = standing(world.stored, window=WINDOW, first=FIRST, last=day(11))
-    assert found.missing == (day(11),)
-    assert found.stale == {day(number): (day(3),) for number in range(3, 9)}
-    assert found.summary == (
+    report = standing(world.stored, window=WINDOW, first=FIRST, last=day(11))
+    assert report.missing == (day(11),)
+    assert report.stale == {day(number): (day(3),) for number in range(3, 9)}
+    assert report.summary == (
         "days of features: 1 missing (2026-01-12), 6 stale (2026-01-04 to 2026-01-09: since 2026-01-04 changed)"
     )
 
@@ -159,9 +159,9 @@ def test_other_feature_code_makes_all_features_stale() -> None:
     for step in world.plan():
         world.run(step)
     other = replace(WINDOW, code="code-2")
-    found = standing(world.stored, window=other, first=FIRST, last=day(3))
-    assert found.stale == {day(number): () for number in range(4)}
-    assert "made by other feature code or settings" in found.summary
+    report = standing(world.stored, window=other, first=FIRST, last=day(3))
+    assert report.stale == {day(number): () for number in range(4)}
+    assert "made by other feature code or settings" in report.summary
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_features_follow_the_days_that_merchants_days_read() -> None:
     for step in world.plan():
         world.run(step)
     world.tables[day(7)] = 9
-    found = standing(world.stored, window=WINDOW, first=FIRST, last=day(15))
-    assert found.stale == {day(number): (day(7),) for number in range(7, 13)}
+    report = standing(world.stored, window=WINDOW, first=FIRST, last=day(15))
+    assert report.stale == {day(number): (day(7),) for number in range(7, 13)}
 
 
 @given(

@@ -76,7 +76,7 @@ def trained(home: Path, **flags: Any) -> Plan:
     return made
 
 
-def said(made: Plan) -> str:
+def plan_text(made: Plan) -> str:
     return " ".join([made.origin, *made.notes])
 
 
@@ -84,7 +84,7 @@ class TestRemembered:
     def test_a_fresh_home_begins_with_the_synthetic_world_and_says_so(self, home: Path) -> None:
         made = plan(home)
         assert made.settings.source_kind == "synthetic"
-        assert "first look at the synthetic world" in said(made)
+        assert "first look at the synthetic world" in plan_text(made)
         assert load_settings().source_kind == "none", "a plan writes nothing"
 
     def test_a_file_is_repeated_with_its_columns_and_delay_until_told_otherwise(
@@ -122,7 +122,7 @@ class TestRemembered:
 
     def test_what_reading_put_right_is_said(self, home: Path, tmp_path: Path) -> None:
         padded = bank(tmp_path / "padded.csv", customer_id=[" c-1 "] * 10)
-        assert "Read padded.csv: customer_id: " in said(plan(home, data_path=padded))
+        assert "Read padded.csv: customer_id: " in plan_text(plan(home, data_path=padded))
 
     def test_a_file_that_is_gone_is_one_sentence_and_changes_nothing(self, home: Path, file: Path) -> None:
         trained(home, data_path=file)
@@ -185,7 +185,7 @@ class TestExplicit:
         monkeypatch.setenv("FRAUD_LABEL_MATURITY", "10d")
         made = plan(home)
         assert made.settings.label_maturity == load_settings().label_maturity == timedelta(days=10)
-        assert "FRAUD_LABEL_MATURITY in the environment is used: 10 days" in said(made)
+        assert "FRAUD_LABEL_MATURITY in the environment is used: 10 days" in plan_text(made)
 
     def test_another_file_in_the_settings_wins_as_a_whole_and_that_is_said(
         self, home: Path, file: Path, tmp_path: Path
@@ -195,7 +195,7 @@ class TestExplicit:
         made = plan(home)
         assert made.settings.source_name == "file other.csv"
         assert (made.settings.columns, made.settings.label_delay) == ("", WEEK)
-        assert "wins over the remembered bank.csv" in said(made)
+        assert "wins over the remembered bank.csv" in plan_text(made)
         assert load_settings().columns == ""
 
     def test_a_flag_wins_for_its_run_and_says_what_others_keep_to(self, home: Path, file: Path, tmp_path: Path) -> None:
@@ -209,8 +209,8 @@ class TestExplicit:
         made = trained(home, synthetic=True)
         assert (made.settings.source_kind, made.settings.columns) == ("synthetic", "")
         assert made.first == date(2026, 1, 1), "days of a file are no days of the synthetic world"
-        assert "FRAUD_DATA_PATH" in said(made)
-        assert "stays" in said(made)
+        assert "FRAUD_DATA_PATH" in plan_text(made)
+        assert "stays" in plan_text(made)
         assert load_settings().source_name == plan(home).settings.source_name == "file bank.csv"
 
     def test_days_that_settings_name_narrow_those_of_the_file(self, home: Path, file: Path) -> None:

@@ -145,7 +145,7 @@ def test_a_compressed_csv_with_byte_order_mark_and_windows_line_ends_is_read(tmp
 
 
 @pytest.mark.parametrize(
-    ("given", "ours"),
+    ("given", "expected"),
     [
         ("POS", "chip"),
         ("swipe", "chip"),
@@ -159,9 +159,9 @@ def test_a_compressed_csv_with_byte_order_mark_and_windows_line_ends_is_read(tmp
     ],
 )
 def test_channels_are_put_in_our_words_and_unknown_ones_are_left_to_validation(
-    tmp_path: Path, given: str | None, ours: str | None
+    tmp_path: Path, given: str | None, expected: str | None
 ) -> None:
-    assert read(with_column(tmp_path, "channel", given, "chip"))["channel"].tolist() == [ours, "chip"]
+    assert read(with_column(tmp_path, "channel", given, "chip"))["channel"].tolist() == [expected, "chip"]
 
 
 def test_countries_are_capitals_and_namibia_is_not_missing(tmp_path: Path) -> None:

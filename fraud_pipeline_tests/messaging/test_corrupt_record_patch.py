@@ -30,14 +30,14 @@ PACKED = 61
 def read(data: bytes, *, start: int = 0, kind: Any = _LenientRecords) -> tuple[list[Any], int]:
     """The records of a fetch from an offset on, and the offset to go on from."""
     part = kind(start, AT, MemoryRecords(data))
-    found: list[Any] = []
+    records: list[Any] = []
     while part:
-        found += part.take(1)
-    return found, part.next_fetch_offset
+        records += part.take(1)
+    return records, part.next_fetch_offset
 
 
-def told(records: list[Any]) -> list[tuple[int, bytes | None]]:
-    return [(one.offset, None if isinstance(one, UnreadableRecord) else one.value) for one in records]
+def offsets_and_values(records: list[Any]) -> list[tuple[int, bytes | None]]:
+    return [(record.offset, None if isinstance(record, UnreadableRecord) else record.value) for record in records]
 
 
 @pytest.mark.parametrize("codec", [0, GZIP, SNAPPY, LZ4, ZSTD])
@@ -50,10 +50,17 @@ def test_what_is_well_written_is_read_as_the_library_reads_it(codec: int) -> Non
 
 def test_a_header_whose_name_is_not_utf8_takes_nothing_from_its_record() -> None:
     odd = batch_of(b"third", b"fourth", headers=[(NotUtf8("x"), b"1"), ("trace", None)], timestamp=5_000)
-    found, end = read(joined(GOOD, odd, GOOD))
-    assert told(found) == [(0, b"first"), (1, b"second"), (2, b"third"), (3, b"fourth"), (4, b"first"), (5, b"second")]
+    records, end = read(joined(GOOD, odd, GOOD))
+    assert offsets_and_values(records) == [
+        (0, b"first"),
+        (1, b"second"),
+        (2, b"third"),
+        (3, b"fourth"),
+        (4, b"first"),
+        (5, b"second"),
+    ]
     assert end == 6
-    third, fourth = found[2:4]
+    third, fourth = records[2:4]
     assert (third.key, third.timestamp, third.headers) == (b"c1", 5_000, [("\ufffd\ufffd", b"1"), ("trace", None)])
     assert (fourth.timestamp, fourth.topic, fourth.partition) == (5_001, "transactions", 3)
 
@@ -61,37 +68,46 @@ def test_a_header_whose_name_is_not_utf8_takes_nothing_from_its_record() -> None
 @pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4, ZSTD, UNKNOWN_CODEC])
 def test_a_batch_that_cannot_be_unpacked_has_its_offsets_and_what_follows_is_read(codec: int) -> None:
     data = joined(GOOD, said_to_be_packed(GOOD, codec), GOOD)
-    found, end = read(data)
-    assert told(found) == [(0, b"first"), (1, b"second"), (2, None), (3, None), (4, b"first"), (5, b"second")]
+    records, end = read(data)
+    assert offsets_and_values(records) == [
+        (0, b"first"),
+        (1, b"second"),
+        (2, None),
+        (3, None),
+        (4, b"first"),
+        (5, b"second"),
+    ]
     assert end == 6
-    assert {(one.topic, one.partition, one.value, tuple(one.headers)) for one in found[2:4]} == {(*AT, None, ())}
-    assert told(read(data, start=3)[0]) == [(3, None), (4, b"first"), (5, b"second")]
+    assert {(record.topic, record.partition, record.value, tuple(record.headers)) for record in records[2:4]} == {
+        (*AT, None, ())
+    }
+    assert offsets_and_values(read(data, start=3)[0]) == [(3, None), (4, b"first"), (5, b"second")]
 
 
 def test_a_record_that_is_not_as_long_as_it_says_is_alone_unreadable() -> None:
     broken = bytearray(batch_of(b"third", b"fourth"))
     broken[PACKED + 4] += 2  # the length of the first key
-    found, end = read(joined(GOOD, with_checksum(broken), GOOD))
-    assert told(found)[2:] == [(2, None), (3, b"fourth"), (4, b"first"), (5, b"second")]
+    records, end = read(joined(GOOD, with_checksum(broken), GOOD))
+    assert offsets_and_values(records)[2:] == [(2, None), (3, b"fourth"), (4, b"first"), (5, b"second")]
     assert end == 6
 
 
 def test_a_record_without_an_end_takes_the_rest_of_its_batch() -> None:
     broken = bytearray(batch_of(b"third", b"fourth", b"fifth"))
     broken[PACKED] = 0x7F  # longer than all that follows
-    found, _ = read(joined(GOOD, with_checksum(broken), GOOD))
-    assert told(found)[2:] == [(2, None), (3, None), (4, None), (5, b"first"), (6, b"second")]
+    records, _ = read(joined(GOOD, with_checksum(broken), GOOD))
+    assert offsets_and_values(records)[2:] == [(2, None), (3, None), (4, None), (5, b"first"), (6, b"second")]
 
 
 def test_what_a_batch_with_a_wrong_checksum_says_of_its_end_is_not_believed() -> None:
     broken = bytearray(GOOD)
     broken[-1] ^= 1
     data = joined(GOOD, bytes(broken), GOOD)
-    found, end = read(data)
-    assert (told(found), end) == ([(0, b"first"), (1, b"second"), (2, None)], 3)
-    assert (told(read(data, start=3)[0]), read(data, start=3)[1]) == ([(3, None)], 4)
+    records, end = read(data)
+    assert (offsets_and_values(records), end) == ([(0, b"first"), (1, b"second"), (2, None)], 3)
+    assert (offsets_and_values(read(data, start=3)[0]), read(data, start=3)[1]) == ([(3, None)], 4)
 
 
 def test_bytes_that_are_no_batch_are_passed_one_offset_at_a_time() -> None:
-    found, end = read(joined(GOOD)[:8] + b"\x00\x00\x00\x02xx" + bytes(40), start=7)
-    assert (told(found), end) == ([(7, None)], 8)
+    records, end = read(joined(GOOD)[:8] + b"\x00\x00\x00\x02xx" + bytes(40), start=7)
+    assert (offsets_and_values(records), end) == ([(7, None)], 8)

@@ -169,8 +169,8 @@ class TestTheConsumer:
             until(lambda: len(decided(known)) == 4, what="what was committed")
             until(lambda: lags(kafka, known) == 0, what="no lag in the database")
             until(lambda: sum(heard.lags.values()) == 0 and len(heard.lags) == 2, what="no lag of the consumer")
-        found = extents(kafka, [kafka.transactions_topic])
-        assert plan(found, positions_of(kafka, known), most=100) == ()
+        bounds = extents(kafka, [kafka.transactions_topic])
+        assert plan(bounds, positions_of(kafka, known), most=100) == ()
 
 
 class TestRanges:
@@ -191,13 +191,13 @@ class TestRanges:
 
 def scored(kafka: KafkaSettings, settings: Settings, database: Database) -> int:
     """Score everything that a sensor would plan now; how many were decided."""
-    found = 0
+    count = 0
     with range_scorer(kafka, settings, patience=5.0) as scorer:
         for _ in range(20):
             ranges = plan(extents(kafka, [kafka.transactions_topic]), positions_of(kafka, database), most=4)
             if not ranges:
-                return found
-            found += sum(scorer.score(one).decided for one in ranges)
+                return count
+            count += sum(scorer.score(range_).decided for range_ in ranges)
     pytest.fail("the ranges of a topic do not end")
 
 

@@ -60,11 +60,11 @@ class TestSettings:
         (tmp_path / SETTINGS_FILE).write_text("FRAUD_KAFKA_PARTITIONS=3\nFRAUD_KAFKA_DECISIONS_TOPIC=from-file\n")
         monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
         monkeypatch.setenv("FRAUD_KAFKA_PARTITIONS", "9")
-        found = load_kafka_settings()
-        assert (found.partitions, found.decisions_topic) == (9, "from-file")
+        settings = load_kafka_settings()
+        assert (settings.partitions, settings.decisions_topic) == (9, "from-file")
 
     @pytest.mark.parametrize(
-        ("given", "said"),
+        ("given", "message"),
         [
             ({"security_protocol": "SASL_SSL", "sasl_username": "fraud"}, "FRAUD_KAFKA_SASL_PASSWORD"),
             ({"security_protocol": "SASL_PLAINTEXT", "sasl_password": "hunter2"}, "FRAUD_KAFKA_SASL_USERNAME"),
@@ -77,8 +77,8 @@ class TestSettings:
             ({"transactions_topic": "transactions of today"}, "transactions_topic"),
         ],
     )
-    def test_what_cannot_work_is_refused_by_name(self, given: dict[str, Any], said: str) -> None:
-        with pytest.raises(ValidationError, match=said) as refused:
+    def test_what_cannot_work_is_refused_by_name(self, given: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValidationError, match=message) as refused:
             KafkaSettings(**given)
         assert "hunter2" not in str(refused.value)
 
@@ -105,16 +105,16 @@ class TestConnecting:
             open_producer(silent)
 
     def test_a_broker_that_knows_no_tls(self, broker: Broker) -> None:
-        asking = KafkaSettings(
+        settings = KafkaSettings(
             bootstrap_servers=broker.bootstrap_servers, security_protocol="SSL", connect_timeout=SOON
         )
         with pytest.raises(BrokerUnavailableError, match="SECURITY_PROTOCOL is SSL"):
-            open_admin(asking)
+            open_admin(settings)
 
     def test_a_broker_that_takes_no_password(self, broker: Broker) -> None:
-        asking = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, connect_timeout=SOON, **SASL)
+        settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, connect_timeout=SOON, **SASL)
         with pytest.raises(BrokerUnavailableError, match="check user, password and mechanism") as refused:
-            open_consumer(asking)
+            open_consumer(settings)
         assert "hunter2" not in str(refused.value)
 
     def test_a_certificate_file_that_is_none(self, broker: Broker) -> None:
@@ -141,13 +141,13 @@ class TestTopics:
         assert ensure_topics(kafka)[kafka.decisions_topic] == 2
 
     def test_many_processes_may_start_at_once(self, kafka: KafkaSettings) -> None:
-        found: list[dict[str, int]] = []
-        starters = [threading.Thread(target=lambda: found.append(ensure_topics(kafka))) for _ in range(8)]
+        partitions: list[dict[str, int]] = []
+        starters = [threading.Thread(target=lambda: partitions.append(ensure_topics(kafka))) for _ in range(8)]
         for starter in starters:
             starter.start()
         for starter in starters:
             starter.join()
-        assert found == [dict.fromkeys(kafka.topics, 4)] * 8
+        assert partitions == [dict.fromkeys(kafka.topics, 4)] * 8
 
     def test_what_cannot_be_made_is_said(self, broker: Broker, kafka: KafkaSettings) -> None:
         if broker.name == "Tansu":
@@ -160,9 +160,11 @@ class TestTopics:
             pytest.skip("Tansu does not tell what is configured: TEST_BROKER=kafka")
         ensure_topics(kafka)
         with closing(open_admin(kafka)) as admin:
-            asked = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in kafka.topics]
-            told = admin.describe_configs(asked)["topic"]
-        kept = {name: config["retention.ms"]["value"] for name, config in told.items() if "retention.ms" in config}
+            resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in kafka.topics]
+            configurations = admin.describe_configs(resources)["topic"]
+        kept = {
+            name: config["retention.ms"]["value"] for name, config in configurations.items() if "retention.ms" in config
+        }
         assert kept == {kafka.dead_letter_topic: "-1"}
 
 
@@ -171,14 +173,14 @@ class TestClients:
         ensure_topics(kafka)
         sent = [message(f"key-{number % 7}", {"number": number}) for number in range(500)]
         with closing(open_producer(kafka)) as producer:
-            futures = [producer.send(kafka.decisions_topic, **one._asdict()) for one in sent]
+            futures = [producer.send(kafka.decisions_topic, **sent_message._asdict()) for sent_message in sent]
             producer.flush()
         assert all(future.succeeded() for future in futures)
         with closing(open_consumer(kafka, consumer_timeout_ms=2_000, fetch_max_wait_ms=10)) as consumer:
             consumer.assign([TopicPartition(kafka.decisions_topic, partition) for partition in range(4)])
             records = list(consumer)
         assert sorted((r.key, r.value, tuple(r.headers)) for r in records) == sorted(
-            (one.key, one.value, tuple(one.headers)) for one in sent
+            (sent_message.key, sent_message.value, tuple(sent_message.headers)) for sent_message in sent
         )
 
 
@@ -192,7 +194,7 @@ class TestSecured:
             assert future.get(timeout=30).offset == 0
 
     @pytest.mark.parametrize(
-        ("without", "said"),
+        ("without", "message"),
         [
             ({"sasl_password": SecretStr("hunter2")}, "check user, password and mechanism"),
             ({"sasl_mechanism": "PLAIN"}, "check user, password and mechanism"),
@@ -201,7 +203,9 @@ class TestSecured:
             ({"security_protocol": "PLAINTEXT"}, "it wants TLS"),
         ],
     )
-    def test_who_lacks_something_is_told_what(self, guarded: KafkaSettings, without: dict[str, Any], said: str) -> None:
-        with pytest.raises(BrokerUnavailableError, match=said) as refused:
+    def test_who_lacks_something_is_told_what(
+        self, guarded: KafkaSettings, without: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(BrokerUnavailableError, match=message) as refused:
             open_admin(guarded.model_copy(update=without))
         assert "hunter2" not in str(refused.value)

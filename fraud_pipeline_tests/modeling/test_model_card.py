@@ -39,7 +39,7 @@ class TestCard:
         assert table.splitlines() == [f"| {name} | {share:.1%} |" for name, share in top.items()]
 
     @pytest.mark.parametrize(
-        ("policy", "told"),
+        ("policy", "sentence"),
         [
             (Policy(0.25, 0.5), "Review from probability 0.2500; block from probability 0.500."),
             (Policy(0.25, np.inf), "Review from probability 0.2500; block never."),

@@ -45,8 +45,8 @@ def entrance(database: Database, trained: TrainedModel) -> Iterator[Callable[...
         )
 
     yield make
-    for one in opened:
-        one.close()
+    for opened_database in opened:
+        opened_database.close()
 
 
 def row(number: int, *, at: int = SOME_DAY) -> TransactionRow:
@@ -67,12 +67,12 @@ def test_all_entrances_share_it_and_what_is_more_is_a_review_that_says_so_and_is
     entrance: Callable[..., Scorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    one, other = entrance(3), entrance(3)
-    answers = [*score(one, [row(1), row(2)]), *score(other, [row(3), row(4)]), *score(one, [row(5)])]
+    first, second = entrance(3), entrance(3)
+    answers = [*score(first, [row(1), row(2)]), *score(second, [row(3), row(4)]), *score(first, [row(5)])]
     assert [answer.decision for answer in answers] == ["block", "block", "block", "review", "review"]
     assert [answer.reasons[-1].code == BLOCK_CAP for answer in answers] == [False, False, False, True, True]
     metrics = Metrics()
-    metrics.decided([*answers, *score(other, [row(5)])])
+    metrics.decided([*answers, *score(second, [row(5)])])
     assert metric_value(metrics, "fraud_blocks_demoted_total") == 2
 
 

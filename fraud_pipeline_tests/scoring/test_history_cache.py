@@ -42,16 +42,16 @@ class Truth:
         return [row for row, _ in self.events if row.customer_id in customers]
 
     def first_events(self, customers: Sequence[str], *, since: Any, up_to: Any, at_most: int) -> Iterator[Any]:
-        asked = zip(customers, since, up_to, strict=True)
-        return self._read([self._some(name, start, NOW * 2, 0, last)[:at_most] for name, start, last in asked])
+        requests = zip(customers, since, up_to, strict=True)
+        return self._read([self._some(name, start, NOW * 2, 0, last)[:at_most] for name, start, last in requests])
 
     def later_events(self, customers: Sequence[str], *, above: Any, up_to: Any) -> Iterator[Any]:
-        asked = zip(customers, above, up_to, strict=True)
-        return self._read([self._some(name, 0, NOW * 2, first, last) for name, first, last in asked])
+        requests = zip(customers, above, up_to, strict=True)
+        return self._read([self._some(name, 0, NOW * 2, first, last) for name, first, last in requests])
 
     def events_of_tiles(self, customers: Sequence[str], *, starts: Any, up_to: Any, width: int) -> Iterator[Any]:
-        asked = zip(customers, starts, up_to, strict=True)
-        return self._read([self._some(name, start, start + width, 0, last) for name, start, last in asked])
+        requests = zip(customers, starts, up_to, strict=True)
+        return self._read([self._some(name, start, start + width, 0, last) for name, start, last in requests])
 
     def version(self, customer: str) -> int:
         return self.versions[customer]
@@ -69,10 +69,10 @@ class Truth:
             if row.customer_id == name and since <= row.event_time < until and above < version <= up_to
         ]
 
-    def _read(self, found: list[list[TransactionRow]]) -> Iterator[TransactionRow]:
+    def _read(self, rows_by_customer: list[list[TransactionRow]]) -> Iterator[TransactionRow]:
         self.reads += 1
-        self.read_events += sum(map(len, found))
-        return (row for rows in found for row in rows)
+        self.read_events += sum(map(len, rows_by_customer))
+        return (row for rows in rows_by_customer for row in rows)
 
 
 @dataclass(slots=True)
@@ -113,8 +113,10 @@ def bits(history: HistoryTables, new: Any) -> NDArray[np.uint32]:
     return np.ascontiguousarray(ENGINEER.values(history=history, new=new)).view(np.uint32)
 
 
-def assert_same(found: NDArray[np.uint32], expected: NDArray[np.uint32]) -> None:
-    assert {name for name, wrong in zip(FEATURE_NAMES, (found != expected).any(axis=0), strict=True) if wrong} == set()
+def assert_same(computed: NDArray[np.uint32], expected: NDArray[np.uint32]) -> None:
+    assert {
+        name for name, wrong in zip(FEATURE_NAMES, (computed != expected).any(axis=0), strict=True) if wrong
+    } == set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ VISITS = st.lists(
 def test_two_processes_compute_what_training_computes(visits: list[Visit], max_rows: int, many: int) -> None:
     """Whoever else writes, whatever comes late or twice, however little fits in and however crowded a customer is."""
     truth = Truth()
-    here, there = (Process(HistoryCache(window=WINDOW, max_rows=max_rows, many=many), truth) for _ in range(2))
+    first, second = (Process(HistoryCache(window=WINDOW, max_rows=max_rows, many=many), truth) for _ in range(2))
     now = NOW
     for number, visit in enumerate(visits):
         at = now + visit.hours * HOUR
@@ -163,7 +165,7 @@ def test_two_processes_compute_what_training_computes(visits: list[Visit], max_r
         known = truth.of({row.customer_id for row in fresh})
         rows = fresh + known[:: len(known) // visit.again + 1][: visit.again] if visit.again else fresh
         if visit.where != "elsewhere":
-            process = there if visit.where == "there" else here
+            process = second if visit.where == "there" else first
             expected = offline(truth, rows)
             assert_same(process.features(rows, commit=visit.where != "undone"), expected)
         if visit.where != "undone":
@@ -200,9 +202,9 @@ def test_a_crowded_customer_costs_what_its_newest_events_and_edges_cost(late: in
     for turn in range(20):
         row = TransactionRow(f"n-{turn}", NOW + turn * HOUR - int(generator.integers(late)), "guest", "m", 100)
         truth.read_events = 0
-        found = processes[turn % 2].features([row], commit=True)
+        features = processes[turn % 2].features([row], commit=True)
         assert truth.read_events < 10 * a_tile + NEWEST_EVENTS
-        assert_same(found, offline(truth, [row]))
+        assert_same(features, offline(truth, [row]))
         truth.add([row])
     assert max(process.memory.size for process in processes) < 15_000
 
@@ -227,6 +229,6 @@ def test_reports_of_late_and_of_present_transactions_are_read_once() -> None:
 
     new = memory.table([TransactionRow("t-2", NOW, "c-1", "m-1", 100)])
     for late in (0, 40, 0, 40):
-        found = memory.reports(new, version=3, since=NOW - (60 + late) * DAY, load=load)
-        assert found["amount_cents"].tolist() == [500]
+        reports = memory.reports(new, version=3, since=NOW - (60 + late) * DAY, load=load)
+        assert reports["amount_cents"].tolist() == [500]
     assert len(reads) == 2

@@ -62,10 +62,10 @@ def bits(features: pd.DataFrame) -> NDArray[np.uint32]:
     return np.ascontiguousarray(features[list(FEATURE_NAMES)].to_numpy(np.float32)).view(np.uint32)
 
 
-def assert_same(found: NDArray[np.uint32], expected: NDArray[np.uint32]) -> None:
+def assert_same(computed: NDArray[np.uint32], expected: NDArray[np.uint32]) -> None:
     """0 differing bits, or the names of the features that differ."""
-    different = {name: int(n) for name, n in zip(FEATURE_NAMES, (found != expected).sum(axis=0), strict=True) if n}
-    assert found.shape == expected.shape
+    different = {name: int(n) for name, n in zip(FEATURE_NAMES, (computed != expected).sum(axis=0), strict=True) if n}
+    assert computed.shape == expected.shape
     assert not different
 
 
@@ -76,14 +76,14 @@ class Shelf:
         by_time = np.argsort(rows[time], kind="stable")
         self.times = rows[time]
         self.positions = {
-            value: by_time[found]
-            for value, found in pd.Series(rows[key][by_time]).groupby(rows[key][by_time]).indices.items()
+            value: by_time[positions]
+            for value, positions in pd.Series(rows[key][by_time]).groupby(rows[key][by_time]).indices.items()
         }
 
     def find(self, values: set[str], *, since: int, until: int) -> Positions:
         """Positions of rows in since <= time <= until."""
-        found = [self.positions[value] for value in sorted(values) if value in self.positions]
-        positions: Positions = np.concatenate([np.empty(0, np.int64), *found])
+        slices = [self.positions[value] for value in sorted(values) if value in self.positions]
+        positions: Positions = np.concatenate([np.empty(0, np.int64), *slices])
         times = self.times[positions]
         within: Positions = positions[(times >= since) & (times <= until)]
         return within
@@ -135,11 +135,11 @@ def take(rows: Table, positions: Positions) -> Table:
 def replayed(world: World, batches: list[Positions], *, redeliver: bool) -> NDArray[np.uint32]:
     """The bits of all features, each batch computed on its own from what the store can fetch for it."""
     store = OnlineStore(world)
-    found = [
+    frames = [
         ENGINEER.values(history=store.fetch(rows, redeliver=redeliver), new=take(store.transactions, rows))
         for rows in batches
     ]
-    return np.ascontiguousarray(np.concatenate(found)).view(np.uint32)
+    return np.ascontiguousarray(np.concatenate(frames)).view(np.uint32)
 
 
 class TestReplay:
@@ -180,25 +180,25 @@ class TestFuture:
         """The transaction of that very instant keeps its features too, whatever else happens at the same time."""
         generator = np.random.default_rng(seed)
         kept = int(generator.integers(len(world.transactions) // 3, len(world.transactions)))
-        here = world.transactions.iloc[[kept]]
-        now = here["event_time"].iloc[0]
+        row = world.transactions.iloc[[kept]]
+        now = row["event_time"].iloc[0]
         past = world.transactions["event_time"] < now
         transactions = pd.concat(
-            [here, other_future(here, world.transactions[~past], generator), world.transactions[past]]
+            [row, other_future(row, world.transactions[~past], generator), world.transactions[past]]
         )
         reports = world.reports[world.reports["reported_at"] < now]
         late = transactions.iloc[generator.integers(0, len(transactions), 500)]
         accused = late.assign(reported_at=late["event_time"].clip(lower=now), is_fraud=True)[reports.columns]
-        found = in_one_batch(transactions, pd.concat([reports, accused]))
-        assert_same(found[[0]], world.features[[kept]])
-        assert_same(found[-past.sum() :], world.features[past])
+        features = in_one_batch(transactions, pd.concat([reports, accused]))
+        assert_same(features[[0]], world.features[[kept]])
+        assert_same(features[-past.sum() :], world.features[past])
 
 
-def other_future(here: pd.DataFrame, future: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+def other_future(row: pd.DataFrame, future: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
     """Half of what was to come, at other merchants and amounts, and a burst of the same customer at this instant."""
-    burst = pd.concat([here] * 5).assign(amount_cents=1, latitude=0.0, longitude=0.0)
+    burst = pd.concat([row] * 5).assign(amount_cents=1, latitude=0.0, longitude=0.0)
     kept = future[generator.random(len(future)) < 0.5]
-    kept = kept[kept["transaction_id"] != here["transaction_id"].iloc[0]]
+    kept = kept[kept["transaction_id"] != row["transaction_id"].iloc[0]]
     other = kept.assign(
         merchant_id=generator.permutation(kept["merchant_id"]),
         customer_id=generator.permutation(kept["customer_id"]),

@@ -103,28 +103,28 @@ def test_a_missing_value_is_never_said_as_a_number_of_its_own(feature: FeatureDe
 def test_reasons_are_the_rules_and_then_what_raised_the_score_strongest_first(
     contributions: list[float], values: list[float], rules_fired: tuple[str, ...], top: int
 ) -> None:
-    found = explain(
+    reasons = explain(
         contributions=np.array(contributions, np.float32),
         values=np.array(values, np.float32),
         features=FEATURE_NAMES,
         rules_fired=rules_fired,
         top=top,
     )
-    codes = [reason.code for reason in found]
+    codes = [reason.code for reason in reasons]
     assert codes[: len(rules_fired)] == [f"rule.{name}" for name in rules_fired]
-    told = [code.removeprefix("feature.") for code in codes[len(rules_fired) :]]
-    strength = [contributions[FEATURE_NAMES.index(name)] for name in told]
-    assert all(one > 0 for one in strength)
+    features = [code.removeprefix("feature.") for code in codes[len(rules_fired) :]]
+    strength = [contributions[FEATURE_NAMES.index(name)] for name in features]
+    assert all(value > 0 for value in strength)
     assert strength == sorted(strength, reverse=True)
-    assert len(told) <= top
-    assert bool(told) == (top > 0 and any(one > 0 for one in contributions))
-    assert all(len(reason.text) <= 120 for reason in found)
-    assert len({reason.text for reason in found}) == len(found)
+    assert len(features) <= top
+    assert bool(features) == (top > 0 and any(value > 0 for value in contributions))
+    assert all(len(reason.text) <= 120 for reason in reasons)
+    assert len({reason.text for reason in reasons}) == len(reasons)
 
 
 class TestExplain:
     def test_the_strongest_feature_speaks_for_its_topic(self) -> None:
-        found = reasons(
+        result = reasons(
             {
                 "customer_amount_over_mean_30d": 0.5,
                 "customer_amount_over_median_30d": 0.9,
@@ -135,7 +135,7 @@ class TestExplain:
             },
             {"customer_amount_over_median_30d": 8.2, "customer_same_merchant_count_30d": 0},
         )
-        assert [(reason.code, reason.text) for reason in found] == [
+        assert [(reason.code, reason.text) for reason in result] == [
             ("feature.customer_amount_over_median_30d", "amount 8.2x this customer's 30-day median"),
             ("feature.customer_same_merchant_count_30d", "first transaction at this merchant in 30 days"),
             ("feature.is_night", "between 0 and 6 o'clock UTC"),
@@ -143,8 +143,8 @@ class TestExplain:
 
     def test_the_same_is_not_said_twice_of_a_new_customer(self) -> None:
         raised = {"customer_amount_over_mean_30d": 0.9, "customer_seconds_since_last_30d": 0.8, "is_online": 0.1}
-        found = reasons(raised, {name: NAN for name in raised if name != "is_online"})
-        assert [reason.text for reason in found] == ["no history of this customer in 30 days", "online"]
+        result = reasons(raised, {name: NAN for name in raised if name != "is_online"})
+        assert [reason.text for reason in result] == ["no history of this customer in 30 days", "online"]
 
     def test_a_rule_says_its_description(self) -> None:
         assert reasons({}, rules_fired=("many_transactions",)) == (
@@ -156,10 +156,10 @@ class TestExplain:
         assert [reason.code for reason in reasons(raised, without_history=True)] == ["feature.amount"]
 
     def test_a_model_of_fewer_features_is_explained_by_those(self) -> None:
-        found = explain(
+        result = explain(
             contributions=np.array([0.1, 0.2], np.float32),
             values=np.array([5_00, 1], np.float32),
             features=("amount", "is_online"),
             rules_fired=(),
         )
-        assert [reason.text for reason in found] == ["online", "amount of 5.00"]
+        assert [reason.text for reason in result] == ["online", "amount of 5.00"]

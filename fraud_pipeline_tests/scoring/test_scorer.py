@@ -129,11 +129,11 @@ class TestExactness:
                     reported = tables.reports["reported_at"] < batch["event_time"].iloc[-1]
                 rows = transaction_rows(batch)
                 entrances[int(generator.integers(2))].score(rows)
-        found = stored_bits(database)
-        assert len(found) == len(served) > 2_000
-        offline = tables.features.set_index("transaction_id")[list(FEATURE_NAMES)].loc[list(found)]
+        served_bits = stored_bits(database)
+        assert len(served_bits) == len(served) > 2_000
+        offline = tables.features.set_index("transaction_id")[list(FEATURE_NAMES)].loc[list(served_bits)]
         expected = np.ascontiguousarray(offline.to_numpy(np.float32)).view(np.uint32)
-        wrong = (np.stack(list(found.values())) != expected).sum(axis=0)
+        wrong = (np.stack(list(served_bits.values())) != expected).sum(axis=0)
         assert {name: int(n) for name, n in zip(FEATURE_NAMES, wrong, strict=True) if n} == {}
         verdict = audited(database)
         assert verdict.passed, verdict.finding
@@ -146,11 +146,11 @@ class TestExactness:
         rows = [row(number, customer=f"c-{number % 3}", cents=100 + number) for number in range(240)]
         errors: list[BaseException] = []
 
-        def serve(mine: Sequence[TransactionRow]) -> None:
+        def serve(part: Sequence[TransactionRow]) -> None:
             scorer = make_scorer()
             try:
-                for position in range(0, len(mine), 3):
-                    scorer.score(mine[position : position + 3])
+                for position in range(0, len(part), 3):
+                    scorer.score(part[position : position + 3])
             except BaseException as error:  # noqa: BLE001 - told below
                 errors.append(error)
 
@@ -227,19 +227,19 @@ class TestOneDecision:
         self, database: Database, make_scorer: Callable[..., Scorer]
     ) -> None:
         rows = [row(number, customer=f"c-{number % 7}") for number in range(200)]
-        found: list[list[ScoringResult | Conflict]] = []
+        results: list[list[ScoringResult | Conflict]] = []
 
         def serve() -> None:
             scorer = make_scorer()
-            found.append([answer for position in range(0, 200, 10) for answer in scorer.score(rows[position:][:10])])
+            results.append([answer for position in range(0, 200, 10) for answer in scorer.score(rows[position:][:10])])
 
         threads = [threading.Thread(target=serve) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(found) == 3
-        for answers in zip(*found, strict=True):
+        assert len(results) == 3
+        for answers in zip(*results, strict=True):
             assert len({replace(decision(answer), replayed=False) for answer in answers}) == 1
             assert sum(not decision(answer).replayed for answer in answers) == 1
         assert count(database, DECISIONS) == 200
@@ -316,10 +316,10 @@ class TestModes:
         assert reasons
 
     def test_stages_are_told(self, make_scorer: Callable[..., Scorer]) -> None:
-        told: dict[str, float] = {}
-        make_scorer(observe=told.__setitem__).score([row(1)])
-        assert set(told) == {"history", "features", "model", "store"}
-        assert min(told.values()) > 0
+        seconds: dict[str, float] = {}
+        make_scorer(observe=seconds.__setitem__).score([row(1)])
+        assert set(seconds) == {"history", "features", "model", "store"}
+        assert min(seconds.values()) > 0
 
 
 class TestMemory:

@@ -50,8 +50,8 @@ def read_compose(env_file: Path) -> dict[str, Any]:
         env={"PATH": os.environ["PATH"], "HOME": str(env_file.parent)},
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    compose: dict[str, Any] = json.loads(done.stdout)
+    return compose
 
 
 @dataclass(slots=True)
@@ -64,35 +64,39 @@ class Deployment:
     ports: Mapping[int, int]
     running: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
-    def here(self, service: str, text: str) -> str:
+    def on_this_machine(self, service: str, text: str) -> str:
         """A text of this service's with this machine's addresses, ports and directories."""
-        for there, address in self.addresses.items():
-            text = re.sub(rf"(?<![\w.-]){re.escape(there)}(?!\d)", address, text)
+        for service_address, address in self.addresses.items():
+            text = re.sub(rf"(?<![\w.-]){re.escape(service_address)}(?!\d)", address, text)
         for number, port in self.ports.items():
             text = re.sub(rf"(?<=[/@])[a-z][a-z-]*:{number}(?!\d)", f"127.0.0.1:{port}", text)
             text = re.sub(rf"(?<![\w.]){number}(?!\w)", str(port), text)
         text = text.replace("0.0.0.0", "127.0.0.1")  # noqa: S104  # the opposite of listening there
         places = self.directories(service)
         # All at once: what stands for one may begin like another.
-        return re.sub(rf"(?<![\w.-])({'|'.join(places)})(?=[/ ]|$)", lambda found: places[found[1]], text)
+        return re.sub(rf"(?<![\w.-])({'|'.join(places)})(?=[/ ]|$)", lambda match: places[match[1]], text)
 
     def directories(self, service: str) -> dict[str, str]:
         """A container's directory -> ours, for volumes, files of the host, the temporary one and the image's."""
         mounts = self.compose["services"][service].get("volumes", ())
         places = {
-            one["target"]: one["source"] if one["type"] == "bind" else str(self.home / "volumes" / one["source"])
-            for one in mounts
+            mount["target"]: mount["source"]
+            if mount["type"] == "bind"
+            else str(self.home / "volumes" / mount["source"])
+            for mount in mounts
         }
         return {**places, str(IN_IMAGE): str(self.home / "image"), "/tmp": str(self.home / "tmp" / service)}  # noqa: S108  # a container's
 
     def environment(self, service: str) -> dict[str, str]:
         """What the container's environment says, and where programs are; nothing of ours."""
-        said = self.compose["services"][service].get("environment", {})
-        return {"PATH": f"{BIN}:/usr/bin:/bin"} | {name: self.here(service, text) for name, text in said.items()}
+        variables = self.compose["services"][service].get("environment", {})
+        return {"PATH": f"{BIN}:/usr/bin:/bin"} | {
+            name: self.on_this_machine(service, text) for name, text in variables.items()
+        }
 
     def command(self, service: str) -> list[str]:
         """The program and its arguments."""
-        return [self.here(service, text) for text in self.compose["services"][service]["command"]]
+        return [self.on_this_machine(service, text) for text in self.compose["services"][service]["command"]]
 
     def log(self, service: str) -> Path:
         """Where a process says what it says."""
@@ -120,15 +124,15 @@ class Deployment:
         assert condition == "service_healthy"
         kind, *check = self.compose["services"][service]["healthcheck"]["test"]
         assert kind == "CMD"
-        command = [self.here(service, text) for text in check]
+        command = [self.on_this_machine(service, text) for text in check]
         deadline = time.monotonic() + HEALTHY_SECONDS
         while self.running[service].poll() is None and time.monotonic() < deadline:
             done = subprocess.run(command, env=self.environment(service), capture_output=True, check=False)
             if done.returncode == 0:
                 return
             time.sleep(0.5)
-        said = self.log(service).read_text()[-3000:]
-        raise AssertionError(f"{service} did not become healthy: {shlex.join(command)}\n{said}")
+        log_end = self.log(service).read_text()[-3000:]
+        raise AssertionError(f"{service} did not become healthy: {shlex.join(command)}\n{log_end}")
 
     def run(self, service: str, *command: str, **environment: str) -> str:
         """Run one more command in a service's container, as `docker compose exec` does; what it prints."""
@@ -214,16 +218,16 @@ def deployment(
     compose: Mapping[str, Any], home: Path, *, addresses: Mapping[str, str], ports: Mapping[int, int]
 ) -> Iterator[Deployment]:
     """A deployment that ends with the block."""
-    found = Deployment(compose, home, addresses, ports)
+    running = Deployment(compose, home, addresses, ports)
     (home / "image").mkdir()
     for name in image_files():
         (home / "image" / name).parent.mkdir(parents=True, exist_ok=True)
-        text = found.here("code-location", (ROOT / name).read_text())
+        text = running.on_this_machine("code-location", (ROOT / name).read_text())
         (home / "image" / name).write_text(re.sub(r"host: [a-z-]+", "host: 127.0.0.1", text))
     try:
-        yield found
+        yield running
     finally:
-        found.stop()
+        running.stop()
 
 
 @dataclass(frozen=True, slots=True)

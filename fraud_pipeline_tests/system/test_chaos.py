@@ -91,8 +91,8 @@ class Proof:
 
     def published(self) -> Counter[str]:
         """How often each decision was published."""
-        found = everything(self.kafka, self.kafka.decisions_topic)
-        return Counter(json.loads(record.value)["transaction_id"] for record in found)
+        records = everything(self.kafka, self.kafka.decisions_topic)
+        return Counter(json.loads(record.value)["transaction_id"] for record in records)
 
     def without_faults(self, rows: Sequence[TransactionRow]) -> dict[str, tuple[Any, ...]]:
         """The decisions of one process that nothing happens to."""
@@ -126,17 +126,17 @@ def proof(broker: Broker, empty_postgres_url: str, home: Path) -> Iterator[Proof
             yield Proof(kafka, database, processes)
 
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @pytest.fixture
-def tell(record_property: Callable[[str, object], None], broker: Broker) -> Tell:
+def report(record_property: Callable[[str, object], None], broker: Broker) -> Report:
     """Counts belong to the proof."""
     return lambda text: record_property(SAID, f"{text} ({broker.name})")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_consumers_are_killed_at_random_moments(proof: Proof, seed: int, tell: Tell) -> None:
+def test_consumers_are_killed_at_random_moments(proof: Proof, seed: int, report: Report) -> None:
     dice = random.Random(seed)  # noqa: S311 - nothing secret
     rows = transactions(TRANSACTIONS, customers=CUSTOMERS, end=SENT, seed=seed)
     bad = TRANSACTIONS // 100
@@ -156,20 +156,21 @@ def test_consumers_are_killed_at_random_moments(proof: Proof, seed: int, tell: T
     until(lambda: proof.passed() == TRANSACTIONS + bad)
     seconds = time.monotonic() - started
 
-    found, published = decided(proof.database), proof.published()
+    stored, published = decided(proof.database), proof.published()
     dead_letters = everything(proof.kafka, proof.kafka.dead_letter_topic)
     expected = proof.without_faults(rows)
-    differing = sum(found.get(id_) != one for id_, one in expected.items())
-    tell(
-        f"seed {seed}: {TRANSACTIONS:,} transactions, {len(moments)} kill -9 of 3 consumers, {len(found):,} decisions, "
-        f"{len(sources(dead_letters)):,} of {bad:,} bad records put aside, {differing:,} decisions or features differ "
+    differing = sum(stored.get(id_) != decision for id_, decision in expected.items())
+    report(
+        f"seed {seed}: {TRANSACTIONS:,} transactions, {len(moments)} kill -9 of 3 consumers, "
+        f"{len(stored):,} decisions, "
+        f"{len(sources(dead_letters)):,} of {bad:,} bad records dead-lettered, {differing:,} decisions or features differ "
         f"from a run without faults, {published.total() - len(published):,} published again, "
         f"{seconds:.0f} s (bar: {SECONDS_OF_A_SEED})"
     )
-    assert found == expected
-    assert set(published) == set(found)
+    assert stored == expected
+    assert set(published) == set(stored)
     assert len(sources(dead_letters)) == bad
-    assert {one[0] for one in found.values()} == {"allow", "review", "block"}
+    assert {decision[0] for decision in stored.values()} == {"allow", "review", "block"}
 
 
 @pytest.mark.parametrize("point", get_args(Point))
@@ -199,7 +200,7 @@ def test_a_process_that_dies_at_any_point_leaves_nothing_to_mend(
     record_property(COUNTS, {"processes that died at a point of the order, with nothing to mend": 1})
 
 
-def test_a_rolling_restart_repeats_nothing(proof: Proof, broker: Broker, tell: Tell) -> None:
+def test_a_rolling_restart_repeats_nothing(proof: Proof, broker: Broker, report: Report) -> None:
     if broker.name == "Tansu":
         pytest.skip("Tansu at times leaves a group's joins unanswered: install Java 17 and Maven for Apache Kafka")
     rows = transactions(6_000, customers=CUSTOMERS, end=SENT)
@@ -212,13 +213,15 @@ def test_a_rolling_restart_repeats_nothing(proof: Proof, broker: Broker, tell: T
             assert proof.consumers.stop(old) == 0
     until(lambda: proof.passed() == len(rows))
     published = proof.published()
-    tell(f"rolling restart: {len(rows):,} transactions, {published.total() - len(published)} published again")
+    report(f"rolling restart: {len(rows):,} transactions, {published.total() - len(published)} published again")
     assert published == Counter(row.transaction_id for row in rows)
     assert decided(proof.database) == proof.without_faults(rows)
 
 
 @pytest.mark.parametrize("what", ["database", "broker"])
-def test_half_a_minute_without(proof: Proof, broker: Broker, empty_postgres_url: str, what: str, tell: Tell) -> None:
+def test_half_a_minute_without(
+    proof: Proof, broker: Broker, empty_postgres_url: str, what: str, report: Report
+) -> None:
     rows = transactions(round(RATE * (AWAY_SECONDS + 10)), customers=CUSTOMERS, end=SENT)
     proof.consumers.start()
     with sending(proof, rows, rate=RATE):
@@ -230,7 +233,7 @@ def test_half_a_minute_without(proof: Proof, broker: Broker, empty_postgres_url:
     until(lambda: proof.passed() == len(rows))
     seconds = time.monotonic() - back
     dead_letters = everything(proof.kafka, proof.kafka.dead_letter_topic)
-    tell(
+    report(
         f"{what} away for {AWAY_SECONDS:.0f} s at {RATE} a second: {len(rows):,} sent, "
         f"{len(decided(proof.database)):,} decided, {len(dead_letters)} put aside, "
         f"all done {seconds:.0f} s after its return (bar: {SECONDS_AFTER_RETURN})"
@@ -259,5 +262,5 @@ def sending(proof: Proof, rows: Sequence[TransactionRow], *, rate: float) -> Ite
         yield
     finally:
         thread.join()
-    for one in sent:
-        one.get(timeout=0)
+    for sent_message in sent:
+        sent_message.get(timeout=0)

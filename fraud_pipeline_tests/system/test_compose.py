@@ -69,9 +69,9 @@ class TestSecrets:
     def test_only_the_owner_can_read_them_and_no_two_are_alike(self, tmp_path: Path) -> None:
         made = make_env(tmp_path / ".env")
         assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
-        others = make_env(tmp_path / "other")
-        assert made.keys() == others.keys()
-        assert len({*made.values(), *others.values()}) == 2 * len(made)
+        second_env = make_env(tmp_path / "other")
+        assert made.keys() == second_env.keys()
+        assert len({*made.values(), *second_env.values()}) == 2 * len(made)
         assert all(len(secret) >= 32 for secret in made.values())
 
     def test_what_is_there_stays_and_what_a_release_adds_is_added(self, tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ class TestSecrets:
         assert Settings(_env_file=path) == chosen
 
     def test_they_are_exactly_the_variables_of_the_file(self, env: Path) -> None:
-        asked = set(re.findall(r"\$\{(\w+)", COMPOSE_FILE.read_text()))
-        assert asked == {line.split("=")[0] for line in env.read_text().splitlines()}
+        variables = set(re.findall(r"\$\{(\w+)", COMPOSE_FILE.read_text()))
+        assert variables == {line.split("=")[0] for line in env.read_text().splitlines()}
 
     def test_without_them_nothing_starts_and_the_message_says_what_to_do(self, tmp_path: Path) -> None:
         command = [f"{BIN}/docker-compose", f"--file={COMPOSE_FILE}", f"--env-file={os.devnull}", "config", "--quiet"]
@@ -184,11 +184,11 @@ class TestFile:
         }
         assert mounts["service"] == {"serving": True, "public-keys": True}
         assert mounts["consumer"] == {"serving": True}
-        assert {name: found["keys"] for name, found in mounts.items() if "keys" in found} == {
+        assert {name: modes["keys"] for name, modes in mounts.items() if "keys" in modes} == {
             "dashboard": True,
             "metrics-token": False,
         }
-        assert {name for name, found in mounts.items() if not found.get("public-keys", True)} == {"metrics-token"}
+        assert {name for name, modes in mounts.items() if not modes.get("public-keys", True)} == {"metrics-token"}
 
     def test_images_have_versions(self, compose: dict[str, Any]) -> None:
         for service in compose["services"].values():
@@ -202,8 +202,8 @@ class TestImage:
         assert "useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin fraud" in IMAGE
 
     def test_every_directory_that_a_container_writes_to_belongs_to_that_user(self, compose: dict[str, Any]) -> None:
-        ours = [service for service in compose["services"].values() if service["image"].startswith(OURS)]
-        targets = {mount["target"] for service in ours for mount in service.get("volumes", ())}
+        built = [service for service in compose["services"].values() if service["image"].startswith(OURS)]
+        targets = {mount["target"] for service in built for mount in service.get("volumes", ())}
         made = {
             place for line in IMAGE.splitlines() if "--owner=fraud" in line for place in re.findall(r" (/\S+)", line)
         }
@@ -316,7 +316,7 @@ class TestRunning:
             assert http.get("/model").status_code == 403
 
     def test_prometheus_itself_scrapes_them_and_answers_every_query(self, running: Deployment, tmp_path: Path) -> None:
-        text = running.here("prometheus", RULES.with_name("prometheus.yml").read_text())
+        text = running.on_this_machine("prometheus", RULES.with_name("prometheus.yml").read_text())
         text = text.replace(f"service:{running.ports[8080]}", f"127.0.0.1:{running.ports[8080]}")
         consumer = f'static_configs: [{{targets: ["127.0.0.1:{running.ports[9100]}"]}}]'
         text = re.sub(r"dns_sd_configs: .*", consumer, text).replace("15s", "1s")
@@ -332,8 +332,10 @@ class TestRunning:
                     answer = httpx.get(f"{url}/api/v1/query", params={"query": query.text}, timeout=30).json()
                     assert answer["status"] == "success", query
                 decided = httpx.get(f"{url}/api/v1/query", params={"query": "sum by (job) (fraud_decisions_total)"})
-                found = {one["metric"]["job"]: float(one["value"][1]) for one in decided.json()["data"]["result"]}
-                assert found == {"service": 1, "consumer": 1}
+                up_by_job = {
+                    sample["metric"]["job"]: float(sample["value"][1]) for sample in decided.json()["data"]["result"]
+                }
+                assert up_by_job == {"service": 1, "consumer": 1}
             finally:
                 process.terminate()
 
@@ -387,9 +389,9 @@ class TestRunning:
         ]
         assert {node["repository"]["location"]["name"] for node in data["assetNodes"]} == {"fraud_pipeline"}
         assert ["champion"] in [node["assetKey"]["path"] for node in data["assetNodes"]]
-        needed = [one for one in data["instance"]["daemonHealth"]["allDaemonStatuses"] if one["required"]]
+        needed = [status for status in data["instance"]["daemonHealth"]["allDaemonStatuses"] if status["required"]]
         assert len(needed) > 2
-        assert all(one["healthy"] for one in needed)
+        assert all(status["healthy"] for status in needed)
 
     def test_what_answers_stops_when_told_to(self, running: Deployment) -> None:
         ended = running.stop()

@@ -42,7 +42,7 @@ def kafka(broker: Broker) -> KafkaSettings:
     return kafka
 
 
-def said(answer: dict[str, Any]) -> dict[str, Any]:
+def decision_fields(answer: dict[str, Any]) -> dict[str, Any]:
     """What an answer says of the transaction."""
     return {name: value for name, value in answer.items() if name not in OF_THE_REQUEST}
 
@@ -58,7 +58,8 @@ def test_http_and_the_stream_answer_alike(
     of_every_decision(trained.model, rows[:2_000]).save(Settings(home=tmp_path).champion_directory)
     messages = [transaction_message(row, currency="EUR") for row in rows]
     bodies = [
-        {name: value for name, value in json.loads(one.value or b"").items() if name != "schema"} for one in messages
+        {name: value for name, value in json.loads(message.value or b"").items() if name != "schema"}
+        for message in messages
     ]
 
     with closing(Database(Settings(home=tmp_path).database)) as database:
@@ -69,7 +70,7 @@ def test_http_and_the_stream_answer_alike(
     with server.client() as client:
         for first in range(0, len(bodies), BATCH):
             answer = client.post("/score_batch", json={"transactions": bodies[first : first + BATCH]})
-            by_http |= {one["transaction_id"]: said(one) for one in answer.json()["decisions"]}
+            by_http |= {message["transaction_id"]: decision_fields(message) for message in answer.json()["decisions"]}
     assert stop(server) == 0
 
     with closing(Database(empty_postgres_url)) as database:
@@ -84,11 +85,11 @@ def test_http_and_the_stream_answer_alike(
     with closing(Database(Settings(home=tmp_path).database)) as database:
         stored_by_http = decided(database)
 
-    by_stream = {one["transaction_id"]: said(one) for one in published}
+    by_stream = {message["transaction_id"]: decision_fields(message) for message in published}
     alike = sum(by_stream.get(id_) == answer for id_, answer in by_http.items())
     record_property(SAID, f"HTTP and Kafka: {alike:,} of {len(rows):,} answers alike, to the last bit")
     assert by_stream == by_http
     assert stored_by_stream == stored_by_http  # down to the bytes of the features
     assert len(by_http) == len(stored_by_http) == TRANSACTIONS
-    assert {one["decision"] for one in published} == {"allow", "review", "block"}
-    assert not any(one["missing"] for one in published)
+    assert {message["decision"] for message in published} == {"allow", "review", "block"}
+    assert not any(message["missing"] for message in published)

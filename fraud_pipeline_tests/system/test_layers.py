@@ -185,5 +185,5 @@ class TestWhatIsLoaded:
         pure = {"fraud_pipeline.schema", "fraud_pipeline.ingest", "fraud_pipeline.features", "fraud_pipeline.policy"}
         pure |= {"fraud_pipeline.modeling", "fraud_pipeline.monitoring", "fraud_pipeline.storage"}
         assert pure <= set(graph)
-        found = loaded_by(*modules_of(*(f"{name.replace('.', '/')}/" for name in pure)))
-        assert found & {*ADAPTERS} - {"optuna"} == set()
+        loaded = loaded_by(*modules_of(*(f"{name.replace('.', '/')}/" for name in pure)))
+        assert loaded & {*ADAPTERS} - {"optuna"} == set()

@@ -145,12 +145,18 @@ FIRST_TICK = """{ sensorOrError(sensorSelector: {
 
 class TestDaemon:
     def test_schedules_and_sensors_are_running(self, ui: Ui) -> None:
-        found = ui.graphql(
+        repositories = ui.graphql(
             """{ repositoriesOrError { ... on RepositoryConnection { nodes {
               schedules { name scheduleState { status } } sensors { name sensorState { status } } } } } }"""
         )["repositoriesOrError"]["nodes"]
-        states = {one["name"]: one["scheduleState"]["status"] for node in found for one in node["schedules"]}
-        states |= {one["name"]: one["sensorState"]["status"] for node in found for one in node["sensors"]}
+        states = {
+            schedule["name"]: schedule["scheduleState"]["status"]
+            for node in repositories
+            for schedule in node["schedules"]
+        }
+        states |= {
+            schedule["name"]: schedule["sensorState"]["status"] for node in repositories for schedule in node["sensors"]
+        }
         assert (
             states.items()
             >= {
@@ -170,11 +176,11 @@ class TestDaemon:
         # Launched without saying for which day, the first step cannot know what to read.
         launched = ui.graphql(LAUNCH, job="ingest_job", tags=[])
         assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
-        (told,) = until(lambda: ui.webhook.received, what="the failure's message", seconds=SENSOR_SECONDS)
-        assert told["run_id"] == launched["launchRun"]["run"]["id"]
-        assert told["job"] == "ingest_job"
-        assert "ingest_job failed in raw_transactions: " in told["text"]
-        assert "partition" in told["text"]
+        (post,) = until(lambda: ui.webhook.received, what="the failure's message", seconds=SENSOR_SECONDS)
+        assert post["run_id"] == launched["launchRun"]["run"]["id"]
+        assert post["job"] == "ingest_job"
+        assert "ingest_job failed in raw_transactions: " in post["text"]
+        assert "partition" in post["text"]
 
     def test_materialize_all_of_the_asset_graph_runs_to_its_end(self, ui: Ui) -> None:
         """What the button does: one backfill of every asset."""
@@ -185,8 +191,8 @@ class TestDaemon:
         backfill = launched["launchPartitionBackfill"]["backfillId"]
         status = until(
             lambda: (
-                found
-                if (found := ui.graphql(BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]["status"])
+                status
+                if (status := ui.graphql(BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]["status"])
                 not in ("REQUESTED", "IN_PROGRESS")
                 else None
             ),

@@ -60,8 +60,8 @@ def exported() -> list[Sample]:
     stream.lag(Partition("transactions", 0), 5)
     for away in get_args(Away):
         stream.waiting(away)
-    found = samples(service.exposition()[0].decode(), job="service")
-    return found + samples(generate_latest(consumer.registry).decode(), job="consumer")
+    samples_ = samples(service.exposition()[0].decode(), job="service")
+    return samples_ + samples(generate_latest(consumer.registry).decode(), job="consumer")
 
 
 def promtool(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -103,7 +103,11 @@ class TestAlerts:
         firing: Counter[str] = Counter()
         for case in CASES:
             for test in yaml.safe_load(case.read_text())["tests"]:
-                firing.update(one["alertname"] for one in test.get("alert_rule_test", ()) if one["exp_alerts"])
+                firing.update(
+                    alert_case["alertname"]
+                    for alert_case in test.get("alert_rule_test", ())
+                    if alert_case["exp_alerts"]
+                )
         assert firing.keys() == {rule["alert"] for rule in rules()}
         assert {rule["labels"]["severity"] for rule in rules()} == {"page", "ticket"}
 
@@ -129,13 +133,13 @@ class TestAlerts:
 class TestQueries:
     @pytest.mark.parametrize("query", queries(), ids=lambda query: query.where)
     def test_asks_for_metrics_and_labels_that_exist(self, query: Query, exported: list[Sample]) -> None:
-        asked = selectors(query.text)
-        assert asked
+        selectors_ = selectors(query.text)
+        assert selectors_
         labels: set[str] = set()
-        for selector in asked:
-            found = selected(selector, exported)
-            assert found, f"nothing exports {selector.name}{selector.matchers}"
-            labels.update(*(sample.labels for sample in found))
+        for selector in selectors_:
+            matching = selected(selector, exported)
+            assert matching, f"nothing exports {selector.name}{selector.matchers}"
+            labels.update(*(sample.labels for sample in matching))
         assert kept_labels(query.text) <= labels
         assert query.shown <= (kept_labels(query.text) or labels)
 
@@ -146,8 +150,8 @@ class TestQueries:
 
     def test_what_is_exported_is_shown_somewhere(self, exported: list[Sample]) -> None:
         unused = {"fraud_replayed_answers", "fraud_conflicts", "fraud_breaker_changes"}
-        asked = {_family(str(selector.name)) for query in queries() for selector in selectors(query.text)}
-        assert {_family(sample.name) for sample in exported} - asked == unused
+        queried = {_family(str(selector.name)) for query in queries() for selector in selectors(query.text)}
+        assert {_family(sample.name) for sample in exported} - queried == unused
 
 
 def _family(name: str) -> str:

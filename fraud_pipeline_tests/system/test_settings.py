@@ -28,18 +28,18 @@ class TestHome:
     def test_relative_means_below_the_working_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("FRAUD_HOME", "here/state")
-        found = load_settings()
-        assert found.home == tmp_path / "here" / "state"
-        assert found.tracking_uri == f"sqlite:///{tmp_path}/here/state/mlflow.db"
+        settings = load_settings()
+        assert settings.home == tmp_path / "here" / "state"
+        assert settings.tracking_uri == f"sqlite:///{tmp_path}/here/state/mlflow.db"
         for directory in (
-            found.tables_directory.parent,
-            found.model_directory,
-            found.champion_directory,
-            found.dagster_home,
+            settings.tables_directory.parent,
+            settings.model_directory,
+            settings.champion_directory,
+            settings.dagster_home,
         ):
             assert directory.is_absolute()
-            assert directory.parent == found.home
-        assert found.artifact_directory == found.home / "mlflow-artifacts"
+            assert directory.parent == settings.home
+        assert settings.artifact_directory == settings.home / "mlflow-artifacts"
         assert Settings(mlflow_tracking_uri="http://mlflow:5000").artifact_directory is None
 
     @pytest.mark.parametrize("value", [None, ""])
@@ -59,9 +59,9 @@ class TestHome:
 
 class TestOrder:
     def test_defaults_without_a_file(self, home: Path) -> None:
-        found = load_settings()
-        assert found.model_dump(exclude={"home"}) == Settings(home=home).model_dump(exclude={"home"})
-        assert (found.home, found.data_path, found.last_day) == (home, None, None)
+        settings = load_settings()
+        assert settings.model_dump(exclude={"home"}) == Settings(home=home).model_dump(exclude={"home"})
+        assert (settings.home, settings.data_path, settings.last_day) == (home, None, None)
 
     def test_the_file_wins_over_defaults_and_the_environment_over_the_file(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,16 +91,16 @@ class TestFile:
             "FRAUD_SCHEDULES_ENABLED=false",
             "FRAUD_DATA_PATH='x #1.csv'",
         )
-        found = load_settings()
-        assert found.first_day == date(2026, 2, 1)
-        assert (found.label_delay, found.gap) == (timedelta(days=7), timedelta(hours=36))
-        assert found.schedules_enabled is False
-        assert found.data_path == Path("x #1.csv")
+        settings = load_settings()
+        assert settings.first_day == date(2026, 2, 1)
+        assert (settings.label_delay, settings.gap) == (timedelta(days=7), timedelta(hours=36))
+        assert settings.schedules_enabled is False
+        assert settings.data_path == Path("x #1.csv")
 
 
 class TestErrors:
     @pytest.mark.parametrize(
-        ("name", "value", "told"),
+        ("name", "value", "message"),
         [
             ("n_trials", "0", "greater than or equal to 1"),
             ("difficulty", "2", "less than or equal to 1"),
@@ -110,19 +110,19 @@ class TestErrors:
         ],
     )
     def test_a_bad_value_names_the_setting_and_its_range(
-        self, home: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
     ) -> None:
         monkeypatch.setenv(f"FRAUD_{name.upper()}", value)
-        with pytest.raises(ValidationError, match=told) as caught:
+        with pytest.raises(ValidationError, match=message) as caught:
             load_settings()
         assert [error["loc"] for error in caught.value.errors()] == [(name,)]
         assert not home.exists(), "reading makes nothing"
 
     def test_settings_cannot_be_changed_once_read(self, home: Path) -> None:
-        found = load_settings()
+        settings = load_settings()
         with pytest.raises(ValidationError, match="frozen"):
-            found.n_trials = 1  # type: ignore[misc]  # that is what is tested
-        assert found.home == home
+            settings.n_trials = 1  # type: ignore[misc]  # that is what is tested
+        assert settings.home == home
 
 
 class TestSources:

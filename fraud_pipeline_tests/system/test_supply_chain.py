@@ -95,8 +95,8 @@ class TestAudit:
         requirements = [line for extra in project["optional-dependencies"].values() for line in extra]
         fixed = {advisory["package"]: advisory["fixed"] for advisory in KNOWN["advisories"]}
         for name, floor in KNOWN["floors"].items():
-            found = re.findall(rf"^{name}(?:\[\w+\])?>=([\d.]+)", "\n".join(requirements), re.MULTILINE)
-            assert set(found) == {floor}
+            floors = re.findall(rf"^{name}(?:\[\w+\])?>=([\d.]+)", "\n".join(requirements), re.MULTILINE)
+            assert set(floors) == {floor}
             assert Version(floor) >= Version(fixed[name])
 
 
@@ -108,7 +108,7 @@ def without_the_rest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hidden = sorted(
         module
         for module, distributions in packages_distributions().items()
-        if not any(canonicalize_name(one) in served for one in distributions)
+        if not any(canonicalize_name(distribution) in served for distribution in distributions)
     )
     assert {"dagster", "mlflow", "optuna", "matplotlib"} <= set(hidden)
     directory = tmp_path_factory.mktemp("hidden")
@@ -156,10 +156,13 @@ class TestBento:
 
     def test_it_asks_for_the_locked_versions_with_their_hashes(self, bento: Path) -> None:
         locked = r"^[\w.-]+(?:\[\S+\])?==\S+|sha256:\w+"
-        asked = re.findall(locked, (bento / "env" / "python" / "requirements.txt").read_text(), re.MULTILINE)
-        ours = re.findall(locked, (ROOT / LISTS[2]).read_text(), re.MULTILINE)
+        requested = re.findall(locked, (bento / "env" / "python" / "requirements.txt").read_text(), re.MULTILINE)
+        locked_versions = re.findall(locked, (ROOT / LISTS[2]).read_text(), re.MULTILINE)
         # BentoML repeats its own version at the end.
-        assert asked in (ours, [*ours, next(one for one in ours if one.startswith("bentoml=="))])
+        assert requested in (
+            locked_versions,
+            [*locked_versions, next(version for version in locked_versions if version.startswith("bentoml=="))],
+        )
 
     @pytest.fixture
     def served(
@@ -200,10 +203,10 @@ class TestBento:
 
     def test_the_rest_is_hidden_indeed(self, without_the_rest: Path) -> None:
         environment = os.environ | {"PYTHONPATH": str(without_the_rest)}
-        for module, found in (("mlflow", False), ("dagster", False), ("fraud_pipeline", False), ("bentoml", True)):
+        for module, is_visible in (("mlflow", False), ("dagster", False), ("fraud_pipeline", False), ("bentoml", True)):
             done = subprocess.run([sys.executable, "-c", f"import {module}"], env=environment, check=False, cwd="/",
                                   capture_output=True)  # fmt: skip
-            assert (done.returncode == 0) == found, module
+            assert (done.returncode == 0) == is_visible, module
 
 
 def _ready(port: int) -> bool:
