@@ -34,7 +34,8 @@ import pandas as pd
 from stream import LABEL_MATURITY, build_world, postgresql
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.database.history import load_history, refresh_merchant_days
+from fraud_pipeline.database.history import load_history
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.features.engineer import FeatureEngineer
 from fraud_pipeline.messaging.topics import transaction_message
 from fraud_pipeline.schema.transactions import DAY, TRANSACTION_COLUMNS, TransactionRow, times

@@ -43,7 +43,8 @@ from load import Client, Outcome, closed_loop, open_loop, prepared
 from numpy.typing import NDArray
 
 from fraud_pipeline.database import Database
-from fraud_pipeline.database.history import load_history, refresh_merchant_days
+from fraud_pipeline.database.history import load_history
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig

@@ -44,7 +44,8 @@ from stream import postgresql
 from tqdm import tqdm
 
 from fraud_pipeline.database import Database, scoring_batch
-from fraud_pipeline.database.history import load_history, read_reports, read_transactions, refresh_merchant_days
+from fraud_pipeline.database.history import load_history, read_reports, read_transactions
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.tables import DECISIONS
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.streaming import STREAM_JOB

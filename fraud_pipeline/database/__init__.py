@@ -1,4 +1,4 @@
-"""The database of decisions: SQLAlchemy Core over SQLite or PostgreSQL, and nothing of SQLAlchemy leaves this room.
+"""The database of decisions: SQLAlchemy Core over SQLite or PostgreSQL. No other package imports SQLAlchemy.
 
 Belongs here: connections, tables, statements. Must not be here: what a decision is (`scoring/scorer.py`).
 """

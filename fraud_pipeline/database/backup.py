@@ -1,7 +1,6 @@
-"""A copy of a SQLite database while others write to it.
+"""Backup of a SQLite database while other processes write to it.
 
-Belongs here: copying a file of ours. Must not be here: PostgreSQL, which has programs of its own for that
-(`deploy/backup.sh`).
+Belongs here: copying a SQLite file. Must not be here: PostgreSQL backups (`deploy/backup.sh`).
 """
 
 import os
@@ -13,9 +12,9 @@ from fraud_pipeline.database.engine import Database
 
 
 def backup_file(database: Database, path: Path) -> None:
-    """Write a whole and consistent copy of a SQLite database to a new file that only its owner can read.
+    """Write a complete and consistent copy of a SQLite database to a new file that only its owner can read.
 
-    Raises ValueError for PostgreSQL, FileExistsError rather than replace a file.
+    Raises ValueError for PostgreSQL, and FileExistsError when the file exists.
     """
     if database.is_postgresql:
         raise ValueError("this is PostgreSQL: deploy/backup.sh copies it, or pg_dump")

@@ -1,8 +1,7 @@
-"""One scoring transaction: lock the customers, read what is known, store events, decisions and alerts.
+"""One scoring transaction: lock the customers, read history, store events, decisions and alerts.
 
-Belongs here: the statements of that transaction, in its terms. Must not be here: what is decided
-(`scoring/scorer.py`), what is kept in memory between transactions (`scoring/history_cache.py`), loading and pruning
-(`history.py`).
+Belongs here: the statements of that transaction. Must not be here: decisions (`scoring/scorer.py`), the cache between
+transactions (`scoring/history_cache.py`), loading and pruning (`history.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +65,7 @@ _NOT_MADE: Final = TableVersion(version=0, as_of=0)
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Which state of memory a transaction sees: `customers` after it, `tables` by name as they are."""
+    """The versions that a transaction sees: `customers` after it, `tables` by name."""
 
     customers: Mapping[str, int]
     tables: Mapping[str, TableVersion]
@@ -79,7 +78,7 @@ class Versions:
         return self.tables["reports"].version
 
     def merchant_days(self, label_maturity: timedelta) -> TableVersion:
-        """The merchants' days that were made with this label maturity; version 0 where nobody made any."""
+        """The version of the merchants' days of this label maturity; version 0 when none were made."""
         return self.tables.get(merchant_days_name(label_maturity), _NOT_MADE)
 
 
@@ -107,7 +106,7 @@ class StoredDecision:
 
 @contextmanager
 def scoring_batch(database: Database, *, read_only: bool = False) -> Iterator["Batch"]:
-    """A transaction for one micro-batch, committed when the block ends well."""
+    """A transaction for one micro-batch, committed when the block ends without an error."""
     with database.transaction(read_only=read_only) as connection:
         yield Batch(connection)
 
@@ -124,12 +123,12 @@ class Batch:
         self.pending = PendingReports(connection)
 
     def lock(self, customers: Sequence[str]) -> Versions:
-        """Make other transactions of these customers wait, and give each customer its next version."""
+        """Lock these customers until the transaction ends, and increment the version of each."""
         counted, also_select = increment_versions(self._connection, CUSTOMERS, sorted(customers), also_select=_MEMORY)
         return _versions(counted, also_select)
 
     def remember(self, rows: Sequence[TransactionRow]) -> tuple[Versions, set[str]]:
-        """Lock the customers of these events, then remember the events; the ids of those that were not known."""
+        """Lock the customers of these events, then store the events; returns the versions and the ids of new events."""
         columns: dict[str, Sequence[Any]] = dict(zip(TRANSACTION_COLUMNS, zip(*rows, strict=True), strict=True))
         if self._dialect == "postgresql" and len(rows) < WORTH_COPYING:
             counted, new, also_select = increment_versions_and_insert_new(
@@ -146,13 +145,13 @@ class Batch:
         return versions, added
 
     def reports(self, *, above_version: int, up_to_version: int, since: int) -> Sequence[Any]:
-        """Reports that became known in these versions, made from `since` on, in columns of FRAUD_REPORTS."""
+        """Reports of these versions with `reported_at` from `since` on, in columns of FRAUD_REPORTS."""
         return self._history(_REPORTS, {"above": above_version, "up_to": up_to_version, "since": since})
 
     def merchant_days(
         self, merchants: Sequence[str], *, since: int, up_to_version: int, label_maturity: timedelta
     ) -> Sequence[Any]:
-        """Days of these merchants from `since` on as that version of this label maturity knows them, each day once."""
+        """Days of these merchants from `since` on, as of a version of this label maturity, each day once."""
         wanted = {
             "names": merchants,
             "since": since,
@@ -163,7 +162,7 @@ class Batch:
         return list({(row[0], row[1]): row for row in rows}.values())
 
     def stored(self, ids: Sequence[str]) -> dict[str, tuple[TransactionRow | None, StoredDecision | None]]:
-        """The event and the decision of each id that has one of them."""
+        """The event and the decision of each id that has at least one of them."""
         chosen = {"names": ids}
         events = self._connection.execute(
             sa.select(*_EVENT).where(one_of(self._dialect, TRANSACTIONS.c.transaction_id)), chosen
@@ -176,20 +175,20 @@ class Batch:
         return {id_: (known.get(id_), decided.get(id_)) for id_ in known.keys() | decided.keys()}
 
     def add_decisions(self, decisions: Sequence[StoredDecision]) -> set[str]:
-        """Store decisions of ids that were never decided; the ids that were stored.
+        """Store decisions of ids that were never decided; returns the ids that were stored.
 
-        Their customers are locked, and their events are there, so that nobody else decides on the same ids now.
+        The caller has locked the customers and stored the events, so no other transaction decides on the same ids.
         """
         names = StoredDecision.__slots__
         columns = {name: [getattr(row, name) for row in decisions] for name in names}
         return set(insert_new(self._connection, DECISIONS, columns, unless=SPENT_IDS))
 
     def add_feature_config(self, id_: str, content: str) -> None:
-        """Keep what the id of a feature configuration stands for."""
+        """Store the content of a feature configuration under its id."""
         insert_new(self._connection, FEATURE_CONFIGS, {"id": [id_], "content": [content]})
 
     def holdout_key(self) -> str:
-        """The secret that decides who is held out, the same for every process of this database."""
+        """The secret key of the holdout draw, the same for every process of this database."""
         wanted = sa.select(SECRETS.c.value).where(SECRETS.c.name == "holdout")
         return str(self._connection.execute(wanted).scalar_one())
 
@@ -205,11 +204,11 @@ class Batch:
         insert_new(self._connection, ALERTS, columns)
 
     def add_report(self, transaction_id: str, *, reported_at: int, is_fraud: bool) -> int | None:
-        """Store what was said about a transaction; when it was said, or None for an id that is not known.
+        """Store a fraud report; returns its `reported_at`, or None for an unknown transaction id.
 
-        Saying the same as the newest report of that time changes nothing, so that a retry counts once. What was said
-        earlier than others and comes later stays the earlier; within a millisecond, whose parts senders do not tell,
-        the order is that of coming.
+        A report with the same label as the newest one at that time is not stored again, so that a retry counts once. A
+        late report keeps its own time. Reports within one millisecond are ordered by arrival, because senders give no
+        finer time.
         """
         event = self._connection.execute(
             sa.select(*_EVENT).where(TRANSACTIONS.c.transaction_id == transaction_id)
@@ -245,7 +244,7 @@ class Batch:
         return at
 
     def add_pending_reports(self, reports: Sequence[PendingReport]) -> None:
-        """Store reports that were kept until their transaction came; those whose has not come stay kept."""
+        """Store pending reports whose transaction is known by now; the others stay pending."""
         self.pending.forget(
             [
                 report
@@ -260,7 +259,7 @@ class Batch:
             return self._connection.execute(statement, parameters).all()
 
 
-# A statement that is made once is also compiled and keyed once.
+# Cached, because SQLAlchemy compiles a statement object only once.
 @cache
 def _days_of(dialect: str) -> sa.Select[Any]:
     days = MERCHANT_DAYS.c

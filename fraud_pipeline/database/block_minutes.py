@@ -1,10 +1,10 @@
-"""How many blocks a minute has had, for all processes together.
+"""The number of blocks per minute, counted over all processes.
 
-Belongs here: the statement that counts them, within one open transaction. Must not be here: how many may be, and what
-becomes of the others (`fraud_pipeline/scoring/scorer.py`).
+Belongs here: the statement that counts them, within one open transaction. Must not be here: the cap, and the decision
+beyond it (`fraud_pipeline/scoring/scorer.py`).
 
-The minute is the transactions' own. What comes late, or is caught up on after an outage, is counted where it belongs:
-how fast it is decided says nothing about how much of it is blocked.
+The minute is that of the transaction's event time. So late transactions, and a backlog after an outage, count in their
+own minutes, however fast they are decided.
 """
 
 from collections import Counter
@@ -21,15 +21,17 @@ MINUTE: Final = 60 * SECOND
 
 
 class BlockMinutes:
-    """The counts; who takes some makes others of that minute wait until the transaction ends."""
+    """The counts of blocks; taking from a minute locks it until the database transaction ends."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
     def take(self, times: Sequence[int], *, most: int) -> list[bool]:
-        """Whether each transaction of these times may be blocked, so that a minute has `most` blocks at most."""
+        """Whether each transaction (event times in microseconds) may be blocked under a cap of `most` blocks per
+        minute.
+        """
         wanted = Counter(time // MINUTE * MINUTE for time in times)
-        # In their order, so that two that take several never wait for each other.
+        # Sorted, so that two processes that lock several minutes never deadlock.
         left = {minute: most - self._before(minute, wanted[minute]) for minute in sorted(wanted)}
         may = []
         for time in times:
@@ -39,7 +41,7 @@ class BlockMinutes:
         return may
 
     def _before(self, minute: int, number: int) -> int:
-        """Count so many more; how many there were before, refused ones included."""
+        """Add `number` to a minute and return its count before, including refused blocks."""
         insert: Any = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
         counted = insert(BLOCK_MINUTES).values(minute=minute, blocks=number)
         more = {"blocks": BLOCK_MINUTES.c.blocks + counted.excluded.blocks}

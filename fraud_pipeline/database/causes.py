@@ -1,11 +1,11 @@
-"""Why a database refused: the cause in a sentence, and whether the values of a statement can be to blame.
+"""The cause of a database error in a sentence, and whether the values of a statement may have caused it.
 
-Belongs here: what the codes of PostgreSQL and SQLite mean, in words. Must not be here: who waits and who is put aside
-for it. No sentence holds a value: the drivers' own texts quote keys, rows and, now and then, whole statements.
+Belongs here: the meaning of PostgreSQL's and SQLite's codes, in words. Must not be here: who waits or dead-letters
+because of it. No sentence holds a value, because the drivers' own texts quote keys, rows and whole statements.
 
-PostgreSQL's codes (SQLSTATE) fall into classes. Most say that the server, the tables or our rights are not as they
-should be: no record can be to blame for those. The others may be about a value, or about a rule that all values break.
-While a connection is made there is no code, only the words of the client library, which hold no values yet.
+PostgreSQL's codes (SQLSTATE) have classes. Most classes mean that the server, the tables or the user's rights are
+wrong, which no record can cause. The others may concern a value, or a constraint that every value violates. A failed
+connection has no code, only a text of the client library, which holds no values.
 """
 
 import re
@@ -22,9 +22,9 @@ from fraud_pipeline.database.urls import place
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What went wrong, and what to do.
+    """Problem and remedy of a database error.
 
-    `by_values` says that the values of the statement may be to blame, `retry` that asking again at once may help.
+    `by_values`: the values of the statement may be the cause. `retry`: an immediate retry may help.
     """
 
     problem: str
@@ -60,7 +60,7 @@ _CONNECTING: Final = (
     (r"unsupported startup parameter", "is a pooler that refuses a setting of ours", "see its log, and allow it"),
     (r"invalid (connection|URI|percent)|invalid .* value|missing \"=\"", "is asked for with an unknown option", _URL),
 )
-"""Words of the client library and of servers -> problem and remedy; the first that is found counts."""
+"""Pattern in the text of client library or server -> problem and remedy; the first match counts."""
 _SQLSTATES: Final = MappingProxyType(
     {
         "08": ("does not answer any more", "see that it runs"),
@@ -91,7 +91,7 @@ _SQLSTATES: Final = MappingProxyType(
         "P0": ("has a trigger that refuses a row", "see who made that trigger, and mend or remove it"),
     }
 )
-"""SQLSTATE or its class -> problem and remedy. `primary` is the server's first line, where that names no values."""
+"""SQLSTATE or its class -> problem and remedy. `primary` is the server's first line, if it names no values."""
 _MAY_BE_VALUES: Final = frozenset(("0A", "21", "22", "23", "27", "44", "54", "P0"))
 _SQLITE: Final = MappingProxyType(
     {
@@ -120,7 +120,7 @@ _UNKNOWN: Final = "see its log, and run `fraud-detect doctor`"
 
 
 def cause_of(error: Exception, url: sa.URL) -> Cause:
-    """Why a statement or a connection to that URL failed: what SQLAlchemy or a driver raised."""
+    """The cause of an error that SQLAlchemy or a driver raised for this URL."""
     driver = getattr(error, "orig", None) or error
     retry = bool(getattr(error, "connection_invalidated", False))
     if isinstance(driver, sqlite3.Error):
@@ -134,7 +134,7 @@ def cause_of(error: Exception, url: sa.URL) -> Cause:
     elif isinstance(error, sa.exc.DBAPIError) and error.statement is None:
         cause = _of_connecting(str(driver), url)
     else:
-        # What the driver refuses by itself is a value; else the connection broke.
+        # The driver itself refuses only values; otherwise the connection broke.
         away = isinstance(driver, psycopg.OperationalError | psycopg.InterfaceError)
         what = "does not answer any more" if away else "cannot hold a value"
         cause = Cause(f"{what} ({type(driver).__name__})", _UNKNOWN, by_values=not away)
@@ -157,7 +157,7 @@ def _of_sqlstate(error: psycopg.Error, state: str, *, user: str) -> Cause:
     )
     diagnosis = error.diag
     names = [name for name in (diagnosis.table_name, diagnosis.column_name, diagnosis.constraint_name) if name]
-    # A function of somebody else's may write values into any error that it raises.
+    # A foreign function may write values into any error that it raises.
     quotable = not by_values and not diagnosis.context and diagnosis.message_primary
     words = problem.format(
         primary=f"says: {diagnosis.message_primary}" if quotable else "refused a statement",
@@ -176,6 +176,6 @@ def _of_sqlite(error: sqlite3.Error) -> Cause:
     by_values = name in _SQLITE_MAY_BE_VALUES or not name
     if name in _SQLITE:
         return Cause(*_SQLITE[name], by_values=by_values)
-    if name == "ERROR":  # about the statement, whose values are not part of it: a table or a column is missing
+    if name == "ERROR":  # the text names a missing table or column and no values
         return Cause(f"says: {error}", _RELEASE)
     return Cause(f"refused a statement ({name or type(error).__name__})", _UNKNOWN, by_values=by_values)

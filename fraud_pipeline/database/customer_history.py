@@ -1,9 +1,8 @@
-"""Customers' events as of a version: few one by one, many as tiles.
+"""Customers' events as of a version: single events, or tiles for many of them.
 
-Belongs here: the statements. Must not be here: which of them is needed when
-(`fraud_pipeline/scoring/customer_cache.py`).
+Belongs here: the statements. Must not be here: when each is needed (`fraud_pipeline/scoring/customer_cache.py`).
 
-What is asked about each customer comes as one record each, so that any number of them is one round trip.
+The request for each customer is one record, so that any number of customers takes one round trip.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ _EVENT: Final = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
 _OF: Final = TRANSACTIONS.c.customer_id
 _TIME: Final = TRANSACTIONS.c.event_time
 _VERSION: Final = TRANSACTIONS.c.customer_version
-# What is asked for by time must not be searched for by version: that index also has the events of all time.
+# The `+ 0` keeps a search by time from using the index by version, which holds the events of all time.
 _ANY_VERSION: Final[sa.ColumnElement[int]] = _VERSION + 0
 
 
@@ -31,7 +30,7 @@ class HistoryReadError(DatabaseUnavailableError):
 
 
 class CustomerHistory:
-    """Reads customers' events within one transaction; rows are in columns of TRANSACTIONS. Raises HistoryReadError."""
+    """Reads customers' events within one transaction, in columns of TRANSACTIONS. Raises HistoryReadError."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -40,7 +39,7 @@ class CustomerHistory:
     def first_events(
         self, customers: Sequence[str], *, since: NDArray[Any], up_to: NDArray[Any], at_most: int
     ) -> Sequence[Any]:
-        """Events from `since` on (microseconds) of versions up to `up_to`, of each customer at most so many of them."""
+        """Events from `since` on (microseconds) of versions up to `up_to`, at most `at_most` of each customer."""
         records = {"customer_id": customers, "since": since.tolist(), "up_to": up_to.tolist()}
         return self._rows(_first_events(self._dialect), as_json(records) | {"at_most": at_most})
 
@@ -57,13 +56,13 @@ class CustomerHistory:
         return self._rows(_events_of_tiles(self._dialect), as_json(records) | {"width": width})
 
     def version(self, customer: str) -> int:
-        """The newest version of a customer; 0 for one that is not known."""
+        """The newest version of a customer; 0 for an unknown customer."""
         newest = sa.select(CUSTOMERS.c.version).where(CUSTOMERS.c.customer_id == customer)
         return sum(row[0] for row in self._rows(newest, {}))
 
     def tiles(self, customer: str, *, since: int, up_to: int, width: int) -> Sequence[Any]:
-        """Beginning, number of events and sum of amounts of each tile from `since` on, of versions up to `up_to`."""
-        # All at once: for a short span of time PostgreSQL would look through everybody's events of it.
+        """Start, number of events and sum of amounts of each tile from `since` on, of versions up to `up_to`."""
+        # One statement: for a short span of time PostgreSQL would scan the events of all customers.
         events = (
             sa.select((_TIME - _TIME % width).label("start"), TRANSACTIONS.c.amount_cents)
             .where(TRANSACTIONS.c.customer_id == customer)
@@ -78,14 +77,14 @@ class CustomerHistory:
             return self._connection.execute(statement, parameters).all()
 
 
-# A statement that is made once is also compiled and keyed once.
+# Cached, because SQLAlchemy compiles a statement object only once.
 @cache
 def _first_events(dialect: str) -> sa.Select[Any]:
     wanted = given_records(dialect, _OF, since=sa.BigInteger, up_to=sa.BigInteger)
     at_most: sa.BindParameter[int] = sa.bindparam("at_most")
     if dialect == "postgresql":
         return _of_each(wanted, wanted.c.since <= _TIME, wanted.c.up_to >= _ANY_VERSION, order=_TIME, at_most=at_most)
-    # SQLite knows no LATERAL, but gives every row a number.
+    # SQLite has no LATERAL, but every row has a rowid.
     same = TRANSACTIONS.alias("same")
     numbers: sa.Select[Any] = (
         sa.select(sa.literal_column("same.rowid"))
@@ -124,10 +123,10 @@ def _of_each(
     order: sa.Column[int],
     at_most: sa.BindParameter[int] | None = None,
 ) -> sa.Select[Any]:
-    """Events of each record's customer, read for one record after the other by the index that has this order.
+    """Events of each record's customer, read record by record with the index of this order.
 
-    A customer with very many events makes PostgreSQL believe that all have: with a join, or without an order, it would
-    read the whole table.
+    One customer with very many events distorts PostgreSQL's estimates: with a join, or without an order, it would read
+    the whole table.
     """
     theirs = sa.select(*_EVENT).where(wanted.c.customer_id == _OF, *conditions).order_by(order)
     theirs = theirs.offset(0) if at_most is None else theirs.limit(at_most)

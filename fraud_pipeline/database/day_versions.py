@@ -1,10 +1,9 @@
 """The version of each day of history, computed by the database.
 
-Belongs here: the statement that counts and sums. Must not be here: what a version is compared for
-(`ingest/day_plan.py`).
+Belongs here: the statement that counts and sums. Must not be here: the comparison of versions (`ingest/day_plan.py`).
 
-Rows of history are added and pruned, never changed; yet a restored or hand-edited database must not pass for the same.
-So a day's version is the number of its rows and the sum of a hash of each, which does not depend on their order.
+Rows of history are added and pruned, but never changed. A restored or hand-edited database must still get other
+versions. So a day's version is the number of its rows and the sum of a hash of each, in any order.
 """
 
 import zlib
@@ -24,11 +23,11 @@ from fraud_pipeline.schema.transactions import DAY, REPORT_COLUMNS, TRANSACTION_
 _DAYS_OF_STATEMENT: Final = timedelta(days=31)
 _EMPTY: Final = "0-0"
 _EPOCH: Final = date(1970, 1, 1)
-_SEPARATOR: Final = "\x1f"  # no text of ours has control characters
+_SEPARATOR: Final = "\x1f"  # validated texts have no control characters
 
 
 def read_day_versions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> dict[date, SourceDay]:
-    """The version of each UTC day of [start, end), from the first day of the history on; `start` is a midnight."""
+    """The version of each UTC day of [start, end), from the first day with history on; `start` is a midnight."""
     transactions: dict[date, str] = {}
     reports: dict[date, str] = {}
     low = start
@@ -62,7 +61,7 @@ def _versions(
     )
     with database.transaction(read_only=True) as connection:
         if not database.is_postgresql:
-            # SQLite has no hash of its own.
+            # SQLite has no hash function.
             connection.connection.dbapi_connection.create_function(  # type: ignore[union-attr]  # it is connected
                 "hashtext", 1, lambda text: zlib.crc32(text.encode()), deterministic=True
             )

@@ -1,6 +1,6 @@
-"""Statements about the daily drift report.
+"""Statements for the daily drift report.
 
-Belongs here: its rows, written and read. Must not be here: measures and verdicts.
+Belongs here: writing and reading its rows. Must not be here: measures and verdicts.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from fraud_pipeline.schema.transactions import microsecond, times
 
 @dataclass(frozen=True, slots=True)
 class DriftRow:
-    """One feature of a day against one baseline by one measure; `drifted` when both baselines find it."""
+    """One feature of a day against one baseline by one measure; `drifted` when both baselines confirm it."""
 
     feature: str
     baseline: str
@@ -29,7 +29,7 @@ class DriftRow:
 
 
 def replace_drift(database: Database, *, day: pd.Timestamp, rows: Sequence[DriftRow]) -> None:
-    """Store a day's figures in place of those of an earlier run of the day."""
+    """Store a day's figures and replace those of an earlier run for the day."""
     at = microsecond(day)
     with database.transaction() as connection:
         connection.execute(sa.delete(DRIFT).where(DRIFT.c.day == at))

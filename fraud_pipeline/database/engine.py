@@ -1,6 +1,6 @@
-"""Connections: SQLite by default, PostgreSQL by one setting; transactions, and migrations.
+"""Connections to SQLite (default) or PostgreSQL, transactions, and migrations.
 
-Belongs here: engines, pools, time limits, what counts as the database being away. Must not be here: statements.
+Belongs here: engines, pools, time limits, errors of an unavailable database. Must not be here: statements.
 """
 
 import sqlite3
@@ -24,17 +24,16 @@ from fraud_pipeline.database.urls import place, read_url
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 READ_ONLY: Final = "fraud_read_only"
-_MIGRATION_LOCK: Final = 7_266_843  # an arbitrary number that names the lock
+_MIGRATION_LOCK: Final = 7_266_843  # an arbitrary number that identifies the lock
 _IDLE_MILLISECONDS: Final = 10_000
 _POOLED: Final = "fraud_pooled"
 _UTF8: Final = "UTF8"
 
 
 class DatabaseUnavailableError(RuntimeError):
-    """The database is away, too slow, or refuses; nothing of the transaction happened, or its outcome is unknown.
+    """The database is unreachable, too slow, or refuses; the transaction was rolled back, or its outcome is unknown.
 
-    `retry` tells whether asking at once again may help: a connection was stale, or two transactions were in each
-    other's way.
+    `retry` is true when an immediate retry may help: after a stale connection or a deadlock.
     """
 
     def __init__(self, message: str, *, retry: bool = False) -> None:
@@ -43,22 +42,22 @@ class DatabaseUnavailableError(RuntimeError):
 
 
 class DatabaseRefusedError(DatabaseUnavailableError):
-    """The database refused values: those of one record, or, by a rule that nobody meets, those of all."""
+    """The database refused values: those of one record, or those of all records because of a foreign constraint."""
 
 
 class DatabaseUnsuitableError(RuntimeError):
-    """The database cannot be used as it is: people have to change it."""
+    """The database cannot be used as it is; an operator has to change it."""
 
 
 class DatabaseOutdatedError(DatabaseUnsuitableError):
-    """The tables are not of this release."""
+    """The tables belong to another release."""
 
 
 @contextmanager
 def translated(url: sa.URL, kind: type[DatabaseUnavailableError] | None = None) -> Iterator[None]:
-    """Failures of that database within the block as errors of this kind, or of the one that their cause is of.
+    """Translate errors of the database within the block into `kind`, or into the error class of their cause.
 
-    The drivers' own errors end here: their texts hold values, and would be logged with whatever comes of them.
+    The drivers' own errors are not chained, because their texts hold values and would be logged.
     """
     try:
         yield
@@ -76,15 +75,15 @@ class Database:
 
     @property
     def is_postgresql(self) -> bool:
-        """Whether arrays can be sent and rows be locked."""
+        """Whether the database is PostgreSQL, which accepts arrays and locks rows."""
         return self.engine.dialect.name == "postgresql"
 
     @contextmanager
     def transaction(self, *, read_only: bool = False) -> Iterator[sa.Connection]:
-        """One transaction, committed when the block ends well.
+        """One transaction, committed when the block ends without an error.
 
-        Raises DatabaseUnavailableError when the database is away, gives up a slow statement, breaks a deadlock or
-        refuses, and DatabaseRefusedError when the values may be to blame.
+        Raises DatabaseUnavailableError when the database is unreachable, cancels a slow statement, breaks a deadlock or
+        refuses, and DatabaseRefusedError when the values may be the cause.
         """
         with (
             translated(self.engine.url),
@@ -94,9 +93,9 @@ class Database:
             yield connection
 
     def upgrade(self, revision: str = "head") -> None:
-        """Bring the tables to a revision; processes that start together wait for each other.
+        """Migrate the tables up to a revision; processes that start together wait for each other.
 
-        Raises DatabaseUnsuitableError for a server's database that cannot hold every text.
+        Raises DatabaseUnsuitableError for a PostgreSQL database that cannot hold every text.
         """
         with self.transaction() as connection:
             self._check_encoding(connection)
@@ -105,12 +104,12 @@ class Database:
             command.upgrade(_alembic(connection), revision)
 
     def downgrade(self, revision: str) -> None:
-        """Take the tables back to a revision; `base` is an empty database."""
+        """Migrate the tables down to a revision; `base` is an empty database."""
         with self.transaction() as connection:
             command.downgrade(_alembic(connection), revision)
 
     def check_revision(self) -> None:
-        """Raise DatabaseOutdatedError when the tables are not of this release; DatabaseUnsuitableError as `upgrade`."""
+        """Raise DatabaseOutdatedError for tables of another release; DatabaseUnsuitableError as `upgrade`."""
         with self.transaction(read_only=True) as connection:
             self._check_encoding(connection)
             revision = MigrationContext.configure(connection).get_current_revision()
@@ -121,10 +120,9 @@ class Database:
             )
 
     def prepare(self) -> None:
-        """A file of our own is brought up to date; a server's tables are changed by people, by `fraud-detect migrate`.
+        """Migrate a SQLite file; for PostgreSQL only check the revision, because operators run `fraud-detect migrate`.
 
-        Raises DatabaseOutdatedError for a server whose tables are not of this release; DatabaseUnsuitableError as
-        `upgrade`.
+        Raises DatabaseOutdatedError for a PostgreSQL database of another release; DatabaseUnsuitableError as `upgrade`.
         """
         if self.is_postgresql:
             self.check_revision()
@@ -132,7 +130,7 @@ class Database:
             self.upgrade()
 
     def _check_encoding(self, connection: sa.Connection) -> None:
-        """What one database accepts another must accept: a text that one encoding lacks is no record's fault."""
+        """Require UTF-8, so that every database accepts every text."""
         if not self.is_postgresql:
             return
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
@@ -144,14 +142,14 @@ class Database:
             )
 
     def server_time(self) -> float | None:
-        """Seconds since 1970 by the server's clock; None for a file, which has none of its own."""
+        """Seconds since 1970 by the server's clock; None for SQLite, which has no server."""
         if not self.is_postgresql:
             return None
         with self.transaction(read_only=True) as connection:
             return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         self.engine.dispose()
 
 
@@ -200,9 +198,9 @@ def _engine(url: sa.URL, *, statement_timeout: timedelta) -> sa.Engine:
 
 
 def _configure_postgresql(connection: psycopg.Connection, record: Any, *, limits: Mapping[str, int]) -> None:
-    """Give a session its time limits; behind a pooler, leave nothing in one.
+    """Set a session's time limits; behind a pooler, set nothing in the session.
 
-    A pooler answers with a process number of its own, and gives each transaction another session.
+    A pooler reports a process number of its own, and gives each transaction another session.
     """
     connection.autocommit = True
     (process,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (None,)
@@ -216,14 +214,14 @@ def _configure_postgresql(connection: psycopg.Connection, record: Any, *, limits
 
 def _begin_postgresql(connection: sa.Connection, *, limits: Mapping[str, int]) -> None:
     if connection.info[_POOLED]:
-        # One round trip, as the driver's own BEGIN is.
+        # One round trip, like the driver's own BEGIN.
         connection.exec_driver_sql(
             "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in limits.items())])
         )
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any, *, seconds: float) -> None:
-    # A new file can give back the space of rows that leave it; it must be told before it has its first table.
+    # Lets the file shrink after rows are removed; it has an effect only before the first table is created.
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     end = time.monotonic() + seconds
     while True:
@@ -231,7 +229,7 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: Any, *, seconds: 
             connection.execute("PRAGMA journal_mode=WAL")
             break
         except sqlite3.OperationalError as error:
-            # SQLite does not wait where several processes make a new file of this kind at once.
+            # SQLite does not wait when several processes switch a new file to WAL at once.
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
             time.sleep(0.01)
@@ -239,6 +237,6 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: Any, *, seconds: 
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A writer that starts as a reader cannot wait for its turn: the lock is asked for at once.
+    # A transaction that starts as a reader cannot wait to become a writer, so it takes the lock at once.
     read_only = connection.get_execution_options().get(READ_ONLY, False)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,6 +1,6 @@
-"""Whether a database can do what this release asks of it: tables, columns and rights, as they are now.
+"""Checks that a database fits this release: tables, columns and rights.
 
-Belongs here: looking at what is there, and statements that touch no row. Must not be here: mending it (`migrations/`).
+Belongs here: inspection, and statements that touch no row. Must not be here: repairs (`migrations/`).
 """
 
 import warnings
@@ -18,22 +18,22 @@ _MIGRATE: Final = "run `fraud-detect migrate` of the release that runs here"
 
 
 def differences(database: Database) -> list[str]:
-    """What tables lack, or have too much of, for this release to write them; in words.
+    """The differences between the tables and those of this release that keep it from writing, in words.
 
     Raises DatabaseUnavailableError.
     """
     with database.transaction(read_only=True) as connection, warnings.catch_warnings():
-        # Alembic warns of constraints of somebody else's that it cannot describe; none is looked at.
+        # Alembic warns about foreign constraints that it cannot describe; they are ignored.
         warnings.simplefilter("ignore", sa.exc.SAWarning)
         options = {"compare_type": True, "include_object": _is_table_or_column}
         differing = compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
-    # Changes of one column come together.
+    # Alembic groups the changes of one column in a list.
     changes = chain.from_iterable(change if isinstance(change, list) else [change] for change in differing)
     return [words for change in changes if (words := _words(change))]
 
 
 def refusals(database: Database) -> list[str]:
-    """What this user may not do with the tables, in words; no row is touched. Raises DatabaseUnavailableError."""
+    """The rights on the tables that this user lacks, in words; no row is touched. Raises DatabaseUnavailableError."""
     failures = []
     for table in METADATA.sorted_tables:
         same = {column.name: column for column in table.primary_key}
@@ -57,7 +57,7 @@ def _is_table_or_column(_object: Any, _name: str | None, kind: str, *_: Any) -> 
 
 
 def _words(change: Any) -> str | None:
-    """A difference as alembic tells it, in words; None for one that does no harm, such as a table of somebody else."""
+    """A difference that alembic reports, in words; None for a harmless one, such as a foreign table."""
     match change:
         case ("add_table", table):
             return f"there is no table {table.name}: {_MIGRATE}"

@@ -1,14 +1,14 @@
-"""History in bulk: loading it from tables, making merchants' days, and reading it back as frames.
+"""History in bulk: loading it from the offline tables, and reading it back as frames.
 
-Belongs here: statements over many customers, outside any answer's path. Must not be here: the statements of scoring
-(`batch.py`), how days are computed (`features/merchant_days.py`), how long rows stay (`retention.py`).
+Belongs here: statements over many customers, outside the path of any answer. Must not be here: the statements of
+scoring (`batch.py`), merchants' days (`merchant_day_refresh.py`), how long rows are kept (`retention.py`).
 
-SQLite lets one writer in at a time, and answers wait for it. So nothing is computed or searched for while a transaction
-writes, and what is written goes in chunks, each a transaction, with a pause after it in which others get their turn.
+SQLite admits one writer at a time, and answers wait for it. So a transaction that writes computes and searches nothing,
+and rows are written in chunks, each in its own transaction, with a pause for other writers between them.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
@@ -19,14 +19,10 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.merchant_days import (
-    DAY_COLUMNS,
-    changed_merchants,
-    days_to_make,
-    forget_marks,
     made_until,
     mark_late_days,
 )
-from fraud_pipeline.database.statements import StatementColumns, increment_versions, insert_new, next_version, one_of
+from fraud_pipeline.database.statements import increment_versions, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
     CUSTOMERS,
     DECISIONS,
@@ -48,12 +44,12 @@ from fraud_pipeline.schema.transactions import (
     times,
 )
 
-# Rows that one transaction writes: a quarter of a second on SQLite, of the two that an answer waits.
-_CHUNK: Final = 5_000
-# Who waits for SQLite's lock looks whether it is free every 0.1 seconds at the latest.
+# Rows that one transaction writes: it takes a quarter of a second on SQLite, and an answer waits up to two seconds.
+CHUNK: Final = 5_000
+# A process that waits for SQLite's lock retries at least every 0.1 seconds.
 _PAUSE: Final = 0.15
 _NAMES: Final = 20_000
-# Rows that are read at once, which take about a second to become columns.
+# Rows that are read at once; converting them to columns takes about a second.
 _READ: Final = 100_000
 _EPOCH: Final = date(1970, 1, 1)
 _TIMES: Final = ("event_time", "reported_at", "decided_at")
@@ -61,7 +57,7 @@ _TIMES: Final = ("event_time", "reported_at", "decided_at")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """How many rows were new to the database, and how many customers took a new version because of them."""
+    """Counts of rows that were new to the database, and of customers that got a new version."""
 
     transactions: int = 0
     reports: int = 0
@@ -76,10 +72,10 @@ class Loaded:
 
 
 def load_history(database: Database, *, transactions: pd.DataFrame, reports: pd.DataFrame) -> Loaded:
-    """Add accepted transactions and fraud reports (frames of their schemas); what is stored already stays as it is.
+    """Add accepted transactions and fraud reports (frames of their schemas); stored rows are not changed.
 
-    It may run beside scoring: customers with new events are locked like those of a micro-batch, and only they take
-    their next version, so that all other customers stay in the caches of scorers.
+    It may run during scoring. Only customers with new events are locked and get a new version, so that all other
+    customers stay valid in the scorers' caches.
     """
     new_events, customers = 0, set[str]()
     unknown = _unknown(database, TRANSACTIONS, transactions)
@@ -108,7 +104,7 @@ def load_history(database: Database, *, transactions: pd.DataFrame, reports: pd.
 
 
 def _unknown(database: Database, table: sa.Table, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose key is not in the table; they are looked up before anything is locked."""
+    """Rows whose key is not in the table; the lookup takes no lock."""
     keys = list(table.primary_key.columns)
     given = _columns(rows, tuple(key.name for key in keys))
     is_new = np.ones(len(rows), bool)
@@ -122,95 +118,19 @@ def _unknown(database: Database, table: sa.Table, rows: pd.DataFrame) -> pd.Data
 
 
 def loaded_days(database: Database) -> dict[tuple[str, date], str]:
-    """The content version of each day of a table that was loaded, by name of the table and day."""
+    """The content version of each loaded day, by name of the table and day."""
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(sa.select(LOADED_DAYS.c.name, LOADED_DAYS.c.day, LOADED_DAYS.c.content)).all()
     return {(row.name, _EPOCH + timedelta(days=row.day // DAY)): row.content for row in rows}
 
 
 def mark_loaded(database: Database, name: str, day: date, *, content: str) -> None:
-    """Remember that this content version of a table's day was loaded."""
+    """Record that this content version of a table's day was loaded."""
     row = {"name": name, "day": (day - _EPOCH).days * DAY, "content": content}
     with database.transaction() as connection:
         of_day = (LOADED_DAYS.c.name == row["name"], LOADED_DAYS.c.day == row["day"])
         connection.execute(sa.delete(LOADED_DAYS).where(*of_day))
         connection.execute(sa.insert(LOADED_DAYS), [row])
-
-
-def refresh_merchant_days(
-    database: Database, *, now: pd.Timestamp, lookback: timedelta, label_maturity: timedelta
-) -> int:
-    """Make merchants' days of one label maturity that are new, or rest on what came since, up to the last midnight.
-
-    Returns the number of days of a merchant that are new or changed. Days are never overwritten: a changed one is
-    another row with a higher version, so that what a decision knew can be read again.
-    """
-    nothing_yet: StatementColumns = {"name": [merchant_days_name(label_maturity)], "version": [0], "as_of": [0]}
-    with database.transaction() as connection:
-        insert_new(connection, MEMORY_VERSIONS, nothing_yet)
-    while (changed := _refresh(database, now=now, lookback=lookback, label_maturity=label_maturity)) is None:
-        pass
-    return changed
-
-
-def _refresh(database: Database, *, now: pd.Timestamp, lookback: timedelta, label_maturity: timedelta) -> int | None:
-    """One try; None when somebody else wrote days since it began, so that its own may be the older ones.
-
-    Each chunk is a version, and whole when it can be read. Only the last one covers `midnight`: until then answers say
-    that merchants' days are missing.
-    """
-    midnight = microsecond(now.floor("D"))
-    versions = MEMORY_VERSIONS.c
-    of_maturity = versions.name == merchant_days_name(label_maturity)
-    with database.transaction(read_only=True) as connection:
-        version, as_of, reports_seen = connection.execute(
-            sa.select(versions.version, versions.as_of, versions.reports_seen).where(of_maturity)
-        ).one()
-        work = days_to_make(
-            connection,
-            label_maturity=label_maturity,
-            as_of=as_of,
-            reports_seen=reports_seen,
-            since=midnight - whole_microseconds(lookback),
-            midnight=midnight,
-        )
-    changed, maturity = 0, whole_microseconds(label_maturity)
-    for rows, is_last in _rechunked(_changed_days(database, work.days, label_maturity=label_maturity)):
-        covers = {"as_of": midnight, "reports_seen": work.reports_version} if is_last else {}
-        following = sa.update(MEMORY_VERSIONS).where(of_maturity, versions.version == version)
-        with database.transaction() as connection:
-            if not connection.execute(following.values(version=version + 1, **covers)).rowcount:
-                return None
-            version += 1
-            if rows:
-                columns: StatementColumns = dict(zip(DAY_COLUMNS, zip(*rows, strict=True), strict=True))
-                keys = {"label_maturity": [maturity] * len(rows), "version": [version] * len(rows)}
-                insert_new(connection, MERCHANT_DAYS, {**columns, **keys})
-            if is_last:
-                forget_marks(connection, work.marks)
-        changed += len(rows)
-        if not is_last:
-            let_others_write(database)
-    return changed
-
-
-def _changed_days(
-    database: Database, days: Sequence[int], *, label_maturity: timedelta
-) -> Iterator[list[tuple[Any, ...]]]:
-    for day in days:
-        with database.transaction(read_only=True) as connection:
-            yield changed_merchants(connection, day, label_maturity=label_maturity)
-
-
-def _rechunked(parts: Iterable[list[tuple[Any, ...]]]) -> Iterator[tuple[list[tuple[Any, ...]], bool]]:
-    """The same rows in chunks that one transaction writes, and whether it is the last one, which may be empty."""
-    rest: list[tuple[Any, ...]] = []
-    for part in parts:
-        rest += part
-        while len(rest) > _CHUNK:
-            yield rest[:_CHUNK], False
-            rest = rest[_CHUNK:]
-    yield rest, True
 
 
 def read_transactions(
@@ -221,7 +141,7 @@ def read_transactions(
     with_version: bool = False,
     customers: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Accepted transactions with `event_time` in [start, end), in order of time; of these customers, if given."""
+    """Accepted transactions with `event_time` in [start, end), in order of time; only of `customers`, if given."""
     columns = list(TRANSACTIONS.columns) if with_version else [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
     return _read(database, columns, time=TRANSACTIONS.c.event_time, start=start, end=end, customers=customers)
 
@@ -243,7 +163,7 @@ def read_newest_decisions(database: Database, *, limit: int) -> pd.DataFrame:
 
 
 def read_feature_configs(database: Database) -> dict[str, str]:
-    """What each feature configuration of decisions says, as JSON, by its id."""
+    """The content of each feature configuration as JSON, by its id."""
     with database.transaction(read_only=True) as connection:
         return {row.id: row.content for row in connection.execute(sa.select(FEATURE_CONFIGS))}
 
@@ -262,7 +182,7 @@ def customers_of(database: Database, transaction_ids: Sequence[str]) -> list[str
 def read_merchant_days(
     database: Database, *, start: pd.Timestamp, end: pd.Timestamp, label_maturity: timedelta
 ) -> pd.DataFrame:
-    """Merchants' days of one label maturity in [start, end) in all their versions, in order of version.
+    """All versions of merchants' days of one label maturity in [start, end), in order of version.
 
     `day` is in microseconds.
     """
@@ -282,7 +202,7 @@ def read_merchant_days(
 
 
 def made_label_maturities(database: Database) -> list[timedelta]:
-    """The label maturities for which merchants' days were ever made."""
+    """The label maturities that have merchants' days."""
     prefix = merchant_days_name(timedelta(0)).removesuffix("0")
     is_label_maturity = MEMORY_VERSIONS.c.name.startswith(prefix, autoescape=True)
     with database.transaction(read_only=True) as connection:
@@ -310,7 +230,7 @@ def _read(
             of_part = wanted
             if part is not None:
                 of_part = wanted.where(one_of(connection.dialect.name, TRANSACTIONS.c.customer_id))
-            # Rows become columns as they come: a transaction that says nothing for long is ended by the database.
+            # Rows are converted while they arrive, because the database ends a transaction that is idle for long.
             read = connection.execute(of_part, {} if part is None else {"names": part})
             frames.extend(_frame(rows, columns) for rows in read.partitions())
     return pd.concat(frames[1:] or frames, ignore_index=True)
@@ -325,7 +245,7 @@ def _frame(rows: Sequence[Any], columns: list[sa.Column[Any]]) -> pd.DataFrame:
 
 
 def _dtype(column: sa.Column[Any]) -> str:
-    """What a column is in a frame, whether it has rows or not."""
+    """The pandas dtype of a column, also without rows."""
     match column.type:
         case sa.Double():
             return "float64"
@@ -337,21 +257,21 @@ def _dtype(column: sa.Column[Any]) -> str:
 
 
 def chunks(database: Database, rows: int) -> Iterator[slice]:
-    """The parts of so many rows that one transaction writes, with a pause between them."""
-    for start in range(0, rows, _CHUNK):
+    """Slices of `rows` rows that one transaction writes, with a pause between them."""
+    for start in range(0, rows, CHUNK):
         if start:
             let_others_write(database)
-        yield slice(start, start + _CHUNK)
+        yield slice(start, start + CHUNK)
 
 
 def let_others_write(database: Database) -> None:
-    """A pause in which others get SQLite's lock."""
+    """Pause so that other processes get SQLite's lock."""
     if not database.is_postgresql:
         time.sleep(_PAUSE)
 
 
 def _columns(frame: pd.DataFrame, names: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Plain Python values of each column; a missing one is None."""
+    """Python values of each column; a missing value is None."""
     columns: dict[str, list[Any]] = {}
     for name in names:
         column = frame[name]

@@ -1,6 +1,7 @@
-"""Which source the history in the database came from, so that no other source's history comes beside it.
+"""The source of the history in the database, so that histories of two sources are never mixed.
 
-Belongs here: the row that says so, and which sources may stand side by side. Must not be here: loading (`history.py`).
+Belongs here: the row that names the source, and which sources may be combined. Must not be here: loading
+(`history.py`).
 """
 
 from dataclasses import dataclass
@@ -22,13 +23,15 @@ class OtherSourceError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class HistorySource:
-    """A source by its identity and in words."""
+    """A source: its identity and a description."""
 
     source_id: str
     source: str
 
     def may_follow(self, stored: "HistorySource") -> bool:
-        """Whether history of this source may come beside what is stored: a bank's own beside what it serves."""
+        """Whether history of this source may be added to what is stored: the same source, or a bank's data and its
+        served rows.
+        """
         if self.source_id == stored.source_id:
             return True
         ids = {self.source_id, stored.source_id}
@@ -36,23 +39,23 @@ class HistorySource:
 
 
 def read_history_source(database: Database) -> HistorySource | None:
-    """The source of the loaded history; None while nothing was loaded."""
+    """The source of the loaded history; None before anything was loaded."""
     with database.transaction(read_only=True) as connection:
         return _read(connection)
 
 
 def check_history_source(database: Database, source: HistorySource) -> None:
-    """Raise OtherSourceError when rows of the database are of a source that this one may not stand beside."""
+    """Raise OtherSourceError when the database holds history that must not be combined with this source."""
     stored = read_history_source(database)
     if stored is not None and not source.may_follow(stored):
         raise OtherSourceError(_refusal(source, stored))
 
 
 def claim_history(database: Database, source: HistorySource, *, accept_other: bool = False) -> None:
-    """Note that history of this source is loaded from now on; `accept_other` lets it come beside anything.
+    """Record that history of this source is loaded from now on; `accept_other` permits any combination.
 
-    Raises OtherSourceError when the database holds history of another source, and for the synthetic world when it
-    holds decisions and nobody knows on whose transactions.
+    Raises OtherSourceError when the database holds history of another source, and for the synthetic world also when it
+    holds decisions of an unknown source.
     """
     with database.transaction() as connection:
         stored = _read(connection)
@@ -69,7 +72,7 @@ def claim_history(database: Database, source: HistorySource, *, accept_other: bo
             return
         if not (accept_other or source.may_follow(stored)):
             raise OtherSourceError(_refusal(source, stored))
-        # What is served stands beside the bank's own history, which says more about where rows came from.
+        # Served rows are added to the bank's own history, and the bank's source stays recorded: it says more.
         if accept_other or source.source_id != _SERVED:
             connection.execute(sa.update(HISTORY_SOURCE).values(source_id=source.source_id, source=source.source))
 

@@ -1,10 +1,10 @@
-"""Merchants' days from the database's own events: which days must be made, and a merchant's day as a statement.
+"""Merchants' days from the database's events: which days must be made, and the statement that makes one.
 
-Belongs here: statements of one open transaction. Must not be here: the order of a refresh (`history.py`), what the
-columns mean (`features/merchant_days.py`, whose bits these are).
+Belongs here: statements of one open transaction. Must not be here: the order of a refresh (`merchant_day_refresh.py`),
+the meaning of the columns (`features/merchant_days.py`, which computes the same bits).
 
-A day is made when it is over, and once more when its labels have matured. It is made again only when something that it
-rests on came later: an event, which leaves a mark in the transaction that adds it, or a report, which has a version.
+A day is made when it is over, and again when its labels have matured. Later it is made again only after a late event,
+which leaves a mark in its transaction, or after a late report, which has a version.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,13 +30,13 @@ from fraud_pipeline.schema.transactions import DAY
 DAY_COLUMNS: Final = tuple(
     column.name for column in MERCHANT_DAYS.columns if column.name not in ("label_maturity", "version")
 )
-# Marks that one statement names.
+# Marks per DELETE statement.
 _MARKS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Days (microseconds) that must be made, and what that takes care of: marks, and reports up to a version."""
+    """Days (microseconds) that must be made, with the marks and the version of reports that this covers."""
 
     days: Sequence[int]
     marks: Sequence[int]
@@ -44,9 +44,9 @@ class Work:
 
 
 def mark_late_days(connection: sa.Connection, event_times: Iterable[int], *, made_until: Mapping[str, int]) -> None:
-    """Leave a mark for each day of new events that was made already, by name of the merchants' days.
+    """Mark each day of new events that was already made, by name of the merchants' days.
 
-    Marks are only ever added, so that scorers of late events do not wait for each other.
+    Marks are only inserted, so that scorers of late events do not wait for each other.
     """
     days = {time // DAY * DAY for time in event_times}
     marks = [{"name": name, "day": day} for name, until in made_until.items() for day in sorted(days) if day < until]
@@ -64,8 +64,9 @@ def made_until(connection: sa.Connection) -> dict[str, int]:
 def days_to_make(
     connection: sa.Connection, *, label_maturity: timedelta, as_of: int, reports_seen: int, since: int, midnight: int
 ) -> Work:
-    """What changed since merchants' days were made up to `as_of` with reports up to that version."""
-    # The last day that was made is made again: a transaction that began before that may have ended after it.
+    """The days to make since the last refresh, which covered `as_of` and the reports up to version `reports_seen`."""
+    # The newest day is made again, because a transaction that started before the last refresh may have committed after
+    # it.
     again_from = max(since, as_of - DAY)
     matured, cleared = (instant - days_to_clear(label_maturity) * DAY for instant in (midnight, as_of))
     name = merchant_days_name(label_maturity)
@@ -94,7 +95,7 @@ def days_to_make(
 
 
 def changed_merchants(connection: sa.Connection, day: int, *, label_maturity: timedelta) -> list[tuple[Any, ...]]:
-    """Rows of DAY_COLUMNS of that day that are not stored like that."""
+    """Rows of DAY_COLUMNS of a day that differ from the stored ones."""
     maturity = whole_microseconds(label_maturity)
     days = MERCHANT_DAYS.c
     newest = (
@@ -108,18 +109,18 @@ def changed_merchants(connection: sa.Connection, day: int, *, label_maturity: ti
 
 
 def forget_marks(connection: sa.Connection, marks: Sequence[int]) -> None:
-    """Remove marks whose days were made."""
+    """Delete marks whose days were made."""
     for first in range(0, len(marks), _MARKS):
         connection.execute(sa.delete(LATE_DAYS).where(LATE_DAYS.c.number.in_(marks[first : first + _MARKS])))
 
 
 def _is_prompt(label_maturity: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
-    """Whether a report says fraud in time to keep its transaction from being cleared."""
+    """Whether a report says fraud within the label maturity, so that its transaction is not matured legitimate."""
     reports = FRAUD_REPORTS.c
     return sa.and_(reports.is_fraud, reports.reported_at <= reports.event_time + label_maturity)
 
 
-# A statement that is made once is also compiled and keyed once.
+# Cached, because SQLAlchemy compiles a statement object only once.
 @cache
 def _day() -> sa.Select[Any]:
     events = TRANSACTIONS.c

@@ -1,9 +1,10 @@
-"""Months of the big tables as partitions of PostgreSQL: made before they begin, dropped when all of a month is too old.
+"""Monthly partitions of the big tables on PostgreSQL: created before a month begins, dropped when all of it has
+expired.
 
-Belongs here: making, finding and dropping partitions. Must not be here: how long rows are kept (`retention.py`).
+Belongs here: creating, finding and dropping partitions. Must not be here: how long rows are kept (`retention.py`).
 
-`<table>_before` holds everything before the first month, `<table>_after` what no month was made for: from both, rows
-are deleted. Partitions lie in a schema of their own, `<schema>_months`.
+`<table>_before` holds everything before the first month, and `<table>_after` rows of months without a partition; from
+both, rows are deleted. Partitions are in a schema of their own, `<schema>_months`.
 """
 
 import re
@@ -23,19 +24,19 @@ AFTER: Final = "_after"
 MONTHLY: Final = (DECISIONS, SHADOW_DECISIONS)
 """Tables with a partition for each month of `decided_at`."""
 
-# Months that are made beside the present one, so that a job that stands still for weeks is no trouble.
+# Months that are created in advance, so that a job that fails for weeks does no harm.
 _AHEAD: Final = 3
 _MONTH: Final = re.compile(r"_(\d{4})_(\d{2})$")
 
 
 def first_bound(newest: int) -> int:
-    """Where the first month begins in a database whose newest decision is of then; both in microseconds."""
+    """The start of the first monthly partition, given the time of the newest decision; both in microseconds."""
     present = pd.Timestamp.now(tz="UTC")
     return _start(max(_month(present) + 2, _month(pd.Timestamp(newest, unit="us", tz="UTC")) + 1))
 
 
 def open_months(database: Database, *, now: pd.Timestamp) -> int:
-    """Make the partitions of the present month and of the next ones that are not there; how many were made."""
+    """Create the missing partitions of the current month and the next ones; returns the number created."""
     if not database.is_postgresql:
         return 0
     months = [_month(now) + ahead for ahead in range(_AHEAD + 1)]
@@ -44,7 +45,7 @@ def open_months(database: Database, *, now: pd.Timestamp) -> int:
         with _changing(database) as (connection, schema):
             name, low, high = f'"{schema}".{_name(table, month)}', _start(month), _start(month + 1)
             connection.exec_driver_sql(f"CREATE TABLE {name} (LIKE {table.name} INCLUDING DEFAULTS INCLUDING INDEXES)")
-            # To attach a table asks others to wait less than to create it as a partition.
+            # Attaching a table takes a weaker lock than creating a partition.
             connection.exec_driver_sql(
                 f"ALTER TABLE {table.name} ATTACH PARTITION {name} FOR VALUES FROM ({low:d}) TO ({high:d})"
             )
@@ -52,7 +53,7 @@ def open_months(database: Database, *, now: pd.Timestamp) -> int:
 
 
 def drop_months(database: Database, table: sa.Table, *, before: int) -> int:
-    """Drop the months that ended before that instant (microseconds); how many rows they held."""
+    """Drop the months that ended before an instant (microseconds); returns the number of rows they held."""
     rows = 0
     for name in _partitions(database, table):
         month = _MONTH.search(name)
@@ -64,7 +65,7 @@ def drop_months(database: Database, table: sa.Table, *, before: int) -> int:
 
 
 def undated_partitions(database: Database, table: sa.Table) -> list[sa.Table]:
-    """The partitions that are no month."""
+    """The partitions that are not a month."""
     with database.transaction(read_only=True) as connection:
         schema = _schema(connection)
     metadata = sa.MetaData()
@@ -72,7 +73,7 @@ def undated_partitions(database: Database, table: sa.Table) -> list[sa.Table]:
 
 
 def _is_missing(database: Database, table: sa.Table, month: pd.Period) -> bool:
-    """Whether a month has no partition and can have one: nothing of it lies elsewhere."""
+    """Whether a month has no partition and can get one: no row of it is in another partition."""
     if _name(table, month) in _partitions(database, table):
         return False
     with database.transaction(read_only=True) as connection:
@@ -105,7 +106,7 @@ def _partitions(database: Database, table: sa.Table) -> list[str]:
 
 @contextmanager
 def _changing(database: Database) -> Iterator[tuple[sa.Connection, str]]:
-    """A transaction that changes partitions, and gives up before scorers that wait behind it notice."""
+    """A transaction that changes partitions, with a lock timeout shorter than what scorers wait."""
     with database.transaction() as connection:
         connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
         yield connection, _schema(connection)

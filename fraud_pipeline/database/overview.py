@@ -1,6 +1,6 @@
-"""Statements that show people what happens: traffic, scores, and all that is known about one transaction.
+"""Statements for people who watch the system: traffic, scores, and one transaction with its decision.
 
-Belongs here: reading. Must not be here: anything that writes, alerts as analysts work on them (`alerts.py`), words.
+Belongs here: reading. Must not be here: writing, the analysts' alerts (`alerts.py`), texts.
 """
 
 import json
@@ -24,7 +24,7 @@ _HAPPENED: Final = ("event_time", "amount_cents", "merchant_id", "category", "ch
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A decided transaction as an analyst sees it; what left history is None."""
+    """A decided transaction as an analyst sees it; fields of an event that left history are None."""
 
     transaction_id: str
     decision: str
@@ -43,7 +43,7 @@ class Case:
 
 
 def read_traffic(database: Database, *, start: pd.Timestamp) -> pd.DataFrame:
-    """Decisions since an instant: minute, decision, decided_by, mode and how many, in order of time."""
+    """Decisions since an instant, in order of time: minute, decision, decided_by, mode and their number."""
     minute = (DECISIONS.c.decided_at // _MINUTE).label("minute")
     kinds = (DECISIONS.c.decision, DECISIONS.c.decided_by, DECISIONS.c.mode)
     wanted = (
@@ -59,7 +59,7 @@ def read_traffic(database: Database, *, start: pd.Timestamp) -> pd.DataFrame:
 
 
 def read_probabilities(database: Database, *, start: pd.Timestamp, limit: int) -> NDArray[np.float64]:
-    """What the model said about the newest decisions since an instant, at most `limit`."""
+    """The model's probabilities of the newest decisions since an instant, at most `limit`."""
     wanted = (
         sa.select(DECISIONS.c.probability)
         .where(DECISIONS.c.decided_at >= microsecond(start), DECISIONS.c.probability.is_not(None))
@@ -71,7 +71,7 @@ def read_probabilities(database: Database, *, start: pd.Timestamp, limit: int) -
 
 
 def read_case(database: Database, transaction_id: str) -> Case | None:
-    """One decision and its transaction, or None when it was never decided on."""
+    """One decision and its transaction, or None when there is no decision."""
     wanted = (
         sa.select(
             DECISIONS.c.transaction_id,
@@ -94,7 +94,7 @@ def read_case(database: Database, transaction_id: str) -> Case | None:
 
 
 def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.DataFrame:
-    """The customer's newest transactions, newest first, with what was decided and whether fraud was reported."""
+    """The customer's newest transactions, newest first, with their decision and whether fraud was reported."""
     verdict_columns = (
         sa.select(FRAUD_REPORTS.c.is_fraud)
         .where(FRAUD_REPORTS.c.transaction_id == TRANSACTIONS.c.transaction_id)
@@ -124,7 +124,7 @@ def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.Dat
 
 
 def count_alerts(database: Database) -> dict[Status, int]:
-    """How many alerts there are of each status."""
+    """The number of alerts of each status."""
     wanted = sa.select(ALERTS.c.status, sa.func.count()).group_by(ALERTS.c.status)
     with database.transaction(read_only=True) as connection:
         return {row[0]: row[1] for row in connection.execute(wanted)}

@@ -1,7 +1,7 @@
-"""Reports that came before their transaction, kept until it comes.
+"""Pending reports: they arrived before their transaction and are kept until it arrives.
 
-Belongs here: the statements on them, within one open transaction. Must not be here: how long they are kept
-(`serving/stream/handler.py`), what a report changes (`batch.py`).
+Belongs here: their statements, within one open transaction. Must not be here: how long they are kept
+(`serving/stream/handler.py`), storing a report (`batch.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _MOST = 500
 
 
 class PendingReport(NamedTuple):
-    """A row of `pending_reports`: what was said, and the record that said it."""
+    """A row of `pending_reports`: the report, and the Kafka record that it came in."""
 
     topic: str
     partition: int
@@ -32,32 +32,32 @@ class PendingReport(NamedTuple):
 
 
 class PendingReports:
-    """The kept reports; each method looks at a bounded number of them."""
+    """The pending reports; each method reads a bounded number of them."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
     def keep(self, report: PendingReport) -> None:
-        """Keep a report; the same record again changes nothing."""
+        """Keep a report; a repeated record changes nothing."""
         insert: Any = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
         self._connection.execute(insert(PENDING_REPORTS).values(report._asdict()).on_conflict_do_nothing())
 
     def of(self, transaction_ids: Sequence[str]) -> list[PendingReport]:
-        """Reports of these transactions, in the order in which they were made."""
+        """Reports on these transactions, in order of `reported_at`."""
         chosen = one_of(self._connection.dialect.name, _COLUMNS.transaction_id)
         return self._read(chosen, {"names": transaction_ids})
 
     def known_by_now(self) -> list[PendingReport]:
-        """Reports whose transaction came since by whatever way, in the order in which they were made."""
+        """Reports whose transaction is known by now, in order of `reported_at`."""
         known = sa.select(TRANSACTIONS.c.transaction_id).where(TRANSACTIONS.c.transaction_id == _COLUMNS.transaction_id)
         return self._read(known.exists())
 
     def kept_before(self, instant: int) -> list[PendingReport]:
-        """Reports that are kept since before that."""
+        """Reports that were kept before an instant."""
         return self._read(_COLUMNS.kept_at < instant)
 
     def forget(self, reports: Sequence[PendingReport]) -> None:
-        """Keep these no longer."""
+        """Delete these reports."""
         if reports:
             those = [report[:3] for report in reports]
             self._connection.execute(sa.delete(PENDING_REPORTS).where(sa.tuple_(*_RECORD).in_(those)))

@@ -1,6 +1,6 @@
-"""Statements about how models did: what the champion served, what a challenger scored in shadow, daily reports.
+"""Statements for model performance: served decisions, shadow decisions of a challenger, daily reports.
 
-Belongs here: these rows, written and read. Must not be here: metrics, windows and verdicts.
+Belongs here: writing and reading these rows. Must not be here: metrics, periods and verdicts.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from fraud_pipeline.policy.holdout import HOLDOUT
 from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, microsecond, times
 
 _AT_ONCE: Final = 10_000
-"""Ids in one statement; SQLite takes some 30,000 parameters, PostgreSQL 65,000."""
-# No text of a reason can look like its code: JSON would escape the quotes.
+"""Ids per statement; SQLite accepts some 30,000 parameters, PostgreSQL 65,000."""
+# Only a code can match this pattern: in a reason's text JSON would escape the quotes.
 _HELD_OUT: Final = DECISIONS.c.reasons.contains(f'["{HOLDOUT}"')
 
 
 @dataclass(frozen=True, slots=True)
 class PerformanceRow:
-    """One figure of a day's report; a bound that is undefined is None."""
+    """One figure of a day's report; an undefined bound is None."""
 
     kind: str
     segment: str
@@ -42,7 +42,7 @@ class PerformanceRow:
 
 @dataclass(frozen=True, slots=True)
 class ShadowRow:
-    """What both models made of one transaction; `decided_at` in microseconds since 1970-01-01 UTC."""
+    """Decisions of champion and challenger on one transaction; `decided_at` in microseconds since 1970-01-01 UTC."""
 
     transaction_id: str
     decided_at: int
@@ -55,7 +55,7 @@ class ShadowRow:
 
 
 def replace_performance(database: Database, *, day: pd.Timestamp, rows: Sequence[PerformanceRow]) -> None:
-    """Store a day's figures in place of those of an earlier run of the day."""
+    """Store a day's figures and replace those of an earlier run for the day."""
     at = microsecond(day)
     with database.transaction() as connection:
         connection.execute(sa.delete(PERFORMANCE).where(PERFORMANCE.c.day == at))
@@ -66,7 +66,7 @@ def replace_performance(database: Database, *, day: pd.Timestamp, rows: Sequence
 def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """Figures over all rows for the days of [start, end), in order of day.
 
-    Columns: day, kind, metric, value, low, high, and model_version, the champion that they are of.
+    Columns: day, kind, metric, value, low, high, and the champion's model_version.
     """
     names = ("day", "kind", "metric", "value", "low", "high", "model_version")
     columns = [PERFORMANCE.c[name] for name in names]
@@ -79,7 +79,7 @@ def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timesta
 
 
 def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp, model_sha256: str) -> pd.DataFrame:
-    """What a model decided on transactions with `event_time` in [start, end): transaction_id, decision, probability."""
+    """A model's decisions on transactions with `event_time` in [start, end): transaction_id, decision, probability."""
     event_time = TRANSACTIONS.c.event_time
     wanted = (
         sa.select(DECISIONS.c.transaction_id, DECISIONS.c.decision, DECISIONS.c.probability)
@@ -91,7 +91,7 @@ def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timesta
 
 
 def decisions_on(database: Database, transaction_ids: Sequence[str], *, model_sha256: str) -> pd.DataFrame:
-    """What a model decided on these transactions, of those that it served: transaction_id, decision."""
+    """A model's decisions on those of these transactions that it served: transaction_id, decision."""
     by_this_model = sa.select(DECISIONS.c.transaction_id, DECISIONS.c.decision).where(
         DECISIONS.c.model_sha256 == model_sha256
     )
@@ -103,7 +103,7 @@ def decisions_on(database: Database, transaction_ids: Sequence[str], *, model_sh
 def would_be_blocks(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """Transactions with `event_time` in [start, end) that were blocked or held out.
 
-    Columns: transaction_id, held_out, by_model, and share, with which the holdout drew (NaN without a draw).
+    Columns: transaction_id, held_out, by_model, and the share of the holdout draw (NaN without a draw).
     """
     event_time = TRANSACTIONS.c.event_time
     held_out = _HELD_OUT.label("held_out")
@@ -118,7 +118,7 @@ def would_be_blocks(database: Database, *, start: pd.Timestamp, end: pd.Timestam
 
 
 def blocked_ids(database: Database, *, since: pd.Timestamp) -> list[str]:
-    """Transactions that were blocked from an instant on, also where they have left history."""
+    """Ids of transactions that were blocked from an instant on, also of those that have left history."""
     wanted = sa.select(DECISIONS.c.transaction_id).where(
         DECISIONS.c.decision == "block", DECISIONS.c.decided_at >= microsecond(since)
     )
@@ -127,7 +127,7 @@ def blocked_ids(database: Database, *, since: pd.Timestamp) -> list[str]:
 
 
 def add_shadow_rows(database: Database, rows: Sequence[ShadowRow]) -> None:
-    """Keep what was scored in shadow; a transaction that a challenger scored before stays as it is."""
+    """Store shadow decisions; a transaction that the challenger scored before is not changed."""
     if rows:
         columns = {column.name: [getattr(row, column.name) for row in rows] for column in SHADOW_DECISIONS.columns}
         with database.transaction() as connection:
@@ -135,10 +135,10 @@ def add_shadow_rows(database: Database, rows: Sequence[ShadowRow]) -> None:
 
 
 def shadow_rows(database: Database, *, champion: str, challenger: str) -> pd.DataFrame:
-    """What this challenger made of what this champion decided.
+    """The decisions of this challenger on transactions that this champion decided.
 
-    Columns: the transaction's, decision and probability of both, held_out, and share, with which the holdout drew (NaN
-    without a draw).
+    Columns: the transaction's, decision and probability of both models, held_out, and the share of the holdout draw
+    (NaN without a draw).
     """
     columns = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
     both = [
@@ -159,7 +159,7 @@ def shadow_rows(database: Database, *, champion: str, challenger: str) -> pd.Dat
 
 
 def shadowed_frauds(database: Database, *, champion: str, challenger: str, before: pd.Timestamp) -> int:
-    """How many transactions before an instant both scored and somebody reported as fraud, at most."""
+    """An upper bound of the frauds before an instant that both models scored."""
     wanted = (
         sa.select(sa.func.count(sa.distinct(FRAUD_REPORTS.c.transaction_id)))
         .join(SHADOW_DECISIONS, SHADOW_DECISIONS.c.transaction_id == FRAUD_REPORTS.c.transaction_id)

@@ -1,6 +1,6 @@
-"""How far topics were read, kept in the transaction that keeps what was decided.
+"""Positions in topics, stored in the same transaction as the decisions.
 
-Belongs here: claiming a partition, moving its position under the fence. Must not be here: Kafka.
+Belongs here: claiming a partition, and moving its position with fencing. Must not be here: Kafka.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from fraud_pipeline.database.tables import STREAM_POSITIONS
 
 
 class FencedError(RuntimeError):
-    """Somebody else reads the partition by now; nothing of this transaction may stay."""
+    """Another consumer has claimed the partition; this transaction must be rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a partition stands: decided before `next_offset`, published before `published_offset`."""
+    """The position of a partition: decided before `next_offset`, published before `published_offset`."""
 
     epoch: int
     next_offset: int
@@ -33,7 +33,9 @@ class Positions:
         self._connection = connection
 
     def claim(self, topic: str, partition: int, *, start: int) -> Position:
-        """Become the one reader of a partition, which starts at `start` when it was never read; where it stands."""
+        """Become the only reader of a partition and return its position; a partition that was never read starts at
+        `start`.
+        """
         table = STREAM_POSITIONS
         insert: Any = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
         claimed = (
@@ -45,7 +47,7 @@ class Positions:
         return Position(*self._connection.execute(claimed).one())
 
     def move(self, topic: str, partition: int, *, before: Position, after: Position) -> None:
-        """Move a partition on from where its reader knows it to stand. Raises FencedError when it stands elsewhere."""
+        """Move a partition from `before` to `after`. Raises FencedError when its position is not `before`."""
         table = STREAM_POSITIONS
         moved = self._connection.execute(
             sa.update(table)
@@ -61,7 +63,7 @@ class Positions:
             raise FencedError(f"partition {partition} of {topic} is read by another consumer; its work stands")
 
     def all(self, topic: str) -> Mapping[int, Position]:
-        """Where every partition of a topic stands."""
+        """The position of every partition of a topic."""
         columns = STREAM_POSITIONS.c
         rows = self._connection.execute(
             sa.select(columns.partition, columns.epoch, columns.next_offset, columns.published_offset).where(

@@ -1,6 +1,6 @@
-"""How long each table keeps its rows, and removing what is older.
+"""The retention of each table, and the removal of expired rows.
 
-Belongs here: the one list of all tables with their retention. Must not be here: how long that is (`settings.py`).
+Belongs here: the list of all tables with their retention setting. Must not be here: durations (`settings.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,17 +26,17 @@ Retention = Literal[
     "report_retention",
     "report_page_retention",
 ]
-"""Names of the settings that say how long."""
+"""Names of the retention settings."""
 
-# Keys that one search finds: those that were removed before are passed over again, until the server has tidied up.
+# Keys per search. A search also scans the rows removed before, until the server has vacuumed them.
 _SEARCHED: Final = 100_000
-# Pages of SQLite's file that one transaction gives back.
+# Pages of SQLite's file that one transaction frees.
 _PAGES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A table whose rows are removed when `column` (microseconds) is older than a retention by `grace`."""
+    """A table whose rows expire when `column` (microseconds) is older than a retention plus `grace`."""
 
     table: sa.Table
     column: sa.Column[int]
@@ -46,7 +46,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Unbounded:
-    """A table that keeps its rows for ever, and why it stays small."""
+    """A table that keeps all rows, and the reason why it stays small."""
 
     table: sa.Table
     reason: str
@@ -55,10 +55,10 @@ class Unbounded:
 RULES: Final[tuple[Kept | Unbounded, ...]] = (
     Kept(tables.TRANSACTIONS, tables.TRANSACTIONS.c.event_time, "history_retention"),
     Kept(tables.FRAUD_REPORTS, tables.FRAUD_REPORTS.c.reported_at, "history_retention"),
-    # A day is as old as its last transaction.
+    # A day expires with its last transaction.
     Kept(tables.MERCHANT_DAYS, tables.MERCHANT_DAYS.c.day, "history_retention", grace=DAY),
     Kept(tables.BLOCK_MINUTES, tables.BLOCK_MINUTES.c.minute, "history_retention"),
-    # Marks of a label maturity that no model uses any more are taken away by nobody else.
+    # Nothing else removes the marks of a label maturity that no model uses any more.
     Kept(tables.LATE_DAYS, tables.LATE_DAYS.c.day, "history_retention"),
     Kept(tables.LOADED_DAYS, tables.LOADED_DAYS.c.day, "history_retention"),
     Kept(tables.DECISIONS, tables.DECISIONS.c.decided_at, "decision_retention"),
@@ -83,10 +83,10 @@ RULES: Final[tuple[Kept | Unbounded, ...]] = (
 
 
 def remove_expired(database: Database, *, limits: Mapping[Retention, pd.Timestamp]) -> dict[str, int]:
-    """Remove rows that are older than the limit of their table's retention; how many of each table.
+    """Remove the expired rows of each table; returns their number by table.
 
-    Tables whose retention has no limit stay. Each transaction removes a bounded number of rows, so that scorers
-    have their turn.
+    `limits` gives the oldest instant to keep by retention; tables without one are not touched. Each transaction removes
+    a bounded number of rows, so that scorers are not held up.
     """
     removed = {
         rule.table.name: _remove(database, rule, before=microsecond(limits[rule.retention]) - rule.grace)
@@ -99,7 +99,7 @@ def remove_expired(database: Database, *, limits: Mapping[Retention, pd.Timestam
 
 
 def remove_settled_shadow_rows(database: Database, *, judged: tuple[str, str] | None) -> int:
-    """Remove what was scored in shadow, but for the champion and challenger that are still judged; how many rows."""
+    """Remove shadow decisions except those of the `judged` champion and challenger; returns the number of rows."""
     rows = tables.SHADOW_DECISIONS.c
     is_settled = sa.true() if judged is None else sa.or_(rows.champion != judged[0], rows.challenger != judged[1])
     return _delete(database, tables.SHADOW_DECISIONS, is_settled)
@@ -108,7 +108,7 @@ def remove_settled_shadow_rows(database: Database, *, judged: tuple[str, str] | 
 def _remove(database: Database, rule: Kept, *, before: int) -> int:
     if not (database.is_postgresql and rule.table in MONTHLY):
         return _delete(database, rule.table, rule.column < before)
-    # What lies in a month stays until all of it is too old.
+    # A monthly partition stays until all of it has expired.
     return drop_months(database, rule.table, before=before) + sum(
         _delete(database, partition, partition.c[rule.column.name] < before)
         for partition in undated_partitions(database, rule.table)
@@ -135,7 +135,7 @@ def _delete(database: Database, table: sa.Table, is_old: sa.ColumnElement[bool])
 
 
 def _keep_ids_spent(connection: sa.Connection, ids: Sequence[str]) -> None:
-    """Write down which of these ids were decided: their events leave, and would promise it no more."""
+    """Store which of these ids were decided: their events are removed and no longer prevent a second decision."""
     decisions = tables.DECISIONS.c
     decided = sa.select(decisions.transaction_id, decisions.decided_at).where(
         one_of(connection.dialect.name, decisions.transaction_id)
@@ -147,7 +147,7 @@ def _keep_ids_spent(connection: sa.Connection, ids: Sequence[str]) -> None:
 
 
 def _remove_pages(database: Database, *, before: int) -> int:
-    """Pages are some 100 kB each; what they say stays in the row."""
+    """Remove report pages, which take about 100 kB each; their verdict stays in the row."""
     verdicts = tables.REPORT_VERDICTS
     with database.transaction() as connection:
         is_old = (verdicts.c.day < before, verdicts.c.page.is_not(None))
@@ -155,13 +155,13 @@ def _remove_pages(database: Database, *, before: int) -> int:
 
 
 def give_back_space(database: Database) -> None:
-    """Make SQLite's file smaller by what was removed; PostgreSQL uses that space again by itself."""
+    """Shrink SQLite's file by the removed rows; PostgreSQL reuses that space by itself."""
     free_before = -1
     while not database.is_postgresql and (free := _free_pages(database)) not in (0, free_before):
         with closing(database.engine.raw_connection()) as connection:
-            # A cursor would give back one page and stop; a script is a transaction of its own and runs to its end.
+            # A cursor would free one page and stop; a script is a transaction of its own and runs to its end.
             connection.driver_connection.executescript(f"PRAGMA incremental_vacuum({_PAGES})")  # type: ignore[union-attr]  # it is connected
-        # A file that an earlier release made keeps its free pages, and uses them again.
+        # A file of an earlier release keeps its free pages and reuses them.
         free_before = free
         let_others_write(database)
 

@@ -1,6 +1,6 @@
-"""What was served, as a source to learn from.
+"""Served transactions as a source for training.
 
-Belongs here: rows of the database as every source gives them. Must not be here: statements (`history.py`).
+Belongs here: the database's rows behind the interface of a source. Must not be here: statements (`history.py`).
 """
 
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ SERVED: Final = HistorySource("served", "served transactions")
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSource:
-    """Transactions as they were scored and reports as they came, of the last `retention`.
+    """Scored transactions and their reports of the last `retention`.
 
-    `source` is what they are, with the history before them. Reading raises OtherSourceError when the database holds
-    history that may not stand beside it.
+    `source` names these rows and the history before them. Reading raises OtherSourceError when the database holds
+    history that must not be combined with it.
     """
 
     url: str
@@ -34,18 +34,18 @@ class DatabaseSource:
     source: HistorySource = SERVED
 
     def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """Rows of [start, end) in order of time. Raises SourceError for days that left the database."""
+        """Rows of [start, end) in order of time. Raises SourceError for days that have expired."""
         with self._opened(start) as database:
             rows = read_transactions(database, start=start, end=end)
         return rows.drop(columns="amount_cents").assign(amount=rows["amount_cents"] / 100)
 
     def reports(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """Reports of [start, end) in order of report. Raises SourceError for days that left the database."""
+        """Reports of [start, end) in order of report. Raises SourceError for days that have expired."""
         with self._opened(start) as database:
             return read_reports(database, start=start, end=end)
 
     def day_versions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> dict[date, SourceDay]:
-        """The version of each day from the first one that the database still holds whole."""
+        """The version of each day, from the first day that is still complete in the database."""
         start = max(start, self._kept)
         if start >= end:
             return {}
@@ -54,7 +54,7 @@ class DatabaseSource:
 
     @property
     def _kept(self) -> pd.Timestamp:
-        """The first midnight since which nothing was pruned."""
+        """The first midnight after which nothing has expired."""
         return (pd.Timestamp.now(tz="UTC") - self.retention).ceil("D")
 
     @contextmanager

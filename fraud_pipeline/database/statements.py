@@ -1,10 +1,11 @@
-"""Statements over many rows at once, for both kinds of database.
+"""Statements over many rows at once, for SQLite and PostgreSQL.
 
-Belongs here: how columns of values reach a statement. Must not be here: which statement (`batch.py`, `history.py`).
+Belongs here: how columns of values are passed to a statement. Must not be here: the statements of a use case
+(`batch.py`, `history.py`).
 
-PostgreSQL gets few rows as one JSON text: a parameter per value, or an array per column, costs several times as much.
-Many rows are copied, which costs a third of that but knows no conflicts: where a key is taken, nothing was copied, and
-the rows come as JSON.
+PostgreSQL gets few rows as one JSON text, because a parameter per value, or an array per column, takes several times as
+long. Many rows are copied with COPY, which takes a third of that but handles no conflicts: if a key is taken, nothing
+is copied, and the rows are sent as JSON.
 """
 
 import json
@@ -21,15 +22,15 @@ from fraud_pipeline.database.tables import MEMORY_VERSIONS
 
 StatementColumns = Mapping[str, Sequence[Any]]
 WORTH_COPYING: Final = 16
-"""Rows from which on a copy saves more than its three round trips cost."""
+"""Number of rows from which on COPY saves more than its three round trips cost."""
 
 
 def insert_new(
     connection: sa.Connection, table: sa.Table, columns: StatementColumns, *, unless: sa.Table | None = None
 ) -> list[Any]:
-    """Insert rows whose key is not there yet, and whose first column is no key of `unless`; the first column of those.
+    """Insert rows whose key is new in the table and in `unless`; returns the first column of the inserted rows.
 
-    Columns begin with the first one of the table.
+    `columns` begin with the first column of the table.
     """
     dialect, first = connection.dialect.name, next(iter(columns.values()))
     is_copied = dialect == "postgresql" and len(first) >= WORTH_COPYING
@@ -51,13 +52,13 @@ def insert_new(
 def increment_versions(
     connection: sa.Connection, table: sa.Table, keys: Sequence[str], *, also_select: sa.Select[Any] | None = None
 ) -> tuple[dict[str, int], Sequence[Any]]:
-    """Add 1 to the `version` of each key, which starts at 1, and lock its row; sorted keys never deadlock.
+    """Increment the `version` of each key, which starts at 1, and lock its row; sorted keys never deadlock.
 
-    Also the rows of `also_select` (text, two whole numbers); PostgreSQL answers both at once.
+    Also returns the rows of `also_select` (a text and two integers), which PostgreSQL reads in the same round trip.
     """
     columns = {table.primary_key.columns[0].name: keys, "version": [1] * len(keys)}
     if connection.dialect.name != "postgresql":
-        counted = connection.execute(_count_up(table, connection.dialect.name), _rows(columns)).all()
+        counted = connection.execute(_increment(table, connection.dialect.name), _rows(columns)).all()
         selected = () if also_select is None else connection.execute(also_select).all()
         return {row[0]: row[1] for row in counted}, selected
     rows = connection.execute(_increment_and_select(table, also_select), as_json(columns)).all()
@@ -72,10 +73,10 @@ def increment_versions_and_insert_new(
     *,
     also_select: sa.Select[Any],
 ) -> tuple[dict[str, int], list[Any], Sequence[Any]]:
-    """As `increment_versions` of the counters that rows name, then `insert_new` of the rows, in one round trip of
+    """Run `increment_versions` for the counters of the rows and `insert_new` for the rows, in one round trip of
     PostgreSQL.
 
-    The last column of `table` takes the counter's version. Returns what both return, and the rows of `also_select`.
+    The last column of `table` takes the counter's version. Returns the results of both, and the rows of `also_select`.
     """
     results: dict[str, list[Any]] = {"counted": [], "inserted": [], "also_select": []}
     for *row, kind in connection.execute(_increment_and_insert_new(counters, table, also_select), as_json(columns)):
@@ -85,7 +86,7 @@ def increment_versions_and_insert_new(
 
 
 def next_version(connection: sa.Connection, name: str, *, as_of: int) -> int:
-    """The next version of reports or merchants' days; its row stays locked, so versions appear in their order."""
+    """The next version of reports or merchants' days; its row stays locked, so versions become visible in order."""
     return int(
         connection.execute(
             sa.update(MEMORY_VERSIONS)
@@ -99,7 +100,7 @@ def next_version(connection: sa.Connection, name: str, *, as_of: int) -> int:
 def one_of(dialect: str, column: sa.Column[str]) -> sa.ColumnElement[bool]:
     """The condition that a column holds one of the texts of the parameter `names`, a list."""
     if dialect == "postgresql":
-        # One parameter, whatever the number of values: the server keeps one plan.
+        # One parameter for any number of values, so that the server keeps one plan.
         return column == sa.any_(sa.bindparam("names", type_=postgresql.ARRAY(sa.Text)))
     return column.in_(sa.bindparam("names", expanding=True))
 
@@ -107,7 +108,7 @@ def one_of(dialect: str, column: sa.Column[str]) -> sa.ColumnElement[bool]:
 def given_records(
     dialect: str, *columns: sa.Column[Any], **further_types: type[sa.types.TypeEngine[Any]]
 ) -> sa.Subquery:
-    """The rows of the parameter that `as_json` makes, of table columns and others by name and type."""
+    """The rows of the parameter that `as_json` makes, as a subquery; `further_types` are columns by name and type."""
     wanted = [*columns, *(sa.column(name, kind) for name, kind in further_types.items())]
     if dialect == "postgresql":
         return _records(wanted).subquery("given")
@@ -120,11 +121,11 @@ def given_records(
 
 
 def as_json(columns: StatementColumns) -> dict[str, str]:
-    """Rows as the one parameter of a statement."""
+    """Rows as one JSON parameter of a statement."""
     return {"rows": json.dumps(_rows(columns), default=_bytea, ensure_ascii=False)}
 
 
-# A statement that is made once is also compiled and keyed once.
+# Cached, because SQLAlchemy compiles a statement object only once.
 @cache
 def _insert_new(table: sa.Table, dialect: str, unless: sa.Table | None) -> sa.Executable:
     return _insert(table, dialect, unless).on_conflict_do_nothing().returning(_given(table)[0])
@@ -137,11 +138,11 @@ def _keys_among(table: sa.Table, dialect: str) -> sa.Select[Any]:
 
 
 @cache
-def _count_up(table: sa.Table, dialect: str) -> Any:
-    return _counting(_insert(table, dialect), table)
+def _increment(table: sa.Table, dialect: str) -> Any:
+    return _on_conflict_increment(_insert(table, dialect), table)
 
 
-def _counting(insert: Any, table: sa.Table) -> Any:
+def _on_conflict_increment(insert: Any, table: sa.Table) -> Any:
     key, version = table.primary_key.columns[0], table.c.version
     return insert.on_conflict_do_update(index_elements=[key], set_={"version": version + 1}).returning(key, version)
 
@@ -155,7 +156,9 @@ def _increment_and_insert_new(counters: sa.Table, table: sa.Table, also_select: 
     once = sa.select(rows.c[key]).distinct().subquery()
     # In the order of Python's `sorted`, so that this and `increment_versions` never deadlock.
     keys = sa.select(once.c[key], sa.literal_column("1")).order_by(sa.collate(once.c[key], "C"))
-    counted = _counting(postgresql.insert(counters).from_select([key, "version"], keys), counters).cte("counted")
+    counted = _on_conflict_increment(postgresql.insert(counters).from_select([key, "version"], keys), counters).cte(
+        "counted"
+    )
     versioned = sa.select(*rows.c, counted.c.version).join_from(rows, counted, rows.c[key] == counted.c[key])
     new = postgresql.insert(table).from_select([*names, version.name], versioned)
     inserted = new.on_conflict_do_nothing().returning(columns[0]).cte("inserted")
@@ -170,7 +173,7 @@ def _increment_and_insert_new(counters: sa.Table, table: sa.Table, also_select: 
 
 @cache
 def _increment_and_select(table: sa.Table, also_select: sa.Select[Any] | None) -> sa.Executable:
-    counted = _count_up(table, "postgresql").cte("counted")
+    counted = _increment(table, "postgresql").cte("counted")
     increments = sa.select(counted.c[0], counted.c[1], sa.literal(0), sa.true())
     return increments if also_select is None else sa.union_all(increments, also_select.add_columns(sa.false()))
 
@@ -215,7 +218,7 @@ def _records(given: Sequence[sa.ColumnClause[Any]]) -> sa.Select[Any]:
 
 
 def _given(table: sa.Table) -> list[sa.Column[Any]]:
-    # What the server fills in by itself must not be given at all: no value is not the same as NULL.
+    # Columns with a server default are left out: NULL would replace the default.
     return [column for column in table.columns if column.server_default is None]
 
 

@@ -1,11 +1,11 @@
-"""The tables of decisions and of what they were based on.
+"""The tables of decisions and of the history behind them.
 
 Belongs here: columns and keys. Must not be here: statements (`batch.py`, `history.py`), changes (`migrations/`),
 partitions (`months.py`).
 
-History is a set of events keyed by transaction id. What a decision knew is told by versions: events carry the version
-of their customer at which they became known, reports and merchants' days the version of their table. So a decision's
-features can be computed again later, bit for bit, whatever arrived since.
+History is a set of events keyed by transaction id. Versions record what a decision knew: events carry the version of
+their customer at which they became known; reports and merchants' days carry the version of their table. So a decision's
+features can be recomputed later bit for bit, whatever arrived since.
 """
 
 from datetime import timedelta
@@ -30,14 +30,14 @@ TRANSACTIONS: Final = sa.Table(
     sa.Column("longitude", sa.Double),
     sa.Column("customer_version", sa.BigInteger, nullable=False),
     sa.Index("transactions_of_customer", "customer_id", "event_time"),
-    # A process that remembers a customer at a version reads what became known since.
+    # A process that caches a customer at a version reads the events that became known since.
     sa.Index("transactions_by_version", "customer_id", "customer_version"),
-    # Rows come nearly in order of time, so the index can be tiny and costs an insert nothing.
+    # Rows arrive nearly in order of time, so a BRIN index is tiny and does not slow inserts.
     sa.Index("transactions_by_time", "event_time", postgresql_using="brin"),
 )
 
-# No foreign key to the events: history goes long before decisions do. A month is a partition on PostgreSQL, which wants
-# the time in the key; that an id is decided once is the events' promise, and that of SPENT_IDS after them.
+# There is no foreign key to the events, because history expires long before decisions. PostgreSQL needs the time in the
+# # key of monthly partitions; the events, and later SPENT_IDS, guarantee that an id is decided once.
 DECISIONS: Final = sa.Table(
     "decisions",
     METADATA,
@@ -55,15 +55,15 @@ DECISIONS: Final = sa.Table(
     sa.Column("customer_version", sa.BigInteger, nullable=False),
     sa.Column("reports_version", sa.BigInteger, nullable=False),
     sa.Column("merchant_days_version", sa.BigInteger, nullable=False),
-    # The share with which a would-be block was drawn for the holdout, whether it was or not; empty without a draw.
+    # The share of the holdout draw of a would-be block, whether it was held out or not; empty without a draw.
     sa.Column("holdout_share", sa.Double),
-    # How the features were made: an id of `feature_configs`; empty for decisions of earlier releases.
+    # The feature configuration: an id of `feature_configs`; empty for decisions of earlier releases.
     sa.Column("feature_config", sa.Text),
     sa.Index("decisions_by_time", "decided_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (decided_at)",
 )
 
-# Ids whose event has left history while their decision is kept.
+# Decided ids whose event has left history.
 SPENT_IDS: Final = sa.Table(
     "spent_ids",
     METADATA,
@@ -72,7 +72,7 @@ SPENT_IDS: Final = sa.Table(
     sa.Index("spent_ids_by_time", "decided_at", postgresql_using="brin"),
 )
 
-# Every feature configuration that decisions were made with, as JSON.
+# Every feature configuration of a decision, as JSON.
 FEATURE_CONFIGS: Final = sa.Table(
     "feature_configs",
     METADATA,
@@ -102,7 +102,7 @@ FRAUD_REPORTS: Final = sa.Table(
     sa.Index("fraud_reports_by_time", "reported_at"),
 )
 
-# Which content version of which day of the offline tables was loaded; `day` is its midnight in microseconds.
+# The loaded content version of each day of the offline tables; `day` is its midnight in microseconds.
 LOADED_DAYS: Final = sa.Table(
     "loaded_days",
     METADATA,
@@ -111,7 +111,7 @@ LOADED_DAYS: Final = sa.Table(
     sa.Column("content", sa.Text, nullable=False),
 )
 
-# Reports whose transaction is not known yet, by the record that made them.
+# Reports whose transaction is not known yet, by their Kafka record.
 PENDING_REPORTS: Final = sa.Table(
     "pending_reports",
     METADATA,
@@ -127,10 +127,10 @@ PENDING_REPORTS: Final = sa.Table(
     sa.Index("pending_reports_by_time", "kept_at"),
 )
 
-# Counts up in the order in which rows were added; a customer's lock makes that the order of their decisions.
+# Increases in the order of inserts; a customer's lock makes that the order of the customer's decisions.
 _NUMBER: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
-# Days of new events that were older than the merchants' days of that name (see `merchant_days_name`).
+# Marks: days of late events that the merchants' days of that name had already covered (see `merchant_days_name`).
 LATE_DAYS: Final = sa.Table(
     "late_days",
     METADATA,
@@ -139,7 +139,8 @@ LATE_DAYS: Final = sa.Table(
     sa.Column("day", sa.BigInteger, nullable=False),
 )
 
-# The label maturity (microseconds) decides the cleared columns, so each one in use has days and versions of its own.
+# The label maturity (microseconds) decides the cleared columns (matured legitimate transactions), so each one in use
+# has # days and versions of its own.
 MERCHANT_DAYS: Final = sa.Table(
     "merchant_days",
     METADATA,
@@ -167,7 +168,7 @@ MEMORY_VERSIONS: Final = sa.Table(
 
 
 def whole_microseconds(span: timedelta) -> int:
-    """A span of time as the tables keep it."""
+    """A duration in whole microseconds, as the tables store it."""
     return span // timedelta(microseconds=1)
 
 
@@ -176,8 +177,8 @@ def merchant_days_name(label_maturity: timedelta) -> str:
     return f"merchant_days/{whole_microseconds(label_maturity)}"
 
 
-# How far a topic's partition was read: decided before `next_offset`, answered on the topic of decisions before
-# `published_offset`. Whoever reads a partition counts up its `epoch`; a late writer of an earlier epoch is refused.
+# The position of a topic's partition: decided before `next_offset`, published on the topic of decisions before #
+# `published_offset`. A new reader increments `epoch`; a late writer of an earlier epoch is refused.
 STREAM_POSITIONS: Final = sa.Table(
     "stream_positions",
     METADATA,
@@ -202,7 +203,7 @@ ALERTS: Final = sa.Table(
     sa.Column("resolved_at", sa.BigInteger),
     sa.Column("version", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("posted_at", sa.BigInteger),
-    # When to post one again that the webhook did not take; empty for all others.
+    # When to retry an alert that the webhook did not accept; empty for all others.
     sa.Column("retry_at", sa.BigInteger),
     sa.Index("alerts_by_status", "status", "number"),
     sa.Index(
@@ -219,7 +220,7 @@ ALERTS: Final = sa.Table(
     ),
 )
 
-# Who did what to an alert, and when; rows are only ever added.
+# The history of each alert: who did what, and when; rows are only inserted.
 ALERT_EVENTS: Final = sa.Table(
     "alert_events",
     METADATA,
@@ -241,7 +242,7 @@ BLOCK_MINUTES: Final = sa.Table(
     sa.Column("blocks", sa.BigInteger, nullable=False),
 )
 
-# How far a feature of a day is from a baseline: `day` is its midnight in microseconds.
+# The shift of a feature on a day from a baseline; `day` is its midnight in microseconds.
 DRIFT: Final = sa.Table(
     "drift",
     METADATA,
@@ -255,7 +256,7 @@ DRIFT: Final = sa.Table(
     sa.Column("model_version", sa.Text, nullable=False),
 )
 
-# One figure of one day's report: `day` is its midnight in microseconds; rows of all segments have an empty segment.
+# One figure of one day's report; `day` is its midnight in microseconds; an empty segment means all rows.
 PERFORMANCE: Final = sa.Table(
     "performance",
     METADATA,
@@ -273,7 +274,7 @@ PERFORMANCE: Final = sa.Table(
     sa.Column("model_version", sa.Text, nullable=False),
 )
 
-# One row: the source that the loaded history came from, by its identity and in words.
+# One row: identity and description of the source of the loaded history.
 HISTORY_SOURCE: Final = sa.Table(
     "history_source",
     METADATA,
@@ -282,7 +283,7 @@ HISTORY_SOURCE: Final = sa.Table(
     sa.Column("source", sa.Text, nullable=False),
 )
 
-# What nobody who only asks for decisions may know.
+# Secrets of the database, which no answer reveals.
 SECRETS: Final = sa.Table(
     "secrets",
     METADATA,
@@ -290,7 +291,7 @@ SECRETS: Final = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 
-# What a report on the champion found on a day, and the report as a page (gzip); `day` is its midnight.
+# The verdict of a report on a day, and the report as a page (gzip); `day` is its midnight.
 REPORT_VERDICTS: Final = sa.Table(
     "report_verdicts",
     METADATA,
@@ -302,7 +303,7 @@ REPORT_VERDICTS: Final = sa.Table(
     sa.Column("page", sa.LargeBinary),
 )
 
-# What both models made of one transaction, to be judged when its label is known.
+# Decisions of champion and challenger on one transaction, evaluated when its label is known.
 SHADOW_DECISIONS: Final = sa.Table(
     "shadow_decisions",
     METADATA,

@@ -1,7 +1,7 @@
-"""The URL of the database of decisions: read, and refused in words where it is none.
+"""The URL of the database of decisions, with errors that explain a wrong one.
 
-Belongs here: what the URL may say, and how its place is named to a person. Must not be here: connections (`engine.py`).
-No message holds the URL itself: there is a password in it.
+Belongs here: which URLs are valid, and the name of a database for people. Must not be here: connections (`engine.py`).
+No message holds the URL itself, because it contains a password.
 """
 
 from typing import Final
@@ -13,7 +13,7 @@ _DRIVERS: Final = frozenset(("postgresql", "postgresql+psycopg", "postgresql+psy
 
 
 def read_url(text: str) -> sa.URL:
-    """The URL that a text holds. Raises ValueError, which says what is wrong with it."""
+    """Parse a URL. Raises ValueError with problem and remedy."""
     if text.strip("\"' \t\r\n") != text:
         raise ValueError(
             "FRAUD_DATABASE_URL begins or ends with a quotation mark or a blank: remove it; "
@@ -28,7 +28,7 @@ def read_url(text: str) -> sa.URL:
         ) from None
     if url.drivername not in _DRIVERS:
         raise ValueError(
-            f"FRAUD_DATABASE_URL begins with {url.drivername}://, which is no database of ours: "
+            f"FRAUD_DATABASE_URL begins with {url.drivername}://, and that database is not supported: "
             f"write {_EXAMPLE}, or leave it empty for a SQLite file"
         )
     if url.port is not None and not 0 < url.port < 65_536:
@@ -39,7 +39,7 @@ def read_url(text: str) -> sa.URL:
 
 
 def place(url: sa.URL) -> str:
-    """Where the database is, for a person; without user and password."""
+    """The location of the database in words, without user and password."""
     if url.get_backend_name() == "sqlite":
         return f"the SQLite database {url.database or 'in memory'}"
     host = url.host or url.query.get("host") or "this machine's socket"

@@ -1,6 +1,6 @@
-"""Statements about what the daily reports on the champion found.
+"""Statements for the verdicts of the daily reports on the champion.
 
-Belongs here: one row a report and day, written and read. Must not be here: measures, what is red.
+Belongs here: writing and reading one row per report and day. Must not be here: measures, when a report is red.
 """
 
 import gzip
@@ -20,9 +20,9 @@ ReportName = Literal["drift", "performance", "missed_fraud"]
 
 @dataclass(frozen=True, slots=True)
 class ReportVerdict:
-    """What a report of a day found; `summary` is one line that a person can act on.
+    """The verdict of a report on a day; `summary` is one line with a remedy.
 
-    A day that was not `judged` is not red, but no recovery either.
+    A day that was not `judged` is not red, and does not end an earlier red verdict.
     """
 
     report: ReportName
@@ -33,7 +33,7 @@ class ReportVerdict:
 
 
 def replace_verdict(database: Database, verdict: ReportVerdict, *, page: str | None = None) -> None:
-    """Store a day's verdict, and the report as a page, in place of those of an earlier run of the day."""
+    """Store a day's verdict and report page, and replace those of an earlier run for the day."""
     at, table = microsecond(verdict.day), REPORT_VERDICTS
     row = {
         "report": verdict.report,
@@ -50,17 +50,17 @@ def replace_verdict(database: Database, verdict: ReportVerdict, *, page: str | N
 
 
 def newest_verdicts(database: Database) -> Sequence[ReportVerdict]:
-    """The verdict of each report on the last day that it judged: whether it is red now."""
+    """The verdict of each report on the last day that it judged."""
     return _newest(database, REPORT_VERDICTS.c.judged)
 
 
 def newest_reported(database: Database) -> Sequence[ReportVerdict]:
-    """The verdict of each report on the last day that it was made for, judged or not."""
+    """The verdict of each report on its last day, judged or not."""
     return _newest(database, sa.true())
 
 
 def not_judged_days(database: Database, report: ReportName, *, start: pd.Timestamp) -> Sequence[ReportVerdict]:
-    """The verdicts from `start` on of days that a report could not judge, the newest first."""
+    """The verdicts of days from `start` on that a report could not judge, the newest first."""
     table = REPORT_VERDICTS
     of_report = (table.c.report == report, table.c.day >= microsecond(start), sa.not_(table.c.judged))
     return _read(database, sa.select(*_columns()).where(*of_report).order_by(table.c.day.desc()))
@@ -86,7 +86,7 @@ def _read(database: Database, statement: sa.Select[Any]) -> Sequence[ReportVerdi
 
 
 def days_with_page(database: Database, report: ReportName) -> list[pd.Timestamp]:
-    """Days whose report is there as a page, the newest first."""
+    """Days with a stored report page, the newest first."""
     table = REPORT_VERDICTS
     wanted = sa.select(table.c.day).where(table.c.report == report, table.c.page.is_not(None))
     with database.transaction(read_only=True) as connection:
@@ -95,7 +95,7 @@ def days_with_page(database: Database, report: ReportName) -> list[pd.Timestamp]
 
 
 def read_page(database: Database, report: ReportName, day: pd.Timestamp) -> str | None:
-    """A day's report as a page, if it is there."""
+    """The stored report page of a day, or None."""
     table = REPORT_VERDICTS
     wanted = sa.select(table.c.page).where(table.c.report == report, table.c.day == microsecond(day))
     with database.transaction(read_only=True) as connection:

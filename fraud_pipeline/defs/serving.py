@@ -23,9 +23,9 @@ from fraud_pipeline.database.history import (
     read_newest_decisions,
     read_reports,
     read_transactions,
-    refresh_merchant_days,
 )
 from fraud_pipeline.database.history_source import HistorySource, claim_history
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.months import open_months
 from fraud_pipeline.database.retention import Retention, give_back_space, remove_expired, remove_settled_shadow_rows
 from fraud_pipeline.defs.features import feature_config

@@ -22,8 +22,8 @@ from fraud_pipeline.database.history import (
     read_merchant_days,
     read_reports,
     read_transactions,
-    refresh_merchant_days,
 )
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.statements import WORTH_COPYING
 from fraud_pipeline.database.tables import MEMORY_VERSIONS, METADATA, TRANSACTIONS, merchant_days_name
@@ -326,7 +326,8 @@ class TestOthersHaveTheirTurn:
 
     @pytest.fixture(autouse=True)
     def chunks_of_a_hundred(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("fraud_pipeline.database.history._CHUNK", 100)
+        for module in ("history", "merchant_day_refresh"):
+            monkeypatch.setattr(f"fraud_pipeline.database.{module}.CHUNK", 100)
         monkeypatch.setattr("fraud_pipeline.database.history._PAUSE", 0.0)
 
     def test_a_version_of_merchants_days_is_whole_and_only_the_last_one_covers_midnight(

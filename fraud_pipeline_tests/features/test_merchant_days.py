@@ -11,13 +11,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 
 from fraud_pipeline.database import Database, scoring_batch
-from fraud_pipeline.database.history import (
-    load_history,
-    read_merchant_days,
-    read_reports,
-    read_transactions,
-    refresh_merchant_days,
-)
+from fraud_pipeline.database.history import load_history, read_merchant_days, read_reports, read_transactions
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.tables import METADATA
 from fraud_pipeline.features.merchant_days import days_to_clear, merchant_days
 from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, HOUR, TransactionRow, empty, microseconds, times

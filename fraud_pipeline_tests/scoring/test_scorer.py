@@ -22,8 +22,8 @@ from fraud_pipeline.database.history import (
     read_newest_decisions,
     read_reports,
     read_transactions,
-    refresh_merchant_days,
 )
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.tables import ALERTS, DECISIONS, TRANSACTIONS
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer

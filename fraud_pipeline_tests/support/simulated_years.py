@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database import Database, StoredDecision, scoring_batch
 from fraud_pipeline.database.drift import DriftRow, replace_drift
-from fraud_pipeline.database.history import mark_loaded, refresh_merchant_days
+from fraud_pipeline.database.history import mark_loaded
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.months import open_months
 from fraud_pipeline.database.performance import PerformanceRow, ShadowRow, add_shadow_rows, replace_performance
 from fraud_pipeline.database.retention import Retention, give_back_space, remove_expired

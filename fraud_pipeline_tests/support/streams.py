@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from kafka import KafkaProducer, TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
-from fraud_pipeline.database.history import load_history, refresh_merchant_days
+from fraud_pipeline.database.history import load_history
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.tables import ALERTS, DECISIONS
 from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.messaging.topics import KafkaSettings, Message, open_consumer, open_producer

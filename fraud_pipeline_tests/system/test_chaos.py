@@ -162,8 +162,8 @@ def test_consumers_are_killed_at_random_moments(proof: Proof, seed: int, report:
     differing = sum(stored.get(id_) != decision for id_, decision in expected.items())
     report(
         f"seed {seed}: {TRANSACTIONS:,} transactions, {len(moments)} kill -9 of 3 consumers, "
-        f"{len(stored):,} decisions, "
-        f"{len(sources(dead_letters)):,} of {bad:,} bad records dead-lettered, {differing:,} decisions or features differ "
+        f"{len(stored):,} decisions, {len(sources(dead_letters)):,} of {bad:,} bad records dead-lettered, "
+        f"{differing:,} decisions or features differ "
         f"from a run without faults, {published.total() - len(published):,} published again, "
         f"{seconds:.0f} s (bar: {SECONDS_OF_A_SEED})"
     )

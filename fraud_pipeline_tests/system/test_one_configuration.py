@@ -20,8 +20,8 @@ from fraud_pipeline.database.history import (
     read_newest_decisions,
     read_reports,
     read_transactions,
-    refresh_merchant_days,
 )
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.features.engineer import FEATURE_NAMES, History, merchant_days
 from fraud_pipeline.messaging.topics import ensure_topics, transaction_message
