@@ -1,10 +1,9 @@
-"""One hash of the code that decides a value: everything that some functions reach, and nothing else.
+"""A hash of the code that decides a value: everything that given functions reach, and nothing else.
 
-Belongs here: which code is reached, and what of it can change a value. Must not be here: which functions those are.
+Belongs here: which code is reached, and which of it can change a value. Must not be here: the choice of functions.
 
-Comments, docstrings, annotations, formatting and code that is not reached change no value, so they change no hash. The
-hash errs on the careful side: renaming a variable changes it. Whoever needs to know whether values changed computes
-some (`proof.py`).
+Comments, docstrings, annotations, formatting and unreached code change no value and no hash. The hash is cautious: a
+renamed variable changes it. To see whether values changed, compare values (`proof.py`).
 """
 
 import ast
@@ -24,9 +23,10 @@ _PACKAGE: Final = __name__.partition(".")[0]
 
 
 def code_hash(*functions: Callable[..., Any]) -> str:
-    """SHA-256 of the source of these functions and of all functions, classes and constants of this package they reach.
+    """SHA-256 of the source of these functions, and of all functions, classes and constants of this package that they
+    reach.
 
-    Raises TypeError for a constant of a kind that has no stable text.
+    Raises TypeError for a constant of a type that has no stable text.
     """
     texts: dict[str, str] = {}
     waiting: list[tuple[str, Any]] = [(function.__qualname__, function) for function in functions]
@@ -67,7 +67,7 @@ def _is_ours(value: Any) -> bool:
 
 
 def _references(tree: ast.AST, module: ModuleType | None) -> Iterator[tuple[str, Any]]:
-    """What the code names of its module, and of the package's modules that it names, each with a name of its own."""
+    """The names that the code uses from its module and from other modules of the package, with their values."""
     names = vars(module) if module else {}
     for node in ast.walk(tree):
         match node:
@@ -77,7 +77,7 @@ def _references(tree: ast.AST, module: ModuleType | None) -> Iterator[tuple[str,
                     yield f"{owner.__name__}.{attribute}", getattr(owner, attribute)
             case ast.Name(id=name) if name in names:
                 value = names[name]
-                # The package's modules decide nothing by themselves, what is taken from them does.
+                # A module of the package is not hashed as a whole; its used attributes are.
                 if not (isinstance(value, ModuleType) and value.__name__.partition(".")[0] == _PACKAGE):
                     yield f"{module.__name__ if module else ''}.{name}", value
 
@@ -111,7 +111,7 @@ def _without_words(tree: ast.Module) -> ast.Module:
 
 
 class _Words(ast.NodeTransformer):
-    """Takes out what is there for readers and type checkers only."""
+    """Removes docstrings and annotations."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
@@ -119,7 +119,7 @@ class _Words(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        # The name of a field stays: it is one of the class's values.
+        # The name of a field stays, because it is part of the class.
         plain = ast.Assign([node.target], node.value) if node.value else ast.Expr(node.target)
         return self.generic_visit(plain)
 

@@ -1,10 +1,10 @@
-"""FeatureConfig: everything beside the code that decides a feature's value, as one small value.
+"""FeatureConfig: everything besides the code that decides a feature's value.
 
-Belongs here: what can differ between two deployments or models, as text and back. Must not be here: how features are
-computed (`engineer.py`), where a configuration is kept (`modeling/model_directory.py`, `database/`).
+Belongs here: what can differ between deployments or models, and its JSON. Must not be here: how features are computed
+(`engineer.py`), where a configuration is stored (`modeling/model_directory.py`, `database/`).
 
-A model carries the configuration that it was trained with, and whatever serves the model builds its engineer from
-there: never from the settings of its own process.
+A model carries the configuration that it was trained with. Serving builds its engineer from the model's configuration,
+and never from the settings of its own process.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class FeatureConfig:
-    """How features are made; `label_maturity` is after how long an unreported transaction counts as cleared."""
+    """The configuration; an unreported transaction counts as matured legitimate after `label_maturity`."""
 
     label_maturity: timedelta
 
@@ -39,7 +39,7 @@ class FeatureConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The configuration of `to_dict`. Raises KeyError and TypeError for anything else."""
+        """The configuration that `to_dict` wrote. Raises KeyError and TypeError for other values."""
         return cls(label_maturity=int(values["label_maturity_microseconds"]) * _MICROSECOND)
 
     def to_json(self) -> str:
@@ -48,9 +48,9 @@ class FeatureConfig:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The configuration of `to_json`."""
+        """The configuration that `to_json` wrote."""
         return cls.from_dict(json.loads(text))
 
 
 DEFAULT_FEATURE_CONFIG: Final = FeatureConfig(label_maturity=timedelta(days=21))
-"""What features are made with while there is no model: rules decide then, and none of them looks at cleared days."""
+"""The configuration without a model: rules decide then, and no rule uses matured legitimate transactions."""

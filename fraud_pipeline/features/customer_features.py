@@ -1,10 +1,10 @@
-"""What a customer's own past says about a transaction.
+"""Features of a transaction from its customer's own history.
 
-Belongs here: which statistic of which of the customer's events each feature is. Must not be here: loops
+Belongs here: the statistic and the events of each feature. Must not be here: loops
 (`features/kernels/windows.py`, `features/kernels/comparisons.py`), the list of features (`definitions.py`), frames.
 
-Counts, sums and means are exact over the whole window. Everything else looks at the newest `NEWEST_EVENTS` events of
-it, so that a customer with a hundred thousand events costs no more than one with a hundred.
+Counts, sums and means are exact over the whole window. All other statistics use the newest `NEWEST_EVENTS` events of
+the window, so that a customer with a hundred thousand events costs no more than one with a hundred.
 """
 
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ from fraud_pipeline.features.kernels.windows import Bounds, Floats, Groups, Ints
 from fraud_pipeline.schema.transactions import DAY, HOUR, SECOND, TRANSACTION_COLUMNS
 
 HABIT_REACH: Final = 2 * HOUR
-HIGH_AMOUNT: Final = 2.5  # times the median or typical amount: what a customer rarely spends
+HIGH_AMOUNT: Final = 2.5  # times the median or typical amount: rare for a customer
 
 
 @dataclass(frozen=True, slots=True)
 class CustomerEvents:
-    """Everything the customers did, new rows first, and for each new row which of its customer's events it may see.
+    """The events of the customers, new rows first, and the window bounds of each new row.
 
-    Of events that are not among the rows it has the number and the sum of amounts: (windows, new rows) each.
+    Events in tiles are given by their number and their sum of amounts, each of shape (windows, new rows).
     """
 
     rows: Table
@@ -61,10 +61,10 @@ class CustomerEvents:
 def customer_events(
     history: Table, new: Table, *, known: NDArray[np.bool_] | None, tiles: Table | None = None
 ) -> CustomerEvents:
-    """Events are a set keyed by transaction id: one that comes twice, or is both new and known, counts once.
+    """Events are a set keyed by transaction id: a repeated event, or one that is both new and known, counts once.
 
-    `known` (new rows,) tells which are known, and that there are no others; where it is None, ids tell. `tiles` are
-    such as no window of a new row cuts in two, see `tiles.py`.
+    `known` (new rows,) marks the new rows that are in `history`, and promises that nothing else is repeated; without
+    it, ids are compared. No window of a new row may cut one of the `tiles` in two, see `tiles.py`.
     """
     rows = concat_rows(new, history, names=TRANSACTION_COLUMNS)
     now = rows["event_time"][: len(new["event_time"])]
@@ -95,7 +95,7 @@ def customer_events(
 
 
 def _sums_of_tiles(tiles: Table | None, new: Table, widths: Ints) -> tuple[Ints, Ints]:
-    """Events and sum of amounts of the tiles in each window of each new row, (windows, new rows) each."""
+    """Number of events and sum of amounts of the tiles in each window, each of shape (windows, new rows)."""
     if tiles is None or not len(tiles["event_time"]):
         nothing = np.zeros((len(widths), len(new["event_time"])), np.int64)
         return nothing, nothing
@@ -205,7 +205,7 @@ def _places(events: CustomerEvents) -> Columns:
 
 
 def customer_report_columns(reports: Table, new: Table) -> Columns:
-    """What was reported of the customer's transactions; `reports` are fraud reports, each once."""
+    """Features of fraud reports on the customer's transactions; `reports` are fraud reports, each once."""
     (customers, reported), entities = shared_codes(new["customer_id"], reports["customer_id"])
     now = new["event_time"]
     grouped = windows.group(reported, reports["reported_at"], entities=entities)

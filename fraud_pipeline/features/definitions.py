@@ -1,6 +1,6 @@
-"""The feature list as data: name, unit, entity and meaning of every model input.
+"""The list of features as data: name, unit, entity and meaning of every model input.
 
-Belongs here: definitions and what derives from them (schema, documentation). Must not be here: how they are computed.
+Belongs here: definitions, and the schema and documentation derived from them. Must not be here: their computation.
 Names derive from definitions: entity, statistic, window. A new feature is a new line here and a value in
 `engineer.py`, `customer_features.py` or `merchant_features.py`; `docs/reference.py` makes a page of them.
 """
@@ -25,7 +25,7 @@ NEWEST_EVENTS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class FeatureDefinition:
-    """One model input. A value that cannot be known, for want of history or of an optional column, is missing."""
+    """One model input. A value is missing when history or an optional column is missing."""
 
     name: str
     entity: Entity
@@ -115,7 +115,7 @@ FEATURE_NAMES: Final = tuple(definition.name for definition in FEATURES)
 
 
 def features_schema() -> pa.DataFrameSchema:
-    """Pandera schema of the feature table: whose row it is, when, and every feature."""
+    """Pandera schema of the feature table: transaction id, event time, and every feature."""
     whose = {name: TRANSACTIONS.columns[name] for name in ("transaction_id", "event_time")}
     values = {definition.name: pa.Column(definition.dtype, nullable=True) for definition in FEATURES}
     return pa.DataFrameSchema({**whose, **values}, strict=True, ordered=True, name="features")

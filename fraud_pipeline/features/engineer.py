@@ -1,11 +1,10 @@
 """FeatureEngineer: the only feature code. Training, HTTP and stream call the same function.
 
-Belongs here: what goes in, what comes out, and the transaction's own features. Must not be here: the customer's and the
-merchant's past (`customer_features.py`, `merchant_features.py`), the list of features (`definitions.py`),
-reading or storing.
+Belongs here: the interface, and the transaction's own features. Must not be here: features from history
+(`customer_features.py`, `merchant_features.py`), the list of features (`definitions.py`), reading or storing.
 
-A feature sees events strictly before its transaction. Events are a set: a second delivery or another order of arrival
-changes nothing.
+A feature sees only events strictly before its transaction. Events are a set: repeated delivery and order of arrival do
+not matter.
 """
 
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is known before a transaction: customers' events, fraud reports, merchants' days (see `merchant_days`)."""
+    """History before a transaction: customers' events, fraud reports, merchants' days (see `merchant_days`)."""
 
     transactions: pd.DataFrame
     reports: pd.DataFrame
@@ -48,11 +47,11 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class HistoryTables:
-    """The same as arrays (see `columns.table`), for callers who never had a frame.
+    """`History` as arrays (see `columns.table`), for callers without frames.
 
-    `known` tells which new rows are among `transactions`, by callers who have each event and report once; where it is
-    not given, transaction ids tell. Channels may be positions in CHANNELS. `customer_tiles` (see `tiles.py`) stand for
-    events that are not among `transactions`.
+    `known` marks the new rows that are among `transactions`; give it only if every event and report is there once.
+    Without it, transaction ids are compared. Channels may be positions in CHANNELS. `customer_tiles` (see `tiles.py`)
+    represent events that are not among `transactions`.
     """
 
     transactions: Table
@@ -64,21 +63,21 @@ class HistoryTables:
 
 @dataclass(frozen=True, slots=True)
 class FeatureEngineer:
-    """Computes every feature; `label_maturity` is how long a transaction must stay unreported to count as cleared."""
+    """Computes every feature; a transaction without a report for `label_maturity` counts as matured legitimate."""
 
     label_maturity: timedelta
 
     @property
     def lookback(self) -> timedelta:
-        """How far back any feature can look."""
+        """The longest time before a transaction that any feature uses."""
         cleared = 30 * DAY + days_to_clear(self.label_maturity) * DAY
         return timedelta(microseconds=max(LONGEST_WINDOW, cleared) + DAY)
 
     def compute(self, *, history: History, new: pd.DataFrame) -> pd.DataFrame:
         """Features of each row of `new`, in its order: transaction_id, event_time, then float32 columns, NaN missing.
 
-        Rows of `new` see each other and all of `history` only where strictly earlier, so it does not matter what
-        else is in either frame, nor whether a row comes alone, in a micro-batch or in a year.
+        A row sees only strictly earlier rows of `new` and `history`. So its features do not depend on other rows, nor
+        on whether it comes alone, in a micro-batch or in a year.
         """
         tables = HistoryTables(
             transactions=table(history.transactions),
@@ -92,7 +91,7 @@ class FeatureEngineer:
         return rows
 
     def values(self, *, history: HistoryTables, new: Table) -> NDArray[np.float32]:
-        """The same as `compute` on arrays: shape (rows of `new`, features), in the order of `FEATURE_NAMES`."""
+        """`compute` on arrays: returns shape (rows of `new`, features), in the order of `FEATURE_NAMES`."""
         reports = _frauds(history.reports, distinct=history.known is not None)
         columns = _transaction(new)
         columns |= customer_features.customer_columns(
@@ -104,7 +103,7 @@ class FeatureEngineer:
         columns |= merchant_features.merchant_columns(
             history.merchant_days, reports, new, days_to_clear=days_to_clear(self.label_maturity)
         )
-        # XGBoost and the stored table hold float32; converting here makes both the same bits.
+        # XGBoost and the stored table use float32; converting here gives both the same bits.
         out = np.empty((len(FEATURE_NAMES), len(new["event_time"])), np.float32)
         for row, name in zip(out, FEATURE_NAMES, strict=True):
             row[:] = columns[name]
@@ -112,7 +111,7 @@ class FeatureEngineer:
 
     @staticmethod
     def code_version() -> str:
-        """SHA-256 of the code that decides a feature's value: of no comment, annotation or code beside it."""
+        """SHA-256 of the code that decides features' values, without comments and annotations."""
         return _code_version()
 
 
@@ -141,7 +140,7 @@ def _transaction(new: Table) -> Columns:
 
 
 def _frauds(reports: Table, *, distinct: bool) -> Table:
-    """Fraud reports, each once. Every report counts: a second one of the same transaction is another event."""
+    """Fraud reports, each once. A second report on the same transaction is another event and counts."""
     frauds = {name: values[reports["is_fraud"]] for name, values in reports.items()}
     if distinct:
         return frauds

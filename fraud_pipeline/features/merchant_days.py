@@ -1,7 +1,7 @@
-"""What a merchant's days looked like: volume, and how many transactions stayed unreported until mature.
+"""Merchants' days: daily volume, and the number of matured legitimate transactions.
 
-Belongs here: the daily snapshot that stands in for a merchant's raw history, at once or a day at a time. Must not be
-here: features made of it.
+Belongs here: the daily aggregates that replace a merchant's raw history, for all days or one day at a time. Must not be
+here: features.
 """
 
 from datetime import timedelta
@@ -29,11 +29,11 @@ FINAL_MERCHANT_DAYS: Final = pa.DataFrameSchema(
     ordered=True,
     name="merchant_days",
 )
-"""What `final_on` gives: the stored table, by `final_on`."""
+"""The schema of `final_on`'s rows, and of the stored table, which is partitioned by the column `final_on`."""
 
 
 def days_to_clear(label_maturity: timedelta) -> int:
-    """Whole days after the end of a day until each of its transactions has had time to be reported."""
+    """The number of whole days after the end of a day until the labels of all its transactions have matured."""
     return -(-label_maturity // timedelta(days=1))
 
 
@@ -41,8 +41,8 @@ def merchant_days(transactions: pd.DataFrame, reports: pd.DataFrame, *, label_ma
     """One row per merchant and UTC day with transactions.
 
     Columns: merchant_id, day, transaction_count, amount_sum_cents, cleared_count, last_cleared_time (microseconds,
-    NEVER if none). A transaction is cleared when nobody reported it as fraud within `label_maturity`; both cleared
-    columns of a day hold once `days_to_clear` further days are over, and must not be looked at before.
+    NEVER if none). A transaction is cleared (matured legitimate) when nobody reported it as fraud within
+    `label_maturity`. Both cleared columns of a day are valid only after `days_to_clear` further days.
     """
     frauds = reports[reports["is_fraud"]]
     prompt = frauds.loc[frauds["reported_at"] <= frauds["event_time"] + label_maturity, "transaction_id"]
@@ -73,10 +73,12 @@ def final_on(
     reports: pd.DataFrame,
     label_maturity: timedelta,
 ) -> pd.DataFrame:
-    """What becomes final of merchants' days at the end of `day`: its own volume, and what was cleared of another day.
+    """The part of merchants' days that becomes final at the end of `day`: its volume, and an earlier day's cleared
+    columns.
 
-    `transactions` are those of `day`, `settling` those of the day `days_to_clear` before, `reports` at least those from
-    that day to this one. Columns are those of FINAL_MERCHANT_DAYS; what a row does not tell is 0, or NEVER.
+    `transactions` are those of `day`, `settling` those of the day `days_to_clear` before, and `reports` at least those
+    from that day to this one. Columns are those of FINAL_MERCHANT_DAYS; values that a row does not decide are 0 or
+    NEVER.
     """
     volume = merchant_days(transactions, reports.iloc[:0], label_maturity=label_maturity)
     since = day - pd.Timedelta(days=days_to_clear(label_maturity))
@@ -93,9 +95,9 @@ def final_on(
 
 
 def assembled(final: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `final_on` of consecutive days, as `merchant_days` gives them wherever a feature may look.
+    """Combine rows of `final_on` of consecutive days into rows like those of `merchant_days`.
 
-    A day whose volume is not among `final` has no transactions, and one that has not settled has cleared none.
+    A day whose volume is not among `final` has no transactions; a day that has not settled has no cleared ones.
     """
     days = final.groupby(["merchant_id", "day"], as_index=False, sort=False).agg(
         transaction_count=("transaction_count", "sum"),

@@ -1,10 +1,10 @@
-"""What is known of a merchant: its volume, its fraud reports, and when it was last known to be clean.
+"""Features of a merchant: its volume, its fraud reports, and its last matured legitimate transaction.
 
-Belongs here: which statistic of days and reports each feature is. Must not be here: how days are made
+Belongs here: the statistic of days and reports of each feature. Must not be here: how days are made
 (`merchant_days.py`), loops (`features/kernels/windows.py`, `features/kernels/comparisons.py`), frames.
 
-Merchants are seen as day-level snapshots, for a popular merchant's raw history does not fit in a request. Fraud reports
-are few and exact; what is more than a count of them looks at the newest `NEWEST_EVENTS` of the window.
+Merchants are represented by daily aggregates, because a popular merchant's raw history does not fit in a request. Fraud
+reports are few and exact; statistics other than counts use the newest `NEWEST_EVENTS` of the window.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def merchant_columns(days: Table, reports: Table, new: Table, *, days_to_clear: 
 def _days(
     days: Table, of_days: Ints, merchants: Ints, now: Ints, *, entities: int, days_to_clear: int
 ) -> tuple[Columns, Floats]:
-    """Features of whole days, and when each query's merchant was last known to be clean (-inf: never)."""
+    """Features of whole days, and the time of each merchant's last matured legitimate transaction (-inf: never)."""
     midnight = now // DAY * DAY
     grouped = windows.group(of_days, days["day"], entities=entities)
     widths = np.array(list(MERCHANT_WINDOWS.values()), np.int64)
@@ -47,7 +47,7 @@ def _days(
     cents = windows.window_sum(grouped.order, days["amount_sum_cents"], bounds.low[-1], bounds.high)
     columns["merchant_amount_mean_30d"] = ratio(cents.astype(np.float64), columns["merchant_transaction_count_30d"])
 
-    # A day's cleared transactions are known only once the whole day has had time to be reported.
+    # A day's matured legitimate transactions are known only when the labels of the whole day have matured.
     settled = windows.group(merchants, midnight - days_to_clear * DAY, entities=entities)
     known = windows.window_bounds(grouped, settled, widths[-1:])
     low, high = known.low[0], known.high

@@ -1,11 +1,10 @@
-"""Features of one fixed history: two releases whose values have the same bits here compute the same features.
+"""A fixed history whose features identify the feature code: releases with equal values here compute equal features.
 
-Belongs here: that history, and a hash of each feature's values. Must not be here: what is done where they differ.
+Belongs here: that history, and a hash of each feature's values. Must not be here: what to do when they differ.
 
-The history is drawn from a stream that no library owns, so that it is the same for every release. It holds what
-features tell apart: ties, windows that end on an event, missing values, places around the date line, customers and
-merchants with more events than are looked at one by one, reports before and after the label maturity, withdrawn and
-repeated ones.
+The history comes from a random stream of our own, so that it is the same in every release. It covers ties, windows that
+end on an event, missing values, places around the date line, customers and merchants with more than `NEWEST_EVENTS`
+events, reports before and after the label maturity, and withdrawn and repeated reports.
 """
 
 import hashlib
@@ -58,7 +57,9 @@ def _choices(stream: int, names: tuple[str | None, ...]) -> NDArray[np.object_]:
 
 
 def _transactions() -> pd.DataFrame:
-    """Most events are of few customers and merchants, at whole steps of time, so that many instants are shared."""
+    """Most events belong to few customers and merchants, at multiples of a time step, so that many events are
+    simultaneous.
+    """
     at = np.sort((_draws(1) * (_DAYS * DAY // _STEP)).astype(np.int64)) * _STEP + _START
     latitude = np.round(_draws(2) * 170 - 85, 3)
     longitude = np.round((_draws(3) * 40 + 160 + 180) % 360 - 180, 3)
@@ -81,7 +82,7 @@ def _transactions() -> pd.DataFrame:
 
 
 def _reports(transactions: pd.DataFrame) -> pd.DataFrame:
-    """A quarter is reported within 40 days; of one merchant nearly all, from some day on: a run of frauds."""
+    """A quarter of the transactions is reported within 40 days, and nearly all of one merchant from some day on."""
     run = (transactions["merchant_id"] == "m-3") & (np.arange(_EVENTS) > _EVENTS // 2)
     reported = (_draws(12) < 0.25) | (run.to_numpy() & (_draws(13) < 0.9))
     delay = (_draws(14) ** 2 * 40 * 4).astype(np.int64) * (DAY // 4)

@@ -1,10 +1,10 @@
-"""What a model directory says of its features, and whether this code still computes them.
+"""The features that a model directory records, and whether this code still computes them.
 
-Belongs here: the part of `model.json` that is about features. Must not be here: the rest of it
+Belongs here: the entries of `model.json` about features. Must not be here: its other entries
 (`modeling/model_directory.py`).
 
-Other code is welcome as long as it computes the same bits: a release must not cost a bank its champion. So the hash of
-the code only decides whether values have to be compared.
+Changed code is compatible as long as it computes the same bits, so that a new release keeps the champion. The hash of
+the code only decides whether values must be compared.
 """
 
 import hashlib
@@ -36,14 +36,14 @@ def record_features(features: Sequence[str], config: FeatureConfig) -> dict[str,
 
 
 def recorded_config(manifest: Mapping[str, Any]) -> FeatureConfig:
-    """How the features were made. Raises KeyError, TypeError or ValueError where the manifest does not say it."""
+    """The feature configuration of a manifest. Raises KeyError, TypeError or ValueError when it is missing."""
     if manifest["format_version"] == DEFINITIONS_ONLY:
         return FeatureConfig(label_maturity=timedelta(days=float(manifest["lineage"]["label_maturity_days"])))
     return FeatureConfig.from_dict(manifest["feature_config"])
 
 
 def changed_features(manifest: Mapping[str, Any]) -> list[str]:
-    """The features that this code does not compute as they were recorded, in their order."""
+    """The features that this code computes differently from the record, in their order."""
     order: list[str] = manifest["feature_order"]
     known = {definition.name: json.loads(json.dumps(asdict(definition), default=str)) for definition in FEATURES}
     saved = {entry["name"]: entry for entry in manifest["features"]}
@@ -55,7 +55,7 @@ def changed_features(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _code() -> str:
-    """A hash of what computes features; where it is the same, values are."""
+    """A hash of everything that computes features; equal hashes mean equal values."""
     libraries = [f"{name} {version(name)}" for name in ("numba", "numpy", "pandas")]
     described = [FeatureEngineer.code_version(), platform.machine(), *libraries]
     return hashlib.sha256("\n".join(described).encode()).hexdigest()

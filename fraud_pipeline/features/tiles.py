@@ -1,12 +1,12 @@
-"""Histories in which crowded quarters of an hour are tiles: how many events, and the sum of their amounts.
+"""Histories with tiles: a tile replaces the events of a quarter of an hour by their number and their sum of amounts.
 
-Belongs here: which tiles a transaction needs open, and closing those that none needs. Must not be here: reading,
-keeping (`scoring/customer_cache.py`), features.
+Belongs here: which tiles a transaction needs open, and closing the others. Must not be here: reading, caching
+(`scoring/customer_cache.py`), features.
 
-A row is an event or a tile. Counts and sums over a window add up the events and the tiles in it as whole numbers, so a
-customer with a million events costs what its windows' edges and its newest events cost. What a window cuts in two must
-be open, and so must the newest events before a transaction, which the other statistics look at. An event that became
-known after its tile was closed stands beside the tile, which does not count it.
+A row is an event or a tile. Counts and sums over a window add the events and tiles in it as integers, so a customer
+with a million events costs only the edges of its windows and its newest events. A tile that a window cuts in two must
+be open. So must the newest events before a transaction, which the other statistics use. An event that became known
+after its tile was closed is a row of its own, and the tile does not count it.
 """
 
 from typing import Final
@@ -22,9 +22,9 @@ from fraud_pipeline.schema.transactions import HOUR, TRANSACTION_COLUMNS
 
 TILE: Final = HOUR // 4
 HISTORY_COLUMNS: Final = (*TRANSACTION_COLUMNS, "tile_events")
-"""Columns of a history: those of an event, and of how many events a row is the tile; 0 for an event.
+"""Columns of a history: those of an event, and the number of events in a tile; 0 for an event.
 
-A tile's `event_time` is its beginning, its `amount_cents` the sum.
+A tile's `event_time` is its start; its `amount_cents` is the sum.
 """
 _WIDTHS: Final = np.array(list(CUSTOMER_WINDOWS.values()), np.int64)
 
@@ -35,7 +35,7 @@ def as_history(events: Table) -> Table:
 
 
 def tile_rows(customers: Ints, starts: Ints, counts: Ints, cents: Ints) -> Table:
-    """Rows (n,) of a history that are tiles; two of one customer and beginning add up."""
+    """Tiles as rows (n,) of a history; two tiles of one customer and start add up."""
     filled = {"customer_id": customers, "event_time": starts, "amount_cents": cents, "tile_events": counts}
     places = dict.fromkeys(("latitude", "longitude"), np.full(len(customers), np.nan))
     return dict.fromkeys(HISTORY_COLUMNS, np.full(len(customers), MISSING_CODE)) | places | filled
@@ -47,7 +47,7 @@ def rows_where(rows: Table, chosen: NDArray[np.bool_]) -> Table:
 
 
 def tiles_to_open(history: Table, new: Table) -> NDArray[np.bool_]:
-    """Which rows of a history are tiles that features of `new` must not see closed, shape (rows of `history`,)."""
+    """Whether each row of a history is a tile that must be open for features of `new`, shape (rows of `history`,)."""
     (row_codes, history_codes), entities = shared_codes(new["customer_id"], history["customer_id"])
     grouped = windows.group(history_codes, history["event_time"], entities=entities)
     queries = windows.group(row_codes, new["event_time"], entities=entities)
@@ -81,7 +81,8 @@ def _cut(
                 cut[order[p]] |= tile_events[order[p]] > 0
                 p -= 1
         present = now[q] - now[q] % TILE
-        # Whole quarters of an hour are looked at: a tile may hold newer events than one that stands beside it.
+        # Whole quarters of an hour are compared, because a tile may hold newer events than a single event of its
+        # quarter.
         stop, seen, p = present, 0, high[q] - 1
         while p >= first[q]:
             if seen < newest and p >= low[-1, q]:
@@ -90,21 +91,21 @@ def _cut(
                 break
             events = tile_events[order[p]]
             cut[order[p]] |= events > 0
-            # How many events of the present tile are earlier than the transaction is not known.
+            # The current tile does not tell how many of its events are earlier than the transaction.
             seen += 1 if events == 0 else events if times[p] < present else 0
             p -= 1
     return cut
 
 
 def with_open_tiles(history: Table, opened: NDArray[np.bool_], events: Table) -> Table:
-    """The history with the events of its tiles `opened` (rows,) in their stead; `events` are all that are known."""
+    """The history with events in place of its `opened` tiles (rows,); `events` are all known events of these tiles."""
     keys = _tile_keys(history)
     closed = ~np.isin(keys, keys[opened])
     return concat_rows(rows_where(history, closed), as_history(events), names=HISTORY_COLUMNS)
 
 
 def with_closed_tiles(history: Table, new: Table) -> Table:
-    """The history with every tile closed that features of `new` may see so."""
+    """The history with every tile closed that need not be open for features of `new`."""
     keys, row_tiles = np.unique(_tile_keys(history), return_inverse=True)
     counts, cents = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
     np.add.at(counts, row_tiles, np.maximum(history["tile_events"], 1))
@@ -114,11 +115,11 @@ def with_closed_tiles(history: Table, new: Table) -> Table:
     return concat_rows(rows_where(history, needed[row_tiles]), rows_where(tiles, ~needed), names=HISTORY_COLUMNS)
 
 
-# More tiles than there are from 1970 until the times that fit into 64 bits end.
+# More than the number of tiles from 1970 to the largest 64-bit time.
 _TILES: Final = 1 << 34
 
 
 def _tile_keys(history: Table) -> Ints:
-    """One number for a customer and a tile."""
+    """A number per (customer, tile)."""
     keys: Ints = history["customer_id"] * _TILES + history["event_time"] // TILE
     return keys

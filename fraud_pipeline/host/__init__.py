@@ -1,5 +1,5 @@
 """The machine that a command runs on.
 
-Belongs here: errors of the operating system in words, paths, ports, whether a server can be reached. Must not be here:
+Belongs here: texts for errors of the operating system, paths, ports, reachability of servers. Must not be here:
 anything about transactions.
 """

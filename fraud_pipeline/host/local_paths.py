@@ -1,6 +1,6 @@
-"""Paths of this machine, told from URLs.
+"""Local paths, distinguished from URLs.
 
-Belongs here: what is a path. Must not be here: opening one.
+Belongs here: recognising a path. Must not be here: opening one.
 """
 
 import re
@@ -12,7 +12,7 @@ _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def local_path(text: str | Path) -> Path:
-    """A path of this machine. Raises ValueError for a URL, which would pass for a directory of an odd name."""
+    """Convert a text to a local path. Raises ValueError for a URL, which would otherwise name a local directory."""
     if url := _URL.match(str(text)):
         raise ValueError(
             f"a path that begins with {url[1]}:// is a URL, and only files of this machine are read and written here: "

@@ -1,6 +1,6 @@
-"""Errors of the operating system in words: which path or server, what is wrong with it, what to do.
+"""Texts for errors of the operating system: path or server, problem, remedy.
 
-Belongs here: what error numbers mean to a person. Must not be here: who is told.
+Belongs here: explanations of error numbers. Must not be here: who shows them.
 """
 
 import errno
@@ -14,7 +14,7 @@ _PATHS: Final = MappingProxyType(
     {
         errno.EACCES: ("this user may not use it", _OWN),
         errno.EPERM: ("this user may not use it", _OWN),
-        errno.EROFS: ("its disk is only read here", "mount it with write access, or name another directory"),
+        errno.EROFS: ("its disk is mounted read-only", "mount it with write access, or name another directory"),
         errno.ENOENT: ("it does not exist", "create it, or correct the path"),
         errno.ENOTDIR: ("a part of this path is a file and no directory", "move the file away, or correct the path"),
         errno.EEXIST: ("something is there already, and is not replaced", "name another path, or move it away"),

@@ -1,6 +1,6 @@
-"""Whether a server can listen on an address, asked before anything is started.
+"""Checks that a server can listen on an address, before the server starts.
 
-Belongs here: the question and its answers in words. Must not be here: servers.
+Belongs here: the check and its error texts. Must not be here: servers.
 """
 
 import errno
@@ -11,7 +11,7 @@ _NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 class CannotListenError(RuntimeError):
-    """No server can listen on the address; the message says why and which option helps."""
+    """No server can listen on the address; the message gives problem and option."""
 
 
 def check_port(
@@ -23,12 +23,12 @@ def check_port(
     port_option: str = "--port",
     family: socket.AddressFamily = socket.AF_UNSPEC,
 ) -> None:
-    """See that `host`:`port` is free and may be used, by binding it for a moment. Raises CannotListenError.
+    """Check that `host`:`port` is free and permitted, by binding it for a moment. Raises CannotListenError.
 
     Args:
         host: a name or an address; every address of a name is tried.
         port: a TCP port.
-        command: what usually listens there, for the message.
+        command: the command that usually listens there, for the message.
         host_option: the option that changes the host.
         port_option: the option that changes the port.
         family: the addresses that the server can use.

@@ -1,6 +1,6 @@
-"""Whether a server can be connected to, and why not.
+"""Reachability of servers.
 
-Belongs here: opening and closing a connection. Must not be here: what is said over one.
+Belongs here: opening and closing a connection. Must not be here: protocols.
 """
 
 import socket
@@ -11,9 +11,9 @@ from fraud_pipeline.host.os_errors import in_words
 
 
 def why_unreachable(servers: Sequence[tuple[str, int]], *, context: ssl.SSLContext | None, seconds: float) -> str:
-    """Why none of these hosts and ports can be connected to, in words; empty when one can.
+    """The reasons why none of these hosts and ports can be reached, in words; empty when one can.
 
-    With a context the TLS greeting must go well, too.
+    With a context the TLS handshake must succeed, too.
     """
     failures = []
     for host, port in servers:
@@ -30,7 +30,7 @@ def why_unreachable(servers: Sequence[tuple[str, int]], *, context: ssl.SSLConte
 
 
 def talks_tls(host: str, port: int, *, seconds: float) -> bool:
-    """Whether a server answers a TLS greeting, whatever its certificate."""
+    """Whether a server answers a TLS handshake, with any certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

@@ -1,6 +1,6 @@
-"""Which column of a file is which of our fields: by name where it is obvious, by the person's word otherwise.
+"""The mapping of a file's columns to fields: by obvious names, or by an explicit mapping.
 
-Belongs here: names. Must not be here: files, values.
+Belongs here: column names. Must not be here: files, values.
 """
 
 import re
@@ -15,18 +15,18 @@ OPTIONAL_FIELDS: Final = tuple(field.name for field in fields_of("file") if not 
 COLUMN_FIELDS: Final = (*REQUIRED_FIELDS, *OPTIONAL_FIELDS)
 
 ROW: Final = "#row"
-"""The column in which readers of files number rows; no field and no synonym has this name."""
+"""The column for row numbers; no field and no synonym has this name."""
 
 
 class SourceError(ValueError):
-    """A file cannot be used as it is; the message says why and what to do."""
+    """A file cannot be used as it is; the message gives problem and remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The names of a file's columns, or a first line that may be data: then it is not `certain`, and never shown.
+    """The names of a file's columns. A first line that may be data is not `certain`, and messages never show it.
 
-    `guess` says in words what such a file looks like, and what to do.
+    `guess` describes such a file in words, with a remedy.
     """
 
     names: tuple[str, ...]
@@ -34,20 +34,20 @@ class Header:
     guess: str = ""
 
     def listing(self) -> str:
-        """The names for a message, or only their number."""
+        """The names for a message; only their number when they are not certain."""
         if self.certain:
             return f"The file's columns: {', '.join(self.names)}."
         return f"The file has {len(self.names)} columns, and {self.guess}."
 
 
 def known_names(names: Sequence[str]) -> int:
-    """How many of our fields the names stand for without a mapping."""
+    """The number of fields that these names match without a mapping."""
     spellings = {_normalised(name) for name in names}
     return sum(not spellings.isdisjoint((field, *FIELDS[field].synonyms)) for field in COLUMN_FIELDS)
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """`"transaction_id=TX_ID,event_time=WHEN"` as {our field: file column}; SourceError says what is wrong with it."""
+    """Parse `"transaction_id=TX_ID,event_time=WHEN"` into {field: file column}. Raises SourceError."""
     mapping: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         field, equals, column = (piece.strip() for piece in part.partition("="))
@@ -61,10 +61,10 @@ def parse_columns(text: str) -> dict[str, str]:
 
 
 def resolve_columns(header: Header, *, columns: Mapping[str, str] | None = None) -> dict[str, str]:
-    """{our field: file column} for the columns of a file: the given mapping first, obvious names for the rest.
+    """Map fields to columns of a file as {field: file column}: the given mapping first, obvious names for the rest.
 
-    SourceError lists the file's columns and an example mapping when a required field is not found, a name fits twice,
-    or a mapped column is not there; columns that may be data are only counted.
+    Raises SourceError when a required field has no column, a name is ambiguous, or a mapped column does not exist. Its
+    message lists the columns and an example mapping; names that may be data are only counted.
     """
     chosen, names = dict(columns or {}), header.names
     _check_fields(chosen)

@@ -1,7 +1,7 @@
-"""Text tables: which delimiter, which header, and their columns as Arrow text.
+"""Text tables: delimiter, header, and columns as Arrow text.
 
-Belongs here: the shape of a text table. Must not be here: what a column means. No message quotes a cell: the first line
-counts as names only where it cannot be anything else.
+Belongs here: the layout of a text table. Must not be here: the meaning of columns. No message quotes a cell, so the
+first line counts as names only when it cannot be data.
 """
 
 import codecs
@@ -21,7 +21,7 @@ import pyarrow.csv
 from fraud_pipeline.ingest.column_mapping import ROW, Header, SourceError, known_names
 from fraud_pipeline.ingest.file_formats import SAMPLE_BYTES, damaged, encoding_of, looks_like, open_bytes
 
-# "NA" is not among them: it is Namibia's country code.
+# "NA" is not a null: it is Namibia's country code.
 _NULLS: Final = ["", "NULL", "Null", "null", "NaN", "nan", "None", "N/A", "n/a", "#N/A", r"\N", "(null)", "<NA>", "nil"]
 _DELIMITERS: Final = ",;\t|"
 _HINT: Final = re.compile(r"\ufeff?\"?sep=(.)\"?\r?\n?", re.IGNORECASE)
@@ -38,7 +38,7 @@ _ENOUGH_KNOWN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """How a text file is laid out; `hint` lines stand before the header."""
+    """The layout of a text file; there are `hint_lines` lines before the header."""
 
     path: Path
     header: Header
@@ -48,7 +48,7 @@ class TextTable:
 
 
 def inspect(path: Path, start: bytes) -> TextTable:
-    """The layout of a text file from its first bytes. Raises SourceError."""
+    """Detect the layout of a text file from its first bytes. Raises SourceError."""
     encoding = encoding_of(start)
     text = _decoded(start, encoding)
     hint = _HINT.match(text)
@@ -65,7 +65,7 @@ def inspect(path: Path, start: bytes) -> TextTable:
 
 
 def read(table: TextTable, names: Sequence[str]) -> tuple[pa.Table, int]:
-    """These columns as text, rows numbered in ROW (the header is row 1), and how many repeated headers it had."""
+    """Read these columns as text, with row numbers in ROW (the header is row 1); also counts repeated headers."""
     ragged: list[int] = []
 
     def note(row: pyarrow.csv.InvalidRow) -> str:
@@ -92,7 +92,7 @@ def read(table: TextTable, names: Sequence[str]) -> tuple[pa.Table, int]:
     except UnicodeError:
         raise SourceError(_NOT_UTF8) from None
     except pa.ArrowException as error:
-        # pyarrow's message quotes the row, which holds card data.
+        # pyarrow's message quotes the row, which may hold card data.
         raise SourceError(_cause(str(error))) from None
     if ragged:
         raise SourceError(
@@ -105,7 +105,7 @@ def read(table: TextTable, names: Sequence[str]) -> tuple[pa.Table, int]:
 
 
 def _without_headers(content: pa.Table, names: Sequence[str]) -> tuple[pa.Table, int]:
-    """The rows without those that repeat the header, as files put together have them."""
+    """Remove rows that repeat the header, which concatenated files contain."""
     repeats = pc.equal(content.column(names[0]), names[0])
     if not pc.any(repeats).as_py():
         return content, 0
@@ -114,8 +114,8 @@ def _without_headers(content: pa.Table, names: Sequence[str]) -> tuple[pa.Table,
     if not all(alike):
         rows = content.column(ROW).filter(repeats)
         raise SourceError(
-            f"row {rows[0]} looks like a second header whose columns stand in another order: put files together "
-            "column by column, or give their directory"
+            f"row {rows[0]} looks like a second header with another order of columns: concatenate files with "
+            "the same columns, or give their directory"
         )
     return content.filter(pc.fill_null(pc.invert(repeats), True)), len(cells[0])
 
@@ -142,7 +142,7 @@ def _rows(text: str, delimiter: str, *, complete: bool) -> list[list[str]]:
 
 
 def _plausibility(rows: list[list[str]]) -> tuple[int, float, int]:
-    """How much rows look as if split at the right mark: known names, rows of equal length, number of columns."""
+    """The plausibility of a delimiter: known names, rows of equal length, number of columns."""
     if not rows or len(rows[0]) < 2:
         return 0, 0.0, 0
     width = len(rows[0])
@@ -150,7 +150,7 @@ def _plausibility(rows: list[list[str]]) -> tuple[int, float, int]:
 
 
 def _is_header(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether a first line can only be names: known ones, or words over columns of times and numbers."""
+    """Whether a first line can only be names: known ones, or words above columns of times and numbers."""
     if known_names(names) >= _ENOUGH_KNOWN:
         return True
     words = all(_NAME.fullmatch(name) and not _MANY_DIGITS.search(name) for name in names)

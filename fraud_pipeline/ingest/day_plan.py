@@ -1,11 +1,11 @@
-"""Which days must be brought from the source, and whose features must be made again, from versions alone.
+"""The plan of days: which days to ingest and which features to compute again, from versions alone.
 
 Belongs here: the rules, as pure functions. Must not be here: reading versions (`day_state.py`, the sources), running
-anything (`defs/`).
+the plan (`defs/`).
 
-A version is a text that is equal for equal content. A day is brought when it is missing, or when the source's version
-of it is not the one that was ingested. What is derived of a day, merchants' days and then features, is stale when a day
-that it read has another version now, or when the feature code or its configuration changed.
+A version is a text that is equal for equal content. A day is ingested when it is missing, or when the source's version
+differs from the ingested one. Derived days (merchants' days and then features) are stale when a day that they read has
+another version now, or when the feature code or its configuration changed.
 """
 
 import json
@@ -20,12 +20,12 @@ InputTable = Literal["transactions", "reports", "merchant_days"]
 DerivedTable = Literal["merchant_days", "features"]
 
 LONGEST_STEP: Final = 31
-"""Days of one step: a run holds its days and their lookback in memory."""
+"""Maximum days of one step, because a run holds its days and their lookback in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceDay:
-    """The versions of what a source gives for a day: its transactions, and the reports that came on it."""
+    """The source's versions of a day: of its transactions, and of the reports made on it."""
 
     transactions: str
     reports: str
@@ -33,11 +33,11 @@ class SourceDay:
 
 @dataclass(frozen=True, slots=True)
 class FeatureWindow:
-    """The days that derived days read, none before `first`; `code` is what computes.
+    """The days that derived days read, none before `first`; `code` identifies the feature code and its configuration.
 
-    Features read so many days of `transactions` and `reports` before their own, and their own, and so many
-    `merchant_days` before their own. Merchants' days read the transactions of their own day and of the one that
-    settles, `days_to_clear` before, and the reports from that one to their own.
+    The numbers are days before a day. Features also read transactions and reports of their own day. Merchants' days
+    read the transactions of their own day and of the day `days_to_clear` before, and the reports from that day to their
+    own.
     """
 
     first: date
@@ -49,7 +49,7 @@ class FeatureWindow:
 
     @property
     def lookback(self) -> int:
-        """Days before its own on which anything of a day depends, read or through merchants' days."""
+        """The number of days before a day on which its features depend, directly or through merchants' days."""
         return max(self.transactions, self.reports, self.merchant_days + self.days_to_clear)
 
     def start(self, day: date) -> date:
@@ -73,7 +73,7 @@ class FeatureWindow:
 
 @dataclass(frozen=True, slots=True)
 class DayInputs:
-    """What a derived day was made from: the code, and by table the version of each day that was read."""
+    """The inputs of a derived day: the code, and by table the version of each day that was read."""
 
     code: str
     read: Mapping[str, Mapping[date, str]]
@@ -96,9 +96,9 @@ class DayInputs:
 
 @dataclass(frozen=True, slots=True)
 class StoredDays:
-    """Versions of the days that are stored, and what the derived ones were made from.
+    """Versions of the stored days, and the inputs of the derived ones.
 
-    `ingested` holds what the source gave for each day whose tables are complete and belong together. Days made by a
+    `ingested` holds the source's version of each day whose tables are complete and consistent. Derived days of a
     release that recorded no inputs have None.
     """
 
@@ -109,7 +109,7 @@ class StoredDays:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Consecutive days, both ends included, that one run ingests, or derives again: merchants' days, then features."""
+    """Consecutive days, both ends included, that one run ingests, or derives again."""
 
     kind: StepKind
     first: date
@@ -118,7 +118,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is wrong with the features of a span: days without any, and stale ones with the days that changed."""
+    """The state of the features of a span: days without features, and stale days with the days that changed."""
 
     missing: tuple[date, ...]
     stale: Mapping[date, tuple[date, ...]]
@@ -129,7 +129,7 @@ class Standing:
 
     @property
     def summary(self) -> str:
-        """One line: how many days, which, and why they are stale."""
+        """One line with the number of days, their dates, and why they are stale."""
         parts = []
         if self.missing:
             parts.append(f"{len(self.missing)} missing ({spelled(self.missing)})")
@@ -143,10 +143,10 @@ class Standing:
 def plan(
     offered: Mapping[date, SourceDay], stored: StoredDays, *, window: FeatureWindow, first: date, last: date
 ) -> list[Step]:
-    """The steps that bring every day from `first` to `last`, in order of time.
+    """The steps that bring every day from `first` to `last` up to date, in order of time.
 
-    Run in this order, each step finds the days before it as they will be, so nothing has to be done twice. Days that
-    the source does not offer (before its first, or no longer kept) are not days that differ.
+    In this order each step finds earlier days in their final state, so nothing runs twice. Days that the source does
+    not offer (before its first, or expired) do not count as changed.
     """
     ingest = {day for day, version in offered.items() if stored.ingested.get(day) != version}
     remade = standing(stored, window=window, first=first, last=last)
@@ -158,7 +158,7 @@ def plan(
 
 
 def inputs_now(stored: StoredDays, table: DerivedTable, day: date, *, window: FeatureWindow) -> DayInputs:
-    """What this derived day would be made from now."""
+    """The present inputs of a derived day."""
     return DayInputs(
         code=window.code,
         read={
@@ -169,9 +169,10 @@ def inputs_now(stored: StoredDays, table: DerivedTable, day: date, *, window: Fe
 
 
 def standing(stored: StoredDays, *, window: FeatureWindow, first: date, last: date) -> Standing:
-    """Which days from `first` to `last` lack features, and which features are stale and why.
+    """The days from `first` to `last` that lack features, and those with stale features.
 
-    Features are stale with the merchants' days that they read, and with those of their own day, which later ones read.
+    Stale merchants' days make features stale that read them, and features of the same day, because both are made
+    together.
     """
     days, features = days_between(first, last), stored.inputs["features"]
     earliest = max(window.first, first - timedelta(days=window.merchant_days))
@@ -206,7 +207,7 @@ def days_between(first: date, last: date) -> list[date]:
 
 
 def _changed(stored: StoredDays, table: DerivedTable, day: date, window: FeatureWindow) -> tuple[date, ...] | None:
-    """The days whose change made this derived day stale; None while it is current, empty where nobody knows."""
+    """The days whose change made this derived day stale; None while it is current, empty when they are unknown."""
     made, now = stored.inputs[table].get(day), inputs_now(stored, table, day, window=window)
     if made == now:
         return None

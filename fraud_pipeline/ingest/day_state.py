@@ -1,9 +1,9 @@
-"""The versions of stored days, as their writers recorded them beside the rows.
+"""The versions of stored days, as recorded beside the rows.
 
-Belongs here: what is noted with a day, reading it back, and what must be there before features are made. Must not be
-here: the rules of the plan (`day_plan.py`), features.
+Belongs here: writing and reading the notes of a day, and the checks before features are computed. Must not be here: the
+rules of the plan (`day_plan.py`), features.
 
-Nothing is kept apart from the tables: versions and notes live in the footers of the files that hold the rows.
+Versions and notes are stored in the footers of the files that hold the rows, and nowhere else.
 """
 
 import json
@@ -47,11 +47,11 @@ class MissingLookbackError(LookupError):
 
 
 class StaleFeaturesError(LookupError):
-    """Features have holes, or were made from rows that changed since."""
+    """Features are missing, or were computed from rows that changed since."""
 
 
 def feature_window(config: FeatureConfig, *, first: date) -> FeatureWindow:
-    """Which days features of this configuration read, in a calendar that begins on `first`."""
+    """The days that features of this configuration read, in a calendar that begins on `first`."""
     return FeatureWindow(
         first=first,
         transactions=max(CUSTOMER_WINDOWS.values()) // DAY,
@@ -63,9 +63,9 @@ def feature_window(config: FeatureConfig, *, first: date) -> FeatureWindow:
 
 
 def expected_last(*, living: bool, ends: date | None, now: datetime) -> date | None:
-    """The last day that should be there by now, three hours after its end; `ends` is the calendar's last day.
+    """The last day that should be ingested by now, three hours after its end; `ends` is the calendar's last day.
 
-    None for a source that is not `living`: the synthetic world has as many days as somebody wants.
+    None for a source that is not `living`, such as the synthetic world, which has any number of days.
     """
     if not living:
         return None
@@ -74,7 +74,7 @@ def expected_last(*, living: bool, ends: date | None, now: datetime) -> date | N
 
 
 def read_stored_days(store: TableStore, *, window: FeatureWindow, first: date, last: date) -> StoredDays:
-    """Versions of the stored days that concern features of `first` to `last`."""
+    """Versions of the stored days that features of `first` to `last` read."""
     start = window.start(first)
     transactions = store.versions("transactions", start, last)
     return StoredDays(
@@ -97,7 +97,7 @@ def _read_inputs(store: TableStore, table: DerivedTable, first: date, last: date
 
 
 def plan_of(store: TableStore, source: TransactionSource, *, window: FeatureWindow, last: date) -> list[Step]:
-    """The steps that bring every day of the calendar up to `last` (see `day_plan.plan`)."""
+    """The steps that bring every day of the calendar up to `last` up to date (see `day_plan.plan`)."""
     if last < window.first:
         return []
     offered = source.day_versions(start=_midnight(window.first), end=_midnight(last + timedelta(days=1)))
@@ -109,13 +109,13 @@ def plan_of(store: TableStore, source: TransactionSource, *, window: FeatureWind
 def notes_of_inputs(
     store: TableStore, table: DerivedTable, days: Sequence[date], *, window: FeatureWindow
 ) -> dict[date, str]:
-    """What is noted with these derived days when they are made from what is stored now."""
+    """The notes for these derived days when they are made from the rows stored now."""
     stored = read_stored_days(store, window=window, first=days[0], last=days[-1])
     return {day: inputs_now(stored, table, day, window=window).to_json() for day in days}
 
 
 def read_standing(store: TableStore, *, window: FeatureWindow, last: date | None = None) -> Standing:
-    """How the features stand from the first stored day on, up to `last` or else to the last stored day."""
+    """The state of the features from the first stored day to `last`, by default the last stored day."""
     days = _calendar_days(store, window, last or date.max)
     if not days:
         return Standing(missing=(), stale={})
@@ -125,7 +125,7 @@ def read_standing(store: TableStore, *, window: FeatureWindow, last: date | None
 
 
 def check_features(store: TableStore, *, window: FeatureWindow, first: date, last: date) -> None:
-    """Raise StaleFeaturesError unless the features of each day are there and made from the rows that are there."""
+    """Raise StaleFeaturesError unless the features of each day exist and were made from the stored rows."""
     stale = standing(
         read_stored_days(store, window=window, first=first, last=last), window=window, first=first, last=last
     )
@@ -138,7 +138,7 @@ def check_lookback(
 ) -> None:
     """Raise MissingLookbackError when a day that features of `first` to `last` read was never ingested.
 
-    That nothing happened before the calendar's first day, or before the source's, is no gap.
+    Days before the calendar's first day, or before the source's, are not gaps.
     """
     start = window.start(first)
     complete = set(store.days("transactions")) & set(store.days("fraud_reports"))
@@ -164,10 +164,11 @@ def check_lookback(
 def accept(
     store: TableStore, raw: pd.DataFrame, *, days: Collection[date], now: pd.Timestamp, fallback_time: pd.Timestamp
 ) -> tuple[ValidationResult, dict[date, str]]:
-    """Judge the stored raw rows of `days`, an id of other days' transactions being taken; with the notes of the days.
+    """Validate the stored raw rows of `days`; ids of other days' transactions are duplicates. Also returns the days'
+    notes.
 
-    A note holds the version of the raw rows, and the same of each day that has an id which was repeated: rows that
-    were rejected for it are judged again when that day changes.
+    A note holds the version of the raw rows, and of the raw rows of each day whose ids were repeated: rows that were
+    rejected as duplicates are validated again when that day changes.
     """
     result = validate(raw, now=now, fallback_time=fallback_time)
     ids = result.accepted["transaction_id"]
@@ -188,12 +189,12 @@ def accept(
 
 
 def source_notes(versions: Mapping[date, SourceDay], *, reports: bool) -> dict[date, str]:
-    """What is noted with raw transactions, or with reports: the version that the source had of them."""
+    """The notes for raw transactions or for reports: the source's version of each day."""
     return {day: version.reports if reports else version.transactions for day, version in versions.items()}
 
 
 def _ingested(store: TableStore, day: date) -> SourceDay | None:
-    """The version of the source that the stored tables of a day were made from; None when they do not go together."""
+    """The source's version from which the stored tables of a day were made; None when they are inconsistent."""
     try:
         raw, reports = store.note("raw_transactions", day), store.note("fraud_reports", day)
         note = json.loads(store.note("transactions", day) or "{}")
@@ -208,7 +209,7 @@ def _ingested(store: TableStore, day: date) -> SourceDay | None:
 
 
 def _judged_raw(store: TableStore, day: date) -> str:
-    """The version of the raw rows that the transactions of a day were accepted from; empty where nobody noted it."""
+    """The version of the raw rows behind a day's accepted transactions; empty when it was not recorded."""
     return str(json.loads(store.note("transactions", day) or "{}").get("raw", ""))
 
 

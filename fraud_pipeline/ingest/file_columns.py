@@ -1,7 +1,7 @@
-"""A file's spelling of a value in, ours out: ids, texts, numbers, times, labels, as Arrow columns.
+"""Conversion of a file's columns to our types: ids, texts, numbers, times, labels, as Arrow columns.
 
-Belongs here: conversions of one column. Must not be here: judging single values; what cannot be read stays as it is or
-becomes missing, and validation rejects the row. Only a column that is wrong as a whole is an error.
+Belongs here: conversion of one column. Must not be here: validation of single values: an unreadable value stays as it
+is or becomes missing, and validation rejects its row. Only a column that is wrong as a whole is an error.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,14 +40,14 @@ _LEGITIMATE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column in our words; `notes` count rows by what was recognised or normalised."""
+    """A converted column; `notes` count rows by what was recognised or normalised."""
 
     values: pa.Array
     notes: dict[str, int]
 
 
 def typed(column: pa.Array, *, name: str, field: str) -> pa.Array:
-    """A column of one part as one of the types that `converted` takes: text, 64-bit numbers, UTC times, booleans."""
+    """Cast a column of one part to a type that `converted` accepts: text, 64-bit numbers, UTC times, booleans."""
     column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
     kind = column.type
     if _is_text(kind):
@@ -112,7 +112,7 @@ def _choices(text: pa.Array, value_of: Mapping[str, str]) -> pa.Array:
 
 
 def _numbers(column: pa.Array, *, name: str, field: str) -> Column:
-    """64-bit numbers (32-bit ones stay); text where some cell is no number."""
+    """64-bit numbers (32-bit ones stay); text when some cell is not a number."""
     if not _is_text(column.type):
         return Column(column, {})
     try:
@@ -125,7 +125,7 @@ def _numbers(column: pa.Array, *, name: str, field: str) -> Column:
 
 
 def _times(column: pa.Array, *, name: str, field: str) -> pa.Array:
-    """Microseconds UTC; times without timezone are UTC, unreadable ones are missing."""
+    """Microseconds UTC; times without a time zone are UTC, and unreadable ones are missing."""
     if not _is_text(column.type):
         return column
     try:
@@ -135,7 +135,7 @@ def _times(column: pa.Array, *, name: str, field: str) -> pa.Array:
 
 
 def _labels(column: pa.Array, *, name: str, place: Callable[[int], str]) -> pa.Array:
-    """True where fraud, False where not, missing where nobody said; SourceError when a cell is neither."""
+    """True for fraud, False for legitimate, missing for an empty cell. Raises SourceError for other values."""
     if pa.types.is_boolean(column.type):
         return column
     encoded = column.dictionary_encode()
@@ -148,7 +148,7 @@ def _labels(column: pa.Array, *, name: str, place: Callable[[int], str]) -> pa.A
             name,
             "is_fraud",
             f"has {count} labels that are neither yes (1, true, yes, fraud) nor no (0, false, no, legitimate), the "
-            f"first in {place(pc.index(unreadable, True).as_py())}; leave the cell empty where nobody knows",
+            f"first in {place(pc.index(unreadable, True).as_py())}; leave the cell empty when the label is unknown",
         )
     return pc.if_else(words.is_valid(), fraud, None).take(encoded.indices)
 
@@ -158,4 +158,4 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _wrong_column(name: str, field: str, cause: str) -> SourceError:
-    return SourceError(f"column '{name}' ({field}) {cause}. Mend it, or map another column: {field}=YOUR_COLUMN")
+    return SourceError(f"column '{name}' ({field}) {cause}. Correct it, or map another column: {field}=YOUR_COLUMN")

@@ -1,7 +1,6 @@
-"""The first bytes of a file in, what kind of file it is out.
+"""The format of a file from its first bytes.
 
-Belongs here: compression, encoding, formats by their first bytes. Must not be here: parsing, and any text of a file in
-a message.
+Belongs here: compression, encoding, formats. Must not be here: parsing. No message quotes a file's content.
 """
 
 import io
@@ -40,7 +39,9 @@ _TAR_AT: Final = 257
 
 
 def open_bytes(path: Path) -> pa.NativeFile:
-    """The content of a file, unpacked when it is compressed. Raises SourceError for archives and damage."""
+    """The content of a file, decompressed if needed. Raises SourceError for archives of several files and for damaged
+    files.
+    """
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(b"PK\x03\x04"):
@@ -65,12 +66,14 @@ def start_of(path: Path) -> bytes:
 
 
 def is_parquet(path: Path, start: bytes) -> bool:
-    """Whether the content, or else the name, is that of a Parquet file."""
+    """Whether a file is Parquet, by its content or its name."""
     return start.startswith(b"PAR1") or path.suffix.lower() in {".parquet", ".pq"}
 
 
 def encoding_of(start: bytes) -> str:
-    """The encoding of a text file: UTF-8, or UTF-16 by its mark or its zeros. SourceError for binary files."""
+    """The encoding of a text file: UTF-8, or UTF-16 by its byte order mark or its zeros. Raises SourceError for binary
+    files.
+    """
     for magic, kind in _BINARY:
         if start.startswith(magic):
             raise SourceError(f"the file is {kind}: {_REMEDY}")
@@ -91,7 +94,7 @@ def encoding_of(start: bytes) -> str:
 
 
 def looks_like(text: str) -> str:
-    """What a text without a header seems to be, in words, with the remedy."""
+    """The likely format of a text without a header, in words, with a remedy."""
     for pattern, kind in _TEXTS:
         if pattern.match(text):
             return f"the file looks like {kind}: {_REMEDY}"

@@ -1,6 +1,6 @@
-"""A data path in, the files it stands for out: one file, a directory of parts, a Hive layout, or a pattern.
+"""The files of a data path: one file, a directory of parts, a Hive layout, or a pattern.
 
-Belongs here: paths. Must not be here: what is in a file.
+Belongs here: paths. Must not be here: the content of files.
 """
 
 import re
@@ -18,7 +18,7 @@ _TABLE_FORMATS: Final = {"_delta_log": "Delta Lake", ".hoodie": "Hudi", "metadat
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of a source: `name` is what people are told, `constants` the columns its Hive directories stand for."""
+    """One file of a source; `name` is for messages, `constants` are the columns of its Hive directories."""
 
     path: Path
     name: str
@@ -28,9 +28,9 @@ class Part:
 
 
 def parts_of(path: Path) -> tuple[Part, ...]:
-    """The files of a data path in order of their names; hidden ones, `_SUCCESS` and the like are left out.
+    """The files of a data path in order of their names, without hidden files, `_SUCCESS` and the like.
 
-    Raises SourceError when there is none, and for table formats.
+    Raises SourceError without any file, and for table formats.
     """
     if path.is_file():
         return (_part(path, base=path.parent),)
@@ -63,7 +63,7 @@ def _parts_of_directory(directory: Path) -> tuple[Part, ...]:
 
 
 def _is_data(file: Path, *, base: Path) -> bool:
-    """Spark, Hadoop and macOS put files of their own beside the data, and hide them by their names."""
+    """Whether a file is data: Spark, Hadoop and macOS add files of their own with a hidden name."""
     return not any(step.startswith((".", "_")) and "=" not in step for step in file.relative_to(base).parts)
 
 

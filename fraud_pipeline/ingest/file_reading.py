@@ -1,6 +1,6 @@
-"""One part of a source in, its columns as an Arrow table out, with an error a person can act on.
+"""Reads one part of a source as an Arrow table.
 
-Belongs here: which reader a file needs, columns of Hive directories. Must not be here: what a column means.
+Belongs here: the choice of the reader, columns of Hive directories. Must not be here: the meaning of columns.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from fraud_pipeline.ingest.file_parts import Part
 
 @dataclass(frozen=True, slots=True)
 class PartRows:
-    """Rows of one part with their numbers in it as the column ROW; `repeated_headers` lines were left out."""
+    """Rows of one part with their row numbers as the column ROW; `repeated_headers` lines were left out."""
 
     table: pa.Table
     repeated_headers: int = 0
@@ -26,14 +26,14 @@ class PartRows:
 
 @dataclass(frozen=True, slots=True)
 class OpenPart:
-    """A part whose columns are known; `text` is its layout where it is a text table, else it is Parquet."""
+    """A part with known columns; `text` is the layout of a text table, and None for Parquet."""
 
     part: Part
     stored: Header
     text: csv_files.TextTable | None
 
     def read(self, names: Sequence[str]) -> PartRows:
-        """These columns. Columns of a text table come as text, so that ids keep their leading zeros."""
+        """Read these columns. Columns of a text table are read as text, so that ids keep their leading zeros."""
         stored = [name for name in names if name in self.stored.names]
         if self.text is None:
             rows = PartRows(_read_parquet(self.part, stored))
@@ -48,13 +48,13 @@ class OpenPart:
 
     @property
     def header(self) -> Header:
-        """The columns of the file, and those that its directories stand for where the file has none of that name."""
+        """The columns of the file, and those of its Hive directories that the file does not have."""
         added = tuple(name for name, _ in self.part.constants if name not in self.stored.names)
         return replace(self.stored, names=self.stored.names + added)
 
 
 def open_part(part: Part) -> OpenPart:
-    """The columns of a part. SourceError when it is no readable CSV or Parquet file."""
+    """Open a part to learn its columns. Raises SourceError when it is not a readable CSV or Parquet file."""
     start = start_of(part.path)
     if is_parquet(part.path, start):
         with _open_parquet(part) as file:

@@ -1,6 +1,6 @@
-"""All parts of a source in, one table of our fields out.
+"""Reads all parts of a source as one table of fields.
 
-Belongs here: what parts must have in common, where a row stands. Must not be here: how a cell is read, order of time.
+Belongs here: what parts must have in common, the location of a row. Must not be here: parsing of cells, order of time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +18,9 @@ from fraud_pipeline.ingest.file_reading import OpenPart, PartRows, open_part
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """`fields` in our words with `file_row` and, of several parts, `file_part`; `names` are the file's for them.
+    """`fields` by name, with `file_row` and, for several parts, `file_part`; `names` are the file's columns.
 
-    `notes` count rows by what was recognised or put right, as `field: what`.
+    `notes` count rows by what was recognised or normalised, as `field: what`.
     """
 
     fields: dict[str, pa.Array]
@@ -29,9 +29,9 @@ class SourceTable:
 
 
 def read_parts(parts: Sequence[Part], *, columns: Mapping[str, str]) -> SourceTable:
-    """The rows of all parts, one after the other. Raises SourceError, which names the part where there are several."""
+    """Read the rows of all parts, one after the other. A SourceError names the part if there are several."""
     several = len(parts) > 1
-    # Spark writes a part without a byte where it has no rows.
+    # Spark writes an empty file for a part without rows.
     filled = [part for part in parts if part.size]
     if not filled:
         raise SourceError("the file is empty (0 bytes): export it again" if not several else "all files are empty")
@@ -77,7 +77,7 @@ def read_parts(parts: Sequence[Part], *, columns: Mapping[str, str]) -> SourceTa
 
 @contextmanager
 def _naming(part: Part, *, several: bool) -> Iterator[None]:
-    """Errors within the block name the part, where there are several."""
+    """Make errors within the block name the part, if there are several."""
     try:
         yield
     except SourceError as error:
@@ -89,7 +89,7 @@ def _naming(part: Part, *, several: bool) -> Iterator[None]:
 def _other_columns(part: Part, first: Part, *, own: Mapping[str, str], names: Mapping[str, str]) -> SourceError:
     differing = sorted(field for field in {*own, *names} if own.get(field) != names.get(field))
     return SourceError(
-        f"{part.name} has other columns than {first.name}, which differ in {', '.join(differing)}: export all parts "
+        f"{part.name} has other columns than {first.name}; they differ in {', '.join(differing)}: export all parts "
         "with the same columns, or give them one by one"
     )
 

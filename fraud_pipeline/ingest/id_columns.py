@@ -1,6 +1,7 @@
-"""Columns of ids: numbers as the text that was meant, and damage that only a whole column shows.
+"""Columns of ids: numbers as their original text, and damage that only a whole column reveals.
 
-Belongs here: what types and neighbours prove about ids. Must not be here: what one text says (`schema/identifiers.py`).
+Belongs here: checks of ids by type and by the whole column. Must not be here: checks of one id
+(`schema/identifiers.py`).
 """
 
 from typing import Final
@@ -13,14 +14,14 @@ from fraud_pipeline.ingest.number_spellings import WIDESPREAD
 from fraud_pipeline.schema.identifiers import PROBLEMS, IdentifierColumn
 
 _LOST: Final = "1E+99"
-"""Stands for a number that is too large for its type to be exact, so that its row is refused as `lost_digits`."""
+"""Replaces a number that is too large to be exact in its type, so that validation rejects its row as `lost_digits`."""
 _SPREADSHEET_DIGITS: Final = 15
 _ENOUGH_IDS: Final = 20
 _SAMPLE: Final = 1_000
 
 
 def id_text(column: pa.Array, *, name: str, field: str) -> pa.Array:
-    """A column that is no text as text: whole numbers in decimal. SourceError where it holds anything else."""
+    """Convert a column of whole numbers to decimal text. Raises SourceError for other types."""
     kind = column.type
     try:
         if pa.types.is_floating(kind):  # whole numbers with gaps, as pandas writes them
@@ -35,7 +36,7 @@ def id_text(column: pa.Array, *, name: str, field: str) -> pa.Array:
 
 
 def check_ids(ids: IdentifierColumn, *, name: str, field: str) -> dict[str, int]:
-    """Notes on a column of ids. SourceError where so many lost digits or zeros that the column cannot be believed."""
+    """Notes on a column of ids. Raises SourceError when too many ids lost digits or zeros."""
     n_rows = max(1, len(ids.texts) - ids.texts.null_count)
     for problem in PROBLEMS:
         count = int(ids.problems[problem].sum()) if problem in ids.problems else 0
@@ -71,7 +72,7 @@ def _text_of_decimals(column: pa.Array) -> pa.Array:
 
 
 def _rounded_by_a_spreadsheet(texts: pa.Array) -> int:
-    """How many ids have more digits than a spreadsheet keeps, where all of them end in zeros; 0 where some do not."""
+    """The number of ids with more digits than a spreadsheet keeps, if all of them end in zeros; otherwise 0."""
     kept = rf"^[0-9]{{{_SPREADSHEET_DIGITS}}}"
     for some in (texts.slice(0, _SAMPLE), texts):
         if pc.any(pc.match_substring_regex(some, rf"{kept}[0-9]*[1-9][0-9]*$")).as_py():
@@ -83,7 +84,7 @@ def _rounded_by_a_spreadsheet(texts: pa.Array) -> int:
 
 
 def _compare_leading_zeros(texts: pa.Array, *, name: str, field: str) -> dict[str, int]:
-    """Counts ids that also occur without their leading zeros; SourceError where that is so for many."""
+    """Count ids that also occur without their leading zeros. Raises SourceError when there are many."""
     first_is_zero = pc.starts_with(texts, "0")
     if not pc.any(first_is_zero).as_py():
         return {}

@@ -1,9 +1,9 @@
-"""Numbers as people and programs write them, recognised for a column as a whole.
+"""Numbers in the formats that people and programs write, recognised for a column as a whole.
 
-Belongs here: decimal and thousands marks, currencies, signs. Must not be here: what a number may be.
+Belongs here: decimal and thousands marks, currencies, signs. Must not be here: valid ranges.
 
-A mark that may mean either, as the point of 1.740, is read as the rest of the column proves it, or refused. A cell
-that disagrees with its column is not guessed at: it becomes UNREADABLE, and validation rejects its row.
+An ambiguous mark, such as the point of 1.740, is read as the rest of the column proves, or refused. A cell that
+contradicts its column becomes UNREADABLE, and validation rejects its row.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 UNREADABLE: Final = "?"
-"""Stands where a cell stood that can be read in two ways, or in another way than its column."""
+"""Replaces a cell that is ambiguous, or that contradicts its column."""
 WIDESPREAD: Final = 0.05
-"""Share of a column from which on something is the column's fault, and not that of some rows."""
+"""Share of rows from which on a problem concerns the column, and not single rows."""
 
 _SPACES: Final = " \u00a0\u2009\u202f"
 _BETWEEN: Final = f"{_SPACES}'\u2019"
@@ -33,18 +33,18 @@ _EVIDENT_POINT: Final = r"(?:^0?|[0-9])\.(?:[0-9]|[0-9]{2}|[0-9]{4,})$|^0\.[0-9]
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """`values` as float64, or as text where some cell is no number; `notes` count rows by what was recognised."""
+    """`values` as float64, or as text when some cell is not a number; `notes` count rows by what was recognised."""
 
     values: pa.Array
     notes: dict[str, int]
 
 
 class AmbiguousNumbersError(ValueError):
-    """The column's numbers can be read in more than one way; the message says which, with counts and a remedy."""
+    """The column's numbers are ambiguous; the message gives the readings, counts and a remedy."""
 
 
 def read_numbers(text: pa.Array, *, grouped: bool) -> Numbers | None:
-    """A column of trimmed text as numbers; None where no cell is one. `grouped` says that thousands may be marked.
+    """Parse a column of trimmed text; None when no cell is a number. `grouped` allows marks between thousands.
 
     Raises AmbiguousNumbersError.
     """
@@ -65,7 +65,7 @@ def read_numbers(text: pa.Array, *, grouped: bool) -> Numbers | None:
     known = pc.and_(pc.and_(plain, currency), agrees)
     spelled = pc.binary_join_element_wise(_minus(parts), number, "")
     recognised = pc.if_else(pc.fill_null(known, False), spelled, UNREADABLE)
-    # What the pattern does not know stays as it came: 1.5E3 is a number, and n/a is none.
+    # Cells that the pattern does not match stay as they are: 1.5E3 is a number, and n/a is not.
     result = pc.if_else(parts.is_valid(), recognised, text)
     try:
         return Numbers(result.cast(pa.float64()), notes)
@@ -74,7 +74,7 @@ def read_numbers(text: pa.Array, *, grouped: bool) -> Numbers | None:
 
 
 def _has_evident_points(text: pa.Array) -> bool:
-    """Whether a point among the first cells can only be a decimal one, or there is no point at all."""
+    """Whether a point among the first cells must be a decimal point, or there is no point at all."""
     if pc.any(pc.match_substring_regex(text.slice(0, 10_000), _EVIDENT_POINT)).as_py():
         return True
     data = text.buffers()[2]
@@ -82,7 +82,7 @@ def _has_evident_points(text: pa.Array) -> bool:
 
 
 def _ungrouped(number: pa.Array, *, notes: dict[str, int]) -> tuple[pa.Array, pa.Array]:
-    """Numbers without spaces and apostrophes between thousands, and where those stand as they should."""
+    """Numbers without spaces and apostrophes between thousands, and whether these marks were in valid places."""
     marked = pc.match_substring_regex(number, rf"[{_BETWEEN}]")
     as_thousands = pc.match_substring_regex(number, _GROUPED_BY_SPACE)
     if n_marked := _count(as_thousands):
@@ -92,7 +92,7 @@ def _ungrouped(number: pa.Array, *, notes: dict[str, int]) -> tuple[pa.Array, pa
 
 
 def _one_currency(parts: pa.Array, *, notes: dict[str, int]) -> pa.Array:
-    """Where an amount has no currency, or the one that the column has."""
+    """Whether each amount has no currency, or the currency of the column."""
     before, after = (pc.fill_null(pc.struct_field(parts, side), "") for side in ("before", "after"))
     currency = pc.binary_join_element_wise(before, after, "")
     counts = [
@@ -114,7 +114,7 @@ def _one_currency(parts: pa.Array, *, notes: dict[str, int]) -> pa.Array:
 
 
 def _decimal_mark(number: pa.Array, *, grouped: bool, notes: dict[str, int]) -> tuple[str, pa.Array]:
-    """The mark before the decimals, and where an amount agrees with it."""
+    """The decimal mark of the column, and whether each amount agrees with it."""
     as_point, as_comma = (pc.match_substring_regex(number, _pattern(mark, grouped=grouped)) for mark in ".,")
     only_point, only_comma = pc.and_not(as_point, as_comma), pc.and_not(as_comma, as_point)
     n_point, n_comma = _count(only_point), _count(only_comma)

@@ -1,6 +1,6 @@
-"""Where transactions come from: what every source offers, and the one that reads a CSV or Parquet file.
+"""Sources of transactions: the interface, and the source that reads CSV or Parquet files.
 
-Belongs here: reading, and turning a file's spellings into ours. Must not be here: judging rows (`validation.py`).
+Belongs here: reading and conversion. Must not be here: validation of rows (`validation.py`).
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ __all__ = ["FileSource", "SourceError", "TransactionSource", "parse_columns"]
 
 
 class TransactionSource(Protocol):
-    """What every source of transactions offers."""
+    """The interface of every source of transactions."""
 
     def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """Unchecked rows with `event_time` in [start, end): ids, time, amount in currency units, optional columns."""
@@ -46,9 +46,10 @@ class TransactionSource(Protocol):
         ...
 
     def day_versions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> Mapping[date, SourceDay]:
-        """The version of each UTC day of [start, end) that the source can give; other days are left out.
+        """The version of each UTC day of [start, end) that the source has; other days are left out.
 
-        A version changes when the rows of the day do, and is cheap: the nightly plan asks for all days.
+        A version changes when the rows of the day change. It must be cheap, because the nightly plan reads those of all
+        days.
         """
         ...
 
@@ -57,8 +58,8 @@ class TransactionSource(Protocol):
 class FileSource:
     """Transactions of one CSV or Parquet file, of a directory of such parts, or of a pattern such as `day-*.csv`.
 
-    `columns` maps our fields to the file's columns; obvious names need no mapping. A file with labels but without
-    report times gets `reported_at = event_time + label_delay`. Files are read once per process and version of them.
+    `columns` maps fields to the file's columns; obvious names need no mapping. A file with labels but without report
+    times gets `reported_at = event_time + label_delay`. A process reads each version of a file once.
     """
 
     path: Path
@@ -69,10 +70,10 @@ class FileSource:
         local_path(self.path)
 
     def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """Rows of [start, end) in order of time, with their `file_row` and, of several files, their `file_part`.
+        """Rows of [start, end) in order of time, with `file_row` and, for several files, `file_part`.
 
-        Rows without a usable time (missing, unreadable, before 1990, in the future) come with the span that holds the
-        file's first day, so that they are rejected there and not lost.
+        Rows without a usable time (missing, unreadable, before 1990, in the future) are returned with the file's first
+        day, so that they are rejected there and not lost.
         """
         content, table = self._content, self._content.table
         low, high = np.searchsorted(content.times, [microsecond(start), microsecond(end)])
@@ -83,15 +84,15 @@ class FileSource:
         return frame
 
     def reports(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """Frauds reported in [start, end), in order of report; rows that validation would reject have none."""
+        """Frauds reported in [start, end), in order of report, without rows that validation rejects."""
         reports = self._reports
         within = reports["reported_at"].ge(start) & reports["reported_at"].lt(end)
         return reports[within].reset_index(drop=True)
 
     def day_versions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> dict[date, SourceDay]:
-        """The version of each day from the file's first to its last: of its rows, and of that day's reports.
+        """The version of each day from the file's first to its last: of its transactions, and of its reports.
 
-        Where a row stands is no part of it: a file that grew at its top is otherwise what it was.
+        Row numbers are not part of a version, so that rows inserted at the top of a file change only their own day.
         """
         first, last = max(start.date(), self.first_day), min(end.date() - timedelta(days=1), self.last_day)
         spans = {
@@ -120,12 +121,12 @@ class FileSource:
 
     @property
     def has_report_times(self) -> bool:
-        """Whether the file itself says when a fraud was reported."""
+        """Whether the file has report times."""
         return "reported_at" in self._content.label_columns
 
     @property
     def notes(self) -> Mapping[str, int]:
-        """What reading recognised or put right, as `field: what` -> rows of the whole source."""
+        """Counts of rows by what reading recognised or normalised, as `field: what`, for the whole source."""
         return self._content.notes
 
     @cached_property
@@ -134,12 +135,12 @@ class FileSource:
         if not content.label_columns:
             return empty(FRAUD_REPORTS)
         dated = content.table.slice(content.n_misplaced)
-        # Of rows that share an id, validation keeps the first valid one, and only that one's label counts.
+        # Validation keeps the first valid row of an id, and only the label of that row counts.
         fraud_ids = dated.filter(pc.field("is_fraud")).column("transaction_id").combine_chunks()
         frauds = dated.filter(pc.is_in(dated.column("transaction_id"), value_set=fraud_ids)).to_pandas()
         times = frauds["event_time"] + self.label_delay
         if self.has_report_times:
-            # A report from before its transaction is a slip; believing it would let features see the future.
+            # A report before its transaction is an error in the file; using its time would let features see the future.
             times = frauds["reported_at"].where(frauds["reported_at"].ge(frauds["event_time"]), times)
         frauds["reported_at"] = times.astype(TIME_DTYPE)
         result = validate(frauds, now=pd.Timestamp.now(tz="UTC"))
@@ -161,7 +162,7 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """A file's rows: first those without a usable time, then the others in order of `times` (int64 microseconds)."""
+    """A file's rows: `n_misplaced` without a usable time, then the others in order of `times` (int64 microseconds)."""
 
     table: pa.Table
     times: np.ndarray[tuple[int], np.dtype[np.int64]]

@@ -1,6 +1,6 @@
-"""Times as exports write them, as microseconds UTC, each read by itself.
+"""Times in the formats of exports, converted to microseconds UTC, each one by itself.
 
-Belongs here: offsets, zones, fractions, separators. Must not be here: what a time may be, days before months.
+Belongs here: offsets, zones, fractions, separators. Must not be here: valid ranges, day-first dates.
 """
 
 import re
@@ -21,13 +21,13 @@ _SPELLINGS: Final = (
     (r"^(\d{4})[/.](\d{2})[/.](\d{2})", r"\1-\2-\3"),
     (r"^(\d{4}-\d{2}-\d{2})[tT_ ]\s*(\d)", r"\1T\2"),
     (r"(:\d{2}),(\d)", r"\1.\2"),
-    # 2026-01-31T13:45:00+01:00[Europe/Berlin] of Java, ... +0100 CET of Go: the offset says it all.
+    # 2026-01-31T13:45:00+01:00[Europe/Berlin] of Java, ... +0100 CET of Go: the offset is enough.
     (r"([+-]\d{2}:?\d{2}|[zZ]) ?(?:\[[A-Za-z_/+-]+\]|[A-Z]{3,5})$", r"\1"),
     (r"(\d) ?(?i:utc|gmt)([+-]\d{2}(?::?\d{2})?)$", r"\1\2"),
     (r"(\d) ?(?i:z|utc|gmt|ut|etc/utc|zulu)$", r"\1Z"),
     (r"(\d) ([+-]\d{2}(?::?\d{2})?)$", r"\1\2"),
 )
-"""Other ways to write the same -> ours."""
+"""Pattern of another format -> replacement in ours."""
 _PARTS: Final = (
     r"^(?P<stamp>\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)?)"
     r"(?P<zone>Z|[+-]\d{2}(?::?\d{2})?| ?\[?[A-Za-z]+(?:[/_+-][A-Za-z0-9_+-]+)*\]?)?$"
@@ -40,7 +40,7 @@ _ABBREVIATIONS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TimesError(ValueError):
-    """The column's times cannot be read as a whole; `cause` says why, with a remedy."""
+    """The column's times cannot be read as a whole; `cause` gives problem and remedy."""
 
     cause: str
 
@@ -49,10 +49,10 @@ class TimesError(ValueError):
 
 
 def read_times(text: pa.Array) -> pa.Array:
-    """Trimmed text as `timestamp[us, UTC]`; a time without offset or zone is UTC, an unreadable one is missing.
+    """Parse trimmed text into `timestamp[us, UTC]`; a time without offset or zone is UTC, an unreadable one is missing.
 
-    Raises TimesError for text without a readable time, for abbreviations of zones, and for a mix of times with and
-    without an offset; few of either among many others are unreadable instead.
+    Raises TimesError for a column without a readable time, for abbreviations of zones, and for a mix of times with and
+    without an offset. If only few rows have such a problem, they become unreadable instead.
     """
     for kind in (pa.timestamp("us"), _UTC):  # no cell has an offset, or each has one: the fast ways
         try:
@@ -88,14 +88,16 @@ def read_times(text: pa.Array) -> pa.Array:
 
 
 def _stamps(stamps: pa.Array) -> NDArray[np.int64]:
-    """Microseconds of times without a zone, whole ones of finer fractions; _MISSING where there is no such time."""
+    """Microseconds of local times, without finer fractions; _MISSING for an invalid time."""
     shortened = pc.replace_substring_regex(stamps, r"(\.\d{6})\d+$", r"\1")
     parsed = pd.to_datetime(pd.Series(shortened.to_pandas()), format="ISO8601", errors="coerce")
     return np.asarray(parsed.astype("datetime64[us]").astype("int64"), dtype=np.int64)
 
 
 def _in_zone(stamps: NDArray[np.int64], name: str) -> NDArray[np.int64]:
-    """Microseconds UTC of local ones; _MISSING where the zone is unknown, or its clocks show a time twice or never."""
+    """Microseconds UTC of local times; _MISSING when the zone is unknown, or the local time is ambiguous or does not
+    exist.
+    """
     if name == "Z":
         return stamps
     if name[0] in "+-":

@@ -1,5 +1,5 @@
 """The only Kafka adapter.
 
-Belongs here: clients, topics, how a message is written, patches of kafka-python. Must not be here: what a message
-means.
+Belongs here: clients, topics, the layout of messages, patches of kafka-python. Must not be here: the meaning of
+messages.
 """

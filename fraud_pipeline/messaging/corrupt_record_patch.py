@@ -1,8 +1,9 @@
-"""Reading records that were written badly: what cannot be read is told of, and what follows it is read.
+"""A patch of kafka-python: an unreadable record is reported as such, and the records after it are read.
 
-Belongs here: what reaches into kafka-python's reading of batches. Must not be here: what becomes of such a record.
+Belongs here: changes to kafka-python's parsing of batches. Must not be here: the handling of such a record.
 
-The library raises on a batch it cannot read, without its offset, and again at each poll, so that nothing gets past it.
+The library raises on a batch that it cannot read, without its offset, and again at each poll, so a consumer would be
+stuck.
 """
 
 import logging
@@ -18,18 +19,18 @@ log = logging.getLogger(__name__)
 
 
 class UnreadableRecord(ConsumerRecord):  # type: ignore[misc]  # kafka-python has no types
-    """Stands where a record cannot be read: its topic, partition and offset are right, it has no content."""
+    """Represents an unreadable record: topic, partition and offset are right, and it has no content."""
 
     __slots__ = ()
 
 
 def read_leniently(consumer: KafkaConsumer) -> None:
-    """Let a consumer give an UnreadableRecord for what it cannot read, in place of raising for ever."""
-    consumer._fetcher.PartitionRecords = _LenientRecords  # noqa: SLF001 - the library has no public way
+    """Make a consumer return an UnreadableRecord for an unreadable record instead of raising."""
+    consumer._fetcher.PartitionRecords = _LenientRecords  # noqa: SLF001 - the library has no public access
 
 
 class _Batches:
-    """The batches of a fetch, and the one that was asked for last; None when it could not be cut out."""
+    """The batches of a fetch, and the last batch that was requested; None when it could not be parsed."""
 
     def __init__(self, records: Any) -> None:
         self._records = records
@@ -49,15 +50,13 @@ class _LenientRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # as abo
         while True:
             try:
                 yield from super()._unpack_records(tp, batches, *deserializers)
-            except Exception as error:  # noqa: BLE001 - codecs raise whatever they like
-                log.warning(
-                    "a batch of partition %d of %s is not as it should be: %s", tp[1], tp[0], type(error).__name__
-                )
+            except Exception as error:  # noqa: BLE001 - codecs raise errors of any type
+                log.warning("a batch of partition %d of %s cannot be read: %s", tp[1], tp[0], type(error).__name__)
             else:
                 return
             batch = batches.last
             if not isinstance(batch, DefaultRecordBatch) or not (batch._decompressed or batch.validate_crc()):  # noqa: SLF001 - as above
-                # Not even where it ends can be believed: the broker, asked for the next offset, knows.
+                # Its end offset cannot be trusted either; the broker gives the next batch for the next offset.
                 yield self._unreadable(tp, max(self.next_fetch_offset, self.fetch_offset))
                 self.drain()
                 return
@@ -65,7 +64,7 @@ class _LenientRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # as abo
             self.next_fetch_offset = batch.next_offset
 
     def _rest(self, tp: TopicPartition, batch: DefaultRecordBatch) -> Iterator[ConsumerRecord]:
-        """What follows the records of a batch that the library could read."""
+        """The records of a batch after those that the library could read."""
         buffer, position, first = batch._buffer, batch._pos, batch._next_record_index  # noqa: SLF001 - as above
         expected = self.next_fetch_offset if first else batch.base_offset
         if batch._decompressed:  # noqa: SLF001 - as above
@@ -104,7 +103,7 @@ class _LenientRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # as abo
 def _parsed(data: bytes, length: int) -> tuple[Any, ...]:
     """Milliseconds after the batch's first record, number within it, key, value and headers of one record.
 
-    As other clients do, a header's name that is not UTF-8 is read with marks in place of what it is not.
+    A header name that is not UTF-8 is decoded with replacement characters, as other clients do.
     """
     later, position = decode_varint(data, 1)
     number, position = decode_varint(data, position)
@@ -117,7 +116,7 @@ def _parsed(data: bytes, length: int) -> tuple[Any, ...]:
         declared, position = _bytes(data, position)
         headers.append(((name or b"").decode(errors="replace"), declared))
     if not position == len(data) == length:
-        raise ValueError("a record that is not as long as it says")
+        raise ValueError("a record has another length than it declares")
     return later, number, key, value, headers
 
 

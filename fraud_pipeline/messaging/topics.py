@@ -1,9 +1,9 @@
-"""The one Kafka adapter: which brokers, which topics, and how a message is written.
+"""Kafka clients, topics, and the layout of messages.
 
-Belongs here: settings into clients, topics and their creation, the layout of messages. Must not be here: what a sender
-may say (`serving/stream/messages.py` judges that), scoring, when anything is sent or read.
+Belongs here: clients from settings, creation of topics, the layout of messages. Must not be here: validation of
+messages (`serving/stream/messages.py`), scoring, the consumer and producer loops.
 
-Every value is one JSON object: `"schema": 1` and the fields of the HTTP body that says the same.
+Every value is one JSON object: `"schema": 1` and the fields of the corresponding HTTP body.
 """
 
 import ssl
@@ -36,11 +36,11 @@ Client = TypeVar("Client")
 
 
 class BrokerUnavailableError(RuntimeError):
-    """The brokers cannot be used now; the message says which, why, and what to check."""
+    """The brokers cannot be used; the message gives address, problem and remedy."""
 
 
 class KafkaSettings(BaseSettings):
-    """Where the brokers are, who we are to them, and what the topics are called; see `load_kafka_settings`."""
+    """Addresses of the brokers, credentials, and names of the topics; see `load_kafka_settings`."""
 
     model_config = SettingsConfigDict(
         env_prefix="FRAUD_KAFKA_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
@@ -55,7 +55,9 @@ class KafkaSettings(BaseSettings):
     sasl_username: str = ""
     sasl_password: SecretStr = SecretStr("")
 
-    connect_timeout: timedelta = Field(timedelta(seconds=5), description="brokers that answer later count as away")
+    connect_timeout: timedelta = Field(
+        timedelta(seconds=5), description="brokers that answer later count as unreachable"
+    )
 
     transactions_topic: Topic = "transactions"
     decisions_topic: Topic = "decisions"
@@ -90,7 +92,7 @@ class KafkaSettings(BaseSettings):
 
 
 class Message(NamedTuple):
-    """What is sent: messages of one key keep their order."""
+    """A Kafka message; messages of one key keep their order."""
 
     key: bytes | None
     value: bytes | None
@@ -103,20 +105,20 @@ def load_kafka_settings() -> KafkaSettings:
 
 
 def open_producer(kafka: KafkaSettings, **options: Any) -> KafkaProducer:
-    """A producer whose messages arrive once and in order, or fail loudly. Raises BrokerUnavailableError."""
+    """A producer whose messages arrive once and in order, or raise. Raises BrokerUnavailableError."""
     return _open(KafkaProducer, kafka, {"acks": "all", "enable_idempotence": True, "linger_ms": 5, **options})
 
 
 def open_consumer(kafka: KafkaSettings, **options: Any) -> KafkaConsumer:
-    """A consumer that starts at the beginning and commits only when told to. Raises BrokerUnavailableError.
+    """A consumer that starts at the beginning and commits only explicitly. Raises BrokerUnavailableError.
 
-    For what it cannot read it gives an UnreadableRecord. Of senders' transactions it reads what is committed.
+    It returns an UnreadableRecord for an unreadable record, and reads only committed records of Kafka transactions.
     """
     given = {
         "isolation_level": "read_committed",
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
-        # A topic that is subscribed to while the client asks about others stays unknown until it asks again.
+        # A topic subscribed to during a metadata request for other topics stays unknown until the next request.
         "metadata_max_age_ms": 10_000,
         **options,
     }
@@ -128,21 +130,21 @@ def open_consumer(kafka: KafkaSettings, **options: Any) -> KafkaConsumer:
 
 
 def open_admin(kafka: KafkaSettings) -> KafkaAdminClient:
-    """A client that sees to topics and groups. Raises BrokerUnavailableError."""
+    """A client for topics and groups. Raises BrokerUnavailableError."""
     return _open(KafkaAdminClient, kafka, {})
 
 
 def ensure_topics(kafka: KafkaSettings, topics: Collection[str] | None = None) -> dict[str, int]:
-    """Make those of `topics` (default: all of ours) that are not there; how many partitions each has.
+    """Create the missing ones of `topics` (default: all of this system); returns the number of partitions of each.
 
-    A topic that exists is left as it is. Raises BrokerUnavailableError.
+    An existing topic is not changed. Raises BrokerUnavailableError.
     """
     wanted = list(kafka.topics if topics is None else topics)
     with closing(open_admin(kafka)) as admin:
         try:
             missing = set(wanted) - set(_partitions(admin, wanted))
             if missing:
-                with suppress(TopicAlreadyExistsError):  # another process was quicker
+                with suppress(TopicAlreadyExistsError):  # another process created it meanwhile
                     admin.create_topics({name: _new_topic(kafka, name) for name in missing})
                 admin.wait_for_topics(wanted)
             return _partitions(admin, wanted)
@@ -154,13 +156,13 @@ def ensure_topics(kafka: KafkaSettings, topics: Collection[str] | None = None) -
 
 
 def partitions_of(kafka: KafkaSettings) -> dict[str, int]:
-    """How many partitions each of our topics has; one that is missing is left out. Raises BrokerUnavailableError."""
+    """The number of partitions of each topic of this system that exists. Raises BrokerUnavailableError."""
     with closing(open_admin(kafka)) as admin:
         return _partitions(admin, list(kafka.topics))
 
 
 def transaction_message(row: TransactionRow, *, currency: str) -> Message:
-    """A transaction as the body of /score says it, keyed by customer so that a customer's order is kept."""
+    """A transaction with the fields of the body of /score, keyed by customer, so that a customer's order is kept."""
     named = row._asdict()
     event_time, cents = named.pop("event_time"), named.pop("amount_cents")
     present = {name: value for name, value in named.items() if value is not None}
@@ -169,12 +171,12 @@ def transaction_message(row: TransactionRow, *, currency: str) -> Message:
 
 
 def report_message(transaction_id: str, *, is_fraud: bool) -> Message:
-    """What was found out about a transaction, as the body of /feedback says it."""
+    """A fraud report with the fields of the body of /feedback."""
     return message(transaction_id, {"transaction_id": transaction_id, "label": "fraud" if is_fraud else "legitimate"})
 
 
 def message(key: str, fields: Mapping[str, object]) -> Message:
-    """One JSON object under the present schema."""
+    """A message with one JSON object of the current schema."""
     value = to_json({"schema": SCHEMA, **fields})
     return Message(key.encode(), value, [(SCHEMA_HEADER, b"%d" % SCHEMA)])
 
@@ -186,9 +188,9 @@ def _partitions(admin: KafkaAdminClient, topics: list[str]) -> dict[str, int]:
 
 def _new_topic(kafka: KafkaSettings, name: str) -> dict[str, Any]:
     copies = kafka.replication or -1
-    # One copy may be away without stopping us.
+    # One replica may be unavailable.
     durable = {"min.insync.replicas": str(copies - 1)} if copies > 1 else {}
-    # A dead letter waits for a person, not for a date.
+    # Dead letters do not expire: an operator has to see them.
     kept = {"retention.ms": "-1"} if name == kafka.dead_letter_topic else {}
     return {"num_partitions": kafka.partitions, "replication_factor": copies, "configs": {**durable, **kept}}
 
@@ -232,7 +234,7 @@ def _client_options(kafka: KafkaSettings, context: ssl.SSLContext | None) -> dic
         "ssl_context": context,
         "client_id": "fraud-detect",
         "bootstrap_timeout_ms": kafka.connect_timeout.total_seconds() * 1000,
-        # A broker that comes back is found within a second, not after the library's thirty.
+        # Reconnect within a second after a broker returns, instead of the library's thirty.
         "reconnect_backoff_max_ms": 1000,
         **(who if kafka.uses_sasl else {}),
     }
@@ -254,9 +256,9 @@ def _tls_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
 
 
 def _reach(kafka: KafkaSettings, context: ssl.SSLContext | None) -> None:
-    """BrokerUnavailableError with the cause unless one server can be connected to.
+    """Raise BrokerUnavailableError with the cause unless one server can be reached.
 
-    The library waits for ever on a server that answers no TLS greeting, and hides why it could not connect.
+    The library waits forever for a server that does not answer a TLS handshake, and hides why it could not connect.
     """
     failures = why_unreachable(_servers(kafka), context=context, seconds=_seconds(kafka))
     if failures:
@@ -267,8 +269,8 @@ def _reach(kafka: KafkaSettings, context: ssl.SSLContext | None) -> None:
 
 
 def _reach_advertised(kafka: KafkaSettings, client: Any) -> None:
-    """BrokerUnavailableError unless one broker can be connected to where the brokers say that they are."""
-    # The library has no public way; a producer keeps it under another name.
+    """Raise BrokerUnavailableError unless one broker can be reached at its advertised address."""
+    # The library has no public access; a producer keeps it under another name.
     cluster = client._metadata if isinstance(client, KafkaProducer) else client._manager.cluster  # noqa: SLF001
     named = [(broker.host, broker.port) for broker in cluster.brokers()]
     failures = why_unreachable(named, context=None, seconds=_seconds(kafka)) if named else ""

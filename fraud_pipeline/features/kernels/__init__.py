@@ -1,4 +1,4 @@
-"""Compiled statistics over flat arrays of integers.
+"""Compiled statistics over flat arrays.
 
 Belongs here: functions of arrays that Numba compiles. Must not be here: names of features, frames, settings.
 """

@@ -1,10 +1,10 @@
-"""Frames as plain arrays, and the small arithmetic that feature columns share.
+"""Frames as arrays, and arithmetic that feature columns share.
 
-Belongs here: the one way out of pandas, codes for names, ages and ratios with their missing values. Must not be here:
-what any feature means.
+Belongs here: conversion from pandas, codes for names, elapsed times and ratios with missing values. Must not be here:
+meanings of features.
 
-One transaction is scored in well under a millisecond only if pandas is left behind once, at the door. Names and ids
-may be texts, or numbers that somebody gave them; features ask no more of them than whether two are the same.
+Scoring a transaction in well under a millisecond needs arrays instead of pandas. Names and ids may be texts, or
+integers from the caller; features only compare them for equality.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def concat_rows(first: Table, second: Table, *, names: tuple[str, ...]) -> Table
 
 
 def codes(values: NDArray[Any]) -> tuple[Ints, int]:
-    """Whole numbers for equal values, in order of appearance, and how many at most; a missing value is -1."""
+    """Integer codes of values in order of appearance, with -1 for a missing value, and an upper bound of the codes."""
     numbers, names = pd.factorize(values)
     numbers = numbers.astype(np.int64, copy=False)
     if values.dtype.kind == "i":
@@ -48,12 +48,12 @@ def codes(values: NDArray[Any]) -> tuple[Ints, int]:
 
 
 def equality_codes(values: NDArray[Any]) -> Ints:
-    """Numbers that are equal where values are; a missing value is -1."""
+    """Integers that are equal for equal values; a missing value is -1."""
     return values if values.dtype.kind == "i" else codes(values)[0]
 
 
 def positions_in(values: NDArray[Any], names: Sequence[str]) -> Ints:
-    """Where each value stands among `names`, or -1; numbers are such positions already."""
+    """The position of each value in `names`, or -1; integers are returned as they are."""
     if values.dtype.kind == "i":
         return values
     return np.asarray(pd.Index(names).get_indexer(pd.Index(values)), np.int64)
@@ -66,7 +66,7 @@ def shared_codes(*columns: NDArray[Any]) -> tuple[list[Ints], int]:
 
 
 def first_of_each(*keys: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which rows are the first with their combination of keys, shape (n,)."""
+    """Whether each row is the first with its combination of keys, shape (n,)."""
     if len(keys[0]) < 2:
         return np.ones(len(keys[0]), np.bool_)
     numbers, _ = codes(keys[0])
@@ -77,7 +77,9 @@ def first_of_each(*keys: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def tie_breakers(ids: NDArray[Any]) -> Ints:
-    """A number per id that orders what happened at one instant, the same in every process; numbers are such already."""
+    """An integer per id that orders simultaneous events the same way in every process; integers are returned as they
+    are.
+    """
     if ids.dtype.kind == "i":
         return ids
     return np.asarray(pd.util.hash_array(ids, categorize=False).view(np.int64))
@@ -85,7 +87,7 @@ def tie_breakers(ids: NDArray[Any]) -> Ints:
 
 @kernel
 def elapsed(times: Ints, positions: Ints, now: Ints, exists: NDArray[np.bool_]) -> Floats:
-    """Microseconds from the event at each position to now, NaN where there is none."""
+    """Microseconds from the event at each position to now, NaN where `exists` is false."""
     out = np.full(len(now), np.nan)
     for q in range(len(now)):
         if exists[q]:

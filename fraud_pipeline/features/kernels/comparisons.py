@@ -1,6 +1,6 @@
-"""Kernels that compare each transaction with the events of its window: same kind, same hour, same place.
+"""Kernels that compare each transaction with the events of its window: equal codes, hour, location, frauds.
 
-Belongs here: loops over the slices that `windows.py` finds. Must not be here: how slices are found, frames, names.
+Belongs here: loops over the slices that `windows.py` computes. Must not be here: computing slices, frames, names.
 
 Loops are compiled and scalar on purpose: a vectorised sine may round differently in a long array than in a short one.
 """
@@ -21,9 +21,9 @@ MICRODEGREES: Final = 1_000_000
 def frauds_since_last_cleared(
     order: Ints, happened: Ints, amounts: Ints, cleared: Floats, low: Ints, high: Ints
 ) -> tuple[Ints, Floats, Floats]:
-    """Reported events of each slice that happened after `cleared` (queries,): count, first time, smallest amount.
+    """Reported frauds of each slice after `cleared` (queries,), the time of the last matured legitimate transaction.
 
-    Each of shape (queries,); the last two are NaN where there is none.
+    Returns count, first time and smallest amount, each of shape (queries,); the last two are NaN without such a fraud.
     """
     count = np.zeros(len(high), np.int64)
     first, smallest = np.full(len(high), np.nan), np.full(len(high), np.nan)
@@ -43,9 +43,10 @@ def frauds_since_last_cleared(
 def matching_event_stats(
     order: Ints, times: Ints, codes: Ints, amounts: Ints, wanted: Ints, now: Ints, low: Ints, high: Ints
 ) -> tuple[Floats, Floats, Floats]:
-    """Events of each slice whose code (rows,) is the `wanted` one (queries,): count, microseconds since the last, mean.
+    """Events of each slice whose code (rows,) equals `wanted` (queries,): count, microseconds since the last, mean
+    amount.
 
-    All of shape (queries,); NaN when the wanted code is missing, and for the last two when there is no such event.
+    Each of shape (queries,); NaN when the wanted code is missing, and the last two also without such an event.
     """
     count, since = np.full(len(high), np.nan), np.full(len(high), np.nan)
     mean = np.full(len(high), np.nan)
@@ -66,7 +67,9 @@ def matching_event_stats(
 
 @kernel
 def hour_share(times: Ints, now: Ints, low: Ints, high: Ints, reach: int, day: int) -> Floats:
-    """Share of each slice whose time of day is within `reach` microseconds of the query's, around the clock."""
+    """Share of the events of each slice whose time of day is within `reach` microseconds of the query's, around
+    midnight too.
+    """
     out = np.full(len(high), np.nan)
     for q in range(len(high)):
         if low[q] == high[q]:
@@ -92,10 +95,9 @@ def distance_km(latitude: float, longitude: float, other_latitude: float, other_
 def location_stats(
     order: Ints, times: Ints, latitude: Floats, longitude: Floats, now: Ints, low: Ints, high: Ints
 ) -> tuple[Floats, Floats, Floats]:
-    """Km and microseconds since the last place, and km from the mean place of each slice; each (queries,).
+    """Km and microseconds since the last location, and km from the mean location of each slice; each (queries,).
 
-    Query q stands at row q. Events without a position (rows,) are passed over. Positions are summed as whole
-    microdegrees, which is exact.
+    Query q is row q. Events without a position are skipped. Positions are summed exactly, as whole microdegrees.
     """
     from_last, since = np.full(len(high), np.nan), np.full(len(high), np.nan)
     from_centre = np.full(len(high), np.nan)

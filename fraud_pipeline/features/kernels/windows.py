@@ -1,11 +1,12 @@
-"""The kernel: exact statistics of the events in [t - w, t), over flat integer arrays.
+"""Kernels for windows: exact statistics of the events in [t - w, t), over flat integer arrays.
 
-Belongs here: grouping events by entity, window bounds, sums and order statistics of one value. Must not be here: what
-compares a transaction with its window (`comparisons.py`), frames, names, what any number means.
+Belongs here: grouping events by entity, window bounds, sums and order statistics of one value. Must not be here:
+comparisons of a transaction with its window (`comparisons.py`), frames, names, meanings of features.
 
-Events are grouped once by (entity, time). Every window is a slice [low, high) of that order, found by two pointers, so
-a year of rows costs one pass per window. Integer sums wrap around, which keeps differences of prefix sums exact. Loops
-are compiled and scalar on purpose: a vectorised sine may round differently in a long array than in a short one.
+Events are grouped once by (entity, time). Every window is a slice [low, high) of that order, computed with two
+pointers, so a year of rows takes one pass per window. Integer sums wrap around, so differences of prefix sums are
+exact. Loops are compiled and scalar on purpose: a vectorised sine may round differently in a long array than in a short
+one.
 """
 
 import math
@@ -22,9 +23,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(function: Function) -> Function:
-    """Compile a function of flat arrays; never with fast math, which may round one row otherwise than many.
+    """Compile a function of flat arrays, without fast math, which may round one row differently from many.
 
-    Compiled code needs no interpreter, so other threads go on meanwhile.
+    Compiled code releases the GIL, so other threads continue meanwhile.
     """
     return cast("Function", njit(cache=True, nogil=True)(function))
 
@@ -76,7 +77,7 @@ def _group(codes: Ints, times: Ints, entities: int) -> tuple[Ints, Ints, Ints]:
     n = len(codes)
     starts, order = _bucketed(codes, np.arange(n), entities)
     grouped = times[order]
-    # Events of an entity are nearly in order: a few that come before known ones are moved to their place.
+    # Events of an entity are nearly in order, so insertion sort moves only a few.
     moves = 0
     for e in range(entities):
         for p in range(starts[e] + 1, starts[e + 1]):
@@ -95,12 +96,12 @@ def _group(codes: Ints, times: Ints, entities: int) -> tuple[Ints, Ints, Ints]:
 def group(codes: Ints, times: Ints, *, entities: int, ties: Callable[[Ints], Ints] | None = None) -> Groups:
     """Order events by entity and time; codes (n,) from 0 to entities - 1, times (n,) in microseconds.
 
-    `ties` gives numbers (k,) for rows (k,) that share an instant; they order events of one entity there, so that the
-    order depends on the events alone and not on how they arrived. Linear for events that come nearly in order of time.
+    `ties` gives integers (k,) for simultaneous rows (k,). They order such events of one entity, so that the order does
+    not depend on arrival. The time is linear for events that arrive nearly in order.
     """
     groups = Groups(*_group(codes, times, entities))
     if ties is not None:
-        # Few events share an instant, and numbers for all of them would cost as much as the rest.
+        # Few events are simultaneous, and tie breakers for all events would cost as much as the rest.
         later = np.flatnonzero(groups.times[1:] == groups.times[:-1]) + 1
         if len(later):
             tied = groups.order[np.union1d(later - 1, later)]
@@ -138,10 +139,9 @@ def _bounds(
 
 
 def window_bounds(events: Groups, queries: Groups, widths: Ints) -> Bounds:
-    """Slices of `events` strictly before each query and at most `widths` (k,) microseconds old.
+    """Slices of `events` strictly before each query and not older than `widths` (k,) microseconds.
 
-    Both groups must share their entity codes; the result is in the row order of the queries. Times may be anything
-    that leaves t - w inside int64.
+    Both groups must share their entity codes; the result is in the row order of the queries. t - w must fit in int64.
     """
     return Bounds(
         *_bounds(events.starts, events.times, queries.starts, queries.order, queries.times, widths, len(queries.order))
@@ -230,7 +230,7 @@ def window_mean_up_to(order: Ints, values: Ints, limits: Floats, low: Ints, high
 
 @kernel
 def window_count_above(order: Ints, values: Ints, limits: Floats, low: Ints, high: Ints) -> Ints:
-    """How many values of each slice are above the query's limit (queries,); none are above a missing limit."""
+    """Number of values of each slice above the query's limit (queries,); 0 for a missing limit."""
     count = np.zeros(len(high), np.int64)
     for q in range(len(high)):
         for p in range(low[q], high[q]):
@@ -240,7 +240,9 @@ def window_count_above(order: Ints, values: Ints, limits: Floats, low: Ints, hig
 
 @kernel
 def window_distinct(order: Ints, codes: Ints, low: Ints, high: Ints) -> Ints:
-    """Number of different codes (rows,) in each slice, shape (queries,); for slices of at most some hundred events."""
+    """Number of different codes (rows,) in each slice, shape (queries,); meant for slices of at most some hundred
+    events.
+    """
     out = np.zeros(len(high), np.int64)
     for q in range(len(high)):
         for p in range(low[q], high[q]):
