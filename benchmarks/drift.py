@@ -1,19 +1,18 @@
-"""How often the daily reports on drift and on missed fraud cry wolf, and how soon they see what changed.
+"""Measures false alarms of the daily reports on drift and missed fraud, and how soon they detect a change.
 
     python benchmarks/drift.py [--customers N] [--seeds N] [--first-seed N] [--quiet-days N]
 
-Every seed is a synthetic world of its own, first without any change, then once with each change of the generator's
-schedule, which starts on the same day of the world. A champion is trained on the days before; every day after is judged
-as the pipeline judges it. Worlds before the first one were looked at while the method was chosen. A false alarm is a
-red day of a world in which nothing changes. Detection takes 0 days when the first day of the change is red; null when
-no day of the four weeks after it began is. Beside it stand the usual rules on the same days: any PSI above .2, any KS
-below p = .05, both against the champion's reference.
+Every seed is a synthetic world, first without any change, then once with each change of the generator's schedule, which
+starts on the same day of the world. A champion is trained on the days before; every day after is judged as in the
+pipeline. Worlds with earlier seeds were used to choose the method. A false alarm is a red day of a world without a
+change. Detection takes 0 days when the first day of the change is red; null when no day of four weeks is. The usual
+rules are printed for the same days: any PSI above .2, any KS below p = .05, both against the champion's reference.
 Prints a table and, as its last line, one JSON object.
 """
 
 import sys
 
-# Beside this file one is called like a module of the standard library, which others must find first.
+# A file in this directory has the name of a module of the standard library, which other packages must find first.
 sys.path.append(sys.path.pop(0))
 
 # isort: split
@@ -58,21 +57,21 @@ _WATCHED: Final = [*FEATURE_NAMES, SCORE]
 
 @dataclass(frozen=True)
 class Watched:
-    """A world, day by day."""
+    """A world, judged day by day."""
 
     world: World
 
     def sample(self, days: list[int]) -> Sample:
-        """What happened on these days."""
-        there = self.world.rows[self.world.rows["day"].isin(days)]
-        return Sample.of(there[_WATCHED], customers=there["customer_id"], merchants=there["merchant_id"])
+        """The rows of these days."""
+        of_days = self.world.rows[self.world.rows["day"].isin(days)]
+        return Sample.of(of_days[_WATCHED], customers=of_days["customer_id"], merchants=of_days["merchant_id"])
 
     def report(self, day: int) -> tuple[DriftReport, dict[str, bool]]:
-        """The report of a day, and what the usual rules say."""
+        """The report of a day, and the verdicts of the usual rules."""
         earlier = [day - 7 * weeks for weeks in range(WEEKS_BEFORE, 0, -1)]
         names, today = judgeable(history=timedelta(days=earlier[0])), self.sample([day])
         champion = self.world.champion
-        found = drift_report(
+        report = drift_report(
             self.world.first_day + timedelta(days=day),
             today,
             champion=champion.reference,
@@ -80,7 +79,7 @@ class Watched:
             weeks_before=self.sample(earlier),
             features=names,
         )
-        return found, self._usual(today.values, names)
+        return report, self._usual(today.values, names)
 
     def _usual(self, today: pd.DataFrame, names: list[str]) -> dict[str, bool]:
         psi, p = [], []
@@ -100,7 +99,7 @@ def watched(
     drifts: tuple[Drift, ...] = (),
     champion: FraudModel | None = None,
 ) -> Watched:
-    """A world of a seed."""
+    """The world of a seed."""
     kept = START - 7 * WEEKS_BEFORE
     return Watched(
         simulate(
@@ -134,8 +133,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 red.setdefault(rule, []).append(alarm)
     windows = len(red["drift"])
     print(f"\nred days of {windows} without drift")
-    for rule, found in red.items():
-        print(f"  {rule:<24}{np.mean(found):8.1%}", flush=True)
+    for rule, is_red in red.items():
+        print(f"  {rule:<24}{np.mean(is_red):8.1%}", flush=True)
     print("\ndays until red, by seed")
     detected: dict[str, dict[str, float | None]] = {"drift": {}, "missed_fraud": {}, "either": {}}
     for drift in DEFAULT_DRIFTS:
@@ -145,7 +144,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             for seed in tqdm(seeds, desc=drift.name, disable=None)
         ]
         for name, of_report in detected.items():
-            days_until = [one[name] for one in lives]
+            days_until = [life[name] for life in lives]
             of_report[drift.name] = median_days(days_until)
             print(f"  {drift.name:<24}{name:<16}{in_words(days_until)}", flush=True)
     return {
@@ -153,7 +152,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "windows": windows,
         "detection_days": detected["either"],
         "detection_days_by_report": {name: detected[name] for name in ("drift", "missed_fraud")},
-        **{f"false_alarm_rate, {rule}": round(float(np.mean(found)), 4) for rule, found in red.items()},
+        **{f"false_alarm_rate, {rule}": round(float(np.mean(is_red)), 4) for rule, is_red in red.items()},
     }
 
 

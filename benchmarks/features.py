@@ -1,14 +1,15 @@
-"""Rows per second of window features: our kernel beside pandas, Polars and DuckDB, on the handbook's transactions.
+"""Rows per second of window features: our kernel, pandas, Polars and DuckDB, on the handbook's transactions.
 
 usage: features.py --data FILE.parquet [--repeats 5] [--threads N]      (or the file in HANDBOOK_DATA)
 
 Every contender computes the 15 inputs of the fraud-detection handbook (Le Borgne et al., chapter 3) for every row:
 amount, weekend, night; the customer's count and mean amount of 1, 7 and 30 days; the terminal's count and share of
-fraud of 1, 7 and 30 days, known 7 days late. All see [t - w, t): the handbook's own windows also hold the transaction
-itself. Each starts from its own table in memory and ends with its own columns; the contenders take turns, and all
-results are compared with ours.
+fraud of 1, 7 and 30 days, known 7 days late. All windows are [t - w, t); the handbook's also contain the transaction
+itself. Each contender starts from its own table in memory and ends with its own columns. The contenders alternate, and
+all results are compared with ours.
 
-Then all features of the project on the same rows, from tables to the finished frame. The last line is one JSON object.
+Then it computes all features of the project on the same rows, from tables to the frame. The last line is one JSON
+object.
 """
 
 import argparse
@@ -36,7 +37,7 @@ WIDTHS: Final = np.array(WINDOWS) * DAY
 BenchmarkColumns = Mapping[str, NDArray[Any]]
 
 
-def ours(rows: pd.DataFrame) -> BenchmarkColumns:
+def project_kernel(rows: pd.DataFrame) -> BenchmarkColumns:
     """The project's kernel, one thread."""
     times = rows["time"].to_numpy("datetime64[us]").view(np.int64)
     cents, fraud = rows["cents"].to_numpy(), rows["fraud"].to_numpy()
@@ -69,7 +70,7 @@ def with_pandas(rows: pd.DataFrame) -> BenchmarkColumns:
 
     def rolling(entity: str, value: str, days_back: int) -> tuple[NDArray[Any], NDArray[Any]]:
         window = rows.groupby(entity).rolling(f"{days_back}D", on="time", closed="left")[value]
-        # The result comes in order of the groups; this is where each of its rows belongs.
+        # The result is in order of the groups; this is the position of each of its rows.
         place = np.argsort(rows[entity].to_numpy(), kind="stable")
         count, total = np.empty(len(rows)), np.empty(len(rows))
         count[place], total[place] = np.nan_to_num(window.count()), np.nan_to_num(window.sum())
@@ -115,7 +116,7 @@ def polars_query(rows: pd.DataFrame) -> Callable[[], BenchmarkColumns]:
 
     def run() -> BenchmarkColumns:
         sums = frame.lazy().with_columns(*customer, *terminal)
-        found = sums.select(
+        result = sums.select(
             pl.col("cents").alias("amount"),
             (pl.col("time").dt.weekday() >= 6).alias("weekend"),
             (pl.col("time").dt.time() <= pl.time(6)).alias("night"),
@@ -133,7 +134,7 @@ def polars_query(rows: pd.DataFrame) -> Callable[[], BenchmarkColumns]:
                 for w in WINDOWS
             ),
         ).collect()
-        return {name: found[name].to_numpy() for name in found.columns}
+        return {name: result[name].to_numpy() for name in result.columns}
 
     return run
 
@@ -160,23 +161,25 @@ def duckdb_query(rows: pd.DataFrame, *, threads: int) -> Callable[[], BenchmarkC
     """  # noqa: S608 - made of the constants above
 
     def run() -> BenchmarkColumns:
-        found: dict[str, Any] = database.execute(query).fetchnumpy()
-        place = np.argsort(found.pop("number"))
-        return {name: np.ma.filled(values, np.nan)[place] for name, values in found.items()}
+        result: dict[str, Any] = database.execute(query).fetchnumpy()
+        place = np.argsort(result.pop("number"))
+        return {name: np.ma.filled(values, np.nan)[place] for name, values in result.items()}
 
     return run
 
 
-def check_equal(name: str, found: BenchmarkColumns, expected: BenchmarkColumns) -> None:
-    """Raise AssertionError when a contender's values are not ours; sums are exact, means may round in the last bits."""
+def check_equal(name: str, computed: BenchmarkColumns, expected: BenchmarkColumns) -> None:
+    """Raise AssertionError when a contender's values differ from ours; sums are exact, means may round in the last
+    bits.
+    """
     for column, values in expected.items():
         np.testing.assert_allclose(
-            found[column].astype(float), values.astype(float), rtol=1e-9, err_msg=f"{name}: {column}"
+            computed[column].astype(float), values.astype(float), rtol=1e-9, err_msg=f"{name}: {column}"
         )
 
 
 def race(contenders: Mapping[str, Callable[[], BenchmarkColumns]], *, repeats: int) -> dict[str, float]:
-    """Median seconds of each contender; in every round each of them runs once."""
+    """Median seconds of each contender; every round runs each of them once."""
     expected = contenders["ours"]()  # also compiles
     for name, run in contenders.items():
         check_equal(name, run(), expected)
@@ -240,12 +243,12 @@ def main() -> None:
     os.environ["POLARS_MAX_THREADS"] = str(arguments.threads)
     rows = load(arguments.data)
     contenders: dict[str, Callable[[], BenchmarkColumns]] = {
-        "ours": lambda: ours(rows),
+        "ours": lambda: project_kernel(rows),
         "polars": polars_query(rows),
         "duckdb": duckdb_query(rows, threads=arguments.threads),
         "pandas": lambda: with_pandas(rows),
     }
-    print(f"{len(rows):,} rows, {arguments.threads} threads for those who use them, median of {arguments.repeats}")
+    print(f"{len(rows):,} rows, {arguments.threads} threads where used, median of {arguments.repeats}")
     seconds = race(contenders, repeats=arguments.repeats)
     speed = {name: len(rows) / taken for name, taken in seconds.items()}
     print(f"{'15 inputs by':24}{'seconds':>10}{'rows/s':>14}{'ours is faster':>16}")

@@ -1,4 +1,4 @@
-"""How fast the synthetic world is made: transactions and reports per second on one core, day by day.
+"""Measures the speed of the generator: transactions and reports per second on one core, day by day.
 
     python benchmarks/generator.py [--repeats N]
 
@@ -22,7 +22,7 @@ WORLDS = {
 
 
 def make_days(config: WorldConfig, *, days: int) -> tuple[int, int, float]:
-    """Rows made, most rows of one day, and seconds, of a fresh world read day by day as daily partitions do."""
+    """Number of rows, most rows of one day, and seconds, for a new world that is read day by day."""
     began = time.perf_counter()
     world = SyntheticWorld(config)
     first = pd.Timestamp(config.first_day, tz="UTC")

@@ -3,11 +3,11 @@
 usage: handbook.py --data FILE.parquet [--week 2018-08-08] [--out scores.parquet] [--n-trials 12]
 
 The protocol (Le Borgne et al., Reproducible Machine Learning for Credit Card Fraud Detection, chapter 3): a label is
-known 7 days after its transaction; the model is trained on what was known when the test week began; each transaction of
-the week is scored on its own past, with the labels known by then. Everything here is the project's own path: the file
-source, validation, features, tuning, booster. Only the split is the protocol's.
+known 7 days after its transaction; the model is trained on labels known at the start of the test week; each transaction
+of the week is scored on its own history with the labels known by then. File source, validation, features, tuning and
+booster are the project's. Only the split is the protocol's.
 
-The scores go to --out (TRANSACTION_ID, score) for a judge of one's own; the metrics printed here are over all
+The scores are written to --out (TRANSACTION_ID, score) for your own evaluation; the printed metrics are over all
 transactions of the week. The last line is one JSON object.
 """
 
@@ -36,11 +36,11 @@ TUNE_DAYS = timedelta(days=14)
 
 
 def load(path: Path, *, end: pd.Timestamp) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """Transactions before `end`, reports before `end`, and how many rows validation would reject."""
+    """Transactions before `end`, reports before `end`, and the number of rejected rows."""
     source = FileSource(path, label_delay=LABEL_DELAY)
     start = pd.Timestamp(source.first_day, tz="UTC")
     raw = source.transactions(start=start, end=end)
-    # The judge wants a score for every row, also for amounts of 0, which a bank's pipeline would reject.
+    # The protocol needs a score for every row, also for amounts of 0, which the pipeline would reject.
     raw["amount"] = raw["amount"].clip(lower=0.01)
     result = validate(raw, now=end)
     return TRANSACTIONS.validate(result.accepted), source.reports(start=start, end=end), len(result.rejected)
@@ -60,7 +60,7 @@ def main() -> None:
     event_time = transactions["event_time"]
     warm = event_time >= event_time.min() + WARM_UP
     usable = (warm & (event_time < week - LABEL_DELAY)).to_numpy() & ~np.isnan(known)
-    # Hyper-parameters are chosen on the last two labelled weeks, with the same delay between them and what is fitted.
+    # Hyper-parameters are chosen on the last two labelled weeks, with the same delay after the training rows.
     tune_from = week - LABEL_DELAY - TUNE_DAYS
     parts = {
         "train": usable & (event_time < tune_from - LABEL_DELAY).to_numpy(),
@@ -69,7 +69,7 @@ def main() -> None:
     values = features.loc[:, list(FEATURE_NAMES)]
     values = values.loc[:, values.notna().any()]
     rows = {name: LabelledRows(features=values[mask], labels=known[mask]) for name, mask in parts.items()}
-    found = tune(
+    tuning = tune(
         train=rows["train"],
         tune_on=rows["tune"],
         n_trials=arguments.n_trials,
@@ -77,7 +77,7 @@ def main() -> None:
         on_trial=lambda number, best: print(f"trial {number}: best average precision {best:.4f}", flush=True),
     )
     booster = fit_booster(
-        values[usable], known[usable], parameters=found.parameters, rounds=found.rounds, seed=arguments.seed
+        values[usable], known[usable], parameters=tuning.parameters, rounds=tuning.rounds, seed=arguments.seed
     )
 
     test = (event_time >= week).to_numpy()
@@ -93,13 +93,13 @@ def main() -> None:
         "week": arguments.week,
         "ap_all_transactions": round(ap, 4),
         "auc_all_transactions": round(auc(scores, truth), 4),
-        "tuning_ap": round(found.average_precision, 4),
-        "trees": found.rounds,
+        "tuning_ap": round(tuning.average_precision, 4),
+        "trees": tuning.rounds,
         "seconds": round(time.perf_counter() - began),
     }
-    print(f"parameters {found.parameters}, {found.rounds} trees")
+    print(f"parameters {tuning.parameters}, {tuning.rounds} trees")
     print(f"week {arguments.week}: {len(truth):,} transactions, {truth.sum():.0f} frauds; scores in {arguments.out}")
-    print("The handbook drops cards that are known to be compromised: judge the scores with its own test set.")
+    print("The handbook leaves out cards that are known to be compromised: use its own test set for comparison.")
     print(json.dumps(figures))
 
 

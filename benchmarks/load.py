@@ -1,10 +1,10 @@
-"""A load generator over plain HTTP/1.1 keep-alive connections, light enough to share the machine with what it measures.
+"""A load generator over HTTP/1.1 keep-alive connections, light enough to share the machine with the measured server.
 
-Belongs here: sending prepared requests at a rate or from a number of clients, and what came back when. Must not be
-here: what is measured (`http.py`).
+Belongs here: sending prepared requests at a rate or from a number of clients, and their outcomes. Must not be here:
+measurements (`http.py`).
 
-Open loop: a request has an instant at which it is due, and its latency counts from there, so that a stalled server
-cannot hide the requests it kept from being sent. Beyond what this generator can send, latency counts from sending.
+In an open loop each request has a due time, and its latency counts from there, so that a stalled server cannot hide
+requests that it delayed. Above the generator's own highest rate, latency counts from sending.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 @dataclass(slots=True)
 class Outcome:
-    """Seconds from due to answered, with the instant they were due, by status; 0 is a broken connection."""
+    """Due time and latency in seconds of each request, by status; 0 is a broken connection."""
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
     due: dict[int, list[float]] = field(default_factory=dict)
@@ -35,16 +35,16 @@ class Outcome:
 
     @property
     def per_second(self) -> float:
-        """Good answers per second."""
+        """Successful answers per second."""
         return len(self.seconds.get(200, ())) / self.elapsed if self.elapsed else 0.0
 
     def milliseconds(self, quantile: float, *, status: int = 200) -> float:
         """A quantile of the latency of one status, NaN without any."""
-        found = self.seconds.get(status)
-        return float(np.quantile(found, quantile)) * 1e3 if found else float("nan")
+        seconds = self.seconds.get(status)
+        return float(np.quantile(seconds, quantile)) * 1e3 if seconds else float("nan")
 
     def of(self, status: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """When requests of one status were due, and their seconds."""
+        """Due times and latencies of the requests of one status."""
         return np.array(self.due.get(status, ())), np.array(self.seconds.get(status, ()))
 
 
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
 
     def send(self, request: bytes, *, due: float) -> None:
-        """Send a prepared request; its answer comes to `answered`."""
+        """Send a prepared request; `answered` is called with its answer."""
         self.due, self._busy = due, True
         if self._transport is None:
             self._end(0)
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
 
 
 class Client:
-    """Connections to one server, opened as needed and used again."""
+    """Connections to one server, opened as needed and reused."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -113,7 +113,7 @@ class Client:
         self._waiting: dict[Connection, Callable[[Connection, int], None]] = {}
 
     async def send(self, request: bytes, *, due: float, then: Callable[[Connection, int], None]) -> None:
-        """Send a prepared request; `then` is called when it was answered."""
+        """Send a prepared request; `then` is called after the answer."""
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
@@ -127,7 +127,7 @@ class Client:
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Status and body."""
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        await self.send(request, due=0.0, then=lambda one, status: answer.set_result((status, one.body)))
+        await self.send(request, due=0.0, then=lambda connection, status: answer.set_result((status, connection.body)))
         return await answer
 
     def close(self) -> None:
@@ -143,7 +143,7 @@ class Client:
 async def open_loop(
     client: Client, requests: Iterator[bytes], *, rate: float, seconds: float, from_sending: bool = False
 ) -> Outcome:
-    """Requests at a fixed rate, whatever the server does; stops early where this machine cannot send that many."""
+    """Send requests at a fixed rate, independent of the answers; stops early when this machine cannot send so many."""
     outcome, sent, started = Outcome(), 0, time.perf_counter()
 
     def answered(connection: Connection, status: int) -> None:
@@ -151,7 +151,7 @@ async def open_loop(
 
     while sent < rate * seconds and (now := time.perf_counter() - started) < 1.5 * seconds:
         owed = min(int(now * rate) + 1, round(rate * seconds)) - sent
-        # A few at a time, so that answers are read as they come.
+        # A few at a time, so that answers are read as they arrive.
         for _ in range(min(owed, 10)):
             due = time.perf_counter() if from_sending else started + sent / rate
             await client.send(next(requests), due=due, then=answered)
@@ -166,15 +166,15 @@ async def open_loop(
 
 
 async def closed_loop(client: Client, requests: Iterator[bytes], *, clients: int, seconds: float) -> Outcome:
-    """Each of some clients sends its next request when it has its answer."""
+    """Each client sends its next request after its last answer."""
     outcome, started = Outcome(), time.perf_counter()
 
-    async def one() -> None:
+    async def send_requests() -> None:
         while (due := time.perf_counter()) - started < seconds:
             status, _ = await client.ask(next(requests))
             outcome.add(status, due=due, seconds=time.perf_counter() - due)
 
-    await asyncio.gather(*(one() for _ in range(clients)))
+    await asyncio.gather(*(send_requests() for _ in range(clients)))
     outcome.elapsed = time.perf_counter() - started
     return outcome
 

@@ -1,19 +1,19 @@
-"""How soon the report on missed fraud sees a new kind of fraud, by the size of the bank, and how often it cries wolf.
+"""Measures how soon the report on missed fraud detects a new kind of fraud, by size of the bank, and its false alarms.
 
     python benchmarks/missed_fraud.py [--customers N ...] [--seeds N] [--first-seed N] [--quiet-days N]
                                       [--data FILE]
 
-Every seed and size is a synthetic world of its own, lived once without any change and once with wallet theft from a
-day on, as the generator's schedule has it. A champion is trained on the days before; every day after is judged as the
-pipeline judges it. Worlds before the first one were looked at while the method was chosen. A false alarm is a red day
-of a world in which nothing changes. Detection takes 0 days when the first day of wallet theft is red; null when none of
-four weeks is. Of a file with labels, the champion learns from the first three fifths of the days, each of the others is
-judged, and the worlds are left out. Prints a table and, as its last line, one JSON object.
+Every seed and size is a synthetic world, simulated once without any change and once with wallet theft from a day on, as
+in the generator's schedule. A champion is trained on the days before; every day after is judged as in the pipeline.
+Worlds with earlier seeds were used to choose the method. A false alarm is a red day of a world without a change.
+Detection takes 0 days when the first day of wallet theft is red; null when no day of four weeks is. With a labelled
+file, the champion is trained on the first three fifths of the days, each later day is judged, and there are no worlds.
+Prints a table and, as its last line, one JSON object.
 """
 
 import sys
 
-# Beside this file one is called like a module of the standard library, which others must find first.
+# A file in this directory has the name of a module of the standard library, which other packages must find first.
 sys.path.append(sys.path.pop(0))
 
 # isort: split
@@ -39,7 +39,7 @@ from fraud_pipeline.ingest.sources import FileSource
 
 
 def measured(seed: int, customers: int, *, quiet_days: int) -> tuple[list[bool], int | None]:
-    """Whether each day without any change is red, and days from the start of wallet theft to the first red one."""
+    """Whether each day without a change is red, and the days from the start of wallet theft to the first red day."""
     quiet = simulate(seed=seed, customers=customers, watched=quiet_days)
     red = [quiet.missed_fraud(START + day).red for day in range(quiet_days)]
     theft = Drift(name="new_scenario", first=START)
@@ -56,7 +56,7 @@ def on_file(path: Path) -> list[bool]:
         source, first_day=source.first_day, trained=trained, days=days, label_maturity=source.label_delay
     )
     reports = [lived.missed_fraud(day) for day in range(trained, days)]
-    return [one.red for one in reports if not one.not_judged]
+    return [report.red for report in reports if not report.not_judged]
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=HELD_OUT_SEED)
     parser.add_argument("--quiet-days", type=int, default=40, help="days judged in each world without any change")
-    parser.add_argument("--data", type=Path, metavar="FILE", help="transactions of one's own instead of worlds")
+    parser.add_argument("--data", type=Path, metavar="FILE", help="your own transactions instead of synthetic worlds")
     arguments = parser.parse_args()
     if arguments.data:
         red = on_file(arguments.data)
@@ -78,11 +78,12 @@ def main() -> None:
     for size in arguments.customers:
         worlds = tqdm(seeds, desc=f"{size:,} customers", disable=None)
         lived = [measured(seed, size, quiet_days=arguments.quiet_days) for seed in worlds]
-        here, found = [one for red_days, _ in lived for one in red_days], [days for _, days in lived]
-        wolves = f"red on {sum(here)} of {len(here)} quiet days"
-        print(f"{size:>9,} customers: {wolves}; days until red: {in_words(found)}", flush=True)
-        red += here
-        detected[str(size)] = median_days(found)
+        quiet_days = [is_red for red_days, _ in lived for is_red in red_days]
+        days_until_red = [days for _, days in lived]
+        false_alarms = f"red on {sum(quiet_days)} of {len(quiet_days)} quiet days"
+        print(f"{size:>9,} customers: {false_alarms}; days until red: {in_words(days_until_red)}", flush=True)
+        red += quiet_days
+        detected[str(size)] = median_days(days_until_red)
     print(
         json.dumps({"false_alarm_rate": round(float(np.mean(red)), 4), "windows": len(red), "detection_days": detected})
     )

@@ -1,9 +1,9 @@
-"""What monthly partitions cost a decision: the same inserts into a plain table and into months, on PostgreSQL.
+"""Measures the cost of monthly partitions: the same inserts into a plain table and into partitions, on PostgreSQL.
 
     python benchmarks/months.py --plain-url URL --months-url URL [--decisions N]
 
-Both databases must be empty. The plain one gets the tables of before the partitions. Rounds of both take turns; one
-round is a transaction that stores so many decisions. Then the plain database is upgraded, and the time printed.
+Both databases must be empty. The plain one gets the tables of the release before partitions. Rounds of both alternate;
+one round is a transaction that stores a number of decisions. Then the plain database is upgraded, and the time printed.
 Prints a line per size and, as its last line, one JSON object: microseconds per decision, medians of all rounds.
 """
 
@@ -27,7 +27,7 @@ PLAIN_REVISION = "0014"
 
 
 def main() -> None:
-    """Insert in turns, then upgrade the plain database."""
+    """Insert alternately, then upgrade the plain database."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plain-url", required=True)
     parser.add_argument("--months-url", required=True)

@@ -1,20 +1,19 @@
-"""Served against offline features: how many of a million rows differ in one bit, whichever entrance scored them.
+"""Compares served with offline features bit by bit, for a million rows over HTTP, consumers and sensor runs.
 
     python benchmarks/parity.py [--rows N] [--days N]
 
-A synthetic bank lives through its days: each midnight makes the merchants' days, the day's fraud reports arrive on
-their topic, and then the day's customers are shared out among three entrances, another share each day: HTTP batches,
-the long-lived consumers, and runs that Dagster's sensor plans. All three are the real thing, over PostgreSQL and a
-Kafka broker. The champion was trained with a label maturity of 7 days, and no setting of any process says so. At the
-end the features of all rows are computed offline, from all events and reports that the database holds, and compared
-bit by bit with those that were stored with the decisions. TEST_BROKER and KAFKA_BOOTSTRAP_SERVERS choose the broker as
-in the tests.
-Prints a line for each day, and as its last line one JSON object.
+A synthetic bank runs day by day: at midnight merchants' days are made, the day's fraud reports arrive on their topic,
+and then the day's customers are divided anew among three entrances: HTTP batches, long-lived consumers, and runs of
+Dagster's sensor. All three are real processes over PostgreSQL and a Kafka broker. The champion was trained with a label
+maturity of 7 days, which no setting of any process contains. At the end the features of all rows are computed offline
+from the events and reports in the database, and compared bit by bit with the stored ones. TEST_BROKER and
+KAFKA_BOOTSTRAP_SERVERS choose the broker as in the tests. Prints a line for each day, and as its last line one JSON
+object.
 """
 
 import sys
 
-# Beside this file one is called like a module of the standard library, which others must find first.
+# A file in this directory has the name of a module of the standard library, which other packages must find first.
 sys.path.append(sys.path.pop(0))
 
 # isort: split
@@ -77,7 +76,7 @@ HISTORY_DAYS: Final = 25
 MODEL_CUSTOMERS: Final = 2_000
 ROWS_PER_CUSTOMER_AND_DAY: Final = 1.67  # of the synthetic world
 BATCH: Final = 1_000
-# Of a hundred customers, how many come by HTTP and by the consumer's topic; the sensor's runs score the others.
+# Of a hundred customers, how many use HTTP and the consumers' topic; the sensor's runs score the others.
 SHARES: Final[dict[Entrance, int]] = {"http": 45, "stream": 45, "sensor": 10}
 CHUNK: Final = 100_000
 SEND_AGAIN: Final = (0, 503)
@@ -87,7 +86,7 @@ QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All events and reports of a bank, the instant at which serving begins, and the model that serves."""
+    """All events and reports of a bank, the start of serving, and the served model."""
 
     transactions: pd.DataFrame
     reports: pd.DataFrame
@@ -97,12 +96,12 @@ class World:
 
     @property
     def days(self) -> list[pd.Timestamp]:
-        """The midnights at which a served day begins."""
+        """The midnights at which served days begin."""
         return list(pd.date_range(self.served_from, self.end, freq="D", inclusive="left"))
 
 
 def build_world(*, rows: int, days: int) -> World:
-    """A world whose last `days` days, up to last midnight, hold about `rows` transactions."""
+    """A world with about `rows` transactions in its last `days` days, which end at the last midnight."""
     end = pd.Timestamp.now(tz="UTC").floor("D")
     served_from = end - pd.Timedelta(days=days)
     first = served_from - pd.Timedelta(days=HISTORY_DAYS)
@@ -110,7 +109,7 @@ def build_world(*, rows: int, days: int) -> World:
     source = SyntheticWorld(WorldConfig(seed=11, customers=customers, fraud_rate=0.01, first_day=first.date()))
     transactions = validate(source.transactions(start=first, end=end), now=end).accepted
     reports = source.reports(start=first, end=end)
-    # A report of the day of its transaction would reach the topic before the transaction does.
+    # A report made on the day of its transaction would reach the topic before the transaction.
     reports = reports[reports["reported_at"].dt.floor("D") > reports["event_time"].dt.floor("D")]
     known = transactions["event_time"] < served_from
     model = _train(transactions[known], reports[reports["reported_at"] < served_from], as_of=served_from)
@@ -118,7 +117,7 @@ def build_world(*, rows: int, days: int) -> World:
 
 
 def _train(transactions: pd.DataFrame, reports: pd.DataFrame, *, as_of: pd.Timestamp) -> FraudModel:
-    """A model of some of the customers, with one trial: parity is the question, not how good it is."""
+    """A model of some of the customers with one trial, because its quality does not matter here."""
     chosen = transactions["customer_id"].unique()[:MODEL_CUSTOMERS]
     transactions = transactions[transactions["customer_id"].isin(chosen)].reset_index(drop=True)
     reports = reports[reports["customer_id"].isin(chosen)].reset_index(drop=True)
@@ -181,7 +180,7 @@ class Bank:
         self._stack.close()
 
     def live(self, day: pd.Timestamp) -> dict[Entrance, int]:
-        """One day: midnight's job, the reports, then the transactions; how many rows each entrance decided on."""
+        """Run a day: midnight's job, the reports, then the transactions. Returns the decisions by entrance."""
         refresh_merchant_days(
             self._database,
             now=day,
@@ -204,7 +203,7 @@ class Bank:
         return {name: len(rows) for name, rows in shares.items()}
 
     def _report(self, day: pd.Timestamp) -> None:
-        """Send the day's reports at the times at which they were made, and wait until they are stored."""
+        """Send the day's reports with their own times, and wait until they are stored."""
         made = self._world.reports[self._world.reports["reported_at"].dt.floor("D") == day]
         with closing(open_producer(self._stream)) as producer:
             for report in made.itertuples():
@@ -258,7 +257,7 @@ class Bank:
 
 
 def entrance_of(customer_id: str, day: pd.Timestamp) -> Entrance:
-    """Where a customer's transactions of a day come in."""
+    """The entrance of a customer's transactions on a day."""
     place = zlib.crc32(f"{customer_id} {day:%Y-%m-%d}".encode()) % 100
     for name, share in SHARES.items():
         if place < share:
@@ -278,12 +277,12 @@ def transaction_rows(frame: pd.DataFrame) -> list[TransactionRow]:
 
 
 def _optional(column: pd.Series) -> list[Any]:
-    """Plain values of a column; a missing one is None."""
+    """Python values of a column; a missing value is None."""
     return [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]
 
 
 def request_body(row: TransactionRow) -> dict[str, Any]:
-    """What HTTP is sent of a row: what the topic is sent, without the schema of messages."""
+    """The HTTP body of a row: the fields of its message without the schema."""
     sent: dict[str, Any] = json.loads(transaction_message(row, currency="EUR").value or b"")
     return {name: value for name, value in sent.items() if name != "schema"}
 
@@ -297,7 +296,7 @@ def send(kafka: KafkaSettings, rows: Sequence[TransactionRow]) -> None:
 
 
 def compared(database: Database, *, world: World) -> dict[str, int]:
-    """How many of the served rows differ from the offline ones, and in how many features."""
+    """The number of served rows that differ from the offline ones, and of their differing features."""
     everything = {"start": world.transactions["event_time"].min(), "end": world.end + pd.Timedelta(days=2)}
     events, reports = read_transactions(database, **everything), read_reports(database, **everything)
     new = events[events["event_time"] >= world.served_from].reset_index(drop=True)
@@ -322,7 +321,7 @@ def compared(database: Database, *, world: World) -> dict[str, int]:
 
 
 def stored_features(database: Database) -> Iterator[tuple[list[str], np.ndarray[Any, np.dtype[np.uint32]]]]:
-    """Ids and the bits of the features of all decisions, in parts."""
+    """Ids and feature bits of all decisions, in parts."""
     wanted = sa.select(DECISIONS.c.transaction_id, DECISIONS.c.features).execution_options(yield_per=CHUNK)
     with database.transaction(read_only=True) as connection:
         for part in connection.execute(wanted).partitions():
@@ -331,12 +330,12 @@ def stored_features(database: Database) -> Iterator[tuple[list[str], np.ndarray[
 
 
 def words(numbers: Mapping[Entrance, int]) -> str:
-    """How many rows by entrance."""
+    """Numbers of rows by entrance, in words."""
     return ", ".join(f"{name} {number:,}" for name, number in numbers.items())
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The bank's days, then the comparison."""
+    """Run the bank's days, then compare."""
     started = time.monotonic()
     print("building a world and a model ...", flush=True)
     world = build_world(rows=arguments.rows, days=arguments.days)
@@ -370,10 +369,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Live, compare and print."""
+    """Simulate, compare and print."""
     described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     described.add_argument("--rows", type=int, default=1_000_000, help="about how many transactions are scored")
-    described.add_argument("--days", type=int, default=25, help="in how many days; the entrances take no older rows")
+    described.add_argument("--days", type=int, default=25, help="number of days; the entrances accept no older rows")
     print(json.dumps(run(described.parse_args())))
 
 

@@ -1,6 +1,6 @@
-"""What our service is compared with: the same booster, given its features, behind bare Starlette and plain BentoML.
+"""Peers of our service: the same booster with given features, behind bare Starlette and plain BentoML.
 
-Belongs here: the least code that answers. Must not be here: anything of ours, on purpose.
+Belongs here: the least code that answers. Must not be here: code of this project.
 """
 
 import json
@@ -38,7 +38,7 @@ app = Starlette(routes=[Route("/predict", predict, methods=["POST"]), Route("/re
 
 @bentoml.service
 class Plain:
-    """BentoML as its tutorial writes it."""
+    """A BentoML service as in its tutorial."""
 
     @bentoml.api  # type: ignore[untyped-decorator]  # BentoML ships no types of it
     def predict(self, features: list[float | None]) -> dict[str, float]:

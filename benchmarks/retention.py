@@ -1,11 +1,11 @@
-"""What years of decisions leave in the database, on a simulated clock.
+"""Measures the size of the database after years of decisions, on a simulated clock.
 
     python benchmarks/retention.py [--years N] [--per-day N] [--database-url URL]
 
-Each day stores its transactions, decisions, alerts, shadow scores, reports on fraud and reports on the champion; each
-night makes merchants' days and applies the retentions, which are the defaults. Without a URL the database is a SQLite
-file, made for the run. A database of PostgreSQL must be empty. Prints a line per simulated year and, as its last line,
-one JSON object: for each year, rows per table and bytes.
+Each day stores its transactions, decisions, alerts, shadow decisions, fraud reports and reports on the champion. Each
+night makes merchants' days and applies the default retentions. Without a URL the database is a temporary SQLite file. A
+PostgreSQL database must be empty. Prints a line per simulated year and, as its last line, one JSON object: rows per
+table and bytes of each year.
 """
 
 import argparse
@@ -25,7 +25,7 @@ YEAR = 365
 
 
 def main() -> None:
-    """Live through the years and print what each left."""
+    """Simulate the years and print the size after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--years", type=int, default=10)
     parser.add_argument("--per-day", type=int, default=300)

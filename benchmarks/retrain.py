@@ -1,24 +1,24 @@
-"""How long the loop needs to learn a fraud that did not exist when the champion was trained.
+"""Measures how long the retraining loop needs to learn a fraud that did not exist at the champion's training.
 
     python benchmarks/retrain.py [--days N] [--held-out-days N] [--n-trials N] [--training-days N] [--strength X]
 
-A synthetic world in which wallet theft appears on day 150, and nothing else changes. From then on every day is lived as
-the pipeline lives it: the champion's report at the end of the day, a training when it turns red and one every Monday,
-and the gate, which alone decides who is champion. A label is known from its report on; what matures later is not seen.
+In a synthetic world wallet theft appears on day 150, and nothing else changes. From then on every day runs as in the
+pipeline: the champion's performance report at the end of the day, a training when it turns red and one every Monday,
+and the gate, which alone decides on the champion. Only labels that are known at the time are used.
 
-Recall is measured on the days after the last one that is lived: no model was trained, tuned, calibrated or judged on
-them, and all are measured on the same thefts. A theft is caught when its score is among the highest of its day that fit
-into the alert budget, so that thresholds make no difference; the truth counts, which only the generator knows.
+Recall is measured on the days after the simulation: no model was trained, tuned, calibrated or judged on them, and all
+models are measured on the same thefts. A theft is caught when its score is among the highest of its day that fit into
+the alert budget, so that thresholds make no difference. The generator's truth counts.
 
-`recall_before` is that of the champion that served when wallet theft began, `recall_after` that of the last champion,
-`gain` the difference on the same thefts. Beside them stand `recall_learnable`, of the same trees and features fitted on
-every lived day with the truth and no delay, which is the most that retraining can reach, and `recall_oracle`, of
-somebody who knows how the world is made. Intervals are 95 %, customers resampled.
+`recall_before` is that of the champion when wallet theft began, `recall_after` that of the last champion, and `gain`
+the difference on the same thefts. `recall_learnable` is that of the same trees and features fitted on every simulated
+day with the truth and no delay, which is the most that retraining can reach. `recall_oracle` is that of the oracle,
+which knows the generator. Intervals are 95 %, customers resampled.
 
-`days_to_recover` counts from the first day of wallet theft until the first champion takes over from which on every one
-catches thefts beyond doubt more often than the first did, and as often as `recall_learnable` up to the tolerance of the
-performance report; null if never. `days_until_learned_from` ends with the first champion whose trees saw any theft.
-Prints a line per event and, as its last line, one JSON object.
+`days_to_recover` counts from the first day of wallet theft to the first recovered champion; null if there is none. A
+champion has recovered when it and all later ones catch significantly more thefts than the first champion, and as many
+as `recall_learnable` up to the tolerance of the performance report. `days_until_learned_from` counts to the first
+champion whose trees saw any theft. Prints a line per event and, as its last line, one JSON object.
 """
 
 import argparse
@@ -67,7 +67,7 @@ NOTHING_SERVED: Final = pd.DataFrame({"transaction_id": [], "decision": [], "pro
 
 @dataclass(frozen=True)
 class Champion:
-    """A model, what it promised, and the day it took over."""
+    """A model, its evaluation at promotion, and the day of its promotion."""
 
     model: FraudModel
     promised: Evaluation
@@ -76,7 +76,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class Life:
-    """Everything that ever happens, and what is really fraud; who asks says what was known when."""
+    """All events of the world and the truth about them; methods use only what was known at their time."""
 
     settings: Settings
     policy: PolicySettings
@@ -95,7 +95,7 @@ class Life:
         return table[(table["event_time"] >= first) & (table["event_time"] < end)].reset_index(drop=True)
 
     def train(self, day: int, champion: Champion | None) -> tuple[Champion, GateVerdict]:
-        """The challenger at the start of a day, and the gate's verdict on it."""
+        """A challenger trained at the start of a day, and the gate's verdict on it."""
         now = self.instant(day)
         first = now - pd.Timedelta(days=self.training_days or day)
         rows, _ = build_training_set(
@@ -126,9 +126,9 @@ class Life:
         return Champion(model=model, promised=promised, since=day), verdict
 
     def report(self, day: int, champion: Champion) -> PerformanceReport:
-        """The champion at the end of a day."""
+        """The champion's performance report at the end of a day."""
         today: date = self.instant(day).date()
-        found = [
+        assessments = [
             assess(
                 champion.model,
                 self.rows(self.features, *_bounds(window.first, window.last)),
@@ -148,17 +148,20 @@ class Life:
             )
             if window.kind == "matured"
         ]
-        findings = compare(found[0].evaluation, champion.promised) if found else ()
-        return PerformanceReport(day=today, champion=str(champion.since), assessments=tuple(found), findings=findings)
+        findings = compare(assessments[0].evaluation, champion.promised) if assessments else ()
+        return PerformanceReport(
+            day=today, champion=str(champion.since), assessments=tuple(assessments), findings=findings
+        )
 
     def served(self, model: FraudModel, first: int, end: int) -> str:
-        """What a champion caught of the frauds of its days [first, end), by its own thresholds."""
+        """The frauds that a champion caught on its days [first, end), by its own thresholds, in words."""
         rows = self.rows(self.features, self.instant(first), self.instant(end))
         caught = decide(model.predict(rows), model.policy) != "allow"
         new, fraud = self.is_theft(rows), self.is_fraud(rows)
-        others = fraud & ~new
+        other_frauds = fraud & ~new
         return (
-            f"{caught[new].sum()} of {new.sum()} thefts and {caught[others].sum()} of {others.sum()} other frauds "
+            f"{caught[new].sum()} of {new.sum()} thefts, "
+            f"{caught[other_frauds].sum()} of {other_frauds.sum()} other frauds "
             f"at {caught.sum() / max(end - first, 1):.1f} alerts a day"
         )
 
@@ -171,12 +174,12 @@ class Life:
         return np.asarray(self.truth.loc[rows["transaction_id"], "is_fraud"], dtype=np.bool_)
 
     def thefts_seen(self, model: FraudModel) -> int:
-        """How many thefts were among the rows that the trees were fitted on."""
+        """The number of thefts among the rows that the trees were fitted on."""
         first, last = (pd.Timestamp(model.lineage[name]) for name in ("trained_from", "trained_to"))
         return int(self.is_theft(self.rows(self.features, first, last + pd.Timedelta(microseconds=1))).sum())
 
     def informed(self, model: FraudModel, end: int) -> FraudModel:
-        """The same trees with the truth about every day before `end`, at once."""
+        """The same trees fitted on the truth about every day before `end`."""
         rows = self.rows(self.features, self.instant(0) + self.settings.warm_up, self.instant(end))
         booster = fit_booster(
             rows.loc[:, list(FEATURE_NAMES)],
@@ -189,7 +192,7 @@ class Life:
 
 
 class HeldOut:
-    """Days that nobody lives: what of their frauds is among the alerts that the budget allows, for any scores."""
+    """Held-out days after the simulation: the frauds among the alerts within the budget, for any scores."""
 
     def __init__(self, lived: Life, *, first: int, end: int) -> None:
         self.rows = lived.rows(lived.features, lived.instant(first), lived.instant(end))
@@ -197,26 +200,26 @@ class HeldOut:
         self._budget = lived.policy.alert_budget_per_day
         self._fraud = lived.is_fraud(self.rows)
         self._theft = lived.is_theft(self.rows)[self._fraud]
-        told = lived.truth.loc[self.rows["transaction_id"]]
-        self.oracle = told["oracle_score"].to_numpy(np.float64)
+        truth = lived.truth.loc[self.rows["transaction_id"]]
+        self.oracle = truth["oracle_score"].to_numpy(np.float64)
         self.thefts = int(self._theft.sum())
-        self.episodes = int(told.loc[self._fraud, "episode_id"][self._theft].nunique())
+        self.episodes = int(truth.loc[self._fraud, "episode_id"][self._theft].nunique())
         owner = rows_of(lived.transactions, self.rows["transaction_id"], table="transactions")["customer_id"]
         _, self._customers = np.unique(owner[self._fraud], return_inverse=True)
 
     def caught(self, scores: Floats) -> Floats:
-        """1 for each fraud that is among the alerts and 0 for others; equal scores at the cut share what is left."""
+        """1 for each fraud among the alerts and 0 for others; equal scores at the cut share the rest of the budget."""
         labels = self._fraud.astype(np.float64)
         shares = budget_shares(scores, labels, self._days, np.ones((1, len(scores))), budget=self._budget)
         return shares.ravel()
 
     def recall(self, caught: Floats, *, thefts: bool = True) -> Interval:
-        """Share of the thefts, or of the other frauds, that was caught; of a difference of two, its gain."""
+        """Share of the thefts, or of the other frauds, that was caught; for a difference of two, the gain."""
         among = self._theft if thefts else ~self._theft
         _, customers = np.unique(self._customers[among], return_inverse=True)
         blocks = customer_resamples(int(customers.max(initial=-1)) + 1, len(customers), replicates=REPLICATES, seed=0)
-        found = (ratio(drawn[:, customers] @ caught[among], drawn[:, customers].sum(axis=1)) for drawn in blocks)
-        return Interval.of(np.concatenate(list(found)))
+        shares = (ratio(drawn[:, customers] @ caught[among], drawn[:, customers].sum(axis=1)) for drawn in blocks)
+        return Interval.of(np.concatenate(list(shares)))
 
 
 def _bounds(first: date, last: date) -> tuple[pd.Timestamp, pd.Timestamp]:
@@ -260,10 +263,10 @@ def life(*, length: int, n_trials: int, training_days: int, strength: float) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="how the loop learns a new fraud")
-    parser.add_argument("--days", type=int, default=290, help="days of the world that are lived")
+    parser.add_argument("--days", type=int, default=290, help="days of the world that are simulated")
     parser.add_argument("--held-out-days", type=int, default=400, help="days after them, on which recall is measured")
     parser.add_argument("--n-trials", type=int, default=Settings.model_fields["n_trials"].default)
-    parser.add_argument("--training-days", type=int, default=0, help="newest days that are learned from; 0: all")
+    parser.add_argument("--training-days", type=int, default=0, help="number of newest days for training; 0: all")
     parser.add_argument("--strength", type=float, default=1.0, help="of wallet theft; 1: as in the default world")
     arguments = parser.parse_args()
     began, length = time.perf_counter(), arguments.days + arguments.held_out_days
@@ -275,16 +278,17 @@ def main() -> None:
     )
     print(f"{len(lived.transactions):,} transactions, features in {time.perf_counter() - began:.0f} s", flush=True)
     held_out = HeldOut(lived, first=arguments.days, end=length)
-    told = live(lived, held_out, end=arguments.days)
-    ends = [*(one.since for one in told.reign[1:]), arguments.days]
-    for one, end in zip(told.reign, ends, strict=True):
-        print(f"champion from day {one.since - START:3}: served, it caught {lived.served(one.model, one.since, end)}")
-    print(json.dumps(figures(lived, held_out, told, end=arguments.days)))
+    story = live(lived, held_out, end=arguments.days)
+    ends = [*(champion.since for champion in story.reign[1:]), arguments.days]
+    for champion, end in zip(story.reign, ends, strict=True):
+        served = lived.served(champion.model, champion.since, end)
+        print(f"champion from day {champion.since - START:3}: served, it caught {served}")
+    print(json.dumps(figures(lived, held_out, story, end=arguments.days)))
 
 
 @dataclass(frozen=True)
-class Told:
-    """What happened: who was champion, when the report turned red, and why challengers were held back."""
+class Story:
+    """The course of the simulation: champions, days with an alarm, and why challengers were held back."""
 
     reign: list[Champion]
     newest: FraudModel
@@ -293,8 +297,8 @@ class Told:
     held_back: Counter[str]
 
 
-def live(lived: Life, held_out: HeldOut, *, end: int) -> Told:
-    """Every day from the first of wallet theft to `end`."""
+def live(lived: Life, held_out: HeldOut, *, end: int) -> Story:
+    """Simulate every day from the first of wallet theft to `end`."""
     champion, _ = lived.train(START, None)
     reign, newest, red, alarms, trainings = [champion], champion.model, False, list[int](), 0
     held_back: Counter[str] = Counter()
@@ -321,31 +325,34 @@ def live(lived: Life, held_out: HeldOut, *, end: int) -> Told:
         if verdict.decision == "promote":
             champion, red = challenger, False
             reign.append(champion)
-    return Told(reign=reign, newest=newest, alarms=alarms, trainings=trainings, held_back=held_back)
+    return Story(reign=reign, newest=newest, alarms=alarms, trainings=trainings, held_back=held_back)
 
 
-def figures(lived: Life, held_out: HeldOut, told: Told, *, end: int) -> dict[str, Any]:
-    """The last line."""
-    caught = [held_out.caught(one.model.predict(held_out.rows)) for one in told.reign]
-    recall = [held_out.recall(one) for one in caught]
-    gain = [held_out.recall(one - caught[0]) for one in caught]
-    learnable = held_out.recall(held_out.caught(lived.informed(told.newest, end).predict(held_out.rows)))
+def figures(lived: Life, held_out: HeldOut, story: Story, *, end: int) -> dict[str, Any]:
+    """The figures of the last line."""
+    caught = [held_out.caught(champion.model.predict(held_out.rows)) for champion in story.reign]
+    recall = [held_out.recall(frauds) for frauds in caught]
+    gain = [held_out.recall(frauds - caught[0]) for frauds in caught]
+    learnable = held_out.recall(held_out.caught(lived.informed(story.newest, end).predict(held_out.rows)))
     oracle = held_out.recall(held_out.caught(held_out.oracle))
-    others = [held_out.recall(one, thefts=False) for one in (caught[0], caught[-1])]
-    good = [more.low > 0 and one.value >= learnable.value - TOLERANCE for one, more in zip(recall, gain, strict=True)]
+    recall_of_others = [held_out.recall(frauds, thefts=False) for frauds in (caught[0], caught[-1])]
+    good = [
+        increase.low > 0 and interval.value >= learnable.value - TOLERANCE
+        for interval, increase in zip(recall, gain, strict=True)
+    ]
     recovered = next((at for at in range(len(good)) if all(good[at:])), None)
-    learned = next((one.since - START for one in told.reign if lived.thefts_seen(one.model)), None)
+    learned = next((champion.since - START for champion in story.reign if lived.thefts_seen(champion.model)), None)
     return {
         "recall_before": _rounded(recall[0].value),
         "recall_after": _rounded(recall[-1].value),
-        "days_to_recover": None if recovered is None else told.reign[recovered].since - START,
+        "days_to_recover": None if recovered is None else story.reign[recovered].since - START,
         "days_until_learned_from": learned,
         "gain": _rounded(gain[-1].value),
         "recall_learnable": _rounded(learnable.value),
         "recall_oracle": _rounded(oracle.value),
         "intervals": {
-            name: [_rounded(found.low), _rounded(found.high)]
-            for name, found in {
+            name: [_rounded(interval.low), _rounded(interval.high)]
+            for name, interval in {
                 "recall_before": recall[0],
                 "recall_after": recall[-1],
                 "gain": gain[-1],
@@ -353,14 +360,14 @@ def figures(lived: Life, held_out: HeldOut, told: Told, *, end: int) -> dict[str
                 "recall_oracle": oracle,
             }.items()
         },
-        "recall_of_other_frauds": [_rounded(one.value) for one in others],
+        "recall_of_other_frauds": [_rounded(interval.value) for interval in recall_of_others],
         "held_out_thefts": held_out.thefts,
         "held_out_episodes": held_out.episodes,
-        "thefts_learned_from": lived.thefts_seen(told.reign[-1].model),
-        "alarm_days": told.alarms,
-        "trainings": told.trainings,
-        "champions": len(told.reign),
-        "held_back_for": dict(told.held_back),
+        "thefts_learned_from": lived.thefts_seen(story.reign[-1].model),
+        "alarm_days": story.alarms,
+        "trainings": story.trainings,
+        "champions": len(story.reign),
+        "held_back_for": dict(story.held_back),
     }
 
 

@@ -1,6 +1,6 @@
-"""Worlds of any size, lived with a champion that was trained on their first days.
+"""Simulated histories of synthetic worlds, with a champion that was trained on their first days.
 
-Belongs here: what the benchmarks of the daily reports share. Must not be here: what they print.
+Belongs here: code that the benchmarks of the daily reports share. Must not be here: output.
 """
 
 import gc
@@ -34,18 +34,18 @@ from fraud_pipeline.schema.joins import rows_of
 MATURITY: Final = timedelta(days=21)
 TRAINED: Final = 120
 START: Final = TRAINED + 10
-"""The day of the world from which on it is watched, and on which changes begin."""
+"""The first judged day of the world, on which changes begin."""
 WATCHED_AFTER: Final = 28
 HELD_OUT_SEED: Final = 11
-"""The first world that nobody looked at while the methods were chosen."""
+"""The first seed that was not used to choose the methods."""
 AT_ONCE: Final = 10_000
-"""Customers whose features are in memory together; the champion learns from the first of such groups."""
+"""Customers per group whose features are in memory together; the champion is trained on the first group."""
 NOTHING_SERVED: Final = pd.DataFrame({"transaction_id": [], "decision": []}, dtype=object)
 
 
 @dataclass(frozen=True)
 class World:
-    """What the reports need of a world and its champion; `rows` are features, score, owners and day, where kept."""
+    """The inputs of the daily reports on a world and its champion; `rows` are features, score, owners and day."""
 
     first_day: date
     label_maturity: timedelta
@@ -69,23 +69,23 @@ class World:
 
 
 def first_red(red: Iterable[bool]) -> int | None:
-    """Days until the first red one; None where none is."""
-    return next((day for day, found in enumerate(red) if found), None)
+    """The number of days before the first red day; None without a red day."""
+    return next((day for day, is_red in enumerate(red) if is_red), None)
 
 
-def median_days(found: Sequence[int | None]) -> float | None:
-    """Over several worlds; a change that most of them never see is not detected."""
-    seen = [day for day in found if day is not None]
-    return float(np.median(seen)) if 2 * len(seen) > len(found) else None
+def median_days(days_until: Sequence[int | None]) -> float | None:
+    """The median over several worlds; None when most of them never detect the change."""
+    seen = [day for day in days_until if day is not None]
+    return float(np.median(seen)) if 2 * len(seen) > len(days_until) else None
 
 
-def in_words(found: Sequence[int | None]) -> str:
-    """Days until red of several worlds."""
-    return ", ".join("never" if day is None else str(day) for day in found)
+def in_words(days_until: Sequence[int | None]) -> str:
+    """Days until red of several worlds, as text."""
+    return ", ".join("never" if day is None else str(day) for day in days_until)
 
 
 def moved(drift: Drift) -> Drift:
-    """The same change at the start of the watched days."""
+    """The same change, moved to the start of the judged days."""
     last = None if drift.last is None else START + drift.last - drift.first
     return Drift(name=drift.name, first=START, last=last, strength=drift.strength)
 
@@ -99,9 +99,9 @@ def simulate(
     champion: FraudModel | None = None,
     rows_from: int | None = None,
 ) -> World:
-    """A synthetic world that is watched for some days, as `live_through` lives it.
+    """Simulate a synthetic world that is judged for some days, see `simulate_days`.
 
-    Until changes begin, the worlds of a seed are one: the champion of one is that of all.
+    The worlds of a seed are equal before changes begin, so they can share a champion.
     """
     config = WorldConfig(seed=seed, customers=customers, drifts=drifts)
     return simulate_days(
@@ -125,7 +125,7 @@ def simulate_days(
     champion: FraudModel | None = None,
     rows_from: int | None = None,
 ) -> World:
-    """Some days of a source, and the champion of the first of them, unless there is one.
+    """Simulate the days of a source; the champion is trained on the first of them, unless one is given.
 
     It has one trial, since the reports are the question, and a budget of one alert a day for a hundred of the customers
     that it learns from. `rows_from` is the first day of which rows are kept; None keeps none.
@@ -139,22 +139,22 @@ def simulate_days(
     customer = pd.factorize(transactions["customer_id"])[0]
     group, budget = customer // AT_ONCE, min(customer.max() + 1, AT_ONCE) / 100
     for number in range(group.max() + 1):
-        # A customer's windows are of that customer alone, and what is known of merchants is the same for all.
-        mine = transactions[group == number].reset_index(drop=True)
-        history = History(transactions=mine.iloc[:0], reports=reports, merchant_days=by_merchant)
-        features = FeatureEngineer(label_maturity=label_maturity).compute(history=history, new=mine)
+        # A customer's features depend only on that customer and on merchants, which are the same for all groups.
+        of_group = transactions[group == number].reset_index(drop=True)
+        history = History(transactions=of_group.iloc[:0], reports=reports, merchant_days=by_merchant)
+        features = FeatureEngineer(label_maturity=label_maturity).compute(history=history, new=of_group)
         champion = champion or _trained(
-            features, mine, reports, now=now, label_maturity=label_maturity, alert_budget=budget
+            features, of_group, reports, now=now, label_maturity=label_maturity, alert_budget=budget
         )
         unseen = features["event_time"] >= pd.Timestamp(unseen_from(champion), tz="UTC")
         unseen &= features["transaction_id"].isin(reports["transaction_id"])
-        allowed.append(allowed_frauds(champion, features[unseen], mine, NOTHING_SERVED))
+        allowed.append(allowed_frauds(champion, features[unseen], of_group, NOTHING_SERVED))
         if rows_from is not None:
             day = ((features["event_time"] - start) // pd.Timedelta(days=1)).to_numpy()
             kept = features[day >= rows_from].reset_index(drop=True)
-            whose = rows_of(mine, kept["transaction_id"], table="transactions")[["customer_id", "merchant_id"]]
-            told = kept.assign(**{SCORE: champion.predict(kept), "day": day[day >= rows_from]})
-            scored.append(pd.concat([told, whose], axis=1))
+            whose = rows_of(of_group, kept["transaction_id"], table="transactions")[["customer_id", "merchant_id"]]
+            with_scores = kept.assign(**{SCORE: champion.predict(kept), "day": day[day >= rows_from]})
+            scored.append(pd.concat([with_scores, whose], axis=1))
         del features
         gc.collect()
     assert champion is not None  # noqa: S101 - there is a first group

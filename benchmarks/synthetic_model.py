@@ -1,11 +1,11 @@
-"""How good the model of the synthetic world is, beside the best that anybody could know.
+"""Measures the quality of the model of the synthetic world, compared with the oracle.
 
     python benchmarks/synthetic_model.py [--transactions N] [--n-trials N] [--seeds N]
 
-Trains as the pipeline does, without Dagster and MLflow, with the default settings, and judges the test part twice: by
-the labels that were reported, as a bank can, and by the truth, which only the generator knows. The oracle knows how the
-world is made, but not which rows are fraud. Behind each figure: for one seed its 95 % interval from resampled
-customers, for several seeds the lowest and the highest value. Prints a table, and as its last line one JSON object.
+Trains like the pipeline, without Dagster and MLflow, with the default settings. It evaluates the test part twice: on
+reported labels, as a bank can, and on the generator's truth. The oracle knows the generator's parameters, but not which
+rows are fraud. Figures are followed by the 95 % interval from resampled customers for one seed, and by the lowest and
+highest value for several seeds. Prints a table, and as its last line one JSON object.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def policy_of(settings: Settings) -> PolicySettings:
 
 
 def training_rows(world: SyntheticWorld, settings: Settings, *, end: pd.Timestamp) -> pd.DataFrame:
-    """What the pipeline's tables hold on the day after the last."""
+    """The content of the pipeline's tables on the day after the last day."""
     start = pd.Timestamp(settings.first_day, tz="UTC")
     transactions = validate(world.transactions(start=start, end=end), now=end).accepted
     reports = world.reports(start=start, end=end)
@@ -69,7 +69,7 @@ def training_rows(world: SyntheticWorld, settings: Settings, *, end: pd.Timestam
 def judge(
     scores: NDArray[np.float64], labels: NDArray[np.float64], rows: pd.DataFrame, policy: PolicySettings
 ) -> Figures:
-    found = evaluate(
+    evaluation = evaluate(
         scores,
         labels,
         amounts_cents=rows["amount_cents"].to_numpy(np.int64),
@@ -80,11 +80,11 @@ def judge(
         alert_budget_per_day=policy.alert_budget_per_day,
         precision_floor=policy.precision_floor,
     )
-    return {short: found.metrics[name] for short, name in METRICS.items()}
+    return {short: evaluation.metrics[name] for short, name in METRICS.items()}
 
 
 def one_seed(*, seed: int, transactions: int, n_trials: int) -> dict[tuple[str, str], Figures]:
-    """Figures by (who scores, who says what is fraud)."""
+    """Figures by (scorer, labels)."""
     began = time.perf_counter()
     settings = Settings(seed=seed)
     policy = policy_of(settings)
@@ -118,7 +118,7 @@ def one_seed(*, seed: int, transactions: int, n_trials: int) -> dict[tuple[str, 
 
 
 def over_seeds(intervals: Sequence[Interval]) -> Interval:
-    """The mean with the lowest and the highest; of a single seed its own interval."""
+    """The mean with the lowest and highest value; the interval itself for a single seed."""
     if len(intervals) == 1:
         return intervals[0]
     values = [interval.value for interval in intervals]
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many worlds to average over")
     arguments = parser.parse_args()
     first = Settings().seed
-    found = [
+    by_seed = [
         one_seed(seed=seed, transactions=arguments.transactions, n_trials=arguments.n_trials)
         for seed in range(first, first + arguments.seeds)
     ]
@@ -142,8 +142,11 @@ def main() -> None:
         "n_trials": arguments.n_trials,
     }
     print(f"\n{'':20}{'average precision':26}{'ROC-AUC':26}recall at precision .85")
-    for who, judged_by in found[0]:
-        means = {short: over_seeds([one[who, judged_by][short] for one in found]) for short in METRICS}
+    for who, judged_by in by_seed[0]:
+        means = {
+            short: over_seeds([figures_of_seed[who, judged_by][short] for figures_of_seed in by_seed])
+            for short in METRICS
+        }
         print("".join([f"{f'{who}, {judged_by}':20}", *(f"{interval!s:26}" for interval in means.values())]).rstrip())
         prefix = ("" if judged_by == "reported" else "truth_") + ("" if who == "model" else "oracle_")
         for short, interval in means.items():

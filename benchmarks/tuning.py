@@ -1,10 +1,10 @@
-"""How many hyper-parameter trials per minute: our search against plain loops over the same suggestions.
+"""Measures hyper-parameter trials per minute: our search against plain loops over the same suggestions.
 
     python benchmarks/tuning.py [--n-trials N] [--transactions N]
 
-The plain loop does what a first script does: build a matrix, fit all the trees, score. A second one stops early, to
-show what is left to the shared matrices and the pruning. All get the same rows, the same suggested parameters and all
-cores; each trial is scored by average precision on the same rows. Prints a table, and as its last line one JSON object.
+The plain loop builds a matrix, fits all trees and scores, for each trial. A second one stops early, to show the effect
+of the shared matrices and of pruning. All use the same rows, the same suggested parameters and all cores; each trial is
+scored by average precision on the same rows. Prints a table, and as its last line one JSON object.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-# It decides how XGBoost's threads wait, so it comes before XGBoost, for all contenders alike.
+# This import decides how XGBoost's threads wait, so it comes before XGBoost, for all contenders.
 from fraud_pipeline.modeling.model_directory import training_parameters
 
 # isort: split
@@ -47,9 +47,9 @@ def labelled(rows: pd.DataFrame) -> LabelledRows:
 def plain_loop(
     suggestions: list[dict[str, Any]], train: LabelledRows, tune_on: LabelledRows, *, stop_early: bool
 ) -> Outcome:
-    """Everything from scratch for each suggestion."""
+    """Fit each suggestion from scratch."""
     began = time.perf_counter()
-    found = []
+    scores = []
     for parameters in suggestions:
         fit_on = xgb.DMatrix(train.features, label=train.labels)
         watch = xgb.DMatrix(tune_on.features, label=tune_on.labels)
@@ -61,14 +61,14 @@ def plain_loop(
             callbacks=[xgb.callback.EarlyStopping(rounds=EARLY_STOPPING_ROUNDS, save_best=True)] if stop_early else (),
             verbose_eval=False,
         )
-        found.append(average_precision_score(tune_on.labels, booster.predict(watch)))
-    return Outcome(seconds=time.perf_counter() - began, best=float(max(found)))
+        scores.append(average_precision_score(tune_on.labels, booster.predict(watch)))
+    return Outcome(seconds=time.perf_counter() - began, best=float(max(scores)))
 
 
 def suggested(trials: pd.DataFrame) -> list[dict[str, Any]]:
-    """The parameters of each trial, as the search proposed them."""
+    """The parameters of each trial of the search."""
     parameters = trials.filter(like="params_").rename(columns=lambda name: name.removeprefix("params_"))
-    whole = {"max_depth", "max_delta_step", "max_bin"}  # a data frame turns them into fractions
+    whole = {"max_depth", "max_delta_step", "max_bin"}  # a data frame stores them as floats
     return [
         {str(name): int(value) if name in whole else value for name, value in record.items()}
         for record in parameters.to_dict("records")

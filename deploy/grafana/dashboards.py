@@ -1,4 +1,4 @@
-"""Writes the Grafana dashboards, `dashboards/*.json`: run it after a change, and commit what it wrote.
+"""Writes the Grafana dashboards, `dashboards/*.json`. Run it after a change, and commit its output.
 
 Belongs here: which panels, their queries, units and places. Must not be here: any library, thresholds that wake people
 (`deploy/prometheus/alerts.yml`).
@@ -16,7 +16,7 @@ WIDTH: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel: a query for each legend; `wide` is in Grafana's columns, of which there are 24."""
+    """One panel with a query for each legend; `wide` is its width in Grafana's 24 columns."""
 
     title: str
     meaning: str
@@ -43,18 +43,18 @@ def _total(share: float) -> str:
 
 
 def _share(part: str, whole: str) -> str:
-    """Nought while nothing of the part was ever counted."""
+    """A share that is 0 while its numerator was never counted."""
     return f"({part} or vector(0)) / {whole}"
 
 
 STATES: Final = {"0": "closed", "1": "half open", "2": "open"}
 
 SCORING: Final = [
-    Panel("Decisions", "Made and stored, of all entrances.", {"": _rate("decisions_total")}, "ops", "stat", 4),
-    Panel("Latency, 99 %", "From the first byte to the answer.", {"": _total(0.99)}, "s", "stat", 4),
+    Panel("Decisions", "Stored decisions over HTTP and the stream.", {"": _rate("decisions_total")}, "ops", "stat", 4),
+    Panel("Latency, 99 %", "From the first byte of a request to its answer.", {"": _total(0.99)}, "s", "stat", 4),
     Panel(
         "Errors",
-        "Answers that are errors of ours.",
+        "Share of answers with a 5xx status.",
         {"": _share(_rate("http_requests_total", where='{status=~"5.."}'), _rate("http_requests_total"))},
         "percentunit",
         "stat",
@@ -62,7 +62,7 @@ SCORING: Final = [
     ),
     Panel(
         "Degraded",
-        "Decisions without history or model.",
+        "Share of decisions without history or model.",
         {"": _share(_rate("degraded_decisions_total"), _rate("decisions_total"))},
         "percentunit",
         "stat",
@@ -70,15 +70,15 @@ SCORING: Final = [
     ),
     Panel(
         "Model",
-        "The version that decides.",
+        "The champion's version.",
         {"version {{version}}": "max by (version) (fraud_model_info) == 1"},
         "none",
         "stat",
         4,
     ),
     Panel(
-        "Learned until",
-        "How old the newest data is that the oldest loaded model knows.",
+        "Age of training data",
+        "Age of the newest training data of the oldest loaded model.",
         {"": "time() - min(fraud_model_trained_to_timestamp_seconds > 0)"},
         "s",
         "stat",
@@ -86,7 +86,7 @@ SCORING: Final = [
     ),
     Panel(
         "Reports",
-        "Of the champion: the newest drift report, and the newest performance report.",
+        "The newest drift, performance and missed fraud reports on the champion.",
         {"{{report}}": "max by (report) (fraud_report_red)"},
         "short",
         "stat",
@@ -95,7 +95,7 @@ SCORING: Final = [
     ),
     Panel(
         "Model made",
-        "How long ago the oldest loaded model was made.",
+        "Time since the oldest loaded model was trained.",
         {"": "time() - min(fraud_model_created_timestamp_seconds > 0)"},
         "s",
         "stat",
@@ -103,22 +103,24 @@ SCORING: Final = [
     ),
     Panel(
         "Requests",
-        "Answered, by path.",
+        "Answers by path and status.",
         {"{{route}} {{status}}": _rate("http_requests_total", by="route, status")},
         "reqps",
         stacked=True,
     ),
-    Panel("Latency", "Of all answers.", {"50 %": _total(0.5), "99 %": _total(0.99), "99.9 %": _total(0.999)}, "s"),
+    Panel(
+        "Latency", "Latency of all answers.", {"50 %": _total(0.5), "99 %": _total(0.99), "99.9 %": _total(0.999)}, "s"
+    ),
     Panel(
         "Decisions by kind",
-        "What was decided, and who decided.",
+        "Decisions by kind, and whether model or rules decided.",
         {"{{decision}} by {{decided_by}}": _rate("decisions_total", by="decision, decided_by")},
         "ops",
         stacked=True,
     ),
     Panel(
         "Reviews and blocks",
-        "Share of the decisions that doubt.",
+        "Share of decisions that are a review or a block.",
         {
             "{{decision}}": _rate("decisions_total", by="decision", where='{decision!="allow"}')
             + f" / ignoring (decision) group_left () {_rate('decisions_total')}"
@@ -127,20 +129,22 @@ SCORING: Final = [
     ),
     Panel(
         "Time by stage, 99 %",
-        "Of a micro-batch; queue and total of a request.",
+        "Time of a micro-batch by stage; queue and total are of a request.",
         {"{{stage}}": _quantile(0.99, "stage_duration_seconds", by="stage")},
         "s",
     ),
     Panel(
         "Scores",
-        "Fraud probability: its mean, and what one in a hundred exceeds.",
+        "Fraud probability: mean and 99 % quantile.",
         {"mean": f"{_rate('score_sum')} / {_rate('score_count')}", "99 %": _quantile(0.99, "score")},
         "percentunit",
     ),
-    Panel("Turned away", "Requests refused, by reason.", {"{{reason}}": _rate("refusals_total", by="reason")}, "reqps"),
+    Panel(
+        "Refused requests", "Refused requests by reason.", {"{{reason}}": _rate("refusals_total", by="reason")}, "reqps"
+    ),
     Panel(
         "Without history or model",
-        "Degraded decisions, and blocks that became reviews.",
+        "Degraded decisions, and blocks that became reviews, per second.",
         {
             "{{job}} {{mode}}": _rate("degraded_decisions_total", by="job, mode"),
             "{{job}} demoted": _rate("blocks_demoted_total", by="job"),
@@ -150,13 +154,13 @@ SCORING: Final = [
     ),
     Panel(
         "Breakers",
-        "The worst worker speaks for all.",
+        "State of the worst worker.",
         {"{{job}} {{breaker}}": "max by (job, breaker) (fraud_breaker_state)"},
         names=STATES,
     ),
     Panel(
-        "Challenger beside champion",
-        "How often both decided so, and why the challenger was not compared; only with a challenger in shadow.",
+        "Challenger and champion",
+        "Decisions of both, and why the challenger was not compared; only with a challenger in shadow.",
         {
             "{{champion}}, challenger {{challenger}}": _rate("shadow_decisions_total", by="champion, challenger"),
             "not compared: {{reason}}": _rate("shadow_refused_total", by="reason"),
@@ -165,39 +169,43 @@ SCORING: Final = [
     ),
     Panel(
         "Load",
-        "Requests being answered, and transactions scored together.",
+        "Requests in flight, and transactions per micro-batch.",
         {
             "in flight": "sum(fraud_http_requests_in_flight)",
             "rows together": f"{_rate('micro_batch_rows_sum')} / {_rate('micro_batch_rows_count')}",
         },
     ),
-    Panel("Alerts", "What fires now.", {}, kind="alertlist"),
+    Panel("Alerts", "Firing alerts.", {}, kind="alertlist"),
 ]
 
 STREAM: Final = [
-    Panel("Waiting records", "Sent and not decided on.", {"": "sum(fraud_stream_lag_records)"}, "short", "stat", 6),
-    Panel("Records", "Handled, of all kinds.", {"": _rate("stream_records_total")}, "ops", "stat", 6),
+    Panel(
+        "Lag", "Records that were sent and not decided yet.", {"": "sum(fraud_stream_lag_records)"}, "short", "stat", 6
+    ),
+    Panel("Records", "Records handled per second.", {"": _rate("stream_records_total")}, "ops", "stat", 6),
     Panel(
         "Dead letters",
-        "In the last 24 hours.",
+        "Dead letters of the last 24 hours.",
         {"": 'sum(increase(fraud_stream_records_total{outcome="dead_letter"}[1d]))'},
         "short",
         "stat",
         6,
     ),
-    Panel("Consumers", "That answer.", {"": 'sum(up{job="consumer"})'}, "short", "stat", 6),
-    Panel("Lag by topic", "Records that wait.", {"{{topic}}": "sum by (topic) (fraud_stream_lag_records)"}),
-    Panel("Lag by partition", "Each has one owner.", {"{{topic}}/{{partition}}": "fraud_stream_lag_records"}),
+    Panel("Consumers", "Consumers that answer Prometheus.", {"": 'sum(up{job="consumer"})'}, "short", "stat", 6),
+    Panel("Lag by topic", "Records that wait, by topic.", {"{{topic}}": "sum by (topic) (fraud_stream_lag_records)"}),
+    Panel(
+        "Lag by partition", "Records that wait, by partition.", {"{{topic}}/{{partition}}": "fraud_stream_lag_records"}
+    ),
     Panel(
         "Records by outcome",
-        "What became of them.",
+        "Records per second by outcome.",
         {"{{outcome}}": _rate("stream_records_total", by="outcome")},
         "ops",
         stacked=True,
     ),
     Panel(
         "Time of a batch",
-        "From the poll to the commit.",
+        "Time from poll to commit.",
         {"50 %": _quantile(0.5, "stream_batch_seconds"), "99 %": _quantile(0.99, "stream_batch_seconds")},
         "s",
     ),
@@ -207,14 +215,14 @@ STREAM: Final = [
         {"{{away}}": "max by (away) (fraud_stream_waiting)"},
         names={"0": "there", "1": "away"},
     ),
-    Panel("Alerts", "What fires now.", {}, kind="alertlist"),
+    Panel("Alerts", "Firing alerts.", {}, kind="alertlist"),
 ]
 
 DASHBOARDS: Final = {"scoring": ("Scoring", SCORING), "stream": ("Stream", STREAM)}
 
 
 def dashboard(name: str) -> dict[str, Any]:
-    """One dashboard as Grafana reads it."""
+    """One dashboard as Grafana's JSON."""
     title, panels = DASHBOARDS[name]
     drawn: list[dict[str, Any]] = []
     x = y = 0
@@ -248,7 +256,7 @@ def _drawn(panel: Panel, *, number: int, place: dict[str, int]) -> dict[str, Any
     defaults = {"unit": panel.unit, "mappings": mappings if panel.names else [], "min": 0}
     if panel.kind == "timeseries":
         defaults |= {"custom": {"lineWidth": 1, "showPoints": "never", **custom}}
-    # A version is told by its label, every other number by its value.
+    # A version shows its label, every other number its value.
     text = {"textMode": "name"} if panel.unit == "none" else {}
     options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "none", **text}
     return common | {
@@ -263,7 +271,7 @@ def _drawn(panel: Panel, *, number: int, place: dict[str, int]) -> dict[str, Any
 
 
 def text(name: str) -> str:
-    """The file of a dashboard."""
+    """The content of a dashboard's file."""
     return json.dumps(dashboard(name), indent=1) + "\n"
 
 

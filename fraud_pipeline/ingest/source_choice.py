@@ -1,10 +1,10 @@
-"""The source that a person chose to learn from, remembered in the home directory beside `settings.env`.
+"""The chosen training source, stored in the home directory beside `settings.env`.
 
-Belongs here: the record, its file, what it says about settings. Must not be here: settings themselves (`settings.py`),
-reading a source.
+Belongs here: the record, its file, and the settings that follow from it. Must not be here: other settings
+(`settings.py`), reading a source.
 
-`fraud-detect train` writes the file once the source has proved usable. Whatever loads settings reads it: the Dagster
-UI, the daemon and each command see the same source.
+`fraud-detect train` writes the file after it has read the source. Loading settings reads it, so that the Dagster UI,
+the daemon and each command use the same source.
 """
 
 import os
@@ -19,7 +19,7 @@ CHOICE_FILE: Final = "source.json"
 
 
 class SourceChoiceError(ValueError):
-    """The remembered choice cannot be read; the message names the file and the remedy."""
+    """The stored choice cannot be read; the message names the file and the remedy."""
 
 
 class _Choice(BaseModel):
@@ -40,7 +40,7 @@ class SyntheticChoice(_Choice):
 
 
 class FileChoice(_Choice):
-    """A file, how it is read, and the days that it held. A `label_maturity` of None leaves it to the settings."""
+    """A file, its reading options, and its days. A `label_maturity` of None leaves it to the settings."""
 
     kind: Literal["file"] = "file"
     data_path: Path
@@ -62,7 +62,7 @@ _ADAPTER: Final = TypeAdapter[SourceChoice](Annotated[SourceChoice, Field(discri
 
 
 def read_choice(home: Path) -> SourceChoice | None:
-    """The choice that is remembered in a home directory, or None. Raises SourceChoiceError for a damaged file."""
+    """The choice stored in a home directory, or None. Raises SourceChoiceError for a damaged file."""
     path = home / CHOICE_FILE
     try:
         return _ADAPTER.validate_json(path.read_bytes())
@@ -76,7 +76,7 @@ def read_choice(home: Path) -> SourceChoice | None:
 
 
 def save_choice(choice: SourceChoice, *, home: Path) -> None:
-    """Remember a choice in place of an earlier one, in one atomic step."""
+    """Store a choice and replace an earlier one, in one atomic step."""
     home.mkdir(parents=True, exist_ok=True)
     path = home / CHOICE_FILE
     unfinished = path.with_name(f".{CHOICE_FILE}.{uuid.uuid4().hex}")

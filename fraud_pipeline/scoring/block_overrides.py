@@ -1,7 +1,7 @@
-"""Would-be blocks that a person decides on instead.
+"""Overrides of would-be blocks: some become reviews.
 
-Belongs here: which ones, and why. Must not be here: the count of a minute (`database/block_minutes.py`), who is drawn
-and what that is worth to an estimate (`policy/holdout.py`), the order of scoring (`scorer.py`).
+Belongs here: which blocks, and why. Must not be here: the count of a minute (`database/block_minutes.py`), the holdout
+draw and its weights (`policy/holdout.py`), the order of scoring (`scorer.py`).
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ _HELD_OUT: Final = Reason(
 
 
 class BlockOverrides:
-    """Spares what goes beyond `max_per_minute` blocks of one minute, and a `holdout_share` of the model's blocks.
+    """Turns blocks beyond `max_per_minute` of one minute, and a `holdout_share` of the model's blocks, into reviews.
 
-    The cap holds for all processes of the database together, since a model gone wrong must not turn away everybody at
-    once; None is no cap.
+    The cap is shared by all processes of the database, so that a faulty model cannot block everybody at once; None
+    means no cap.
     """
 
     def __init__(self, *, max_per_minute: int | None, holdout_share: float) -> None:
@@ -32,17 +32,17 @@ class BlockOverrides:
         self._holdout_key = ""
 
     def apply(self, batch: Batch, blocks: Sequence[TransactionRow], *, by_model: bool) -> dict[str, Reason]:
-        """The ids of those that are spared, and why; the others count as blocked."""
+        """The ids of the overridden blocks, with the reason; the others stay blocked."""
         may = [True] * len(blocks)
         if self._max_per_minute is not None:
             may = batch.blocks.take([row.event_time for row in blocks], most=self._max_per_minute)
-        spared = {}
+        overridden = {}
         for row, allowed in zip(blocks, may, strict=True):
             if not allowed:
-                spared[row.transaction_id] = _CAPPED
-            # Drawn last, so that those held out differ from the blocked by nothing but the draw.
+                overridden[row.transaction_id] = _CAPPED
+            # Drawn last, so that held out rows differ from blocked ones only by the draw.
             elif by_model and self._holdout_share:
                 self._holdout_key = self._holdout_key or batch.holdout_key()
                 if held_out(row.transaction_id, share=self._holdout_share, key=self._holdout_key):
-                    spared[row.transaction_id] = _HELD_OUT
-        return spared
+                    overridden[row.transaction_id] = _HELD_OUT
+        return overridden

@@ -1,6 +1,7 @@
-"""From feature rows to decisions with their reasons: by the model, by rules, or from nothing but the transaction.
+"""Decisions with reasons from feature rows: by the model, by rules, or from the transaction alone.
 
-Belongs here: putting model, policy, rules and explanations together. Must not be here: each of them, history, storage.
+Belongs here: the combination of model, policy, rules and explanations. Must not be here: their implementation, history,
+storage.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from fraud_pipeline.scoring.reasons import Reason, explain
 
 
 def no_history(rows: int) -> HistoryTables:
-    """Nothing that is known before so many new rows."""
+    """Empty history for a number of new rows."""
     return HistoryTables(
         transactions=NO_TRANSACTIONS,
         reports=NO_REPORTS,
@@ -30,9 +31,9 @@ def no_history(rows: int) -> HistoryTables:
 def decide_with_model(
     values: NDArray[np.float32], model: FraudModel, *, without_history: bool = False
 ) -> tuple[NDArray[np.object_], list[float], list[tuple[Reason, ...]]]:
-    """Decisions, probabilities and reasons by the model's policy, of feature rows (n, features).
+    """Decide feature rows (n, features) by the model's policy; returns decisions, probabilities and reasons.
 
-    Only what is not allowed is explained: contributions cost many times a prediction.
+    Only reviews and blocks get reasons, because contributions cost many times a prediction.
     """
     rows = values if model.features == FEATURE_NAMES else values[:, [FEATURE_NAMES.index(f) for f in model.features]]
     probabilities = model.probabilities(rows)
@@ -56,14 +57,14 @@ def decide_with_model(
 def decide_with_rules(
     values: NDArray[np.float32], *, rules: tuple[Rule, ...]
 ) -> tuple[NDArray[np.object_], list[tuple[Reason, ...]]]:
-    """Decisions and the rules that fired, of feature rows (n, features)."""
+    """Decide feature rows (n, features) by rules; returns decisions and the rules that fired."""
     decisions, fired = rules_decide(_named(values), rules=rules)
     descriptions = {rule.name: rule.description for rule in rules}
     return decisions, [tuple(Reason(f"rule.{name}", descriptions[name]) for name in names) for names in fired]
 
 
 def provisional_decision(row: TransactionRow) -> tuple[Decision, tuple[Reason, ...]]:
-    """What to do with a transaction that cannot be stored now, from nothing but itself."""
+    """The decision on a transaction that cannot be stored now, from its own fields alone."""
     table = rows_to_table([row], TRANSACTION_COLUMNS)
     engineer = DEFAULT_FEATURE_CONFIG.engineer()
     decisions, reasons = decide_with_rules(engineer.values(history=no_history(1), new=table), rules=FAIL_SAFE_RULES)

@@ -1,6 +1,6 @@
-"""The database's copy of the offline tables: only days whose content changed are read and sent.
+"""The database's copy of the offline tables: only days with changed content are loaded.
 
-Belongs here: which days those are, and which rows an audit compares. Must not be here: statements (`database/`),
+Belongs here: which days changed, and the rows for an audit. Must not be here: statements (`database/`),
 files (`storage/tables.py`).
 """
 
@@ -21,16 +21,16 @@ TABLES: Final = {"transactions": TRANSACTIONS, "fraud_reports": FRAUD_REPORTS}
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one load read and added."""
+    """Counts of one load."""
 
     days_read: int
     added: Loaded
 
 
 def load_changed_days(database: Database, store: TableStore, *, first: date, last: date) -> Load:
-    """Bring the days `first` to `last` of both tables into the database; one day is in memory at a time.
+    """Load the changed days from `first` to `last` of both tables into the database; one day is in memory at a time.
 
-    A day that was loaded with the content that it has now is not read. A load that was stopped goes on where it was.
+    A day that was loaded with its present content is not read. An interrupted load continues where it stopped.
     """
     days_read, added = 0, Loaded()
     for name, day, content in _changed_days(database, store, first=first, last=last):
@@ -45,7 +45,7 @@ def load_changed_days(database: Database, store: TableStore, *, first: date, las
 def rows_of_customers(
     store: TableStore, customers: Sequence[str], *, first: date, last: date
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Transactions of these customers, and all reports, of the days `first` to `last` as far as they are stored."""
+    """Transactions of these customers, and all reports, of the stored days from `first` to `last`."""
     transactions = [empty(TRANSACTIONS)]
     for day in store.days("transactions"):
         if first <= day <= last:
@@ -56,7 +56,7 @@ def rows_of_customers(
 
 
 def _changed_days(database: Database, store: TableStore, *, first: date, last: date) -> Iterator[tuple[str, date, str]]:
-    """Table, day and content version, which is asked for before the content, so that a newer one is loaded later."""
+    """Table, day and content version. The version is read before the content, so that newer content is loaded later."""
     loaded = loaded_days(database)
     for name in TABLES:
         for day, content in store.versions(name, first, last).items():

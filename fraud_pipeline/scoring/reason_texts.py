@@ -1,10 +1,10 @@
-"""What a value of a feature says, in words.
+"""Texts of reasons: a sentence for every feature value.
 
-Belongs here: the sentence of every feature and of its absence, numbers as people read them. Must not be here: which
-features are worth a sentence (`reasons.py`).
+Belongs here: the sentence of every feature and of its missing value, numbers in readable form. Must not be here: the
+choice of features (`reasons.py`).
 
-A sentence says how the transaction stands against the past of its own customer or merchant. Amounts are in currency
-units. Nothing but numbers, weekdays and times of day is ever filled in, so no sentence can hold an id.
+A sentence compares the transaction with the history of its customer or merchant. Amounts are in currency units. Only
+numbers, weekdays and times of day are filled in, so no sentence can hold an id.
 """
 
 import math
@@ -17,16 +17,16 @@ from fraud_pipeline.features.definitions import FEATURES, FeatureDefinition, Uni
 
 LARGEST_SHOWN: Final = 1e9
 BEYOND: Final = 1e15
-"""Infinity is shown as this: more than the largest number in any unit."""
+"""Replaces infinity; larger than the largest number shown in any unit."""
 
 
 def topic(feature: str) -> str:
-    """What a feature is about; several compare amounts, and one of them says enough."""
+    """The topic of a feature. Several features compare amounts, and one reason per topic is enough."""
     return _WORDS[feature].topic
 
 
 def sentence(feature: str, value: float) -> str:
-    """What this value of a feature says, in at most 120 characters."""
+    """The sentence for a value of a feature, in at most 120 characters."""
     words, definition = _WORDS[feature], _DEFINITIONS[feature]
     days = _DAYS.get(definition.window, "")
     if math.isnan(value):
@@ -45,7 +45,7 @@ def sentence(feature: str, value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """How a statistic is said; `zero` and `missing` where these deserve other words than a number."""
+    """Templates of a statistic; `zero` and `missing` replace the text for these values."""
 
     topic: str
     text: str
@@ -67,7 +67,7 @@ _FIRST_CATEGORY: Final = "category not given, or the customer's first transactio
 _NOT_REPORTED: Final = "no fraud reported at this merchant in {days}"
 _NOT_CLEARED: Final = "no transaction of this merchant in {days} is known to be good"
 
-# By statistic: the name of a feature without its window.
+# The key is the name of a feature without its window.
 _STATISTICS: Final[Mapping[str, _Words]] = MappingProxyType(
     {
         "amount": _Words("amount", "amount of {value}", missing="amount not given"),
@@ -241,7 +241,7 @@ _STATISTICS: Final[Mapping[str, _Words]] = MappingProxyType(
 
 
 def _number(value: float) -> str:
-    """Two digits that matter, and never a number too long to read."""
+    """A number with two significant digits, and never too long to read."""
     size = abs(value)
     if size > LARGEST_SHOWN:
         text = f"over {LARGEST_SHOWN:,.0f}"
@@ -266,7 +266,7 @@ def _money(cents: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """In the largest unit of which there are two."""
+    """A duration in the largest unit that gives at least 2."""
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{_number(seconds // size)} {unit}"

@@ -1,7 +1,7 @@
-"""Why a transaction was doubted: from the model's contributions and the rules that fired to reasons.
+"""The reasons of a decision, from the model's contributions and the rules that fired.
 
-Belongs here: which features are reasons, and in which order. Must not be here: how contributions are computed
-(`modeling/model_directory.py`), what is decided (`policy/decisions.py`), how a feature is said (`reason_texts.py`).
+Belongs here: the choice of features and their order. Must not be here: contributions (`modeling/model_directory.py`),
+decisions (`policy/decisions.py`), texts (`reason_texts.py`).
 """
 
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ def explain(
     top: int = 3,
     without_history: bool = False,
 ) -> tuple[Reason, ...]:
-    """The rules that fired, then what raised the score most, strongest first; all arrays of shape (features,).
+    """The rules that fired, then the features that raised the score most; arrays have shape (features,).
 
-    At most `top` features, each about another topic: that an amount is high is said once, by its strongest feature,
-    not by each of the ten that compare amounts. What lowered the score is no reason. `without_history` only the
-    transaction's own features are: a count of 0 would say that nothing happened where nothing is known.
+    At most `top` features, the strongest of each topic: ten features compare amounts, and one of them is enough.
+    Features that lowered the score are no reasons. `without_history` permits only the transaction's own features,
+    because a count of 0 would then be wrong.
     """
     reasons = [Reason(f"rule.{name}", _RULE_TEXTS[name]) for name in rules_fired]
     texts: dict[str, str] = {}

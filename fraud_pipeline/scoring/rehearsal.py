@@ -1,11 +1,11 @@
-"""A rehearsal of scoring: every statement that scoring makes, on made-up rows at the ends of what entrances accept.
+"""A rehearsal of scoring: runs every statement of scoring on artificial rows with extreme valid values.
 
-Belongs here: the made-up rows, and going through all statements with them. Must not be here: the statements
-(`database/`), what is done when a rehearsal fails.
+Belongs here: the artificial rows, and the calls of all statements. Must not be here: the statements (`database/`), the
+reaction to a failed rehearsal.
 
-A database of this release takes every row that an entrance accepts. Where it does not take these, the fault is the
-database's, or ours, and hits everybody; where it does, a record that fails has a fault of its own. Nothing stays of a
-rehearsal: its transaction is rolled back, and its ids hold a control character, which no entrance accepts.
+A database of this release accepts every valid row. If it refuses these rows, the database or this program is at fault,
+and every record would fail. If it accepts them, a record that fails is itself at fault. A rehearsal leaves nothing
+behind: its transaction is rolled back, and its ids hold a control character, which validation never accepts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,11 +36,11 @@ _FEATURES: Final = bytes(4_096)
 
 
 class UndoneError(Exception):
-    """Ends the transaction of a rehearsal that went well."""
+    """Rolls back the transaction of a successful rehearsal."""
 
 
 def rehearse(database: Database, *, now: int) -> None:
-    """Go through every statement of scoring, and undo it; `now` in microseconds since 1970-01-01 UTC.
+    """Run every statement of scoring, and roll back; `now` in microseconds since 1970-01-01 UTC.
 
     Raises DatabaseUnavailableError with the cause.
     """
@@ -51,14 +51,14 @@ def rehearse(database: Database, *, now: int) -> None:
 
 @contextmanager
 def undone() -> Iterator[None]:
-    """A block whose transaction ends with UndoneError."""
+    """A block that ends with UndoneError to roll its transaction back."""
     with suppress(UndoneError):
         yield
 
 
 def go_through(batch: Batch, *, now: int) -> None:
-    """Every statement of scoring; the caller must roll the transaction back."""
-    # Few rows and many reach PostgreSQL in different ways.
+    """Run every statement of scoring; the caller must roll the transaction back."""
+    # Few and many rows use different statements on PostgreSQL.
     _score(batch, _rows(2, kind="few", now=now), now=now)
     _score(batch, _rows(WORTH_COPYING, kind="many", now=now), now=now)
     _report(batch, _rows(1, kind="few", now=now)[0], now=now)
@@ -69,7 +69,7 @@ def go_through(batch: Batch, *, now: int) -> None:
 
 
 def _rows(count: int, *, kind: str, now: int) -> list[TransactionRow]:
-    """Rows that are as small and as large as an entrance accepts them, in turn."""
+    """Alternately the smallest and the largest valid rows."""
 
     def name(number: int) -> str:
         return f"{_NAME} {kind} {number}"
@@ -127,7 +127,7 @@ def _score(batch: Batch, rows: Sequence[TransactionRow], *, now: int) -> None:
             for row, (decision, decided_by, mode) in zip(rows, outcomes, strict=True)
         ]
     )
-    # An alert's number is used up for good, so there are no more of them than kinds.
+    # A rollback does not return the numbers of alerts, so there is only one alert per kind.
     decisions = [decision for decision in get_args(Decision) if decision != "allow"][: len(rows)]
     alerts = {"ids": ids[: len(decisions)], "customers": customers[: len(decisions)]}
     batch.add_alerts(**alerts, decisions=decisions, created_at=now)
