@@ -43,7 +43,8 @@ from kafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from fraud_pipeline.database import Database, scoring_batch
-from fraud_pipeline.database.history import load_history, refresh_merchant_days
+from fraud_pipeline.database.history import load_history
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.defs.instance import WORKSPACE_FILE, prepare_dagster_home
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days

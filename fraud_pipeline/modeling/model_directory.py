@@ -1,12 +1,12 @@
-"""FraudModel: booster, feature list, calibration and policy, kept together in a directory of plain files.
+"""FraudModel: booster, feature list, calibration and policy, stored together in a directory of plain files.
 
-Belongs here: fitting one model with given hyper-parameters, predicting, explaining, saving, loading.
-Must not be here: the search for hyper-parameters (`tuning.py`), judging (`evaluation.py`), the registry, publishing
+Belongs here: fitting with given hyper-parameters, predicting, explaining, saving, loading. Must not be here: the search
+for hyper-parameters (`tuning.py`), evaluation (`evaluation.py`), the registry, publishing
 (`promotion/published_model.py`).
 
-The directory holds `booster.ubj`, `model.json` (features and everything that decides their values, calibration, policy,
-lineage, hashes of the other files) and `reference.parquet` (what features and scores looked like in training, for
-drift). No pickle: loading runs no foreign code.
+The directory holds `booster.ubj`, `model.json` (feature definitions, calibration, policy, lineage, hashes of the other
+files) and `reference.parquet` (features and scores of unseen rows, for drift). There is no pickle, so loading runs no
+foreign code.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-# XGBoost's threads spin while they wait. Where another process needs a core, that makes a tree cost ten times as much;
-# sleeping costs little. OpenMP reads this once, when XGBoost is loaded.
+# XGBoost's threads spin while they wait. If another process needs the core, a tree takes ten times as long; sleeping #
+# costs little. OpenMP reads this variable once, when XGBoost is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
@@ -42,7 +42,7 @@ REFERENCE_FILE: Final = "reference.parquet"
 
 
 class IncompatibleModelError(ValueError):
-    """A model directory that this code cannot rebuild, or whose files are not the ones that were saved."""
+    """A model directory that this code cannot rebuild, or whose files were changed after saving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Calibration:
 
 
 def fit_calibration(margin: NDArray[np.floating[Any]], labels: NDArray[np.float64]) -> Calibration:
-    """The calibration of least log loss on held-out rows; `margin` log-odds and `labels` 0 or 1, both shape (n,)."""
+    """The calibration with the least log loss on held-out rows; `margin` (n,) are log-odds, `labels` (n,) 0 or 1."""
     log_p, log_q = log_expit(margin.astype(np.float64)), log_expit(-margin.astype(np.float64))
 
     def log_loss(parameters: NDArray[np.float64]) -> float:
@@ -97,7 +97,7 @@ def fit_booster(
 
 @dataclass(frozen=True)
 class FraudModel:
-    """Everything needed to turn a feature row into a calibrated probability and a decision."""
+    """A model with everything that turns a feature row into a calibrated probability and a decision."""
 
     booster: xgb.Booster
     features: tuple[str, ...]
@@ -123,7 +123,7 @@ class FraudModel:
     def margins(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """As `margin`, of values (n, k) in the order of `features`.
 
-        XGBoost's predictions and contributions of trees may be asked for by several threads at once.
+        Several threads may predict and explain at once.
         """
         return np.asarray(self.booster.inplace_predict(values, predict_type="margin"), dtype=np.float32)
 
@@ -148,7 +148,9 @@ class FraudModel:
         return (gain / max(gain.sum(), 1e-12)).sort_values(ascending=False)
 
     def save(self, directory: Path) -> str:
-        """Write the model into `directory`, replacing what is there only once all is written; returns its SHA-256."""
+        """Write the model into `directory` and return its SHA-256; an existing model is replaced only after everything
+        is written.
+        """
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as temporary:
             staging = Path(temporary) / directory.name
@@ -171,15 +173,17 @@ class FraudModel:
 
     @classmethod
     def load(cls, directory: Path, *, expected_sha256: str | None = None, threads: int = 1) -> "FraudModel":
-        """Read a model directory. Raises IncompatibleModelError when its files were changed or this code computes
-        other features; `threads` is 1 because parallel prediction of single rows only adds latency.
+        """Read a model directory. Raises IncompatibleModelError when its files were changed or this code computes other
+        features.
+
+        `threads` is 1 because parallel prediction of single rows only adds latency.
         """
-        directory = directory.resolve()  # a link may move while its files are read
+        directory = directory.resolve()  # the link may change while its files are read
         with _readable(directory):
             manifest = _read_manifest(directory, expected_sha256=expected_sha256)
             if changed := changed_features(manifest):
                 raise IncompatibleModelError(
-                    f"{directory.name} needs features this code does not build as they were: {', '.join(changed[:5])}; "
+                    f"{directory.name} needs features that this code computes differently: {', '.join(changed[:5])}; "
                     "run the release that trained it, or retrain"
                 )
             booster = xgb.Booster()

@@ -1,10 +1,10 @@
-"""The working copies of a training: the candidate model and its evaluation, and the lock that lets in one training.
+"""The workspace of a training: the candidate model, its evaluation, and a lock that admits one training at a time.
 
-Belongs here: where they lie, who may touch them, whether they belong together. Must not be here: how to train, the
-registry.
+Belongs here: the paths of these files, the lock, and the check that the files belong together. Must not be here: how to
+train, the registry.
 
-All trainings of one home directory use the same files, whichever process they run in. The kernel releases the lock of a
-process that dies. Each file carries the hash of what it was made from, so that files of two trainings never meet.
+All trainings of one home directory use the same files, in any process. The kernel releases the lock of a process that
+dies. Each file records the hash of its inputs, so that files of two trainings are never mixed.
 """
 
 import fcntl
@@ -22,12 +22,12 @@ from fraud_pipeline.modeling.evaluation import Evaluation
 from fraud_pipeline.modeling.model_directory import MANIFEST_FILE, FraudModel, file_hash, read_manifest
 
 _LOCK_FILE: Final = ".training.lock"
-_LOOK_AGAIN: Final = 0.2
-_REMIND: Final = 60.0
+_POLL_SECONDS: Final = 0.2
+_REMIND_SECONDS: Final = 60.0
 
 
 class MismatchError(RuntimeError):
-    """Model, evaluation and training set do not belong together; the message says what to materialize."""
+    """Model, evaluation and training set do not belong together; the message names the asset to materialize."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Workspace:
         return model
 
     def save_evaluation(self, evaluation: Evaluation, *, training_set_sha256: str) -> dict[str, Any]:
-        """Keep the evaluation of the candidate with the hashes of the model and of the training set; what was kept."""
+        """Store the candidate's evaluation with the hashes of model and training set; returns the stored record."""
         record = {
             "model_sha256": self._model_sha256,
             "training_set_sha256": training_set_sha256,
@@ -90,10 +90,10 @@ class Workspace:
 
 @contextmanager
 def locked_workspace(directory: Path, *, holder: str, on_wait: Callable[[str], None]) -> Iterator[Workspace]:
-    """The workspace in `directory`, for one training at a time; others wait for their turn.
+    """The workspace in `directory`, for one training at a time; other trainings wait.
 
-    `holder` is how others call this training. `on_wait` receives a sentence about the training that is waited for, at
-    once and every minute.
+    `holder` names this training for waiting ones. `on_wait` receives a sentence about the running training, at once and
+    every minute.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / _LOCK_FILE).open("a+") as file:
@@ -115,7 +115,7 @@ def _wait_for(file: IO[str], *, on_wait: Callable[[str], None]) -> None:
                 on_wait(
                     f"Another training of this home directory is running: {file.read()}. This one waits for its end."
                 )
-                remind_at = time.monotonic() + _REMIND
-            time.sleep(_LOOK_AGAIN)
+                remind_at = time.monotonic() + _REMIND_SECONDS
+            time.sleep(_POLL_SECONDS)
         else:
             return

@@ -82,8 +82,8 @@ def _activate(copy: Path, *, link: Path, version: int | None) -> None:
     swap.unlink(missing_ok=True)
     swap.symlink_to(copy.relative_to(link.parent))
     swap.replace(link)
-    others = (path for path in copy.parent.glob("[!.]*") if path != copy)
-    for old in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: -(KEPT_COPIES - 1)]:
+    older = (path for path in copy.parent.glob("[!.]*") if path != copy)
+    for old in sorted(older, key=lambda path: path.stat().st_mtime_ns)[: -(KEPT_COPIES - 1)]:
         shutil.rmtree(old)
 
 

@@ -150,9 +150,9 @@ class TestVerdict:
 
     @pytest.mark.parametrize("rows", [0, 50])
     def test_few_rows_are_not_judged(self, rows: int) -> None:
-        found = judged(sample(values(12, rows) * 100))
-        assert (found.shifts, found.drifted) == ((), ())
-        assert f"not judged: it has {rows} transactions (200 rows are needed)" in found.summary
+        report = judged(sample(values(12, rows) * 100))
+        assert (report.shifts, report.drifted) == ((), ())
+        assert f"not judged: it has {rows} transactions (200 rows are needed)" in report.summary
 
     @pytest.mark.parametrize(
         ("few", "reason"),
@@ -163,8 +163,8 @@ class TestVerdict:
         ],
     )
     def test_few_rows_of_a_baseline_are_named(self, few: dict[str, Sample], reason: str) -> None:
-        found = judged(sample(values(12)), **few)
-        assert found.summary.startswith(f"{DAY} was not judged: {reason} (200 rows are needed)")
+        report = judged(sample(values(12)), **few)
+        assert report.summary.startswith(f"{DAY} was not judged: {reason} (200 rows are needed)")
 
     @pytest.mark.parametrize("known", ["champion", "before"])
     def test_a_shift_in_one_comparison_only_is_named_wherever_the_day_is_called_green(self, known: str) -> None:

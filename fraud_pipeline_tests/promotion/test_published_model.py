@@ -88,9 +88,9 @@ class TestPublishing:
     ) -> None:
         directories = [tmp_path / "a", tmp_path / "b"]
         expected = {}
-        for one, directory in zip((model, other), directories, strict=True):
-            one.save(directory)
-            expected[one.policy] = one.predict(rows).tobytes()
+        for saved, directory in zip((model, other), directories, strict=True):
+            saved.save(directory)
+            expected[saved.policy] = saved.predict(rows).tobytes()
         link = tmp_path / "served" / "champion"
         publish(directories[0], link=link)
         seen: set[Policy] = set()
@@ -210,9 +210,9 @@ class TestPublishing:
                     threads.submit(publish, tmp_path / str(number), link=link, version=number)
                     for number in [*numbers] * 2
                 ]
-            for copy in {one.result() for one in done}:
-                found = FraudModel.load(copy)
-                assert published_version(copy) == (found.lineage["number"], file_hash(copy / MANIFEST_FILE))
+            for copy in {future.result() for future in done}:
+                loaded = FraudModel.load(copy)
+                assert published_version(copy) == (loaded.lineage["number"], file_hash(copy / MANIFEST_FILE))
 
     def test_everything_may_move_to_another_place(self, model: FraudModel, tmp_path: Path) -> None:
         (tmp_path / "here").mkdir()

@@ -19,7 +19,8 @@ from fraud_pipeline import (
     score,
 )
 from fraud_pipeline.database import Database
-from fraud_pipeline.database.history import load_history, refresh_merchant_days
+from fraud_pipeline.database.history import load_history
+from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.features.definitions import FEATURE_NAMES
 from fraud_pipeline.modeling.model_directory import IncompatibleModelError
 from fraud_pipeline.modeling.training import TrainedModel
