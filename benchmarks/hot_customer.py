@@ -96,17 +96,17 @@ def hot_rows() -> Iterator[TransactionRow]:
 
 
 async def measure(
-    port: int, ordinary: Iterator[bytes], hot: Iterator[bytes], arguments: argparse.Namespace
+    port: int, usual: Iterator[bytes], hot: Iterator[bytes], arguments: argparse.Namespace
 ) -> list[tuple[Round, Round]]:
     """Alternate rounds without and with the busy customer."""
     rounds: list[tuple[Round, Round]] = []
     seconds = arguments.seconds
     for _ in range(arguments.rounds + 1):
         client = load.Client(port)
-        normal = Round(await load.open_loop(client, ordinary, rate=arguments.rate, seconds=seconds), load.Outcome())
+        normal = Round(await load.open_loop(client, usual, rate=arguments.rate, seconds=seconds), load.Outcome())
         print(f"without: {normal}", flush=True)
         ordinary, busy = await asyncio.gather(
-            load.open_loop(client, ordinary, rate=arguments.rate, seconds=seconds),
+            load.open_loop(client, usual, rate=arguments.rate, seconds=seconds),
             load.open_loop(client, hot, rate=HOT_RATE, seconds=seconds),
         )
         beside = Round(ordinary, busy)

@@ -113,7 +113,7 @@ class TestPostgres:
             (host.volumes["/var/lib/mlflow"] / "artifact").write_text("a model")
             yield host
 
-    def test_a_new_machine_goes_on_where_the_old_one_was(
+    def test_a_restored_machine_continues_where_the_old_one_stopped(
         self, host: Host, compose: dict[str, Any], tmp_path: Path
     ) -> None:
         done = host.run("backup.sh", tmp_path / "backup")
@@ -140,9 +140,7 @@ class TestPostgres:
             score(database, count=5, prefix="after")
             database.close()
 
-    def test_what_came_after_the_backup_is_gone_and_everything_stands_still_meanwhile(
-        self, host: Host, tmp_path: Path
-    ) -> None:
+    def test_a_restore_stops_the_services_and_removes_rows_after_the_backup(self, host: Host, tmp_path: Path) -> None:
         assert host.run("backup.sh", tmp_path / "backup").returncode == 0
         before = host.rows()
         database = Database(host.database_url)
@@ -163,7 +161,7 @@ class TestPostgres:
         assert lines[:2] == ["compose stop", "compose up --detach --wait postgres"]
         assert lines[-1] == "compose up --detach"
 
-    def test_a_dump_that_ends_too_early_leaves_the_database_as_it_was(self, host: Host, tmp_path: Path) -> None:
+    def test_a_truncated_dump_leaves_the_database_unchanged(self, host: Host, tmp_path: Path) -> None:
         """Its sum is right: `backup.sh` wrote no more of it."""
         backup = tmp_path / "backup"
         assert host.run("backup.sh", backup).returncode == 0
@@ -201,7 +199,7 @@ class TestPostgres:
 
 
 class TestSqlite:
-    def test_a_copy_made_while_others_write_is_whole(
+    def test_a_copy_made_during_writes_is_complete(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
@@ -242,7 +240,7 @@ class TestSqlite:
         expected = f"{tmp_path / 'copy.db'}: something is there already, and is not replaced: name another path"
         assert expected in capsys.readouterr().err
 
-    def test_postgresql_has_programs_of_its_own(
+    def test_postgresql_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
@@ -311,7 +309,7 @@ class TestKeys:
         made = issue_token(keys, subject="a", scopes=["score"], lifetime=timedelta(hours=1), issuer="i", audience="o")
         return f"Bearer {made}".encode()
 
-    def test_old_tokens_are_good_until_their_key_goes(self, file: Path) -> None:
+    def test_old_tokens_are_valid_until_their_key_is_removed(self, file: Path) -> None:
         issuing, verifying = KeySet(file, check_every=0), KeySet(file, check_every=0)
         verifier = TokenVerifier(verifying, issuer="i", audience="o")
         old = self.token(issuing)

@@ -171,7 +171,7 @@ DIRECTORIES: Final[dict[str, Callable[[Path], Path | str]]] = {
 
 @pytest.mark.parametrize("name", DIRECTORIES)
 @pytest.mark.parametrize("command", ["migrate", "alerts list", "token --subject me"])
-def test_a_home_that_cannot_be_one(
+def test_a_home_that_is_not_a_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, command: str
 ) -> None:
     home = DIRECTORIES[name](tmp_path)
@@ -211,7 +211,7 @@ OTHERWISE: Final[dict[str, dict[str, object]]] = {
 
 class TestKafka:
     @pytest.mark.servers
-    def test_brokers_that_name_themselves_by_a_host_that_nobody_knows(self) -> None:
+    def test_brokers_that_advertise_an_unknown_host(self) -> None:
         try:
             with apache_kafka_that_advertises("kafka.internal.invalid:9092") as servers:
                 for opened in (open_admin, open_consumer, open_producer):

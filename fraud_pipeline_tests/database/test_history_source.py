@@ -49,7 +49,7 @@ def serve_one(database: Database) -> None:
 
 class TestClaim:
     @pytest.mark.parametrize("source", [SYNTHETIC, BANK, SERVED])
-    def test_an_empty_database_takes_any_history_and_the_same_one_again(
+    def test_an_empty_database_accepts_any_source_and_the_same_one_again(
         self, database: Database, source: HistorySource
     ) -> None:
         assert read_history_source(database) is None
@@ -74,14 +74,14 @@ class TestClaim:
         assert read_history_source(database) == new
 
     @pytest.mark.parametrize("order", [(BANK, SERVED), (SERVED, BANK)])
-    def test_what_a_bank_serves_stands_beside_its_own_file(
+    def test_served_rows_are_combined_with_the_bank_s_own_file(
         self, database: Database, order: tuple[HistorySource, HistorySource]
     ) -> None:
         for source in order:
             claim_history(database, source)
         assert read_history_source(database) == BANK
 
-    def test_the_synthetic_world_does_not_come_beside_transactions_that_were_served(self, database: Database) -> None:
+    def test_the_synthetic_world_is_not_combined_with_served_transactions(self, database: Database) -> None:
         serve_one(database)
         with pytest.raises(OtherSourceError, match="holds decisions on transactions that were served"):
             claim_history(database, SYNTHETIC)
@@ -126,9 +126,7 @@ class TestOnlineHistory:
             pd.testing.assert_frame_equal(read_transactions(database, start=START, end=END), before)
             assert self.load(world, instance, accept=True)
 
-    def test_without_a_source_merchants_days_are_made_of_what_is_served(
-        self, tmp_path: Path, database_url: str
-    ) -> None:
+    def test_without_a_source_merchants_days_are_made_from_served_rows(self, tmp_path: Path, database_url: str) -> None:
         settings = Settings(home=tmp_path, database_url=database_url)
         with closing(Database(database_url)) as database, dg.DagsterInstance.ephemeral() as instance:
             database.upgrade()

@@ -69,7 +69,7 @@ def test_months_are_opened_ahead_and_dropped_when_all_of_them_is_too_old(postgre
     assert ids(postgres, DECISIONS) == {"t-20", "t-21"}
 
 
-def test_what_lies_in_no_month_goes_row_by_row(postgres: Database) -> None:
+def test_rows_outside_of_months_are_deleted_one_by_one(postgres: Database) -> None:
     """Rows of before the upgrade, and those of a time for which nobody opened a month."""
     long_ago = pd.Timestamp("2020-01-01", tz="UTC")
     decide(postgres, range(3), at=long_ago)
@@ -79,7 +79,7 @@ def test_what_lies_in_no_month_goes_row_by_row(postgres: Database) -> None:
     assert expired_decisions(postgres, before=NOW + pd.Timedelta(days=1)) == 2
 
 
-def test_rows_that_were_there_before_the_upgrade_stay(empty_postgres_url: str) -> None:
+def test_rows_from_before_the_upgrade_stay(empty_postgres_url: str) -> None:
     database = Database(empty_postgres_url)
     database.upgrade("0014")
     with database.transaction() as connection:
@@ -92,7 +92,7 @@ def test_rows_that_were_there_before_the_upgrade_stay(empty_postgres_url: str) -
 
 
 @pytest.mark.parametrize("other_rows", [0, WORTH_COPYING])
-def test_an_id_stays_taken_until_its_decision_goes(database: Database, other_rows: int) -> None:
+def test_an_id_stays_taken_until_its_decision_expires(database: Database, other_rows: int) -> None:
     """Also where its event went long before, for few rows and for many that are copied."""
     scorer = Scorer(database=database, champion=lambda: None)
     more = [row(number) for number in range(100, 100 + other_rows)]

@@ -113,7 +113,7 @@ class Broken:
 
 class TestTheStream:
     @pytest.mark.parametrize("name", REFUSALS)
-    def test_everything_waits_and_is_decided_after_the_mend(
+    def test_the_consumer_waits_and_decides_everything_after_the_repair(
         self, kafka: KafkaSettings, empty_postgres_url: str, user_url: str, name: str
     ) -> None:
         heard = Heard()
@@ -138,9 +138,7 @@ class TestTheStream:
         assert (diagnosis.state, REFUSALS[name].word in diagnosis.told) == ("fail", True), diagnosis.told
         assert check_database(Settings(database_url=user_url)).state == "ok"
 
-    def test_a_fault_of_ours_that_hits_every_record_is_waited_out_until_the_release_is_mended(
-        self, kafka: KafkaSettings, database: Database
-    ) -> None:
+    def test_a_bug_that_fails_every_record_is_waited_out(self, kafka: KafkaSettings, database: Database) -> None:
         heard = Heard()
         send_rows(kafka, rows_of(20, prefix="t"))
         with closing(open_producer(kafka)) as producer:
@@ -153,7 +151,7 @@ class TestTheStream:
         assert everything(kafka, kafka.dead_letter_topic) == []
         assert len(decided(database)) == 20
 
-    def test_a_record_that_fails_alone_is_put_aside_and_its_neighbours_are_decided(
+    def test_a_record_that_fails_alone_is_dead_lettered_and_its_neighbours_are_decided(
         self, kafka: KafkaSettings, empty_postgres_url: str, user_url: str
     ) -> None:
         """A rule of somebody else's that most rows meet."""
@@ -170,7 +168,7 @@ class TestTheStream:
         assert (header(letter, "reason"), b"odd0" in letter.value) == ("internal", True)
 
     @pytest.mark.parametrize("topic", ["transactions_topic", "reports_topic"])
-    def test_a_message_that_reading_fails_on_is_put_aside_alone(
+    def test_an_unreadable_message_is_dead_lettered_alone(
         self, kafka: KafkaSettings, database: Database, monkeypatch: pytest.MonkeyPatch, topic: str
     ) -> None:
         read = json_documents.decode
@@ -193,7 +191,7 @@ class TestTheStream:
 
 class TestTheService:
     @pytest.mark.parametrize("name", [name for name in REFUSALS if "only alerts" not in name])
-    def test_every_request_is_answered_503_with_a_provisional_decision_and_200_after_the_mend(
+    def test_every_request_gets_503_with_a_provisional_decision_and_200_after_the_repair(
         self, server: Server, refused: str, name: str
     ) -> None:
         before, *bodies = (transaction_with_id(f"{name} {number}") for number in range(21))
@@ -239,7 +237,7 @@ class TestWhatEntrancesAccept:
     @hypothesis.settings(
         max_examples=40, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
     )
-    def test_both_databases_keep_alike(
+    def test_both_databases_store_the_same_values(
         self, both: tuple[Database, Database], texts: list[str], amount: float, longitude: float
     ) -> None:
         number, now = uuid.uuid4().hex[:8], now_microseconds()
@@ -276,7 +274,7 @@ def kept(database: Database, rows: Sequence[TransactionRow]) -> dict[str, Transa
 
 
 class TestTheRehearsal:
-    def test_nothing_stays_of_it(self, database: Database) -> None:
+    def test_a_rehearsal_leaves_nothing_behind(self, database: Database) -> None:
         def counts() -> dict[str, int]:
             with database.transaction(read_only=True) as connection:
                 of = {name: sa.select(sa.func.count()).select_from(table) for name, table in METADATA.tables.items()}
@@ -286,7 +284,7 @@ class TestTheRehearsal:
         rehearse(database, now=now_microseconds())
         assert counts() == before
 
-    def test_a_file_that_refuses_is_told_by_doctor_too(self, tmp_path: Path) -> None:
+    def test_doctor_reports_a_refusing_file(self, tmp_path: Path) -> None:
         settings = Settings(home=tmp_path, database_url=f"sqlite:///{tmp_path}/fraud.db")
         with closing(Database(settings.database)) as database:
             database.upgrade()

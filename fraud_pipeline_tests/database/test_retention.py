@@ -54,7 +54,7 @@ def values(table: sa.Table, number: int, **given: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if isinstance(rule, Kept)], ids=lambda rule: rule.table.name)
-def test_what_is_older_than_its_retention_goes_and_nothing_else(database: Database, tmp_path: Path, rule: Kept) -> None:
+def test_only_expired_rows_are_removed(database: Database, tmp_path: Path, rule: Kept) -> None:
     limits = retention_limits(Settings(home=tmp_path), now=NOW)
     limit = microsecond(limits[rule.retention]) - rule.grace
     rows = [values(rule.table, n, **{rule.column.name: limit + n - 7}) for n in range(10)]
@@ -69,7 +69,7 @@ def test_what_is_older_than_its_retention_goes_and_nothing_else(database: Databa
 
 
 class TestSettings:
-    def test_decisions_live_as_long_as_the_history_that_they_belong_to(self, tmp_path: Path) -> None:
+    def test_decisions_are_kept_at_least_as_long_as_history(self, tmp_path: Path) -> None:
         long = Settings(home=tmp_path, history_retention=timedelta(days=900))
         assert long.kept_decisions == timedelta(days=900)
         assert Settings(home=tmp_path).kept_decisions == timedelta(days=365)
@@ -87,7 +87,7 @@ class TestSettings:
             Settings(home=tmp_path, **{name: timedelta(days=days)})  # type: ignore[arg-type]  # the name varies
 
 
-def test_a_file_of_sqlite_gives_its_space_back(tmp_path: Path) -> None:
+def test_a_sqlite_file_shrinks(tmp_path: Path) -> None:
     path = tmp_path / "fraud.db"
     database = Database(f"sqlite:///{path}")
     database.upgrade()
@@ -108,7 +108,7 @@ def size(database: Database) -> int:
         return int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
 
 
-def test_old_files_go(tmp_path: Path) -> None:
+def test_old_files_are_removed(tmp_path: Path) -> None:
     old, new = tmp_path / "drift-2026-01-01.html", tmp_path / "drift-2026-03-01.html"
     for path, age in ((old, 91), (new, 89)):
         path.write_text("a report")

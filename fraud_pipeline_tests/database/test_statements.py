@@ -174,7 +174,7 @@ class TestBatch:
             assert batch.stored(["t-2"])["t-2"] == (row(2), None)
 
     @pytest.mark.parametrize("more", [0, WORTH_COPYING])
-    def test_few_events_and_many_are_remembered_alike(self, database: Database, more: int) -> None:
+    def test_few_and_many_events_are_stored_the_same_way(self, database: Database, more: int) -> None:
         """Each with the version of its customer at which it became known, its empty fields and its accents."""
         full = TransactionRow("t-0", NOON, "ÅB", "m-1", 99, "grocery", "pos", "SE", 59.3, -18.1)
         rows = [full, *(row(number, customer=f"c-{number % 3}") for number in range(1, 6 + more))]
@@ -215,9 +215,7 @@ class TestBatch:
             assert sorted(map(tuple, tiles)) == [(before, 1, 1_004), (NOON, 2, 2_003)]
             assert read.tiles("c-1", since=NOON, up_to=1, width=HOUR) == [(NOON, 1, 1_001)]
 
-    def test_a_report_counts_once_however_often_it_is_sent_and_a_change_of_mind_is_another(
-        self, database: Database
-    ) -> None:
+    def test_a_repeated_report_counts_once_and_a_changed_one_again(self, database: Database) -> None:
         with scoring_batch(database) as batch:
             batch.remember([row(1)])
         times = []
@@ -287,9 +285,7 @@ class TestHistory:
         wanted = of_merchant.assign(day=microseconds(of_merchant["day"]))
         assert sorted(map(tuple, stored)) == sorted(wanted[list(wanted.columns)].itertuples(index=False, name=None))
 
-    def test_merchants_days_of_two_label_maturities_stand_side_by_side(
-        self, database: Database, tables: Tables
-    ) -> None:
+    def test_merchants_days_of_two_label_maturities_are_kept_apart(self, database: Database, tables: Tables) -> None:
         """The label maturity decides what is cleared, so days of one are never read for another."""
         transactions = tables.transactions[tables.transactions["event_time"] < tables.as_of.floor("D")].tail(2_000)
         load_history(database, transactions=transactions, reports=tables.reports)
@@ -330,7 +326,7 @@ class TestOthersHaveTheirTurn:
             monkeypatch.setattr(f"fraud_pipeline.database.{module}.CHUNK", 100)
         monkeypatch.setattr("fraud_pipeline.database.history._PAUSE", 0.0)
 
-    def test_a_version_of_merchants_days_is_whole_and_only_the_last_one_covers_midnight(
+    def test_a_version_of_merchants_days_is_complete_and_only_the_last_one_covers_midnight(
         self, database: Database, tables: Tables
     ) -> None:
         transactions = tables.transactions[tables.transactions["event_time"] < tables.as_of.floor("D")].tail(1_000)
@@ -353,7 +349,7 @@ class TestOthersHaveTheirTurn:
             look(batch)
         assert max(seen) == (-(-len(expected) // 100), len(expected), microsecond(tables.as_of.floor("D")))
 
-    def test_who_was_overtaken_looks_again(self, database: Database) -> None:
+    def test_an_overtaken_refresh_starts_again(self, database: Database) -> None:
         midnight = pd.Timestamp(NOON, unit="us", tz="UTC").floor("D")
 
         def refresh(database_: Database) -> None:
@@ -374,7 +370,7 @@ class TestOthersHaveTheirTurn:
             (day,) = days_now(batch, ["m-1"])
         assert day[2] == 2
 
-    def test_what_is_old_goes_little_by_little(self, database: Database) -> None:
+    def test_expired_rows_are_removed_in_chunks(self, database: Database) -> None:
         old = [row(number, customer=f"c-{number}", at=NOON - 100 * DAY) for number in range(450)]
         with scoring_batch(database) as batch:
             batch.remember([row(1_000), *old])

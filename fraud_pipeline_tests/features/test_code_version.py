@@ -111,7 +111,7 @@ VALUES: Final = (
 
 
 class TestTheHashOfTheCode:
-    def test_words_change_nothing_and_whatever_decides_a_value_does(self, tmp_path: Path) -> None:
+    def test_comments_do_not_change_the_hash_and_deciding_code_does(self, tmp_path: Path) -> None:
         shutil.copytree(PACKAGE, tmp_path / "fraud_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
         printed = subprocess.run(
             [sys.executable, "-c", _HASHES_OF_CHANGES, str(tmp_path / "fraud_pipeline")],
@@ -182,7 +182,7 @@ def computed_anew() -> Iterator[None]:
 
 
 class TestTheValuesOfTheFixedHistory:
-    def test_it_is_the_same_for_every_release(self) -> None:
+    def test_the_fixed_history_is_the_same_in_every_release(self) -> None:
         """Whoever changes it makes every model of earlier releases look as if its features had changed."""
         transactions = feature_proof._transactions()
         frames = (transactions, feature_proof._reports(transactions))
@@ -211,7 +211,7 @@ class TestTheValuesOfTheFixedHistory:
         return ENGINEER.compute(history=history, new=transactions)[list(FEATURE_NAMES)]
 
     @pytest.mark.parametrize("feature", CHANGES)
-    def test_a_change_of_what_decides_a_feature_shows(self, feature: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_changed_feature_code_changes_its_values(self, feature: str, monkeypatch: pytest.MonkeyPatch) -> None:
         before = value_hashes(ENGINEER)
         value_hashes.cache_clear()
         module, name, changed = CHANGES[feature]
@@ -219,7 +219,7 @@ class TestTheValuesOfTheFixedHistory:
         after = value_hashes(ENGINEER)
         assert feature in {each for each in FEATURE_NAMES if before[each] != after[each]}
 
-    def test_the_label_maturity_decides_what_is_cleared_and_what_follows_a_cleared_one(self) -> None:
+    def test_the_label_maturity_decides_features_of_cleared_transactions(self) -> None:
         before, after = (value_hashes(FeatureEngineer(label_maturity=timedelta(days=days))) for days in (21, 7))
         assert {name for name in FEATURE_NAMES if before[name] != after[name]} == {
             "merchant_cleared_count_30d",
@@ -239,20 +239,18 @@ class TestAModelOfAnotherRelease:
         value_hashes.cache_clear()
         return tmp_path / "model"
 
-    def test_one_that_computes_the_same_values_keeps_its_champion(self, saved: Path, trained: TrainedModel) -> None:
+    def test_a_release_with_the_same_values_keeps_the_champion(self, saved: Path, trained: TrainedModel) -> None:
         loaded = FraudModel.load(saved)
         assert loaded.feature_config == trained.model.feature_config
 
-    def test_one_that_computes_others_refuses_it_by_their_names(
+    def test_a_release_with_other_values_refuses_the_champion_and_names_the_features(
         self, saved: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(customer_features, "HABIT_REACH", customer_features.HABIT_REACH - 1)
         with pytest.raises(IncompatibleModelError, match=r"customer_habit_hour_share_30d; run the release that"):
             FraudModel.load(saved)
 
-    def test_a_new_feature_that_the_model_does_not_use_costs_it_nothing(
-        self, saved: Path, trained: TrainedModel
-    ) -> None:
+    def test_a_new_feature_that_the_model_does_not_use_is_no_obstacle(self, saved: Path, trained: TrainedModel) -> None:
         manifest = json.loads((saved / "model.json").read_text())
         unused = manifest["feature_order"].pop()
         del manifest["feature_values"][unused]

@@ -53,7 +53,7 @@ class TestRun:
         reports=st.lists(st.tuples(st.integers(0, 9), AMOUNTS), max_size=9),
         cleared=st.sampled_from([-math.inf, math.inf, *map(float, range(10))]),
     )
-    def test_holds_what_happened_after_the_merchant_was_clean(
+    def test_holds_frauds_after_the_last_cleared_transaction(
         self, reports: list[tuple[int, int]], cleared: float
     ) -> None:
         happened, amounts = ints(*(t for t, _ in reports)), ints(*(cents for _, cents in reports))
@@ -83,7 +83,7 @@ class TestSameKind:
         np.testing.assert_array_equal(since, [NOW - same[-1][0] * HOUR if same else math.nan])
         np.testing.assert_allclose(average, [mean([cents for _, cents in same])], rtol=1e-12)
 
-    def test_a_missing_code_is_like_nothing_not_even_like_other_missing_ones(self) -> None:
+    def test_a_missing_code_equals_no_other_code(self) -> None:
         missing = ints(MISSING_CODE, MISSING_CODE)
         statistics = comparisons.matching_event_stats(
             np.arange(2), ints(0, 1), missing, ints(5, 5), ints(MISSING_CODE), ints(NOW), *whole(2)
@@ -144,7 +144,7 @@ class TestPlaces:
         )
         assert np.isnan(statistics).all()
 
-    def test_nor_has_one_whose_customer_was_nowhere(self) -> None:
+    def test_a_customer_without_earlier_places_has_no_distance(self) -> None:
         nowhere = comparisons.location_stats(
             ints(1), ints(NOW - 1), np.array([1.0, np.nan]), np.array([1.0, np.nan]), ints(NOW), *whole(1)
         )

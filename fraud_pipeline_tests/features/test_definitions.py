@@ -187,12 +187,12 @@ def test_every_feature_is_what_its_definition_says(world: World) -> None:
                 np.testing.assert_allclose(values[name], expected[name], rtol=1e-6, atol=1e-6, err_msg=name)
 
 
-def test_the_definitions_written_out_here_leave_no_feature_out() -> None:
+def test_every_feature_has_an_independent_definition() -> None:
     row = transaction(0)
     assert set(FEATURE_NAMES) <= set(definition(row, World([row], [])))
 
 
-def test_names_are_unique_and_derive_from_what_they_define() -> None:
+def test_names_are_unique_and_derive_from_their_definition() -> None:
     assert len(set(FEATURE_NAMES)) == len(FEATURES)
     for feature in FEATURES:
         prefix = "" if feature.entity == "transaction" else feature.entity

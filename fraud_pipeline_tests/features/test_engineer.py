@@ -55,7 +55,7 @@ def test_a_first_transaction_has_counts_of_zero_and_nothing_to_compare_with() ->
     assert math.isnan(values["merchant_report_rate_30d"])
 
 
-def test_what_the_source_does_not_know_is_missing_and_never_zero() -> None:
+def test_unknown_values_are_missing_and_never_zero() -> None:
     rows = [transaction(0), transaction(1, at=1)]
     (values,) = World(rows, []).features(rows[1:]).to_dict("records")
     unknown = [
@@ -84,7 +84,7 @@ def test_a_day_is_cleared_once_all_of_it_had_time_to_be_reported(days_later: flo
     assert values["merchant_cleared_count_30d"] == cleared
 
 
-def test_a_report_after_the_label_matured_does_not_take_the_clearance_back() -> None:
+def test_a_report_after_the_label_maturity_leaves_the_transaction_cleared() -> None:
     row = transaction(0)
     days = [
         merchant_days(frame([row]), frame([report(row, after=a)], FRAUD_REPORTS), label_maturity=MATURITY)

@@ -65,13 +65,13 @@ class TestTable:
         assert FeatureEngineer.code_version() == FeatureEngineer(label_maturity=MATURITY).code_version()
         assert len(FeatureEngineer.code_version()) == 64
 
-    def test_looks_back_until_the_oldest_day_that_may_still_settle(self) -> None:
+    def test_the_lookback_covers_the_oldest_unsettled_day(self) -> None:
         assert FeatureEngineer(label_maturity=timedelta(days=7)).lookback == timedelta(days=61)
         assert FeatureEngineer(label_maturity=timedelta(days=45)).lookback == timedelta(days=76)
 
 
 class TestFirstTransaction:
-    def test_counts_nothing_and_knows_nothing_else(self) -> None:
+    def test_counts_are_zero_and_other_features_missing(self) -> None:
         """No past is a fact for counts and sums, and a missing value for whatever needs a past."""
         values = last(transactions({"at": "2026-01-05 12:00"}))
         past = [feature for feature in FEATURES if feature.entity != "transaction"]
@@ -125,7 +125,7 @@ class TestCustomer:
         assert (values["customer_amount_min_24h"], values["customer_amount_max_24h"]) == (20, 300)
         assert values["customer_amount_sum_7d"] == 321
 
-    def test_others_are_other_people(self) -> None:
+    def test_other_customers_do_not_count(self) -> None:
         rows = transactions({"at": "2026-01-04", "customer_id": "somebody"}, {"at": "2026-01-05"})
         assert last(rows)["customer_transaction_count_30d"] == 0
 
@@ -196,7 +196,7 @@ class TestMerchant:
         rows = transactions({"at": "2026-01-01 06:00"}, {"at": "2026-01-09"})
         assert last(rows, reports(rows, (0, "2026-01-03")))["merchant_cleared_count_30d"] == 0
 
-    def test_a_late_report_does_not_rewrite_what_was_thought_before(self) -> None:
+    def test_a_late_report_does_not_change_earlier_features(self) -> None:
         """Reported after 7 days: the merchant looked clean on the 9th, and it still did when we look back."""
         rows = transactions({"at": "2026-01-01 06:00"}, {"at": "2026-01-09"})
         assert last(rows, reports(rows, (0, "2026-01-20")))["merchant_cleared_count_30d"] == 1
@@ -224,7 +224,7 @@ class TestMerchant:
         assert values["merchant_fraud_run_days_60d"] == 7
         assert values["merchant_fraud_run_smallest_amount_60d"] == 700
 
-    def test_withdrawn_accusations_are_no_reports(self) -> None:
+    def test_withdrawals_are_no_reports(self) -> None:
         rows = transactions({"at": "2026-01-01"}, {"at": "2026-01-05"})
         withdrawn = reports(rows, (0, "2026-01-02")).assign(is_fraud=False)
         assert last(rows, withdrawn)["merchant_report_count_30d"] == 0

@@ -48,7 +48,7 @@ def final_days(world: World, *, label_maturity: timedelta) -> pd.DataFrame:
 
 @EXAMPLES
 @given(world=worlds(), label_maturity=maturities)
-def test_all_days_together_are_the_merchants_days_of_everything(world: World, label_maturity: timedelta) -> None:
+def test_final_days_together_equal_all_merchants_days(world: World, label_maturity: timedelta) -> None:
     """Those that settled in time; of others, nothing is known to be cleared."""
     final = final_days(world, label_maturity=label_maturity)
     transactions, reports = frame(world.transactions), frame(world.reports, FRAUD_REPORTS)
@@ -63,7 +63,7 @@ def test_all_days_together_are_the_merchants_days_of_everything(world: World, la
 
 @EXAMPLES
 @given(world=worlds(), label_maturity=maturities)
-def test_features_of_a_day_need_thirty_days_of_them_and_keep_every_bit(world: World, label_maturity: timedelta) -> None:
+def test_features_of_a_day_need_thirty_final_days_and_keep_every_bit(world: World, label_maturity: timedelta) -> None:
     final = final_days(world, label_maturity=label_maturity)
     transactions, reports = frame(world.transactions), frame(world.reports, FRAUD_REPORTS)
     known = merchant_days(transactions, reports, label_maturity=label_maturity)

@@ -59,7 +59,7 @@ def test_days_made_night_by_night_are_those_of_all_events(
     assert_same_days(database, now, label_maturity=label_maturity)
 
 
-def test_a_night_without_news_makes_the_last_day_only_and_changes_nothing(database: Database) -> None:
+def test_a_night_without_changes_makes_only_the_last_day_again(database: Database) -> None:
     label_maturity = MATURITIES[0]
     with scoring_batch(database) as batch:
         batch.remember([TransactionRow(f"t-{n}", START + n * DAY, "c-1", "m-1", 100) for n in range(10)])
@@ -73,7 +73,7 @@ def test_a_night_without_news_makes_the_last_day_only_and_changes_nothing(databa
     assert days == [START + n * DAY for n in (8, 9, 10)], "the last day, the new one, and the one that has matured"
 
 
-def test_late_events_and_late_reports_have_their_days_made_again(database: Database) -> None:
+def test_late_events_and_reports_cause_their_days_to_be_made_again(database: Database) -> None:
     label_maturity = MATURITIES[0]
     with scoring_batch(database) as batch:
         batch.remember([TransactionRow(f"t-{n}", START + n * DAY, "c-1", "m-1", 100) for n in range(10)])

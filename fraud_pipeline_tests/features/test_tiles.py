@@ -80,7 +80,7 @@ def assert_same(computed: NDArray[np.uint32], expected: NDArray[np.uint32]) -> N
 
 @settings(max_examples=300)
 @given(seed=st.integers(0, 2**32 - 1), count=st.sampled_from([3, 40, 300, 1_500]), requesting=st.integers(1, 5))
-def test_what_must_be_open_is_opened_and_what_may_be_closed_is_closed(seed: int, count: int, requesting: int) -> None:
+def test_only_tiles_that_features_need_are_open(seed: int, count: int, requesting: int) -> None:
     generator = np.random.default_rng(seed)
     events, new = random_events(generator, count), random_events(generator, requesting)
     new = {**new, "transaction_id": new["transaction_id"] + count}

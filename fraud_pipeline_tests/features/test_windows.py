@@ -131,13 +131,13 @@ class TestBounds:
             assert [case.events[i][2] for i in rows] == seen
 
     @given(case=cases(AMOUNTS, times=st.sampled_from([INT64.min + 10, -1, 0, 1, INT64.max - 1, INT64.max])))
-    def test_hold_at_the_ends_of_time(self, case: Case) -> None:
+    def test_hold_for_the_earliest_and_latest_times(self, case: Case) -> None:
         grouped, bounds = case.slices()
         assert (bounds.high - bounds.low[0]).tolist() == [len(seen) for seen in case.seen()]
         assert len(grouped.order) == len(case.events)
 
     @given(case=cases(AMOUNTS), widths=st.lists(st.integers(0, 20), max_size=4))
-    def test_of_several_windows_are_those_of_each(self, case: Case, widths: list[int]) -> None:
+    def test_bounds_of_several_windows_equal_those_of_each(self, case: Case, widths: list[int]) -> None:
         grouped, alone = case.slices()
         together = windows.window_bounds(grouped, case.grouped_queries(), ints([*widths, case.width]))
         assert together.low[-1].tolist() == alone.low[0].tolist()

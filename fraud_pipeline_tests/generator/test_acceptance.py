@@ -114,19 +114,19 @@ def test_the_base_rate_is_that_of_cards(sample: Sample) -> None:
     assert 0.003 <= sample.is_fraud.mean() <= 0.01
 
 
-def test_no_single_raw_column_tells_fraud(sample: Sample) -> None:
+def test_no_single_raw_column_reveals_fraud(sample: Sample) -> None:
     for name, values in raw_fields(sample.rows).items():
         column = pd.DataFrame({name: values})
         assert auc(column, sample) < 0.85, name
 
 
-def test_missing_values_tell_nothing(sample: Sample) -> None:
+def test_missing_values_do_not_reveal_fraud(sample: Sample) -> None:
     missing = sample.rows.isna()
     assert missing.any().sum() >= 5
     assert auc(missing.astype(float), sample) < 0.55
 
 
-def test_ids_tell_nothing(sample: Sample) -> None:
+def test_ids_do_not_reveal_fraud(sample: Sample) -> None:
     names = ["transaction_id", "customer_id", "merchant_id"]
     numbers = sample.rows[names].map(lambda text: int(text[:12], 16))
     assert auc(numbers, sample) < 0.55
@@ -146,7 +146,7 @@ def test_history_beats_raw_fields_and_the_oracle_beats_both(sample: Sample) -> N
     assert raw_auc + 0.03 < windowed_auc < oracle_auc < 1
 
 
-def test_the_oracle_means_its_probabilities(sample: Sample) -> None:
+def test_the_oracle_is_calibrated(sample: Sample) -> None:
     """A ceiling from a wrong likelihood would be no ceiling: the scores must match what happens."""
     score, fraud = sample.truth["oracle_score"], sample.truth["is_fraud"]
     assert score.mean() == pytest.approx(fraud.mean(), rel=0.1)

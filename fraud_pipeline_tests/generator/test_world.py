@@ -81,7 +81,7 @@ def test_reports_follow_the_schema_and_name_real_transactions(
 
 @given(cuts=st.lists(st.floats(0.05, 59.95), max_size=6), order=st.randoms(use_true_random=False))
 @settings(max_examples=12)
-def test_any_slices_in_any_order_make_the_same_world(
+def test_the_world_is_the_same_for_any_slices_of_time_in_any_order(
     sixty_days: pd.DataFrame, sixty_days_of_reports: pd.DataFrame, cuts: list[float], order: random.Random
 ) -> None:
     edges = [0.0, *sorted(set(cuts)), 60.0]
@@ -115,7 +115,7 @@ def test_another_seed_is_another_world(sixty_days: pd.DataFrame) -> None:
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=20)
-def test_every_row_takes_the_same_path_whatever_is_made_beside_it(world: SyntheticWorld, seed: int) -> None:
+def test_a_row_does_not_depend_on_other_rows_of_its_batch(world: SyntheticWorld, seed: int) -> None:
     """A row depends on its own intent alone, so fraud rows made among honest ones equal fraud rows made apart."""
     inner = world._world
     intents: Intents = joined([ordinary_life(inner, 9)[0], *(episodes_starting(inner, day)[0] for day in range(20))])
@@ -123,11 +123,11 @@ def test_every_row_takes_the_same_path_whatever_is_made_beside_it(world: Synthet
     same_rows(make_rows(inner, take(intents, chosen)), take(make_rows(inner, intents), chosen))
 
 
-def test_an_intent_carries_no_truth() -> None:
+def test_an_intent_does_not_reveal_fraud() -> None:
     assert {column.name for column in fields(Intents)}.isdisjoint({"kind", "episode", "reported_at", "is_fraud"})
 
 
-def test_victims_go_on_spending_while_they_are_robbed(world: SyntheticWorld) -> None:
+def test_victims_keep_spending_during_a_fraud(world: SyntheticWorld) -> None:
     rows, truth = world.rows_with_truth(start=at(0), end=at(60))
     ordinary = truth.kind == KINDS.index("ordinary")
     strangers = [KINDS.index(name) for name in ("card_testing", "stolen_number", "skimmed_terminal")]

@@ -56,12 +56,12 @@ def test_numbers_are_read_as_the_column_proves_them(texts: list[str | None], val
         (["EUR 17.41", "USD 4.00"], "2 different currencies"),
     ],
 )
-def test_numbers_that_mean_two_things_are_refused_with_the_evidence(texts: list[str], message: str) -> None:
+def test_ambiguous_numbers_are_refused_with_the_evidence(texts: list[str], message: str) -> None:
     with pytest.raises(AmbiguousNumbersError, match=message):
         numbers(*texts)
 
 
-def test_few_cells_of_another_spelling_are_unreadable_and_change_no_other() -> None:
+def test_few_cells_of_another_format_become_unreadable_alone() -> None:
     assert numbers(*["12.30"] * 50, "12,30") == ["12.30"] * 50 + [UNREADABLE]
     assert numbers(*["$5.50"] * 50, "EUR 4.00") == ["5.50"] * 50 + [UNREADABLE]
     assert numbers(*["20"] * 50, "1.740") == ["20"] * 50 + [UNREADABLE]
@@ -75,7 +75,7 @@ def test_every_amount_with_cents_survives_every_dialect(cents: list[int], marks:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e12, max_value=1e12))
-def test_cents_of_one_amount_are_those_of_a_column(amount: float) -> None:
+def test_one_amount_is_read_like_a_column(amount: float) -> None:
     assert (cents_of(amount) or 0) == whole_cents(pa.array([amount]).to_numpy())[0]
 
 
@@ -105,7 +105,7 @@ def test_fractions_of_one_to_nine_digits(digits: int) -> None:
     assert times(f"2026-01-31T13:45:00.{fraction}z") == [expected]
 
 
-def test_offsets_of_two_coasts_stay_what_they_are_beside_an_unreadable_cell() -> None:
+def test_an_unreadable_cell_does_not_change_other_offsets() -> None:
     assert times("2026-01-31T13:45:00-08:00", "2026-01-31T13:45:00-05:00", "unknown") == [
         "2026-01-31T21:45:00Z",
         "2026-01-31T18:45:00Z",
@@ -113,7 +113,7 @@ def test_offsets_of_two_coasts_stay_what_they_are_beside_an_unreadable_cell() ->
     ]
 
 
-def test_local_times_that_clocks_show_twice_or_never_are_unreadable() -> None:
+def test_ambiguous_and_nonexistent_local_times_are_unreadable() -> None:
     assert times(
         "2026-10-25 02:30:00 Europe/Berlin", "2026-03-29 02:30:00 Europe/Berlin", "2026-01-31 01:00 Asia/Tokyo"
     )[:2] == [None, None]
@@ -131,6 +131,6 @@ def test_a_few_times_without_offset_among_many_with_one_are_unreadable() -> None
 @pytest.mark.parametrize(
     "text", ["2026-02-30", "2026-01-31T24:00:00Z", "31.01.2026", "01/02/2026", "1769867100", "soon"]
 )
-def test_what_is_no_time_is_never_guessed(text: str) -> None:
+def test_text_that_is_no_time_is_unreadable(text: str) -> None:
     with pytest.raises(TimesError, match="no readable times"):
         times(text)

@@ -83,7 +83,7 @@ worlds = st.builds(World, source=contents, tables=contents, features=old_inputs,
 
 
 @given(world=worlds)
-def test_after_the_steps_every_day_is_as_its_source_has_it_and_all_features_are_current(world: World) -> None:
+def test_after_the_steps_all_days_match_the_source_and_all_features_are_current(world: World) -> None:
     for step in world.plan():
         world.run(step)
     assert all(world.tables[key] == value for key, value in world.source.items())
@@ -101,7 +101,7 @@ def test_steps_are_in_order_of_time_and_no_day_is_in_two(world: World) -> None:
 
 
 @given(world=worlds)
-def test_what_is_current_is_not_made_again(world: World) -> None:
+def test_current_days_are_not_made_again(world: World) -> None:
     for step in world.plan():
         world.run(step)
     changed = max(world.source, default=None)
@@ -113,14 +113,14 @@ def test_what_is_current_is_not_made_again(world: World) -> None:
     assert touched == reach
 
 
-def test_five_nights_without_a_daemon_are_one_run() -> None:
+def test_five_missed_nights_are_one_step() -> None:
     world = World(source=dict.fromkeys(map(day, range(12)), 0))
     for number in range(7):
         world.run(Step("ingest", day(number), day(number)))
     assert world.plan() == [Step("ingest", day(7), day(11))]
 
 
-def test_a_late_event_brings_its_day_and_the_features_of_the_days_that_read_it() -> None:
+def test_a_late_event_ingests_its_day_and_remakes_dependent_features() -> None:
     world = World(source=dict.fromkeys(map(day, range(20)), 0))
     for number in range(19):
         world.run(Step("ingest", day(number), day(number)))
@@ -132,7 +132,7 @@ def test_a_late_event_brings_its_day_and_the_features_of_the_days_that_read_it()
     ]
 
 
-def test_days_that_left_the_source_are_not_days_that_differ() -> None:
+def test_days_that_left_the_source_do_not_count_as_changed() -> None:
     world = World(source=dict.fromkeys(map(day, range(20)), 0))
     for step in world.plan():
         world.run(step)
@@ -176,7 +176,7 @@ def test_days_are_spelled_as_ranges(numbers: list[int], text: str) -> None:
     assert spelled([day(number) for number in numbers]) == text
 
 
-def test_what_lacks_merchants_days_is_made_from_the_first_day_on() -> None:
+def test_missing_merchants_days_are_made_from_the_first_day_on() -> None:
     """An earlier release stored none."""
     world = World(source=dict.fromkeys(map(day, range(9)), 0))
     for step in world.plan():

@@ -71,7 +71,7 @@ def test_semicolons_with_decimal_commas(tmp_path: Path) -> None:
     assert raw(written(tmp_path, text))["amount"].tolist() == [n + 1.5 for n in range(20)]
 
 
-def test_repeated_headers_of_files_put_together_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_repeated_headers_of_concatenated_files_are_left_out_and_counted(tmp_path: Path) -> None:
     path = written(tmp_path, "\n".join([HEADER, *ROWS[:5], HEADER, *ROWS[5:]]))
     assert raw(path)["file_row"].tolist() == [*range(2, 7), *range(8, 23)]
     assert FileSource(path).notes == {"repeated header lines left out": 1}
@@ -114,7 +114,7 @@ def test_parts_of_other_columns_or_types_are_named(tmp_path: Path) -> None:
         raw(tmp_path)
 
 
-def test_ids_of_parts_with_gaps_and_without_are_the_same_ids(tmp_path: Path) -> None:
+def test_ids_are_the_same_in_parts_with_and_without_gaps(tmp_path: Path) -> None:
     """A gap makes pandas write floats: 17.0 in one part is 17 in the other."""
     FRAME.assign(customer_id=17).to_parquet(tmp_path / "a.parquet")
     FRAME.assign(customer_id=[17.0] * 19 + [float("nan")], transaction_id="x" + FRAME["transaction_id"]).to_parquet(
@@ -179,7 +179,7 @@ def test_decimals_of_a_database_are_whole_numbers(tmp_path: Path) -> None:
     assert raw(tmp_path / "data.parquet")["customer_id"].iloc[0] == "45123400000079190"
 
 
-def test_few_damaged_ids_cost_their_rows_which_are_named(tmp_path: Path) -> None:
+def test_few_damaged_ids_reject_their_rows_by_name(tmp_path: Path) -> None:
     result = validate(raw(written(tmp_path, CSV.replace(",c1,m,5.50", ",4.51E+15,m,5.50"))), now=END)
     assert result.rejected[["field", "reason", "place"]].to_numpy().tolist() == [
         ["customer_id", "lost_digits", "row 6"]
@@ -189,7 +189,7 @@ def test_few_damaged_ids_cost_their_rows_which_are_named(tmp_path: Path) -> None
 # --- One bad cell never changes how others are read
 
 
-def test_one_bad_cell_of_each_column_costs_its_own_row(tmp_path: Path) -> None:
+def test_one_bad_cell_of_each_column_rejects_its_row_alone(tmp_path: Path) -> None:
     rows = ROWS.copy()
     rows[3] = rows[3].replace("2026-01-04T10:00:00Z", "unknown")
     rows[7] = rows[7].replace("8.50", "n/k")
@@ -210,7 +210,7 @@ def test_one_bad_cell_of_each_column_costs_its_own_row(tmp_path: Path) -> None:
     ("amount", "pattern"),
     [("0.00", "amounts are 0.00, as account"), ("-5.00", "are negative, as refunds"), ("5.125", "have three decimals")],
 )
-def test_what_many_rejected_amounts_have_in_common_is_said(tmp_path: Path, amount: str, pattern: str) -> None:
+def test_the_common_cause_of_many_rejected_amounts_is_named(tmp_path: Path, amount: str, pattern: str) -> None:
     lines = [
         line.replace(".50", ".00") if n % 3 else line.rpartition(",")[0] + "," + amount for n, line in enumerate(ROWS)
     ]
@@ -294,7 +294,7 @@ def test_the_command_shows_and_logs_no_cell(tmp_path: Path, name: str) -> None:
     assert not [secret for secret in SECRETS if secret.encode() in shown]
 
 
-def test_names_are_shown_where_they_can_only_be_names(tmp_path: Path) -> None:
+def test_column_names_are_shown_only_when_they_are_certain(tmp_path: Path) -> None:
     text = CSV.replace(HEADER, "Beleg,Wann,Kunde,Laden,Betrag")
     with pytest.raises(SourceError, match="The file's columns: Beleg, Wann, Kunde, Laden, Betrag"):
         raw(written(tmp_path, text))

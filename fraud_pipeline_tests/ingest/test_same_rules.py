@@ -112,5 +112,5 @@ def test_two_spellings_of_an_id_are_one_customer_at_every_entrance(tmp_path: Pat
 
 
 @pytest.mark.parametrize("damaged", ["4.51234E+15", "(null)", "12.50", "Caf\ufffd"])
-def test_an_id_that_lost_something_is_refused_at_every_entrance(tmp_path: Path, damaged: str) -> None:
+def test_a_damaged_id_is_refused_at_every_entrance(tmp_path: Path, damaged: str) -> None:
     assert check_entrances(tmp_path, transaction_id="t", customer_id=damaged) is None

@@ -81,7 +81,7 @@ def plan_text(made: Plan) -> str:
 
 
 class TestRemembered:
-    def test_a_fresh_home_begins_with_the_synthetic_world_and_says_so(self, home: Path) -> None:
+    def test_a_new_home_uses_the_synthetic_world_and_says_so(self, home: Path) -> None:
         made = plan(home)
         assert made.settings.source_kind == "synthetic"
         assert "first look at the synthetic world" in plan_text(made)
@@ -120,11 +120,11 @@ class TestRemembered:
         assert plan(home).last == plan(home, transactions=100_000).last
         assert set(json.loads((home / CHOICE_FILE).read_text())) == {"version", "chosen_at", "kind"}
 
-    def test_what_reading_put_right_is_said(self, home: Path, tmp_path: Path) -> None:
+    def test_normalisations_of_reading_are_shown(self, home: Path, tmp_path: Path) -> None:
         padded = bank(tmp_path / "padded.csv", customer_id=[" c-1 "] * 10)
         assert "Read padded.csv: customer_id: " in plan_text(plan(home, data_path=padded))
 
-    def test_a_file_that_is_gone_is_one_sentence_and_changes_nothing(self, home: Path, file: Path) -> None:
+    def test_a_missing_file_is_one_sentence_and_changes_nothing(self, home: Path, file: Path) -> None:
         trained(home, data_path=file)
         before = (home / CHOICE_FILE).read_bytes()
         file.unlink()
@@ -136,7 +136,7 @@ class TestRemembered:
 class TestExplicit:
     """What stands in the environment or in settings.env wins, and nobody but a person changes it."""
 
-    def test_a_home_of_an_earlier_release_goes_on(self, home: Path, file: Path) -> None:
+    def test_a_home_of_an_earlier_release_keeps_working(self, home: Path, file: Path) -> None:
         explicitly(
             home,
             f"FRAUD_DATA_PATH='{file}'",
@@ -162,7 +162,7 @@ class TestExplicit:
         assert made.settings.tables_directory == load_settings().tables_directory
         assert made.settings.source_id == plan(home, data_path=file).settings.source_id
 
-    def test_a_flag_mends_a_choice_that_no_longer_goes_with_the_settings(self, home: Path, file: Path) -> None:
+    def test_a_flag_replaces_a_choice_that_contradicts_the_settings(self, home: Path, file: Path) -> None:
         trained(home, data_path=file, label_delay=timedelta(days=100))
         explicitly(home, "FRAUD_HISTORY_RETENTION=90d")
         with pytest.raises(ValueError, match="FRAUD_HISTORY_RETENTION to 1"):
@@ -198,7 +198,7 @@ class TestExplicit:
         assert "wins over the remembered bank.csv" in plan_text(made)
         assert load_settings().columns == ""
 
-    def test_a_flag_wins_for_its_run_and_says_what_others_keep_to(self, home: Path, file: Path, tmp_path: Path) -> None:
+    def test_a_flag_wins_for_its_run_and_names_the_stored_choice(self, home: Path, file: Path, tmp_path: Path) -> None:
         explicitly(
             home,
             f"FRAUD_DATA_PATH={file}",
@@ -220,7 +220,7 @@ class TestExplicit:
         with pytest.raises(SourceError, match="holds 2025-05-01 to 2025-05-10.*leave no day of it"):
             plan(home, data_path=file)
 
-    def test_what_is_served_is_learned_over_the_calendar_of_the_bank_s_file(self, home: Path, file: Path) -> None:
+    def test_served_rows_are_trained_on_over_the_calendar_of_the_bank_s_file(self, home: Path, file: Path) -> None:
         trained(home, data_path=file)
         explicitly(home, "FRAUD_LEARN_FROM_SERVED=true", "FRAUD_HISTORY_RETENTION=70d")
         made = plan(home)
@@ -265,7 +265,7 @@ class TestRecord:
         delay=st.timedeltas(timedelta(0), timedelta(days=400)),
     )
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_anything_comes_back_as_it_was(self, home: Path, name: str, columns: str, delay: timedelta) -> None:
+    def test_every_record_survives_json(self, home: Path, name: str, columns: str, delay: timedelta) -> None:
         path = Path(f"/d{name}.csv")
         choice = FileChoice(
             chosen_at=NOW, data_path=path, columns=columns, label_delay=delay, first_day=date(2026, 1, 1)

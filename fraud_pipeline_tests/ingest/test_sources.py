@@ -158,7 +158,7 @@ def test_a_compressed_csv_with_byte_order_mark_and_windows_line_ends_is_read(tmp
         (None, None),
     ],
 )
-def test_channels_are_put_in_our_words_and_unknown_ones_are_left_to_validation(
+def test_known_channels_are_converted_and_unknown_ones_are_left_to_validation(
     tmp_path: Path, given: str | None, expected: str | None
 ) -> None:
     assert read(with_column(tmp_path, "channel", given, "chip"))["channel"].tolist() == [expected, "chip"]
@@ -323,7 +323,7 @@ def test_a_parquet_file_with_damaged_pages(handbook: Path) -> None:
         read(handbook)
 
 
-def test_something_else_named_parquet(tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_despite_its_name(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no complete Parquet file"):
         read(write(tmp_path, HEADER, LINE, name="data.parquet"))
 
@@ -350,7 +350,7 @@ def test_a_csv_in_another_encoding(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_required_column_that_nothing_fits(tmp_path: Path) -> None:
+def test_a_required_field_without_a_column(tmp_path: Path) -> None:
     path = write(tmp_path, "id,event_time,customer_id,shop,amount", LINE)
     with pytest.raises(SourceError) as error:
         read(path)

@@ -270,7 +270,7 @@ ROWS = st.lists(
 
 
 @given(rows=ROWS, absent=st.sets(st.sampled_from(sorted(GOOD)), max_size=3))
-def test_whatever_comes_in_every_row_leaves_once_and_the_tables_follow_their_schemas(
+def test_every_row_is_accepted_or_rejected_once_and_tables_follow_their_schemas(
     rows: list[dict[str, Any]], absent: set[str]
 ) -> None:
     frame = raw(*rows).drop(columns=sorted(absent))

@@ -41,14 +41,14 @@ def offsets_and_values(records: list[Any]) -> list[tuple[int, bytes | None]]:
 
 
 @pytest.mark.parametrize("codec", [0, GZIP, SNAPPY, LZ4, ZSTD])
-def test_what_is_well_written_is_read_as_the_library_reads_it(codec: int) -> None:
+def test_valid_records_are_read_like_in_the_library(codec: int) -> None:
     data = joined(GOOD, batch_of(*[b"x" * 500] * 40, codec=codec), GOOD)
     assert read(data) == read(data, kind=Fetcher.PartitionRecords)
     assert read(data, start=7) == read(data, start=7, kind=Fetcher.PartitionRecords)
     assert len(read(data)[0]) == 44
 
 
-def test_a_header_whose_name_is_not_utf8_takes_nothing_from_its_record() -> None:
+def test_a_header_name_that_is_not_utf8_keeps_its_record_readable() -> None:
     odd = batch_of(b"third", b"fourth", headers=[(NotUtf8("x"), b"1"), ("trace", None)], timestamp=5_000)
     records, end = read(joined(GOOD, odd, GOOD))
     assert offsets_and_values(records) == [
@@ -66,7 +66,7 @@ def test_a_header_whose_name_is_not_utf8_takes_nothing_from_its_record() -> None
 
 
 @pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4, ZSTD, UNKNOWN_CODEC])
-def test_a_batch_that_cannot_be_unpacked_has_its_offsets_and_what_follows_is_read(codec: int) -> None:
+def test_an_unreadable_batch_gives_its_offsets_and_later_records_are_read(codec: int) -> None:
     data = joined(GOOD, said_to_be_packed(GOOD, codec), GOOD)
     records, end = read(data)
     assert offsets_and_values(records) == [
@@ -84,7 +84,7 @@ def test_a_batch_that_cannot_be_unpacked_has_its_offsets_and_what_follows_is_rea
     assert offsets_and_values(read(data, start=3)[0]) == [(3, None), (4, b"first"), (5, b"second")]
 
 
-def test_a_record_that_is_not_as_long_as_it_says_is_alone_unreadable() -> None:
+def test_a_record_of_a_wrong_length_is_unreadable_alone() -> None:
     broken = bytearray(batch_of(b"third", b"fourth"))
     broken[PACKED + 4] += 2  # the length of the first key
     records, end = read(joined(GOOD, with_checksum(broken), GOOD))
@@ -92,14 +92,14 @@ def test_a_record_that_is_not_as_long_as_it_says_is_alone_unreadable() -> None:
     assert end == 6
 
 
-def test_a_record_without_an_end_takes_the_rest_of_its_batch() -> None:
+def test_a_record_without_an_end_makes_the_rest_of_its_batch_unreadable() -> None:
     broken = bytearray(batch_of(b"third", b"fourth", b"fifth"))
     broken[PACKED] = 0x7F  # longer than all that follows
     records, _ = read(joined(GOOD, with_checksum(broken), GOOD))
     assert offsets_and_values(records)[2:] == [(2, None), (3, None), (4, None), (5, b"first"), (6, b"second")]
 
 
-def test_what_a_batch_with_a_wrong_checksum_says_of_its_end_is_not_believed() -> None:
+def test_the_end_of_a_batch_with_a_wrong_checksum_is_not_trusted() -> None:
     broken = bytearray(GOOD)
     broken[-1] ^= 1
     data = joined(GOOD, bytes(broken), GOOD)
@@ -108,6 +108,6 @@ def test_what_a_batch_with_a_wrong_checksum_says_of_its_end_is_not_believed() ->
     assert (offsets_and_values(read(data, start=3)[0]), read(data, start=3)[1]) == ([(3, None)], 4)
 
 
-def test_bytes_that_are_no_batch_are_passed_one_offset_at_a_time() -> None:
+def test_bytes_that_are_no_batch_are_skipped_one_offset_at_a_time() -> None:
     records, end = read(joined(GOOD)[:8] + b"\x00\x00\x00\x02xx" + bytes(40), start=7)
     assert (offsets_and_values(records), end) == ([(7, None)], 8)

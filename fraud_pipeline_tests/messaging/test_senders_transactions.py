@@ -129,7 +129,7 @@ def positions_of(kafka: KafkaSettings, database: Database) -> dict[Partition, Po
 
 
 class TestTheConsumer:
-    def test_what_was_aborted_never_happened_and_the_right_ones_that_follow_are_decided(
+    def test_aborted_records_are_skipped_and_later_ones_are_decided(
         self, kafka: KafkaSettings, sender: Sender, known: Database
     ) -> None:
         rows = rows_of(5, prefix="right")
@@ -142,7 +142,7 @@ class TestTheConsumer:
             stored = connection.execute(sa.select(TRANSACTIONS.c.transaction_id, TRANSACTIONS.c.amount_cents)).all()
         assert sorted(map(tuple, stored)) == sorted((row.transaction_id, row.amount_cents) for row in rows)
 
-    def test_an_open_transaction_is_neither_decided_nor_a_lag_and_is_decided_when_it_is_committed(
+    def test_an_open_transaction_is_no_lag_and_is_decided_after_its_commit(
         self, kafka: KafkaSettings, sender: Sender, known: Database
     ) -> None:
         before, opened, behind = rows_of(4, prefix="before"), rows_of(6, prefix="opened"), rows_of(3, prefix="behind")
@@ -159,7 +159,7 @@ class TestTheConsumer:
             until(lambda: len(decided(known)) == 13, what="the rest")
         assert everything(kafka, kafka.dead_letter_topic) == []
 
-    def test_offsets_without_a_record_for_us_at_the_end_of_a_topic_are_no_lag(
+    def test_control_records_at_the_end_of_a_topic_are_no_lag(
         self, kafka: KafkaSettings, sender: Sender, known: Database
     ) -> None:
         """Marks of transactions and aborted records take offsets, and nothing need follow them for days."""
@@ -201,9 +201,7 @@ def scored(kafka: KafkaSettings, settings: Settings, database: Database) -> int:
     pytest.fail("the ranges of a topic do not end")
 
 
-def test_dead_letters_are_listed_to_their_end_though_others_write_transactions_beside_them(
-    kafka: KafkaSettings, sender: Sender
-) -> None:
+def test_dead_letters_are_listed_to_their_end_during_open_transactions(kafka: KafkaSettings, sender: Sender) -> None:
     sender.producer.begin_transaction()
     sender.producer.send(kafka.dead_letter_topic, value=b"no letter of ours", partition=0)
     sender.producer.flush()

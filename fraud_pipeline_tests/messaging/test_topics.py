@@ -77,7 +77,7 @@ class TestSettings:
             ({"transactions_topic": "transactions of today"}, "transactions_topic"),
         ],
     )
-    def test_what_cannot_work_is_refused_by_name(self, given: dict[str, Any], message: str) -> None:
+    def test_settings_that_cannot_work_are_refused_by_name(self, given: dict[str, Any], message: str) -> None:
         with pytest.raises(ValidationError, match=message) as refused:
             KafkaSettings(**given)
         assert "hunter2" not in str(refused.value)
@@ -117,7 +117,7 @@ class TestConnecting:
             open_consumer(settings)
         assert "hunter2" not in str(refused.value)
 
-    def test_a_certificate_file_that_is_none(self, broker: Broker) -> None:
+    def test_a_file_that_is_no_certificate(self, broker: Broker) -> None:
         wrong = KafkaSettings(
             bootstrap_servers=broker.bootstrap_servers, security_protocol="SSL", ssl_cafile=Path(__file__)
         )
@@ -149,13 +149,13 @@ class TestTopics:
             starter.join()
         assert partitions == [dict.fromkeys(kafka.topics, 4)] * 8
 
-    def test_what_cannot_be_made_is_said(self, broker: Broker, kafka: KafkaSettings) -> None:
+    def test_a_topic_that_cannot_be_created_is_named(self, broker: Broker, kafka: KafkaSettings) -> None:
         if broker.name == "Tansu":
             pytest.skip("Tansu makes any topic: TEST_BROKER=kafka")
         with pytest.raises(BrokerUnavailableError, match="InvalidReplicationFactor.*make them by hand"):
             ensure_topics(kafka.model_copy(update={"replication": 3}))
 
-    def test_dead_letters_are_kept_until_somebody_sees_to_them(self, broker: Broker, kafka: KafkaSettings) -> None:
+    def test_dead_letters_never_expire(self, broker: Broker, kafka: KafkaSettings) -> None:
         if broker.name == "Tansu":
             pytest.skip("Tansu does not tell what is configured: TEST_BROKER=kafka")
         ensure_topics(kafka)
@@ -187,7 +187,7 @@ class TestClients:
 class TestSecured:
     """A broker that asks who we are, and shows who it is."""
 
-    def test_who_has_certificate_and_password_is_let_in(self, guarded: KafkaSettings) -> None:
+    def test_a_client_with_certificate_and_password_connects(self, guarded: KafkaSettings) -> None:
         assert ensure_topics(guarded) == dict.fromkeys(guarded.topics, 4)
         with closing(open_producer(guarded)) as producer:
             future = producer.send(guarded.reports_topic, **message("key", {"number": 1})._asdict())
@@ -203,9 +203,7 @@ class TestSecured:
             ({"security_protocol": "PLAINTEXT"}, "it wants TLS"),
         ],
     )
-    def test_who_lacks_something_is_told_what(
-        self, guarded: KafkaSettings, without: dict[str, Any], message: str
-    ) -> None:
+    def test_a_missing_credential_is_named(self, guarded: KafkaSettings, without: dict[str, Any], message: str) -> None:
         with pytest.raises(BrokerUnavailableError, match=message) as refused:
             open_admin(guarded.model_copy(update=without))
         assert "hunter2" not in str(refused.value)

@@ -54,7 +54,7 @@ class TestLabels:
         tied = reports((0, 8, True), (0, 8, False))
         assert [labels(transactions([500]), known) for known in (cleared, accused, tied)] == [[0.0], [1.0], [1.0]]
 
-    def test_a_report_at_the_very_instant_is_not_known_yet(self) -> None:
+    def test_a_report_at_the_same_instant_is_not_known_yet(self) -> None:
         assert labels(transactions([500, 500]), reports((0, 0, True), (1, 1, True))) == [0.0, 1.0]
 
     def test_reports_about_other_transactions_are_ignored(self) -> None:
@@ -120,7 +120,7 @@ class TestSplit:
         for part, share in zip(PART_NAMES, (0.55, 0.15, 0.1, 0.2), strict=True):
             assert len(parts.rows(part)) == pytest.approx(free * share, abs=2)
 
-    def test_what_a_long_history_adds_is_trained_on(self) -> None:
+    def test_a_longer_history_extends_the_train_part(self) -> None:
         event_time, known = hourly(24 * 800, every=2)
         parts = split(event_time, known)
         lengths = {part: parts.periods[part].end - parts.periods[part].start for part in LONGEST}
@@ -129,7 +129,7 @@ class TestSplit:
         rest = timedelta(days=800) - gaps - margins - sum(LONGEST.values(), timedelta(0))
         assert abs(parts.periods["train"].end - parts.periods["train"].start - rest) <= timedelta(hours=1)
 
-    def test_unless_it_holds_so_few_frauds_that_a_short_part_would_say_nothing(self) -> None:
+    def test_parts_are_longer_when_fraud_is_rare(self) -> None:
         event_time, known = hourly(24 * 800, every=24 * 5)
         parts = split(event_time, known)
         # A tenth of the history holds 16 frauds, less than enough.
@@ -177,7 +177,7 @@ class TestSplit:
         sizes = [len(parts.rows(part)) for part in ("train", "tune", "calibrate")]
         assert np.divide(sizes, sum(sizes)) == pytest.approx([0.55 / 0.8, 0.15 / 0.8, 0.1 / 0.8], abs=0.01)
 
-    def test_data_that_ended_long_ago_are_split_up_to_their_own_end(self) -> None:
+    def test_old_data_are_split_up_to_their_own_end(self) -> None:
         event_time, known = hourly()
         parts = split(event_time - 700 * DAY, known)
         assert parts.immature_rows == 0

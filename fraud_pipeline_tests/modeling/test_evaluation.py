@@ -252,7 +252,7 @@ class TestEvaluate:
         saved = judged(data).metrics["cost_saved"].value
         assert saved == pytest.approx((5_000 + 1_500 - 100 - 100) / 10_000)
 
-    def test_what_was_decided_counts_and_not_what_the_policy_would_decide(self) -> None:
+    def test_taken_decisions_count_instead_of_the_policy(self) -> None:
         data = {
             "probability": np.array([0.9, 0.3, 0.1, 0.3]),
             "labels": np.array([1.0, 1.0, 1.0, 0.0]),
@@ -268,12 +268,12 @@ class TestEvaluate:
         assert served["brier"].value == pytest.approx((0.1**2 + 0.7**2 + 0.9**2 + 0.3**2) / 4)
         assert served["observed_over_expected"].value == pytest.approx(3 / 1.6)
 
-    def test_intervals_cover_the_truth_about_as_often_as_promised(self) -> None:
+    def test_intervals_cover_the_truth_with_their_nominal_frequency(self) -> None:
         truth = judged(world(200_000, seed=99), replicates=0).metrics["average_precision"].value
         intervals = [judged(world(seed=seed)).metrics["average_precision"] for seed in range(40)]
         assert sum(interval.low <= truth <= interval.high for interval in intervals) >= 33
 
-    def test_rows_of_one_episode_are_no_independent_news(self) -> None:
+    def test_rows_of_one_episode_widen_the_interval(self) -> None:
         single, episodes = judged(world()), judged(world(episode=10))
         widths = [
             evaluation.metrics["roc_auc"].high - evaluation.metrics["roc_auc"].low for evaluation in (single, episodes)

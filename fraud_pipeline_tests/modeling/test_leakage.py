@@ -75,7 +75,7 @@ class TestNullPattern:
         assert 0.4 < verdict.figures["auc"] < 0.6
 
     @pytest.mark.parametrize("missing_when", [0.0, 1.0])
-    def test_a_column_filled_in_by_the_verdict_is_caught(
+    def test_a_column_filled_in_after_the_verdict_is_caught(
         self, honest: pd.DataFrame, labels: NDArray[np.float64], missing_when: float
     ) -> None:
         mostly = (labels == missing_when) & (np.random.default_rng(4).random(ROWS) < 0.8)
@@ -178,14 +178,14 @@ def _of_day(history: History, new: pd.DataFrame, *, column: str) -> pd.Series:
 class TestFuture:
     NOON = pd.Timestamp("2026-01-07 12:00", tz="UTC")
 
-    def test_the_feature_code_does_not_see_it(self, world: tuple[History, pd.DataFrame]) -> None:
+    def test_the_feature_code_does_not_see_the_future(self, world: tuple[History, pd.DataFrame]) -> None:
         history, new = world
         verdict = future_invariance(FeatureEngineer(label_maturity=MATURITY), history=history, new=new, cut=self.NOON)
         assert verdict.passed, verdict.detail
         assert verdict.figures == {"features": 0, "rows": int((new["event_time"] < self.NOON).sum())}
 
     @pytest.mark.parametrize("kind", ["next_transaction", "own_report", "whole_day", "unsettled_day", "average_of_all"])
-    def test_a_feature_that_sees_it_is_named(self, world: tuple[History, pd.DataFrame], kind: str) -> None:
+    def test_a_feature_that_sees_the_future_is_named(self, world: tuple[History, pd.DataFrame], kind: str) -> None:
         history, new = world
         verdict = future_invariance(Leaking(kind), history=history, new=new, cut=self.NOON)
         assert not verdict.passed

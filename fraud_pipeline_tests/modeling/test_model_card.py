@@ -18,7 +18,7 @@ def evaluation(trained: TrainedModel, training_set: pd.DataFrame, policy_setting
 
 
 class TestCard:
-    def test_it_says_what_the_model_learned_from(self, trained: TrainedModel, evaluation: Evaluation) -> None:
+    def test_it_shows_the_training_data(self, trained: TrainedModel, evaluation: Evaluation) -> None:
         lineage = trained.model.lineage
         card = model_card(trained.model, evaluation)
         assert f"{lineage['training_rows']:,} transactions with {lineage['training_frauds']:,} known frauds" in card

@@ -150,7 +150,7 @@ class TestArrays:
         for other_layout in (by_columns, every_second):
             assert model.probabilities(other_layout).tobytes() == model.predict(rows).tobytes()
 
-    def test_several_threads_may_ask_one_model(self, model: FraudModel, rows: pd.DataFrame) -> None:
+    def test_several_threads_may_use_one_model(self, model: FraudModel, rows: pd.DataFrame) -> None:
         values = rows[list(model.features)].to_numpy(np.float32)
 
         def ask(position: int) -> bytes:
@@ -190,7 +190,7 @@ class TestCalibration:
         below_one = Calibration(a=a, b=b, c=c)(ordered)[1:] < 1 - 1e-9
         assert (log_odds[below_one] > 0).all()
 
-    def test_left_as_it_is_it_changes_nothing(self) -> None:
+    def test_the_default_calibration_changes_nothing(self) -> None:
         margin = np.linspace(-8, 8, 50)
         np.testing.assert_allclose(Calibration()(margin), expit(margin), rtol=1e-12)
 
@@ -304,7 +304,7 @@ class TestRefusal:
         ],
         ids=["no calibration", "strange calibration", "impossible policy", "no features"],
     )
-    def test_a_manifest_that_makes_no_sense(self, saved: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    def test_an_invalid_manifest(self, saved: Path, change: Callable[[dict[str, Any]], object]) -> None:
         change_manifest(saved, change)
         with pytest.raises(IncompatibleModelError, match="model cannot be read .*; export the champion again"):
             FraudModel.load(saved)
@@ -325,7 +325,7 @@ class TestSaving:
         np.testing.assert_array_equal(FraudModel.load(saved).predict(rows), model.predict(rows))
         assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
-    def test_killed_at_any_step_leaves_a_whole_model_or_one_that_is_refused(
+    def test_a_killed_save_leaves_a_complete_model_or_one_that_is_refused(
         self, model: FraudModel, other: FraudModel, rows: pd.DataFrame, tmp_path: Path
     ) -> None:
         other.save(tmp_path / "new")

@@ -32,7 +32,7 @@ def evaluation(trained: TrainedModel, training_set: pd.DataFrame, policy_setting
 
 
 class TestTrainingSet:
-    def test_it_says_of_each_row_what_it_is_and_where_it_belongs(self, training_set: pd.DataFrame) -> None:
+    def test_each_row_has_its_label_and_its_part(self, training_set: pd.DataFrame) -> None:
         described = ["transaction_id", "event_time", "customer_id", "amount_cents", "channel", "label", "part"]
         assert list(training_set.columns) == [*described, *FEATURE_NAMES]
         assert training_set["transaction_id"].is_unique
@@ -44,7 +44,7 @@ class TestTrainingSet:
         assert (gaps >= np.timedelta64(1, "D")).all()
         assert list(training_set["part"].unique()) == list(PART_NAMES)
 
-    def test_no_row_is_younger_than_its_label_may_come(self, training_set: pd.DataFrame, tables: Tables) -> None:
+    def test_every_row_has_a_matured_label(self, training_set: pd.DataFrame, tables: Tables) -> None:
         assert training_set["event_time"].max() < tables.as_of - LABEL_MATURITY
 
     def test_features_and_labels_stay_with_their_transaction(self, training_set: pd.DataFrame, tables: Tables) -> None:
@@ -103,7 +103,7 @@ class TestTraining:
         assert lineage["evaluated_to"] == test["event_time"].max().isoformat() > lineage["trained_to"]
         assert trained.model.booster.num_boosted_rounds() == trained.tuning.rounds == lineage["rounds"]
 
-    def test_the_lineage_says_which_code_and_data_made_it(self, trained: TrainedModel) -> None:
+    def test_the_lineage_records_code_and_data(self, trained: TrainedModel) -> None:
         lineage = trained.model.lineage
         assert lineage["feature_code"] == FeatureEngineer.code_version()
         assert lineage["source"] == "synthetic world"
@@ -117,9 +117,7 @@ class TestTraining:
         assert alerts / len(np.unique(days(rows))) <= policy_settings.alert_budget_per_day
         assert trained.policy_report.chosen_cents_per_day <= trained.policy_report.do_nothing_cents_per_day
 
-    def test_the_reference_is_what_the_model_says_of_rows_it_was_not_fitted_on(
-        self, trained: TrainedModel, training_set: pd.DataFrame
-    ) -> None:
+    def test_the_reference_holds_scores_of_unseen_rows(self, trained: TrainedModel, training_set: pd.DataFrame) -> None:
         reference = trained.model.reference
         unseen = training_set[training_set["part"].isin(["calibrate", "test"])]
         assert list(reference.columns) == [*FEATURE_NAMES, "score"]

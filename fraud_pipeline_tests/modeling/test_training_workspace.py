@@ -83,7 +83,7 @@ class TestLock:
                 second.communicate("\n")
         assert (first.returncode, second.returncode) == (0, 0)
 
-    def test_a_training_that_was_killed_leaves_nobody_waiting(self, tmp_path: Path) -> None:
+    def test_a_killed_training_releases_the_lock(self, tmp_path: Path) -> None:
         with started(HOLD, str(tmp_path), "Dagster run one") as first:
             assert output_line(first) == "has it"
             first.send_signal(signal.SIGKILL)
@@ -93,7 +93,7 @@ class TestLock:
             assert workspace == Workspace(tmp_path)
         assert waited == []
 
-    def test_another_home_waits_for_nobody(self, tmp_path: Path) -> None:
+    def test_trainings_of_two_homes_do_not_wait_for_each_other(self, tmp_path: Path) -> None:
         waited: list[str] = []
         with (
             locked_workspace(tmp_path / "a", holder="one", on_wait=waited.append),
@@ -111,7 +111,7 @@ class TestBelonging:
         workspace.save_evaluation(Evaluation(metrics={}, counts={"rows": 7}, segments={}), training_set_sha256="a")
         return workspace
 
-    def test_what_is_of_one_training_is_found(self, workspace: Workspace) -> None:
+    def test_model_and_evaluation_of_one_training_are_loaded(self, workspace: Workspace) -> None:
         _, evaluation = workspace.evaluated_candidate("a")
         assert evaluation.counts == {"rows": 7}
 

@@ -54,7 +54,7 @@ class TestSearch:
         assert average_precision_score(TUNE_ON.labels, scores) == pytest.approx(result.average_precision)
         assert result.average_precision == result.trials["value"].max()
 
-    def test_it_learns_what_there_is_to_learn_and_stops_early(self) -> None:
+    def test_it_learns_the_signal_and_stops_early(self) -> None:
         result = search(4)
         chance = TUNE_ON.labels.mean()
         assert result.average_precision > 3 * chance
@@ -103,7 +103,7 @@ class TestResuming:
         assert len(search(1, journal=journal, study_name="tuesday").trials) == 1
         assert len(search(1, journal=journal, study_name="monday").trials) == 2
 
-    def test_a_search_killed_inside_a_trial_makes_that_trial_up(self, tmp_path: Path) -> None:
+    def test_a_search_killed_inside_a_trial_runs_another_trial(self, tmp_path: Path) -> None:
         def interrupt(number: int, _best: float) -> None:
             if number == 2:
                 raise KeyboardInterrupt
@@ -115,7 +115,7 @@ class TestResuming:
 
 
 class TestProgressAndLimits:
-    def test_each_trial_is_told_with_the_best_so_far(self) -> None:
+    def test_each_trial_is_reported_with_the_best_so_far(self) -> None:
         progress: list[tuple[int, float]] = []
         result = search(5, on_trial=lambda number, best: progress.append((number, best)))
         best = result.trials["value"].cummax()
@@ -143,7 +143,7 @@ class TestProgressAndLimits:
 
     @pytest.mark.parametrize("label", [0.0, 1.0])
     @pytest.mark.parametrize("name", ["train", "tune"])
-    def test_a_part_of_one_kind_is_refused_by_name(self, name: str, label: float) -> None:
+    def test_a_part_with_one_kind_of_label_is_refused_by_name(self, name: str, label: float) -> None:
         flat = LabelledRows(features=TRAIN.features, labels=np.full(len(TRAIN.labels), label))
         parts = {"train": TRAIN, "tune": TUNE_ON} | {name: flat}
         with pytest.raises(

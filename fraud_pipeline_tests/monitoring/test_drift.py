@@ -66,7 +66,7 @@ def judged(today: Sample, *, champion: Sample | None = None, before: Sample | No
 
 class TestIndex:
     @given(st.integers(0, 1_000), st.integers(0, 1_000))
-    def test_it_is_no_less_than_zero_and_zero_for_the_same_rows(self, size: int, other_size: int) -> None:
+    def test_it_is_zero_for_equal_rows_and_never_negative(self, size: int, other_size: int) -> None:
         assert population_stability_index(values(size), values(size))[0] == 0
         assert population_stability_index(values(size), values(other_size))[0] >= 0
 
@@ -83,7 +83,7 @@ class TestIndex:
         assert psi == pytest.approx(((q - p) * np.log(q / p)).sum())
         assert freedom == 2
 
-    def test_a_fault_in_the_tail_is_seen_though_no_decile_moves(self) -> None:
+    def test_a_fault_in_the_tail_is_detected_although_no_decile_moves(self) -> None:
         old, new = values(1, 20_000), values(2, 20_000)
         new[:400] *= 100
         assert population_stability_index(old, new)[0] > 10 * population_stability_index(old, values(2, 20_000))[0]
@@ -94,7 +94,7 @@ class TestEvidence:
     def test_it_is_between_one_and_the_number_of_owners(self, owners: list[str]) -> None:
         assert 1 <= effective_number(pd.Series(owners)) <= len(set(owners)) + 1e-9
 
-    def test_equal_owners_count_whole_and_a_giant_counts_alone(self) -> None:
+    def test_equal_owners_count_fully_and_one_dominant_owner_counts_as_one(self) -> None:
         assert effective_number(pd.Series([*"aabbcc"])) == pytest.approx(3)
         assert effective_number(pd.Series(["giant"] * 10_000 + ["a", "b"])) == pytest.approx(1, abs=1e-3)
 
@@ -139,7 +139,7 @@ class TestVerdict:
         assert not judged(worth(5, shifted), before=worth(5, values(2))).drifted
 
     @pytest.mark.parametrize("known", ["champion", "before"])
-    def test_what_one_baseline_knows_is_no_drift(self, known: str) -> None:
+    def test_a_shift_against_one_baseline_is_no_drift(self, known: str) -> None:
         shifted: dict[str, Any] = {known: sample(values(9) * 3)}
         assert not judged(sample(values(10) * 3), **shifted).drifted
 
@@ -178,7 +178,7 @@ class TestVerdict:
         assert "<tr class=red>" not in page
         assert "<tr class=amber>" in page
 
-    def test_the_reference_is_worth_its_customers_and_not_its_rows(self) -> None:
+    def test_the_evidence_of_the_reference_is_its_customers(self) -> None:
         def q(customers: float | None, before: float) -> float:
             report = drift_report(
                 DAY,
@@ -252,7 +252,7 @@ class TestReport:
             (verdict,) = newest_reported(database)
         assert (verdict.report, verdict.judged, verdict.summary) == ("drift", False, metadata["summary"])
 
-    def test_days_that_the_champion_learned_from_are_not_judged(self, deployment: Deployment) -> None:
+    def test_training_days_of_the_champion_are_not_judged(self, deployment: Deployment) -> None:
         deployment.promote(None)
         metadata, check = deployment.report(date(2026, 1, 10), asset="drift_report")
         assert check.passed
@@ -268,9 +268,7 @@ class TestReport:
         assert len(first) == len(stored(deployment)) > 50
         assert not first["drifted"].any()
 
-    def test_a_missing_day_is_a_warning_of_its_own_stored_and_no_recovery(
-        self, deployment: Deployment, tables: Tables
-    ) -> None:
+    def test_a_missing_day_is_a_stored_warning_and_no_recovery(self, deployment: Deployment, tables: Tables) -> None:
         deployment.promote(None)
         write_units_fault(deployment, tables)
         deployment.report(LAST_DAY, asset="drift_report")
@@ -289,7 +287,7 @@ class TestReport:
         assert (missing.day.date(), missing.judged, missing.red) == (day, False, False)
         assert (judged_last.day.date(), judged_last.red) == (LAST_DAY, True)
 
-    def test_the_reference_says_how_many_customers_it_is_of(self, trained: TrainedModel, tables: Tables) -> None:
+    def test_the_reference_records_its_effective_customers(self, trained: TrainedModel, tables: Tables) -> None:
         recorded = float(trained.model.lineage["reference_customers"])
         assert 50 < recorded <= tables.transactions["customer_id"].nunique() < len(trained.model.reference)
 

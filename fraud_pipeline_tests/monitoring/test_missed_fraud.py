@@ -107,7 +107,7 @@ class TestReport:
         assert all(not report.not_judged for report in reports)
         assert np.mean([report.red for report in reports]) <= 0.01
 
-    def test_a_surge_is_seen_before_its_labels_mature_with_its_beginning_and_its_kind(self) -> None:
+    def test_a_surge_is_detected_before_its_labels_mature_with_start_and_group(self) -> None:
         world = lived(1, a_day=30, surge=1.5, begins=50, kept_to="contactless")
         red = [day for day in range(40, 60) if report_on(world, day).red]
         assert red[0] in range(50, 53), "within three days, although labels mature in 21"
@@ -129,7 +129,7 @@ class TestReport:
             report.to_markdown()
         )
 
-    def test_a_surge_that_keeps_to_a_channel_is_seen_sooner(self) -> None:
+    def test_a_surge_in_one_channel_is_detected_sooner(self) -> None:
         first_red = {
             channel: np.mean(
                 [
@@ -141,7 +141,7 @@ class TestReport:
         }
         assert first_red["contactless"] + 1 < first_red[""]
 
-    def test_the_least_likely_group_stands_first_and_not_the_largest(self) -> None:
+    def test_the_most_significant_group_comes_first(self) -> None:
         allowed, reports = lived(1, a_day=30, surge=2, begins=50)
         number, new = np.arange(len(allowed)), allowed["category"] == "electronics"
         rare = np.where(new, number % 5 < 2, number % 10 == 0)
@@ -150,7 +150,7 @@ class TestReport:
         assert (luxury.name, grocery.name) == ("luxury", "grocery")
         assert luxury.incidents - luxury.expected < grocery.incidents - grocery.expected
 
-    def test_a_surge_everywhere_is_told_as_such(self) -> None:
+    def test_a_surge_in_all_channels_names_no_channel(self) -> None:
         report = report_on(lived(1, a_day=30, surge=2, begins=50), 59)
         assert (report.red, report.group) == (True, "")
         assert "incidents of fraud that champion 3 allowed" in report.summary
@@ -172,7 +172,7 @@ class TestReport:
         assert report_on(world, 54).red
 
     @pytest.mark.parametrize("day", [45, 55])
-    def test_what_is_said_or_happens_later_changes_nothing(self, day: int) -> None:
+    def test_later_reports_and_rows_change_nothing(self, day: int) -> None:
         allowed, reports = lived(4, a_day=10, surge=2, begins=50)
         end = START + pd.Timedelta(days=day + 1)
         known = allowed[allowed["event_time"] < end], reports[reports["reported_at"] < end]
@@ -207,7 +207,7 @@ class TestActiveCustomers:
         days = (FIRST + timedelta(days=number) for number in range(len(paid)))
         return list(active_customers(zip(days, (pd.Series(who, dtype=object) for who in paid), strict=True)).values())
 
-    def test_whoever_paid_within_four_weeks_counts_once(self) -> None:
+    def test_a_customer_who_paid_within_four_weeks_counts_once(self) -> None:
         assert self.counted(["a", "b", "a"], ["b"], ["c"]) == [2, 2, 3]
         counts = self.counted(["a", "b"], *[["b"]] * ACTIVE_DAYS)
         assert counts == [*[2] * ACTIVE_DAYS, 1]
@@ -237,18 +237,18 @@ class TestIncidents:
         assert self.counted(("a", 1, True), ("b", 1.5, True), ("c", 4, True)) == 1
         assert self.counted(("a", 1, True), ("b", 5, True)) == 2
 
-    def test_a_report_that_was_taken_back_counts_no_more(self) -> None:
+    def test_a_withdrawn_report_does_not_count(self) -> None:
         assert self.counted(("a", 1, True), ("a", 2, False)) == 0
         assert self.counted(("a", 1, False), ("a", 2, True)) == 1
 
-    def test_customers_are_told_apart(self) -> None:
+    def test_incidents_of_two_customers_are_separate(self) -> None:
         allowed = pd.DataFrame({"transaction_id": ["a", "b"], "event_time": START, "customer_id": ["c", "d"]})
         reports = pd.DataFrame({"transaction_id": ["a", "b"], "reported_at": START, "is_fraud": True})
         assert report_on((allowed, reports), 59).incidents.tolist() == [2, *[0] * 59]
 
 
 class TestAllowed:
-    def test_only_what_was_allowed_and_as_it_was_served(self, tables: Tables, trained: TrainedModel) -> None:
+    def test_only_allowed_rows_by_their_served_decision(self, tables: Tables, trained: TrainedModel) -> None:
         frauds = tables.features["transaction_id"].isin(tables.reports["transaction_id"])
         features = tables.features[frauds.to_numpy()]
         decided = decide(trained.model.predict(features), trained.model.policy)
@@ -303,7 +303,7 @@ class TestAsset:
         )
         assert checks["no_surge"].passed
 
-    def test_a_surge_in_the_tables_turns_it_red_is_told_and_trains_nothing(
+    def test_a_surge_turns_the_report_red_posts_a_line_and_starts_no_training(
         self, deployment: Deployment, tables: Tables, tmp_path: Path
     ) -> None:
         deployment.promote(None)
@@ -337,6 +337,6 @@ class TestAsset:
         with closing(Database(deployment.settings.database)) as database:
             assert newest_verdicts(database) == []
 
-    def test_of_many_transactions_the_decisions_of_one_model(self, database: Database) -> None:
+    def test_decisions_of_one_model_are_read_for_many_transactions(self, database: Database) -> None:
         assert decisions_on(database, [], model_sha256="0" * 64).empty
         assert decisions_on(database, [f"t{number}" for number in range(25_000)], model_sha256="0" * 64).empty

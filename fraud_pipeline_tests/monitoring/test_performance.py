@@ -55,7 +55,7 @@ class TestWindows:
         maturity=st.timedeltas(timedelta(0), timedelta(days=40)),
         trained=st.integers(-60, 60),
     )
-    def test_no_day_is_judged_twice_before_its_time_or_on_what_was_learned(
+    def test_each_unseen_day_is_in_one_period_and_matured_in_time(
         self, day: date, maturity: timedelta, trained: int
     ) -> None:
         trained_to = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=trained, hours=13)
@@ -74,14 +74,14 @@ class TestWindows:
             else:
                 assert pd.Timestamp(window.first, tz="UTC") + pd.Timedelta(days=1) > end - maturity
 
-    def test_a_day_matures_when_its_last_row_has(self) -> None:
+    def test_a_day_matures_with_its_last_row(self) -> None:
         periods = windows(date(2026, 3, 31), label_maturity=timedelta(days=10), seen=pd.Timestamp(0, tz="UTC"))
         assert periods == (
             EvaluationPeriod("matured", date(2026, 2, 22), date(2026, 3, 21)),
             EvaluationPeriod("provisional", date(2026, 3, 22), date(2026, 3, 31)),
         )
 
-    def test_the_days_that_promoted_it_are_no_news_about_it(
+    def test_days_of_the_evaluation_are_left_out(
         self, tables: Tables, trained: TrainedModel, training_set: pd.DataFrame
     ) -> None:
         """They are what the figures at promotion come from: the champion would be compared with itself."""
@@ -93,9 +93,7 @@ class TestWindows:
             matured = sum(window.days for window in periods if window.kind == "matured")
             assert matured == min(after, WINDOW.days)
 
-    def test_a_model_that_does_not_say_what_it_was_evaluated_on_is_judged_after_its_training(
-        self, trained: TrainedModel
-    ) -> None:
+    def test_without_a_recorded_evaluation_days_after_the_training_are_judged(self, trained: TrainedModel) -> None:
         lineage = {name: value for name, value in trained.model.lineage.items() if name != "evaluated_to"}
         assert seen_to(replace(trained.model, lineage=lineage)) == pd.Timestamp(lineage["trained_to"])
 
@@ -145,7 +143,7 @@ class TestAssess:
         in_time = reported(tables.as_of - pd.Timedelta(seconds=1))
         assert in_time.counts["frauds"] > plain.counts["frauds"] + 150
 
-    def test_a_young_row_that_nobody_reported_counts_as_legitimate_so_far(
+    def test_an_immature_row_without_a_report_counts_as_legitimate(
         self, tables: Tables, trained: TrainedModel, policy_settings: PolicySettings
     ) -> None:
         window = EvaluationPeriod("provisional", date(2026, 2, 1), LAST_DAY)
@@ -206,7 +204,7 @@ class TestCompare:
         assert few.counts["frauds"] < MIN_FRAUDS
         assert compare(few, evaluation_of_skill(seed=2)) == ()
 
-    def test_wrong_probabilities_need_no_figures_of_the_past(self) -> None:
+    def test_calibration_is_judged_without_earlier_figures(self) -> None:
         now = evaluation_of_skill(seed=1)
         metrics = {**now.metrics, "observed_over_expected": Interval(2.0, 1.6, 2.4)}
         (finding,) = compare(replace(now, metrics=metrics), None)
@@ -240,7 +238,7 @@ class TestAsset:
         )
         assert check.passed
 
-    def test_a_day_is_told_stored_and_replaced(self, deployment: Deployment, tables: Tables) -> None:
+    def test_the_report_of_a_day_is_stored_and_replaced(self, deployment: Deployment, tables: Tables) -> None:
         deployment.promote(None)
         metadata, check = deployment.report(date(2026, 2, 5), LAST_DAY)
         assert check.passed
@@ -278,7 +276,7 @@ class TestAsset:
         sentence = r"It is not judged yet: \d+ frauds in 1 day with matured labels, of 20 needed"
         assert re.search(sentence, metadata["table"])
 
-    def test_a_champion_that_promised_more_is_a_warning_and_stops_nothing(self, deployment: Deployment) -> None:
+    def test_a_degraded_champion_is_a_warning_and_stops_nothing(self, deployment: Deployment) -> None:
         deployment.promote(near_perfect_evaluation())
         metadata, check = deployment.report(LAST_DAY)
         assert not check.passed

@@ -50,7 +50,7 @@ def drift(*, red: bool, day: int = 0, summary: str = "drift in amount") -> Repor
 
 
 class TestVerdicts:
-    def test_the_last_day_speaks_for_each_report(self, database: Database) -> None:
+    def test_the_newest_judged_day_decides_the_verdict(self, database: Database) -> None:
         assert newest_verdicts(database) == []
         performance = ReportVerdict("performance", DAY, red=True, summary="recall fell")
         for verdict in (performance, drift(red=False, day=3), drift(red=True, day=1)):
@@ -59,7 +59,7 @@ class TestVerdicts:
         replace_verdict(database, drift(red=True, day=3))
         assert newest_verdicts(database) == [drift(red=True, day=3), performance]
 
-    def test_pages_are_kept_for_a_while_and_what_they_found_for_longer(self, database: Database) -> None:
+    def test_verdicts_are_kept_longer_than_pages(self, database: Database) -> None:
         for day in (0, 1, 90):
             replace_verdict(database, drift(red=False, day=day), page=f"<p>{day} €")
         removed = remove_expired(database, limits={"report_page_retention": DAY + pd.Timedelta(days=1)})
@@ -82,7 +82,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, tables: Tables, trained
 class TestReports:
     """The assets themselves."""
 
-    def test_each_judged_day_of_a_range_has_a_page_and_the_last_speaks(self, deployment: Deployment) -> None:
+    def test_each_judged_day_of_a_range_has_a_page_and_the_last_decides(self, deployment: Deployment) -> None:
         learned = pd.Timestamp(deployment.model.lineage["trained_to"]).date()
         last = pd.Timestamp(LAST_DAY, tz="UTC")
         _, check = deployment.report(learned, LAST_DAY, asset="drift_report")
@@ -114,7 +114,7 @@ class TestGauge:
         monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
         return Metrics()
 
-    def test_it_follows_the_database_and_stays_while_that_is_away(
+    def test_it_follows_the_database_and_keeps_its_value_during_an_outage(
         self, tmp_path: Path, metrics: Metrics, caplog: pytest.LogCaptureFixture
     ) -> None:
         with closing(Database(f"sqlite:///{tmp_path / 'fraud.db'}")) as database:
@@ -134,7 +134,7 @@ class TestGauge:
             watch.look()
             assert metric_value(metrics, "fraud_report_red", "drift") == 0
 
-    def test_a_thread_looks_until_it_is_closed(self, database: Database, metrics: Metrics) -> None:
+    def test_a_thread_polls_until_it_is_closed(self, database: Database, metrics: Metrics) -> None:
         replace_verdict(database, drift(red=True))
         watch = ReportWatch(database, told=metrics.reported, every=0.01)
         watch.start()
@@ -209,7 +209,7 @@ class TestWebhook:
         assert [payload["report"] for payload in webhook.received] == ["drift", "performance"]
         assert webhook.received[1]["text"].startswith("no_degradation of 2026-03-01 is red: Champion 3: recall fell.")
 
-    def test_a_webhook_that_is_away_is_told_later_and_its_url_is_in_no_message(
+    def test_an_unreachable_webhook_gets_the_line_later_and_its_url_is_in_no_message(
         self, settings: Settings, database: Database, webhook: Webhook
     ) -> None:
         replace_verdict(database, drift(red=True))

@@ -108,7 +108,7 @@ class TestAlarm:
         assert not check.passed
         assert ticks.next() == set()
 
-    def test_making_old_days_again_neither_sets_it_off_nor_resets_it(
+    def test_remade_old_days_neither_start_nor_reset_the_alarm(
         self, deployment: Deployment, instance: dg.DagsterInstance
     ) -> None:
         ticks = AutomationTicks(build_defs(deployment.settings), instance)
@@ -141,7 +141,7 @@ class TestAlarm:
         assert (checks["no_drift"].passed, checks["enough_rows"].passed) == (True, False)
         assert ticks.next() == set()
 
-    def test_a_champion_that_keeps_its_promise_and_new_data_train_nothing(
+    def test_a_good_champion_and_new_data_start_no_training(
         self, deployment: Deployment, instance: dg.DagsterInstance
     ) -> None:
         deployment.promote(None)
@@ -188,7 +188,7 @@ class TestLiveShadow:
         assert live(frauds + 1) is None
 
     @pytest.mark.parametrize("live", [True, False])
-    def test_the_gate_says_what_it_judged_on(
+    def test_the_gate_names_its_basis(
         self, deployment: Deployment, tables: Tables, instance: dg.DagsterInstance, *, live: bool
     ) -> None:
         deployment.promote(None)
@@ -234,7 +234,7 @@ class TestWaiting:
         deployment.registry.decide(2, action="shadow_only", reasons=["inconclusive"])
         return deployment
 
-    def test_it_is_judged_by_what_it_scored_as_soon_as_that_is_enough(
+    def test_a_waiting_challenger_is_judged_after_enough_shadow_rows(
         self, waiting: Deployment, tables: Tables, instance: dg.DagsterInstance
     ) -> None:
         at = datetime.now(UTC)
@@ -254,24 +254,24 @@ class TestWaiting:
         assert "scored in shadow, with matured labels" in decision.reasons[-1]
         assert self.tick(waiting, "daily_gate", at).skip_message == "no challenger waits in shadow"
 
-    def test_who_was_rejected_or_promoted_does_not_wait(self, waiting: Deployment) -> None:
+    def test_a_rejected_or_promoted_challenger_does_not_wait(self, waiting: Deployment) -> None:
         assert waiting.registry.waiting() is not None
         waiting.registry.decide(2, action="reject", reasons=["worse"])
         assert waiting.registry.waiting() is None
 
-    def test_the_weekly_training_lets_it_wait_and_not_for_ever(self, waiting: Deployment) -> None:
+    def test_the_weekly_training_lets_a_challenger_wait_for_a_limited_time(self, waiting: Deployment) -> None:
         now = datetime.now(UTC)
         early, late = now + timedelta(days=27), now + timedelta(days=29)
         assert "version 2 waits in shadow, until" in self.tick(waiting, "weekly_retraining", early).skip_message
         assert len(self.tick(waiting, "weekly_retraining", late).run_requests) == 1
 
-    def test_where_nothing_is_scored_in_shadow_nobody_waits_for_it(self, waiting: Deployment) -> None:
+    def test_without_shadow_scoring_no_challenger_waits(self, waiting: Deployment) -> None:
         off = replace(waiting, settings=waiting.settings.model_copy(update={"shadow_challenger": False}))
         now = datetime.now(UTC)
         assert len(self.tick(off, "weekly_retraining", now).run_requests) == 1
         assert "FRAUD_SHADOW_CHALLENGER is off" in self.tick(off, "daily_gate", now).skip_message
 
-    def test_an_alarm_trains_all_the_same(self, waiting: Deployment, instance: dg.DagsterInstance) -> None:
+    def test_an_alarm_trains_while_a_challenger_waits(self, waiting: Deployment, instance: dg.DagsterInstance) -> None:
         waiting.promote(near_perfect_evaluation())
         waiting.registry.decide(3, action="shadow_only", reasons=["inconclusive"])
         ticks = AutomationTicks(build_defs(waiting.settings), instance)
@@ -281,7 +281,7 @@ class TestWaiting:
 
 
 class TestDays:
-    def test_a_run_learns_from_its_own_days_whatever_an_earlier_run_left(
+    def test_a_run_trains_on_its_own_days(
         self, tmp_path: Path, tables: Tables, trained: TrainedModel, instance: dg.DagsterInstance
     ) -> None:
         """`fraud-detect train --transactions 30000` after one of more rows makes what it would have made alone."""
@@ -312,7 +312,7 @@ class TestDays:
 
 
 class TestHiddenLabels:
-    def test_what_was_blocked_and_never_reported_is_not_learned(
+    def test_blocked_rows_without_a_report_are_not_trained_on(
         self, tmp_path: Path, tables: Tables, trained: TrainedModel, instance: dg.DagsterInstance
     ) -> None:
         deployment = deployment_in(

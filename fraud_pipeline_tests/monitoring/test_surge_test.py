@@ -23,7 +23,7 @@ class TestExpected:
         customers=st.lists(st.integers(1, 50), min_size=10, max_size=10),
         since=st.integers(1, 9),
     )
-    def test_each_earlier_incident_stands_for_its_like_of_each_later_day(
+    def test_expected_incidents_follow_earlier_report_delays(
         self, incidents: list[tuple[int, int]], customers: list[int], since: int
     ) -> None:
         event = np.array([day for day, _ in incidents], np.int64)
@@ -67,7 +67,7 @@ class TestLikeliest:
         assert surge.expected == pytest.approx(10 * span)
 
     @given(comparisons=st.integers(1, 50))
-    def test_the_more_is_asked_the_more_it_takes(self, comparisons: int) -> None:
+    def test_p_values_are_corrected_for_the_number_of_comparisons(self, comparisons: int) -> None:
         event = np.append(EVEN, [59] * 12)
         single, corrected = (
             most_significant_excess(event, event, self.CUSTOMERS, matured=39, comparisons=n) for n in (1, comparisons)
@@ -76,7 +76,7 @@ class TestLikeliest:
         assert corrected is not None
         assert corrected.p == pytest.approx(min(1.0, single.p * comparisons))
 
-    def test_incidents_that_come_in_clumps_count_for_less(self) -> None:
+    def test_overdispersed_incidents_count_for_less(self) -> None:
         event = np.repeat(np.arange(0, 60, 5), 50)
         surge = np.append(event, [59] * 40)
         excess = most_significant_excess(surge, surge, self.CUSTOMERS, matured=39, comparisons=1)
@@ -97,7 +97,7 @@ class TestLikeliest:
         assert surge is not None
         assert not surge.significant
 
-    def test_what_is_usual_has_to_be_known(self) -> None:
+    def test_too_few_earlier_days_give_no_surge(self) -> None:
         for matured in range(60):
             judged = most_significant_excess(EVEN, EVEN, self.CUSTOMERS, matured=matured, comparisons=1) is not None
             assert judged == (matured >= MIN_DAYS)

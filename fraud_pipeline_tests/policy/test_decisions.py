@@ -155,7 +155,7 @@ class TestPolicy:
         assert decide(np.array([0.5, 1.0]), Policy(0.9, NEVER)).tolist() == ["allow", "review"]
         assert decide(np.array([1.0]), Policy(NEVER, NEVER)).tolist() == ["allow"]
 
-    def test_a_missing_score_is_never_waved_through(self) -> None:
+    def test_a_missing_score_is_refused(self) -> None:
         with pytest.raises(ValueError, match="NaN cannot be decided on"):
             decide(np.array([0.5, np.nan]), Policy(0.2, 0.8))
 
@@ -198,7 +198,7 @@ class TestRules:
         assert len(decisions) == len(codes) == 0
 
     @given(st.lists(st.tuples(st.integers(0, 6), st.integers(898, 902), st.integers(0, 1)), min_size=1, max_size=30))
-    def test_a_row_is_judged_alike_alone_and_in_a_batch(self, rows: list[tuple[int, int, int]]) -> None:
+    def test_a_row_gets_the_same_decision_alone_and_in_a_batch(self, rows: list[tuple[int, int, int]]) -> None:
         features = pd.DataFrame(rows, columns=["count_1h", "speed", "new"], dtype="float32")
         decisions, codes = rules_decide(features, rules=TWO)
         for i in range(len(rows)):
@@ -206,7 +206,7 @@ class TestRules:
             assert (decision[0], code[0]) == (decisions[i], codes[i])
 
     @given(st.lists(st.tuples(st.integers(0, 6), st.integers(898, 902), st.integers(0, 1)), max_size=30))
-    def test_arrays_by_name_are_judged_as_a_frame_is(self, rows: list[tuple[int, int, int]]) -> None:
+    def test_arrays_and_frames_give_the_same_decisions(self, rows: list[tuple[int, int, int]]) -> None:
         frame = pd.DataFrame(rows, columns=["count_1h", "speed", "new"], dtype="float32")
         arrays = {str(name): frame[name].to_numpy() for name in frame}
         for of_arrays, of_frame in zip(rules_decide(arrays, rules=TWO), rules_decide(frame, rules=TWO), strict=True):
@@ -223,7 +223,7 @@ class TestShippedRules:
         assert len({rule.name for rule in RULES}) == len(RULES)
         assert all(rule.decision != "allow" and rule.conditions and len(rule.description) > 20 for rule in RULES)
 
-    def test_every_condition_is_about_a_feature_there_is(self) -> None:
+    def test_every_condition_uses_an_existing_feature(self) -> None:
         assert {condition.feature for rule in RULES for condition in rule.conditions} <= set(FEATURE_NAMES)
 
     @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

@@ -42,13 +42,13 @@ class TestDraw:
         assert abs(drawn - 5_000 * share) < 6 * np.sqrt(5_000 * share * (1 - share))
 
     @given(id_=st.text(), key=st.text(), shares=st.tuples(st.floats(0, 1), st.floats(0, 1)))
-    def test_a_larger_share_adds_and_takes_nobody_away(self, id_: str, key: str, shares: tuple[float, float]) -> None:
+    def test_a_larger_share_contains_a_smaller_one(self, id_: str, key: str, shares: tuple[float, float]) -> None:
         small, large = (held_out(id_, share=share, key=key) for share in sorted(shares))
         assert small <= large
         assert not held_out(id_, share=0, key=key)
         assert held_out(id_, share=1, key=key)
 
-    def test_another_key_draws_others(self) -> None:
+    def test_another_key_draws_other_ids(self) -> None:
         ids = [f"t-{number}" for number in range(2_000)]
         first, second = ({id_ for id_ in ids if held_out(id_, share=SHARE, key=key * 64)} for key in "ab")
         assert len(first & second) < 2_000 * SHARE * SHARE * 2
@@ -63,7 +63,7 @@ class TestWeights:
     @given(
         held=st.integers(0, 40), blocked=st.integers(0, 200), further=st.integers(0, 50), seed=st.integers(0, 2**32 - 1)
     )
-    def test_all_rows_together_weigh_what_they_are(self, held: int, blocked: int, further: int, seed: int) -> None:
+    def test_the_weights_sum_to_the_number_of_rows(self, held: int, blocked: int, further: int, seed: int) -> None:
         kinds = np.random.default_rng(seed).permutation(np.repeat([0, 1, 2], [held, blocked, further]))
         ids = pd.Series([f"t-{number}" for number in range(len(kinds))], dtype=object)
         drawn = drawn_of(ids, kinds == 0)[kinds < 2]
@@ -76,12 +76,12 @@ class TestWeights:
             assert (holdout.weights[kinds == 1] == 0).all()
             assert holdout.weights[kinds == 0] == pytest.approx((held + blocked) / held)
 
-    def test_who_was_stopped_on_other_days_counts_for_nothing(self) -> None:
+    def test_would_be_blocks_of_other_days_are_ignored(self) -> None:
         ids = pd.Series(["t-1", "t-2"])
         elsewhere = drawn_of(pd.Series([f"u-{n}" for n in range(50)]), np.ones(50, bool))
         assert Holdout.of(ids, elsewhere, days=np.zeros(2, np.int64)).weights.tolist() == [1.0, 1.0]
 
-    def test_a_share_that_changes_midway_is_weighed_by_what_it_was(self) -> None:
+    def test_rows_are_weighed_by_the_share_of_their_draw(self) -> None:
         """Blocks are right nine times in ten while one in twenty is held out, and every other time at one in five."""
         generator = np.random.default_rng(1)
         days = np.repeat(np.arange(20), 500)
@@ -97,7 +97,7 @@ class TestWeights:
             estimates.append((weights * fraud).sum() / weights.sum())
         assert np.mean(estimates) == pytest.approx(fraud.mean(), abs=0.01)
 
-    def test_days_before_it_was_switched_on_are_left_out(self) -> None:
+    def test_days_before_the_holdout_are_left_out(self) -> None:
         """Nobody speaks for what was blocked on them; those of later days were blocked for other reasons."""
         generator = np.random.default_rng(1)
         days = np.repeat(np.arange(20), 500)
@@ -110,7 +110,7 @@ class TestWeights:
         assert weights.sum() == pytest.approx((days > 10).sum())
         assert (weights * fraud).sum() / weights.sum() == pytest.approx(fraud[days > 10].mean(), abs=0.05)
 
-    def test_a_block_by_rules_hides_its_own_label_and_not_its_day(self) -> None:
+    def test_a_block_by_rules_censors_its_label_and_keeps_its_day(self) -> None:
         ids = pd.Series([f"t-{number}" for number in range(41)])
         drawn = drawn_of(ids[:40], np.arange(40) < 20)
         by_rules = pd.DataFrame(
@@ -159,9 +159,7 @@ def decided(made: Scorer, requests: list[TransactionRow]) -> dict[str, ScoringRe
 
 
 class TestServed:
-    def test_a_would_be_block_that_is_drawn_is_a_review_that_says_why(
-        self, database: Database, trained: TrainedModel
-    ) -> None:
+    def test_a_held_out_block_is_a_review_with_the_reason(self, database: Database, trained: TrainedModel) -> None:
         answers = decided(scorer(database, blocking(trained.model, 0.0)), rows(100))
         drawn = {id_ for id_ in answers if held_out(id_, share=SHARE, key=key_of(database))}
         assert 5 < len(drawn) < 40
@@ -173,7 +171,7 @@ class TestServed:
         metrics.decided(list(answers.values()))
         assert metric_value(metrics, "fraud_blocks_held_out_total") == len(drawn)
 
-    def test_a_second_delivery_to_another_entrance_gets_the_same_answer(
+    def test_a_second_delivery_over_another_entrance_gets_the_same_answer(
         self, database: Database, trained: TrainedModel
     ) -> None:
         model = blocking(trained.model, 0.0)
@@ -181,9 +179,7 @@ class TestServed:
         again = decided(scorer(database, model, share=0.0), rows(40)[::-1])
         assert {id_: replace(answer, replayed=False) for id_, answer in again.items()} == first
 
-    def test_who_knows_all_that_the_service_tells_cannot_foresee_the_draw(
-        self, database: Database, trained: TrainedModel
-    ) -> None:
+    def test_answers_do_not_reveal_the_draw(self, database: Database, trained: TrainedModel) -> None:
         """`GET /model` tells the hash of the model to the party that chooses the ids."""
         key, model = key_of(database), blocking(trained.model, 0.0)
         assert len(key) == 64
@@ -192,14 +188,14 @@ class TestServed:
         foreseen = {f"t-{n}" for n in range(400) if held_out(f"t-{n}", share=SHARE, key=key[::-1])}
         assert len(held & foreseen) < 400 * SHARE * SHARE * 2
 
-    def test_entrances_of_different_models_draw_the_same(self, database: Database, trained: TrainedModel) -> None:
+    def test_the_draw_does_not_depend_on_the_model(self, database: Database, trained: TrainedModel) -> None:
         model = blocking(trained.model, 0.0)
         for entrance, part in (("a", rows(100)[::2]), ("b", rows(100)[1::2])):
             answers = decided(scorer(database, model, sha256=entrance * 64), part)
             held = {id_ for id_, result in answers.items() if result.decision == "review"}
             assert held == {id_ for id_ in answers if held_out(id_, share=SHARE, key=key_of(database))}
 
-    def test_each_decision_says_with_which_share_it_was_drawn(self, database: Database, trained: TrainedModel) -> None:
+    def test_each_decision_stores_the_share_of_its_draw(self, database: Database, trained: TrainedModel) -> None:
         requests = rows(50)
         for share, first, last, model in (
             (0.0, 0, 10, blocking(trained.model, 0.0)),
@@ -221,22 +217,22 @@ class TestServed:
         assert shares == pytest.approx([np.nan] * 10 + [0.1] * 10 + [SHARE] * 20, nan_ok=True)
         assert blocks["by_model"].all()
 
-    def test_what_would_not_be_blocked_is_never_held_out(self, database: Database, trained: TrainedModel) -> None:
+    def test_only_would_be_blocks_are_held_out(self, database: Database, trained: TrainedModel) -> None:
         model = blocking(trained.model, 1.0)
         plain = decided(scorer(database, model, share=1.0), rows(20))
         assert {answer.decision for answer in plain.values()} == {"review"}
         assert not any(reason.code == "holdout" for answer in plain.values() for reason in answer.reasons)
 
-    def test_a_block_that_may_not_be_is_not_drawn(self, database: Database, trained: TrainedModel) -> None:
+    def test_a_block_beyond_the_cap_is_not_drawn(self, database: Database, trained: TrainedModel) -> None:
         """Else those held out would stand for blocks that were refused, too, whose labels are known."""
         made = scorer(database, blocking(trained.model, 0.0), share=1.0, most=0)
         assert {answer.reasons[-1].code for answer in decided(made, rows(5)).values()} == {"block_cap"}
 
-    def test_off_means_every_block_is_one(self, database: Database, trained: TrainedModel) -> None:
+    def test_without_a_holdout_every_block_is_a_block(self, database: Database, trained: TrainedModel) -> None:
         answers = decided(scorer(database, blocking(trained.model, 0.0), share=0.0), rows(100))
         assert {answer.decision for answer in answers.values()} == {"block"}
 
-    def test_the_report_finds_whom_to_weigh(self, database: Database, trained: TrainedModel) -> None:
+    def test_the_report_reads_the_would_be_blocks(self, database: Database, trained: TrainedModel) -> None:
         blocks = decided(scorer(database, blocking(trained.model, 0.0)), rows(100)[:60])
         decided(scorer(database, blocking(trained.model, 1.0)), rows(100)[60:])
         start = pd.Timestamp(20_000, unit="D", tz="UTC")
@@ -303,7 +299,7 @@ def life(tables: Tables, trained: TrainedModel, policy_settings: PolicySettings)
 
 
 class TestEstimates:
-    def test_hidden_labels_make_a_good_model_look_bad(self, life: Life) -> None:
+    def test_censored_labels_make_a_good_model_look_bad(self, life: Life) -> None:
         truth, naive = (life.judged(hidden=of).evaluation.metrics for of in (NO_BLOCKS, life.stopped("key")))
         assert naive["recall"].value < truth["recall"].value - 0.2
         assert naive["precision"].value < truth["precision"].value / 2
@@ -329,7 +325,7 @@ class TestEstimates:
             assert sum(held) >= 18
             assert all(metrics[name].high - metrics[name].low < 0.4 for metrics in estimates)
 
-    def test_who_was_held_out_counts_as_the_block_it_stands_for(self, life: Life) -> None:
+    def test_a_held_out_row_counts_as_a_block(self, life: Life) -> None:
         draw = life.stopped("key")
         probability = life.model.predict(life.features)
         decision = decide(probability, life.model.policy)
@@ -341,7 +337,7 @@ class TestEstimates:
         assert as_served.evaluation.to_dict() == offline.evaluation.to_dict()
         assert as_served.served == len(served) - (~draw["held_out"]).sum()
 
-    def test_the_report_says_how_many_stand_for_how_many_and_what_they_cost(self, life: Life) -> None:
+    def test_the_report_shows_weight_and_cost_of_held_out_rows(self, life: Life) -> None:
         draw = life.stopped("key")
         assessment = life.judged(hidden=draw, known=draw)
         held = draw["held_out"].sum()
@@ -355,7 +351,7 @@ class TestEstimates:
         review, block = (costs.cost(of, labels=labels, amounts_cents=amounts).sum() for of in ("review", "block"))
         assert assessment.held_out.cents_per_day == pytest.approx((review - block) / 14)
 
-    def test_a_few_stand_for_nobody_and_the_report_says_so(self, life: Life) -> None:
+    def test_too_few_held_out_rows_are_not_weighed_and_the_report_says_so(self, life: Life) -> None:
         draw = life.stopped("key")
         few = draw.assign(held_out=np.arange(len(draw)) < MIN_HELD_OUT - 1)
         assessment = life.judged(hidden=few, known=few)

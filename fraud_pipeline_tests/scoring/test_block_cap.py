@@ -63,7 +63,7 @@ def score(scorer: Scorer, rows: list[TransactionRow]) -> list[ScoringResult]:
     return answers
 
 
-def test_all_entrances_share_it_and_what_is_more_is_a_review_that_says_so_and_is_told(
+def test_all_entrances_share_the_cap_and_blocks_beyond_it_are_counted_reviews(
     entrance: Callable[..., Scorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
@@ -76,7 +76,7 @@ def test_all_entrances_share_it_and_what_is_more_is_a_review_that_says_so_and_is
     assert metric_value(metrics, "fraud_blocks_demoted_total") == 2
 
 
-def test_at_the_same_moment_too(entrance: Callable[..., Scorer]) -> None:
+def test_concurrent_entrances_share_the_cap(entrance: Callable[..., Scorer]) -> None:
     entrances, together = [entrance(50) for _ in range(4)], threading.Barrier(4, timeout=20)
 
     def attack(number: int) -> Counter[str]:
@@ -95,9 +95,7 @@ def test_at_the_same_moment_too(entrance: Callable[..., Scorer]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_is_caught_up_on_counts_where_it_belongs_in_whatever_order_it_comes(
-    entrance: Callable[..., Scorer], seed: int
-) -> None:
+def test_a_backlog_counts_in_its_own_minutes_in_any_order(entrance: Callable[..., Scorer], seed: int) -> None:
     """Ten minutes of a busy stream, decided within seconds: as many blocks as if it had been decided in time."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     rows = [row(number, at=SOME_DAY + number * 3 * SECOND) for number in range(200)]
@@ -114,7 +112,7 @@ def test_what_is_caught_up_on_counts_where_it_belongs_in_whatever_order_it_comes
     }
 
 
-def test_neither_a_second_delivery_nor_what_failed_takes_a_place(entrance: Callable[..., Scorer]) -> None:
+def test_repeated_and_failed_transactions_do_not_count(entrance: Callable[..., Scorer]) -> None:
     scorer = entrance(2)
 
     def fails(*_: object) -> None:
@@ -128,7 +126,7 @@ def test_neither_a_second_delivery_nor_what_failed_takes_a_place(entrance: Calla
     assert decisions(score(scorer, [row(2), row(3)])) == {"block": 1, "review": 1}
 
 
-def test_without_a_cap_nothing_is_counted_and_old_counts_go(
+def test_without_a_cap_nothing_is_counted_and_old_counts_expire(
     database: Database, entrance: Callable[..., Scorer]
 ) -> None:
     def minutes() -> list[int]:

@@ -209,7 +209,7 @@ def test_a_crowded_customer_costs_what_its_newest_events_and_edges_cost(late: in
     assert max(process.memory.size for process in processes) < 15_000
 
 
-def test_what_is_in_use_is_not_read_again() -> None:
+def test_cached_rows_in_use_are_not_read_again() -> None:
     truth, memory = Truth(), HistoryCache(window=WINDOW, max_rows=200)
     process = Process(memory, truth)
     for number in range(400):

@@ -89,9 +89,7 @@ def written_rows(database: Database) -> Iterator[list[str]]:
     sa.event.remove(database.engine, "before_cursor_execute", executed)
 
 
-def test_the_first_load_brings_all_and_a_night_without_news_sends_nothing(
-    database: Database, store: TableStore
-) -> None:
+def test_the_first_load_sends_everything_and_an_unchanged_night_nothing(database: Database, store: TableStore) -> None:
     assert load(database, store) == (10, Loaded(transactions=200, reports=10, customers=100))
     before = customer_versions(database)
     with written_rows(database) as statements:
@@ -121,7 +119,7 @@ def test_a_new_report_changes_no_customer(database: Database, store: TableStore)
     assert customer_versions(database) == before
 
 
-def test_what_was_served_before_its_day_was_made_is_not_sent_again(database: Database, store: TableStore) -> None:
+def test_served_rows_are_not_sent_again_with_their_day(database: Database, store: TableStore) -> None:
     """With FRAUD_LEARN_FROM_SERVED a day's table holds what the database gave, so that nothing of it is new."""
     with scoring_batch(database) as batch:
         batch.remember(transaction_rows(events(LAST)))
@@ -130,7 +128,7 @@ def test_what_was_served_before_its_day_was_made_is_not_sent_again(database: Dat
     assert customer_versions(database) == before
 
 
-def test_a_load_that_was_stopped_goes_on_where_it_was(
+def test_an_interrupted_load_continues_where_it_stopped(
     database: Database, store: TableStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: Callable[..., pd.DataFrame] = TableStore.read

@@ -69,7 +69,7 @@ def reasons(
         ("customer_amount_peak_7d", float("inf"), "over 1,000,000,000x"),
     ],
 )
-def test_a_value_is_said_in_words(feature: str, value: float, text: str) -> None:
+def test_a_value_becomes_a_sentence(feature: str, value: float, text: str) -> None:
     assert text in sentence(feature, value)
 
 
@@ -84,13 +84,13 @@ def test_any_value_of_any_feature_is_a_short_readable_sentence(feature: str, val
 
 
 @pytest.mark.parametrize("value", [NAN, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-45, -0.0, 0.0, 1e9, 1e11])
-def test_every_extreme_of_every_feature_is_too(value: float) -> None:
+def test_extreme_values_become_readable_sentences(value: float) -> None:
     for feature in FEATURE_NAMES:
         assert_readable(sentence(feature, value))
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
-def test_a_missing_value_is_never_said_as_a_number_of_its_own(feature: FeatureDefinition) -> None:
+def test_a_missing_value_has_a_sentence_without_a_number(feature: FeatureDefinition) -> None:
     assert {*re.findall(r"\d+", sentence(feature.name, NAN))} <= {*re.findall(r"\d+", feature.window)}
 
 
@@ -123,7 +123,7 @@ def test_reasons_are_the_rules_and_then_what_raised_the_score_strongest_first(
 
 
 class TestExplain:
-    def test_the_strongest_feature_speaks_for_its_topic(self) -> None:
+    def test_each_topic_shows_its_strongest_feature(self) -> None:
         result = reasons(
             {
                 "customer_amount_over_mean_30d": 0.5,
@@ -141,17 +141,17 @@ class TestExplain:
             ("feature.is_night", "between 0 and 6 o'clock UTC"),
         ]
 
-    def test_the_same_is_not_said_twice_of_a_new_customer(self) -> None:
+    def test_no_sentence_is_repeated_for_a_new_customer(self) -> None:
         raised = {"customer_amount_over_mean_30d": 0.9, "customer_seconds_since_last_30d": 0.8, "is_online": 0.1}
         result = reasons(raised, {name: NAN for name in raised if name != "is_online"})
         assert [reason.text for reason in result] == ["no history of this customer in 30 days", "online"]
 
-    def test_a_rule_says_its_description(self) -> None:
+    def test_a_rule_shows_its_description(self) -> None:
         assert reasons({}, rules_fired=("many_transactions",)) == (
             Reason("rule.many_transactions", "At least 5 other transactions of the customer within the last hour"),
         )
 
-    def test_without_history_nothing_is_said_about_what_is_not_known(self) -> None:
+    def test_without_history_only_the_transaction_s_own_features_are_reasons(self) -> None:
         raised = {"customer_transaction_count_1h": 0.9, "merchant_report_count_7d": 0.8, "amount": 0.1}
         assert [reason.code for reason in reasons(raised, without_history=True)] == ["feature.amount"]
 

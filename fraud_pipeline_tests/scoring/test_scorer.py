@@ -164,7 +164,7 @@ class TestExactness:
         assert verdict.compared == len(rows)
         assert verdict.passed, verdict.finding
 
-    def test_a_late_event_is_told_apart_from_skew(self, database: Database, scorer: Scorer) -> None:
+    def test_the_audit_distinguishes_a_late_event_from_skew(self, database: Database, scorer: Scorer) -> None:
         scorer.score([row(5)])
         scorer.score([row(3)])
         verdict = audited(database)
@@ -270,7 +270,7 @@ class TestModes:
             ("fail_safe", "fail_safe", {"history", "model"}),
         ],
     )
-    def test_each_level_says_what_it_did_without(self, scorer: Scorer, mode: str, by: str, missing: set[str]) -> None:
+    def test_each_level_names_what_was_missing(self, scorer: Scorer, mode: str, by: str, missing: set[str]) -> None:
         answer = decision(scorer.score([row(1)], mode=mode)[0])  # type: ignore[arg-type]  # the closed set above
         assert (answer.mode, answer.decided_by, set(answer.missing)) == (mode, by, missing)
         assert (answer.probability is None) == (by != "model")
@@ -280,7 +280,7 @@ class TestModes:
         assert decision(scorer.score([row(1)])[0]).mode == "rules"
         assert decision(scorer.score([row(2)], mode="no_history")[0]).mode == "fail_safe"
 
-    def test_a_model_that_fails_is_said_to_and_nothing_is_stored(
+    def test_a_failing_model_raises_and_nothing_is_stored(
         self, database: Database, make_scorer: Callable[..., Scorer], loaded: Loaded
     ) -> None:
         broken = Loaded(replace(loaded.model, features=(*FEATURE_NAMES[:-1], "no_such_feature")))
@@ -288,7 +288,7 @@ class TestModes:
             make_scorer(champion=lambda: broken).score([row(1)])
         assert count(database, DECISIONS) == count(database, TRANSACTIONS) == 0
 
-    def test_history_that_cannot_be_read_is_told_apart_from_storage(
+    def test_a_failed_read_of_history_is_distinguished_from_failed_storage(
         self, empty_postgres_url: str, loaded: Loaded
     ) -> None:
         """Whoever holds the table keeps readers out, and writers of other tables go on."""
@@ -309,13 +309,13 @@ class TestModes:
         database.close()
         other.close()
 
-    def test_what_cannot_be_stored_gets_a_provisional_decision(self) -> None:
+    def test_a_transaction_that_cannot_be_stored_gets_a_provisional_decision(self) -> None:
         assert provisional_decision(row(1))[0] == "allow"
         choice, reasons = provisional_decision(row(1, cents=10_000_00))
         assert choice == "review"
         assert reasons
 
-    def test_stages_are_told(self, make_scorer: Callable[..., Scorer]) -> None:
+    def test_the_time_of_each_stage_is_reported(self, make_scorer: Callable[..., Scorer]) -> None:
         seconds: dict[str, float] = {}
         make_scorer(observe=seconds.__setitem__).score([row(1)])
         assert set(seconds) == {"history", "features", "model", "store"}
@@ -323,7 +323,7 @@ class TestModes:
 
 
 class TestMemory:
-    def test_a_rolled_back_batch_is_not_remembered(
+    def test_a_rolled_back_batch_is_not_cached(
         self, database: Database, make_scorer: Callable[..., Scorer], loaded: Loaded
     ) -> None:
         answers = iter([loaded, Loaded(replace(loaded.model, features=("no_such_feature",))), loaded])

@@ -174,7 +174,7 @@ def test_consumers_are_killed_at_random_moments(proof: Proof, seed: int, report:
 
 
 @pytest.mark.parametrize("point", get_args(Point))
-def test_a_process_that_dies_at_any_point_leaves_nothing_to_mend(
+def test_a_process_that_dies_at_any_point_needs_no_repair(
     proof: Proof, point: Point, record_property: Callable[[str, object], None]
 ) -> None:
     rows = transactions(400, customers=40, end=SENT)

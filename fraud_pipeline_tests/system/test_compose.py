@@ -74,7 +74,7 @@ class TestSecrets:
         assert len({*made.values(), *second_env.values()}) == 2 * len(made)
         assert all(len(secret) >= 32 for secret in made.values())
 
-    def test_what_is_there_stays_and_what_a_release_adds_is_added(self, tmp_path: Path) -> None:
+    def test_existing_secrets_stay_and_new_ones_are_added(self, tmp_path: Path) -> None:
         path = tmp_path / ".env"
         path.write_text("KAFKA_PASSWORD=chosen\nMINE=1")
         path.chmod(0o644)
@@ -86,7 +86,7 @@ class TestSecrets:
         make_env(path)
         assert path.read_bytes() == before
 
-    def test_choices_are_offered_and_those_that_were_made_stay(self, tmp_path: Path) -> None:
+    def test_choices_are_offered_and_existing_ones_stay(self, tmp_path: Path) -> None:
         make_env(tmp_path / ".env")
         path = tmp_path / "settings.env"
         offered = dict(re.findall(r"^# (FRAUD_\w+)=(.*)$", path.read_text(), re.MULTILINE))
@@ -97,7 +97,7 @@ class TestSecrets:
         make_env(tmp_path / ".env")
         assert Settings(_env_file=path) == chosen
 
-    def test_they_are_exactly_the_variables_of_the_file(self, env: Path) -> None:
+    def test_the_secrets_are_exactly_the_variables_of_the_file(self, env: Path) -> None:
         variables = set(re.findall(r"\$\{(\w+)", COMPOSE_FILE.read_text()))
         assert variables == {line.split("=")[0] for line in env.read_text().splitlines()}
 
@@ -151,13 +151,13 @@ class TestFile:
             writable = [mount for mount in service.get("volumes", ()) if mount["type"] == "bind"]
             assert all(mount["read_only"] for mount in writable), name
 
-    def test_every_container_tells_how_it_is(self, compose: dict[str, Any]) -> None:
+    def test_every_container_has_a_health_check(self, compose: dict[str, Any]) -> None:
         silent = {name for name, service in compose["services"].items() if "healthcheck" not in service}
         assert silent == ENDING | {"follower"}
         for name, service in compose["services"].items():
             assert service["restart"] == ("on-failure:3" if name in ENDING else "unless-stopped"), name
 
-    def test_whoever_needs_another_waits_until_it_is_well(self, compose: dict[str, Any]) -> None:
+    def test_dependent_containers_wait_until_the_other_is_healthy(self, compose: dict[str, Any]) -> None:
         for name, service in compose["services"].items():
             for other, dependency in service.get("depends_on", {}).items():
                 wanted = "service_completed_successfully" if other in ENDING else "service_healthy"
@@ -177,7 +177,7 @@ class TestFile:
         }
         assert sharing == {"metrics-token", "prometheus"}
 
-    def test_only_who_signs_has_the_keys_and_who_serves_writes_to_no_volume(self, compose: dict[str, Any]) -> None:
+    def test_only_the_signer_has_the_keys_and_services_write_to_no_volume(self, compose: dict[str, Any]) -> None:
         mounts: dict[str, dict[str, bool]] = {
             name: {mount["source"]: mount.get("read_only", False) for mount in service.get("volumes", ())}
             for name, service in compose["services"].items()
@@ -371,7 +371,7 @@ class TestRunning:
             link = Path(running.directories("service")["/var/lib/fraud"], "challenger")
             until(lambda: not link.is_symlink(), what="the challenger to be taken away")
 
-    def test_what_serves_wrote_nothing_into_the_volume_that_it_only_reads(self, running: Deployment) -> None:
+    def test_services_write_nothing_into_read_only_volumes(self, running: Deployment) -> None:
         volume = Path(running.directories("service")["/var/lib/fraud"])
         assert {path.name.lstrip(".") for path in volume.iterdir()} <= {
             *("champion", "champion-versions"),
@@ -393,7 +393,7 @@ class TestRunning:
         assert len(needed) > 2
         assert all(status["healthy"] for status in needed)
 
-    def test_what_answers_stops_when_told_to(self, running: Deployment) -> None:
+    def test_every_service_stops_on_request(self, running: Deployment) -> None:
         ended = running.stop()
         assert {name: ended[name] for name in ("service", "consumer", "follower")} == dict.fromkeys(
             ("service", "consumer", "follower"), 0

@@ -106,7 +106,7 @@ def modules_of(*prefixes: str) -> list[str]:
 
 
 class TestTheMap:
-    def test_no_circle_joins_two_packages(self) -> None:
+    def test_packages_have_no_import_cycle(self) -> None:
         try:
             TopologicalSorter(arrows()).prepare()
         except CycleError as error:
@@ -138,7 +138,7 @@ class TestTheMap:
         assert not top.is_symlink()
         assert (ROOT / "fraud_pipeline" / "defs" / name).resolve() == top
 
-    def test_few_modules_stand_outside_of_packages(self) -> None:
+    def test_few_modules_are_outside_of_packages(self) -> None:
         assert {path.name for path in (ROOT / "fraud_pipeline").glob("*.py")} == {
             "__init__.py",
             "api.py",
@@ -147,7 +147,7 @@ class TestTheMap:
         }
 
     @pytest.mark.parametrize("name", ASSEMBLY)
-    def test_what_decides_is_assembled_in_one_place(self, name: str) -> None:
+    def test_each_deciding_object_is_assembled_in_one_place(self, name: str) -> None:
         makers = {
             path
             for path, tree in sources().items()
@@ -170,7 +170,7 @@ class TestWhatIsLoaded:
     def test_the_package_itself_loads_nothing(self) -> None:
         assert loaded_by("fraud_pipeline") - loaded_by("sys") == {"fraud_pipeline"}
 
-    def test_what_serves_loads_neither_orchestration_nor_training(self) -> None:
+    def test_serving_loads_neither_orchestration_nor_training(self) -> None:
         programs = {"serving.dashboard.main"}  # Streamlit runs it; importing it is running it
         names = [name for name in modules_of("serving/") if name not in programs]
         # XGBoost loads scikit-learn where it is installed; a serving image has none.

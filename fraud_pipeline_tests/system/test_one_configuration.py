@@ -93,7 +93,7 @@ def remember(database: Database, transactions: pd.DataFrame, reports: pd.DataFra
 
 
 @pytest.mark.slow
-def test_what_was_trained_in_one_home_is_served_from_another_over_http_and_the_stream_with_the_same_bits(
+def test_a_model_of_another_home_is_served_over_http_and_stream_with_the_same_bits(
     broker: Broker, empty_postgres_url: str, trained: TrainedModel, tmp_path: Path
 ) -> None:
     now = now_microseconds()

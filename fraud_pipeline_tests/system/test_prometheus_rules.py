@@ -99,7 +99,7 @@ class TestAlerts:
         assert done.returncode != 0
         assert alert in done.stdout + done.stderr
 
-    def test_each_has_a_case_in_which_it_fires_and_is_meant_for_somebody(self) -> None:
+    def test_each_alert_has_a_firing_case_and_a_recipient(self) -> None:
         firing: Counter[str] = Counter()
         for case in CASES:
             for test in yaml.safe_load(case.read_text())["tests"]:
@@ -148,7 +148,7 @@ class TestQueries:
         assert not selected(selectors('fraud_stream_records_total{what="decided"}')[0], exported)
         assert not selected(selectors("fraud_records_total")[0], exported)
 
-    def test_what_is_exported_is_shown_somewhere(self, exported: list[Sample]) -> None:
+    def test_every_exported_metric_is_on_a_dashboard_or_in_an_alert(self, exported: list[Sample]) -> None:
         unused = {"fraud_replayed_answers", "fraud_conflicts", "fraud_breaker_changes"}
         queried = {_family(str(selector.name)) for query in queries() for selector in selectors(query.text)}
         assert {_family(sample.name) for sample in exported} - queried == unused
@@ -170,7 +170,7 @@ class TestDashboards:
         for name in written.DASHBOARDS:
             assert (DASHBOARDS / f"{name}.json").read_text() == written.text(name), "run deploy/grafana/dashboards.py"
 
-    def test_every_panel_explains_itself_and_no_two_lie_upon_each_other(self) -> None:
+    def test_every_panel_has_a_description_and_none_overlap(self) -> None:
         taken: Counter[tuple[str, int, int]] = Counter()
         for file, panel in panels():
             assert panel["description"]
@@ -180,7 +180,7 @@ class TestDashboards:
             taken.update((file, x, y) for x in columns for y in rows)
         assert set(taken.values()) == {1}
 
-    def test_grafana_is_told_where_they_and_their_data_are(self, tmp_path: Path) -> None:
+    def test_grafana_is_provisioned_with_dashboards_and_data_source(self, tmp_path: Path) -> None:
         make_env(tmp_path / ".env")
         compose = read_compose(tmp_path / ".env")
         mounts = {mount["target"]: mount["source"] for mount in compose["services"]["grafana"]["volumes"]}

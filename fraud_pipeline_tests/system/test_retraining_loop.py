@@ -133,7 +133,7 @@ def write_world(path: Path) -> pd.DataFrame:
     return world.oracle(start=begin, end=end).set_index("transaction_id")
 
 
-def test_a_new_fraud_turns_the_report_red_trains_once_and_the_running_service_answers_with_what_was_learned(
+def test_a_new_fraud_turns_the_report_red_trains_once_and_reaches_the_running_service(
     life: Life,
 ) -> None:
     ticks = AutomationTicks(life.definitions, life.instance)

@@ -220,7 +220,7 @@ def bank(
             yield Bank(deployment, first_day, client)
 
 
-def test_a_week_is_learned_as_it_was_served(
+def test_a_week_is_trained_on_with_the_served_features(
     bank: Bank, trained: TrainedModel, tmp_path: Path, record_property: Any
 ) -> None:
     first = bank.promote(trained, label_maturity=FIRST_MATURITY, directory=tmp_path / "first")

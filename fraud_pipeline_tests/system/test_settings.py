@@ -139,14 +139,14 @@ class TestSources:
         assert len({settings.tables_directory for settings in sources}) == len(sources)
         assert len({settings.source_id for settings in sources}) == len(sources)
 
-    def test_how_a_file_is_read_decides_its_tables_and_not_whose_it_is(self, tmp_path: Path) -> None:
+    def test_reading_options_decide_a_file_s_tables_but_not_its_identity(self, tmp_path: Path) -> None:
         plain = Settings(home=tmp_path, data_path=Path("mine.csv"))
         mapped = Settings(home=tmp_path, data_path=Path("mine.csv"), columns="amount=AMT")
         assert plain.tables_directory != mapped.tables_directory
         assert plain.source_id == mapped.source_id
 
     @pytest.mark.parametrize("history", [{}, {"synthetic": True}, {"data_path": Path("mine.csv")}])
-    def test_learning_from_what_is_served_has_tables_of_its_own_and_keeps_the_decisions(
+    def test_training_on_served_rows_has_its_own_tables_and_keeps_the_decisions(
         self, tmp_path: Path, history: dict[str, Any]
     ) -> None:
         before = Settings(home=tmp_path, **history)

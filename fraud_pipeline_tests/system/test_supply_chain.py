@@ -43,13 +43,13 @@ def audit() -> Any:
 
 class TestAudit:
     @pytest.mark.parametrize("name", LISTS)
-    def test_nothing_is_known_against_what_is_locked(self, audit: Any, name: str) -> None:
+    def test_no_locked_version_has_a_known_vulnerability(self, audit: Any, name: str) -> None:
         text = (ROOT / name).read_text()
         assert list(audit.findings(text, KNOWN)) == []
         assert not re.search(r"https?://", text), "a list names no host"
 
     @pytest.mark.parametrize("advisory", KNOWN["advisories"], ids=lambda advisory: advisory["package"])
-    def test_a_version_with_a_hole_is_found(self, audit: Any, advisory: Mapping[str, str]) -> None:
+    def test_a_vulnerable_version_is_reported(self, audit: Any, advisory: Mapping[str, str]) -> None:
         text = (ROOT / "requirements.txt").read_text()
         locked = rf"^({advisory['package']}(?:\[[^\]]*\])?==)\S+"
         planted = re.sub(locked, r"\g<1>0.0.0", text, flags=re.MULTILINE)
@@ -62,7 +62,7 @@ class TestAudit:
         ("package", "below"),
         [("bentoml", "1.4.38"), ("mlflow", "3.12.0"), ("mlflow", "3.14.1"), ("pyjwt", "2.14.0")],
     )
-    def test_a_version_below_a_floor_of_the_project_is_found(self, audit: Any, package: str, below: str) -> None:
+    def test_a_version_below_a_floor_of_the_project_is_reported(self, audit: Any, package: str, below: str) -> None:
         text = (ROOT / "requirements.txt").read_text()
         locked = rf"^({package}(?:\[[^\]]*\])?==)\S+"
         planted = re.sub(locked, rf"\g<1>{below}", text, flags=re.MULTILINE)
@@ -73,12 +73,12 @@ class TestAudit:
     def test_a_prerelease_of_the_mended_version_is_not_mended(self, audit: Any) -> None:
         assert list(audit.findings(f"bentoml==1.4.39rc1 \\\n    {HASH}\n", KNOWN))
 
-    def test_a_banned_package_a_missing_hash_and_an_empty_list_are_found(self, audit: Any) -> None:
+    def test_a_banned_package_a_missing_hash_and_an_empty_list_are_reported(self, audit: Any) -> None:
         assert "use PyJWT" in next(audit.findings(f"Python_Jose==3.5.0 \\\n    {HASH}\n", KNOWN))
         assert "has no hash" in next(audit.findings("requests==2.40.0\n", KNOWN))
         assert "nothing is locked" in next(audit.findings("", KNOWN))
 
-    def test_the_command_says_where_and_fails(
+    def test_the_command_names_the_location_and_fails(
         self, audit: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         bad = tmp_path / "bad.txt"
@@ -90,7 +90,7 @@ class TestAudit:
         ]
         assert audit.main([str(ROOT / name) for name in LISTS]) == 0
 
-    def test_the_floors_of_the_project_are_those_of_the_audit_and_not_below_what_is_known(self) -> None:
+    def test_the_floors_of_project_and_audit_agree_and_cover_known_vulnerabilities(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         requirements = [line for extra in project["optional-dependencies"].values() for line in extra]
         fixed = {advisory["package"]: advisory["fixed"] for advisory in KNOWN["advisories"]}
@@ -201,7 +201,7 @@ class TestBento:
         assert answer.status_code == 200
         assert (answer.json()["decided_by"], answer.json()["model_version"]) == ("model", "1")
 
-    def test_the_rest_is_hidden_indeed(self, without_the_rest: Path) -> None:
+    def test_packages_outside_of_the_extra_are_hidden(self, without_the_rest: Path) -> None:
         environment = os.environ | {"PYTHONPATH": str(without_the_rest)}
         for module, is_visible in (("mlflow", False), ("dagster", False), ("fraud_pipeline", False), ("bentoml", True)):
             done = subprocess.run([sys.executable, "-c", f"import {module}"], env=environment, check=False, cwd="/",
