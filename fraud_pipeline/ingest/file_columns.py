@@ -85,7 +85,7 @@ def _typed_numbers(column: pa.Array, *, name: str, field: str) -> pa.Array:
 
 
 def converted(column: pa.Array, *, name: str, field: str, place: Callable[[int], str]) -> Column:
-    """A whole column in our words; `place` says in words where a row stands. Raises SourceError."""
+    """Convert a whole column; `place` describes the location of a row. Raises SourceError."""
     match FIELDS[field].kind:
         case "time":
             return Column(_times(column, name=name, field=field), {})

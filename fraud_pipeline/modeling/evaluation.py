@@ -1,6 +1,6 @@
 """The evaluation of a model: every metric with its interval, overall and per segment, as one record.
 
-Belongs here: the record of an evaluation and how it is filled. Must not be here: metric definitions (`metrics.py`),
+Belongs here: the record of an evaluation and its computation. Must not be here: metric definitions (`metrics.py`),
 whether a model may be promoted (`promotion/gate.py`), charts (`reporting/`), thresholds (`policy/decisions.py`).
 """
 
