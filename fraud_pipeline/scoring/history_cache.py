@@ -6,8 +6,11 @@ rows stand (`cache_arrays.py`), customers' histories (`customer_cache.py`).
 Nothing here is trusted by age: the database gives every customer, the reports and the merchants' days a version, and
 of what carries another version than the one remembered, the rest is read. Several processes may serve one customer.
 
-Names are numbers here, the same for as long as they are remembered: windows compare them by the million. An event is
-known by its tie breaker, for that each is there once is the database's doing.
+Names are numbers here, the same for as long as they are remembered: windows compare them by the million. Events are
+identified by a hash of their id; the database guarantees that each is stored once.
+
+A plain LRU of arrays per customer is 2 to 3 times as fast for one row, and 5 to 8 times slower for the stream's
+batches of 500 (`python benchmarks/history_cache.py`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
