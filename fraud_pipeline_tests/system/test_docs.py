@@ -30,6 +30,7 @@ LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND: Final = re.compile(r"fraud-detect +([a-z][^#\n&|;)]*)")
 TOP_LEVEL: Final = ("benchmarks", "deploy", "docs", "examples", "fraud_pipeline", "fraud_pipeline_tests", "serving")
 PATH: Final = re.compile(rf"(?:{'|'.join(TOP_LEVEL)})/[\w./-]*")
+REFERENCE: Final = re.compile(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?")
 PLACEHOLDERS: Final = {"FILE": "copy.db", "VERSION": "7", "ID": "t-1"}
 
 
@@ -69,6 +70,16 @@ def test_every_relative_link_leads_to_a_file_and_an_anchor(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_that_code_refers_to_exists() -> None:
+    below = [path for name in TOP_LEVEL for path in (ROOT / name).rglob("*")]
+    files = [path for path in [*ROOT.iterdir(), *below] if path.suffix in {".py", ".yml", ".toml", ".sh"}]
+    references = {found for file in files for found in REFERENCE.findall(file.read_text())}
+    assert references
+    for path, anchor in references:
+        assert (ROOT / path).exists(), path
+        assert not anchor or anchor in anchors(ROOT / path), f"{path}#{anchor}"
 
 
 @every_page
