@@ -1,4 +1,4 @@
-"""Writes docs/reference/*.md from the code: settings, commands, features, APIs, metrics and tables.
+"""Writes docs/reference/*.md from the code: settings, commands, fields, features, APIs, metrics and tables.
 
 Usage: python docs/reference.py   (a test compares the pages with the code)
 """
@@ -25,6 +25,8 @@ from fraud_pipeline.database.tables import METADATA
 from fraud_pipeline.features.definitions import FEATURES, NEWEST_EVENTS
 from fraud_pipeline.ingest.source_choice import FileChoice, SyntheticChoice
 from fraud_pipeline.messaging.topics import KafkaSettings
+from fraud_pipeline.schema.fields import FIELDS, Field
+from fraud_pipeline.schema.reasons import REASONS
 from fraud_pipeline.settings import Settings
 from serving.http.guard import OPEN, PATHS
 from serving.http.openapi import describe
@@ -58,6 +60,7 @@ TYPES: Final = {
     "FilePath": "path of a file",
     "SecretStr": "secret text",
 }
+WAYS: Final = {"file": "files", "request": "HTTP and Kafka", "feedback": "fraud reports"}
 VALUES: Final = {"int": "whole number", "float": "number", "Path": "path"}
 TABLES: Final[Mapping[str, str]] = {
     "transactions": "The history: each transaction that was scored or loaded, by its id.",
@@ -216,6 +219,60 @@ Every command reads its settings from the environment and the home directory ([s
 when all went well, with 1 when it failed, and with 2 for wrong arguments. An error is one line: problem and remedy.
 
 {sections}"""
+
+
+def fields_page() -> str:
+    """Every field of a transaction and of its label, and every reason to refuse a value."""
+
+    def limits(field: Field) -> str:
+        match field.kind:
+            case "identifier" | "text":
+                return f"at most {field.max_length} characters"
+            case "time":
+                return f"from {field.earliest:%Y-%m-%d} on"
+            case "amount":
+                return f"> {field.above:g}, ≤ {field.maximum:,.0f}"
+            case "coordinate":
+                return f"≥ {field.minimum:g}, ≤ {field.maximum:g}"
+            case _:
+                return ", ".join(f"`{value}`" for value in (*field.allowed, field.pattern) if value)
+
+    rows = [
+        [
+            f"`{field.name}`",
+            "yes" if field.required else "no",
+            ", ".join(WAYS[entrance] for entrance in field.entrances),
+            limits(field),
+            field.description,
+        ]
+        for field in FIELDS.values()
+    ]
+    names = [[f"`{f.name}`", ", ".join(f"`{name}`" for name in f.synonyms)] for f in FIELDS.values() if f.synonyms]
+    values = [
+        [f"`{field.name}`", f"`{allowed}`", ", ".join(f"`{other}`" for other in others)]
+        for field in FIELDS.values()
+        for allowed, others in field.allowed.items()
+        if others
+    ]
+    reasons = [[f"`{reason}`", remedy] for reason, remedy in REASONS.items()]
+    return f"""# Fields
+
+{NOTE}
+One table of fields makes the validation of files, the HTTP and Kafka messages, the OpenAPI document and the schemas of
+stored tables.
+
+{table(("field", "required", "in", "limits", "meaning"), rows)}
+## Names of columns in files
+
+These names need no mapping, in any letter case.
+
+{table(("field", "also"), names)}
+## Spellings of values in files
+
+{table(("field", "value", "also"), values)}
+## Reasons to reject a row
+
+{table(("reason", "remedy"), reasons)}"""
 
 
 def features_page() -> str:
@@ -382,6 +439,7 @@ def column_type(column: sa.Column[Any]) -> str:
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "settings.md": settings_page,
     "commands.md": cli_page,
+    "fields.md": fields_page,
     "features.md": features_page,
     "python-api.md": api_page,
     "http-api.md": http_page,
