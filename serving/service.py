@@ -2,8 +2,19 @@
 
 Belongs here: how the pieces are put together, started and stopped. Must not be here: any rule.
 
-BentoML runs the workers, the lifespan and the health probes. Requests go past its routing and middlewares, which cost
-as much as scoring does, to one ASGI application; everything, BentoML's own routes included, lies behind the guard.
+The way of a request, which no later step leads back:
+1. `http/draining.py`: once the worker stops, each answer closes its connection.
+2. `http/measured.py`: the request is counted and timed.
+3. `http/guard.py`: health probes go to BentoML. Any other request must pass the limits of bytes and of requests at
+   once (`http/limits.py`), then its token, its rate and its scopes.
+4. `http/endpoints.py`: the path's handler checks the body (`http/requests.py`) and makes a row of it.
+5. `http/batching.py`: the row waits until the scoring thread is free, and is scored with all that wait.
+6. `runtime/resilience.py`: the scorer decides in the best mode there is, without what is away.
+7. `fraud_pipeline/scoring/scorer.py`: one database transaction holds history, decisions and alerts.
+8. `http/answers.py`: the stored decision becomes JSON.
+
+BentoML runs the workers, the lifespan and the health probes. Its routing and middlewares cost as much as scoring does,
+so requests go past them.
 """
 
 import gc
@@ -24,11 +35,12 @@ from serving.auth.tokens import TokenVerifier
 from serving.http.batching import MicroBatcher
 from serving.http.draining import Draining
 from serving.http.endpoints import Endpoints
-from serving.http.guard import OPEN, PATHS, Guard
+from serving.http.guard import PATHS, guarded
 from serving.http.lanes import Lanes
 from serving.http.limits import RateLimiter
+from serving.http.measured import MeasuredRequests
 from serving.http.requests import RequestParser
-from serving.runtime.prometheus_metrics import Measured, Metrics
+from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.scoring_runtime import ScoringRuntime
 
 log: Final = logging.getLogger(__name__)
@@ -60,33 +72,28 @@ class Runtime:
             storage=settings.rate_limit_storage,
             on_storage_failure=metrics.limiter_failed,
         )
-        self._application = Endpoints(
+        self._endpoints = Endpoints(
             parser=RequestParser(currency=settings.currency, max_batch=settings.max_batch_transactions),
             batcher=self._batcher,
             records=scoring.scorers[0],
             champion=scoring.champion.current,
             shadow=scoring.shadow_report,
             metrics=metrics.exposition,
-        ).application()
-
-    def guarded(self, bentoml_app: asgi.ASGIApp) -> asgi.ASGIApp:
-        """The whole of the service: our paths, and BentoML's application for its lifespan and the open paths."""
-
-        async def everything(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-            bentomls = scope["type"] == "lifespan" or scope["path"] in OPEN
-            await (bentoml_app if bentomls else self._application)(scope, receive, send)
-
-        guard = Guard(
-            everything,
-            verifier=TokenVerifier(
-                open_keys(self._settings), issuer=self._settings.jwt_issuer, audience=self._settings.jwt_audience
-            ),
-            rate_limiter=self._rate_limiter,
-            max_body_bytes=self._settings.max_body_bytes,
-            max_in_flight=self._settings.max_in_flight,
-            on_refusal=self._metrics.refused,
         )
-        return Measured(guard, metrics=self._metrics, routes=[path for _, path in PATHS])
+
+    def application(self, bentoml_app: asgi.ASGIApp) -> asgi.ASGIApp:
+        """The whole service; BentoML's application gets its lifespan and the open paths."""
+        settings, metrics = self._settings, self._metrics
+        service = guarded(
+            self._endpoints.application(),
+            open_app=bentoml_app,
+            verifier=TokenVerifier(open_keys(settings), issuer=settings.jwt_issuer, audience=settings.jwt_audience),
+            rate_limiter=self._rate_limiter,
+            max_body_bytes=settings.max_body_bytes,
+            max_in_flight=settings.max_in_flight,
+            on_refusal=metrics.refused,
+        )
+        return MeasuredRequests(service, metrics=metrics, routes=[path for _, path in PATHS])
 
     def start(self) -> None:
         """Once, before the first request."""
@@ -124,7 +131,7 @@ class GuardedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML shi
     def to_asgi(self, is_main: bool = True) -> asgi.ASGIApp:  # noqa: FBT001, FBT002  # BentoML's signature
         bentoml_app: asgi.ASGIApp = super().to_asgi(is_main=is_main)
         runtime = self.inner.runtime = Runtime(_SETTINGS)
-        draining = self.inner.draining = Draining(runtime.guarded(bentoml_app))
+        draining = self.inner.draining = Draining(runtime.application(bentoml_app))
         return draining
 
 

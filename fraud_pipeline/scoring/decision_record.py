@@ -72,12 +72,12 @@ def store(
     loaded: ScoringModel | None,
     holdout_share: float,
 ) -> set[str]:
-    """Keep decisions on new rows with what they rest on, and open their alerts; the ids whose decision was kept.
+    """Store decisions on new rows with what they rest on; the ids whose decision was stored.
 
     `config` is how `features` were made.
     """
     config_id, days_version = config.id, versions.merchant_days(config.label_maturity).version
-    decided = batch.add_decisions(
+    return batch.add_decisions(
         [
             StoredDecision(
                 transaction_id=one.transaction_id,
@@ -100,16 +100,6 @@ def store(
             for row, one, values in zip(new, scored, features, strict=True)
         ]
     )
-    both = zip(new, scored, strict=True)
-    alerts = [(row, one) for row, one in both if one.decision != "allow" and one.transaction_id in decided]
-    if alerts:
-        batch.add_alerts(
-            ids=[row.transaction_id for row, _ in alerts],
-            customers=[row.customer_id for row, _ in alerts],
-            decisions=[one.decision for _, one in alerts],
-            created_at=alerts[0][1].decided_at,
-        )
-    return decided
 
 
 def from_stored(stored: StoredDecision) -> ScoringResult:

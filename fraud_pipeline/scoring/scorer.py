@@ -10,8 +10,8 @@ answer again, so every delivery may be repeated.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -21,17 +21,14 @@ from numpy.typing import NDArray
 from fraud_pipeline.database import (
     Batch,
     Database,
-    DatabaseRefusedError,
     DatabaseUnavailableError,
     HistoryReadError,
     Versions,
     scoring_batch,
 )
 from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
-from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW
-from fraud_pipeline.features.engineer import HistoryTables
+from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS
 from fraud_pipeline.features.kernels.columns import Table
-from fraud_pipeline.features.tiles import rows_where
 from fraud_pipeline.policy.decisions import FAIL_SAFE_RULES, RULES
 from fraud_pipeline.schema.transactions import DAY, TransactionRow
 from fraud_pipeline.scoring.block_overrides import BlockOverrides
@@ -46,13 +43,24 @@ from fraud_pipeline.scoring.decision_record import (
     from_stored,
     store,
 )
+from fraud_pipeline.scoring.errors import (
+    HistoryUnavailableError,
+    ModelUnavailableError,
+    NotStoredError,
+    StorageRefusedError,
+    StorageUnavailableError,
+    storage_errors,
+    with_retry,
+)
 from fraud_pipeline.scoring.history_cache import HistoryCache
+from fraud_pipeline.scoring.history_reader import read_history
 from fraud_pipeline.scoring.reasons import Reason
 
 __all__ = [
     "Conflict",
     "DecidedBy",
     "HistoryUnavailableError",
+    "MicroBatch",
     "Mode",
     "ModelUnavailableError",
     "NotStoredError",
@@ -76,38 +84,11 @@ _MISSING: Final[Mapping[Mode, tuple[str, ...]]] = {
     "fail_safe": ("history", "model"),
 }
 
-Within = Callable[[Batch, Sequence[ScoringResult | Conflict]], None]
-
-
-def _nothing_more(_batch: Batch, _answers: Sequence[ScoringResult | Conflict]) -> None:
-    """The transaction holds what the scorer stores and no more."""
-
-
 Shadow = Callable[[NDArray[np.float32], Sequence[ScoringResult], ScoringModel], None]
 
 
 def no_shadow(_values: NDArray[np.float32], _scored: Sequence[ScoringResult], _loaded: ScoringModel) -> None:
     """Nobody else looks at what was decided."""
-
-
-class HistoryUnavailableError(RuntimeError):
-    """History cannot be read now; score without it."""
-
-
-class ModelUnavailableError(RuntimeError):
-    """The model cannot answer now; decide by rules."""
-
-
-class NotStoredError(RuntimeError):
-    """Nothing was stored, so nothing was decided; ask again later."""
-
-
-class StorageUnavailableError(NotStoredError):
-    """Nothing can be stored now, whatever it is."""
-
-
-class StorageRefusedError(NotStoredError):
-    """The database refused the values of these rows, or, by a rule that nobody meets, those of any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +99,23 @@ class Features:
     missing: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Answers to rows, in order, and the open transaction that holds them: it takes more statements of the caller."""
+
+    batch: Batch
+    answers: list[ScoringResult | Conflict]
+
+
 def now_microseconds() -> int:
     """The present instant."""
     return time.time_ns() // 1_000
+
+
+def answers_of(transaction: AbstractContextManager[MicroBatch]) -> list[ScoringResult | Conflict]:
+    """The answers of a transaction without more statements, committed."""
+    with transaction as scored:
+        return scored.answers
 
 
 class Scorer:
@@ -146,37 +141,32 @@ class Scorer:
         self._database = database
         self._champion = champion
         self._holdout_share = holdout_share
-        self._spared = BlockOverrides(max_per_minute=max_blocks_per_minute, holdout_share=holdout_share)
+        self._block_overrides = BlockOverrides(max_per_minute=max_blocks_per_minute, holdout_share=holdout_share)
         self._observe = observe
         self._shadow = shadow
         self._clock = clock
-        self._memory = HistoryCache(window=_CUSTOMER_WINDOW, max_rows=cache_events)
+        self._cache = HistoryCache(window=_CUSTOMER_WINDOW, max_rows=cache_events)
         self._config = DEFAULT_FEATURE_CONFIG
         self._kept_configs: set[FeatureConfig] = set()
         self._spent: dict[Stage, float] = {}
 
-    def score(
-        self, rows: Sequence[TransactionRow], *, mode: Mode = "full", within: Within = _nothing_more
-    ) -> list[ScoringResult | Conflict]:
-        """One stored decision per row, in order; without a model, `full` and `no_history` decide by rules.
+    def score(self, rows: Sequence[TransactionRow], *, mode: Mode = "full") -> list[ScoringResult | Conflict]:
+        """One stored decision per row, in order. Raises what `transaction` raises."""
+        return with_retry(lambda: answers_of(self.transaction(rows, mode=mode)))
 
-        `within` is called with the answers before the transaction is committed; what it raises undoes everything.
-        Raises HistoryUnavailableError, ModelUnavailableError, or NotStoredError; then nothing was stored, or asking
-        again with the same rows gives what was.
+    @contextmanager
+    def transaction(self, rows: Sequence[TransactionRow], *, mode: Mode = "full") -> Iterator[MicroBatch]:
+        """The decisions on rows in a transaction that is committed when the block ends well, and else undone.
+
+        Without a model, `full` and `no_history` decide by rules. Raises HistoryUnavailableError, ModelUnavailableError,
+        or NotStoredError; then nothing was stored, or asking again with the same rows gives what was.
         """
-        try:
-            return self._score_uncrowded(rows, mode=mode, within=within)
-        except DatabaseUnavailableError as error:
-            if not error.retry:
-                raise _not_stored(error) from error
-        try:
-            return self._score_uncrowded(rows, mode=mode, within=within)
-        except DatabaseUnavailableError as error:
-            raise _not_stored(error) from error
+        with storage_errors(), ExitStack() as opened:
+            yield self._open(opened, rows, mode=mode)
 
     def find(self, transaction_id: str) -> ScoringResult | None:
         """The stored decision of an id. Raises NotStoredError."""
-        with _storage(), scoring_batch(self._database, read_only=True) as batch:
+        with storage_errors(), scoring_batch(self._database, read_only=True) as batch:
             _, decision = batch.stored([transaction_id]).get(transaction_id, (None, None))
         return from_stored(decision) if decision else None
 
@@ -185,38 +175,49 @@ class Scorer:
 
         Saying the same again changes nothing. Raises NotStoredError.
         """
-        with _storage(), scoring_batch(self._database) as batch:
+        with storage_errors(), scoring_batch(self._database) as batch:
             return batch.add_report(transaction_id, reported_at=self._clock(), is_fraud=is_fraud)
 
-    def _score_uncrowded(
-        self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within
-    ) -> list[ScoringResult | Conflict]:
-        """As `_score`; histories with very many events are read beforehand, while nobody waits for their customers."""
-        for _ in range(_READS_AHEAD):
+    def _open(self, opened: ExitStack, rows: Sequence[TransactionRow], *, mode: Mode) -> MicroBatch:
+        """Begin the transaction in which all rows have an answer.
+
+        Begins anew after a stale connection or a deadlock, and after very long histories were read ahead, while nobody
+        waits for their customers.
+        """
+        retries, reads = 1, _READS_AHEAD
+        while True:
             try:
-                return self._score(rows, mode=mode, within=within)
+                return opened.enter_context(self._scored(rows, mode=mode))
             except CrowdedHistoryError as crowded:
+                if not reads:
+                    raise HistoryUnavailableError("customers get events faster than they can be read") from crowded
+                reads -= 1
                 self._read_ahead(crowded)
-        raise HistoryUnavailableError("customers get events faster than they can be read")
+            except DatabaseUnavailableError as error:
+                if not (retries and error.retry):
+                    raise
+                retries -= 1
 
     def _read_ahead(self, crowded: CrowdedHistoryError) -> None:
         started = time.perf_counter()
         try:
             with scoring_batch(self._database, read_only=True) as batch:
-                self._memory.read_ahead(crowded.since, read=batch.customers)
+                self._cache.read_ahead(crowded.since, read=batch.customers)
         except HistoryReadError as error:
             raise HistoryUnavailableError(str(error)) from error
         self._observe("history", time.perf_counter() - started)
 
-    def _score(self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within) -> list[ScoringResult | Conflict]:
+    @contextmanager
+    def _scored(self, rows: Sequence[TransactionRow], *, mode: Mode) -> Iterator[MicroBatch]:
+        """The steps of one transaction, and after its commit what this process learns from it."""
         loaded = self._loaded(mode)
         config = self._config
         if loaded is None:
             mode = "rules" if mode in ("full", "rules") else "fail_safe"
         if not rows:
             with scoring_batch(self._database) as batch:
-                within(batch, [])
-            return []
+                yield MicroBatch(batch, [])
+            return
         first: dict[str, TransactionRow] = {}
         for row in rows:
             first.setdefault(row.transaction_id, row)
@@ -224,15 +225,9 @@ class Scorer:
         started = time.perf_counter()
         with scoring_batch(self._database) as batch:
             versions, added = batch.remember(list(first.values()))
-            stored = batch.stored([id_ for id_ in first if id_ not in added]) if len(added) < len(first) else {}
-            answers: dict[str, ScoringResult | Conflict] = {}
-            for id_, (event, decision) in stored.items():
-                if event is not None and event != first[id_]:
-                    answers[id_] = Conflict(id_)
-                elif decision is not None:
-                    answers[id_] = from_stored(decision)
+            answers = self._stored_answers(batch, first, added)
             new = [row for id_, row in first.items() if id_ not in answers]
-            table = self._memory.table(new)
+            table = self._cache.table(new)
             known = np.array([row.transaction_id not in added for row in new], np.bool_)
             if new:
                 features = self._features(batch, table, versions, config, known=known, mode=mode)
@@ -248,20 +243,50 @@ class Scorer:
                     loaded=loaded,
                     holdout_share=self._holdout_share,
                 )
+                self._open_alerts(batch, new, scored, decided)
                 # An event that was pruned leaves its decision behind: its id stays taken.
                 answers |= {
-                    one.transaction_id: one if one.transaction_id in decided else Conflict(one.transaction_id)
-                    for one in scored
+                    result.transaction_id: result
+                    if result.transaction_id in decided
+                    else Conflict(result.transaction_id)
+                    for result in scored
                 }
-            in_order = [self._answer(row, answers, first) for row in rows]
-            within(batch, in_order)
-        self._tell_stages(time.perf_counter() - started)
-        self._memory.committed(versions.customers, {name: column[~known] for name, column in table.items()})
+            yield MicroBatch(batch, [self._answer(row, answers, first) for row in rows])
+        self._observe_stages(time.perf_counter() - started)
+        self._cache.committed(versions.customers, {name: column[~known] for name, column in table.items()})
         if new:
             self._kept_configs.add(config)
             if loaded is not None:
                 self._shadow(features.values, scored, loaded)
-        return in_order
+
+    @staticmethod
+    def _stored_answers(
+        batch: Batch, first: Mapping[str, TransactionRow], added: Collection[str]
+    ) -> dict[str, ScoringResult | Conflict]:
+        """Answers to ids that were decided on before, or that were used for another transaction."""
+        stored = batch.stored([id_ for id_ in first if id_ not in added]) if len(added) < len(first) else {}
+        answers: dict[str, ScoringResult | Conflict] = {}
+        for id_, (event, decision) in stored.items():
+            if event is not None and event != first[id_]:
+                answers[id_] = Conflict(id_)
+            elif decision is not None:
+                answers[id_] = from_stored(decision)
+        return answers
+
+    @staticmethod
+    def _open_alerts(
+        batch: Batch, new: Sequence[TransactionRow], scored: Sequence[ScoringResult], decided: Collection[str]
+    ) -> None:
+        """Open an alert for each new decision that a person should look at."""
+        both = zip(new, scored, strict=True)
+        alerts = [(row, result) for row, result in both if result.decision != "allow" and row.transaction_id in decided]
+        if alerts:
+            batch.add_alerts(
+                ids=[row.transaction_id for row, _ in alerts],
+                customers=[row.customer_id for row, _ in alerts],
+                decisions=[result.decision for _, result in alerts],
+                created_at=alerts[0][1].decided_at,
+            )
 
     def _keep(self, batch: Batch, config: FeatureConfig) -> None:
         """What the id in the decisions stands for: written once by each process, and known once that is committed."""
@@ -299,54 +324,12 @@ class Scorer:
         history = no_history(len(known))
         if "history" not in missing:
             with self._stage("history"):
-                history = self._history(batch, new, versions, config, known=known)
+                history = read_history(self._cache, batch, new, versions, config, known=known)
             if versions.merchant_days(config.label_maturity).as_of < int(new["event_time"].max()) // DAY * DAY:
                 missing = (*missing, "merchant_days")
         with self._stage("features"):
             values = np.ascontiguousarray(config.engineer().values(history=history, new=new))
         return Features(values=values, missing=missing)
-
-    def _history(
-        self,
-        batch: Batch,
-        new: Table,
-        versions: Versions,
-        config: FeatureConfig,
-        *,
-        known: NDArray[np.bool_],
-    ) -> HistoryTables:
-        earliest = int(new["event_time"].min())
-        maturity, lookback = config.label_maturity, config.engineer().lookback.days * DAY
-        days_version = versions.merchant_days(maturity).version
-
-        try:
-            customers = self._memory.customers(new, versions.customers, read=batch.customers)
-            is_tile = customers["tile_events"] > 0
-            tiled = bool(is_tile.any())
-            return HistoryTables(
-                transactions=rows_where(customers, ~is_tile) if tiled else customers,
-                customer_tiles=rows_where(customers, is_tile) if tiled else None,
-                reports=self._memory.reports(
-                    new,
-                    version=versions.reports,
-                    since=earliest - LONGEST_WINDOW,
-                    load=lambda above, since: batch.reports(
-                        above_version=above, up_to_version=versions.reports, since=since
-                    ),
-                ),
-                merchant_days=self._memory.merchants(
-                    new["merchant_id"],
-                    label_maturity=maturity,
-                    version=days_version,
-                    since=earliest - lookback,
-                    load=lambda names, since: batch.merchant_days(
-                        names, since=since, up_to_version=days_version, label_maturity=maturity
-                    ),
-                ),
-                known=known,
-            )
-        except HistoryReadError as error:
-            raise HistoryUnavailableError(str(error)) from error
 
     def _decide(
         self,
@@ -372,7 +355,7 @@ class Scorer:
                 raise ModelUnavailableError(f"version {loaded.version} failed ({type(error).__name__})") from error
         decided_at = self._clock()
         blocks = [row for row, decision in zip(new, decisions, strict=True) if decision == "block"]
-        all_spared = self._spared.apply(batch, blocks, by_model=loaded is not None)
+        all_spared = self._block_overrides.apply(batch, blocks, by_model=loaded is not None)
         scored = []
         for row, decision, probability, why in zip(new, decisions, probabilities, reasons, strict=True):
             spared = all_spared.get(row.transaction_id)
@@ -397,21 +380,8 @@ class Scorer:
         yield
         self._spent[stage] = time.perf_counter() - started
 
-    def _tell_stages(self, total: float) -> None:
+    def _observe_stages(self, total: float) -> None:
         """What is not another stage is waiting for the database to lock, store and commit."""
         for stage, seconds in self._spent.items():
             self._observe(stage, seconds)
         self._observe("store", total - sum(self._spent.values()))
-
-
-@contextmanager
-def _storage() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseUnavailableError as error:
-        raise _not_stored(error) from error
-
-
-def _not_stored(error: DatabaseUnavailableError) -> NotStoredError:
-    refused = isinstance(error, DatabaseRefusedError)
-    return StorageRefusedError(str(error)) if refused else StorageUnavailableError(str(error))

@@ -6,7 +6,7 @@ A record's own fault is one that its neighbours do not share.
 import json
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -32,7 +32,7 @@ from fraud_pipeline.messaging.topics import (
 )
 from fraud_pipeline.schema.transactions import SECOND, TransactionRow
 from fraud_pipeline.scoring.rehearsal import rehearse
-from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, Within, now_microseconds
+from fraud_pipeline.scoring.scorer import MicroBatch, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
@@ -107,7 +107,7 @@ def consuming(
 class Broken:
     """A scorer of a release that fails on every row, in a way nobody thought of."""
 
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[ScoringResult | Conflict]:
+    def transaction(self, rows: Sequence[TransactionRow]) -> AbstractContextManager[MicroBatch]:
         raise ZeroDivisionError(str(rows))
 
 

@@ -115,12 +115,9 @@ def test_a_backlog_counts_in_its_own_minutes_in_any_order(entrance: Callable[...
 def test_repeated_and_failed_transactions_do_not_count(entrance: Callable[..., Scorer]) -> None:
     scorer = entrance(2)
 
-    def fails(*_: object) -> None:
-        raise ZeroDivisionError
-
     for _ in range(3):
-        with suppress(ZeroDivisionError):
-            scorer.score([row(1)], within=fails)
+        with suppress(ZeroDivisionError), scorer.transaction([row(1)]):
+            raise ZeroDivisionError
     for _ in range(3):
         assert decisions(score(scorer, [row(1), row(1)])) == {"block": 2}
     assert decisions(score(scorer, [row(2), row(3)])) == {"block": 1, "review": 1}

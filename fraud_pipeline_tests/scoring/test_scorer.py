@@ -342,5 +342,5 @@ class TestMemory:
         scorer = make_scorer(cache_events=50)
         for number in range(150):
             scorer.score([row(number, at=20_000 * DAY + number * 12 * HOUR, customer=f"c-{number % 2}")])
-        assert scorer._memory.size < 200
+        assert scorer._cache.size < 200
         assert audited(database).passed

@@ -32,22 +32,54 @@ PATHS: Final[Paths] = MappingProxyType(
 """Method and path -> scopes, any one of which is enough; a last {name} stands for the rest of the path."""
 
 
-class Guard:
-    """Lets a request into the application if its body, the load, its token, its rate and its scopes allow it.
+def guarded(
+    app: asgi.ASGIApp,
+    *,
+    open_app: asgi.ASGIApp,
+    paths: Paths = PATHS,
+    verifier: TokenVerifier,
+    rate_limiter: RateLimiter,
+    max_body_bytes: int,
+    max_in_flight: int,
+    on_refusal: Callable[[str], None],
+) -> asgi.ASGIApp:
+    """`app` behind every check, from the inside out, and `open_app` at the open paths; refusals are counted by code."""
+    admitted = Admission(app, paths=paths, verifier=verifier, rate_limiter=rate_limiter, on_refusal=on_refusal)
+    limited = ConcurrencyLimit(admitted, max_in_flight=max_in_flight, on_refusal=on_refusal)
+    closed = BodyLimit(limited, max_bytes=max_body_bytes, on_refusal=on_refusal)
+    return OpenPaths(closed, open_app=open_app)
 
-    A path that is in no table is closed: 401 without a token, 404 with one. Counts each refusal by its code, and
-    leaves the Caller in `scope["state"]["caller"]`.
+
+class OpenPaths:
+    """Sends the lifespan and the open paths to `open_app`, every other request to `app`, and closes web sockets."""
+
+    def __init__(self, app: asgi.ASGIApp, *, open_app: asgi.ASGIApp) -> None:
+        self._app = app
+        self._open_app = open_app
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if scope["type"] == "http":
+            await (self._open_app if scope["path"] in OPEN else self._app)(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._open_app(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+
+class Admission:
+    """Lets a request into the application if its token, its rate and its scopes allow it.
+
+    A path that is in no table is closed: 401 without a token, 404 with one. The Caller is left in
+    `scope["state"]["caller"]`.
     """
 
     def __init__(
         self,
         app: asgi.ASGIApp,
         *,
-        paths: Paths = PATHS,
+        paths: Paths,
         verifier: TokenVerifier,
         rate_limiter: RateLimiter,
-        max_body_bytes: int,
-        max_in_flight: int,
         on_refusal: Callable[[str], None],
     ) -> None:
         self._app = app
@@ -61,23 +93,8 @@ class Guard:
             if rest.find("}") != len(rest) - 1:
                 raise ValueError(f"{path}: only a last {{name}} can stand for any text")
             (self._below if brace else self._exact).setdefault(fixed, {})[method] = scopes
-        self._concurrency = ConcurrencyLimit(self._admit, max_in_flight=max_in_flight, on_refusal=on_refusal)
-        self._entrance = BodyLimit(self._concurrency, max_bytes=max_body_bytes, on_refusal=on_refusal)
-
-    @property
-    def in_flight(self) -> int:
-        """Guarded requests that are being answered now."""
-        return self._concurrency.in_flight
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        if scope["type"] == "http":
-            await (self._app if scope["path"] in OPEN else self._entrance)(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1008})
-
-    async def _admit(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         try:
             caller = await self._check(scope)
         except RefusedError as error:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fraud_pipeline.database.verdicts import ReportName
 from fraud_pipeline.policy.decisions import DECISIONS, FAIL_SAFE_RULES
@@ -40,7 +39,6 @@ DECIDES: Final[dict[DecidedBy, tuple[str, ...]]] = {
 }
 ALARMING_REFUSALS: Final = ("overloaded",)
 """Refusals that an alert counts."""
-OTHER_ROUTE: Final = "other"
 LATENCY_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.004, 0.006, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SCORE_BUCKETS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 ROW_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -191,6 +189,11 @@ class Metrics:
         """What the newest report about the champion found."""
         self._red.labels(report).set(red)
 
+    @property
+    def blocks_demoted(self) -> int:
+        """Blocks that became reviews so far because there were too many."""
+        return int(self.registry.get_sample_value("fraud_blocks_demoted_total") or 0)
+
     def exposition(self) -> tuple[bytes, str]:
         """The text of all workers' metrics, and its content type."""
         directory = os.environ.get(_DIRECTORY)
@@ -200,42 +203,6 @@ class Metrics:
         workers = CollectorRegistry()
         MultiProcessCollector(workers, path=directory)  # type: ignore[no-untyped-call]
         return generate_latest(workers), CONTENT_TYPE_LATEST
-
-
-class Measured:
-    """Counts and times every request of an ASGI application; paths that are not of `routes` are all one route."""
-
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: Collection[str]) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._exact = frozenset(route for route in routes if "{" not in route)
-        self._below = {route.partition("{")[0]: route for route in routes if "{" in route}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = 500  # what the server says when the application says nothing
-
-        async def told(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        started = time.perf_counter()
-        self._metrics.began()
-        try:
-            await self._app(scope, receive, told)
-        finally:
-            self._metrics.ended()
-            self._metrics.stage("total", time.perf_counter() - started)
-            self._metrics.answered(route=self._route(scope["path"]), status=status)
-
-    def _route(self, path: str) -> str:
-        if path in self._exact:
-            return path
-        return next((route for start, route in self._below.items() if path.startswith(start)), OTHER_ROUTE)
 
 
 def _begin_at_nought(counter: Counter, labels: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """Whether a report about the champion is red, for Prometheus: looked up in the database now and then.
 
 Belongs here: when to look, and living through a database that is away. Must not be here: what is red
-(`fraud_pipeline/defs/` stores that), the metric (`metrics.py`).
+(`fraud_pipeline/defs/` stores that), the metric (`prometheus_metrics.py`).
 """
 
 import logging

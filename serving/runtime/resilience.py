@@ -1,6 +1,6 @@
 """Always an answer: which mode while something is away, and how it is trusted again.
 
-Belongs here: the degrade ladder, the scorer that obeys it. Must not be here: when a dependency is left alone
+Belongs here: the degradation policy, the scorer that obeys it. Must not be here: when a dependency is left alone
 (`breaker.py`), what each mode does without (`fraud_pipeline/scoring/scorer.py`), the HTTP answer
 (`serving/http/endpoints.py`).
 """
@@ -8,20 +8,22 @@ Belongs here: the degrade ladder, the scorer that obeys it. Must not be here: wh
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, Protocol, Self
 
 from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.scoring.errors import with_retry
 from fraud_pipeline.scoring.scorer import (
     Conflict,
     HistoryUnavailableError,
+    MicroBatch,
     Mode,
     ModelUnavailableError,
     ScoringResult,
     StorageUnavailableError,
-    Within,
+    answers_of,
 )
 from serving.runtime.breaker import BreakerOpenError, BreakerPolicy, CircuitBreaker, Permit, State
 
@@ -74,9 +76,7 @@ class DegradationPolicy:
 class Scores(Protocol):
     """What is asked of a Scorer."""
 
-    def score(
-        self, rows: Sequence[TransactionRow], *, mode: Mode, within: Within
-    ) -> list[ScoringResult | Conflict]: ...
+    def transaction(self, rows: Sequence[TransactionRow], *, mode: Mode) -> AbstractContextManager[MicroBatch]: ...
     def find(self, transaction_id: str) -> ScoringResult | None: ...
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None: ...
 
@@ -113,41 +113,58 @@ class ResilientScorer:
     """A scorer that leaves out what is away, so that the same rows get an answer within the same call.
 
     Only what cannot be stored gets none: NotStoredError, at once while the storage's breaker is open. Values that the
-    database refuses do not open it: whoever sends one must not shut out the others.
+    database refuses do not open it: whoever sends one must not shut out the others. `on_decided` gets stored answers.
     """
 
-    def __init__(self, scorer: Scores, *, breakers: Breakers, ladder: DegradationPolicy) -> None:
+    def __init__(
+        self,
+        scorer: Scores,
+        *,
+        breakers: Breakers,
+        policy: DegradationPolicy,
+        on_decided: Callable[[Sequence[ScoringResult | Conflict]], None] = lambda _answers: None,
+    ) -> None:
         self._scorer = scorer
         self._breakers = breakers
-        self._ladder = ladder
+        self._policy = policy
+        self._on_decided = on_decided
 
     @property
     def mode(self) -> Mode:
         """The mode that the next call starts in."""
         breakers = self._breakers
-        return self._ladder.mode(
+        return self._policy.mode(
             history=breakers.history.state, model=breakers.model.state, storage=breakers.storage.state
         )
 
-    def score(
-        self, rows: Sequence[TransactionRow], *, within: Within = lambda _batch, _answers: None
-    ) -> list[ScoringResult | Conflict]:
+    def score(self, rows: Sequence[TransactionRow]) -> list[ScoringResult | Conflict]:
         """As `Scorer.score`, in the best mode there is. Raises NotStoredError."""
+        return with_retry(lambda: answers_of(self.transaction(rows)))
+
+    @contextmanager
+    def transaction(self, rows: Sequence[TransactionRow]) -> Iterator[MicroBatch]:
+        """As `Scorer.transaction`, in the best mode there is. Raises NotStoredError."""
         with ExitStack() as entered, self._storage():
-            entries = self._entries(entered)
-            while True:
-                try:
-                    outcomes = self._scorer.score(rows, mode=_MODES[frozenset(entries)], within=within)
-                except HistoryUnavailableError:
-                    entries.pop("history").record("bad")
-                except ModelUnavailableError:
-                    entries.pop("model").record("bad")
-                else:
-                    # A stored answer says nothing about what it did not need.
-                    modes = {one.mode for one in outcomes if isinstance(one, ScoringResult) and not one.replayed}
-                    for name in entries.keys() & frozenset().union(*(_NEEDS[mode] for mode in modes)):
-                        entries[name].record("good")
-                    return outcomes
+            permits = self._permits(entered)
+            with ExitStack() as opened:
+                scored = self._open(opened, rows, permits)
+                yield scored
+            # A stored answer says nothing about what it did not need.
+            new = [answer for answer in scored.answers if isinstance(answer, ScoringResult) and not answer.replayed]
+            needed = frozenset().union(*(_NEEDS[mode] for mode in {result.mode for result in new}))
+            for name in permits.keys() & needed:
+                permits[name].record("good")
+        self._on_decided(scored.answers)
+
+    def _open(self, opened: ExitStack, rows: Sequence[TransactionRow], permits: dict[Dependency, Permit]) -> MicroBatch:
+        """Begin the transaction without what fails meanwhile, whose permits are used up."""
+        while True:
+            try:
+                return opened.enter_context(self._scorer.transaction(rows, mode=_MODES[frozenset(permits)]))
+            except HistoryUnavailableError:
+                permits.pop("history").record("bad")
+            except ModelUnavailableError:
+                permits.pop("model").record("bad")
 
     def find(self, transaction_id: str) -> ScoringResult | None:
         """As `Scorer.find`. Raises NotStoredError."""
@@ -167,10 +184,10 @@ class ResilientScorer:
         except BreakerOpenError as error:
             raise StorageUnavailableError(str(error)) from error
 
-    def _entries(self, entered: ExitStack) -> dict[Dependency, Permit]:
+    def _permits(self, entered: ExitStack) -> dict[Dependency, Permit]:
         """Admission to what this call may use: what the mode needs, and what waits to be probed."""
         needs = _NEEDS[self.mode]
-        entries: dict[Dependency, Permit] = {}
+        permits: dict[Dependency, Permit] = {}
         named: tuple[tuple[Dependency, CircuitBreaker], ...] = (
             ("history", self._breakers.history),
             ("model", self._breakers.model),
@@ -178,7 +195,7 @@ class ResilientScorer:
         for name, breaker in named:
             if name in needs or breaker.state == "half_open":
                 try:
-                    entries[name] = entered.enter_context(breaker.enter())
+                    permits[name] = entered.enter_context(breaker.enter())
                 except BreakerOpenError:
                     continue  # its other callers saw it fail since, or probe it now
-        return entries
+        return permits

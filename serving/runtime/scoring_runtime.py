@@ -6,16 +6,14 @@ what comes in and goes out (`service.py`, `serving/stream/consumer_process.py`, 
 What decides a decision is the same at every entrance, because every entrance gets its scorers from here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import add_shadow_rows
-from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.scorer import Conflict, Scorer, ScoringResult, Within, no_shadow
+from fraud_pipeline.scoring.scorer import Scorer, no_shadow
 from fraud_pipeline.settings import Settings
 from serving.runtime.champion import ChampionHolder
 from serving.runtime.prometheus_metrics import Metrics
@@ -25,30 +23,6 @@ from serving.runtime.shadow import Shadow, ShadowReport
 
 _SHADOW_PATIENCE: Final = 60.0
 """Seconds that a run waits for its challenger: nobody waits for an answer of the run by then."""
-
-
-@dataclass(frozen=True, slots=True)
-class CountedScorer:
-    """A scorer whose outcomes are counted once they are stored."""
-
-    scorer: ResilientScorer
-    metrics: Metrics
-
-    def score(
-        self, rows: Sequence[TransactionRow], *, within: Within = lambda _batch, _answers: None
-    ) -> list[ScoringResult | Conflict]:
-        """As `ResilientScorer.score`."""
-        outcomes = self.scorer.score(rows, within=within)
-        self.metrics.decided(outcomes)
-        return outcomes
-
-    def find(self, transaction_id: str) -> ScoringResult | None:
-        """As `ResilientScorer.find`."""
-        return self.scorer.find(transaction_id)
-
-    def report(self, transaction_id: str, *, is_fraud: bool) -> int | None:
-        """As `ResilientScorer.report`."""
-        return self.scorer.report(transaction_id, is_fraud=is_fraud)
 
 
 class ScoringRuntime:
@@ -80,23 +54,21 @@ class ScoringRuntime:
         )
         self._reports = ReportWatch(self.database, told=metrics.reported)
         self._following = False
-        breakers, ladder = Breakers.build(on_change=metrics.breaker_changed), DegradationPolicy()
+        breakers, policy = Breakers.build(on_change=metrics.breaker_changed), DegradationPolicy()
         self.scorers = [
-            CountedScorer(
-                ResilientScorer(
-                    Scorer(
-                        database=self.database,
-                        champion=self.champion.current,
-                        cache_events=settings.history_cache_events // lanes,
-                        max_blocks_per_minute=settings.max_blocks_per_minute,
-                        holdout_share=settings.holdout_share,
-                        observe=metrics.stage,
-                        shadow=self._shadow or no_shadow,
-                    ),
-                    breakers=breakers,
-                    ladder=ladder,
+            ResilientScorer(
+                Scorer(
+                    database=self.database,
+                    champion=self.champion.current,
+                    cache_events=settings.history_cache_events // lanes,
+                    max_blocks_per_minute=settings.max_blocks_per_minute,
+                    holdout_share=settings.holdout_share,
+                    observe=metrics.stage,
+                    shadow=self._shadow or no_shadow,
                 ),
-                metrics,
+                breakers=breakers,
+                policy=policy,
+                on_decided=metrics.decided,
             )
             for _ in range(lanes)
         ]

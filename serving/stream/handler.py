@@ -28,7 +28,6 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from fraud_pipeline.database import (
-    Batch,
     Database,
     DatabaseUnavailableError,
     FencedError,
@@ -39,6 +38,7 @@ from fraud_pipeline.database import (
 from fraud_pipeline.messaging.corrupt_record_patch import UnreadableRecord
 from fraud_pipeline.messaging.topics import KafkaSettings, Message
 from fraud_pipeline.schema.transactions import MILLISECOND, TransactionRow
+from fraud_pipeline.scoring.errors import with_retry
 from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageRefusedError, StorageUnavailableError
 from serving.stream.known_record import ScoresRows, check_known_record
 from serving.stream.messages import (
@@ -202,7 +202,7 @@ class StreamScorer:
     def _store(self, read: Sequence[_Read], positions: Mapping[Partition, Position]) -> _Stored:
         """Store what is decided on these, in as many transactions as it takes to leave out what cannot be stored."""
         try:
-            return self._store_at_once(read, positions)
+            return with_retry(lambda: self._store_at_once(read, positions))
         except _NO_RECORDS_FAULT:
             raise
         except Exception as error:
@@ -223,25 +223,20 @@ class StreamScorer:
         after = {
             at: replace(positions[at], next_offset=max(positions[at].next_offset, end)) for at, end in ends.items()
         }
-        overdue: list[PendingReport] = []
-
-        def within(batch: Batch, _answers: Sequence[ScoringResult | Conflict]) -> None:
-            said = [(one.said, one.at, one.record) for one in new if isinstance(one.said, Report)]
-            overdue[:] = self._reports.add(batch, said, transaction_ids=[row.transaction_id for row in rows])
+        reports = [(one.said, one.at, one.record) for one in new if isinstance(one.said, Report)]
+        with self._scorer.transaction(rows) as scored:
+            overdue = self._reports.add(scored.batch, reports, transaction_ids=[row.transaction_id for row in rows])
             for at, position in after.items():
-                batch.positions.move(*at, before=positions[at], after=position)
+                scored.batch.positions.move(*at, before=positions[at], after=position)
             self._reached("in_transaction")
-
-        answers = self._scorer.score(rows, within=within)
-        by_row = iter(answers)
+        by_row = iter(scored.answers)
         letters = []
         for one in read:
             answer = next(by_row) if isinstance(one.said, TransactionRow) else None
             why = BadMessage("conflict", "transaction_id") if isinstance(answer, Conflict) else one.said
             if isinstance(why, BadMessage) and one.record.offset >= positions[one.at].published_offset:
                 letters.append(one.letter(why))
-        reports = sum(isinstance(one.said, Report) for one in new)
-        return _Stored(after, list(zip(rows, answers, strict=True)), letters, overdue, reports)
+        return _Stored(after, list(zip(rows, scored.answers, strict=True)), letters, list(overdue), len(reports))
 
     def _put_aside(self, letters: Sequence[Message]) -> None:
         """Send dead letters and wait until all are acknowledged."""

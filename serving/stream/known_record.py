@@ -6,13 +6,13 @@ and who waits (`handler.py`, `consumer.py`), the statements that are tried (`fra
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from fraud_pipeline.database import Batch
 from fraud_pipeline.messaging.topics import report_message, transaction_message
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.rehearsal import UndoneError, go_through, undone
-from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageRefusedError, StorageUnavailableError, Within
+from fraud_pipeline.scoring.scorer import MicroBatch, ScoringResult, StorageRefusedError, StorageUnavailableError
 from serving.stream.messages import BadMessage, MessageReader, decision_message, report_of
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class EveryRecordFailsError(RuntimeError):
 class ScoresRows(Protocol):
     """The scorer, or the resilient scorer around it."""
 
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[ScoringResult | Conflict]: ...
+    def transaction(self, rows: Sequence[TransactionRow]) -> AbstractContextManager[MicroBatch]: ...
 
 
 def check_known_record(scorer: ScoresRows, reader: MessageReader, *, now: int) -> None:
@@ -34,18 +34,8 @@ def check_known_record(scorer: ScoresRows, reader: MessageReader, *, now: int) -
 
     Raises StorageUnavailableError when the database refuses them, EveryRecordFailsError when anything else fails.
     """
-
-    def try_everything(batch: Batch, answers: Sequence[ScoringResult | Conflict]) -> None:
-        for answer in answers:
-            if isinstance(answer, ScoringResult):
-                decision_message(answer, customer_id=_NAME)
-        go_through(batch, now=now)
-        raise UndoneError
-
     try:
-        row = _read(reader, now=now)
-        with undone():
-            scorer.score([row], within=try_everything)
+        _handle_and_undo(scorer, _read(reader, now=now), now=now)
     except (StorageUnavailableError, EveryRecordFailsError):
         raise
     except StorageRefusedError as error:
@@ -56,6 +46,15 @@ def check_known_record(scorer: ScoresRows, reader: MessageReader, *, now: int) -
             f"every record fails, even one that is known to be good ({type(error).__name__}): see the log, and go back "
             "to the release before"
         ) from None
+
+
+def _handle_and_undo(scorer: ScoresRows, row: TransactionRow, *, now: int) -> None:
+    with undone(), scorer.transaction([row]) as scored:
+        for answer in scored.answers:
+            if isinstance(answer, ScoringResult):
+                decision_message(answer, customer_id=_NAME)
+        go_through(scored.batch, now=now)
+        raise UndoneError
 
 
 def _read(reader: MessageReader, *, now: int) -> TransactionRow:

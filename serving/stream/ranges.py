@@ -18,14 +18,11 @@ from kafka import KafkaConsumer, TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.messaging.topics import KafkaSettings, open_consumer, open_producer
-from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.block_overrides import BLOCK_CAP
-from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, Within, now_microseconds
+from fraud_pipeline.scoring.scorer import now_microseconds
 from fraud_pipeline.settings import Settings
 from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.scoring_runtime import open_scoring_runtime
 from serving.stream.handler import ACKNOWLEDGE_WITHIN, BatchResult, StreamScorer
-from serving.stream.known_record import ScoresRows
 from serving.stream.records import Partition, Record
 from serving.stream.topic_inspection import OffsetBounds
 
@@ -78,12 +75,12 @@ def range_scorer(
 ) -> Iterator["RangeScorer"]:
     """A scorer of ranges with clients of its own. Raises BrokerUnavailableError and DatabaseUnavailableError."""
     with ExitStack() as stack:
-        scoring = stack.enter_context(open_scoring_runtime(settings, metrics=Metrics(), follow=False))
+        metrics = Metrics()
+        scoring = stack.enter_context(open_scoring_runtime(settings, metrics=metrics, follow=False))
         producer = open_producer(kafka, max_block_ms=round(ACKNOWLEDGE_WITHIN * 1_000))
         stack.callback(producer.close, timeout=2)
-        told = _ToldOfCap(scoring.scorers[0])
         stream = StreamScorer(
-            scorer=told,
+            scorer=scoring.scorers[0],
             database=scoring.database,
             producer=producer,
             kafka=kafka,
@@ -91,7 +88,7 @@ def range_scorer(
             clock=now_microseconds,
         )
         consumer = stack.enter_context(closing(open_consumer(kafka, fetch_max_wait_ms=50)))
-        yield RangeScorer(consumer, stream, scoring.database, batch=batch, patience=patience, told=told)
+        yield RangeScorer(consumer, stream, scoring.database, batch=batch, patience=patience, metrics=metrics)
 
 
 class RangeScorer:
@@ -105,19 +102,20 @@ class RangeScorer:
         *,
         batch: int,
         patience: float,
-        told: "_ToldOfCap",
+        metrics: Metrics,
     ) -> None:
         self._consumer = consumer
         self._stream = stream
         self._database = database
         self._batch = batch
         self._patience = patience
-        self._told = told
+        self._metrics = metrics
+        self._capped_before = metrics.blocks_demoted
 
     @property
     def capped(self) -> int:
         """How many blocks became reviews so far because there were too many."""
-        return self._told.capped
+        return self._metrics.blocks_demoted - self._capped_before
 
     def score(self, wanted: OffsetRange, *, tell: Callable[[BatchResult], None] = lambda _handled: None) -> BatchResult:
         """Score a range, and before it what its partition's last reader left unpublished; `tell` hears of each batch.
@@ -177,20 +175,6 @@ class RangeScorer:
         with scoring_batch(self._database) as batch:
             batch.positions.move(*at, before=position, after=passed)
         return passed
-
-
-@dataclass(slots=True)
-class _ToldOfCap:
-    """A scorer that counts which of its blocks became reviews because there were too many: nobody scrapes a run."""
-
-    scorer: ScoresRows
-    capped: int = 0
-
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[ScoringResult | Conflict]:
-        outcomes = self.scorer.score(rows, within=within)
-        new = [one for one in outcomes if isinstance(one, ScoringResult) and not one.replayed]
-        self.capped += sum(reason.code == BLOCK_CAP for one in new for reason in one.reasons)
-        return outcomes
 
 
 def _sum(total: BatchResult, handled: BatchResult) -> BatchResult:

@@ -18,7 +18,7 @@ from starlette.types import Message
 
 from serving.auth.keys import KeySet, create_keys
 from serving.auth.tokens import SCOPES, Scope, TokenVerifier, issue_token
-from serving.http.guard import OPEN, PATHS, Guard
+from serving.http.guard import OPEN, PATHS, guarded
 from serving.http.limits import RateLimiter
 
 ISSUER: Final = "fraud-detect"
@@ -47,7 +47,7 @@ class Service:
             "max_in_flight": 2,
             "on_refusal": self._count,
         }
-        self.guard = Guard(app, **(settings | options))
+        self.guard = guarded(app, open_app=app, **(settings | options))
 
     def token(self, *scopes: Scope, subject: str = "shop-7") -> dict[str, str]:
         """The headers of a caller with these scopes."""
@@ -214,16 +214,15 @@ class TestOrderOfChecks:
         async def story(client: httpx.AsyncClient) -> None:
             held = [asyncio.create_task(client.get("/held", headers=headers)) for _ in range(2)]
             await service.both_held.wait()
-            assert service.guard.in_flight == 2
             refused = await client.get("/held")  # not even its missing token is looked at
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert (await client.get("/livez")).status_code == 200
             service.free.set()
             assert [answer.status_code for answer in await asyncio.gather(*held)] == [200, 200]
+            assert (await client.get("/held")).status_code == 401  # there is room again
 
         service.run(story)
-        assert service.guard.in_flight == 0
-        assert service.refusals == {"overloaded": 1}
+        assert service.refusals == {"overloaded": 1, "unauthorized": 1}
 
     def test_each_caller_has_a_rate_of_its_own_that_refusals_count_towards(self, tmp_path: Path) -> None:
         service = Service(tmp_path, rate_limiter=RateLimiter(per_second=3))

@@ -141,7 +141,7 @@ class Service:
                 champion=self.champion,
             ),
             breakers=self.breakers,
-            ladder=DegradationPolicy(recovery=RECOVERY, clock=self.clock),
+            policy=DegradationPolicy(recovery=RECOVERY, clock=self.clock),
         )
 
     def row(self, number: int) -> TransactionRow:

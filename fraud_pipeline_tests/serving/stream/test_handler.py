@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, get_args
@@ -19,7 +19,7 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from fraud_pipeline.database import Batch, Database, FencedError
+from fraud_pipeline.database import Database, FencedError
 from fraud_pipeline.database.history import read_reports
 from fraud_pipeline.database.tables import FRAUD_REPORTS, PENDING_REPORTS
 from fraud_pipeline.messaging.topics import (
@@ -34,7 +34,7 @@ from fraud_pipeline.messaging.topics import (
     transaction_message,
 )
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline.scoring.scorer import Conflict, Scorer, ScoringResult, Within, now_microseconds
+from fraud_pipeline.scoring.scorer import MicroBatch, Scorer, now_microseconds
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.proof import SAID
 from fraud_pipeline_tests.support.raw_batches import CODECS, NotUtf8, bad_batches, batch_of, send_batch
@@ -86,13 +86,12 @@ class Allergic:
     scorer: Scorer
     to: str
 
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[ScoringResult | Conflict]:
-        def fail(batch: Batch, answers: Sequence[ScoringResult | Conflict]) -> None:
-            within(batch, answers)
+    @contextmanager
+    def transaction(self, rows: Sequence[TransactionRow]) -> Iterator[MicroBatch]:
+        with self.scorer.transaction(rows) as scored:
+            yield scored
             if any(row.transaction_id == self.to for row in rows):
                 raise ZeroDivisionError(str(rows))
-
-        return self.scorer.score(rows, within=fail)
 
 
 @dataclass(slots=True)

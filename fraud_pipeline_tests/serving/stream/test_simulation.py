@@ -7,7 +7,8 @@ loop and SQL are the real ones.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Final, get_args
 
@@ -21,7 +22,8 @@ from fraud_pipeline.database.tables import STREAM_POSITIONS
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.messaging.topics import transaction_message
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.scorer import Conflict, Features, Mode, Scorer, ScoringModel, ScoringResult, Within
+from fraud_pipeline.scoring.rehearsal import UndoneError, undone
+from fraud_pipeline.scoring.scorer import Features, MicroBatch, Mode, Scorer, ScoringModel, ScoringResult
 from fraud_pipeline_tests.support.proof import COUNTS
 from fraud_pipeline_tests.support.stream_simulation import (
     CUSTOMERS,
@@ -150,23 +152,15 @@ class PositionsFirst:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.scorer = real_scorer(database)
+        self.scorer = Scorer(database=database, champion=lambda: None)
 
-    def score(self, rows: Sequence[TransactionRow], *, within: Within) -> list[ScoringResult | Conflict]:
-        class UndoneError(Exception):
-            answers: Sequence[ScoringResult | Conflict]
-
-        def undo(_batch: Batch, answers: Sequence[ScoringResult | Conflict]) -> None:
-            undone = UndoneError()
-            undone.answers = answers
-            raise undone
-
-        try:
-            self.scorer.score(rows, within=undo)
-        except UndoneError as undone:
-            with scoring_batch(self.database) as batch:
-                within(batch, undone.answers)
-        return self.scorer.score(rows, within=lambda _batch, _answers: None)
+    @contextmanager
+    def transaction(self, rows: Sequence[TransactionRow]) -> Iterator[MicroBatch]:
+        with undone(), self.scorer.transaction(rows) as scored:
+            raise UndoneError
+        with scoring_batch(self.database) as batch:
+            yield MicroBatch(batch, scored.answers)
+        self.scorer.score(rows)
 
 
 class CountsDeliveries(Scorer):
