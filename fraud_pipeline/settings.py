@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_pipeline.host.local_paths import local_path
+from fraud_pipeline.host.logs import LogFormat, LogLevel
 from fraud_pipeline.ingest.source_choice import FileChoice, SourceChoice, SyntheticChoice, read_choice
 
 SourceKind = Literal["served", "file", "synthetic", "none"]
@@ -167,6 +168,8 @@ class Settings(BaseSettings):
         pattern=r"^https?://",
         description="where the dashboard asks the HTTP service for latency",
     )
+    log_format: LogFormat = Field("text", description="lines of the log: text, or json with one object per line")
+    log_level: LogLevel = Field("WARNING", description="lines below this level are not logged")
     owner: str = Field("fraud-ml@example.com", description="owner shown on every asset: an e-mail or team:name")
     schedules_enabled: bool = Field(True, description="schedules and sensors start switched on")
     mlflow_tracking_uri: str = Field("", description="MLflow server; empty: a SQLite file in the home directory")

@@ -4,14 +4,15 @@ Belongs here: how the pieces are put together, started and stopped. Must not be 
 
 The way of a request, which no later step leads back:
 1. `http/draining.py`: once the worker stops, each answer closes its connection.
-2. `http/measured.py`: the request is counted and timed.
-3. `http/guard.py`: health probes go to BentoML. Any other request must pass the limits of bytes and of requests at
+2. `http/request_context.py`: the request gets its id, for answer, log and decision.
+3. `http/measured.py`: it is counted and timed.
+4. `http/guard.py`: health probes go to BentoML. Any other request must pass the limits of bytes and of requests at
    once (`http/limits.py`), then its token, its rate and its scopes.
-4. `http/endpoints.py`: the path's handler checks the body (`http/requests.py`) and makes a row of it.
-5. `http/batching.py`: the row waits until the scoring thread is free, and is scored with all that wait.
-6. `runtime/resilience.py`: the scorer decides in the best mode there is, without what is away.
-7. `fraud_pipeline/scoring/scorer.py`: one database transaction holds history, decisions and alerts.
-8. `http/answers.py`: the stored decision becomes JSON.
+5. `http/endpoints.py`: the path's handler checks the body (`http/requests.py`) and makes a row of it.
+6. `http/batching.py`: the row waits until the scoring thread is free, and is scored with all that wait.
+7. `runtime/resilience.py`: the scorer decides in the best mode there is, without what is away.
+8. `fraud_pipeline/scoring/scorer.py`: one database transaction holds history, decisions and alerts.
+9. `http/answers.py`: the stored decision becomes JSON.
 
 BentoML runs the workers, the lifespan and the health probes. Its routing and middlewares cost as much as scoring does,
 so requests go past them.
@@ -20,12 +21,15 @@ so requests go past them.
 import gc
 import logging
 import sys
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import bentoml
 from starlette import types as asgi
 
 from fraud_pipeline.database import DatabaseUnavailableError, DatabaseUnsuitableError
+from fraud_pipeline.host.logs import configure_logging
+from fraud_pipeline.host.tracing import start_tracing
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.decide import provisional_decision
 from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageUnavailableError, now_microseconds
@@ -39,7 +43,10 @@ from serving.http.guard import PATHS, guarded
 from serving.http.lanes import Lanes
 from serving.http.limits import RateLimiter
 from serving.http.measured import MeasuredRequests
+from serving.http.request_context import RequestContext
 from serving.http.requests import RequestParser
+from serving.http.routes import Routes
+from serving.http.scoring_requests import ScoringRequest, score_requests
 from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.scoring_runtime import ScoringRuntime
 
@@ -53,26 +60,27 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._ready = False
+        self._stop_tracing = start_tracing()
         self._metrics = metrics = Metrics()
         self._scoring = scoring = ScoringRuntime(settings, metrics=metrics, lanes=settings.score_lanes)
-        self._batcher = Lanes[TransactionRow, ScoringResult | Conflict](
+        self._batcher = Lanes[ScoringRequest, ScoringResult | Conflict](
             [
-                MicroBatcher[TransactionRow, ScoringResult | Conflict](
-                    scorer.score,
+                MicroBatcher[ScoringRequest, ScoringResult | Conflict](
+                    partial(score_requests, scorer),
                     max_rows=settings.max_micro_batch,
                     together=(StorageUnavailableError,),
                     waited=lambda seconds: metrics.stage("queue", seconds),
                 )
                 for scorer in scoring.scorers
             ],
-            key=lambda row: row.customer_id,
+            key=lambda request: request.row.customer_id,
         )
         self._rate_limiter = RateLimiter(
             per_second=settings.rate_limit_per_second,
             storage=settings.rate_limit_storage,
             on_storage_failure=metrics.limiter_failed,
         )
-        self._endpoints = Endpoints(
+        self.endpoints = Endpoints(
             parser=RequestParser(currency=settings.currency, max_batch=settings.max_batch_transactions),
             batcher=self._batcher,
             records=scoring.scorers[0],
@@ -85,7 +93,7 @@ class Runtime:
         """The whole service; BentoML's application gets its lifespan and the open paths."""
         settings, metrics = self._settings, self._metrics
         service = guarded(
-            self._endpoints.application(),
+            self.endpoints.application(),
             open_app=bentoml_app,
             verifier=TokenVerifier(open_keys(settings), issuer=settings.jwt_issuer, audience=settings.jwt_audience),
             rate_limiter=self._rate_limiter,
@@ -93,7 +101,8 @@ class Runtime:
             max_in_flight=settings.max_in_flight,
             on_refusal=metrics.refused,
         )
-        return MeasuredRequests(service, metrics=metrics, routes=[path for _, path in PATHS])
+        routes = Routes([path for _, path in PATHS])
+        return RequestContext(MeasuredRequests(service, metrics=metrics, routes=routes), routes=routes)
 
     def start(self) -> None:
         """Once, before the first request."""
@@ -123,12 +132,14 @@ class Runtime:
         await self._batcher.close()
         await self._rate_limiter.close()
         self._scoring.close()
+        self._stop_tracing()
 
 
 class GuardedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML ships no types of it
     """A BentoML service whose requests go to our application; BentoML's own answers only the health probes."""
 
     def to_asgi(self, is_main: bool = True) -> asgi.ASGIApp:  # noqa: FBT001, FBT002  # BentoML's signature
+        configure_logging(_SETTINGS.log_format, _SETTINGS.log_level)
         bentoml_app: asgi.ASGIApp = super().to_asgi(is_main=is_main)
         runtime = self.inner.runtime = Runtime(_SETTINGS)
         draining = self.inner.draining = Draining(runtime.application(bentoml_app))

@@ -3,9 +3,9 @@
 Belongs here: running one command, errors in one line. Must not be here: commands and their options (`parser.py`).
 """
 
-import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from fraud_pipeline.cli.parser import Command, build_parser
 
@@ -14,17 +14,27 @@ _TESTS = Command("shell_commands", "test")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. An error that a person can mend is one line, not a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.run != _TESTS:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.pytest = rest
+    _start_logging()
     try:
         return int(arguments.run(arguments))
     except (ModuleNotFoundError, OSError, ValueError, RuntimeError) as error:
         print(f"fraud-detect: {_in_one_line(error)}", file=sys.stderr)
         return 1
+
+
+def _start_logging() -> None:
+    """Log as the settings say; whoever needs the settings reports what is wrong with them."""
+    from fraud_pipeline.host.logs import configure_logging  # noqa: PLC0415 - not for --help
+    from fraud_pipeline.settings import load_settings  # noqa: PLC0415 - not for --help
+
+    with suppress(ValueError, OSError):
+        settings = load_settings()
+        configure_logging(settings.log_format, settings.log_level)
 
 
 def _in_one_line(error: Exception) -> str:

@@ -102,6 +102,7 @@ class StoredDecision:
     merchant_days_version: int
     holdout_share: float | None = None
     feature_config: str | None = None
+    request_id: str | None = None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from fraud_pipeline.database.tables import ALERTS, DECISIONS, FRAUD_REPORTS, TRA
 from fraud_pipeline.schema.transactions import SECOND, microsecond, times
 
 _MINUTE: Final = 60 * SECOND
-_DECIDED: Final = ("decision", "decided_by", "mode", "probability", "reasons", "missing", "model_version")
+_DECIDED: Final = ("decision", "decided_by", "mode", "probability", "reasons", "missing", "model_version", "request_id")
 _HAPPENED: Final = ("event_time", "amount_cents", "merchant_id", "category", "channel", "country")
 
 
@@ -34,6 +34,7 @@ class Case:
     missing: tuple[str, ...]
     reasons: tuple[str, ...]
     model_version: str | None
+    request_id: str | None
     event_time: pd.Timestamp | None
     amount_cents: int | None
     merchant_id: str | None

@@ -59,6 +59,8 @@ DECISIONS: Final = sa.Table(
     sa.Column("holdout_share", sa.Double),
     # The feature configuration: an id of `feature_configs`; empty for decisions of earlier releases.
     sa.Column("feature_config", sa.Text),
+    # The id of the request that was answered first, as in the log; empty where the sender of a record gave none.
+    sa.Column("request_id", sa.Text),
     sa.Index("decisions_by_time", "decided_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (decided_at)",
 )

@@ -41,6 +41,7 @@ class ScoringResult:
     model_version: str | None
     decided_at: int
     replayed: bool = False
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ def store(
                 merchant_days_version=days_version,
                 holdout_share=holdout_share if holdout_share and loaded and _drawn(one) else None,
                 feature_config=config_id,
+                request_id=one.request_id,
             )
             for row, one, values in zip(new, scored, features, strict=True)
         ]
@@ -106,7 +108,10 @@ def from_stored(stored: StoredDecision) -> ScoringResult:
     """The answer to another delivery of what was decided."""
     values: dict[str, Any] = {
         name: getattr(stored, name)
-        for name in ("transaction_id", "decision", "probability", "decided_by", "mode", "model_version", "decided_at")
+        for name in (
+            *("transaction_id", "decision", "probability", "decided_by", "mode", "model_version", "decided_at"),
+            "request_id",
+        )
     }
     return ScoringResult(
         **values,

@@ -123,6 +123,7 @@ def _score(batch: Batch, rows: Sequence[TransactionRow], *, now: int) -> None:
                 merchant_days_version=0,
                 holdout_share=0.0,
                 feature_config=_REASONS,
+                request_id=_WIDEST,
             )
             for row, (decision, decided_by, mode) in zip(rows, outcomes, strict=True)
         ]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ from fraud_pipeline.database import (
 from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS
 from fraud_pipeline.features.kernels.columns import Table
+from fraud_pipeline.host.tracing import span
 from fraud_pipeline.policy.decisions import FAIL_SAFE_RULES, RULES
 from fraud_pipeline.schema.transactions import DAY, TransactionRow
 from fraud_pipeline.scoring.block_overrides import BlockOverrides
@@ -83,6 +85,10 @@ _MISSING: Final[Mapping[Mode, tuple[str, ...]]] = {
     "rules": ("model",),
     "fail_safe": ("history", "model"),
 }
+
+RequestIdsOfRows = Mapping[str, str]
+"""Transaction id -> id of the request that it came with."""
+NO_REQUEST_IDS: Final[RequestIdsOfRows] = MappingProxyType({})
 
 Shadow = Callable[[NDArray[np.float32], Sequence[ScoringResult], ScoringModel], None]
 
@@ -150,19 +156,24 @@ class Scorer:
         self._kept_configs: set[FeatureConfig] = set()
         self._spent: dict[Stage, float] = {}
 
-    def score(self, rows: Sequence[TransactionRow], *, mode: Mode = "full") -> list[ScoringResult | Conflict]:
+    def score(
+        self, rows: Sequence[TransactionRow], *, mode: Mode = "full", request_ids: RequestIdsOfRows = NO_REQUEST_IDS
+    ) -> list[ScoringResult | Conflict]:
         """One stored decision per row, in order. Raises what `transaction` raises."""
-        return with_retry(lambda: answers_of(self.transaction(rows, mode=mode)))
+        return with_retry(lambda: answers_of(self.transaction(rows, mode=mode, request_ids=request_ids)))
 
     @contextmanager
-    def transaction(self, rows: Sequence[TransactionRow], *, mode: Mode = "full") -> Iterator[MicroBatch]:
+    def transaction(
+        self, rows: Sequence[TransactionRow], *, mode: Mode = "full", request_ids: RequestIdsOfRows = NO_REQUEST_IDS
+    ) -> Iterator[MicroBatch]:
         """The decisions on rows in a transaction that is committed when the block ends well, and else undone.
 
-        Without a model, `full` and `no_history` decide by rules. Raises HistoryUnavailableError, ModelUnavailableError,
-        or NotStoredError; then nothing was stored, or asking again with the same rows gives what was.
+        New decisions are stored with the request's id of their transaction, if `request_ids` has one. Without a model,
+        `full` and `no_history` decide by rules. Raises HistoryUnavailableError, ModelUnavailableError, or
+        NotStoredError; then nothing was stored, or asking again with the same rows gives what was.
         """
         with storage_errors(), ExitStack() as opened:
-            yield self._open(opened, rows, mode=mode)
+            yield self._open(opened, rows, mode=mode, request_ids=request_ids)
 
     def find(self, transaction_id: str) -> ScoringResult | None:
         """The stored decision of an id. Raises NotStoredError."""
@@ -178,7 +189,9 @@ class Scorer:
         with storage_errors(), scoring_batch(self._database) as batch:
             return batch.add_report(transaction_id, reported_at=self._clock(), is_fraud=is_fraud)
 
-    def _open(self, opened: ExitStack, rows: Sequence[TransactionRow], *, mode: Mode) -> MicroBatch:
+    def _open(
+        self, opened: ExitStack, rows: Sequence[TransactionRow], *, mode: Mode, request_ids: RequestIdsOfRows
+    ) -> MicroBatch:
         """Begin the transaction in which all rows have an answer.
 
         Begins anew after a stale connection or a deadlock, and after very long histories were read ahead, while nobody
@@ -187,7 +200,7 @@ class Scorer:
         retries, reads = 1, _READS_AHEAD
         while True:
             try:
-                return opened.enter_context(self._scored(rows, mode=mode))
+                return opened.enter_context(self._scored(rows, mode=mode, request_ids=request_ids))
             except CrowdedHistoryError as crowded:
                 if not reads:
                     raise HistoryUnavailableError("customers get events faster than they can be read") from crowded
@@ -208,7 +221,9 @@ class Scorer:
         self._observe("history", time.perf_counter() - started)
 
     @contextmanager
-    def _scored(self, rows: Sequence[TransactionRow], *, mode: Mode) -> Iterator[MicroBatch]:
+    def _scored(
+        self, rows: Sequence[TransactionRow], *, mode: Mode, request_ids: RequestIdsOfRows
+    ) -> Iterator[MicroBatch]:
         """The steps of one transaction, and after its commit what this process learns from it."""
         loaded = self._loaded(mode)
         config = self._config
@@ -223,7 +238,7 @@ class Scorer:
             first.setdefault(row.transaction_id, row)
         self._spent.clear()
         started = time.perf_counter()
-        with scoring_batch(self._database) as batch:
+        with span("transaction"), scoring_batch(self._database) as batch:
             versions, added = batch.remember(list(first.values()))
             answers = self._stored_answers(batch, first, added)
             new = [row for id_, row in first.items() if id_ not in answers]
@@ -231,7 +246,7 @@ class Scorer:
             known = np.array([row.transaction_id not in added for row in new], np.bool_)
             if new:
                 features = self._features(batch, table, versions, config, known=known, mode=mode)
-                scored = self._decide(batch, new, features, mode=mode, loaded=loaded)
+                scored = self._decide(batch, new, features, mode=mode, loaded=loaded, request_ids=request_ids)
                 self._keep(batch, config)
                 decided = store(
                     batch,
@@ -339,6 +354,7 @@ class Scorer:
         *,
         mode: Mode,
         loaded: ScoringModel | None,
+        request_ids: RequestIdsOfRows,
     ) -> list[ScoringResult]:
         if loaded is None:
             rules, by = (RULES, "rules") if mode == "rules" else (FAIL_SAFE_RULES, "fail_safe")
@@ -370,6 +386,7 @@ class Scorer:
                     missing=features.missing,
                     model_version=loaded.version if loaded else None,
                     decided_at=decided_at,
+                    request_id=request_ids.get(row.transaction_id),
                 )
             )
         return scored
@@ -377,7 +394,8 @@ class Scorer:
     @contextmanager
     def _stage(self, stage: Stage) -> Iterator[None]:
         started = time.perf_counter()
-        yield
+        with span(stage):
+            yield
         self._spent[stage] = time.perf_counter() - started
 
     def _observe_stages(self, total: float) -> None:

@@ -32,7 +32,7 @@ from fraud_pipeline.messaging.topics import (
 )
 from fraud_pipeline.schema.transactions import SECOND, TransactionRow
 from fraud_pipeline.scoring.rehearsal import rehearse
-from fraud_pipeline.scoring.scorer import MicroBatch, now_microseconds
+from fraud_pipeline.scoring.scorer import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
@@ -107,7 +107,9 @@ def consuming(
 class Broken:
     """A scorer of a release that fails on every row, in a way nobody thought of."""
 
-    def transaction(self, rows: Sequence[TransactionRow]) -> AbstractContextManager[MicroBatch]:
+    def transaction(
+        self, rows: Sequence[TransactionRow], *, request_ids: RequestIdsOfRows = NO_REQUEST_IDS
+    ) -> AbstractContextManager[MicroBatch]:
         raise ZeroDivisionError(str(rows))
 
 

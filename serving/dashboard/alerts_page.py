@@ -93,8 +93,10 @@ def _case(case: Case) -> None:
     for reason in case.reasons:
         st.markdown(f"- {reason}")
     without = f", without {', '.join(map(words, case.missing))}" if case.missing else ""
+    request = f" Request {plain(case.request_id)}." if case.request_id else ""
     st.caption(
         f"{plain(case.transaction_id)}: decided by {words(case.decided_by)}, version {case.model_version}{without}."
+        f"{request}"
     )
 
 

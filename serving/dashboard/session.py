@@ -11,6 +11,7 @@ from typing import Concatenate, Final, ParamSpec
 import streamlit as st
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
+from fraud_pipeline.host.logs import configure_logging
 from fraud_pipeline.settings import Settings, load_settings
 from serving.auth.keys import open_keys
 from serving.auth.tokens import Caller, Scope, TokenVerifier, UnauthorizedError
@@ -37,6 +38,7 @@ class Session:
 def require_login() -> Session | None:
     """Where we are, or None after asking for a token; it is verified each time, so a key that is taken away ends it."""
     settings = load_settings()
+    configure_logging(settings.log_format, settings.log_level)
     token = st.session_state.get(_TOKEN)
     if token is not None:
         try:

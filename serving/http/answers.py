@@ -44,6 +44,7 @@ class DecisionOut(_Answer):
     decided_at: datetime
     replayed: bool = Field(description="true: this transaction was decided on before, and this is that decision")
     latency_ms: float
+    request_id: str | None = Field(description="X-Request-Id of the request that was decided on; null when unknown")
 
 
 class FieldOut(_Answer):
@@ -150,6 +151,7 @@ def decision_body(scored: ScoringResult, *, latency_ms: float) -> dict[str, Any]
         "decided_at": time_of(scored.decided_at),
         "replayed": scored.replayed,
         "latency_ms": latency_ms,
+        "request_id": scored.request_id,
     }
 
 

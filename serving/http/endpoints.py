@@ -16,6 +16,8 @@ from starlette import types as asgi
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from fraud_pipeline.host.logs import REQUEST
+from fraud_pipeline.host.tracing import current_span
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.decide import provisional_decision
 from fraud_pipeline.scoring.scorer import Conflict, NotStoredError, ScoringResult, now_microseconds
@@ -26,6 +28,7 @@ from serving.http.json_documents import check_content_type
 from serving.http.lanes import Lanes
 from serving.http.openapi import describe
 from serving.http.requests import RequestParser, parse_feedback, parse_transaction_id
+from serving.http.scoring_requests import ScoringRequest
 from serving.runtime.champion import LoadedModel
 from serving.runtime.shadow import ShadowReport
 
@@ -48,7 +51,7 @@ class Endpoints:
     """The handlers of all paths and what they need."""
 
     parser: RequestParser
-    batcher: Lanes[TransactionRow, ScoringResult | Conflict]
+    batcher: Lanes[ScoringRequest, ScoringResult | Conflict]
     records: Records
     champion: Callable[[], LoadedModel | None]
     shadow: Callable[[], ShadowReport | None]
@@ -59,7 +62,7 @@ class Endpoints:
         started = time.perf_counter()
         row = self.parser.transaction(await _json(request), now=now_microseconds())
         try:
-            outcome = await self.batcher.score_one(row)
+            outcome = await self.batcher.score_one(ScoringRequest(row, _request_id(), current_span()))
         except NotStoredError:
             return await asyncio.to_thread(_not_stored, row)
         if isinstance(outcome, Conflict):
@@ -70,7 +73,8 @@ class Endpoints:
         """POST /score_batch: the decisions on several transactions, in their order."""
         started = time.perf_counter()
         rows = self.parser.batch(await _json(request), now=now_microseconds())
-        outcomes = await self.batcher.score_many(rows)
+        request_id, span = _request_id(), current_span()
+        outcomes = await self.batcher.score_many([ScoringRequest(row, request_id, span) for row in rows])
         return answer(batch_body(outcomes, latency_ms=_milliseconds(started)))
 
     async def feedback(self, request: Request) -> Response:
@@ -148,6 +152,11 @@ class Endpoints:
             await response(scope, receive, send)
 
         return application
+
+
+def _request_id() -> str:
+    ids = REQUEST.get()
+    return ids.request_id if ids else ""
 
 
 async def _json(request: Request) -> bytes:

@@ -1,28 +1,24 @@
 """Requests counted and timed, whatever becomes of them.
 
-Belongs here: when a request begins and ends, and which route it counts for. Must not be here: the metrics themselves
-(`serving/runtime/prometheus_metrics.py`).
+Belongs here: when a request begins and ends, and with which status. Must not be here: the metrics themselves
+(`serving/runtime/prometheus_metrics.py`), routes (`routes.py`).
 """
 
 import time
-from collections.abc import Collection
-from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.http.routes import Routes
 from serving.runtime.prometheus_metrics import Metrics
-
-OTHER_ROUTE: Final = "other"
 
 
 class MeasuredRequests:
-    """Counts and times every request of an ASGI application; paths that are not of `routes` are all one route."""
+    """Counts and times every request of an ASGI application; paths without a route of their own are one together."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: Routes) -> None:
         self._app = app
         self._metrics = metrics
-        self._exact = frozenset(route for route in routes if "{" not in route)
-        self._below = {route.partition("{")[0]: route for route in routes if "{" in route}
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,9 +39,4 @@ class MeasuredRequests:
         finally:
             self._metrics.ended()
             self._metrics.stage("total", time.perf_counter() - started)
-            self._metrics.answered(route=self._route(scope["path"]), status=status)
-
-    def _route(self, path: str) -> str:
-        if path in self._exact:
-            return path
-        return next((route for start, route in self._below.items() if path.startswith(start)), OTHER_ROUTE)
+            self._metrics.answered(route=self._routes.of(scope["path"]), status=status)

@@ -63,6 +63,7 @@ _DECISION: Final[Json] = {
     "decided_at": "2026-01-31T13:45:00.213456Z",
     "replayed": False,
     "latency_ms": 4.1,
+    "request_id": "7f3a9c0e5b1d4f6a8c2e0d9b7a5f3c1e",
 }
 
 

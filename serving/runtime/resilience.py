@@ -16,11 +16,13 @@ from typing import Final, Literal, Protocol, Self
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.errors import with_retry
 from fraud_pipeline.scoring.scorer import (
+    NO_REQUEST_IDS,
     Conflict,
     HistoryUnavailableError,
     MicroBatch,
     Mode,
     ModelUnavailableError,
+    RequestIdsOfRows,
     ScoringResult,
     StorageUnavailableError,
     answers_of,
@@ -76,7 +78,9 @@ class DegradationPolicy:
 class Scores(Protocol):
     """What is asked of a Scorer."""
 
-    def transaction(self, rows: Sequence[TransactionRow], *, mode: Mode) -> AbstractContextManager[MicroBatch]: ...
+    def transaction(
+        self, rows: Sequence[TransactionRow], *, mode: Mode, request_ids: RequestIdsOfRows
+    ) -> AbstractContextManager[MicroBatch]: ...
     def find(self, transaction_id: str) -> ScoringResult | None: ...
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None: ...
 
@@ -137,17 +141,21 @@ class ResilientScorer:
             history=breakers.history.state, model=breakers.model.state, storage=breakers.storage.state
         )
 
-    def score(self, rows: Sequence[TransactionRow]) -> list[ScoringResult | Conflict]:
+    def score(
+        self, rows: Sequence[TransactionRow], *, request_ids: RequestIdsOfRows = NO_REQUEST_IDS
+    ) -> list[ScoringResult | Conflict]:
         """As `Scorer.score`, in the best mode there is. Raises NotStoredError."""
-        return with_retry(lambda: answers_of(self.transaction(rows)))
+        return with_retry(lambda: answers_of(self.transaction(rows, request_ids=request_ids)))
 
     @contextmanager
-    def transaction(self, rows: Sequence[TransactionRow]) -> Iterator[MicroBatch]:
+    def transaction(
+        self, rows: Sequence[TransactionRow], *, request_ids: RequestIdsOfRows = NO_REQUEST_IDS
+    ) -> Iterator[MicroBatch]:
         """As `Scorer.transaction`, in the best mode there is. Raises NotStoredError."""
         with ExitStack() as entered, self._storage():
             permits = self._permits(entered)
             with ExitStack() as opened:
-                scored = self._open(opened, rows, permits)
+                scored = self._open(opened, rows, permits, request_ids=request_ids)
                 yield scored
             # A stored answer says nothing about what it did not need.
             new = [answer for answer in scored.answers if isinstance(answer, ScoringResult) and not answer.replayed]
@@ -156,11 +164,19 @@ class ResilientScorer:
                 permits[name].record("good")
         self._on_decided(scored.answers)
 
-    def _open(self, opened: ExitStack, rows: Sequence[TransactionRow], permits: dict[Dependency, Permit]) -> MicroBatch:
+    def _open(
+        self,
+        opened: ExitStack,
+        rows: Sequence[TransactionRow],
+        permits: dict[Dependency, Permit],
+        *,
+        request_ids: RequestIdsOfRows,
+    ) -> MicroBatch:
         """Begin the transaction without what fails meanwhile, whose permits are used up."""
         while True:
             try:
-                return opened.enter_context(self._scorer.transaction(rows, mode=_MODES[frozenset(permits)]))
+                mode = _MODES[frozenset(permits)]
+                return opened.enter_context(self._scorer.transaction(rows, mode=mode, request_ids=request_ids))
             except HistoryUnavailableError:
                 permits.pop("history").record("bad")
             except ModelUnavailableError:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from kafka.errors import KafkaError
 from prometheus_client import start_http_server
 
+from fraud_pipeline.host.tracing import start_tracing
 from fraud_pipeline.messaging.topics import KafkaSettings, ensure_topics, open_consumer, open_producer
 from fraud_pipeline.scoring.scorer import now_microseconds
 from fraud_pipeline.settings import Settings
@@ -64,6 +65,7 @@ def consume(
     stream_metrics = StreamMetrics.build(metrics.registry)
     with ExitStack() as stack:
         stack.enter_context(_until_signalled(stop))
+        stack.callback(start_tracing())
         scoring = stack.enter_context(open_scoring_runtime(settings, metrics=metrics))
         ensure_topics(kafka)
         producer = stack.enter_context(_closing(open_producer(kafka, **PRODUCER_OPTIONS)))

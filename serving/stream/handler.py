@@ -35,11 +35,13 @@ from fraud_pipeline.database import (
     Position,
     scoring_batch,
 )
+from fraud_pipeline.host.tracing import remote_span, span, tracing_is_on
 from fraud_pipeline.messaging.corrupt_record_patch import UnreadableRecord
 from fraud_pipeline.messaging.topics import KafkaSettings, Message
 from fraud_pipeline.schema.transactions import MILLISECOND, TransactionRow
 from fraud_pipeline.scoring.errors import with_retry
 from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageRefusedError, StorageUnavailableError
+from serving.request_ids import record_request_ids
 from serving.stream.known_record import ScoresRows, check_known_record
 from serving.stream.messages import (
     BadMessage,
@@ -161,11 +163,18 @@ class StreamScorer:
         nothing can be handled, and KafkaError when a dead letter or a decision is not acknowledged; each batch may be
         handled again.
         """
+        with span("process batch", kind="CONSUMER", links=_senders_spans(records)):
+            return self._handle(records, positions)
+
+    def _handle(
+        self, records: Mapping[Partition, Sequence[Record]], positions: Mapping[Partition, Position]
+    ) -> BatchResult:
         stored = self._store([self._read(at, record) for at, found in records.items() for record in found], positions)
         self._reached("stored")
         letters = [*stored.letters, *map(overdue_letter, stored.overdue)]
         self._put_aside(letters)
-        self._publish(stored.answers)
+        with span("publish"):
+            self._publish(stored.answers)
         self._reached("published")
         published = {
             at: replace(
@@ -224,7 +233,12 @@ class StreamScorer:
             at: replace(positions[at], next_offset=max(positions[at].next_offset, end)) for at, end in ends.items()
         }
         reports = [(one.said, one.at, one.record) for one in new if isinstance(one.said, Report)]
-        with self._scorer.transaction(rows) as scored:
+        request_ids = {
+            one.said.transaction_id: ids.request_id
+            for one in reversed(read)
+            if isinstance(one.said, TransactionRow) and (ids := record_request_ids(one.record.headers))
+        }
+        with self._scorer.transaction(rows, request_ids=request_ids) as scored:
             overdue = self._reports.add(scored.batch, reports, transaction_ids=[row.transaction_id for row in rows])
             for at, position in after.items():
                 scored.batch.positions.move(*at, before=positions[at], after=position)
@@ -264,6 +278,19 @@ class StreamScorer:
             self._producer.flush(timeout=self._patience)
         for future in sent:
             future.get(timeout=self._patience)
+
+
+def _senders_spans(records: Mapping[Partition, Sequence[Record]]) -> list[Any]:
+    """The spans in which records were sent, as far as their headers name them."""
+    if not tracing_is_on():
+        return []
+    return [
+        remote_span(value)
+        for found in records.values()
+        for record in found
+        for name, value in record.headers
+        if name.lower() == "traceparent"
+    ]
 
 
 def _failed(at: Partition, record: Record, error: Exception) -> BadMessage:

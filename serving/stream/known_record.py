@@ -12,7 +12,14 @@ from typing import Final, Protocol
 from fraud_pipeline.messaging.topics import report_message, transaction_message
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.rehearsal import UndoneError, go_through, undone
-from fraud_pipeline.scoring.scorer import MicroBatch, ScoringResult, StorageRefusedError, StorageUnavailableError
+from fraud_pipeline.scoring.scorer import (
+    NO_REQUEST_IDS,
+    MicroBatch,
+    RequestIdsOfRows,
+    ScoringResult,
+    StorageRefusedError,
+    StorageUnavailableError,
+)
 from serving.stream.messages import BadMessage, MessageReader, decision_message, report_of
 
 log = logging.getLogger(__name__)
@@ -26,7 +33,9 @@ class EveryRecordFailsError(RuntimeError):
 class ScoresRows(Protocol):
     """The scorer, or the resilient scorer around it."""
 
-    def transaction(self, rows: Sequence[TransactionRow]) -> AbstractContextManager[MicroBatch]: ...
+    def transaction(
+        self, rows: Sequence[TransactionRow], *, request_ids: RequestIdsOfRows = NO_REQUEST_IDS
+    ) -> AbstractContextManager[MicroBatch]: ...
 
 
 def check_known_record(scorer: ScoresRows, reader: MessageReader, *, now: int) -> None:

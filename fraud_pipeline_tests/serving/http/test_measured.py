@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 from fraud_pipeline_tests.support.metrics_text import metric_value, samples_by_name
 from serving.http.guard import PATHS
-from serving.http.measured import OTHER_ROUTE, MeasuredRequests
+from serving.http.measured import MeasuredRequests
+from serving.http.routes import OTHER_ROUTE, Routes
 from serving.runtime.prometheus_metrics import Metrics
 
 ROUTES: Final = {path for _, path in PATHS}
@@ -38,7 +39,7 @@ def service(metrics: Metrics) -> MeasuredRequests:
 
     paths = [Route(re.sub(r"\{(.*)\}", r"{\1:path}", path), answer, methods=["GET", "POST"]) for path in ROUTES]
     app = Starlette(routes=[*paths, Route("/crash", crash)])
-    return MeasuredRequests(app, metrics=metrics, routes=ROUTES)
+    return MeasuredRequests(app, metrics=metrics, routes=Routes(ROUTES))
 
 
 def ask(app: MeasuredRequests, method: str, path: str) -> str:
@@ -70,7 +71,7 @@ class TestRequests:
         async def app(_scope: object, _receive: object, _send: object) -> None:
             """Says nothing."""
 
-        service = MeasuredRequests(app, metrics=metrics, routes=ROUTES)
+        service = MeasuredRequests(app, metrics=metrics, routes=Routes(ROUTES))
         asyncio.run(service({"type": "http", "path": path}, None, None))  # type: ignore[arg-type]
         counted = [
             labels

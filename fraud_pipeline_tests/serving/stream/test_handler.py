@@ -34,7 +34,7 @@ from fraud_pipeline.messaging.topics import (
     transaction_message,
 )
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline.scoring.scorer import MicroBatch, Scorer, now_microseconds
+from fraud_pipeline.scoring.scorer import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows, Scorer, now_microseconds
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.proof import SAID
 from fraud_pipeline_tests.support.raw_batches import CODECS, NotUtf8, bad_batches, batch_of, send_batch
@@ -87,8 +87,10 @@ class Allergic:
     to: str
 
     @contextmanager
-    def transaction(self, rows: Sequence[TransactionRow]) -> Iterator[MicroBatch]:
-        with self.scorer.transaction(rows) as scored:
+    def transaction(
+        self, rows: Sequence[TransactionRow], *, request_ids: RequestIdsOfRows = NO_REQUEST_IDS
+    ) -> Iterator[MicroBatch]:
+        with self.scorer.transaction(rows, request_ids=request_ids) as scored:
             yield scored
             if any(row.transaction_id == self.to for row in rows):
                 raise ZeroDivisionError(str(rows))

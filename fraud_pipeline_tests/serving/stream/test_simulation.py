@@ -23,7 +23,16 @@ from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.messaging.topics import transaction_message
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.rehearsal import UndoneError, undone
-from fraud_pipeline.scoring.scorer import Features, MicroBatch, Mode, Scorer, ScoringModel, ScoringResult
+from fraud_pipeline.scoring.scorer import (
+    NO_REQUEST_IDS,
+    Features,
+    MicroBatch,
+    Mode,
+    RequestIdsOfRows,
+    Scorer,
+    ScoringModel,
+    ScoringResult,
+)
 from fraud_pipeline_tests.support.proof import COUNTS
 from fraud_pipeline_tests.support.stream_simulation import (
     CUSTOMERS,
@@ -155,8 +164,10 @@ class PositionsFirst:
         self.scorer = Scorer(database=database, champion=lambda: None)
 
     @contextmanager
-    def transaction(self, rows: Sequence[TransactionRow]) -> Iterator[MicroBatch]:
-        with undone(), self.scorer.transaction(rows) as scored:
+    def transaction(
+        self, rows: Sequence[TransactionRow], *, request_ids: RequestIdsOfRows = NO_REQUEST_IDS
+    ) -> Iterator[MicroBatch]:
+        with undone(), self.scorer.transaction(rows, request_ids=request_ids) as scored:
             raise UndoneError
         with scoring_batch(self.database) as batch:
             yield MicroBatch(batch, scored.answers)
@@ -181,11 +192,12 @@ class CountsDeliveries(Scorer):
         *,
         mode: Mode,
         loaded: ScoringModel | None,
+        request_ids: RequestIdsOfRows,
     ) -> list[ScoringResult]:
         for row, values in zip(new, features.values, strict=True):
             values[COUNT] = self.counted[row.customer_id]
             self.counted[row.customer_id] += 1
-        return super()._decide(batch, new, features, mode=mode, loaded=loaded)
+        return super()._decide(batch, new, features, mode=mode, loaded=loaded, request_ids=request_ids)
 
 
 def move_without_fence(self: Positions, topic: str, partition: int, *, before: Position, after: Position) -> None:

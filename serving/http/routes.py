@@ -1,0 +1,23 @@
+"""The declared route of a path: what metrics and spans call a request, never what was sent.
+
+Belongs here: that one look-up. Must not be here: who may ask a path (`guard.py`).
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+OTHER_ROUTE: Final = "other"
+
+
+class Routes:
+    """Routes by path; a last {name} stands for the rest of the path."""
+
+    def __init__(self, routes: Collection[str]) -> None:
+        self._exact = frozenset(route for route in routes if "{" not in route)
+        self._below = {route.partition("{")[0]: route for route in routes if "{" in route}
+
+    def of(self, path: str) -> str:
+        """The route of a path, or OTHER_ROUTE."""
+        if path in self._exact:
+            return path
+        return next((route for start, route in self._below.items() if path.startswith(start)), OTHER_ROUTE)
