@@ -114,8 +114,9 @@ async def measure(apps: dict[str, asgi.ASGIApp], token: bytes, *, requests: int)
             before = time.process_time()
             await asyncio.gather(*(ask(app, body, token) for body in made[TURN:]))
             rates[name].append(COMPANY / (time.process_time() - before))
-        if not turn:  # the first turn warms up
-            alone, rates = ({name: [] for name in apps} for _ in range(2))
+            if not turn:  # the first turn warms up
+                alone[name].clear()
+                rates[name].clear()
     return {f"{name}_p50_ms": round(statistics.median(alone[name]), 3) for name in apps} | {
         f"{name}_per_cpu_second": round(statistics.median(rates[name])) for name in apps
     }

@@ -22,10 +22,11 @@ def serve(settings: Settings, *, host: str, port: int) -> NoReturn:
         HOME_VARIABLE: str(settings.home),
         "BENTOML_HOME": str(bentoml / str(port)),
         "BENTOML_DO_NOT_TRACK": "true",
-        # The lines with which BentoML starts its workers have a format of their own.
-        **({"BENTOML_QUIET": "True"} if settings.log_format == "json" else {}),
     }
     address = socket.gethostbyname(host)  # BentoML takes no names
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", address, "--port", str(port)]
+    if settings.log_format == "json":
+        # The lines with which BentoML starts its workers have a format of their own.
+        command.append("--quiet")
     sys.stdout.flush()
     os.execve(sys.executable, command, environment)  # noqa: S606  # our own command, through no shell

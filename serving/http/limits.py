@@ -8,17 +8,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from limits import RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
-from redis.asyncio import BlockingConnectionPool
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.http.answers import answer, error_body
+
+if TYPE_CHECKING:
+    from limits.aio.storage import RedisStorage
+    from redis.asyncio import BlockingConnectionPool
 
 RATE_WINDOW: Final = 1
 """Seconds: who waits as long as the window is let through again."""
@@ -44,12 +47,7 @@ class RateLimiter:
             raise ValueError("FRAUD_RATE_LIMIT_STORAGE is no Redis URL: write redis://host:6379, or leave it empty")
         self._limit = RateLimitItemPerSecond(per_second)
         self._memory = SlidingWindowCounterRateLimiter(MemoryStorage())
-        # Requests wait for a connection: to open one for each of a burst takes longer than the burst.
-        self._pool = (
-            BlockingConnectionPool.from_url(storage, max_connections=STORAGE_CONNECTIONS, timeout=STORAGE_TIMEOUT)
-            if storage
-            else None
-        )
+        self._pool = _connections(storage) if storage else None
         self._shared = SlidingWindowCounterRateLimiter(_redis(storage, self._pool)) if self._pool else None
         self._on_storage_failure = on_storage_failure
         self._failing = False
@@ -174,7 +172,16 @@ def _announced_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return length
 
 
-def _redis(url: str, pool: BlockingConnectionPool) -> RedisStorage:
+def _connections(url: str) -> "BlockingConnectionPool":
+    """Connections that requests wait for: to open one for each of a burst takes longer than the burst."""
+    from redis.asyncio import BlockingConnectionPool  # noqa: PLC0415 - loads OpenTelemetry, and few use Redis
+
+    return BlockingConnectionPool.from_url(url, max_connections=STORAGE_CONNECTIONS, timeout=STORAGE_TIMEOUT)
+
+
+def _redis(url: str, pool: "BlockingConnectionPool") -> "RedisStorage":
+    from limits.aio.storage import RedisStorage  # noqa: PLC0415 - as above
+
     return RedisStorage(
         f"async+{url}",
         wrap_exceptions=True,

@@ -26,7 +26,7 @@ def score_requests(scorer: ResilientScorer, requests: Sequence[ScoringRequest]) 
     rows = [request.row for request in requests]
     if not tracing_is_on():
         return scorer.score(rows, request_ids=request_ids)
-    parent, *others = dict.fromkeys(request.span for request in requests)
-    with span("score micro-batch", parent=parent, links=others) as current:
+    spans = list({request.span.span_id: request.span for request in requests if request.span is not None}.values())
+    with span("score micro-batch", parent=spans[0] if spans else None, links=spans[1:]) as current:
         current.set_attribute("fraud.rows", len(rows))
         return scorer.score(rows, request_ids=request_ids)

@@ -4,15 +4,16 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import httpx
 import pytest
 
 from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.support.bad_inputs import good_transaction
+from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.otlp import Receiver, otlp_receiver
 from fraud_pipeline_tests.support.services import Server, start, stop
 from fraud_pipeline_tests.support.waiting import until
@@ -123,8 +124,9 @@ def traced(tmp_path_factory: pytest.TempPathFactory, trained: TrainedModel, rece
 def test_a_request_is_one_trace_from_the_caller_to_the_database(traced: Server, receiver: Receiver) -> None:
     headers = {"X-Request-Id": "order-17", "traceparent": TRACEPARENT}
     with traced.client() as client:
-        answer = client.post("/score", json=good_transaction(transaction_id="traced"), headers=headers)
-        again = client.post("/score", json=good_transaction(transaction_id="traced"))
+        transaction = transaction_with_id("traced")
+        answer = post(client, "/score", transaction, headers=headers)
+        again = post(client, "/score", transaction)
         stored = client.get("/decisions/traced")
     assert answer.headers["x-request-id"] == "order-17"
     assert {one.json()["request_id"] for one in (answer, again, stored)} == {"order-17"}
@@ -132,7 +134,7 @@ def test_a_request_is_one_trace_from_the_caller_to_the_database(traced: Server, 
     spans = [span for _, span in receiver.spans if span.trace_id.hex() == TRACE]
     by_id = {span.span_id: span for span in spans}
     by_name = {span.name: span for span in spans}
-    request = by_name["POST /score"]
+    request = next(span for span in spans if span.span_id.hex() in answer.headers["traceparent"])
     assert request.parent_span_id.hex() == SENDER
     assert answer.headers["traceparent"] == f"00-{TRACE}-{request.span_id.hex()}-01"
     assert attributes(request).items() >= {"http.response.status_code": 200, "fraud.request_id": "order-17"}.items()
@@ -144,17 +146,15 @@ def test_a_request_is_one_trace_from_the_caller_to_the_database(traced: Server, 
 
 
 @pytest.mark.servers
-def test_requests_of_a_micro_batch_are_linked_to_it_and_paths_are_named_as_declared(
-    traced: Server, receiver: Receiver
-) -> None:
+def test_spans_are_named_by_declared_paths_and_a_bad_request_id_is_replaced(traced: Server, receiver: Receiver) -> None:
+    route = "GET /decisions/{transaction_id}"
     with traced.client() as client:
-        rows = [good_transaction(transaction_id=f"batch-{number}") for number in range(3)]
-        client.post("/score_batch", json={"transactions": rows}, headers={"X-Request-Id": "a batch"})
+        rows = [transaction_with_id(f"batch-{number}") for number in range(3)]
+        post(client, "/score_batch", {"transactions": rows}, headers={"X-Request-Id": "a batch"})
         made = client.get("/decisions/batch-0").json()["request_id"]
         assert client.get("/decisions/nobody").status_code == 404
     assert len(made) == 32
-    until(lambda: len(receiver.named("GET /decisions/{transaction_id}")) >= 2, what="the spans")
-    assert 404 in [attributes(span)["http.response.status_code"] for _, span in receiver.spans if span.attributes]
+    until(lambda: 404 in [attributes(span)["http.response.status_code"] for span in receiver.named(route)])
 
 
 def test_an_answer_carries_the_ids_of_its_request() -> None:
@@ -171,6 +171,19 @@ def test_an_answer_carries_the_ids_of_its_request() -> None:
     service = RequestContext(app, routes=Routes([path for _, path in PATHS]))
     asyncio.run(service(scope, None, send))  # type: ignore[arg-type]  # this application receives nothing
     assert sent[0]["headers"] == [(b"a", b"b"), *headers]
+
+
+def post(client: httpx.Client, path: str, body: Any, *, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    """A good answer: a machine with much else to do sheds load, and then the same request is sent again."""
+    answers: list[httpx.Response] = []
+
+    def answered() -> bool:
+        answers.append(client.post(path, json=body, headers=headers))
+        return answers[-1].status_code != 503
+
+    until(answered, what="an answer")
+    assert answers[-1].status_code == 200, answers[-1].text
+    return answers[-1]
 
 
 def attributes(span: Any) -> dict[str, Any]:
