@@ -1,4 +1,4 @@
-"""What docs/how-to promises of backups and keys: tried on a real PostgreSQL, a busy SQLite file and real tokens."""
+"""Backups and keys as in docs/how-to, on a real PostgreSQL, a busy SQLite file and with real tokens."""
 
 import json
 import shlex
@@ -81,7 +81,7 @@ class Host:
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     def rows(self) -> dict[str, list[Any]]:
-        """Everything in the database of decisions."""
+        """All rows of the database of decisions."""
         database = Database(self.database_url)
         with closing(database), database.transaction(read_only=True) as connection:
             return {
@@ -162,7 +162,7 @@ class TestPostgres:
         assert lines[-1] == "compose up --detach"
 
     def test_a_truncated_dump_leaves_the_database_unchanged(self, host: Host, tmp_path: Path) -> None:
-        """Its sum is right: `backup.sh` wrote no more of it."""
+        """Its checksum is right, because `backup.sh` wrote no more of it."""
         backup = tmp_path / "backup"
         assert host.run("backup.sh", backup).returncode == 0
         dump = backup / "fraud.dump"
@@ -251,7 +251,7 @@ class TestSqlite:
 
 
 class TestPublicKeys:
-    """Who only verifies has the public halves, which follow the keys."""
+    """A service that only verifies tokens has the public keys, which follow the rotation."""
 
     @pytest.fixture
     def settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -298,7 +298,7 @@ class TestPublicKeys:
 
 
 class TestKeys:
-    """A running service follows its file; here its clock is asked at once."""
+    """A running service rereads its file; here it does so at once."""
 
     @pytest.fixture
     def file(self, tmp_path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What cannot be reached has a sentence of its own: where, what is wrong, what to do; no traceback and no password."""
+"""Every unreachable server has a sentence with place, problem and remedy, without traceback or password."""
 
 import re
 import socket
@@ -106,7 +106,7 @@ def test_a_password_that_is_wrong(empty_postgres_url: str) -> None:
 
 
 def refused_by(url: str) -> str:
-    """Why the database lets nobody in with this URL, once it does not."""
+    """The error of a database that refuses this URL."""
     try:
         with closing(Database(url)) as database, database.transaction():
             return ""
@@ -122,7 +122,7 @@ def test_a_database_that_cannot_hold_every_text_is_refused_before_it_holds_any(
     capsys: pytest.CaptureFixture[str],
     encoding: str,
 ) -> None:
-    """Otherwise a record that one database takes is the fault of its sender at another one."""
+    """Otherwise a record that one database accepts would be dead-lettered at another."""
     name = f"other_{sa.make_url(empty_postgres_url).database}"
     with owner_of(empty_postgres_url) as connection:
         connection.exec_driver_sql(
@@ -157,7 +157,7 @@ def under_a_file(directory: Path) -> Path:
 
 
 def not_mounted(_directory: Path) -> Path:
-    """A place where nobody can make a directory, not even root."""
+    """A path where even root cannot make a directory."""
     return Path("/proc/1/no-home")
 
 
@@ -242,7 +242,7 @@ class TestKafka:
 
 
 def refused(broker: Broker, **wrong: object) -> str:
-    """What is told where these settings differ from those that the broker lets in."""
+    """The error for settings that the broker does not accept."""
     given = {"bootstrap_servers": broker.bootstrap_servers, "connect_timeout": SOON, **broker.security, **wrong}
     with pytest.raises(BrokerUnavailableError) as caught:
         open_consumer(KafkaSettings(**given))

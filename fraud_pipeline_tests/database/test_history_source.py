@@ -1,4 +1,4 @@
-"""A database of decisions knows whose history it holds, and takes no other beside it."""
+"""A database of decisions records the source of its history and refuses other sources."""
 
 from contextlib import closing
 from datetime import timedelta
@@ -103,7 +103,7 @@ class TestClaim:
 
 
 class TestOnlineHistory:
-    """The asset, on one database that the settings of two sources name, as with PostgreSQL."""
+    """The asset, on one database that is shared by the settings of two sources."""
 
     def load(self, settings: Settings, instance: dg.DagsterInstance, *, accept: bool = False) -> bool:
         job = build_defs(settings).resolve_job_def("online_history_job")

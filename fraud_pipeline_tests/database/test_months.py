@@ -1,4 +1,4 @@
-"""PostgreSQL keeps each month of decisions apart and drops it whole; an id is decided once all the same."""
+"""Months of decisions are partitions on PostgreSQL and are dropped as a whole; an id is still decided once."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -70,7 +70,7 @@ def test_months_are_opened_ahead_and_dropped_when_all_of_them_is_too_old(postgre
 
 
 def test_rows_outside_of_months_are_deleted_one_by_one(postgres: Database) -> None:
-    """Rows of before the upgrade, and those of a time for which nobody opened a month."""
+    """Rows from before the upgrade, and rows of a month without a partition."""
     long_ago = pd.Timestamp("2020-01-01", tz="UTC")
     decide(postgres, range(3), at=long_ago)
     decide(postgres, range(3, 5), at=NOW)
@@ -93,7 +93,7 @@ def test_rows_from_before_the_upgrade_stay(empty_postgres_url: str) -> None:
 
 @pytest.mark.parametrize("other_rows", [0, WORTH_COPYING])
 def test_an_id_stays_taken_until_its_decision_expires(database: Database, other_rows: int) -> None:
-    """Also where its event went long before, for few rows and for many that are copied."""
+    """Also when its event expired long before, for few rows and for many that are copied."""
     scorer = Scorer(database=database, champion=lambda: None)
     more = [row(number) for number in range(100, 100 + other_rows)]
     (first,) = scorer.score([row(1)])

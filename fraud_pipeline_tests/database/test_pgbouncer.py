@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode, where each transaction may run in another session: nothing of ours lives in one."""
+"""PgBouncer in transaction mode, where each transaction may run in another session."""
 
 import os
 import shutil
@@ -94,7 +94,7 @@ def test_commands_and_1500_requests_to_two_workers_go_through(
 
 
 def test_each_transaction_brings_its_time_limit_and_leaves_none_behind(pooled_url: str) -> None:
-    """Whoever comes after us in a session has its own limit, and a slow statement of ours is given up."""
+    """The next client of a session keeps its own limit, and our slow statement is cancelled."""
     with (
         closing(Database(pooled_url, statement_timeout=timedelta(seconds=0.3))) as quick,
         closing(Database(pooled_url, statement_timeout=timedelta(seconds=30))) as patient,

@@ -1,6 +1,6 @@
-"""A database that refuses everybody is away: everybody waits, nothing is put aside, and doctor says what to mend.
+"""A database that refuses every row counts as unavailable: everything waits, nothing is dead-lettered, doctor explains.
 
-A record's own fault is one that its neighbours do not share.
+A record is at fault only when its neighbours are accepted.
 """
 
 import json
@@ -105,7 +105,7 @@ def consuming(
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A scorer of a release that fails on every row, in a way nobody thought of."""
+    """A scorer with a bug that fails on every row."""
 
     def transaction(
         self, rows: Sequence[TransactionRow], *, request_ids: RequestIdsOfRows = NO_REQUEST_IDS
@@ -156,7 +156,7 @@ class TestTheStream:
     def test_a_record_that_fails_alone_is_dead_lettered_and_its_neighbours_are_decided(
         self, kafka: KafkaSettings, empty_postgres_url: str, user_url: str
     ) -> None:
-        """A rule of somebody else's that most rows meet."""
+        """A foreign constraint that most rows satisfy."""
         rows = [*rows_of(20, prefix="good"), *rows_of(1, prefix="odd")]
         with closing(Database(empty_postgres_url)) as owner, owner.transaction() as connection:
             connection.exec_driver_sql("ALTER TABLE transactions ADD CHECK (transaction_id <> 'odd0')")
@@ -233,7 +233,7 @@ def server(refused: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 class TestWhatEntrancesAccept:
-    """A record that one database keeps and another refuses would be the fault of its sender at one of them only."""
+    """A record that only one kind of database accepts would be dead-lettered at the other."""
 
     @given(texts=st.lists(st.text(max_size=80), min_size=4, max_size=40), amount=st.floats(), longitude=st.floats())
     @hypothesis.settings(
@@ -269,7 +269,7 @@ def both(tmp_path: Path, empty_postgres_url: str) -> Iterator[tuple[Database, Da
 
 
 def kept(database: Database, rows: Sequence[TransactionRow]) -> dict[str, TransactionRow | None]:
-    """These rows as a database gives them back."""
+    """These rows as read back from a database."""
     with scoring_batch(database) as batch:
         batch.remember(rows)
         return {id_: event for id_, (event, _) in batch.stored([row.transaction_id for row in rows]).items()}

@@ -1,4 +1,4 @@
-"""Every table has a retention or a reason to have none, and what is older than it goes, counted."""
+"""Every table has a retention or a reason for none, and expired rows are removed and counted."""
 
 import os
 from datetime import timedelta
@@ -103,7 +103,7 @@ def test_a_sqlite_file_shrinks(tmp_path: Path) -> None:
 
 
 def size(database: Database) -> int:
-    """Pages of the file once all that was written is in it."""
+    """Pages of the file after a checkpoint."""
     with database.transaction(read_only=True) as connection:
         return int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
 

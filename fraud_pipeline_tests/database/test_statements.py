@@ -1,4 +1,4 @@
-"""Both kinds of database: migrations there and back, what is away, and the statements of one scoring transaction."""
+"""SQLite and PostgreSQL: migrations up and down, outages, and the statements of a scoring transaction."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,7 +58,7 @@ class TestMigrations:
     def test_merchants_days_survive_the_way_to_label_maturities_and_back(
         self, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Those that are there were made with the label maturity of the deployment's settings."""
+        """Existing rows were made with the label maturity of the deployment's settings."""
         monkeypatch.setenv("FRAUD_LABEL_MATURITY", "7d")
         database = Database(database_url)
         database.upgrade("0009")
@@ -175,7 +175,7 @@ class TestBatch:
 
     @pytest.mark.parametrize("more", [0, WORTH_COPYING])
     def test_few_and_many_events_are_stored_the_same_way(self, database: Database, more: int) -> None:
-        """Each with the version of its customer at which it became known, its empty fields and its accents."""
+        """Each event keeps its customer's version, its empty fields and its accents."""
         full = TransactionRow("t-0", NOON, "ÅB", "m-1", 99, "grocery", "pos", "SE", 59.3, -18.1)
         rows = [full, *(row(number, customer=f"c-{number % 3}") for number in range(1, 6 + more))]
         with scoring_batch(database) as batch:
@@ -191,7 +191,7 @@ class TestBatch:
         }
 
     def test_a_customers_events_by_time_by_version_and_by_tile(self, database: Database) -> None:
-        """Each customer as of its own instant and version, in one statement for all."""
+        """One statement reads each customer as of its own instant and version."""
         before, tile = NOON - DAY, np.array([NOON, NOON - DAY])
         for rows in ([row(1), row(4, at=before), row(3, customer="c-2")], [row(2), row(5, customer="c-2", at=before)]):
             with scoring_batch(database) as batch:
@@ -286,7 +286,7 @@ class TestHistory:
         assert sorted(map(tuple, stored)) == sorted(wanted[list(wanted.columns)].itertuples(index=False, name=None))
 
     def test_merchants_days_of_two_label_maturities_are_kept_apart(self, database: Database, tables: Tables) -> None:
-        """The label maturity decides what is cleared, so days of one are never read for another."""
+        """The label maturity decides the cleared columns, so days of one are never read for another."""
         transactions = tables.transactions[tables.transactions["event_time"] < tables.as_of.floor("D")].tail(2_000)
         load_history(database, transactions=transactions, reports=tables.reports)
         maturities = (timedelta(0), LABEL_MATURITY, timedelta(days=3, microseconds=1))
@@ -318,7 +318,7 @@ class TestHistory:
 
 
 class TestOthersHaveTheirTurn:
-    """What the daily job writes, it writes in short transactions, and another entrance decides between any two."""
+    """The daily job writes in short transactions, and scorers decide between any two of them."""
 
     @pytest.fixture(autouse=True)
     def chunks_of_a_hundred(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,7 +394,7 @@ def days_now(batch: Batch, merchants: list[str], *, label_maturity: timedelta = 
 
 @contextmanager
 def before_each_write(database: Database, act: Callable[[], None], *, times: int = 1_000_000) -> Iterator[None]:
-    """Do something whenever a transaction that writes is about to begin."""
+    """Call `act` whenever a writing transaction is about to begin."""
     left = iter(range(times))
 
     def begins(_connection: sa.Connection, options: dict[str, Any]) -> None:
@@ -409,7 +409,7 @@ def before_each_write(database: Database, act: Callable[[], None], *, times: int
 
 @contextmanager
 def concurrent_writes(database: Database, act: Callable[[Batch], None]) -> Iterator[None]:
-    """Another entrance writes whenever a transaction that writes is about to begin, and waits for nobody."""
+    """Another connection writes whenever a writing transaction is about to begin, without waiting."""
     other = Database(database.engine.url.render_as_string(hide_password=False), statement_timeout=timedelta(seconds=1))
 
     def write() -> None:

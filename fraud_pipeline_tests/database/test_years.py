@@ -1,4 +1,4 @@
-"""Every table that grows by the day is as large after years as after the longest of its retentions."""
+"""Tables that grow daily stop growing after the longest retention."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ FULL: Final = 32 + MONTH
 
 
 def test_tables_stop_growing_once_their_retention_is_full(tmp_path: Path) -> None:
-    """On SQLite, which keeps no months; `test_months.py` drops those of PostgreSQL."""
+    """On SQLite, which has no monthly partitions; `test_months.py` covers PostgreSQL."""
     database = Database(f"sqlite:///{tmp_path / 'fraud.db'}")
     database.upgrade()
     most_then: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Which changes make another feature: of the code's hash, of the values of a fixed history, of what a model accepts."""
+"""Changes of feature code: the code's hash, the values of a fixed history, and the models that are accepted."""
 
 import hashlib
 import json
@@ -134,7 +134,7 @@ class TestTheHashOfTheCode:
 
 
 def more(function: Callable[..., Any], *, of: int | None = None) -> Callable[..., Any]:
-    """The same but for its result, or one of its results, which is a little larger somewhere."""
+    """The same function with a slightly larger result, or one of its results."""
 
     def changed(*arguments: Any, **named: Any) -> Any:
         results = function(*arguments, **named)
@@ -175,7 +175,7 @@ CHANGES: Final = {
 
 @pytest.fixture(autouse=True)
 def computed_anew() -> Iterator[None]:
-    """No test sees what another one changed."""
+    """Clear caches, so that no test sees another's changes."""
     value_hashes.cache_clear()
     yield
     value_hashes.cache_clear()
@@ -183,7 +183,7 @@ def computed_anew() -> Iterator[None]:
 
 class TestTheValuesOfTheFixedHistory:
     def test_the_fixed_history_is_the_same_in_every_release(self) -> None:
-        """Whoever changes it makes every model of earlier releases look as if its features had changed."""
+        """A change would make the features of every earlier model look changed."""
         transactions = feature_proof._transactions()
         frames = (transactions, feature_proof._reports(transactions))
         text = "".join(frame.to_csv(index=False, float_format="%.3f") for frame in frames)
@@ -233,7 +233,7 @@ class TestTheValuesOfTheFixedHistory:
 class TestAModelOfAnotherRelease:
     @pytest.fixture
     def saved(self, trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A model that was trained with this code, which says that it is other code."""
+        """A model of this code that records another code hash."""
         trained.model.save(tmp_path / "model")
         monkeypatch.setattr(features, "_code_version", lambda: "another release")
         value_hashes.cache_clear()
@@ -268,7 +268,7 @@ def test_a_configuration_is_its_content() -> None:
 
 
 def test_missing_values_have_one_bit_pattern_for_the_proof() -> None:
-    """Two processors make a NaN of different signs."""
+    """Processors differ in the sign of a NaN."""
     values = np.array([1.0, np.nan], np.float32)
     negative = np.array([1.0, -np.nan], np.float32)
     assert values.tobytes() != negative.tobytes()

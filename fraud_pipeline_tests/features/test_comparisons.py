@@ -35,7 +35,7 @@ def ints(*values: int) -> Ints:
 
 
 def whole(n: int) -> tuple[Ints, Ints]:
-    """The slice that holds all of n events."""
+    """The slice of all n events."""
     return ints(0), ints(n)
 
 

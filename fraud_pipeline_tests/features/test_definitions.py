@@ -1,4 +1,4 @@
-"""Every feature against its definition, written out naively over small random worlds; the list and its page in docs."""
+"""Every feature equals a naive definition over small random worlds; the list equals its page in docs."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""The rules that all features keep: what they may look at, what may not change them, what is missing."""
+"""Rules of all features: visible events, invariances, missing values."""
 
 import math
 from typing import Any

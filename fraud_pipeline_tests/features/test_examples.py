@@ -1,6 +1,6 @@
-"""What each kind of feature sees, by examples small enough to compute by hand.
+"""Examples of each kind of feature, small enough to compute by hand.
 
-The rules that all features keep are in `test_engineer.py`, the definitions in `test_definitions.py`.
+Rules of all features are in `test_engineer.py`, definitions in `test_definitions.py`.
 """
 
 from datetime import timedelta
@@ -18,9 +18,9 @@ MATURITY: Final = timedelta(days=7)
 
 
 def transactions(*rows: dict[str, Any]) -> pd.DataFrame:
-    """Valid transactions t0, t1, ... of customer c at merchant m, 10.00 each, except for what is given.
+    """Valid transactions t0, t1, ... of customer c at merchant m over 10.00, with the given changes.
 
-    `at` is the time; what is optional is absent.
+    `at` is the time; optional columns are absent.
     """
     given = pd.DataFrame([{"customer_id": "c", "merchant_id": "m", "amount_cents": 1_000, **row} for row in rows])
     given["transaction_id"] = [f"t{number}" for number in range(len(given))]
@@ -72,7 +72,7 @@ class TestTable:
 
 class TestFirstTransaction:
     def test_counts_are_zero_and_other_features_missing(self) -> None:
-        """No past is a fact for counts and sums, and a missing value for whatever needs a past."""
+        """Without history counts and sums are 0, and other features are missing."""
         values = last(transactions({"at": "2026-01-05 12:00"}))
         past = [feature for feature in FEATURES if feature.entity != "transaction"]
         known = [feature for feature in past if not np.isnan(values[feature.name])]
@@ -109,7 +109,7 @@ class TestTransaction:
 
 class TestCustomer:
     def test_windows_begin_inclusive_and_end_exclusive(self) -> None:
-        """One day before counts, one microsecond more does not, and this very instant does not either."""
+        """An event one day before counts; one microsecond earlier, or at the same instant, does not."""
         rows = transactions(
             {"at": "2026-01-04 11:59:59.999999", "amount_cents": 1},
             {"at": "2026-01-04 12:00", "amount_cents": 20},
@@ -197,7 +197,7 @@ class TestMerchant:
         assert last(rows, reports(rows, (0, "2026-01-03")))["merchant_cleared_count_30d"] == 0
 
     def test_a_late_report_does_not_change_earlier_features(self) -> None:
-        """Reported after 7 days: the merchant looked clean on the 9th, and it still did when we look back."""
+        """Reported after 7 days: the transaction was cleared on the 9th, and it stays cleared."""
         rows = transactions({"at": "2026-01-01 06:00"}, {"at": "2026-01-09"})
         assert last(rows, reports(rows, (0, "2026-01-20")))["merchant_cleared_count_30d"] == 1
 

@@ -1,4 +1,4 @@
-"""Merchants' days that are made once, a day at a time, give every bit that all raw days give."""
+"""Merchants' days that are made once, one day at a time, give the same bits as those of all raw days."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -27,7 +27,7 @@ maturities = st.sampled_from([0, 0.5, 1, 4.9, 5, 5.5, 21, 45]).map(lambda days: 
 
 
 def final_days(world: World, *, label_maturity: timedelta) -> pd.DataFrame:
-    """What becomes final on each day of the world, in one frame."""
+    """The rows of `final_on` of every day of the world."""
     transactions, reports = frame(world.transactions), frame(world.reports, FRAUD_REPORTS)
     of_day = transactions["event_time"].dt.floor("D")
     settles_in = days_to_clear(label_maturity) * DAY
@@ -49,7 +49,7 @@ def final_days(world: World, *, label_maturity: timedelta) -> pd.DataFrame:
 @EXAMPLES
 @given(world=worlds(), label_maturity=maturities)
 def test_final_days_together_equal_all_merchants_days(world: World, label_maturity: timedelta) -> None:
-    """Those that settled in time; of others, nothing is known to be cleared."""
+    """Cleared columns only of days that settled in time."""
     final = final_days(world, label_maturity=label_maturity)
     transactions, reports = frame(world.transactions), frame(world.reports, FRAUD_REPORTS)
     expected = merchant_days(transactions, reports, label_maturity=label_maturity)

@@ -34,7 +34,7 @@ LIFE = st.lists(st.tuples(EVENTS, REPORTS, st.booleans()), min_size=1, max_size=
 def test_days_made_night_by_night_are_those_of_all_events(
     database: Database, life: list[Any], label_maturity: timedelta
 ) -> None:
-    """Late events and late reports included, whichever way they came, and however many nights were left out."""
+    """With late events and reports over any entrance, and with missed nights."""
     clear(database)
     now = START
     rows: list[TransactionRow] = []
@@ -98,7 +98,7 @@ def refresh(database: Database, now: int, *, label_maturity: timedelta) -> int:
 
 
 def assert_same_days(database: Database, now: int, *, label_maturity: timedelta) -> None:
-    """Volume is equal on all days, and what was cleared on those whose labels have matured."""
+    """Volume is equal on all days, and cleared columns on settled days."""
     start, end = (pd.Timestamp(at, unit="us", tz="UTC") for at in (now - LOOKBACK.days * DAY, now))
     expected = merchant_days(
         read_transactions(database, start=start, end=end),
@@ -125,7 +125,7 @@ def frame(rows: list[TransactionRow]) -> pd.DataFrame:
 
 
 def clear(database: Database) -> None:
-    """The tables as they were made."""
+    """The original tables."""
     with database.transaction() as connection:
         for table in METADATA.sorted_tables:
             if table.name not in ("secrets", "memory_versions"):

@@ -1,4 +1,4 @@
-"""Whichever tiles of a history are closed, features have the bits that all events give."""
+"""Features have the same bits whichever tiles of a history are closed."""
 
 from datetime import timedelta
 
@@ -29,7 +29,7 @@ CUSTOMERS = 2
 
 
 def random_events(generator: np.random.Generator, count: int) -> Table:
-    """Events near an instant and near its windows' edges, on a coarse clock that lets many of them tie with tiles."""
+    """Events near an instant and near its windows' edges, on a coarse clock, so that many coincide with tiles."""
     near = NOW - generator.choice([0, *CUSTOMER_WINDOWS.values()], count)
     times = near + generator.integers(-20, 8, count) * (TILE // 3)
     columns = {name: generator.integers(0, 4, count) for name in TRANSACTION_COLUMNS}
@@ -45,7 +45,7 @@ def random_events(generator: np.random.Generator, count: int) -> Table:
 
 
 def partly_closed(events: Table, generator: np.random.Generator) -> Table:
-    """The same with some tiles closed; of their events some came later and stand beside them."""
+    """The same history with some tiles closed; some of their events became known later and are separate rows."""
     starts = events["event_time"] // TILE
     keys, row_tiles = np.unique(starts * CUSTOMERS + events["customer_id"], return_inverse=True)
     closed = (generator.random(len(keys)) < generator.random())[row_tiles]

@@ -46,7 +46,7 @@ class Case:
     width: int
 
     def slices(self) -> tuple[Groups, Bounds]:
-        """What the kernel finds."""
+        """The kernel's results."""
         grouped = self.grouped()
         return grouped, windows.window_bounds(grouped, self.grouped_queries(), ints([self.width]))
 

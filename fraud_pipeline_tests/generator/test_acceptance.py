@@ -1,4 +1,4 @@
-"""What makes the synthetic world worth training on: hard, honest, and solvable only through history.
+"""Acceptance of the synthetic world: hard, without leaks, and solvable only through history.
 
 The thresholds stand in docs/explanation/synthetic-world.md too.
 """
@@ -147,7 +147,7 @@ def test_history_beats_raw_fields_and_the_oracle_beats_both(sample: Sample) -> N
 
 
 def test_the_oracle_is_calibrated(sample: Sample) -> None:
-    """A ceiling from a wrong likelihood would be no ceiling: the scores must match what happens."""
+    """The oracle's scores must be calibrated, or they are not the best possible ones."""
     score, fraud = sample.truth["oracle_score"], sample.truth["is_fraud"]
     assert score.mean() == pytest.approx(fraud.mean(), rel=0.1)
     for low, high in ((0.002, 0.05), (0.05, 0.5), (0.5, 0.95), (0.95, 1.01)):

@@ -1,4 +1,4 @@
-"""The synthetic world as a source: one seed, one world, however its time is sliced; one path for every row."""
+"""The synthetic world as a source: a seed gives one world for any slices of time, with one path for every row."""
 
 import itertools
 import random

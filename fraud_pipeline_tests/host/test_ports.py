@@ -1,4 +1,4 @@
-"""A command that cannot listen ends with one line, and has started nothing."""
+"""A command that cannot listen ends with one line and starts nothing."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Numbers and times of a column in the spellings of exports: recognised for the whole column, or refused for it."""
+"""Numbers and times in the formats of exports: recognised for a whole column, or refused."""
 
 import pyarrow as pa
 import pytest

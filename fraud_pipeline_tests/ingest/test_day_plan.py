@@ -1,4 +1,4 @@
-"""The plan of a night, as a rule about versions: after its steps, run in order, nothing is left to do."""
+"""The nightly plan: after its steps, nothing is left to do."""
 
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -35,7 +35,7 @@ LAST = day(DAYS - 1)
 
 @dataclass
 class World:
-    """A source and what was made of it; content is a number per day, and merchants' days are texts of theirs."""
+    """A source and the stored days; content is a number per day, and merchants' days are texts."""
 
     source: dict[date, int] = field(default_factory=dict)
     tables: dict[date, int] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class World:
         return plan(self.offered, self.stored, window=WINDOW, first=FIRST, last=LAST)
 
     def run(self, step: Step) -> None:
-        """What a run of ingest_job does, or one that derives again."""
+        """Run a step: ingest, or derive again."""
         days = days_between(step.first, step.last)
         if step.kind == "ingest":
             self.tables |= {key: self.source[key] for key in days}
@@ -186,7 +186,7 @@ def test_missing_merchants_days_are_made_from_the_first_day_on() -> None:
 
 
 def test_features_follow_the_days_that_merchants_days_read() -> None:
-    """Merchants' days of day 10 tell what was cleared of day 7, which features do not read themselves any more."""
+    """Merchants' days of day 10 hold the cleared columns of day 7, which features no longer read themselves."""
     days = {name: set(read) for name, read in WINDOW.days_read("features", day(12)).items()}
     assert day(7) not in days["transactions"] | days["reports"]
     world = World(source=dict.fromkeys(map(day, range(16)), 0))

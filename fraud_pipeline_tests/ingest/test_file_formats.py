@@ -1,4 +1,4 @@
-"""Files as exports write them: what is read, what is refused, and that no refusal ever shows a cell."""
+"""Files of exports are read or refused, and no message shows a cell."""
 
 import bz2
 import gzip

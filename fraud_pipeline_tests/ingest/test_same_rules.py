@@ -1,4 +1,4 @@
-"""One rule table: a row is accepted or refused alike by a CSV, a Parquet file, HTTP and the stream, as the same row."""
+"""One table of rules: CSV, Parquet, HTTP and the stream accept the same rows or refuse them."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -39,7 +39,7 @@ def around(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 def values_of(field: Field) -> st.SearchStrategy[Any]:
-    """Values that JSON and a file can both spell: good and bad ones of a field."""
+    """Valid and invalid values of a field that both JSON and a file can represent."""
     match field.kind:
         case "identifier" | "text":
             values: st.SearchStrategy[Any] = _IDS

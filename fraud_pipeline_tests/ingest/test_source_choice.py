@@ -1,4 +1,4 @@
-"""Which source a training learns from: flags, explicit settings and what is remembered, also across processes."""
+"""The choice of the training source: flags, settings and the stored choice, also across processes."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -69,7 +69,7 @@ def plan(home: Path, **flags: Any) -> Plan:
 
 
 def trained(home: Path, **flags: Any) -> Plan:
-    """As `plan`, and the source proves usable."""
+    """As `plan`, with a usable source."""
     made = plan(home, **flags)
     if made.choice is not None:
         save_choice(made.choice, home=home)
@@ -134,7 +134,7 @@ class TestRemembered:
 
 
 class TestExplicit:
-    """What stands in the environment or in settings.env wins, and nobody but a person changes it."""
+    """Explicit settings in the environment or settings.env win."""
 
     def test_a_home_of_an_earlier_release_keeps_working(self, home: Path, file: Path) -> None:
         explicitly(

@@ -1,4 +1,4 @@
-"""A file of transactions is read as its owner means it, or refused with the message its owner needs."""
+"""A file of transactions is read correctly, or refused with a helpful message."""
 
 import gzip
 import os
@@ -200,7 +200,7 @@ def test_times_of_one_kind_become_utc(tmp_path: Path, values: list[object]) -> N
 
 
 def test_rows_without_a_usable_time_come_with_the_first_day_and_are_rejected(tmp_path: Path) -> None:
-    """None is lost, none comes twice, and none stretches the calendar to 1970 or 2199."""
+    """No row is lost or repeated, and none extends the calendar to 1970 or 2199."""
     values = ["2018-04-03 10:00:00", "soon", None, "1970-01-01 00:00:00", "2199-01-01 00:00:00", "2018-04-05 10:00:00"]
     source = FileSource(with_column(tmp_path, "event_time", *values))
     assert (source.first_day, source.last_day) == (date(2018, 4, 3), date(2018, 4, 5))

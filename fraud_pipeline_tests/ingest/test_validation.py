@@ -1,4 +1,4 @@
-"""Every raw row is accepted or rejected with a reason; what is accepted follows the schema, whatever came in."""
+"""Every raw row is accepted or rejected with a reason, and accepted rows follow the schema."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Whatever a batch is like: what can be read of it is, what cannot has its place, and what follows is not lost."""
+"""Readable records of a damaged batch are read, unreadable ones keep their offsets, and later records are not lost."""
 
 from typing import Any
 

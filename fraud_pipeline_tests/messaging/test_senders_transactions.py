@@ -1,4 +1,4 @@
-"""Senders' transactions: what was aborted never happened; an open one holds records back and is no lag."""
+"""Kafka transactions of senders: aborted records are skipped; an open transaction delays records and is no lag."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -95,7 +95,7 @@ def known(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def consuming(kafka: KafkaSettings, database: Database) -> Iterator[Heard]:
-    """The long-lived consumer, while the block runs; what it tells of itself."""
+    """The long-lived consumer during the block, with its events."""
     heard = Heard()
     with closing(open_producer(kafka)) as producer:
         loop = StreamConsumer(
@@ -114,12 +114,12 @@ def rows_of(count: int, *, prefix: str) -> list[TransactionRow]:
 
 
 def more_expensive(rows: Sequence[TransactionRow]) -> list[TransactionRow]:
-    """The same transactions with another amount: beside these, each would be a conflict."""
+    """The same transactions with another amount, which would be conflicts."""
     return [row._replace(amount_cents=row.amount_cents + 5_000) for row in rows]
 
 
 def lags(kafka: KafkaSettings, database: Database) -> int:
-    """The lag as the sensor and the dashboard tell it."""
+    """The lag that the sensor and the dashboard show."""
     return lag(extents(kafka, [kafka.transactions_topic]), positions_of(kafka, database))
 
 
@@ -162,7 +162,7 @@ class TestTheConsumer:
     def test_control_records_at_the_end_of_a_topic_are_no_lag(
         self, kafka: KafkaSettings, sender: Sender, known: Database
     ) -> None:
-        """Marks of transactions and aborted records take offsets, and nothing need follow them for days."""
+        """Control records and aborted records take offsets, and may be the last ones for days."""
         sender.commit(rows_of(4, prefix="committed"))
         sender.abort(rows_of(30, prefix="aborted"))
         with consuming(kafka, known) as heard:
@@ -190,7 +190,7 @@ class TestRanges:
 
 
 def scored(kafka: KafkaSettings, settings: Settings, database: Database) -> int:
-    """Score everything that a sensor would plan now; how many were decided."""
+    """Score everything that the sensor would plan now; returns the number of decisions."""
     count = 0
     with range_scorer(kafka, settings, patience=5.0) as scorer:
         for _ in range(20):

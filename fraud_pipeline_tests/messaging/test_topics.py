@@ -1,4 +1,4 @@
-"""The Kafka adapter against a real broker: who may connect, what an error says, topics made once."""
+"""The Kafka clients with a real broker: connecting, error messages, creation of topics."""
 
 import gc
 import socket
@@ -48,7 +48,7 @@ def guarded() -> Iterator[KafkaSettings]:
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """A port that accepts connections and never says a word."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield "{}:{}".format(*server.getsockname())
 
@@ -91,7 +91,7 @@ class TestSettings:
 
 
 class TestConnecting:
-    """A broker that cannot be used is a sentence within the time that the settings allow, never a hang."""
+    """An unusable broker gives one sentence within the time limit."""
 
     def test_nobody_there(self) -> None:
         nobody = KafkaSettings(bootstrap_servers="127.0.0.1:1,no-such-host.invalid:9092")
@@ -185,7 +185,7 @@ class TestClients:
 
 
 class TestSecured:
-    """A broker that asks who we are, and shows who it is."""
+    """A broker that requires credentials and has a certificate."""
 
     def test_a_client_with_certificate_and_password_connects(self, guarded: KafkaSettings) -> None:
         assert ensure_topics(guarded) == dict.fromkeys(guarded.topics, 4)

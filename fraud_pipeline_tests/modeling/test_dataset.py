@@ -1,4 +1,4 @@
-"""What is known as of an instant, and how rows are dealt to train, tune, calibrate and test."""
+"""Labels as of an instant, and the split into train, tune, calibrate and test."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -78,7 +78,7 @@ class TestLabels:
 
 
 def hourly(hours: int = HOURS_OF_DATA, *, every: int = 20) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """A row each hour up to AS_OF, every so many a fraud, and everything known."""
+    """A row each hour up to AS_OF, every n-th a fraud, and all labels known."""
     end = microseconds(pd.Series([AS_OF]))[0]
     event_time = np.arange(end - hours * HOUR, end, HOUR, dtype=np.int64)
     return event_time, (np.arange(hours) % every == 0).astype(np.float64)

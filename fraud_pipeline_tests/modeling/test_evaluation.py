@@ -1,4 +1,4 @@
-"""Metrics agree with their definitions, intervals cover what they should, records survive JSON."""
+"""Metrics equal their definitions, intervals have their coverage, records survive JSON."""
 
 import json
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def samples(draw: st.DrawFn) -> Sample:
 
 
 def repeated(sample: Sample) -> Sample:
-    """Each row as often as its weight says: what weights stand for."""
+    """Each row repeated by its weight."""
     rows = np.repeat(np.arange(sample.size), sample.weights)
     return Sample(
         sample.scores[rows],

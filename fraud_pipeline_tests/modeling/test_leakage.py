@@ -1,4 +1,4 @@
-"""Each canary lets honest features pass and catches its own kind of planted leak."""
+"""Each leakage check passes honest features and catches its kind of planted leak."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,7 +33,7 @@ def labels() -> NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def honest() -> pd.DataFrame:
-    """Features that know nothing, one of them often missing."""
+    """Random features, one of them often missing."""
     generator = np.random.default_rng(2)
     frame = pd.DataFrame(generator.random((ROWS, 3)), columns=["one", "two", "three"])
     return frame.assign(three=frame["three"].where(generator.random(ROWS) < 0.5))
@@ -130,7 +130,7 @@ def world() -> tuple[History, pd.DataFrame]:
 
 @dataclass(frozen=True)
 class Leaking:
-    """The feature code with one feature replaced by what it must not know."""
+    """The feature code with one feature replaced by a leak."""
 
     kind: str
     label_maturity: timedelta = MATURITY
@@ -150,7 +150,7 @@ class Leaking:
 
     @staticmethod
     def own_report(history: History, new: pd.DataFrame) -> pd.Series:
-        """Whether this very transaction was ever reported."""
+        """Whether this transaction was ever reported."""
         return new["transaction_id"].isin(history.reports["transaction_id"])
 
     @staticmethod
@@ -160,7 +160,7 @@ class Leaking:
 
     @staticmethod
     def unsettled_day(history: History, new: pd.DataFrame) -> pd.Series:
-        """What the merchant cleared today, which is known days later."""
+        """The merchant's cleared transactions of today, which are known days later."""
         last = _of_day(history, new, column="last_cleared_time")
         return last.where(last > NEVER)
 

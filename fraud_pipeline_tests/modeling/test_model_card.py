@@ -1,4 +1,4 @@
-"""The model card tells what a person must know, with the figures that others computed."""
+"""The model card shows use, training, figures and limits of a model."""
 
 from dataclasses import replace
 

@@ -66,7 +66,7 @@ def model(trained: TrainedModel) -> FraudModel:
 
 @pytest.fixture(scope="module")
 def rows(training_set: pd.DataFrame) -> pd.DataFrame:
-    """Rows that nothing was fitted on; many of their features are missing."""
+    """Unseen rows; many of their features are missing."""
     return part(training_set, "test").head(500)
 
 
@@ -260,7 +260,7 @@ class TestRefusal:
             FraudModel.load(saved)
 
     def test_the_format_of_earlier_releases(self, saved: Path, model: FraudModel) -> None:
-        """It keeps the label maturity in the lineage, and nothing to prove the values of its features with."""
+        """It has the label maturity in the lineage, and no hashes of feature values."""
 
         def made_earlier(manifest: dict[str, Any]) -> None:
             manifest["format_version"] = 1

@@ -1,4 +1,4 @@
-"""From labelled rows to one model: each step sees its own part of time, and nothing sees the future."""
+"""Training: each step sees only its part of the data, and nothing sees the future."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -57,7 +57,7 @@ with dg.DagsterInstance.get() as instance:
 
 @contextmanager
 def started(program: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """A process that does not outlive the block, however that ends."""
+    """A process that is killed at the end of the block."""
     command, pipe = [sys.executable, "-c", program, *arguments], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         try:

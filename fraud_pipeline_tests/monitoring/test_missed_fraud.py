@@ -164,7 +164,7 @@ class TestReport:
         assert all(report_on(world, 59).red for world in worlds)
 
     def test_reports_that_always_come_a_week_late_are_waited_for(self) -> None:
-        """As of a file that has only labels: nothing is known of the last week, and nothing is expected of it."""
+        """As with a file of labels only: no reports of the last week are known or expected."""
         world = lived(3, a_day=30, surge=3, begins=45, delays=(7,))
         report = report_on(world, 51)
         assert report.expected[-7:].sum() == report.incidents[-7:].sum() == 0
@@ -218,7 +218,7 @@ class TestActiveCustomers:
 
 class TestIncidents:
     def counted(self, *rows: tuple[str, float, bool], customer: str = "c") -> int:
-        """Incidents of one customer; each row is its day, and what is said about it a day later."""
+        """Incidents of one customer; each row is a day and the report on it a day later."""
         days = [pd.Timedelta(days=day) for _, day, _ in rows]
         names = [name for name, _, _ in rows]
         allowed = pd.DataFrame(

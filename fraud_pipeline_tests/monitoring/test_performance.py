@@ -1,4 +1,4 @@
-"""The champion's daily report: which days count, by which labels and decisions, and what is called a loss."""
+"""The champion's daily performance report: days, labels, decisions, and the comparison with promotion."""
 
 import re
 from contextlib import closing
@@ -84,7 +84,7 @@ class TestWindows:
     def test_days_of_the_evaluation_are_left_out(
         self, tables: Tables, trained: TrainedModel, training_set: pd.DataFrame
     ) -> None:
-        """They are what the figures at promotion come from: the champion would be compared with itself."""
+        """The figures at promotion come from these days, so the champion would be compared with itself."""
         test = training_set[training_set["part"] == "test"]["event_time"]
         for after in range(40):
             day = LAST_DAY + timedelta(days=after)

@@ -1,4 +1,4 @@
-"""A red report about the champion reaches people: Prometheus by a gauge, a chat room by the webhook."""
+"""A red report is exported as a Prometheus gauge and posted to the webhook."""
 
 import time
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ class TestVerdicts:
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory, tables: Tables, trained: TrainedModel) -> Deployment:
-    """A world whose last day has a fault of units, and a champion that promised too much."""
+    """A world whose last day has a units fault, and a champion with inflated figures."""
     made = deployment_in(tmp_path_factory.mktemp("home"), tables, trained.model)
     made.promote(near_perfect_evaluation())
     write_units_fault(made, tables)

@@ -1,4 +1,4 @@
-"""The loop: an alarm trains once, the gate judges by what was seen live, and a new fraud is learned by itself."""
+"""The retraining loop: an alarm trains once, the gate uses live shadow rows, and a new fraud is learned."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -153,7 +153,7 @@ class TestAlarm:
 
 
 def scored_in_shadow(tables: Tables, model: Any, *, since: str, challenger: str = "2") -> list[ShadowRow]:
-    """What two equal models made of the transactions from a day on."""
+    """Shadow decisions of two equal models from a day on."""
     since_then = (tables.transactions["event_time"] >= pd.Timestamp(since, tz="UTC")).to_numpy()
     probability = model.predict(tables.features[since_then])
     return [
@@ -211,7 +211,7 @@ class TestLiveShadow:
 
 
 class TestWaiting:
-    """Who is kept in shadow is judged again, by ticks as the daemon makes them."""
+    """A challenger in shadow is judged again, by ticks like the daemon's."""
 
     def tick(self, deployment: Deployment, name: str, at: datetime) -> Any:
         definitions = build_defs(deployment.settings)
@@ -284,7 +284,7 @@ class TestDays:
     def test_a_run_trains_on_its_own_days(
         self, tmp_path: Path, tables: Tables, trained: TrainedModel, instance: dg.DagsterInstance
     ) -> None:
-        """`fraud-detect train --transactions 30000` after one of more rows makes what it would have made alone."""
+        """`fraud-detect train --transactions 30000` gives the same model after an earlier, larger run."""
         deployment = deployment_in(
             tmp_path, tables, trained.model, gap=timedelta(days=1), warm_up=timedelta(days=5), synthetic=True
         )
@@ -348,7 +348,7 @@ class TestHiddenLabels:
 
 
 def decisions(rows: pd.DataFrame, decision: str) -> list[StoredDecision]:
-    """What was decided on these transactions."""
+    """The decisions on these transactions."""
     nothing = np.zeros(len(FEATURE_NAMES), np.float32).tobytes()
     return [
         StoredDecision(id_, at, decision, 0.9, "model", "full", "", "[]", "1", "0" * 64, nothing, 1, 1, 1)

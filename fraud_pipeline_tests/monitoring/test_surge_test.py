@@ -1,4 +1,4 @@
-"""Surges: what is expected by now, how likely more is by chance, and since when there is too much."""
+"""The surge test: expected incidents, p-values, and the start of a surge."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Thresholds are the cheapest the bank allows, decisions follow them, rules answer when there is no model."""
+"""Thresholds have the least permitted cost, decisions follow them, and rules decide without a model."""
 
 import json
 import time
@@ -65,7 +65,7 @@ def scored_rows(draw: st.DrawFn) -> Rows:
 
 
 def total_cost(rows: Rows, policy: Policy) -> float:
-    """What a policy costs, decision by decision."""
+    """The cost of a policy, decision by decision."""
     cost = 0.0
     for decision, fraud, amount in zip(decide(rows.probability, policy), rows.labels, rows.amounts_cents, strict=True):
         match decision:

@@ -1,4 +1,4 @@
-"""The holdout: who is drawn, what becomes of them, and that they mend what blocking hides."""
+"""The holdout: the draw, held out decisions, and estimates that correct for censored labels."""
 
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -98,7 +98,7 @@ class TestWeights:
         assert np.mean(estimates) == pytest.approx(fraud.mean(), abs=0.01)
 
     def test_days_before_the_holdout_are_left_out(self) -> None:
-        """Nobody speaks for what was blocked on them; those of later days were blocked for other reasons."""
+        """No held out row represents the blocks of these days."""
         generator = np.random.default_rng(1)
         days = np.repeat(np.arange(20), 500)
         on = np.arange(len(days)) >= 5_250  # in the middle of the eleventh day
@@ -180,7 +180,7 @@ class TestServed:
         assert {id_: replace(answer, replayed=False) for id_, answer in again.items()} == first
 
     def test_answers_do_not_reveal_the_draw(self, database: Database, trained: TrainedModel) -> None:
-        """`GET /model` tells the hash of the model to the party that chooses the ids."""
+        """`GET /model` reveals the hash of the model to the party that chooses the ids."""
         key, model = key_of(database), blocking(trained.model, 0.0)
         assert len(key) == 64
         answers = decided(scorer(database, model, sha256=key[::-1]), rows(400))
@@ -224,7 +224,7 @@ class TestServed:
         assert not any(reason.code == "holdout" for answer in plain.values() for reason in answer.reasons)
 
     def test_a_block_beyond_the_cap_is_not_drawn(self, database: Database, trained: TrainedModel) -> None:
-        """Else those held out would stand for blocks that were refused, too, whose labels are known."""
+        """Otherwise held out rows would also represent capped blocks, whose labels are known."""
         made = scorer(database, blocking(trained.model, 0.0), share=1.0, most=0)
         assert {answer.reasons[-1].code for answer in decided(made, rows(5)).values()} == {"block_cap"}
 
@@ -254,7 +254,7 @@ class Life:
     policy: PolicySettings
 
     def stopped(self, key: object) -> pd.DataFrame:
-        """The would-be blocks, with those that this key holds out."""
+        """The would-be blocks, and those that this key holds out."""
         decision = decide(self.model.predict(self.features), self.model.policy)
         ids = self.features.loc[decision == "block", "transaction_id"]
         return drawn_of(ids, np.array([held_out(id_, share=SHARE, key=str(key)) for id_ in ids], bool))
@@ -267,7 +267,7 @@ class Life:
         served: pd.DataFrame = NOTHING_SERVED,
         replicates: int = 0,
     ) -> Assessment:
-        """The model when nobody reports what was blocked in `hidden`, and the report is told of `known`."""
+        """The evaluation when frauds in `hidden` are not reported and the report knows the blocks `known`."""
         blocked = hidden["transaction_id"][~hidden["held_out"].to_numpy(bool)]
         return assess(
             self.model,

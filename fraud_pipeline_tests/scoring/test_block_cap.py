@@ -1,4 +1,4 @@
-"""The cap on blocks: one for all entrances of a database, by the minutes of the transactions' own time."""
+"""The cap on blocks is shared by all entrances of a database, per minute of event time."""
 
 import random
 import threading
@@ -31,7 +31,7 @@ SOME_DAY = 20_000 * DAY
 
 @pytest.fixture
 def entrance(database: Database, trained: TrainedModel) -> Iterator[Callable[..., Scorer]]:
-    """Makes scorers as processes of their own have them: with connections of their own to the one database."""
+    """Makes scorers with their own connections to one database, like separate processes."""
     opened = []
     blocking = Loaded(replace(trained.model, policy=Policy(review_threshold=0.0, block_threshold=0.0)))
 
@@ -96,7 +96,7 @@ def test_concurrent_entrances_share_the_cap(entrance: Callable[..., Scorer]) -> 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_backlog_counts_in_its_own_minutes_in_any_order(entrance: Callable[..., Scorer], seed: int) -> None:
-    """Ten minutes of a busy stream, decided within seconds: as many blocks as if it had been decided in time."""
+    """Ten minutes of a busy stream, decided within seconds, have as many blocks as without the delay."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     rows = [row(number, at=SOME_DAY + number * 3 * SECOND) for number in range(200)]
     chance.shuffle(rows)

@@ -1,4 +1,4 @@
-"""What a process remembers is what the database would tell, whoever else writes and however little fits in."""
+"""The history cache equals the database, with other writers and with any size of the cache."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ ENGINEER = FeatureEngineer(label_maturity=timedelta(days=7))
 
 @dataclass(slots=True)
 class Truth:
-    """Events and versions as a database keeps them, and how many events were read from it."""
+    """Events and versions like those of a database, with a count of the events read."""
 
     events: list[tuple[TransactionRow, int]] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
@@ -77,13 +77,13 @@ class Truth:
 
 @dataclass(slots=True)
 class Process:
-    """A scoring process with a memory of its own."""
+    """A scoring process with its own cache."""
 
     memory: HistoryCache
     truth: Truth
 
     def features(self, rows: Sequence[TransactionRow], *, commit: bool) -> NDArray[np.uint32]:
-        """The bits of the customers' features of new rows; the rows that the truth has are known."""
+        """The bits of customer features of new rows."""
         memory, truth = self.memory, self.truth
         new = memory.table(rows)
         have = {row.transaction_id for row, _ in truth.events}
@@ -121,7 +121,7 @@ def assert_same(computed: NDArray[np.uint32], expected: NDArray[np.uint32]) -> N
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Some customers buy within some time, in one of two processes, elsewhere, or in a transaction that is undone."""
+    """Random events in one of two processes, elsewhere, or in a transaction that is rolled back."""
 
     customers: frozenset[int]
     hours: int
@@ -150,7 +150,7 @@ VISITS = st.lists(
 
 @given(visits=VISITS, max_rows=st.sampled_from([0, 300, 10_000]), many=st.sampled_from([3, 50, 400, 10_000]))
 def test_two_processes_compute_what_training_computes(visits: list[Visit], max_rows: int, many: int) -> None:
-    """Whoever else writes, whatever comes late or twice, however little fits in and however crowded a customer is."""
+    """With other writers, late and repeated events, any size of the cache and busy customers."""
     truth = Truth()
     first, second = (Process(HistoryCache(window=WINDOW, max_rows=max_rows, many=many), truth) for _ in range(2))
     now = NOW
@@ -173,7 +173,7 @@ def test_two_processes_compute_what_training_computes(visits: list[Visit], max_r
 
 
 def test_a_late_transaction_keeps_its_window_while_newer_events_are_caught_up() -> None:
-    """The newer events need room, and the oldest rows, which only the late transaction looks at, are in their way."""
+    """The newer events need space, and the oldest rows, which only the late transaction needs, are evicted first."""
     truth = Truth()
     process = Process(HistoryCache(window=WINDOW, max_rows=10_000, many=50), truth)
     late = NOW - 20 * DAY
@@ -187,7 +187,7 @@ def test_a_late_transaction_keeps_its_window_while_newer_events_are_caught_up() 
 
 @pytest.mark.parametrize("late", [1, 12 * HOUR])
 def test_a_crowded_customer_costs_what_its_newest_events_and_edges_cost(late: int) -> None:
-    """30,000 events and two processes in turn: each reads some tiles of them, and keeps few of them."""
+    """30,000 events and two processes in turn: each reads some tiles and caches few."""
     generator = np.random.default_rng(0)
     many = [
         TransactionRow(f"t-{number}", NOW - int(ago), "guest", "m", 100)

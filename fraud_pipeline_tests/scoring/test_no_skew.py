@@ -1,4 +1,4 @@
-"""One feature code, no skew: online, one by one or in micro-batches, every bit is the one that training computed.
+"""No skew: online, one by one or in micro-batches, features have the bits that training computed.
 
 Online there is no table of everything. There is what a store can fetch for a few transactions: their customers' last 30
 days, reports about their customers and merchants, and their merchants' days as they were known last midnight. It comes
@@ -90,7 +90,7 @@ class Shelf:
 
 
 class OnlineStore:
-    """What is known when transactions arrive, of their customers and merchants alone."""
+    """The history of arriving transactions: only of their customers and merchants."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -118,7 +118,7 @@ class OnlineStore:
         )
 
     def _begin_day(self, today: pd.Timestamp) -> None:
-        """At midnight merchants' days are made anew, from what is known by then."""
+        """At midnight merchants' days are made from what is known by then."""
         if today == self.today:
             return
         happened = self.world.transactions[self.world.transactions["event_time"] < today]
@@ -133,7 +133,7 @@ def take(rows: Table, positions: Positions) -> Table:
 
 
 def replayed(world: World, batches: list[Positions], *, redeliver: bool) -> NDArray[np.uint32]:
-    """The bits of all features, each batch computed on its own from what the store can fetch for it."""
+    """The bits of all features, each batch computed from its own fetched history."""
     store = OnlineStore(world)
     frames = [
         ENGINEER.values(history=store.fetch(rows, redeliver=redeliver), new=take(store.transactions, rows))
@@ -177,7 +177,7 @@ class TestBatch:
 class TestFuture:
     @pytest.mark.parametrize("seed", range(8))
     def test_changing_anything_from_an_instant_on_changes_nothing_until_then(self, world: World, seed: int) -> None:
-        """The transaction of that very instant keeps its features too, whatever else happens at the same time."""
+        """The transaction at that instant keeps its features too, whatever else happens at the same time."""
         generator = np.random.default_rng(seed)
         kept = int(generator.integers(len(world.transactions) // 3, len(world.transactions)))
         row = world.transactions.iloc[[kept]]
@@ -195,7 +195,7 @@ class TestFuture:
 
 
 def other_future(row: pd.DataFrame, future: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
-    """Half of what was to come, at other merchants and amounts, and a burst of the same customer at this instant."""
+    """Half of the future rows with other merchants and amounts, and a burst of the same customer at this instant."""
     burst = pd.concat([row] * 5).assign(amount_cents=1, latitude=0.0, longitude=0.0)
     kept = future[generator.random(len(future)) < 0.5]
     kept = kept[kept["transaction_id"] != row["transaction_id"].iloc[0]]

@@ -1,4 +1,4 @@
-"""The database's copy of the offline tables: a night sends what is new, and disturbs nobody else's cache."""
+"""The database's copy of the offline tables: a night sends only new rows and invalidates no other customer's cache."""
 
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -120,7 +120,7 @@ def test_a_new_report_changes_no_customer(database: Database, store: TableStore)
 
 
 def test_served_rows_are_not_sent_again_with_their_day(database: Database, store: TableStore) -> None:
-    """With FRAUD_LEARN_FROM_SERVED a day's table holds what the database gave, so that nothing of it is new."""
+    """With FRAUD_LEARN_FROM_SERVED a day's table comes from the database, so that nothing is new."""
     with scoring_batch(database) as batch:
         batch.remember(transaction_rows(events(LAST)))
     before = customer_versions(database)
@@ -158,7 +158,7 @@ def test_an_empty_database_is_filled_again(database: Database, store: TableStore
 
 
 def test_one_day_at_a_time_is_in_memory(database: Database, tmp_path: Path) -> None:
-    """Ten days of a size need hardly more than one of them."""
+    """Ten days need hardly more memory than one."""
 
     def most_memory(days: int) -> int:
         store = TableStore(tmp_path / str(days))

@@ -1,4 +1,4 @@
-"""Reasons are sentences a person can read, whatever the numbers; only what raised the score is one."""
+"""Reasons are readable sentences for any value, and only features that raised the score are reasons."""
 
 import re
 

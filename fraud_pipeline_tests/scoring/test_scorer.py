@@ -1,6 +1,6 @@
 """The Scorer against real databases: exact features, one decision per transaction, under concurrency and retries.
 
-A world is served as it happened, in micro-batches by several entrances, and every stored feature is compared with the
+A world is served in order, in micro-batches by several entrances, and every stored feature is compared with the
 one that training computes.
 """
 
@@ -50,7 +50,7 @@ BEGINNING, END = pd.Timestamp(0, tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")
 
 @pytest.fixture(scope="module")
 def loaded(trained: TrainedModel) -> Loaded:
-    """A model that doubts some transactions."""
+    """A model with some reviews and blocks."""
     return Loaded(replace(trained.model, policy=Policy(review_threshold=0.03, block_threshold=0.5)))
 
 
@@ -142,7 +142,7 @@ class TestExactness:
     def test_entrances_at_the_same_time_see_each_others_events_or_wait(
         self, database: Database, make_scorer: Callable[..., Scorer]
     ) -> None:
-        """Four entrances, few customers: what each decision knew is told by its version, and computes again."""
+        """Four entrances and few customers: each decision's version gives its history, and its features recompute."""
         rows = [row(number, customer=f"c-{number % 3}", cents=100 + number) for number in range(240)]
         errors: list[BaseException] = []
 
@@ -291,7 +291,7 @@ class TestModes:
     def test_a_failed_read_of_history_is_distinguished_from_failed_storage(
         self, empty_postgres_url: str, loaded: Loaded
     ) -> None:
-        """Whoever holds the table keeps readers out, and writers of other tables go on."""
+        """A lock on the table blocks its readers, while writers of other tables continue."""
         other = Database(empty_postgres_url, statement_timeout=timedelta(seconds=20))
         other.upgrade()
         database = Database(empty_postgres_url, statement_timeout=timedelta(seconds=1))

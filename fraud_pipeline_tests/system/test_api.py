@@ -1,4 +1,4 @@
-"""The Python API gives what the service gives, to the last bit, and refuses what it would not use."""
+"""The Python API gives the bits of the service, and refuses input that it would not use."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -34,7 +34,7 @@ from fraud_pipeline_tests.support.transaction_rows import transaction_rows
 
 @pytest.fixture(scope="module")
 def model(trained: TrainedModel) -> FraudModel:
-    """A model that doubts some transactions."""
+    """A model with some reviews and blocks."""
     return replace(trained.model, policy=Policy(review_threshold=0.03, block_threshold=0.5))
 
 

@@ -1,8 +1,8 @@
-"""The proof by killing it: real processes, a real broker and PostgreSQL, and nothing lost, nothing twice.
+"""Chaos tests with real processes, a real broker and PostgreSQL: no decision is lost or made twice.
 
     pytest -m chaos
 
-runs these, the poison, the simulated stories and the two entrances, and ends with what they counted.
+runs these, the bad records, the simulations and the two entrances, and prints their counts.
 CHAOS_TRANSACTIONS says how many transactions a seed has. What was decided is compared, row by row and down to the
 bytes of the features, with one process that nothing happened to.
 """
@@ -73,7 +73,7 @@ BAD: Final = Message(b"c1", b"nonsense", [])
 
 @dataclass(slots=True)
 class Proof:
-    """Topics of our own, an empty database, the home directory with the champion, and consumers to come."""
+    """New topics, an empty database, a home directory with the champion, and consumers."""
 
     kafka: KafkaSettings
     database: Database
@@ -95,7 +95,7 @@ class Proof:
         return Counter(json.loads(record.value)["transaction_id"] for record in records)
 
     def without_faults(self, rows: Sequence[TransactionRow]) -> dict[str, tuple[Any, ...]]:
-        """The decisions of one process that nothing happens to."""
+        """The decisions of one process without faults."""
         holder = ChampionHolder(Settings(home=self.consumers.home).champion_directory)
         holder.check_now()
         with closing(Database("sqlite://")) as database:

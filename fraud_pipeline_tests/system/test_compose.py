@@ -164,7 +164,7 @@ class TestFile:
                 assert dependency["condition"] == wanted, (name, other)
 
     def test_the_metrics_token_is_written_for_prometheus_alone(self, compose: dict[str, Any]) -> None:
-        """Its image runs as nobody, 65534, and shares a place with nobody else."""
+        """Its image runs as user nobody, 65534, and shares no directory."""
         writer = compose["services"]["metrics-token"]
         uid, gid = writer["user"].split(":")
         assert f"--uid {uid}" in IMAGE
@@ -254,7 +254,7 @@ def running(
 
 @pytest.mark.slow
 class TestRunning:
-    """In this order: what one test did is there for the next, as it is for people."""
+    """The tests run in this order, and each builds on the previous one."""
 
     def test_every_service_becomes_healthy(self, running: Deployment) -> None:
         for name, service in running.compose["services"].items():
@@ -342,7 +342,7 @@ class TestRunning:
     def test_a_challenger_scores_what_comes_over_http_and_by_the_stream(
         self, running: Deployment, trained: TrainedModel, tmp_path: Path
     ) -> None:
-        """One setting of the file reaches who exports it, who scores and who judges."""
+        """One setting of the file reaches exporter, scorers and the gate."""
         url = running.environment("service")["FRAUD_DATABASE_URL"]
         registry = Registry(tracking_uri=f"http://127.0.0.1:{running.ports[5000]}", model_name="fraud_model")
         challenger = register(registry, replace(trained.model, lineage={**trained.model.lineage, "seed": 1}), tmp_path)
@@ -401,7 +401,7 @@ class TestRunning:
 
 
 def up(url: str) -> set[tuple[str, str]]:
-    """The jobs that a Prometheus scrapes, and how their targets are."""
+    """The scraped jobs of a Prometheus, and the health of their targets."""
     answer = httpx.get(f"{url}/api/v1/targets", timeout=5)
     # While it replays its log it answers 503, in words.
     targets = answer.json()["data"]["activeTargets"] if answer.is_success else []

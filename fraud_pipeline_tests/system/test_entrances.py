@@ -1,4 +1,4 @@
-"""One scorer, two entrances: what HTTP answers and what the stream publishes are the same, to the last bit."""
+"""HTTP answers and published decisions are the same, bit for bit."""
 
 import json
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def kafka(broker: Broker) -> KafkaSettings:
 
 
 def decision_fields(answer: dict[str, Any]) -> dict[str, Any]:
-    """What an answer says of the transaction."""
+    """The fields of an answer that describe the decision."""
     return {name: value for name, value in answer.items() if name not in OF_THE_REQUEST}
 
 

@@ -1,4 +1,4 @@
-"""What `make test-fast` leaves out: nobody has to remember which tests start a server."""
+"""`make test-fast` leaves out tests with servers, which are marked automatically."""
 
 from pathlib import Path
 

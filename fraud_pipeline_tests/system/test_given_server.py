@@ -1,4 +1,4 @@
-"""FRAUD_DATABASE_URL points the suite at a server that runs already, and at nothing of what is on it."""
+"""With FRAUD_DATABASE_URL the suite uses a running server, and none of its databases."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Arrows point one way: each package says what belongs there, and each outside system has its packages.
+"""Layers: imports point one way, each package says what belongs there, and each outside system has its packages.
 
 What is written is read from the sources; what a process loads is read from `sys.modules` of fresh processes.
 """
@@ -180,7 +180,7 @@ class TestWhatIsLoaded:
         )
 
     def test_the_domain_loads_no_outside_system(self) -> None:
-        """Without the adapters and whatever is built on the database."""
+        """Packages without adapters and without a database."""
         graph = arrows()
         pure = {"fraud_pipeline.schema", "fraud_pipeline.ingest", "fraud_pipeline.features", "fraud_pipeline.policy"}
         pure |= {"fraud_pipeline.modeling", "fraud_pipeline.monitoring", "fraud_pipeline.storage"}

@@ -1,4 +1,4 @@
-"""A model says how its features are made: whoever serves it, wherever, needs no setting to make the same."""
+"""A model carries its feature configuration, so that serving needs no settings for it."""
 
 import json
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def frame(rows: Sequence[TransactionRow]) -> pd.DataFrame:
 
 
 def remember(database: Database, transactions: pd.DataFrame, reports: pd.DataFrame) -> None:
-    """What the nightly job does for each label maturity in use; here for those that could be mistaken, too."""
+    """The nightly job for each label maturity in use, and for others that could be confused with it."""
     load_history(database, transactions=transactions, reports=reports)
     for config in (OF_MODEL, SHORTER, DEFAULT_FEATURE_CONFIG):
         refresh_merchant_days(

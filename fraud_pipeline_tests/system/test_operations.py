@@ -1,4 +1,4 @@
-"""The Dagster UI and its daemon as people run them: a real `fraud-detect ui`, a real browser, real sensor ticks."""
+"""The Dagster UI and its daemon: a real `fraud-detect ui`, a real browser, real sensor ticks."""
 
 import os
 import signal

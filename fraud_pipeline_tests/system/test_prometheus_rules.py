@@ -1,4 +1,4 @@
-"""Alerts that fire when they should and only then; rules and dashboards that ask for metrics that exist."""
+"""Alerts fire exactly when they should; rules and dashboards use metrics that exist."""
 
 import importlib.util
 import re
@@ -42,7 +42,7 @@ CASES: Final = sorted(RULES.parent.glob("*_test.yml"))
 
 @pytest.fixture(scope="module")
 def exported() -> list[Sample]:
-    """What the service and a consumer export once everything has happened."""
+    """The metrics of service and consumer after every kind of event."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
         service, consumer = Metrics(), Metrics()

@@ -49,7 +49,7 @@ def day(number: int) -> date:
 
 @dataclass(slots=True)
 class Life:
-    """A home, its instance and its service, and what is really fraud."""
+    """A home, its instance and its service, and the truth about fraud."""
 
     settings: Settings
     instance: dg.DagsterInstance
@@ -79,7 +79,7 @@ class Life:
             return str(client.get("/model").raise_for_status().json()["version"])
 
     def skill(self, version: int, *, first: int, last: int) -> float:
-        """How well a version tells the thefts of these days from what is no fraud: average precision by the truth."""
+        """Average precision of a version on the thefts of these days, by the truth."""
         store = TableStore(self.settings.tables_directory)
         features, rows = (store.read(name, day(first), day(last)) for name in ("features", "transactions"))
         truth = self.truth.loc[rows["transaction_id"]]

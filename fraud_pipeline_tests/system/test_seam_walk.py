@@ -312,7 +312,7 @@ def live(bank: Bank, day: int, *, halves: Sequence[int] = (0, 1), reports: bool 
 
 
 def body_of(row: TransactionRow) -> dict[str, Any]:
-    """What HTTP is sent of a payment."""
+    """The HTTP body of a payment."""
     message: dict[str, Any] = json.loads(transaction_message(row, currency="EUR").value or b"")
     return {name: value for name, value in message.items() if name != "schema"}
 

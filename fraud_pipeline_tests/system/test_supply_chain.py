@@ -1,4 +1,4 @@
-"""What is installed: locked versions without known holes, and a bento that serves with the serving extra alone."""
+"""Locked versions have no known vulnerabilities, and a bento serves with the serving extra alone."""
 
 import importlib.util
 import os
