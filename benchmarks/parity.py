@@ -322,9 +322,9 @@ def compared(database: Database, *, world: World) -> dict[str, int]:
 
 def stored_features(database: Database) -> Iterator[tuple[list[str], np.ndarray[Any, np.dtype[np.uint32]]]]:
     """Ids and feature bits of all decisions, in parts."""
-    wanted = sa.select(DECISIONS.c.transaction_id, DECISIONS.c.features).execution_options(yield_per=CHUNK)
+    query = sa.select(DECISIONS.c.transaction_id, DECISIONS.c.features).execution_options(yield_per=CHUNK)
     with database.transaction(read_only=True) as connection:
-        for part in connection.execute(wanted).partitions():
+        for part in connection.execute(query).partitions():
             bits = np.frombuffer(b"".join(row.features for row in part), np.uint32)
             yield [row.transaction_id for row in part], bits.reshape(len(part), len(FEATURE_NAMES))
 

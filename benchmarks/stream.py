@@ -191,9 +191,9 @@ class Stand:
             positions = batch.positions.all(kafka.transactions_topic)
         return {number: (position.epoch, position.next_offset) for number, position in positions.items()}
 
-    def passed(self, kafka: KafkaSettings, wanted: int) -> None:
+    def passed(self, kafka: KafkaSettings, records: int) -> None:
         """Wait until this number of records is decided."""
-        while sum(offset for _, offset in self.standing(kafka).values()) < wanted:
+        while sum(offset for _, offset in self.standing(kafka).values()) < records:
             time.sleep(0.02)
 
     def backlog(

@@ -57,15 +57,15 @@ class Alerts:
 
     def all(self, *, status: Status | None, assignee: str | None, limit: int) -> list[Alert]:
         """The oldest alerts, of one status and one assignee if given."""
-        wanted = sa.select(*_ALERT).order_by(ALERTS.c.number).limit(limit)
+        query = sa.select(*_ALERT).order_by(ALERTS.c.number).limit(limit)
         if status is not None:
-            wanted = wanted.where(ALERTS.c.status == status)
-        return self._read(wanted if assignee is None else wanted.where(ALERTS.c.assignee == assignee))
+            query = query.where(ALERTS.c.status == status)
+        return self._read(query if assignee is None else query.where(ALERTS.c.assignee == assignee))
 
     def find(self, transaction_id: str) -> Alert | None:
         """The alert of a transaction; its row is locked until this database transaction ends."""
-        wanted = sa.select(*_ALERT).where(ALERTS.c.transaction_id == transaction_id).with_for_update()
-        return next(iter(self._read(wanted)), None)
+        query = sa.select(*_ALERT).where(ALERTS.c.transaction_id == transaction_id).with_for_update()
+        return next(iter(self._read(query)), None)
 
     def next_open(self) -> Alert | None:
         """The oldest open alert that no other transaction has locked."""

@@ -153,13 +153,13 @@ class Batch:
         self, merchants: Sequence[str], *, since: int, up_to_version: int, label_maturity: timedelta
     ) -> Sequence[Any]:
         """Days of these merchants from `since` on, as of a version of this label maturity, each day once."""
-        wanted = {
+        parameters = {
             "names": merchants,
             "since": since,
             "up_to": up_to_version,
             "label_maturity": whole_microseconds(label_maturity),
         }
-        rows = self._history(_days_of(self._dialect), wanted)
+        rows = self._history(_days_of(self._dialect), parameters)
         return list({(row[0], row[1]): row for row in rows}.values())
 
     def stored(self, ids: Sequence[str]) -> dict[str, tuple[TransactionRow | None, StoredDecision | None]]:
@@ -190,8 +190,8 @@ class Batch:
 
     def holdout_key(self) -> str:
         """The secret key of the holdout draw, the same for every process of this database."""
-        wanted = sa.select(SECRETS.c.value).where(SECRETS.c.name == "holdout")
-        return str(self._connection.execute(wanted).scalar_one())
+        query = sa.select(SECRETS.c.value).where(SECRETS.c.name == "holdout")
+        return str(self._connection.execute(query).scalar_one())
 
     def add_alerts(self, *, ids: list[str], customers: list[str], decisions: list[str], created_at: int) -> None:
         """Open an alert for each decision that a person should look at."""

@@ -30,9 +30,9 @@ class BlockMinutes:
         """Whether each transaction (event times in microseconds) may be blocked under a cap of `most` blocks per
         minute.
         """
-        wanted = Counter(time // MINUTE * MINUTE for time in times)
+        blocks_of = Counter(time // MINUTE * MINUTE for time in times)
         # Sorted, so that two processes that lock several minutes never deadlock.
-        left = {minute: most - self._before(minute, wanted[minute]) for minute in sorted(wanted)}
+        left = {minute: most - self._before(minute, blocks_of[minute]) for minute in sorted(blocks_of)}
         may = []
         for time in times:
             minute = time // MINUTE * MINUTE

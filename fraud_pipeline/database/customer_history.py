@@ -80,45 +80,51 @@ class CustomerHistory:
 # Cached, because SQLAlchemy compiles a statement object only once.
 @cache
 def _first_events(dialect: str) -> sa.Select[Any]:
-    wanted = given_records(dialect, _OF, since=sa.BigInteger, up_to=sa.BigInteger)
+    requested = given_records(dialect, _OF, since=sa.BigInteger, up_to=sa.BigInteger)
     at_most: sa.BindParameter[int] = sa.bindparam("at_most")
     if dialect == "postgresql":
-        return _of_each(wanted, wanted.c.since <= _TIME, wanted.c.up_to >= _ANY_VERSION, order=_TIME, at_most=at_most)
+        return _of_each(
+            requested, requested.c.since <= _TIME, requested.c.up_to >= _ANY_VERSION, order=_TIME, at_most=at_most
+        )
     # SQLite has no LATERAL, but every row has a rowid.
     same = TRANSACTIONS.alias("same")
     numbers: sa.Select[Any] = (
         sa.select(sa.literal_column("same.rowid"))
         .select_from(same)
-        .where(same.c.customer_id == wanted.c.customer_id, same.c.event_time >= wanted.c.since)
-        .where(same.c.customer_version + 0 <= wanted.c.up_to)
+        .where(same.c.customer_id == requested.c.customer_id, same.c.event_time >= requested.c.since)
+        .where(same.c.customer_version + 0 <= requested.c.up_to)
         .limit(at_most)
-        .correlate(wanted)
+        .correlate(requested)
     )
     number: sa.ColumnElement[int] = sa.literal_column("transactions.rowid")
-    return sa.select(*_EVENT).select_from(wanted.join(TRANSACTIONS, number.in_(numbers.scalar_subquery())))
+    return sa.select(*_EVENT).select_from(requested.join(TRANSACTIONS, number.in_(numbers.scalar_subquery())))
 
 
 @cache
 def _later_events(dialect: str) -> sa.Select[Any]:
-    wanted = given_records(dialect, _OF, above=sa.BigInteger, up_to=sa.BigInteger)
-    conditions = wanted.c.above < _VERSION, wanted.c.up_to >= _VERSION
+    requested = given_records(dialect, _OF, above=sa.BigInteger, up_to=sa.BigInteger)
+    conditions = requested.c.above < _VERSION, requested.c.up_to >= _VERSION
     if dialect == "postgresql":
-        return _of_each(wanted, *conditions, order=_VERSION)
-    return sa.select(*_EVENT).select_from(wanted.join(TRANSACTIONS, sa.and_(wanted.c.customer_id == _OF, *conditions)))
+        return _of_each(requested, *conditions, order=_VERSION)
+    return sa.select(*_EVENT).select_from(
+        requested.join(TRANSACTIONS, sa.and_(requested.c.customer_id == _OF, *conditions))
+    )
 
 
 @cache
 def _events_of_tiles(dialect: str) -> sa.Select[Any]:
-    wanted = given_records(dialect, _OF, since=sa.BigInteger, up_to=sa.BigInteger)
-    until = wanted.c.since + sa.bindparam("width", type_=sa.BigInteger)
-    conditions = wanted.c.since <= _TIME, until > _TIME, wanted.c.up_to >= _ANY_VERSION
+    requested = given_records(dialect, _OF, since=sa.BigInteger, up_to=sa.BigInteger)
+    until = requested.c.since + sa.bindparam("width", type_=sa.BigInteger)
+    conditions = requested.c.since <= _TIME, until > _TIME, requested.c.up_to >= _ANY_VERSION
     if dialect == "postgresql":
-        return _of_each(wanted, *conditions, order=_TIME)
-    return sa.select(*_EVENT).select_from(wanted.join(TRANSACTIONS, sa.and_(wanted.c.customer_id == _OF, *conditions)))
+        return _of_each(requested, *conditions, order=_TIME)
+    return sa.select(*_EVENT).select_from(
+        requested.join(TRANSACTIONS, sa.and_(requested.c.customer_id == _OF, *conditions))
+    )
 
 
 def _of_each(
-    wanted: sa.Subquery,
+    requested: sa.Subquery,
     *conditions: sa.ColumnElement[bool],
     order: sa.Column[int],
     at_most: sa.BindParameter[int] | None = None,
@@ -128,7 +134,7 @@ def _of_each(
     One customer with very many events distorts PostgreSQL's estimates: with a join, or without an order, it would read
     the whole table.
     """
-    theirs = sa.select(*_EVENT).where(wanted.c.customer_id == _OF, *conditions).order_by(order)
+    theirs = sa.select(*_EVENT).where(requested.c.customer_id == _OF, *conditions).order_by(order)
     theirs = theirs.offset(0) if at_most is None else theirs.limit(at_most)
-    events = theirs.correlate(wanted).lateral()
-    return sa.select(*events.c).select_from(wanted.join(events, sa.true()))
+    events = theirs.correlate(requested).lateral()
+    return sa.select(*events.c).select_from(requested.join(events, sa.true()))

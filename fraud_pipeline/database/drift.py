@@ -40,12 +40,12 @@ def replace_drift(database: Database, *, day: pd.Timestamp, rows: Sequence[Drift
 def read_drift(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """Figures of the days of [start, end), in order of day: day, feature, baseline, kind, size, q, drifted."""
     names = ("day", "feature", "baseline", "kind", "size", "q", "drifted")
-    wanted = (
+    query = (
         sa.select(*(DRIFT.c[name] for name in names))
         .where(DRIFT.c.day >= microsecond(start), DRIFT.c.day < microsecond(end))
         .order_by(DRIFT.c.day, DRIFT.c.feature, DRIFT.c.baseline, DRIFT.c.kind)
     )
     with database.transaction(read_only=True) as connection:
-        rows = connection.execute(wanted).all()
+        rows = connection.execute(query).all()
     shifts = pd.DataFrame(rows, columns=list(names))
     return shifts.assign(day=times(shifts["day"].to_numpy(np.int64)))

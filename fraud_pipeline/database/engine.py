@@ -113,10 +113,10 @@ class Database:
         with self.transaction(read_only=True) as connection:
             self._check_encoding(connection)
             revision = MigrationContext.configure(connection).get_current_revision()
-        wanted = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-        if revision != wanted:
+        expected = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+        if revision != expected:
             raise DatabaseOutdatedError(
-                f"the database is at revision {revision or 'none'} and not {wanted}: run `fraud-detect migrate`"
+                f"the database is at revision {revision or 'none'} and not {expected}: run `fraud-detect migrate`"
             )
 
     def prepare(self) -> None:

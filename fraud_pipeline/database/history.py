@@ -188,7 +188,7 @@ def read_merchant_days(
     """
     days = MERCHANT_DAYS.c
     columns = [column for column in days if column.name != "label_maturity"]
-    wanted = (
+    query = (
         sa.select(*columns)
         .where(
             days.label_maturity == whole_microseconds(label_maturity),
@@ -198,7 +198,7 @@ def read_merchant_days(
         .order_by(days.version)
     )
     with database.transaction(read_only=True) as connection:
-        return _frame(connection.execute(wanted).all(), columns)
+        return _frame(connection.execute(query).all(), columns)
 
 
 def made_label_maturities(database: Database) -> list[timedelta]:
@@ -220,16 +220,16 @@ def _read(
     customers: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     low, high = microsecond(start), microsecond(end)
-    wanted = sa.select(*columns).where(time >= low, time < high).order_by(time).execution_options(yield_per=_READ)
+    query = sa.select(*columns).where(time >= low, time < high).order_by(time).execution_options(yield_per=_READ)
     parts: list[Sequence[str] | None] = [None]
     if customers is not None:
         parts = [customers[first : first + _NAMES] for first in range(0, len(customers), _NAMES)]
     frames = [_frame([], columns)]
     with database.transaction(read_only=True) as connection:
         for part in parts:
-            of_part = wanted
+            of_part = query
             if part is not None:
-                of_part = wanted.where(one_of(connection.dialect.name, TRANSACTIONS.c.customer_id))
+                of_part = query.where(one_of(connection.dialect.name, TRANSACTIONS.c.customer_id))
             # Rows are converted while they arrive, because the database ends a transaction that is idle for long.
             read = connection.execute(of_part, {} if part is None else {"names": part})
             frames.extend(_frame(rows, columns) for rows in read.partitions())

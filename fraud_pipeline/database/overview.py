@@ -47,33 +47,33 @@ def read_traffic(database: Database, *, start: pd.Timestamp) -> pd.DataFrame:
     """Decisions since an instant, in order of time: minute, decision, decided_by, mode and their number."""
     minute = (DECISIONS.c.decided_at // _MINUTE).label("minute")
     kinds = (DECISIONS.c.decision, DECISIONS.c.decided_by, DECISIONS.c.mode)
-    wanted = (
+    query = (
         sa.select(minute, *kinds, sa.func.count().label("decisions"))
         .where(DECISIONS.c.decided_at >= microsecond(start))
         .group_by(minute, *kinds)
         .order_by(minute)
     )
     with database.transaction(read_only=True) as connection:
-        rows = connection.execute(wanted).all()
+        rows = connection.execute(query).all()
     traffic = pd.DataFrame(rows, columns=["minute", "decision", "decided_by", "mode", "decisions"])
     return traffic.assign(minute=times(traffic["minute"].to_numpy(np.int64) * _MINUTE))
 
 
 def read_probabilities(database: Database, *, start: pd.Timestamp, limit: int) -> NDArray[np.float64]:
     """The model's probabilities of the newest decisions since an instant, at most `limit`."""
-    wanted = (
+    query = (
         sa.select(DECISIONS.c.probability)
         .where(DECISIONS.c.decided_at >= microsecond(start), DECISIONS.c.probability.is_not(None))
         .order_by(DECISIONS.c.decided_at.desc())
         .limit(limit)
     )
     with database.transaction(read_only=True) as connection:
-        return np.array(connection.execute(wanted).scalars().all(), dtype=np.float64)
+        return np.array(connection.execute(query).scalars().all(), dtype=np.float64)
 
 
 def read_case(database: Database, transaction_id: str) -> Case | None:
     """One decision and its transaction, or None when there is no decision."""
-    wanted = (
+    query = (
         sa.select(
             DECISIONS.c.transaction_id,
             *(DECISIONS.c[name] for name in _DECIDED),
@@ -83,7 +83,7 @@ def read_case(database: Database, transaction_id: str) -> Case | None:
         .where(DECISIONS.c.transaction_id == transaction_id)
     )
     with database.transaction(read_only=True) as connection:
-        row = connection.execute(wanted).mappings().first()
+        row = connection.execute(query).mappings().first()
     if row is None:
         return None
     values = dict(row)
@@ -111,7 +111,7 @@ def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.Dat
         DECISIONS.c.probability,
         verdict_columns,
     ]
-    wanted = (
+    query = (
         sa.select(*columns)
         .outerjoin(DECISIONS, DECISIONS.c.transaction_id == TRANSACTIONS.c.transaction_id)
         .where(TRANSACTIONS.c.customer_id == customer_id)
@@ -119,13 +119,13 @@ def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.Dat
         .limit(limit)
     )
     with database.transaction(read_only=True) as connection:
-        rows = connection.execute(wanted).all()
+        rows = connection.execute(query).all()
     rows_of_customer = pd.DataFrame(rows, columns=[column.name for column in columns])
     return rows_of_customer.assign(event_time=times(rows_of_customer["event_time"].to_numpy(np.int64)))
 
 
 def count_alerts(database: Database) -> dict[Status, int]:
     """The number of alerts of each status."""
-    wanted = sa.select(ALERTS.c.status, sa.func.count()).group_by(ALERTS.c.status)
+    query = sa.select(ALERTS.c.status, sa.func.count()).group_by(ALERTS.c.status)
     with database.transaction(read_only=True) as connection:
-        return {row[0]: row[1] for row in connection.execute(wanted)}
+        return {row[0]: row[1] for row in connection.execute(query)}

@@ -70,10 +70,10 @@ def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timesta
     """
     names = ("day", "kind", "metric", "value", "low", "high", "model_version")
     columns = [PERFORMANCE.c[name] for name in names]
-    wanted = sa.select(*columns).where(
+    query = sa.select(*columns).where(
         PERFORMANCE.c.segment == "", PERFORMANCE.c.day >= microsecond(start), PERFORMANCE.c.day < microsecond(end)
     )
-    figures = _frame(database, wanted.order_by(PERFORMANCE.c.day))
+    figures = _frame(database, query.order_by(PERFORMANCE.c.day))
     numbers = figures.astype({"value": "float64", "low": "float64", "high": "float64"})
     return numbers.assign(day=times(figures["day"].to_numpy(np.int64)))
 
@@ -81,13 +81,13 @@ def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timesta
 def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timestamp, model_sha256: str) -> pd.DataFrame:
     """A model's decisions on transactions with `event_time` in [start, end): transaction_id, decision, probability."""
     event_time = TRANSACTIONS.c.event_time
-    wanted = (
+    query = (
         sa.select(DECISIONS.c.transaction_id, DECISIONS.c.decision, DECISIONS.c.probability)
         .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
         .where(event_time >= microsecond(start), event_time < microsecond(end))
         .where(DECISIONS.c.model_sha256 == model_sha256, DECISIONS.c.probability.is_not(None))
     )
-    return _frame(database, wanted)
+    return _frame(database, query)
 
 
 def decisions_on(database: Database, transaction_ids: Sequence[str], *, model_sha256: str) -> pd.DataFrame:
@@ -108,22 +108,22 @@ def would_be_blocks(database: Database, *, start: pd.Timestamp, end: pd.Timestam
     event_time = TRANSACTIONS.c.event_time
     held_out = _HELD_OUT.label("held_out")
     by_model = (DECISIONS.c.decided_by == "model").label("by_model")
-    wanted = (
+    query = (
         sa.select(DECISIONS.c.transaction_id, held_out, by_model, DECISIONS.c.holdout_share.label("share"))
         .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
         .where(event_time >= microsecond(start), event_time < microsecond(end))
         .where(sa.or_(DECISIONS.c.decision == "block", held_out))
     )
-    return _frame(database, wanted).astype({"held_out": bool, "by_model": bool, "share": "float64"})
+    return _frame(database, query).astype({"held_out": bool, "by_model": bool, "share": "float64"})
 
 
 def blocked_ids(database: Database, *, since: pd.Timestamp) -> list[str]:
     """Ids of transactions that were blocked from an instant on, also of those that have left history."""
-    wanted = sa.select(DECISIONS.c.transaction_id).where(
+    query = sa.select(DECISIONS.c.transaction_id).where(
         DECISIONS.c.decision == "block", DECISIONS.c.decided_at >= microsecond(since)
     )
     with database.transaction(read_only=True) as connection:
-        return list(connection.execute(wanted).scalars())
+        return list(connection.execute(query).scalars())
 
 
 def add_shadow_rows(database: Database, rows: Sequence[ShadowRow]) -> None:
@@ -147,30 +147,30 @@ def shadow_rows(database: Database, *, champion: str, challenger: str) -> pd.Dat
         for what in ("decision", "probability")
     ]
     drawn = [sa.func.coalesce(_HELD_OUT, sa.false()).label("held_out"), DECISIONS.c.holdout_share.label("share")]
-    wanted = (
+    query = (
         sa.select(*columns, *both, *drawn)
         .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == SHADOW_DECISIONS.c.transaction_id)
         .join(DECISIONS, DECISIONS.c.transaction_id == SHADOW_DECISIONS.c.transaction_id, isouter=True)
         .where(SHADOW_DECISIONS.c.champion == champion, SHADOW_DECISIONS.c.challenger == challenger)
         .order_by(TRANSACTIONS.c.event_time)
     )
-    decisions = _frame(database, wanted).astype({"held_out": bool, "share": "float64"})
+    decisions = _frame(database, query).astype({"held_out": bool, "share": "float64"})
     return decisions.assign(event_time=times(decisions["event_time"].to_numpy(np.int64)))
 
 
 def shadowed_frauds(database: Database, *, champion: str, challenger: str, before: pd.Timestamp) -> int:
     """An upper bound of the frauds before an instant that both models scored."""
-    wanted = (
+    query = (
         sa.select(sa.func.count(sa.distinct(FRAUD_REPORTS.c.transaction_id)))
         .join(SHADOW_DECISIONS, SHADOW_DECISIONS.c.transaction_id == FRAUD_REPORTS.c.transaction_id)
         .where(SHADOW_DECISIONS.c.champion == champion, SHADOW_DECISIONS.c.challenger == challenger)
         .where(FRAUD_REPORTS.c.is_fraud, FRAUD_REPORTS.c.event_time < microsecond(before))
     )
     with database.transaction(read_only=True) as connection:
-        return int(connection.execute(wanted).scalar_one())
+        return int(connection.execute(query).scalar_one())
 
 
-def _frame(database: Database, wanted: sa.Select[tuple[object, ...]]) -> pd.DataFrame:
+def _frame(database: Database, query: sa.Select[tuple[object, ...]]) -> pd.DataFrame:
     with database.transaction(read_only=True) as connection:
-        rows = connection.execute(wanted).all()
-    return pd.DataFrame(rows, columns=[column.name for column in wanted.selected_columns])
+        rows = connection.execute(query).all()
+    return pd.DataFrame(rows, columns=[column.name for column in query.selected_columns])

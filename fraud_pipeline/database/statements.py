@@ -109,13 +109,13 @@ def given_records(
     dialect: str, *columns: sa.Column[Any], **further_types: type[sa.types.TypeEngine[Any]]
 ) -> sa.Subquery:
     """The rows of the parameter that `as_json` makes, as a subquery; `further_types` are columns by name and type."""
-    wanted = [*columns, *(sa.column(name, kind) for name, kind in further_types.items())]
+    fields_of_record = [*columns, *(sa.column(name, kind) for name, kind in further_types.items())]
     if dialect == "postgresql":
-        return _records(wanted).subquery("given")
+        return _records(fields_of_record).subquery("given")
     each = sa.func.json_each(sa.bindparam("rows", type_=sa.Text)).table_valued("value")
     fields = (
         sa.type_coerce(sa.func.json_extract(each.c.value, f"$.{column.name}"), column.type).label(column.name)
-        for column in wanted
+        for column in fields_of_record
     )
     return sa.select(*fields).subquery("given")
 

@@ -88,16 +88,16 @@ def _read(database: Database, statement: sa.Select[Any]) -> Sequence[ReportVerdi
 def days_with_page(database: Database, report: ReportName) -> list[pd.Timestamp]:
     """Days with a stored report page, the newest first."""
     table = REPORT_VERDICTS
-    wanted = sa.select(table.c.day).where(table.c.report == report, table.c.page.is_not(None))
+    query = sa.select(table.c.day).where(table.c.report == report, table.c.page.is_not(None))
     with database.transaction(read_only=True) as connection:
-        days = connection.execute(wanted.order_by(table.c.day.desc())).scalars().all()
+        days = connection.execute(query.order_by(table.c.day.desc())).scalars().all()
     return [pd.Timestamp(day, unit="us", tz="UTC") for day in days]
 
 
 def read_page(database: Database, report: ReportName, day: pd.Timestamp) -> str | None:
     """The stored report page of a day, or None."""
     table = REPORT_VERDICTS
-    wanted = sa.select(table.c.page).where(table.c.report == report, table.c.day == microsecond(day))
+    query = sa.select(table.c.page).where(table.c.report == report, table.c.day == microsecond(day))
     with database.transaction(read_only=True) as connection:
-        page = connection.execute(wanted).scalar_one_or_none()
+        page = connection.execute(query).scalar_one_or_none()
     return None if page is None else gzip.decompress(page).decode()

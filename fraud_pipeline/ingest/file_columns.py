@@ -25,7 +25,7 @@ _TYPE_WITHOUT_VALUES: Final[Mapping[Kind, pa.DataType]] = {
     "coordinate": pa.float64(),
 }
 _VALUE_OF: Final[Mapping[str, Mapping[str, str]]] = {
-    field.name: {spelling: value for value, others in field.allowed.items() for spelling in (value, *others)}
+    field.name: {spelling: value for value, spellings in field.allowed.items() for spelling in (value, *spellings)}
     for field in FIELDS.values()
     if field.kind == "choice"
 }

@@ -139,19 +139,19 @@ def ensure_topics(kafka: KafkaSettings, topics: Collection[str] | None = None) -
 
     An existing topic is not changed. Raises BrokerUnavailableError.
     """
-    wanted = list(kafka.topics if topics is None else topics)
+    names = list(kafka.topics if topics is None else topics)
     with closing(open_admin(kafka)) as admin:
         try:
-            missing = set(wanted) - set(_partitions(admin, wanted))
+            missing = set(names) - set(_partitions(admin, names))
             if missing:
                 with suppress(TopicAlreadyExistsError):  # another process created it meanwhile
                     admin.create_topics({name: _new_topic(kafka, name) for name in missing})
-                admin.wait_for_topics(wanted)
-            return _partitions(admin, wanted)
+                admin.wait_for_topics(names)
+            return _partitions(admin, names)
         except KafkaError as error:
             raise BrokerUnavailableError(
                 f"topics cannot be made at {kafka.bootstrap_servers} ({type(error).__name__}): let this user create "
-                f"topics, or make them by hand: {', '.join(wanted)}"
+                f"topics, or make them by hand: {', '.join(names)}"
             ) from error
 
 

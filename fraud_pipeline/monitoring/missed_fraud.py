@@ -200,7 +200,7 @@ def missed_fraud_report(
     }
     red = {group: surge for group, surge in surges.items() if surge and surge.significant}
     # Without a surge, the report shows all fraud.
-    group, surge = min(red.items(), key=lambda one: one[1].p, default=("", surges[""]))
+    group, surge = min(red.items(), key=lambda item: item[1].p, default=("", surges[""]))
     if surge is None:
         counts = np.bincount(event, minlength=size).astype(np.int64)
         return MissedFraudReport(day=day, champion=champion, first=first, incidents=counts, expected=np.zeros(size))

@@ -63,7 +63,7 @@ def most_significant_excess(
             continue
         surge = compare_since(event, reported, exposed, since=since, overdispersion=overdispersion)
         surges.append(replace(surge, p=min(1.0, surge.p * comparisons * len(SPANS))))
-    return min(surges, key=lambda one: (not one.large, one.p, one.since), default=None)
+    return min(surges, key=lambda excess: (not excess.large, excess.p, excess.since), default=None)
 
 
 def compare_since(event: Ints, reported: Ints, exposed: Ints, *, since: int, overdispersion: float = 1.0) -> Surge:

@@ -69,7 +69,7 @@ def only_files_know(field: Field, value: object) -> bool:
     if field.kind == "text":
         reading = read_identifier(value, exact=False)
         return reading.text is None and reading.problem is None
-    spellings = {spelling for others in field.allowed.values() for spelling in others}
+    spellings = {spelling for aliases in field.allowed.values() for spelling in aliases}
     return value in spellings
 
 

@@ -52,13 +52,13 @@ def anchors(page: Path) -> set[str]:
 
 def subparser(words: list[str]) -> argparse.ArgumentParser:
     """The parser of a command and its action. Raises KeyError for a command that does not exist."""
-    found: argparse.ArgumentParser = build_parser()
+    parser: argparse.ArgumentParser = build_parser()
     for word in words:
-        choices: dict[str, Any] = next((a.choices for a in found._actions if isinstance(a.choices, dict)), {})
+        choices: dict[str, Any] = next((a.choices for a in parser._actions if isinstance(a.choices, dict)), {})
         if not choices:
             break
-        found = choices[word]
-    return found
+        parser = choices[word]
+    return parser
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
