@@ -8,26 +8,41 @@ their customer at which they became known; reports and merchants' days carry the
 features can be recomputed later bit for bit, whatever arrived since.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
+from fraud_pipeline.schema.fields import Kind, transaction_fields
+
 METADATA: Final = sa.MetaData()
+
+# Text has no length here: entrances judge lengths, and a limit that changes needs no migration.
+_SQL_TYPE_OF_KIND: Final[Mapping[Kind, type[sa.types.TypeEngine[Any]]]] = {
+    "time": sa.BigInteger,
+    "amount": sa.BigInteger,
+    "coordinate": sa.Double,
+    "flag": sa.Boolean,
+}
+
+
+def _transaction_columns() -> list[sa.Column[Any]]:
+    return [
+        sa.Column(
+            field.stored_as,
+            _SQL_TYPE_OF_KIND.get(field.kind, sa.Text),
+            primary_key=field.name == "transaction_id",
+            nullable=not field.required,
+        )
+        for field in transaction_fields()
+    ]
+
 
 TRANSACTIONS: Final = sa.Table(
     "transactions",
     METADATA,
-    sa.Column("transaction_id", sa.Text, primary_key=True),
-    sa.Column("event_time", sa.BigInteger, nullable=False),
-    sa.Column("customer_id", sa.Text, nullable=False),
-    sa.Column("merchant_id", sa.Text, nullable=False),
-    sa.Column("amount_cents", sa.BigInteger, nullable=False),
-    sa.Column("category", sa.Text),
-    sa.Column("channel", sa.Text),
-    sa.Column("country", sa.Text),
-    sa.Column("latitude", sa.Double),
-    sa.Column("longitude", sa.Double),
+    *_transaction_columns(),
     sa.Column("customer_version", sa.BigInteger, nullable=False),
     sa.Index("transactions_of_customer", "customer_id", "event_time"),
     # A process that caches a customer at a version reads the events that became known since.

@@ -31,11 +31,7 @@ _VALUE_OF: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Every spelling of the values of each closed field -> the value."""
 
-_FRAUD: Final = ("1", "1.0", "true", "t", "yes", "y", "fraud", "fraudulent")
-_LEGITIMATE: Final = (
-    *("0", "0.0", "false", "f", "no", "n", "legit", "legitimate", "genuine", "ok"),
-    *("not fraud", "non-fraud", "not_fraud", "no fraud"),
-)
+_FRAUD, _LEGITIMATE = ((value, *others) for value, others in FIELDS["is_fraud"].allowed.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ Kind = Literal[
     "choice",  # one of `allowed`
     "code",  # text that `pattern` matches
     "currency",  # the one currency of a service
-    "flag",  # yes, no, or not known
+    "flag",  # yes, no, or not known; `allowed` holds the spellings of yes, then those of no
 ]
 Entrance = Literal["file", "request", "feedback"]
 """Files; transactions over HTTP and Kafka; labels over HTTP and Kafka."""
@@ -137,6 +137,15 @@ _TABLE: Final = (
         description="whether the transaction is fraud; empty where nobody knows",
         example=True,
         entrances=("file",),
+        allowed=MappingProxyType(
+            {
+                "fraud": ("1", "1.0", "true", "t", "yes", "y", "fraudulent"),
+                "legitimate": (
+                    *("0", "0.0", "false", "f", "no", "n", "legit", "genuine", "ok"),
+                    *("not fraud", "non-fraud", "not_fraud", "no fraud"),
+                ),
+            }
+        ),
         synonyms=("tx_fraud", "isfraud", "fraud", "fraud_label", "label", "class"),
     ),
     Field(
