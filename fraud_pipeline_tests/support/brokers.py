@@ -236,10 +236,10 @@ def _certificate(home: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a broker in a test")])
     now, hour = datetime.now(UTC), timedelta(hours=1)
-    here = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    local_names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - hour, now + hour)
-        .add_extension(here, critical=False)
+        .add_extension(local_names, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -274,8 +274,8 @@ def _fetch_kafka() -> None:
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        told = (done.stdout + done.stderr).strip().splitlines()[-1:]
-        raise BrokerMissingError(f"Apache Kafka cannot be set up: {command[0]} failed: {' '.join(told)}")
+        last_line = (done.stdout + done.stderr).strip().splitlines()[-1:]
+        raise BrokerMissingError(f"Apache Kafka cannot be set up: {command[0]} failed: {' '.join(last_line)}")
 
 
 @contextmanager

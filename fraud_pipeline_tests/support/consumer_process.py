@@ -98,10 +98,10 @@ class Consumers:
 @contextmanager
 def consumers(home: Path, database_url: str, kafka: KafkaSettings, *, max_records: int = 100) -> Iterator[Consumers]:
     """Consumers that live no longer than the block."""
-    found = Consumers(home, database_url, kafka, max_records)
+    group = Consumers(home, database_url, kafka, max_records)
     try:
-        yield found
+        yield group
     finally:
-        for process in found.started:
+        for process in group.started:
             process.kill()
             process.join()

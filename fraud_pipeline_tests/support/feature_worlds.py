@@ -94,8 +94,10 @@ def worlds(draw: st.DrawFn) -> World:
                 longitude=longitude,
             )
         )
-    said = st.tuples(st.sampled_from(transactions), st.sampled_from([0, 1, 5, 5.5, 8, 20]), st.booleans())
-    return World(transactions, [report(row, after=a, is_fraud=f) for row, a, f in draw(st.lists(said, max_size=5))])
+    report_draws = st.tuples(st.sampled_from(transactions), st.sampled_from([0, 1, 5, 5.5, 8, 20]), st.booleans())
+    return World(
+        transactions, [report(row, after=a, is_fraud=f) for row, a, f in draw(st.lists(report_draws, max_size=5))]
+    )
 
 
 def bits(features: pd.DataFrame) -> Any:

@@ -45,8 +45,8 @@ class Sample:
 
 def program(name: str) -> Path:
     """`promtool` or `prometheus`; the test is skipped, with the reason, where there is none."""
-    if found := shutil.which(name):
-        return Path(found)
+    if path := shutil.which(name):
+        return Path(path)
     if not _UNPACKED.exists():
         if shutil.which("apt-get") is None:
             pytest.skip(f"{name} is not on the PATH, and there is no Debian to get it from")
@@ -76,7 +76,7 @@ def panels() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def queries() -> list[Query]:
     """Every query there is, as Prometheus gets it."""
-    found = [
+    expressions = [
         Query(rule["alert"], rule["expr"], frozenset(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])))
         for rule in rules()
     ]
@@ -84,8 +84,8 @@ def queries() -> list[Query]:
         for target in panel.get("targets", ()):
             text = target["expr"].replace("$__rate_interval", "5m")
             shown = frozenset(re.findall(r"{{(\w+)}}", target["legendFormat"]))
-            found.append(Query(f"{file}: {panel['title']}", text, shown))
-    return found
+            expressions.append(Query(f"{file}: {panel['title']}", text, shown))
+    return expressions
 
 
 def selectors(query: str) -> list[promql.VectorSelector]:
@@ -129,5 +129,5 @@ def _nodes(expression: Any) -> Iterator[Any]:
     yield expression
     for name in ("expr", "lhs", "rhs", "vector_selector", "args"):
         below = getattr(expression, name, None)
-        for one in below if isinstance(below, list) else [below] if below is not None else []:
-            yield from _nodes(one)
+        for child in below if isinstance(below, list) else [below] if below is not None else []:
+            yield from _nodes(child)

@@ -16,9 +16,12 @@ COUNTS: Final = "proof counts"
 
 def proven(reports: Iterable[Any]) -> list[str]:
     """The lines of all tests' reports, then the sums."""
-    told = [pair for report in reports if report.when == "call" for pair in report.user_properties]
+    properties = [pair for report in reports if report.when == "call" for pair in report.user_properties]
     sums: Counter[str] = Counter()
-    for name, counts in told:
+    for name, counts in properties:
         if name == COUNTS:
             sums.update(counts)
-    return [*(text for name, text in told if name == SAID), *(f"{count:,} {what}" for what, count in sums.items())]
+    return [
+        *(text for name, text in properties if name == SAID),
+        *(f"{count:,} {what}" for what, count in sums.items()),
+    ]

@@ -71,11 +71,11 @@ def bad_batches() -> dict[str, bytes]:
 
 def joined(*batches: bytes) -> bytes:
     """Batches as they stand in a log, the first one at offset 0."""
-    found, offset = b"", 0
+    content, offset = b"", 0
     for batch in batches:
-        found += struct.pack(">q", offset) + batch[8:]
+        content += struct.pack(">q", offset) + batch[8:]
         offset += struct.unpack_from(">i", batch, _ATTRIBUTES + 2)[0] + 1
-    return found
+    return content
 
 
 def said_to_be_packed(batch: bytes, codec: int) -> bytes:

@@ -73,8 +73,8 @@ REFUSALS: Final = {
 def as_user(owner_url: str) -> str:
     """The same database as a user who owns nothing and may do everything with the tables that are there now."""
     with closing(_connected(owner_url)) as connection:
-        found = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": ROLE}).scalar()
-        if found is None:
+        has_role = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": ROLE}).scalar()
+        if has_role is None:
             connection.execute(sa.text(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{ROLE}'"))
         connection.execute(sa.text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}"))
     return sa.make_url(owner_url).set(username=ROLE, password=ROLE).render_as_string(hide_password=False)

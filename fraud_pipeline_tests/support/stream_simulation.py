@@ -159,7 +159,7 @@ class Client:
         self.world.now += timeout_ms * 1_000
         if self.stale:
             self._join()
-        found: dict[TopicPartition, list[LogRecord]] = {}
+        records: dict[TopicPartition, list[LogRecord]] = {}
         for partition in self.world.dice.sample(sorted(self.at), len(self.at)):
             if partition in self.stopped:
                 continue
@@ -168,17 +168,17 @@ class Client:
             rest = [record for record in self.broker.logs[partition] if record.offset >= self.at[partition]]
             taken = rest[: self.world.dice.randint(1, max_records)]
             if taken:
-                found[partition] = taken
+                records[partition] = taken
                 self.at[partition] = taken[-1].offset + 1
-        return found
+        return records
 
     def _join(self) -> None:
         self.stale = False
-        ours = {partition for partition, owner in self.broker.owners.items() if owner is self}
+        owned = {partition for partition, owner in self.broker.owners.items() if owner is self}
         finish(self.listener.on_partitions_revoked(set(self.at)))
-        self.at = {partition: self.broker.committed.get(partition, 0) for partition in ours}
+        self.at = {partition: self.broker.committed.get(partition, 0) for partition in owned}
         self.stopped.clear()
-        finish(self.listener.on_partitions_assigned(ours))
+        finish(self.listener.on_partitions_assigned(owned))
 
     def assignment(self) -> set[TopicPartition]:
         return set(self.at)
@@ -210,7 +210,7 @@ class Client:
 
     def commit_async(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         if not self.world.fault("commit lost", 0.1):
-            self.broker.committed.update({partition: told.offset for partition, told in offsets.items()})
+            self.broker.committed.update({partition: position.offset for partition, position in offsets.items()})
 
 
 class Producer:
@@ -219,8 +219,8 @@ class Producer:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
 
-    def send(self, topic: str, **said: Any) -> "Acknowledgement":
-        world, message = self.broker.world, Message(**said)
+    def send(self, topic: str, **fields: Any) -> "Acknowledgement":
+        world, message = self.broker.world, Message(**fields)
         if world.fault("message lost", 0.01):
             return Acknowledgement(missing=True)
         if world.fault("message late", 0.01):
@@ -326,8 +326,8 @@ class Simulation:
         self.database = FaultyDatabase(self.world)
         self.database.upgrade()
         self.to_come = list(_messages(self.world.dice, messages))
-        self._event_times = {one.transaction_id: one.event_time for one in self.to_come}
-        self.expected = _without_faults([one for one in self.to_come if one.kind == "good"])
+        self._event_times = {row.transaction_id: row.event_time for row in self.to_come}
+        self.expected = _without_faults([row for row in self.to_come if row.kind == "good"])
         self.world.faulty = True
         self.others_act = False
         self.processes = [Process(self) for _ in range(3)]
@@ -357,8 +357,10 @@ class Simulation:
                 break
         self._check("the end")
         self._hold(self._ended() and self._decided == self.expected, "not everything was decided on and published")
-        said = {record.transaction_id for _, record in self.broker.of(KAFKA.reports_topic) if record.kind == "report"}
-        self._hold(set(self._reports()[1]) == said, "not every report was stored")
+        reported = {
+            record.transaction_id for _, record in self.broker.of(KAFKA.reports_topic) if record.kind == "report"
+        }
+        self._hold(set(self._reports()[1]) == reported, "not every report was stored")
 
     def go_on(self, *, without: Process) -> None:
         """Messages come and others read them, while one process does nothing."""
@@ -391,19 +393,19 @@ class Simulation:
                 self.step(dice.choice(self.processes))
 
     def _send(self) -> None:
-        for one in self.to_come[:3]:
-            self.broker.append(one.topic, one.message, customer=one.customer, kind=one.kind, id_=one.transaction_id)
+        for row in self.to_come[:3]:
+            self.broker.append(row.topic, row.message, customer=row.customer, kind=row.kind, id_=row.transaction_id)
         del self.to_come[:3]
 
     def _check(self, when: str) -> None:
         faulty, self.world.faulty = self.world.faulty, False
-        found = decided(self.database)
+        stored_decisions = decided(self.database)
         aside = {
-            (header(one, "topic"), int(header(one, "partition")), int(header(one, "offset")))
-            for _, one in self.broker.of(KAFKA.dead_letter_topic)
+            (header(letter, "topic"), int(header(letter, "partition")), int(header(letter, "offset")))
+            for _, letter in self.broker.of(KAFKA.dead_letter_topic)
         }
         kept, reports = self._reports()
-        published = {_id_of(one.value) for _, one in self.broker.of(KAFKA.decisions_topic)}
+        published = {_id_of(message.value) for _, message in self.broker.of(KAFKA.decisions_topic)}
         for topic in (KAFKA.transactions_topic, KAFKA.reports_topic):
             for number, position in standing(self.database, topic).items():
                 before = self._positions.get((topic, number), position)
@@ -419,7 +421,9 @@ class Simulation:
                     source = (topic, number, record.offset)
                     if record.kind == "good":
                         passed = record.offset < position.next_offset
-                        self._hold(not passed or record.transaction_id in found, f"{where} was passed undecided")
+                        self._hold(
+                            not passed or record.transaction_id in stored_decisions, f"{where} was passed undecided"
+                        )
                         gone = record.offset < position.published_offset
                         self._hold(not gone or record.transaction_id in published, f"{where} was never published")
                         self._hold(source not in aside, f"{where} was put aside")
@@ -433,10 +437,10 @@ class Simulation:
                         self._hold(stored is None or stored <= reported_at, f"{where} was stored as of {stored}")
                         self._hold(source not in aside, f"{where} was put aside")
         for id_, decision in self._decided.items():
-            self._hold(found.get(id_) == decision, f"{when}: the decision on {id_} changed")
-        for id_, decision in found.items():
+            self._hold(stored_decisions.get(id_) == decision, f"{when}: the decision on {id_} changed")
+        for id_, decision in stored_decisions.items():
             self._hold(decision == self.expected[id_], f"{when}: {id_} differs from the run without faults")
-        self._decided = found
+        self._decided = stored_decisions
         self.world.faulty = faulty
 
     def _reports(self) -> tuple[set[tuple[Any, ...]], dict[str, int]]:
@@ -514,11 +518,11 @@ def _without_faults(sent: Sequence[Sent]) -> dict[str, tuple[Any, ...]]:
     database.upgrade()
     scorer = Scorer(database=database, champion=lambda: None)
     reader = MessageReader(currency="EUR")
-    for one in sent:
-        row = reader.transaction_message(one.message.value, one.message.headers, now=START)
+    for to_send in sent:
+        row = reader.transaction_message(to_send.message.value, to_send.message.headers, now=START)
         assert isinstance(row, TransactionRow)
         rows.setdefault(row.transaction_id, row)
     scorer.score(list(rows.values()))
-    found = decided(database)
+    stored = decided(database)
     database.close()
-    return found
+    return stored

@@ -89,8 +89,10 @@ def of_every_decision(model: FraudModel, rows: Sequence[TransactionRow]) -> Frau
         database.upgrade()
         remember_before(database, rows)
         scorer = Scorer(database=database, champion=lambda: Loaded(model))
-        found = sorted({one.probability or 0.0 for one in scorer.score(rows) if isinstance(one, ScoringResult)})
-    review, block = found[-len(found) // 5], found[-len(found) // 20]
+        probabilities = sorted(
+            {result.probability or 0.0 for result in scorer.score(rows) if isinstance(result, ScoringResult)}
+        )
+    review, block = probabilities[-len(probabilities) // 5], probabilities[-len(probabilities) // 20]
     return replace(model, policy=replace(model.policy, review_threshold=review, block_threshold=block))
 
 
@@ -99,8 +101,8 @@ def send(kafka: KafkaSettings, topic: str, messages: Iterable[Message], *, parti
     with closing(open_producer(kafka)) as producer:
         sent = [producer.send(topic, partition=partition, **message._asdict()) for message in messages]
         producer.flush()
-        for one in sent:
-            one.get(timeout=10)
+        for sent_message in sent:
+            sent_message.get(timeout=10)
 
 
 def everything(kafka: KafkaSettings, topic: str) -> list[Any]:
@@ -109,7 +111,7 @@ def everything(kafka: KafkaSettings, topic: str) -> list[Any]:
         partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
         consumer.assign(partitions)
         consumer.seek_to_beginning()
-        found: list[Any] = []
+        read_records: list[Any] = []
 
         def ended(partition: TopicPartition) -> bool:
             end = consumer.highwater(partition)
@@ -117,16 +119,16 @@ def everything(kafka: KafkaSettings, topic: str) -> list[Any]:
 
         while not all(ended(partition) for partition in partitions):
             for records in consumer.poll(timeout_ms=50).values():
-                found.extend(records)
-        return sorted(found, key=lambda record: (record.partition, record.offset))
+                read_records.extend(records)
+        return sorted(read_records, key=lambda record: (record.partition, record.offset))
 
 
 def records_of(kafka: KafkaSettings, topic: str) -> dict[Partition, list[Any]]:
     """All records of a topic as one batch."""
-    found: dict[Partition, list[Any]] = {}
+    by_partition: dict[Partition, list[Any]] = {}
     for record in everything(kafka, topic):
-        found.setdefault(Partition(topic, record.partition), []).append(record)
-    return found
+        by_partition.setdefault(Partition(topic, record.partition), []).append(record)
+    return by_partition
 
 
 def header(record: Any, name: str) -> str:
@@ -136,7 +138,10 @@ def header(record: Any, name: str) -> str:
 
 def sources(dead_letters: Iterable[Any]) -> set[tuple[str, int, int]]:
     """Where dead letters stood: a crash may send one twice, and this tells them apart."""
-    return {(header(one, "topic"), int(header(one, "partition")), int(header(one, "offset"))) for one in dead_letters}
+    return {
+        (header(letter, "topic"), int(header(letter, "partition")), int(header(letter, "offset")))
+        for letter in dead_letters
+    }
 
 
 def stream_scorer(
@@ -167,8 +172,8 @@ def standing(database: Database, topic: str) -> Mapping[int, Position]:
 
 def passed(database: Database, topic: str) -> tuple[int, int]:
     """How many records of a topic were decided on, and how many of these published."""
-    found = standing(database, topic).values()
-    return sum(one.next_offset for one in found), sum(one.published_offset for one in found)
+    positions = standing(database, topic).values()
+    return sum(position.next_offset for position in positions), sum(position.published_offset for position in positions)
 
 
 def decided(database: Database) -> dict[str, tuple[Any, ...]]:
@@ -180,9 +185,9 @@ def decided(database: Database) -> dict[str, tuple[Any, ...]]:
     )
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(wanted).all()
-    found = {row[0]: tuple(row[1:]) for row in rows}
-    assert len(found) == len(rows)
-    return found
+    decisions = {row[0]: tuple(row[1:]) for row in rows}
+    assert len(decisions) == len(rows)
+    return decisions
 
 
 @dataclass(slots=True)
@@ -209,7 +214,7 @@ class Heard:
 
     def total(self, name: str) -> int:
         """Of all batches."""
-        return sum(int(getattr(one, name)) for one in self.batches)
+        return sum(int(getattr(batch, name)) for batch in self.batches)
 
 
 @contextmanager

@@ -24,8 +24,8 @@ def until(ready: Callable[[], Found], *, what: str = "it", seconds: float = 90.0
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            if found := ready():
-                return found
+            if result := ready():
+                return result
         except httpx.TransportError:
             pass
         time.sleep(0.05)
