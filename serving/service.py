@@ -51,6 +51,8 @@ from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.scoring_runtime import ScoringRuntime
 
 log: Final = logging.getLogger(__name__)
+# `fraud-detect serve` says where the service listens, and the probes say when; BentoML would repeat it for each worker.
+logging.getLogger("bentoml").setLevel(logging.WARNING)
 _SETTINGS: Final = load_settings()
 
 

@@ -3,6 +3,7 @@
 Belongs here: running one command, errors in one line. Must not be here: commands and their options (`parser.py`).
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _start_logging()
     try:
         return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except (ModuleNotFoundError, OSError, ValueError, RuntimeError) as error:
         print(f"fraud-detect: {_in_one_line(error)}", file=sys.stderr)
         return 1
