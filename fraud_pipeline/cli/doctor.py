@@ -1,8 +1,8 @@
-"""One look at every part of a deployment: is it well, and what is to be done where it is not?
+"""Checks of every part of a deployment: its state, and the remedy where something is wrong.
 
-Belongs here: the checks and their words. Must not be here: mending anything, or making what is missing.
-A container has the settings of what it uses: a part that these do not name is not used there, and that is well.
-A check that breaks is a finding, too. Nothing here holds a secret or a value of a transaction.
+Belongs here: the checks and their sentences. Must not be here: repairs; creating what is missing.
+A container has the settings of the parts that it uses; a part that they do not name is reported as not used.
+A check that raises is a finding, too. No finding holds a secret or a value of a transaction.
 """
 
 import difflib
@@ -39,32 +39,32 @@ from serving.runtime.champion import load_proven
 State = Literal["ok", "warn", "fail"]
 
 STALE_DAYS: Final = 42
-"""A model is trained each week. What it knows ends weeks before it was made, since labels have to mature."""
+"""Age at which a champion is reported. Models are trained weekly, on data that ends weeks earlier: labels mature."""
 GIGABYTE: Final = 10**9
 LEAST_FREE: Final = 2 * GIGABYTE
-MOST_TOLD: Final = 3
-"""Of what is wrong with a database: the rest mostly has the same cause."""
+MAX_PROBLEMS: Final = 3
+"""Problems of a database that are printed; the others mostly have the same cause."""
 _OTHER_VARIABLES: Final = {HOME_VARIABLE}
 _REGISTRY_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What one check found; `told` ends with what to do where the state is not ok."""
+    """The result of one check; `finding` ends with the remedy where the state is not ok."""
 
     part: str
     state: State
-    told: str
+    finding: str
 
     def __str__(self) -> str:
-        return f"{self.state:<5}{self.part:<11}{self.told}"
+        return f"{self.state:<5}{self.part:<11}{self.finding}"
 
 
 def examine(environment: Mapping[str, str] = os.environ) -> list[Diagnosis]:
-    """Every check on the settings of this process."""
-    wrong = check_settings(environment)
-    if wrong.state == "fail":
-        return [wrong]
+    """The results of all checks, with the settings of this process."""
+    first = check_settings(environment)
+    if first.state == "fail":
+        return [first]
     settings, kafka = load_settings(), load_kafka_settings()
     checks: Sequence[tuple[str, Callable[[], Diagnosis]]] = (
         ("disk", lambda: check_disk(settings)),
@@ -76,36 +76,38 @@ def examine(environment: Mapping[str, str] = os.environ) -> list[Diagnosis]:
         ("keys", lambda: check_keys(settings)),
         ("clock", lambda: check_clock(settings)),
     )
-    return [wrong, *(_safely(part, check) for part, check in checks)]
+    return [first, *(_safely(part, check) for part, check in checks)]
 
 
 def check_settings(environment: Mapping[str, str]) -> Diagnosis:
-    """Whether settings can be read, and whether every FRAUD_ variable is one that somebody reads."""
+    """Whether settings are valid, and whether every FRAUD_ variable is a known setting."""
     try:
         known = _names(load_settings()) | _names(load_kafka_settings()) | _OTHER_VARIABLES
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'together'}: {one['msg']}" for one in error.errors())
-        return Diagnosis("settings", "fail", f"{error.title} cannot be used: {wrong}")
-    except ValueError as error:  # the remembered source cannot be read, or does not go with the settings
+        problems = "; ".join(
+            f"{'.'.join(map(str, entry['loc'])) or 'together'}: {entry['msg']}" for entry in error.errors()
+        )
+        return Diagnosis("settings", "fail", f"{error.title} cannot be used: {problems}")
+    except ValueError as error:  # the remembered source is damaged or contradicts the settings
         return Diagnosis("settings", "fail", str(error))
     unknown = sorted(name for name in environment if name.startswith("FRAUD_") and name not in known)
     if unknown:
-        meant = [(name, difflib.get_close_matches(name, known, n=1)) for name in unknown]
-        said = ", ".join(f"{name} (did you mean {close[0]}?)" if close else name for name, close in meant)
-        return Diagnosis("settings", "warn", f"nobody reads {said}: correct or remove it")
-    return Diagnosis("settings", "ok", "can be read")
+        guesses = [(name, difflib.get_close_matches(name, known, n=1)) for name in unknown]
+        names = ", ".join(f"{name} (did you mean {close[0]}?)" if close else name for name, close in guesses)
+        return Diagnosis("settings", "warn", f"unknown variables: {names}; correct or remove them")
+    return Diagnosis("settings", "ok", "settings are valid")
 
 
 def check_disk(settings: Settings, *, least: int = LEAST_FREE) -> Diagnosis:
-    """Whether the home directory can be written to and has room; `least` in bytes. A read-only mount is meant so."""
+    """Whether the home directory is writable and has `least` bytes of room. A read-only mount is intended."""
     home = next(path for path in (settings.home, *settings.home.parents) if path.exists())
     if not home.is_dir():
-        told = f"{home} is a file and no directory: move it away, or let FRAUD_HOME name another path"
-        return Diagnosis("disk", "fail", told)
+        problem = f"{home} is a file, not a directory: move it away, or set FRAUD_HOME to another path"
+        return Diagnosis("disk", "fail", problem)
     if os.statvfs(home).f_flag & os.ST_RDONLY:
-        return Diagnosis("disk", "ok", f"{home} is only read here")
+        return Diagnosis("disk", "ok", f"{home} is mounted read-only")
     if not os.access(home, os.W_OK):
-        return Diagnosis("disk", "fail", f"{home} cannot be written to: let this user, and only it, own it")
+        return Diagnosis("disk", "fail", f"{home} is not writable: make this user its owner")
     free = shutil.disk_usage(home).free
     room = f"{free / GIGABYTE:.1f} GB are free at {home}"
     if free < least:
@@ -114,20 +116,20 @@ def check_disk(settings: Settings, *, least: int = LEAST_FREE) -> Diagnosis:
 
 
 def check_database(settings: Settings) -> Diagnosis:
-    """Whether the database answers, is of this release, and takes all that scoring writes; nothing stays of it."""
+    """Whether the database answers, is of this release, and accepts what scoring writes; nothing of it is kept."""
     file = settings.database.removeprefix("sqlite:///")
     if file != settings.database and not Path(file).exists():
-        return Diagnosis("database", "ok", "not used here: FRAUD_DATABASE_URL names none, and nothing made a file yet")
+        return Diagnosis("database", "ok", "not used here: FRAUD_DATABASE_URL is empty, and no SQLite file exists yet")
     try:
         with closing(Database(settings.database, statement_timeout=settings.statement_timeout)) as database:
             database.check_revision()
-            if wrong := differences(database) or _rehearsed(database) or refusals(database):
-                more = f"; and {len(wrong) - MOST_TOLD} more" if len(wrong) > MOST_TOLD else ""
-                return Diagnosis("database", "fail", "; ".join(wrong[:MOST_TOLD]) + more)
+            if problems := differences(database) or _rehearsed(database) or refusals(database):
+                more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+                return Diagnosis("database", "fail", "; ".join(problems[:MAX_PROBLEMS]) + more)
             kind = "PostgreSQL" if database.is_postgresql else "SQLite"
     except (DatabaseUnavailableError, DatabaseUnsuitableError, ValueError) as error:
         return Diagnosis("database", "fail", str(error))
-    return Diagnosis("database", "ok", f"{kind} answers, is of this release, and takes what scoring writes")
+    return Diagnosis("database", "ok", f"{kind} answers, is of this release, and accepts what scoring writes")
 
 
 def _rehearsed(database: Database) -> list[str]:
@@ -140,40 +142,44 @@ def _rehearsed(database: Database) -> list[str]:
 
 
 def check_broker(kafka: KafkaSettings) -> Diagnosis:
-    """Whether the brokers answer and have our topics; where nobody named any, there need be none."""
+    """Whether the brokers answer and have our topics; without FRAUD_KAFKA_BOOTSTRAP_SERVERS none is needed."""
     try:
-        found = partitions_of(kafka)
+        partitions = partitions_of(kafka)
     except BrokerUnavailableError as error:
         if "bootstrap_servers" not in kafka.model_fields_set:
-            return Diagnosis("broker", "ok", "not used here: FRAUD_KAFKA_BOOTSTRAP_SERVERS names none")
+            return Diagnosis("broker", "ok", "not used here: FRAUD_KAFKA_BOOTSTRAP_SERVERS is empty")
         return Diagnosis("broker", "fail", f"{error} (only the stream needs one)")
-    missing = sorted(set(kafka.topics) - found.keys())
+    missing = sorted(set(kafka.topics) - partitions.keys())
     if missing:
-        return Diagnosis("broker", "warn", f"has no topic {', '.join(missing)}: `fraud-detect consume` makes them")
+        return Diagnosis(
+            "broker", "warn", f"has no topic {', '.join(missing)}: run `fraud-detect consume`, which creates them"
+        )
     return Diagnosis(
-        "broker", "ok", f"answers; {kafka.transactions_topic} has {found[kafka.transactions_topic]} partitions"
+        "broker", "ok", f"answers; {kafka.transactions_topic} has {partitions[kafka.transactions_topic]} partitions"
     )
 
 
 def check_registry(settings: Settings) -> Diagnosis:
-    """Whether the registry answers, and whether its champion is the one that is exported here."""
+    """Whether the registry answers, and whether its champion is the exported one."""
     file = settings.tracking_uri.removeprefix("sqlite:///")
     if file != settings.tracking_uri and not Path(file).exists():
-        told = "not used here: FRAUD_MLFLOW_TRACKING_URI names none, and no training made a file yet"
-        return Diagnosis("registry", "ok", told)
+        unused = "not used here: FRAUD_MLFLOW_TRACKING_URI is empty, and no training has created a store yet"
+        return Diagnosis("registry", "ok", unused)
     # MLflow's own patience is minutes.
     os.environ.update({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_REGISTRY_SECONDS)})
     try:
         from fraud_pipeline.promotion.registry import Registry  # noqa: PLC0415 - what only serves has no mlflow
     except ModuleNotFoundError:
-        return Diagnosis("registry", "ok", "is not asked here: mlflow is not installed, and what serves needs none")
+        return Diagnosis("registry", "ok", "not used here: mlflow is not installed, and serving does not need it")
     registry = Registry(tracking_uri=settings.tracking_uri, model_name=settings.model_name)
     try:
         champion = registry.with_alias("champion")
     except Exception as error:  # noqa: BLE001 - every kind of store has errors of its own
-        what = "see that it runs and that FRAUD_MLFLOW_TRACKING_URI is right"
+        remedy = "start it, or correct FRAUD_MLFLOW_TRACKING_URI; the exported champion still serves"
         return Diagnosis(
-            "registry", "fail", f"does not answer ({type(error).__name__}): {what}; what is exported serves on"
+            "registry",
+            "fail",
+            f"does not answer ({type(error).__name__}): {remedy}",
         )
     if champion is None:
         return Diagnosis(
@@ -182,84 +188,86 @@ def check_registry(settings: Settings) -> Diagnosis:
     exported = published_version(settings.champion_directory)
     if exported is None or exported[0] != champion.version:
         return Diagnosis(
-            "registry", "warn", f"its champion is v{champion.version}, not what is exported here: run `follow`"
+            "registry",
+            "warn",
+            f"champion v{champion.version} is not exported here: run `fraud-detect export-models`",
         )
-    return Diagnosis("registry", "ok", f"answers; v{champion.version} is champion, and exported")
+    return Diagnosis("registry", "ok", f"answers; champion v{champion.version} is exported")
 
 
 def check_champion(settings: Settings, *, now: Callable[[], float] = time.time) -> Diagnosis:
-    """Whether the exported model is whole and of use to this code, how old it is, and how old what it knows."""
+    """Whether the exported model loads with unchanged files, its age and the age of its training data."""
     directory = settings.champion_directory
     if not directory.exists():
-        return Diagnosis(
-            "champion", "warn", "there is none here, so that rules decide: `fraud-detect follow` exports it"
-        )
+        return Diagnosis("champion", "warn", "none is exported, so rules decide: run `fraud-detect export-models`")
     published = published_version(directory)
     try:
         model = load_proven(directory).model
     except (IncompatibleModelError, OSError) as error:
         return Diagnosis("champion", "fail", f"cannot serve: {error}")
-    name = f"v{published[0]}" if published else "a copy made by hand"
-    known = _days_since(model.lineage["trained_to"], now=now)
-    told = f"{name} is whole and knows all but the last {max(known, 0):.0f} days{_own_maturity(model, settings)}"
+    name = f"v{published[0]}" if published else "unregistered copy"
+    ended = _days_since(model.lineage["trained_to"], now=now)
+    state = (
+        f"{name}: files verified; its training data ended {max(ended, 0):.0f} days ago{_own_maturity(model, settings)}"
+    )
     if "created_at" not in model.lineage:
-        return Diagnosis("champion", "ok", f"{told}; it does not say when it was made")
+        return Diagnosis("champion", "ok", f"{state}; its age is unknown")
     made = _days_since(model.lineage["created_at"], now=now)
     if made > STALE_DAYS:
-        what = "see why no training since made a better one, and retrain"
-        return Diagnosis("champion", "warn", f"{told}, but was made {made:.0f} days ago: {what}")
-    return Diagnosis("champion", "ok", f"{told}; it was made {max(made, 0):.0f} days ago")
+        remedy = "see why later trainings were not promoted, and retrain"
+        return Diagnosis("champion", "warn", f"{state}, but it was trained {made:.0f} days ago: {remedy}")
+    return Diagnosis("champion", "ok", f"{state}; it was trained {max(made, 0):.0f} days ago")
 
 
 def _own_maturity(model: FraudModel, settings: Settings) -> str:
-    """That its features are made otherwise than the next model's would be, if so; it is served with its own."""
+    """A remark where the model's label maturity is not that of the settings; it is served with its own."""
     of_model, here = model.feature_config.label_maturity, settings.label_maturity
     if of_model == here:
         return ""
     day = timedelta(days=1)
-    return f" (with its label maturity of {of_model / day:g} days; the settings here, for the next, say {here / day:g})"
+    return f" (label maturity: {of_model / day:g} days; the settings for the next model: {here / day:g})"
 
 
 def check_days(settings: Settings, *, now: Callable[[], float] = time.time) -> Diagnosis:
-    """Whether the day tables hold every day that they should, with features made from what is there now."""
+    """Whether the day tables hold every expected day, with features computed from their present rows."""
     if not settings.tables_directory.exists():
-        return Diagnosis("days", "ok", "not used here: nothing was ingested in this home directory")
+        return Diagnosis("days", "ok", "not used here: no day was ingested in this home directory")
     store = TableStore(settings.tables_directory)
     window = feature_window(FeatureConfig(label_maturity=settings.label_maturity), first=settings.first_day)
     moment = datetime.fromtimestamp(now(), UTC)
     last = expected_last(living=settings.living, ends=settings.calendar_end, now=moment)
-    found = read_standing(store, window=window, last=last)
-    if not found.current:
-        return Diagnosis("days", "warn", f"{found.summary}: {REMEDY}")
-    return Diagnosis("days", "ok", found.summary)
+    standing = read_standing(store, window=window, last=last)
+    if not standing.current:
+        return Diagnosis("days", "warn", f"{standing.summary}: {REMEDY}")
+    return Diagnosis("days", "ok", standing.summary)
 
 
 def check_keys(settings: Settings) -> Diagnosis:
-    """Whether tokens can be verified, and whether nobody else can read what signs them."""
+    """Whether tokens can be verified, and whether only this user can read the signing keys."""
     if settings.jwt_keys is None and not settings.keys_file.exists():
-        return Diagnosis("keys", "ok", "not used here: there are none, and who needs one first makes it")
+        return Diagnosis("keys", "ok", "not used here: none exist; the first token or service creates one")
     try:
         keys = read_keys(settings.keys_file)
     except KeyFileError as error:
         return Diagnosis("keys", "fail", str(error))
-    return Diagnosis("keys", "ok", f"{len(keys)} can be read, by this user only where they are secret")
+    return Diagnosis("keys", "ok", f"{len(keys)} can be read; secret ones by this user only")
 
 
 def check_clock(settings: Settings, *, now: Callable[[], float] = time.time) -> Diagnosis:
-    """Whether this machine's clock goes with the database's, or else with the registry's."""
+    """Whether this machine's clock agrees with the database's, or else with the registry's."""
     started = now()
-    told = _database_time(settings)
-    other = "database" if told is not None else "registry"
-    told = told if told is not None else _registry_time(settings)
-    if told is None:
-        return Diagnosis("clock", "ok", "there is no other machine to compare it with")
-    off = (started + now()) / 2 - told
+    remote = _database_time(settings)
+    other = "database" if remote is not None else "registry"
+    remote = remote if remote is not None else _registry_time(settings)
+    if remote is None:
+        return Diagnosis("clock", "ok", "no other machine to compare it with")
+    off = (started + now()) / 2 - remote
     if abs(off) > LEEWAY:
-        what = "tokens are refused and events lie in the future: have both clocks set by NTP"
+        effect = "tokens are refused and events lie in the future: synchronize both by NTP"
         return Diagnosis(
-            "clock", "fail", f"is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the {other}'s: {what}"
+            "clock", "fail", f"is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the {other}'s: {effect}"
         )
-    return Diagnosis("clock", "ok", f"goes with the {other}'s")
+    return Diagnosis("clock", "ok", f"agrees with the {other}'s")
 
 
 def _database_time(settings: Settings) -> float | None:
@@ -299,5 +307,5 @@ def _safely(part: str, check: Callable[[], Diagnosis]) -> Diagnosis:
         return check()
     except OSError as error:
         return Diagnosis(part, "fail", in_words(error))
-    except Exception as error:  # noqa: BLE001 - the message may hold an address with a password, so its kind is told
-        return Diagnosis(part, "fail", f"could not be looked at ({type(error).__name__}): see its settings")
+    except Exception as error:  # noqa: BLE001 - the message may hold an address with a password
+        return Diagnosis(part, "fail", f"the check failed ({type(error).__name__}): see the settings of this part")

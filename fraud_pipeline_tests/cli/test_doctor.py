@@ -56,8 +56,8 @@ def nobody_listens() -> str:
 
 
 def is_(finding: Diagnosis, state: str, *words: str) -> bool:
-    assert SECRET not in finding.told
-    return finding.state == state and all(word in finding.told for word in words)
+    assert SECRET not in finding.finding
+    return finding.state == state and all(word in finding.finding for word in words)
 
 
 class TestSettings:
@@ -150,9 +150,9 @@ class TestRegistry:
         run = registry._client.create_run(experiment).info.run_id
         version = registry.register(settings.home / "trained", run_id=run, tags={}).version
         registry.decide(version, action="promote", reasons=["a test"])
-        assert is_(check_registry(settings), "warn", "not what is exported here")
+        assert is_(check_registry(settings), "warn", "is not exported here")
         publish(settings.home / "trained", link=settings.champion_directory, version=version)
-        assert is_(check_registry(settings), "ok", "v1 is champion")
+        assert is_(check_registry(settings), "ok", "champion v1 is exported")
 
 
 class TestChampion:
@@ -174,16 +174,16 @@ class TestChampion:
 
     def test_whole_and_fresh(self, settings: Settings, made: datetime) -> None:
         fresh = check_champion(settings, now=(made + timedelta(days=5)).timestamp)
-        assert is_(fresh, "ok", "v3", f"the last {STALE_DAYS + 6} days", "made 5 days ago")
+        assert is_(fresh, "ok", "v3", f"ended {STALE_DAYS + 6} days", "trained 5 days ago")
 
     def test_whole_and_old(self, settings: Settings, made: datetime) -> None:
         old = check_champion(settings, now=(made + timedelta(days=STALE_DAYS + 1)).timestamp)
-        assert is_(old, "warn", f"made {STALE_DAYS + 1} days ago", "retrain")
+        assert is_(old, "warn", f"trained {STALE_DAYS + 1} days ago", "retrain")
 
     def test_one_that_does_not_say_when_it_was_made(self, settings: Settings, trained: TrainedModel) -> None:
         trained.model.save(settings.home / "trained")
         publish(settings.home / "trained", link=settings.champion_directory, version=4)
-        assert is_(check_champion(settings), "ok", "v4", "does not say when")
+        assert is_(check_champion(settings), "ok", "v4", "its age is unknown")
 
     def test_one_with_another_label_maturity_than_the_settings_here(
         self, settings: Settings, made: datetime, trained: TrainedModel
@@ -192,9 +192,9 @@ class TestChampion:
         own = trained.model.feature_config.label_maturity
         now = (made + timedelta(days=5)).timestamp
         other = settings.model_copy(update={"label_maturity": own + timedelta(hours=12)})
-        assert is_(check_champion(other, now=now), "ok", "label maturity of 14 days", "settings here", "14.5")
+        assert is_(check_champion(other, now=now), "ok", "label maturity: 14 days", "the settings", "14.5")
         same = settings.model_copy(update={"label_maturity": own})
-        assert "label maturity" not in check_champion(same, now=now).told
+        assert "label maturity" not in check_champion(same, now=now).finding
 
     @pytest.mark.parametrize("file", [BOOSTER_FILE, "model.json"])
     def test_a_changed_file(self, settings: Settings, file: str) -> None:

@@ -137,7 +137,7 @@ class TestTheStream:
             assert len(decided(owner)) == 30
         assert set(heard.waited_for) == {"database"}
         assert everything(kafka, kafka.dead_letter_topic) == []
-        assert (diagnosis.state, REFUSALS[name].word in diagnosis.told) == ("fail", True), diagnosis.told
+        assert (diagnosis.state, REFUSALS[name].word in diagnosis.finding) == ("fail", True), diagnosis.finding
         assert check_database(Settings(database_url=user_url)).state == "ok"
 
     def test_a_bug_that_fails_every_record_is_waited_out(self, kafka: KafkaSettings, database: Database) -> None:
@@ -296,4 +296,4 @@ class TestTheRehearsal:
                     "CREATE TRIGGER fails BEFORE INSERT ON decisions BEGIN SELECT RAISE(ABORT, 'no'); END"
                 )
         diagnosis = check_database(settings)
-        assert (diagnosis.state, "has a rule that refuses a row" in diagnosis.told) == ("fail", True)
+        assert (diagnosis.state, "has a rule that refuses a row" in diagnosis.finding) == ("fail", True)

@@ -267,7 +267,7 @@ class TestStale:
         with pytest.raises(StaleFeaturesError, match=f"3 stale .{day(4)} to {day(6)}"):
             job.execute_in_process(instance=home.instance, asset_selection=[dg.AssetKey("training_set")])
         told = check_days(home.settings, now=(midnight(7) + pd.Timedelta(hours=4)).timestamp)
-        assert (told.state, f"3 stale ({day(4)} to {day(6)}" in told.told) == ("warn", True)
+        assert (told.state, f"3 stale ({day(4)} to {day(6)}" in told.finding) == ("warn", True)
         assert home.night(6) == [f"features {day(4)} {day(6)}"]
         assert home.differing(0, 6) == 0
         assert check_days(home.settings, now=(midnight(7) + pd.Timedelta(hours=4)).timestamp).state == "ok"
@@ -277,7 +277,7 @@ class TestStale:
         home.ingest(0, 2)
         told = check_days(home.settings, now=(midnight(8) + pd.Timedelta(hours=4)).timestamp)
         assert told.state == "warn"
-        assert told.told.startswith(f"days of features: 5 missing ({day(3)} to {day(7)}): run `fraud-detect ingest`")
+        assert told.finding.startswith(f"days of features: 5 missing ({day(3)} to {day(7)}): run `fraud-detect ingest`")
 
     def test_the_check_is_asked_for_when_days_were_made_without_it(self, home: Home, world: World) -> None:
         home.serve(*world)
