@@ -139,7 +139,6 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1_000_000, ge=1_000, description="a larger request body is refused unread")
     max_in_flight: int = Field(128, ge=1, description="requests at once per process; more are turned away early")
     max_micro_batch: int = Field(128, ge=1, description="waiting transactions that are scored together")
-    score_lanes: int = Field(1, ge=1, description="threads that score, each for its own customers")
     rate_limit_per_second: int = Field(2_000, ge=1, description="requests per client and second")
     rate_limit_storage: str = Field(
         "", description="redis:// URL that all workers share; empty: memory of each process"

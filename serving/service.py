@@ -40,7 +40,6 @@ from serving.http.batching import MicroBatcher
 from serving.http.draining import Draining
 from serving.http.endpoints import Endpoints
 from serving.http.guard import PATHS, guarded
-from serving.http.lanes import Lanes
 from serving.http.limits import RateLimiter
 from serving.http.measured import MeasuredRequests
 from serving.http.request_context import RequestContext
@@ -64,18 +63,12 @@ class Runtime:
         self._ready = False
         self._stop_tracing = start_tracing()
         self._metrics = metrics = Metrics()
-        self._scoring = scoring = ScoringRuntime(settings, metrics=metrics, lanes=settings.score_lanes)
-        self._batcher = Lanes[ScoringRequest, ScoringResult | Conflict](
-            [
-                MicroBatcher[ScoringRequest, ScoringResult | Conflict](
-                    partial(score_requests, scorer),
-                    max_rows=settings.max_micro_batch,
-                    together=(StorageUnavailableError,),
-                    waited=lambda seconds: metrics.stage("queue", seconds),
-                )
-                for scorer in scoring.scorers
-            ],
-            key=lambda request: request.row.customer_id,
+        self._scoring = scoring = ScoringRuntime(settings, metrics=metrics)
+        self._batcher = MicroBatcher[ScoringRequest, ScoringResult | Conflict](
+            partial(score_requests, scoring.scorer),
+            max_rows=settings.max_micro_batch,
+            together=(StorageUnavailableError,),
+            waited=lambda seconds: metrics.stage("queue", seconds),
         )
         self._rate_limiter = RateLimiter(
             per_second=settings.rate_limit_per_second,
@@ -85,7 +78,7 @@ class Runtime:
         self.endpoints = Endpoints(
             parser=RequestParser(currency=settings.currency, max_batch=settings.max_batch_transactions),
             batcher=self._batcher,
-            records=scoring.scorers[0],
+            records=scoring.scorer,
             champion=scoring.champion.current,
             shadow=scoring.shadow_report,
             metrics=metrics.exposition,

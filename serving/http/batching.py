@@ -2,9 +2,9 @@
 
 Belongs here: the queue, its order, its deadline, its end. Must not be here: HTTP, what scoring means.
 
-One thread scores. Nothing waits for company: a row that finds the thread idle goes at once, and rows that arrive in the
-meantime form the next micro-batch. A round takes the waiting single rows and one chunk of the oldest batch, so neither
-kind starves the other.
+One thread scores; a second one made requests slower, since both share one interpreter. Nothing waits for company: a
+row that finds the thread idle goes at once, and rows that arrive in the meantime form the next micro-batch. A round
+takes the waiting single rows and one chunk of the oldest batch, so neither kind starves the other.
 """
 
 import asyncio

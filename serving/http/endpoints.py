@@ -23,9 +23,8 @@ from fraud_pipeline.scoring.decide import provisional_decision
 from fraud_pipeline.scoring.scorer import Conflict, NotStoredError, ScoringResult, now_microseconds
 from serving.errors import FieldProblem, RequestError
 from serving.http.answers import answer, batch_body, conflict_body, decision_body, error_body, reasons_body, time_of
-from serving.http.batching import OverloadedError
+from serving.http.batching import MicroBatcher, OverloadedError
 from serving.http.json_documents import check_content_type
-from serving.http.lanes import Lanes
 from serving.http.openapi import describe
 from serving.http.requests import RequestParser, parse_feedback, parse_transaction_id
 from serving.http.scoring_requests import ScoringRequest
@@ -51,7 +50,7 @@ class Endpoints:
     """The handlers of all paths and what they need."""
 
     parser: RequestParser
-    batcher: Lanes[ScoringRequest, ScoringResult | Conflict]
+    batcher: MicroBatcher[ScoringRequest, ScoringResult | Conflict]
     records: Records
     champion: Callable[[], LoadedModel | None]
     shadow: Callable[[], ShadowReport | None]

@@ -1,6 +1,9 @@
 """The OpenAPI 3.1 description of the service, made from the models that requests and answers follow.
 
 Belongs here: paths, statuses, examples, and the few rules that types cannot say. Must not be here: handlers, models.
+
+FastAPI would write most of this, and answer for it: with its router and response models the whole service scores 1,750
+requests per processor second in place of 3,244 (`benchmarks/routers.py` on a busy machine with 2 cores).
 """
 
 from collections.abc import Mapping, Sequence

@@ -26,9 +26,9 @@ _SHADOW_PATIENCE: Final = 60.0
 
 
 class ScoringRuntime:
-    """The database, the champion, its challenger in shadow, and one scorer for each of `lanes` threads."""
+    """The database, the champion, its challenger in shadow, and the scorer."""
 
-    def __init__(self, settings: Settings, *, metrics: Metrics, lanes: int = 1) -> None:
+    def __init__(self, settings: Settings, *, metrics: Metrics) -> None:
         self.database = Database(settings.database, statement_timeout=settings.statement_timeout)
         poll_interval = settings.champion_poll_interval.total_seconds()
         self.champion = ChampionHolder(
@@ -54,24 +54,20 @@ class ScoringRuntime:
         )
         self._reports = ReportWatch(self.database, told=metrics.reported)
         self._following = False
-        breakers, policy = Breakers.build(on_change=metrics.breaker_changed), DegradationPolicy()
-        self.scorers = [
-            ResilientScorer(
-                Scorer(
-                    database=self.database,
-                    champion=self.champion.current,
-                    cache_events=settings.history_cache_events // lanes,
-                    max_blocks_per_minute=settings.max_blocks_per_minute,
-                    holdout_share=settings.holdout_share,
-                    observe=metrics.stage,
-                    shadow=self._shadow or no_shadow,
-                ),
-                breakers=breakers,
-                policy=policy,
-                on_decided=metrics.decided,
-            )
-            for _ in range(lanes)
-        ]
+        self.scorer = ResilientScorer(
+            Scorer(
+                database=self.database,
+                champion=self.champion.current,
+                cache_events=settings.history_cache_events,
+                max_blocks_per_minute=settings.max_blocks_per_minute,
+                holdout_share=settings.holdout_share,
+                observe=metrics.stage,
+                shadow=self._shadow or no_shadow,
+            ),
+            breakers=Breakers.build(on_change=metrics.breaker_changed),
+            policy=DegradationPolicy(),
+            on_decided=metrics.decided,
+        )
 
     def start(self, *, follow: bool = True) -> None:
         """Load the models that are exported now and, to `follow`, look for others and for red reports from then on."""
@@ -103,7 +99,7 @@ class ScoringRuntime:
 
 @contextmanager
 def open_scoring_runtime(settings: Settings, *, metrics: Metrics, follow: bool = True) -> Iterator[ScoringRuntime]:
-    """A started runtime with one scorer, on a database of this release.
+    """A started runtime on a database of this release.
 
     Raises DatabaseUnavailableError or DatabaseOutdatedError when it cannot start.
     """

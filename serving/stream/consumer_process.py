@@ -80,7 +80,7 @@ def consume(
             consumer=stack.enter_context(closing(client)),
             topics=[kafka.transactions_topic, kafka.reports_topic],
             stream=StreamScorer(
-                scorer=scoring.scorers[0],
+                scorer=scoring.scorer,
                 database=scoring.database,
                 producer=producer,
                 kafka=kafka,

@@ -80,7 +80,7 @@ def range_scorer(
         producer = open_producer(kafka, max_block_ms=round(ACKNOWLEDGE_WITHIN * 1_000))
         stack.callback(producer.close, timeout=2)
         stream = StreamScorer(
-            scorer=scoring.scorers[0],
+            scorer=scoring.scorer,
             database=scoring.database,
             producer=producer,
             kafka=kafka,
