@@ -10,8 +10,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from fraud_pipeline.modeling.model_directory import publish
 from fraud_pipeline.modeling.training import TrainedModel
+from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.otlp import Receiver, otlp_receiver
