@@ -25,6 +25,7 @@ from fraud_pipeline.cli.main import main
 from fraud_pipeline.cli.parser import build_parser
 from fraud_pipeline.cli.training_plan import DEFAULT_TRANSACTIONS
 from fraud_pipeline.database import Database, scoring_batch
+from fraud_pipeline.messaging.topics import ensure_topics
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
@@ -32,7 +33,10 @@ from fraud_pipeline.promotion.published_model import published_version
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, TransactionRow
 from fraud_pipeline.settings import SETTINGS_FILE, Settings, load_settings
+from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.small_world import Tables
+from fraud_pipeline_tests.support.streams import send
+from serving.stream.messages import BadMessage, dead_letter
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
@@ -234,6 +238,37 @@ class TestJson:
         (resolved,) = self.printed(["alerts", "resolve", "t-1", "legitimate", "--who", "ann"], capsys)
         assert [one["status"] for one in (taken, resolved)] == ["in_review", "legitimate"]
         assert self.printed(["alerts", "next"], capsys) == []
+
+
+class TestDeadLetters:
+    def test_are_listed_for_people_and_programs_without_their_content(
+        self, broker: Broker, empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        kafka = topics_of_our_own(broker)
+        ensure_topics(kafka)
+        for name, value in kafka.model_dump(exclude_none=True, exclude_unset=True).items():
+            monkeypatch.setenv(f"FRAUD_KAFKA_{name.upper()}", str(value))
+        place: dict[str, Any] = {"topic": kafka.transactions_topic, "partition": 0, "timestamp": 0}
+        letters = [
+            dead_letter(BadMessage(reason, "amount"), key=b"c-1", value=b"secret", headers=(), offset=offset, **place)
+            for offset, reason in enumerate(("missing", "missing", "wrong_type"))
+        ]
+        send(kafka, kafka.dead_letter_topic, letters, partition=0)
+        assert main(["dead-letters", "--json", "--limit", "2"]) == 0
+        listing = json.loads(text := capsys.readouterr().out)
+        assert [line.split(" - ")[0] for line in listing["summary"]] == [
+            "2 x amount: missing",
+            "1 x amount: wrong_type",
+        ]
+        assert [(one["source_offset"], one["reason"]) for one in listing["newest"]] == [
+            (1, "missing"),
+            (2, "wrong_type"),
+        ]
+        assert "secret" not in text
+        assert main(["dead-letters", "--reason", "wrong_type"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2
+        assert lines[1].startswith(f"  {kafka.transactions_topic}/0/2  wrong_type  sha256 ")
 
 
 class TestDurations:
