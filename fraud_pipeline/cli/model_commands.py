@@ -83,7 +83,10 @@ def mlflow(arguments: argparse.Namespace) -> int:
         return 0
     check_port(arguments.host, arguments.port, command="fraud-detect mlflow")
     settings.home.mkdir(parents=True, exist_ok=True)
-    print(f"MLflow UI on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
+    # MLflow opens every experiment as one of generative AI, unless the link or an earlier visit says otherwise.
+    experiment = _registry(settings).ensure_experiment(settings.model_name)
+    link = f"http://{arguments.host}:{arguments.port}/#/experiments/{experiment}?workflowType=machine_learning"
+    print(f"MLflow UI on {link} - stop it with Ctrl+C", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--workers=1", f"--host={arguments.host}"]
     # The store's URL may hold a password, which arguments would show to every user of the machine.
     environment = {

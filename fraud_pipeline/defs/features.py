@@ -18,8 +18,7 @@ from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURES, FeatureEngineer, History
 from fraud_pipeline.features.merchant_days import FINAL_MERCHANT_DAYS, assembled, final_on
-from fraud_pipeline.features.merchant_days import merchant_days as merchant_days_of
-from fraud_pipeline.ingest.day_plan import FeatureWindow
+from fraud_pipeline.ingest.day_plan import FeatureWindow, days_between
 from fraud_pipeline.ingest.day_state import (
     check_lookback,
     expected_last,
@@ -131,10 +130,12 @@ def window_of(settings: Settings) -> FeatureWindow:
     return feature_window(feature_config(settings), first=settings.first_day)
 
 
-def history_before(store: TableStore, span: Span, *, settings: Settings) -> History:
+def history_before(store: TableStore, span: Span, *, settings: Settings, stored_merchant_days: bool = True) -> History:
     """Everything that features of `span` may look at: the days before it in the calendar, and its own.
 
-    Raises MissingDaysError for a hole. Before the first stored day nothing happened (see `check_lookback`).
+    Merchant days are stored for the deployment's label maturity only. For another one `stored_merchant_days` is False,
+    and they are made here as the asset makes them. Raises MissingDaysError for a hole. Before the first stored day
+    nothing happened (see `check_lookback`).
     """
     window, there = window_of(settings), store.days("transactions")
     first = {
@@ -142,27 +143,18 @@ def history_before(store: TableStore, span: Span, *, settings: Settings) -> Hist
         for table, days in window.days_read("features", span.first).items()
         if days
     }
-    final = store.read(
-        "merchant_days",
-        first.get("merchant_days", span.first),
-        span.last - timedelta(days=1),
-        schema=FINAL_MERCHANT_DAYS,
-    )
+    final_days = days_between(first.get("merchant_days", span.first), span.last - timedelta(days=1))
+    if not final_days:
+        final = empty(FINAL_MERCHANT_DAYS)
+    elif stored_merchant_days:
+        final = store.read("merchant_days", final_days[0], final_days[-1], schema=FINAL_MERCHANT_DAYS)
+    else:
+        final = final_merchant_days(store, final_days, window=window, label_maturity=settings.label_maturity)
     return History(
         transactions=store.read("transactions", first["transactions"], span.last, schema=TRANSACTIONS),
         reports=store.read("fraud_reports", first["reports"], span.last, schema=FRAUD_REPORTS),
         merchant_days=assembled(final),
     )
-
-
-def raw_history_before(store: TableStore, span: Span, *, settings: Settings) -> History:
-    """The same for a label maturity whose merchants' days are not stored: they are made of all days of the lookback."""
-    start = window_of(settings).start(span.first)
-    first = min(day for day in [*store.days("transactions"), span.first] if day >= start)
-    transactions = store.read("transactions", first, span.last, schema=TRANSACTIONS)
-    reports = store.read("fraud_reports", first, span.last, schema=FRAUD_REPORTS)
-    days = merchant_days_of(transactions, reports, label_maturity=settings.label_maturity)
-    return History(transactions=transactions, reports=reports, merchant_days=days)
 
 
 def final_merchant_days(

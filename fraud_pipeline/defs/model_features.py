@@ -9,7 +9,7 @@ another label maturity never sees its values, and would be judged and watched on
 import pandas as pd
 
 from fraud_pipeline.defs.calendar import Span
-from fraud_pipeline.defs.features import engineer, feature_config, raw_history_before
+from fraud_pipeline.defs.features import engineer, feature_config, history_before
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.schema.joins import rows_of
 from fraud_pipeline.settings import Settings
@@ -28,6 +28,6 @@ def features_for(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, se
     parts = []
     for day, of_day in rows.groupby(rows["event_time"].dt.date):
         new = rows_of(store.read("transactions", day, day), of_day["transaction_id"], table="transactions")
-        history = raw_history_before(store, Span(first=day, last=day), settings=like_model)
+        history = history_before(store, Span(day, day), settings=like_model, stored_merchant_days=False)
         parts.append(engineer(like_model).compute(history=history, new=new))
     return rows_of(pd.concat(parts, ignore_index=True), rows["transaction_id"], table="features")

@@ -2,6 +2,10 @@
 
 Belongs here: the daily aggregates that replace a merchant's raw history, for all days or one day at a time. Must not be
 here: features.
+
+Tables and database make the same bits in two ways. The table is made from frames, a day of a backfill at a time. The
+database makes them by one statement, `database/merchant_days.py`, since rows need not leave it: a day of 767
+transactions at 261 merchants took 2.8 ms of processor time as a statement, and 30 ms as frames that are read first.
 """
 
 from datetime import timedelta

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -16,8 +17,11 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import read_transactions
 from fraud_pipeline.database.tables import DECISIONS
 from fraud_pipeline.definitions import build_defs
+from fraud_pipeline.defs.catalog import STORED_TABLES
+from fraud_pipeline.defs.checks import SCHEMA
 from fraud_pipeline.defs.instance import PipelineFailedError, run_pipeline
 from fraud_pipeline.defs.resources import build_resources
+from fraud_pipeline.defs.training import HIDDEN_ROWS
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.scoring.scorer import Scorer
@@ -138,10 +142,42 @@ class TestMainJob:
         assert run.info.status == "FINISHED"
         assert {"max_depth", "max_bin", "base_score", "rounds"} <= run.data.params.keys()
         assert {"average_precision", "roc_auc", "tuning_average_precision"} <= run.data.metrics.keys()
+        assert run.info.run_name.startswith("synthetic world, 2026-01-06 to 2026-")
+        assert run.data.tags["mlflow.note.content"].startswith("# Card fraud model")
+        assert run.inputs is not None
+        assert [dataset.dataset.name for dataset in run.inputs.dataset_inputs] == ["training_set"]
+        best = client.get_metric_history(run.info.run_id, "best_average_precision")
+        assert best[-1].value == run.data.metrics["tuning_average_precision"]
+        assert len({metric.step for metric in best}) == len(best)
         assert run.data.tags["dagster_run_id"] == deployment.run_id
         files = {file.path for folder in ("", "plots") for file in client.list_artifacts(run.info.run_id, folder)}
         assert {"trials.csv", "model_card.md", "evaluation.json", "fraud_model"} <= files
         assert {f"plots/{name}.png" for name in ("precision_recall", "calibration", "cost_by_threshold")} <= files
+
+    def test_mlflow_opens_as_model_training_with_the_model_card_on_the_version(self, deployment: Deployment) -> None:
+        client = MlflowClient(tracking_uri=deployment.settings.tracking_uri)
+        for name in ("fraud_model", "fraud_model_promotions"):
+            experiment = client.get_experiment_by_name(name)
+            assert experiment is not None
+            assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+            assert experiment.tags["mlflow.note.content"]
+        assert str(client.get_model_version("fraud_model", "1").description).startswith("# Card fraud model")
+
+    def test_every_stored_table_followed_its_schema(self, deployment: Deployment, instance: dg.DagsterInstance) -> None:
+        keys = [dg.AssetCheckKey(dg.AssetKey(table), SCHEMA) for table in STORED_TABLES]
+        # Dagster's own name for what its UI shows; its types are wider than a check's.
+        records: Any = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+        assert {key.asset_key.to_user_string() for key in records} == set(STORED_TABLES)
+        for key, record in records.items():
+            evaluation = record.event.get_dagster_event().asset_check_evaluation_data
+            assert evaluation.passed, evaluation.metadata["finding"]
+            assert evaluation.metadata["rows"].value > 0 or key.asset_key.to_user_string() == "rejected_transactions"
+
+    def test_a_table_that_is_stored_has_a_schema_or_holds_what_a_training_left_out(
+        self, deployment: Deployment
+    ) -> None:
+        names = {path.stem for path in deployment.settings.tables_directory.glob("[!.]*")}
+        assert names == {*STORED_TABLES, HIDDEN_ROWS}
 
     def test_the_run_and_its_metadata_are_in_the_ui_instance(
         self, deployment: Deployment, instance: dg.DagsterInstance
@@ -149,6 +185,8 @@ class TestMainJob:
         run = instance.get_run_by_id(deployment.run_id)
         assert run is not None
         assert run.status is dg.DagsterRunStatus.SUCCESS
+        assert run.remote_job_origin is not None
+        assert run.remote_job_origin.location_name == "fraud_pipeline"  # else Dagster's first page leaves it out
         event = instance.get_latest_materialization_event(dg.AssetKey("evaluation"))
         assert event is not None
         assert event.asset_materialization is not None

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_pipeline.defs.calendar import Span
-from fraud_pipeline.defs.features import engineer, history_before, raw_history_before
+from fraud_pipeline.defs.features import engineer, history_before
 from fraud_pipeline.features.engineer import FeatureEngineer, History
 from fraud_pipeline.features.merchant_days import assembled, days_to_clear, final_on, merchant_days
 from fraud_pipeline.ingest.day_plan import days_between
@@ -83,7 +83,7 @@ def test_features_of_a_day_need_thirty_final_days_and_keep_every_bit(world: Worl
 
 
 @pytest.mark.parametrize("label_maturity", [timedelta(days=2), timedelta(days=7.5)], ids="{0.days} days".format)
-def test_stored_days_give_the_history_that_raw_days_give(
+def test_final_days_stored_or_made_anew_give_the_history_that_all_rows_give(
     tables: Tables, tmp_path: Path, label_maturity: timedelta
 ) -> None:
     first = tables.transactions["event_time"].min().date()
@@ -93,12 +93,15 @@ def test_stored_days_give_the_history_that_raw_days_give(
     tables.write(store, settings, days=days_between(first, last))
     for span in (Span(first, first), Span(date.fromordinal(last.toordinal() - 3), last)):
         stored = history_before(store, span, settings=settings)
-        raw = raw_history_before(store, span, settings=settings)
+        anew = history_before(store, span, settings=settings, stored_merchant_days=False)
+        transactions, reports = (store.read(name, first, span.last) for name in ("transactions", "fraud_reports"))
+        everything = merchant_days(transactions, reports, label_maturity=label_maturity)
+        raw = History(transactions=transactions, reports=reports, merchant_days=everything)
         new = store.read("transactions", span.first, span.last)
         made_by = engineer(settings)
-        np.testing.assert_array_equal(
-            bits(made_by.compute(history=stored, new=new)), bits(made_by.compute(history=raw, new=new))
-        )
+        expected = bits(made_by.compute(history=raw, new=new))
+        for history in (stored, anew):
+            np.testing.assert_array_equal(bits(made_by.compute(history=history, new=new)), expected)
         without = replace(stored, merchant_days=stored.merchant_days.iloc[:0])
         told_apart = bits(made_by.compute(history=without, new=new)) != bits(made_by.compute(history=stored, new=new))
         assert told_apart.any() == (span.first > first)
