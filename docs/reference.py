@@ -77,7 +77,6 @@ TABLES: Final[Mapping[str, str]] = {
     "stream_positions": "The next offset of each partition, and the epoch of its reader.",
     "alerts": "The analysts' queue: one row per reviewed or blocked transaction.",
     "alert_events": "The audit trail of the alerts. Rows are only added.",
-    "leases": "Tasks that one process does at a time, with the holder and the end of its lease.",
     "block_minutes": "Would-be blocks per minute of event time. All processes share the cap.",
     "drift": "The distance of each feature from each baseline, per day.",
     "performance": "The figures of the daily performance report, per segment.",
