@@ -141,7 +141,10 @@ def cost_by_threshold(report: PolicyReport, policy: Policy) -> Chart:
             {"threshold": [left], "end": [float(thresholds[over].max())], "name": "beyond the alert budget"}
         )
         layers.append(alt.Chart(area).mark_rect(clip=True, opacity=1).encode(x=x, x2="end:Q", color=colour))
-    curve = pd.DataFrame({"threshold": thresholds, "cost": cost, "name": "expected cost"})
+    # As many points as the log axis has pixels; a training has thousands of thresholds, and a chart takes 5,000 rows.
+    depth = -np.log(thresholds)
+    shown = np.unique(np.searchsorted(depth, np.linspace(depth[0], depth[-1], _POINTS)).clip(max=len(depth) - 1))
+    curve = pd.DataFrame({"threshold": thresholds[shown], "cost": cost[shown], "name": "expected cost"})
     layers.append(alt.Chart(curve).mark_line(clip=True).encode(x=x, y=y, color=colour))
     doing_nothing = pd.DataFrame({"cost": [idle], "name": "cost of doing nothing"})
     layers.append(alt.Chart(doing_nothing).mark_rule(strokeDash=[5, 4]).encode(y=y, color=colour))

@@ -16,15 +16,16 @@ from fraud_pipeline.policy.decisions import CostModel, Policy, choose_policy
 from fraud_pipeline.reporting import daily_charts, model_charts
 from fraud_pipeline.reporting.chart_style import FRAUD, LEGITIMATE, Chart, markdown_image, to_png
 
+ROWS = 20_000  # a training judges as many; Altair refuses a chart of more than 5,000
 GENERATOR = np.random.default_rng(0)
-PROBABILITY = GENERATOR.beta(0.3, 8, 2_000)
-LABELS = (GENERATOR.random(2_000) < PROBABILITY).astype(np.float64)
-NOTHING, NO_ROWS = np.zeros(2_000), np.zeros(0)
+PROBABILITY = GENERATOR.beta(0.3, 8, ROWS)
+LABELS = (GENERATOR.random(ROWS) < PROBABILITY).astype(np.float64)
+NOTHING, NO_ROWS = np.zeros(ROWS), np.zeros(0)
 POLICY, REPORT = choose_policy(
     PROBABILITY,
     LABELS,
-    GENERATOR.integers(1, 100_000, 2_000),
-    np.arange(2_000, dtype=np.int64) % 7,
+    GENERATOR.integers(1, 100_000, ROWS),
+    np.arange(ROWS, dtype=np.int64) % 7,
     costs=CostModel(),
     alert_budget_per_day=5,
     min_alerts=5,
@@ -46,7 +47,7 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     "precision_recall without fraud": lambda: model_charts.precision_recall(PROBABILITY, NOTHING),
     "precision_recall without rows": lambda: model_charts.precision_recall(NO_ROWS, NO_ROWS),
     "calibration": lambda: model_charts.calibration(PROBABILITY, LABELS),
-    "calibration of one score": lambda: model_charts.calibration(np.full(2_000, 0.05), LABELS),
+    "calibration of one score": lambda: model_charts.calibration(np.full(ROWS, 0.05), LABELS),
     "calibration of zeros": lambda: model_charts.calibration(NOTHING, LABELS),
     "calibration without fraud": lambda: model_charts.calibration(PROBABILITY, NOTHING),
     "calibration without rows": lambda: model_charts.calibration(NO_ROWS, NO_ROWS),
