@@ -236,8 +236,3 @@ def fields_of(entrance: Entrance) -> tuple[Field, ...]:
 def transaction_fields() -> tuple[Field, ...]:
     """The fields of a stored transaction: those that files and requests both give."""
     return tuple(field for field in fields_of("file") if "request" in field.entrances)
-
-
-def names_of_kind(*kinds: Kind) -> frozenset[str]:
-    """The names of all fields of these kinds."""
-    return frozenset(field.name for field in FIELDS.values() if field.kind in kinds)
