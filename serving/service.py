@@ -68,7 +68,7 @@ class Runtime:
             partial(score_requests, scoring.scorer),
             max_rows=settings.max_micro_batch,
             together=(StorageUnavailableError,),
-            waited=lambda seconds: metrics.stage("queue", seconds),
+            on_wait=lambda seconds: metrics.stage("queue", seconds),
         )
         self._rate_limiter = RateLimiter(
             per_second=settings.rate_limit_per_second,

@@ -118,7 +118,7 @@ class TestGauge:
         self, tmp_path: Path, metrics: Metrics, caplog: pytest.LogCaptureFixture
     ) -> None:
         with closing(Database(f"sqlite:///{tmp_path / 'fraud.db'}")) as database:
-            watch = ReportWatch(database, told=metrics.reported)
+            watch = ReportWatch(database, on_verdict=metrics.reported)
             watch.look()
             watch.look()
             assert len(caplog.records) == 1, "tables that are not there are told of once"
@@ -136,7 +136,7 @@ class TestGauge:
 
     def test_a_thread_polls_until_it_is_closed(self, database: Database, metrics: Metrics) -> None:
         replace_verdict(database, drift(red=True))
-        watch = ReportWatch(database, told=metrics.reported, every=0.01)
+        watch = ReportWatch(database, on_verdict=metrics.reported, every=0.01)
         watch.start()
         until(lambda: b'fraud_report_red{report="drift"} 1.0' in metrics.exposition()[0], what="the gauge")
         watch.close()
@@ -145,7 +145,7 @@ class TestGauge:
         assert metric_value(metrics, "fraud_report_red", "drift") == 1
 
     def test_one_that_never_started_closes(self, database: Database, metrics: Metrics) -> None:
-        ReportWatch(database, told=metrics.reported).close()
+        ReportWatch(database, on_verdict=metrics.reported).close()
 
     @pytest.mark.slow
     def test_the_running_service_exports_it(self, server: Server) -> None:

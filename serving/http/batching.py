@@ -28,31 +28,31 @@ class OverloadedError(RuntimeError):
 
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[Row, Outcome]):
-    """The rows of one request, what was found for the first of them so far, and who waits for it all."""
+    """The rows of one request, the results of the first of them so far, and the future that gets them all."""
 
     rows: Sequence[Row]
     outcomes: "asyncio.Future[list[Outcome]]"
-    found: list[Outcome] = field(default_factory=list)
+    results: list[Outcome] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
     def add(self, result: list[Outcome] | Exception) -> None:
-        """What was found for the next rows; the caller, if there still is one, gets it when it is complete."""
+        """Add the results of the next rows; a caller who still waits gets them when they are complete."""
         if self.outcomes.done():
             return
         if isinstance(result, Exception):
             self.outcomes.set_exception(result)
             return
-        self.found += result
-        if len(self.found) == len(self.rows):
-            self.outcomes.set_result(self.found)
+        self.results += result
+        if len(self.results) == len(self.rows):
+            self.outcomes.set_result(self.results)
 
 
 class MicroBatcher(Generic[Row, Outcome]):
     """Collects rows on the event loop and gives them to `score` on one thread, at most `max_rows` singles at a time.
 
-    `together` tells of an error that it concerns the whole round; after any other, each request of the round is
-    scored alone, so that one bad request fails nobody else. `score` must therefore bear repetition. `waited` is told
-    how many seconds each request stood in the queue.
+    Errors of the kinds `together` concern the whole round; after any other, each request of the round is scored
+    alone, so that one bad request fails nobody else. `score` must therefore bear repetition. `on_wait` gets the seconds
+    that each request stood in the queue.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class MicroBatcher(Generic[Row, Outcome]):
         max_chunk: int = 500,
         max_wait: float = 1.0,
         together: tuple[type[Exception], ...] = (),
-        waited: Callable[[float], None] = lambda _seconds: None,
+        on_wait: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._score = score
         self._max_rows = max_rows
         self._max_chunk = max_chunk
         self._max_wait = max_wait
         self._together = together
-        self._waited = waited
+        self._on_wait = on_wait
         self._singles: deque[_Waiting[Row, Outcome]] = deque()
         self._batches: deque[_Waiting[Row, Outcome]] = deque()
         self._rounds: asyncio.Task[None] | None = None
@@ -121,7 +121,7 @@ class MicroBatcher(Generic[Row, Outcome]):
                 together.append((single, single.rows))
         while self._batches:
             batch = self._batches[0]
-            wanted, start = self._is_wanted(batch), len(batch.found)
+            wanted, start = self._is_wanted(batch), len(batch.results)
             if not wanted or start + self._max_chunk >= len(batch.rows):
                 self._batches.popleft()
             if wanted:
@@ -131,13 +131,13 @@ class MicroBatcher(Generic[Row, Outcome]):
 
     def _is_wanted(self, waiting: _Waiting[Row, Outcome]) -> bool:
         """Whether to score it now: somebody waits for it, and not for too long; what was begun is finished."""
-        if waiting.outcomes.done() or waiting.found:
+        if waiting.outcomes.done() or waiting.results:
             return not waiting.outcomes.done()
         seconds = time.monotonic() - waiting.since
         if seconds > self._max_wait:
             waiting.outcomes.set_exception(OverloadedError("too many requests wait; send it again later"))
             return False
-        self._waited(seconds)
+        self._on_wait(seconds)
         return True
 
     def _score_round(self, parts: Sequence[Sequence[Row]]) -> list[list[Outcome] | Exception]:

@@ -76,8 +76,8 @@ class Permit:
 class CircuitBreaker:
     """Leaves a failing dependency alone: closed -> open -> half open, where exactly one call at a time may probe it.
 
-    Only `failures` are failures; any other exception says nothing. `on_change` is told the name and the new state while
-    the lock is held, so that states are told in order: it must be quick.
+    Only `failures` are failures; any other exception says nothing. `on_change` gets the name and the new state while
+    the lock is held, so that states come in order: it must be quick.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class CircuitBreaker:
             return BreakerCounts(good=self._good, bad=self._bad, refused=self._refused, opened=self._opened)
 
     def enter(self) -> Permit:
-        """Admit a call whose outcome the caller settles. Raises BreakerOpenError."""
+        """Admit a call whose outcome the caller records. Raises BreakerOpenError."""
         with self._lock:
             now = self._clock()
             self._let_time_pass(now)
@@ -128,18 +128,18 @@ class CircuitBreaker:
                 raise BreakerOpenError(self.name, retry_after=self._until - now)
             if self._state == "half_open":
                 self._probing, self._until = True, now + self._policy.probe_timeout
-            return Permit(self._settle, self._ticket)
+            return Permit(self._record, self._ticket)
 
     @contextmanager
     def call(self) -> Iterator[None]:
         """Run the block as one call. Raises BreakerOpenError, and what the block raises."""
-        with self.enter() as entry:
+        with self.enter() as permit:
             try:
                 yield
             except self._failures:
-                entry.record("bad")
+                permit.record("bad")
                 raise
-            entry.record("good")
+            permit.record("good")
 
     def run(self, function: Callable[[], Result]) -> Result:
         """The result of one call. Raises BreakerOpenError, and what the function raises."""
@@ -153,7 +153,7 @@ class CircuitBreaker:
             self._good_probes = 0
             self._become("half_open")
 
-    def _settle(self, ticket: int, outcome: Outcome) -> None:
+    def _record(self, ticket: int, outcome: Outcome) -> None:
         with self._lock:
             now = self._clock()
             self._let_time_pass(now)

@@ -36,14 +36,14 @@ class LoadedModel:
     @property
     def created_at(self) -> float:
         """When it was made in seconds since 1970-01-01 UTC, NaN where the model does not say."""
-        return self._told("created_at")
+        return self._time_of("created_at")
 
     @property
     def trained_to(self) -> float:
         """End of its training data in seconds since 1970-01-01 UTC, NaN where the model does not say."""
-        return self._told("trained_to")
+        return self._time_of("trained_to")
 
-    def _told(self, name: str) -> float:
+    def _time_of(self, name: str) -> float:
         try:
             return datetime.fromisoformat(str(self.model.lineage[name])).timestamp()
         except (KeyError, ValueError):

@@ -18,18 +18,18 @@ _PATIENCE: Final = 5.0
 log: Final = logging.getLogger(__name__)
 
 
-class Told(Protocol):
-    """Who is told what the newest report found."""
+class OnVerdict(Protocol):
+    """Gets what the newest report of a kind found."""
 
     def __call__(self, report: ReportName, *, red: bool) -> None: ...
 
 
 class ReportWatch:
-    """A thread that tells, for each kind of report, whether the newest is red."""
+    """A thread that looks up, for each kind of report, whether the newest is red."""
 
-    def __init__(self, database: Database, *, told: Told, every: float = LOOK_EVERY) -> None:
+    def __init__(self, database: Database, *, on_verdict: OnVerdict, every: float = LOOK_EVERY) -> None:
         self._database = database
-        self._told = told
+        self._on_verdict = on_verdict
         self._every = every
         self._away = False
         self._stop = threading.Event()
@@ -46,7 +46,7 @@ class ReportWatch:
             self._thread.join(timeout=_PATIENCE)
 
     def look(self) -> None:
-        """Tell what the database says now; while it cannot be asked, what was told stays."""
+        """Pass on the verdicts stored now; while the database is away, the last ones stay."""
         try:
             found = newest_verdicts(self._database)
         except Exception as error:  # noqa: BLE001 - whatever happens, the thread looks again
@@ -57,7 +57,7 @@ class ReportWatch:
             return
         self._away = False
         for verdict in found:
-            self._told(verdict.report, red=verdict.red)
+            self._on_verdict(verdict.report, red=verdict.red)
 
     def _watch(self) -> None:
         self.look()

@@ -45,14 +45,14 @@ class ScoringRuntime:
         self._shadow = (
             Shadow(
                 self._challenger.current,
-                told=metrics.shadowed,
-                refused=metrics.shadow_refused,
+                on_compared=metrics.shadowed,
+                on_refused=metrics.shadow_refused,
                 keep=partial(add_shadow_rows, self.database),
             )
             if settings.shadow_challenger
             else None
         )
-        self._reports = ReportWatch(self.database, told=metrics.reported)
+        self._reports = ReportWatch(self.database, on_verdict=metrics.reported)
         self._following = False
         self.scorer = ResilientScorer(
             Scorer(

@@ -87,13 +87,13 @@ class Shadow:
         self,
         challenger: Callable[[], ScoringModel | None],
         *,
-        told: Callable[[NDArray[np.object_], NDArray[np.object_]], None] = lambda _champion, _challenger: None,
-        refused: Callable[[Refusal, int], None] = lambda _refusal, _rows: None,
+        on_compared: Callable[[NDArray[np.object_], NDArray[np.object_]], None] = lambda _champion, _challenger: None,
+        on_refused: Callable[[Refusal, int], None] = lambda _refusal, _rows: None,
         keep: Callable[[Sequence[ShadowRow]], None] | None = None,
     ) -> None:
         self._challenger = challenger
-        self._told = told
-        self._refused = refused
+        self._on_compared = on_compared
+        self._on_refused = on_refused
         self._keep = keep
         self._waiting: queue.Queue[Seen | None] = queue.Queue(MAX_WAITING)
         self._tally: _Tally | None = None
@@ -169,7 +169,7 @@ class Shadow:
             log.warning("the challenger, version %s, is not compared with version %s: %s", *reversed(versions), why)
             self._dropped_before = self._dropped
             self._tally = _Tally(versions, {}, 0.0, refused=why)
-        self._refused(refusal, len(scored))
+        self._on_refused(refusal, len(scored))
 
     def _compare(self, values: NDArray[np.float32], scored: Sequence[ScoringResult], *, loaded: ScoringModel) -> None:
         rows = [position for position, one in enumerate(scored) if one.probability is not None]
@@ -189,7 +189,7 @@ class Shadow:
             decisions=Counter(before.decisions) + Counter(zip(ours, theirs, strict=True)),
             difference=before.difference + float(np.abs(champion - probabilities).sum()),
         )
-        self._told(ours, theirs)
+        self._on_compared(ours, theirs)
         if self._keep:
             self._keep(
                 [

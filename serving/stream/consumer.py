@@ -38,7 +38,7 @@ Records = Mapping[Partition, Sequence[Record]]
 
 
 class Observer(Protocol):
-    """Who is told how the stream goes; `lag` may come from another thread."""
+    """Gets what happens to the stream; `lag` may come from another thread."""
 
     def handled(self, handled: BatchResult, *, seconds: float) -> None: ...
     def lag(self, partition: Partition, records: int | None) -> None:
@@ -90,16 +90,16 @@ class _Held(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
         with self.lock:
             return dict(self.positions)
 
-    def tell_lag(self, at: Partition, records: int) -> None:
+    def observe_lag(self, at: Partition, records: int) -> None:
         with self.lock:
             if at in self.positions:
                 self.observer.lag(at, records)
 
 
 class StreamConsumer:
-    """Reads topics as a member of a group until told to stop.
+    """Reads topics as a member of a group until it is stopped.
 
-    `consumer` must not commit by itself. `reached` is told of the points of the order, as in `StreamScorer`. `beat` is
+    `consumer` must not commit by itself. `reached` gets the points of the order, as in `StreamScorer`. `beat` is
     when the loop last came round.
     """
 
@@ -154,7 +154,7 @@ class StreamConsumer:
             if ready:
                 self._handle(ready)
             self._pass_by(ready)
-            self._tell_lag()
+            self._observe_lag()
             return sum(map(len, ready.values()))
         except FencedError:
             self._wait_for(None, "a partition has another reader; it is claimed again if it is still ours", records)
@@ -205,7 +205,7 @@ class StreamConsumer:
         passed = {}
         for at, position in self._held.now().items():
             if at not in ready and (end := self._position(at)) > position.published_offset:
-                self._tell_lost(at, position)
+                self._log_lost(at, position)
                 passed[at] = (
                     position,
                     replace(position, next_offset=max(position.next_offset, end), published_offset=end),
@@ -240,7 +240,7 @@ class StreamConsumer:
         """Records come that do not follow the last ones, though these were asked for."""
         if to > position.published_offset:
             # Offsets without a record are common: the marks of a sender's transactions, compaction.
-            self._tell_lost(at, position)
+            self._log_lost(at, position)
             return
         log.error("partition %d ends before what was read of it: the topic was made anew, so it is read anew", at[1])
         anew = replace(position, next_offset=to, published_offset=to)
@@ -248,7 +248,7 @@ class StreamConsumer:
             batch.positions.move(*at, before=position, after=anew)
         self._held.moved({at: anew})
 
-    def _tell_lost(self, at: Partition, position: Position) -> None:
+    def _log_lost(self, at: Partition, position: Position) -> None:
         """Log how many records expired before they were read, if any did."""
         beginning = self._consumer.beginning_offsets([TopicPartition(*at)])[TopicPartition(*at)]
         if beginning > position.next_offset:
@@ -259,12 +259,12 @@ class StreamConsumer:
                 at.partition,
             )
 
-    def _tell_lag(self) -> None:
+    def _observe_lag(self) -> None:
         for at, position in self._held.now().items():
             with suppress(*_NOT_OURS):
                 highwater = self._consumer.highwater(TopicPartition(*at))
                 if highwater is not None:
-                    self._held.tell_lag(at, max(0, highwater - position.next_offset))
+                    self._held.observe_lag(at, max(0, highwater - position.next_offset))
 
     def _wait_for(self, away: Away | None, cause: str, records: Records) -> None:
         """Leave everything alone for a while; heartbeats go on, so that the partitions stay ours."""

@@ -7,15 +7,15 @@ report waits (`reports.py`).
 The order is the guarantee. Decisions, history, alerts, reports and the next offset are one database transaction, under
 a fence that refuses a reader who has been replaced. Dead letters and decisions are sent after that, while nothing in
 the database is locked, and `published_offset` follows only what was acknowledged: whatever was stored and perhaps not
-sent is read again, the scorer answers it with what it stored, and what nobody can score is put aside again.
+sent is read again, the scorer answers it with what it stored, and what nobody can score is dead-lettered again.
 
-A record is judged by when it was sent, not by when it is read: every reading judges it alike, so none is put aside once
-and decided on another time, and no outage makes a transaction too old or a report late.
+A record is judged by when it was sent, not by when it is read: every reading judges it alike, so none is dead-lettered
+once and decided on another time, and no outage makes a transaction too old or a report late.
 
-No record stops those behind it, and none is put aside for what is no fault of its own. When something unexpected
+No record stops those behind it, and none is dead-lettered for what is no fault of its own. When something unexpected
 happens, a record that is known to be good goes the same way and is undone again (`known_record.py`). Where that fails
 too, everybody waits: the database refuses us, or a fault of ours hits every record. Where it does not, the batch is
-halved until one record is left, and that one is put aside.
+halved until one record is left, and that one is dead-lettered.
 """
 
 import logging
@@ -52,7 +52,7 @@ from serving.stream.messages import (
     report_of,
 )
 from serving.stream.records import Partition, Record
-from serving.stream.reports import StreamReports, overdue_letter
+from serving.stream.reports import StreamReports, overdue_dead_letter
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +87,9 @@ class _Read:
 
     at: Partition
     record: Record
-    said: TransactionRow | Report | BadMessage
+    content: TransactionRow | Report | BadMessage
 
-    def letter(self, why: BadMessage) -> Message:
+    def dead_letter(self, why: BadMessage) -> Message:
         """The dead letter of this record."""
         record = self.record
         return dead_letter(
@@ -110,7 +110,7 @@ class _Stored:
 
     positions: dict[Partition, Position]
     answers: list[tuple[TransactionRow, ScoringResult | Conflict]]
-    letters: list[Message]
+    dead_letters: list[Message]
     overdue: list[PendingReport]
     reports: int
 
@@ -118,7 +118,7 @@ class _Stored:
         return _Stored(
             self.positions | later.positions,
             self.answers + later.answers,
-            self.letters + later.letters,
+            self.dead_letters + later.dead_letters,
             self.overdue + later.overdue,
             self.reports + later.reports,
         )
@@ -127,7 +127,7 @@ class _Stored:
 class StreamScorer:
     """Handles batches of records; one per thread.
 
-    Brokers that do not acknowledge within so many seconds are away. `reached` is told of each point of the order, so
+    Brokers that do not acknowledge within so many seconds are away. `reached` gets each point of the order, so
     that a test can stop a process there.
     """
 
@@ -158,7 +158,7 @@ class StreamScorer:
     ) -> BatchResult:
         """Decide on records that follow each other, from `published_offset` of their partitions on.
 
-        Records before that are answered as stored, and none of them is put aside again. Raises FencedError when a
+        Records before that are answered as stored, and none of them is dead-lettered again. Raises FencedError when a
         partition has another reader, StorageUnavailableError when nothing can be stored, EveryRecordFailsError when
         nothing can be handled, and KafkaError when a dead letter or a decision is not acknowledged; each batch may be
         handled again.
@@ -171,8 +171,8 @@ class StreamScorer:
     ) -> BatchResult:
         stored = self._store([self._read(at, record) for at, found in records.items() for record in found], positions)
         self._reached("stored")
-        letters = [*stored.letters, *map(overdue_letter, stored.overdue)]
-        self._put_aside(letters)
+        dead_letters = [*stored.dead_letters, *map(overdue_dead_letter, stored.overdue)]
+        self._send_dead_letters(dead_letters)
         with span("publish"):
             self._publish(stored.answers)
         self._reached("published")
@@ -192,7 +192,7 @@ class StreamScorer:
             positions=published,
             decided=sum(not one.replayed for one in scored),
             replayed=sum(one.replayed for one in scored),
-            dead_letters=len(letters),
+            dead_letters=len(dead_letters),
             reports=stored.reports,
         )
 
@@ -220,23 +220,23 @@ class StreamScorer:
             if middle:
                 first = self._store(read[:middle], positions)
                 return first + self._store(read[middle:], {**positions, **first.positions})
-            if not read or isinstance(read[0].said, BadMessage):
+            if not read or isinstance(read[0].content, BadMessage):
                 raise
             (one,) = read
-            return self._store_at_once([replace(one, said=_failed(one.at, one.record, error))], positions)
+            return self._store_at_once([replace(one, content=_failed(one.at, one.record, error))], positions)
 
     def _store_at_once(self, read: Sequence[_Read], positions: Mapping[Partition, Position]) -> _Stored:
-        rows = [one.said for one in read if isinstance(one.said, TransactionRow)]
+        rows = [one.content for one in read if isinstance(one.content, TransactionRow)]
         new = [one for one in read if one.record.offset >= positions[one.at].next_offset]
         ends = {one.at: one.record.offset + 1 for one in read}
         after = {
             at: replace(positions[at], next_offset=max(positions[at].next_offset, end)) for at, end in ends.items()
         }
-        reports = [(one.said, one.at, one.record) for one in new if isinstance(one.said, Report)]
+        reports = [(one.content, one.at, one.record) for one in new if isinstance(one.content, Report)]
         request_ids = {
-            one.said.transaction_id: ids.request_id
+            one.content.transaction_id: ids.request_id
             for one in reversed(read)
-            if isinstance(one.said, TransactionRow) and (ids := record_request_ids(one.record.headers))
+            if isinstance(one.content, TransactionRow) and (ids := record_request_ids(one.record.headers))
         }
         with self._scorer.transaction(rows, request_ids=request_ids) as scored:
             overdue = self._reports.add(scored.batch, reports, transaction_ids=[row.transaction_id for row in rows])
@@ -244,19 +244,19 @@ class StreamScorer:
                 scored.batch.positions.move(*at, before=positions[at], after=position)
             self._reached("in_transaction")
         by_row = iter(scored.answers)
-        letters = []
+        dead_letters = []
         for one in read:
-            answer = next(by_row) if isinstance(one.said, TransactionRow) else None
-            why = BadMessage("conflict", "transaction_id") if isinstance(answer, Conflict) else one.said
+            answer = next(by_row) if isinstance(one.content, TransactionRow) else None
+            why = BadMessage("conflict", "transaction_id") if isinstance(answer, Conflict) else one.content
             if isinstance(why, BadMessage) and one.record.offset >= positions[one.at].published_offset:
-                letters.append(one.letter(why))
-        return _Stored(after, list(zip(rows, scored.answers, strict=True)), letters, list(overdue), len(reports))
+                dead_letters.append(one.dead_letter(why))
+        return _Stored(after, list(zip(rows, scored.answers, strict=True)), dead_letters, list(overdue), len(reports))
 
-    def _put_aside(self, letters: Sequence[Message]) -> None:
+    def _send_dead_letters(self, dead_letters: Sequence[Message]) -> None:
         """Send dead letters and wait until all are acknowledged."""
-        if not letters:
+        if not dead_letters:
             return
-        sent = [self._send(self._kafka.dead_letter_topic, letter) for letter in letters]
+        sent = [self._send(self._kafka.dead_letter_topic, dead_letter) for dead_letter in dead_letters]
         self._reached("dead_letter_sent")
         self._acknowledged(sent)
         self._reached("dead_letter_acknowledged")
@@ -294,8 +294,8 @@ def _senders_spans(records: Mapping[Partition, Sequence[Record]]) -> list[Any]:
 
 
 def _failed(at: Partition, record: Record, error: Exception) -> BadMessage:
-    """Why a record is put aside that something unexpected happened to; the error's own words may hold what it says."""
+    """Why a record is dead-lettered after an unexpected error, whose own words may hold what the record says."""
     where = "".join(traceback.format_tb(error.__traceback__))
     why = error if isinstance(error, StorageRefusedError) else type(error).__name__
-    log.error("offset %d of %s/%d is put aside: %s\n%s", record.offset, *at, why, where)
+    log.error("offset %d of %s/%d is dead-lettered: %s\n%s", record.offset, *at, why, where)
     return BadMessage("internal")

@@ -1,4 +1,4 @@
-"""Fraud reports of the stream: stored when their transaction is known, kept until then, put aside when it never comes.
+"""Fraud reports of the stream: stored with their transaction, kept until it comes, dead-lettered if it never does.
 
 Belongs here: how long a report waits, and what is done with it within a batch's transaction. Must not be here: the
 statements (`fraud_pipeline/database/pending.py`), the order of a batch (`handler.py`).
@@ -27,13 +27,13 @@ class StreamReports:
         self._looked_at = 0
 
     def add(
-        self, batch: Batch, said: Sequence[tuple[Report, Partition, Record]], *, transaction_ids: Sequence[str]
+        self, batch: Batch, reports: Sequence[tuple[Report, Partition, Record]], *, transaction_ids: Sequence[str]
     ) -> Sequence[PendingReport]:
         """Store reports, those that waited for these transactions first; which ones have waited for too long."""
         now = self._clock()
         if transaction_ids:
             batch.add_pending_reports(batch.pending.of(transaction_ids))
-        for report, at, record in said:
+        for report, at, record in reports:
             sent = min(now, record.timestamp * MILLISECOND) if record.timestamp > 0 else now
             if batch.add_report(report.transaction_id, reported_at=sent, is_fraud=report.is_fraud) is None:
                 value = record.value or b""
@@ -47,7 +47,7 @@ class StreamReports:
         return batch.pending.kept_before(now - PENDING_FOR)
 
 
-def overdue_letter(report: PendingReport) -> Message:
+def overdue_dead_letter(report: PendingReport) -> Message:
     """The dead letter of a report whose transaction did not come."""
     return dead_letter(
         BadMessage("unknown_transaction", "transaction_id"),

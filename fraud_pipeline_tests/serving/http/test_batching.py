@@ -208,7 +208,7 @@ def test_every_request_that_is_scored_tells_once_how_long_it_waited() -> None:
     async def story(batcher: Batcher) -> None:
         await asyncio.gather(batcher.score_one(1), batcher.score_one(2), batcher.score_many(range(9)))
 
-    run(Doubling(), story, waited=told.append)
+    run(Doubling(), story, on_wait=told.append)
     assert len(told) == 3
     assert min(told) >= 0
 

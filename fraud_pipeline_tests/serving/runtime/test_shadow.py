@@ -78,7 +78,7 @@ def test_it_counts_how_often_the_challenger_would_decide_otherwise(
     trained: TrainedModel, other: LoadedModel, values: NDArray[np.float32]
 ) -> None:
     told: list[tuple[Decision, Decision]] = []
-    shadow = Shadow(lambda: other, told=lambda ours, theirs: told.extend(zip(ours, theirs, strict=True)))
+    shadow = Shadow(lambda: other, on_compared=lambda ours, theirs: told.extend(zip(ours, theirs, strict=True)))
     scored = decided(trained.model, values)
     for start in range(0, len(values), 100):
         shadow(values[start : start + 100], scored[start : start + 100], champion_of(trained))
@@ -292,7 +292,7 @@ def check_refused(
     """It is counted and said, nothing is kept, and the next challenger is compared."""
     counts, kept = Counter[str](), list[ShadowRow]()
     challengers = chain([challenger, challenger], repeat(loaded(trained.model, CHALLENGER, version="2")))
-    shadow = Shadow(lambda: next(challengers), refused=lambda name, n: counts.update({name: n}), keep=kept.extend)
+    shadow = Shadow(lambda: next(challengers), on_refused=lambda name, n: counts.update({name: n}), keep=kept.extend)
     scored, champion = decided(trained.model, values), champion_of(trained)
     shadow(values, scored, champion)
     shadow(values, scored, champion)
