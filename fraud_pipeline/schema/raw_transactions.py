@@ -8,9 +8,7 @@ from typing import Final
 import pandas as pd
 import pandera.pandas as pa
 
-from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS
-
-_NAMES: Final = [name.removesuffix("_cents") for name in TRANSACTION_COLUMNS]
+from fraud_pipeline.schema.fields import transaction_fields
 
 RAW_TRANSACTIONS: Final = pa.DataFrameSchema(
     {
@@ -19,7 +17,11 @@ RAW_TRANSACTIONS: Final = pa.DataFrameSchema(
             checks=pa.Check(lambda times: isinstance(times.dtype, pd.DatetimeTZDtype)), nullable=True
         )
     }
-    | {name: pa.Column(nullable=True, required=False) for name in _NAMES if name != "event_time"},
+    | {
+        field.name: pa.Column(nullable=True, required=False)
+        for field in transaction_fields()
+        if field.name != "event_time"
+    },
     name="raw_transactions",
 )
 """Values of any type; other columns of the source are kept, too."""

@@ -78,18 +78,6 @@ def table_schema(name: str, columns: dict[str, pa.Column]) -> pa.DataFrameSchema
     return pa.DataFrameSchema(columns, strict=True, ordered=True, name=name)
 
 
-def _raw_column(field: Field) -> pa.Column:
-    """A column of rows that nobody judged; only a time has a type, because it says which day a row is stored under."""
-    return pa.Column(TIME_DTYPE if field.kind == "time" else None, nullable=True, required=field.required)
-
-
-RAW_TRANSACTIONS: Final = pa.DataFrameSchema(
-    {field.name: _raw_column(field) for field in transaction_fields()}
-    | {"file_row": pa.Column("int64", required=False), "file_part": pa.Column(str, required=False)},
-    strict=True,
-    name="raw_transactions",
-)
-
 TRANSACTIONS: Final = table_schema(
     "transactions",
     {field.stored_as: stored_column(field, unique=field.name == "transaction_id") for field in transaction_fields()},
