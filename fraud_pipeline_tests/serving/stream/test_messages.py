@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -155,7 +156,7 @@ class TestReports:
 
 class TestAnswers:
     def test_a_decision_says_what_http_says_under_the_customer_of_the_transaction(self) -> None:
-        sent = decision_message(SCORED, customer_id="c-1")
+        sent = decision_message(replace(SCORED, request_id="r-1"), customer_id="c-1")
         assert sent.key == b"c-1"
         assert json.loads(sent.value or b"") == {
             "schema": 1,
@@ -168,6 +169,7 @@ class TestAnswers:
             "mode": "full",
             "missing": [],
             "decided_at": "2024-10-04T00:00:00Z",
+            "request_id": "r-1",
         }
 
     def test_a_dead_letter_is_the_message_with_why_and_where(self) -> None:
