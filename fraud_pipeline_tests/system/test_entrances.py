@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 TRANSACTIONS: Final = 10_000
 BATCH: Final = 500
-OF_THE_REQUEST: Final = {"latency_ms", "replayed", "decided_at", "schema"}
+OF_THE_REQUEST: Final = {"latency_ms", "replayed", "decided_at", "schema", "request_id"}
 
 
 @pytest.fixture
