@@ -155,7 +155,7 @@ class TestBento:
         assert not [name for name in files if "defs/" in name or name.endswith((".db", ".env", "keys.json", ".pyc"))]
 
     def test_it_asks_for_the_locked_versions_with_their_hashes(self, bento: Path) -> None:
-        locked = r"^[\w.-]+(?:\[\S+\])?==\S+|sha256:\w+"
+        locked = r"^[\w.-]+(?:\[\S+\])?==[^\s;]+|sha256:\w+"
         requested = re.findall(locked, (bento / "env" / "python" / "requirements.txt").read_text(), re.MULTILINE)
         locked_versions = re.findall(locked, (ROOT / LISTS[2]).read_text(), re.MULTILINE)
         # BentoML repeats its own version at the end.
