@@ -286,7 +286,8 @@ class TestRefusal:
         self, saved: Path, change: Callable[[dict[str, Any]], object], named: str
     ) -> None:
         change_manifest(saved, change)
-        with pytest.raises(IncompatibleModelError, match=rf"computes differently: {named}; run the release that trained it"):
+        message = rf"computes differently: {named}; run the release that trained it"
+        with pytest.raises(IncompatibleModelError, match=message):
             FraudModel.load(saved)
 
     def test_a_model_saved_with_a_feature_of_its_own(self, model: FraudModel, tmp_path: Path) -> None:
