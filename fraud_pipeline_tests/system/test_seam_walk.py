@@ -49,7 +49,7 @@ SECOND_MATURITY: Final = timedelta(days=1)
 # What the daemon runs at night, in one process, since each process loads Dagster for seconds.
 NIGHT: Final = """
 import sys
-from fraud_pipeline.definitions import defs
+from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.instance import ingest, prepare_dagster_home
 from fraud_pipeline.settings import load_settings
 import dagster as dg
@@ -57,7 +57,7 @@ settings = load_settings()
 if "ingest" in sys.argv:
     ingest(settings, tell=print)
 with dg.DagsterInstance.get() as instance:
-    defs.resolve_job_def("online_history_job").execute_in_process(instance=instance)
+    build_defs(settings).resolve_job_def("online_history_job").execute_in_process(instance=instance)
 """
 
 
