@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -125,10 +126,14 @@ class TestRegistering:
 
     @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")  # of MLflow's own types
     def test_mlflow_loads_the_champion_and_predicts_what_the_service_does(
-        self, place: Place, tables: Tables, monkeypatch: pytest.MonkeyPatch
+        self, place: Place, tables: Tables, request: pytest.FixtureRequest
     ) -> None:
         place.promote(place.register(0.3).version)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", place.registry.tracking_uri)
+        # A place that another test set in this process outdoes the environment.
+        request.addfinalizer(partial(mlflow.set_tracking_uri, mlflow.get_tracking_uri()))
+        request.addfinalizer(partial(mlflow.set_registry_uri, ""))
+        mlflow.set_tracking_uri(place.registry.tracking_uri)
+        mlflow.set_registry_uri(place.registry.tracking_uri)
         loaded = mlflow.pyfunc.load_model(f"models:/{place.registry.model_name}@champion")
         rows = tables.features.head(500)
         values = rows[list(FEATURE_NAMES)]

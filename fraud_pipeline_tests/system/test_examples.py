@@ -27,6 +27,8 @@ def test_it_runs_from_the_first_cell_to_the_last(
 ) -> None:
     monkeypatch.setenv("FRAUD_HOME", str(home))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    # Where it is set, for example by a library that another test loads, a kernel shows no plots.
+    monkeypatch.delenv("MPLBACKEND", raising=False)
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     committed = [output.output_type for output in outputs(notebook)]
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
