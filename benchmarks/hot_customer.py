@@ -9,9 +9,12 @@ line for each round, and as its last line one JSON object.
 """
 
 import sys
+from pathlib import Path
 
 # A file in this directory has the name of a module of the standard library, which other packages must find first.
 sys.path.append(sys.path.pop(0))
+# Servers are started by helpers of the tests, which an installation leaves out.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # isort: split
 import argparse
@@ -22,7 +25,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from fraud_pipeline.promotion.published_model import publish  # before XGBoost: it decides how its threads wait

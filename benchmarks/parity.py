@@ -12,9 +12,12 @@ object.
 """
 
 import sys
+from pathlib import Path
 
 # A file in this directory has the name of a module of the standard library, which other packages must find first.
 sys.path.append(sys.path.pop(0))
+# Servers are started by helpers of the tests, which an installation leaves out.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # isort: split
 import argparse
@@ -28,7 +31,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from fraud_pipeline.modeling.model_directory import FraudModel  # before XGBoost: it decides how its threads wait

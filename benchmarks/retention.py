@@ -8,12 +8,18 @@ PostgreSQL database must be empty. Prints a line per simulated year and, as its 
 table and bytes of each year.
 """
 
+import sys
+from pathlib import Path
+
+# Servers are started by helpers of the tests, which an installation leaves out.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+# isort: split
 import argparse
 import json
 import tempfile
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import get_args
 
 from fraud_pipeline.database import Database

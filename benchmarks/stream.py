@@ -10,9 +10,12 @@ table, and as its last line one JSON object.
 """
 
 import sys
+from pathlib import Path
 
 # A file in this directory has the name of a module of the standard library, which other packages must find first.
 sys.path.append(sys.path.pop(0))
+# Servers are started by helpers of the tests, which an installation leaves out.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # isort: split
 import argparse
@@ -30,7 +33,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.resources import files
 from itertools import count, cycle
-from pathlib import Path
 from typing import Any, Final
 
 from fraud_pipeline.modeling.model_directory import FraudModel  # before XGBoost: it decides how its threads wait

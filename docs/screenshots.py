@@ -4,17 +4,22 @@ Usage: python docs/screenshots.py [--home DIRECTORY]   (a home that was trained 
 It needs Chromium, and starts everything else itself: broker, service, consumer, producer, dashboard, Dagster.
 """
 
+import sys
+from pathlib import Path
+
+# Servers are started by helpers of the tests, which an installation leaves out.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+# isort: split
 import argparse
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
 
