@@ -53,7 +53,11 @@ def make_setup(checkout: Path, *, version: str, no_venv: bool = False) -> "subpr
     text = OTHER_PYTHON.format(python=sys.executable, version=version.replace(".", ", "), no_venv=no_venv)
     other.write_text(text)
     other.chmod(0o755)
-    environment = os.environ | {"PATH": str(checkout / "bin")}
+    # Under `make test` these variables would make this make a recursive one, with other messages and other flags.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    }
+    environment["PATH"] = str(checkout / "bin")
     return subprocess.run(
         [shutil.which("make") or "make", "setup", f"PYTHON={other}"],
         cwd=checkout, env=environment, capture_output=True, text=True, check=False,
