@@ -13,20 +13,37 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
 
-from fraud_pipeline.features.engineer import FeatureEngineer
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
+from fraud_pipeline.features.own_inputs import NO_OWN_INPUTS, OwnInputs
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureConfig:
-    """The configuration; an unreported transaction counts as matured legitimate after `label_maturity`."""
+    """The configuration; an unreported transaction counts as matured legitimate after `label_maturity`.
+
+    `own_inputs` are what a model sees beside the features; they are fitted with it, and empty without a model.
+    """
 
     label_maturity: timedelta
+    own_inputs: OwnInputs = NO_OWN_INPUTS
 
     def engineer(self) -> FeatureEngineer:
-        """The feature code with this configuration."""
+        """The feature code with this configuration; it computes everything but the own inputs."""
         return FeatureEngineer(label_maturity=self.label_maturity)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of a model's whole row: the features, then the own inputs."""
+        return (*FEATURE_NAMES, *self.own_inputs.names)
+
+    def whole_rows(self, features: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Model rows (n, `feature_names`) of features (n, 68) and own inputs (n, k), as `OwnInputs` gives them."""
+        return np.concatenate([features, own], axis=1) if own.shape[1] else features
 
     @property
     def id(self) -> str:
@@ -35,12 +52,17 @@ class FeatureConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, in whole microseconds."""
-        return {"label_maturity_microseconds": self.label_maturity // _MICROSECOND}
+        own = {"own_inputs": self.own_inputs.to_dict()} if self.own_inputs != NO_OWN_INPUTS else {}
+        return {"label_maturity_microseconds": self.label_maturity // _MICROSECOND, **own}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The configuration that `to_dict` wrote. Raises KeyError and TypeError for other values."""
-        return cls(label_maturity=int(values["label_maturity_microseconds"]) * _MICROSECOND)
+        """The configuration that `to_dict` wrote. Raises KeyError, TypeError or ValueError for other values."""
+        own = values.get("own_inputs")
+        return cls(
+            label_maturity=int(values["label_maturity_microseconds"]) * _MICROSECOND,
+            own_inputs=NO_OWN_INPUTS if own is None else OwnInputs.from_dict(own),
+        )
 
     def to_json(self) -> str:
         """One line of text that is the same for equal configurations."""

@@ -30,7 +30,7 @@ MAX_AMOUNT_CENTS: Final = floor(FIELDS["amount"].maximum * 100)
 EARLIEST_EVENT_TIME: Final = pd.Timestamp(FIELDS["event_time"].earliest).as_unit("us")
 TIME_DTYPE: Final = "datetime64[us, UTC]"
 
-_TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f\ud800-\udfff]+\Z"
+TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f\ud800-\udfff]+\Z"
 
 
 class TransactionRow(NamedTuple):
@@ -55,7 +55,7 @@ def stored_column(field: Field, *, unique: bool = False, nullable: bool | None =
     checks: list[pa.Check] = []
     match field.kind:
         case "identifier" | "text":
-            checks = [pa.Check.str_length(1, field.max_length), pa.Check.str_matches(_TEXT_PATTERN)]
+            checks = [pa.Check.str_length(1, field.max_length), pa.Check.str_matches(TEXT_PATTERN)]
         case "choice":
             checks = [pa.Check.isin(tuple(field.allowed))]
         case "code":
