@@ -43,7 +43,7 @@ WORDS = st.text(string.ascii_letters + " 0123456789ä", min_size=1, max_size=6)
 @st.composite
 def declarations(draw: st.DrawFn) -> Declaration:
     """Any declaration; each of its columns is given to one field."""
-    names = draw(st.lists(st.from_regex(r"own_[a-z0-9_]{0,20}", fullmatch=True), unique=True, max_size=4))
+    names = draw(st.lists(st.from_regex(r"x_[a-z0-9_]{0,20}", fullmatch=True), unique=True, max_size=4))
     plain = draw(st.lists(st.sampled_from(PLAIN_FIELDS), unique=True, max_size=6))
     columns = iter(draw(st.lists(COLUMNS, unique=True, min_size=20, max_size=20)))
     reading: dict[str, Any] = draw(
