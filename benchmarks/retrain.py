@@ -55,7 +55,8 @@ from fraud_pipeline.modeling.training import (
 from fraud_pipeline.monitoring.performance import PerformanceReport, assess, seen_to, windows
 from fraud_pipeline.monitoring.performance_comparison import TOLERANCE, compare
 from fraud_pipeline.policy.decisions import CostModel, decide
-from fraud_pipeline.promotion.gate import GateRules, GateVerdict, gate_verdict
+from fraud_pipeline.promotion.gate import gate_verdict
+from fraud_pipeline.promotion.verdict import GateRules, GateVerdict
 from fraud_pipeline.schema.joins import rows_of
 from fraud_pipeline.settings import Settings
 

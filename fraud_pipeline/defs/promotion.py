@@ -20,10 +20,11 @@ from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, Regis
 from fraud_pipeline.defs.training import HIDDEN_ROWS
 from fraud_pipeline.features.definitions import features_schema
 from fraud_pipeline.modeling.training import part
-from fraud_pipeline.promotion.gate import GateRules, LiveRows, live_rows
 from fraud_pipeline.promotion.judgement import Contender, Judgement, judge_by_test_part, judge_live
+from fraud_pipeline.promotion.live_rows import LiveRows, live_rows
 from fraud_pipeline.promotion.model_exporter import export_challenger
 from fraud_pipeline.promotion.registry import RegisteredModel, Registry
+from fraud_pipeline.promotion.verdict import GateRules
 from fraud_pipeline.schema.transactions import empty
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
@@ -150,6 +151,7 @@ def _hidden_rows(store: TableStore) -> pd.DataFrame:
 def _shown(judgement: Judgement) -> dict[str, Any]:
     return {
         "verdict": judgement.verdict.decision,
+        "finding": judgement.verdict.finding,
         "basis": judgement.basis,
         "blocked_and_never_reported": judgement.blocked_and_never_reported,
         "reasons": dg.MetadataValue.md(judgement.verdict.to_markdown()),

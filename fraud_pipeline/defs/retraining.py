@@ -27,7 +27,7 @@ from fraud_pipeline.defs.calendar import days_of_run, time_limit
 from fraud_pipeline.defs.drift import ENOUGH_ROWS
 from fraud_pipeline.defs.named_source import reason_to_wait
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource
-from fraud_pipeline.promotion.gate import GateRules
+from fraud_pipeline.promotion.verdict import GateRules
 from fraud_pipeline.settings import Settings
 
 MONITORING: Final = dg.AssetSelection.groups("monitoring")

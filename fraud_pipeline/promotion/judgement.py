@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from fraud_pipeline.modeling.model_directory import FraudModel, IncompatibleModelError, read_manifest
 from fraud_pipeline.modeling.training import days, segments
 from fraud_pipeline.policy.decisions import decide
-from fraud_pipeline.promotion.gate import GateRules, GateVerdict, LiveRows, Source, Sources, gate_verdict
+from fraud_pipeline.promotion.eligibility import Source, Sources
+from fraud_pipeline.promotion.gate import gate_verdict
+from fraud_pipeline.promotion.live_rows import LiveRows
 from fraud_pipeline.promotion.registry import RegisteredModel, Registry, RegistryError
+from fraud_pipeline.promotion.verdict import GateRules, GateVerdict
 
 logger = logging.getLogger(__name__)
 
@@ -27,25 +30,30 @@ FeaturesFor = Callable[[FraudModel, pd.DataFrame], pd.DataFrame]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contender:
-    """A version that is judged; without a `model`, `problem` says why this code cannot rebuild it."""
+    """A version that is judged; without a `model`, `problem` says why this code cannot rebuild it.
+
+    `plain` is the plain model that was trained beside it; versions of earlier releases have none.
+    """
 
     version: int
     source: Source
     model: FraudModel | None
     problem: str | None
+    plain: FraudModel | None = None
 
     @classmethod
     def load(cls, models: Registry, registered: RegisteredModel) -> Self:
         """Load a version once, as far as it can be read."""
-        source, model, problem = Source.of({}), None, None
+        source, model, problem, plain = Source.of({}), None, None, None
         try:
             directory = models.download(registered)
             source = Source.of(read_manifest(directory)["lineage"])
             model = FraudModel.load(directory, expected_sha256=registered.sha256)
+            plain = models.plain_model(registered)
         except (IncompatibleModelError, RegistryError) as error:
             logger.warning("version %d cannot be scored: %s", registered.version, error)
             problem = f"Version {registered.version} cannot be rebuilt: {error}."
-        return cls(version=registered.version, source=source, model=model, problem=problem)
+        return cls(version=registered.version, source=source, model=model, problem=problem, plain=plain)
 
     def probabilities(self, rows: pd.DataFrame, features_for: FeaturesFor) -> NDArray[np.float64] | None:
         """Fraud probabilities, shape (n,), or None for a model that cannot be rebuilt."""
@@ -104,9 +112,11 @@ def judge_by_test_part(
         beside = hidden_rows[hidden_rows["event_time"].between(rows["event_time"].min(), rows["event_time"].max())]
         hidden = decide(challenger.model.predict(features_for(challenger.model, beside)), challenger.model.policy)
         basis += f"; {len(hidden):,} more were blocked and never reported" if len(hidden) else ""
+        basis += "" if challenger.plain else "; no plain model was trained beside this version"
     verdict = gate_verdict(
         np.zeros(len(rows)) if scores is None else scores,
         champion.probabilities(rows, features_for) if champion else None,
+        plain=challenger.plain.predict(rows) if challenger.plain else None,
         incompatibility=challenger.problem,
         champion_incomparable=champion.problem if champion else None,
         sources=_sources(challenger, champion, accept_other_source=accept_other_source) if champion else None,

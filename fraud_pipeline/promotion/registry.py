@@ -42,6 +42,7 @@ Alias = Literal["champion", "challenger"]
 Action = Literal["promote", "shadow_only", "reject", "rollback"]
 
 ARTIFACT_NAME: Final = "fraud_model"
+PLAIN_ARTIFACT: Final = "plain_model"
 SHA256_TAG: Final = "sha256"
 RUN_TAG: Final = "dagster_run_id"
 FEATURE_CONFIG_TAG: Final = "feature_config"
@@ -107,15 +108,24 @@ class Registry:
         return str(found.experiment_id)
 
     def register(
-        self, directory: Path, *, run_id: str, tags: Mapping[str, str], evaluation: Evaluation | None = None
+        self,
+        directory: Path,
+        *,
+        run_id: str,
+        tags: Mapping[str, str],
+        evaluation: Evaluation | None = None,
+        plain: Path | None = None,
     ) -> RegisteredModel:
         """Store a model directory with the MLflow run that trained it, as a new version and the `challenger`.
 
-        With its `evaluation` the version is described by the model card. Raises IncompatibleModelError when this code
+        With its `evaluation` the version is described by the model card. `plain` is the directory of the plain model
+        that was trained beside it, for the gate. Raises IncompatibleModelError when this code
         cannot rebuild the model from the directory.
         """
         model = FraudModel.load(directory)
         self._client.log_artifacts(run_id, str(directory), ARTIFACT_NAME)
+        if plain is not None:
+            self._client.log_artifacts(run_id, str(plain), PLAIN_ARTIFACT)
         with tempfile.TemporaryDirectory() as flavor:
             write_flavor(model, Path(flavor))
             self._client.log_artifacts(run_id, flavor, ARTIFACT_NAME)
@@ -192,6 +202,18 @@ class Registry:
     def load(self, model: RegisteredModel) -> FraudModel:
         """The model itself. Raises IncompatibleModelError when this code cannot rebuild it."""
         return FraudModel.load(self.download(model), expected_sha256=model.sha256)
+
+    def plain_model(self, model: RegisteredModel) -> FraudModel | None:
+        """The plain model that was trained beside a version, or None where there is none.
+
+        Raises IncompatibleModelError when this code cannot rebuild it.
+        """
+        if PLAIN_ARTIFACT not in {file.path for file in self._client.list_artifacts(model.run_id)}:
+            return None
+        files = mlflow.artifacts.download_artifacts(
+            run_id=model.run_id, artifact_path=PLAIN_ARTIFACT, tracking_uri=self.tracking_uri
+        )
+        return FraudModel.load(Path(files))
 
     def feature_config(self, model: RegisteredModel) -> FeatureConfig:
         """How a version's features were made, also of one that this code cannot rebuild.

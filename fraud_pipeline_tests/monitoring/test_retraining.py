@@ -20,7 +20,8 @@ from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.defs.training import HIDDEN_ROWS
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.modeling.training import TrainedModel
-from fraud_pipeline.promotion.gate import GateRules, live_rows
+from fraud_pipeline.promotion.live_rows import live_rows
+from fraud_pipeline.promotion.verdict import GateRules
 from fraud_pipeline.schema.transactions import microseconds
 from fraud_pipeline.storage.tables import TableStore
 from fraud_pipeline_tests.support.reports import (

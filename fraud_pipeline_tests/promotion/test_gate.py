@@ -10,16 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fraud_pipeline.promotion.gate import (
-    GateRules,
-    GateVerdict,
-    LiveRows,
-    Outcome,
-    Source,
-    Sources,
-    gate_verdict,
-    live_rows,
-)
+from fraud_pipeline.promotion.eligibility import Source, Sources
+from fraud_pipeline.promotion.gate import gate_verdict
+from fraud_pipeline.promotion.live_rows import LiveRows, live_rows
+from fraud_pipeline.promotion.verdict import GateRules, GateVerdict, Outcome
 
 ROWS = 4_000
 SEVERITY: tuple[Outcome, ...] = ("promote", "shadow_only", "reject")
@@ -51,6 +45,7 @@ def verdict(
     incompatibility: str | None = None,
     champion_incomparable: str | None = None,
     sources: Sources | None = None,
+    plain: Floats | None = None,
     replicates: int = 60,
 ) -> GateVerdict:
     return gate_verdict(
@@ -66,6 +61,7 @@ def verdict(
         incompatibility=incompatibility,
         champion_incomparable=champion_incomparable,
         sources=sources,
+        plain=plain,
         replicates=replicates,
     )
 
@@ -198,14 +194,97 @@ class TestWithoutAChampion:
         assert result.decision == outcomes(result)["floor"] == "reject"
 
     def test_a_doubtful_model_waits_in_shadow(self) -> None:
-        lift = next(reason for reason in verdict(TRUTH, None).reasons if reason.check == "floor").figures
-        between = (lift["lift"] + lift["lift_low"]) / 2
-        assert verdict(TRUTH, None, rules=GateRules(min_lift_without_champion=between)).decision == "shadow_only"
+        found = next(reason for reason in verdict(TRUTH, None).reasons if reason.check == "floor").figures
+        between, base = (found["average_precision"] + found["low"]) / 2, found["base_rate"]
+        times = between / (1 - between) * (1 - base) / base
+        assert verdict(TRUTH, None, rules=GateRules(min_odds_without_champion=times)).decision == "shadow_only"
 
     def test_one_lucky_fraud_is_not_enough(self) -> None:
         labels = np.zeros(ROWS)
         labels[np.argmax(TRUTH)] = 1
         assert outcomes(verdict(TRUTH, None, labels))["frauds"] == "shadow_only"
+
+
+class TestFloorAtAnyBaseRate:
+    """A floor of three times the base rate cannot be passed above 33 % fraud, however good a model is."""
+
+    def judged(self, base_rate: float, *, separation: float) -> GateVerdict:
+        generator = np.random.default_rng(0)
+        labels = (generator.random(ROWS) < base_rate).astype(np.float64)
+        margin = generator.normal(size=ROWS) + separation * labels
+        # The probability that follows from two normal distributions of equal width.
+        odds = base_rate / (1 - base_rate) * np.exp(separation * margin - separation**2 / 2)
+        return verdict(odds / (1 + odds), None, labels)
+
+    @pytest.mark.parametrize("base_rate", [0.01, 0.1, 0.34, 0.5, 0.9])
+    def test_a_good_model_passes_and_a_useless_one_never_does(self, base_rate: float) -> None:
+        good, useless = (self.judged(base_rate, separation=separation) for separation in (2.5, 0.0))
+        assert good.decision == "promote", good.finding
+        assert outcomes(useless)["floor"] == useless.decision == "reject"
+        assert f"{LABELS.mean():.2%}" not in detail(good, "floor")
+        assert "the odds of a right alert are 3 times those of a random row" in detail(useless, "floor")
+
+    def test_for_rare_fraud_it_is_three_times_the_base_rate(self) -> None:
+        figures = next(reason for reason in self.judged(0.01, separation=2).reasons if reason.check == "floor").figures
+        assert figures["floor"] == pytest.approx(3 * figures["base_rate"], rel=0.03)
+
+
+class TestAgainstThePlainModel:
+    """What a user could have in twenty lines is not promoted as ours, first model or not."""
+
+    @pytest.mark.parametrize("champion", [None, noisy(4)], ids=["first", "with a champion"])
+    def test_a_model_that_is_worse_beyond_doubt_is_rejected_with_figures(self, champion: Floats | None) -> None:
+        assert verdict(noisy(1.5), champion).decision == "promote"
+        result = verdict(noisy(1.5), champion, plain=TRUTH)
+        assert result.decision == outcomes(result)["plain"] == "reject"
+        figures = next(reason for reason in result.reasons if reason.check == "plain").figures
+        said = detail(result, "plain")
+        assert figures["average_precision"] < figures["plain"]
+        assert figures["gain"] == pytest.approx(figures["average_precision"] - figures["plain"])
+        assert figures["high"] < 0
+        expected = [f"{figures[name]:.3f}" for name in ("average_precision", "plain", "gain", "low", "high")]
+        assert all(figure in said for figure in expected)
+        assert "worse beyond doubt. See that the columns of customer" in said
+        assert result.finding == f"plain: {said}"
+
+    def test_the_same_ranking_is_level(self) -> None:
+        result = verdict(TRUTH, None, plain=TRUTH**2)
+        assert result.decision == outcomes(result)["plain"] == "promote"
+        assert detail(result, "plain").endswith("The difference is +0.000 (+0.000 to +0.000): level.")
+
+    def test_a_better_model_says_what_it_adds(self) -> None:
+        result = verdict(TRUTH, None, plain=noisy(1.5))
+        assert result.decision == "promote"
+        assert detail(result, "plain").endswith("history and search add that much.")
+
+    def missing(self, *, missed: int, of: int) -> GateVerdict:
+        """All rows of `of` customers are frauds. Plain ranks them first; ours misses those of `missed` customers."""
+        labels = (of > CUSTOMERS).astype(np.float64)
+        plain = 0.004 * np.random.default_rng(4).random(ROWS) + 0.9 * labels
+        return verdict(np.where(missed > CUSTOMERS, 0.0, plain), None, labels, plain=plain)
+
+    def test_a_loss_that_may_be_chance_waits_in_shadow(self) -> None:
+        result = self.missing(missed=1, of=8)
+        assert outcomes(result)["plain"] == "shadow_only"
+        assert "perhaps worse, perhaps by chance. See that" in detail(result, "plain")
+
+    def test_less_than_half_of_what_plain_gains_is_rejected_even_if_it_may_be_chance(self) -> None:
+        result = self.missing(missed=2, of=3)
+        figures = next(reason for reason in result.reasons if reason.check == "plain").figures
+        assert figures["high"] == pytest.approx(0)
+        assert outcomes(result)["plain"] == "reject"
+        assert "less than 50% of what plain gains" in detail(result, "plain")
+
+    def test_too_few_frauds_reject_nobody(self) -> None:
+        needed = int(LABELS.sum()) + 1
+        rules = GateRules(min_frauds_without_champion=needed)
+        result = verdict(noisy(1.5), None, plain=TRUTH, rules=rules)
+        assert result.decision == outcomes(result)["plain"] == "shadow_only"
+        assert f"{ROWS:,} rows of {len(np.unique(CUSTOMERS)):,} customers" in detail(result, "frauds")
+
+    def test_scores_that_are_missing_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="finite scores"):
+            verdict(TRUTH, None, plain=np.where(np.arange(ROWS) == 3, np.nan, TRUTH))
 
 
 class TestWithoutEvidence:

@@ -1,0 +1,76 @@
+"""Two models on the same rows: average precision of each and their difference, resampled together by customers.
+
+Belongs here: the paired comparison and its record. Must not be here: metric definitions (`metrics.py`), what follows
+from a difference (`promotion/quality_checks.py`), training the plain model (`plain_model.py`).
+
+The difference of two models on one sample is known far better than either of them.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud_pipeline.modeling.evaluation import Interval
+from fraud_pipeline.modeling.metrics import Floats, average_precision, customer_resamples, rank_frauds
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Average precision of our model and of the plain one on the same rows, and ours minus the plain one's."""
+
+    rows: int
+    frauds: int
+    customers: int
+    ours: Interval
+    plain: Interval
+    gain: Interval
+
+    @property
+    def base_rate(self) -> float:
+        """The share of frauds, which is the average precision of chance."""
+        return self.frauds / self.rows if self.rows else np.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; undefined figures are None."""
+        values = asdict(self)
+        for name in ("ours", "plain", "gain"):
+            values[name] = {bound: None if np.isnan(x) else x for bound, x in values[name].items()}
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The comparison that `to_dict` wrote."""
+        intervals = {
+            name: Interval(**{bound: np.nan if x is None else x for bound, x in values[name].items()})
+            for name in ("ours", "plain", "gain")
+        }
+        return cls(**{name: values[name] for name in ("rows", "frauds", "customers")}, **intervals)
+
+
+def compare(
+    ours: Floats,
+    plain: Floats,
+    labels: Floats,
+    *,
+    customers: NDArray[Any],
+    replicates: int = 200,
+    seed: int = 0,
+) -> Comparison:
+    """Compare scores of two models on the same rows; every array has shape (n,), and `labels` are 0 or 1."""
+    names, codes = np.unique(customers, return_inverse=True)
+    precision: tuple[list[Floats], list[Floats]] = ([], [])
+    for drawn in customer_resamples(len(names), len(labels), replicates=replicates, seed=seed):
+        weights = drawn[:, codes]
+        for scores, blocks in zip((ours, plain), precision, strict=True):
+            blocks.append(average_precision(rank_frauds(scores, labels, weights)))
+    of_ours, of_plain = (np.concatenate(blocks) for blocks in precision)
+    return Comparison(
+        rows=len(labels),
+        frauds=int(labels.sum()),
+        customers=len(names),
+        ours=Interval.of(of_ours),
+        plain=Interval.of(of_plain),
+        gain=Interval.of(of_ours - of_plain),
+    )
