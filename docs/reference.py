@@ -57,6 +57,7 @@ TYPES: Final = {
     "float": "number",
     "Path": "path",
     "timedelta": "time span",
+    "Declaration": "path",
     "FilePath": "path of a file",
     "SecretStr": "secret text",
 }

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fraud_pipeline.host.local_paths import local_path
 from fraud_pipeline.host.logs import LogFormat, LogLevel
+from fraud_pipeline.ingest.declaration import Declaration, read_declaration
 from fraud_pipeline.ingest.source_choice import FileChoice, SourceChoice, SyntheticChoice, read_choice
 
 SourceKind = Literal["served", "file", "synthetic", "none"]
@@ -30,6 +31,17 @@ _MATURED_DAYS: Final = timedelta(days=32)
 def home_directory() -> Path:
     """Where all state lives: `$FRAUD_HOME`, or `.fraud` in the working directory. Raises ValueError for a URL."""
     return local_path(os.environ.get(HOME_VARIABLE) or ".fraud").resolve()
+
+
+def _declared(value: object) -> object:
+    """The declaration in the file that a setting names."""
+    if not isinstance(value, str):
+        return value
+    path = local_path(value)
+    try:
+        return read_declaration(path.read_text(encoding="utf-8"), path=path)
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"{path}: cannot be read ({type(error).__name__}): name a fraud.toml") from None
 
 
 class Settings(BaseSettings):
@@ -51,6 +63,9 @@ class Settings(BaseSettings):
         False, description="days come from the synthetic world: for a first look, never beside a bank's"
     )
     columns: str = Field("", description="our_name=file_column pairs, comma separated")
+    declaration: Annotated[Declaration | None, NoDecode, BeforeValidator(_declared)] = Field(
+        None, description="fraud.toml that says which column of the file is which field, instead of columns"
+    )
     label_delay: timedelta = Field(timedelta(days=7), description="from event to report, for files with only a label")
     label_maturity: timedelta = Field(
         timedelta(days=21), description="an unreported transaction counts as legitimate after this long"
@@ -193,6 +208,8 @@ class Settings(BaseSettings):
         """
         if self.synthetic and self.data_path is not None:
             raise ValueError("FRAUD_DATA_PATH and FRAUD_SYNTHETIC name two sources: keep one of them")
+        if self.columns and self.declaration is not None:
+            raise ValueError("columns and declaration both say what the columns of the file are: keep one of them")
         if self.history_retention < self.label_maturity + _MATURED_DAYS:
             raise ValueError(
                 "history_retention: features look back further than that with this label_maturity; "
@@ -268,7 +285,9 @@ class Settings(BaseSettings):
     def _history_name(self) -> str:
         if self.data_path is None:
             return f"synthetic-{self.seed}-{self.difficulty:g}"
-        source = f"{self.data_path}\n{self.columns}\n{self.label_delay.total_seconds()}"
+        # Own fields may come and go; what the fixed ones are read from decides whose events and labels these are.
+        reading = self.declaration.fixed_id if self.declaration else self.columns
+        source = f"{self.data_path}\n{reading}\n{self.label_delay.total_seconds()}"
         stem = re.sub(r"[*?\[\]]", "_", self.data_path.stem)  # of a pattern; a URL of SQLite would end at its `?`
         return f"{stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
@@ -340,7 +359,10 @@ def with_choice(explicit: Settings, choice: SourceChoice | None) -> Settings:
     """Explicit settings, completed by the choice where it is about the same source as they are."""
     if choice is None or not agrees(explicit, choice):
         return explicit
-    missing = {name: value for name, value in choice.settings().items() if name not in explicit.model_fields_set}
+    given = explicit.model_fields_set
+    # Explicit words on the columns, in either form, leave none of the remembered ones.
+    given = given | {"columns", "declaration"} if given & {"columns", "declaration"} else given
+    missing = {name: value for name, value in choice.settings().items() if name not in given}
     return explicit.model_copy(update=missing).checked()
 
 

@@ -18,6 +18,7 @@ from fraud_pipeline.database.history_source import HistorySource
 from fraud_pipeline.database.source import DatabaseSource
 from fraud_pipeline.defs.named_source import NO_SOURCE
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.ingest.declaration import Declaration
 from fraud_pipeline.ingest.sources import FileSource, SourceError, TransactionSource, parse_columns
 from fraud_pipeline.modeling.training_workspace import Workspace, locked_workspace
 from fraud_pipeline.promotion.registry import Registry
@@ -49,6 +50,7 @@ class SourceResource(dg.ConfigurableResource):
     retention_seconds: float = 0
     data_path: str = ""
     columns: str = ""
+    declaration: str = ""
     label_delay_seconds: float
     seed: int
     difficulty: float
@@ -67,6 +69,7 @@ class SourceResource(dg.ConfigurableResource):
                 return FileSource(
                     Path(self.data_path),
                     columns=parse_columns(self.columns) if self.columns else None,
+                    declaration=Declaration.model_validate_json(self.declaration) if self.declaration else None,
                     label_delay=timedelta(seconds=self.label_delay_seconds),
                 )
             case "synthetic":
@@ -146,6 +149,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
             retention_seconds=settings.history_retention.total_seconds(),
             data_path=str(settings.data_path) if settings.data_path else "",
             columns=settings.columns,
+            declaration=settings.declaration.model_dump_json() if settings.declaration else "",
             label_delay_seconds=settings.label_delay.total_seconds(),
             seed=settings.seed,
             difficulty=settings.difficulty,

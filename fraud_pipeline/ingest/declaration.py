@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.toml_text import KeyPath, lines_of_keys, toml_key, toml_value
-from fraud_pipeline.schema.fields import fields_of
+from fraud_pipeline.schema.fields import FIELDS, fields_of
 from fraud_pipeline.schema.own_fields import OwnField, OwnType
 
 TimeUnit = Literal["", "s", "ms", "us", "ns", "minutes", "hours", "days"]
@@ -128,19 +128,25 @@ class Declaration(_Part):
         return hash(self.id)
 
     @model_validator(mode="after")
-    def _go_together(self) -> Self:
-        plain = dict(self.fields)
-        for name in plain:
+    def _check_fields(self) -> Self:
+        for name in self.fields:
             if name not in PLAIN_FIELDS:
                 known = ", ".join(FIELDS_OF_A_FILE)
                 raise _KeyedError(("fields", name), f"no such field: write one of {known}, or declare an own field")
-        if repeated := _repeated(own.name for own in self.own):
-            raise _KeyedError(("own_fields", repeated[0]), "this own field is declared twice: keep one")
-        columns = [*plain.items(), *(("is_fraud", column) for column in self._label_columns)]
+            if (other := FIELDS[name].together_with) and other not in self.fields:
+                problem = f"a position has two columns: give {other} as well, or declare an own number"
+                raise _KeyedError(("fields", name), problem)
+        columns = [*self.fields.items(), *(("is_fraud", column) for column in self._label_columns)]
         if repeated := _repeated(column for _, column in columns):
             field = [name for name, column in columns if column == repeated[0]][-1]
             raise _KeyedError(("fields", field), f"column '{repeated[0]}' is given to two fields: each needs its own")
-        answers = {*self._label_columns, plain.get("reported_at")}
+        return self
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        if repeated := _repeated(own.name for own in self.own):
+            raise _KeyedError(("own_fields", repeated[0]), "this own field is declared twice: keep one")
+        answers = {*self._label_columns, self.fields.get("reported_at")}
         for own in self.own:
             if own.column in answers:
                 key = ("own_fields", own.name, "column")
@@ -165,8 +171,12 @@ class Declaration(_Part):
     @property
     def id(self) -> str:
         """Short hash of all that decides stored values; descriptions and reasons do not."""
-        values = self.model_dump(mode="json", exclude={"not_used": True, "own": {"__all__": {"description"}}})
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        return _hash(self.model_dump(mode="json", exclude={"not_used": True, "own": {"__all__": {"description"}}}))
+
+    @property
+    def fixed_id(self) -> str:
+        """Short hash of all that decides the values of fixed fields."""
+        return _hash(self.model_dump(mode="json", exclude={"not_used", "own"}))
 
     @property
     def _label_columns(self) -> list[str]:
@@ -303,6 +313,10 @@ def _inline(reading: BaseModel, *, plain: str) -> str:
     if len(given) == 1 and given[plain] in (column, (column,)):
         return toml_value(column)
     return "{" + ", ".join(f"{name} = {toml_value(value)}" for name, value in given.items()) + "}"
+
+
+def _hash(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

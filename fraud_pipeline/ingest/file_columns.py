@@ -4,7 +4,7 @@ Belongs here: conversion of one column. Must not be here: validation of single v
 is or becomes missing, and validation rejects its row. Only a column that is wrong as a whole is an error.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,22 +42,20 @@ class Column:
     notes: dict[str, int]
 
 
-def typed(column: pa.Array, *, name: str, field: str) -> pa.Array:
+def typed(column: pa.Array, *, name: str, field: str, kind: Kind) -> pa.Array:
     """Cast a column of one part to a type that `converted` accepts: text, 64-bit numbers, UTC times, booleans."""
     column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-    kind = column.type
-    if _is_text(kind):
+    if is_text(column.type):
         return column.cast(pa.string())
-    holds = FIELDS[field].kind
-    if pa.types.is_null(kind):
-        return column.cast(_TYPE_WITHOUT_VALUES.get(holds, pa.string()))
-    match holds:
+    if pa.types.is_null(column.type):
+        return column.cast(_TYPE_WITHOUT_VALUES.get(kind, pa.string()))
+    match kind:
         case "time":
             return _typed_times(column, name=name, field=field)
         case "amount" | "coordinate":
             return _typed_numbers(column, name=name, field=field)
         case "flag":
-            return column if pa.types.is_boolean(kind) else column.cast(pa.string())
+            return column if pa.types.is_boolean(column.type) else column.cast(pa.string())
         case _:
             return id_text(column, name=name, field=field)
 
@@ -66,7 +64,7 @@ def _typed_times(column: pa.Array, *, name: str, field: str) -> pa.Array:
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return column.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False).cast(_TIME)
-    raise _wrong_column(
+    raise wrong_column(
         name, field, f"holds {kind}, not times; write epoch numbers as timestamps or as 2026-01-31T13:45:00Z"
     )
 
@@ -76,7 +74,7 @@ def _typed_numbers(column: pa.Array, *, name: str, field: str) -> pa.Array:
     if pa.types.is_float32(kind):
         return column
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise _wrong_column(name, field, f"holds {kind}, not numbers")
+        raise wrong_column(name, field, f"holds {kind}, not numbers")
     return column.cast(pa.float64(), safe=False)
 
 
@@ -109,49 +107,69 @@ def _choices(text: pa.Array, value_of: Mapping[str, str]) -> pa.Array:
 
 def _numbers(column: pa.Array, *, name: str, field: str) -> Column:
     """64-bit numbers (32-bit ones stay); text when some cell is not a number."""
-    if not _is_text(column.type):
+    if not is_text(column.type):
         return Column(column, {})
     try:
         numbers = read_numbers(pc.utf8_trim_whitespace(column), grouped=field == "amount")
     except AmbiguousNumbersError as error:
         raise SourceError(f"column '{name}' ({field}) {error}") from None
     if numbers is None:
-        raise _wrong_column(name, field, "holds no plain numbers such as 12.34")
+        raise wrong_column(name, field, "holds no plain numbers such as 12.34")
     return Column(numbers.values, numbers.notes)
 
 
 def _times(column: pa.Array, *, name: str, field: str) -> pa.Array:
     """Microseconds UTC; times without a time zone are UTC, and unreadable ones are missing."""
-    if not _is_text(column.type):
+    if not is_text(column.type):
         return column
     try:
         return read_times(pc.utf8_trim_whitespace(column))
     except TimesError as error:
-        raise _wrong_column(name, field, str(error)) from None
+        raise wrong_column(name, field, str(error)) from None
 
 
 def _labels(column: pa.Array, *, name: str, place: Callable[[int], str]) -> pa.Array:
     """True for fraud, False for legitimate, missing for an empty cell. Raises SourceError for other values."""
     if pa.types.is_boolean(column.type):
         return column
-    encoded = column.dictionary_encode()
-    words = pc.utf8_lower(pc.utf8_trim_whitespace(encoded.dictionary))
-    words = pc.if_else(pc.match_substring_regex(words, f"^{NOTHING_PATTERN}$"), None, words)
-    fraud, legitimate = (pc.is_in(words, pa.array(known)) for known in (_FRAUD, _LEGITIMATE))
-    unreadable = pc.and_(words.is_valid(), pc.invert(pc.or_(fraud, legitimate))).take(encoded.indices)
+    fraud, legitimate, filled = label_words(column)
+    unreadable = pc.and_(filled, pc.invert(pc.or_(fraud, legitimate)))
     if count := pc.sum(unreadable).as_py() or 0:
-        raise _wrong_column(
+        raise wrong_column(
             name,
             "is_fraud",
             f"has {count} labels that are neither yes (1, true, yes, fraud) nor no (0, false, no, legitimate), the "
             f"first in {place(pc.index(unreadable, True).as_py())}; leave the cell empty when the label is unknown",
         )
-    return pc.if_else(words.is_valid(), fraud, None).take(encoded.indices)
+    return pc.if_else(filled, fraud, None)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def label_words(
+    column: pa.Array, *, fraud: Sequence[str] = (), legitimate: Sequence[str] = ()
+) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Which cells of booleans or text mean fraud, which legitimate, and which are filled.
+
+    The spellings are in small letters; a side without spellings has those of the table of fields. 1.0 is 1.
+    """
+    encoded = column.cast(pa.string()).dictionary_encode()
+    words = _plain_words(encoded.dictionary)
+    words = pc.if_else(pc.match_substring_regex(words, f"^{NOTHING_PATTERN}$"), None, words)
+    sides = ((fraud or _FRAUD), (legitimate or _LEGITIMATE))
+    means_fraud, means_legitimate = (pc.is_in(words, _plain_words(pa.array(side, type=pa.string()))) for side in sides)
+    return tuple(
+        flags.take(encoded.indices).fill_null(False) for flags in (means_fraud, means_legitimate, words.is_valid())
+    )
+
+
+def _plain_words(words: pa.Array) -> pa.Array:
+    return pc.replace_substring_regex(pc.utf8_lower(pc.utf8_trim_whitespace(words)), r"^(\d+)\.0+$", r"\1")
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether Arrow holds a column as text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _wrong_column(name: str, field: str, cause: str) -> SourceError:
+def wrong_column(name: str, field: str, cause: str) -> SourceError:
+    """A column that is wrong as a whole; `cause` says how."""
     return SourceError(f"column '{name}' ({field}) {cause}. Correct it, or map another column: {field}=YOUR_COLUMN")

@@ -3,17 +3,20 @@
 Belongs here: what parts must have in common, the location of a row. Must not be here: parsing of cells, order of time.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from fraud_pipeline.ingest.column_mapping import ROW, SourceError, resolve_columns
-from fraud_pipeline.ingest.file_columns import converted, typed
+from fraud_pipeline.ingest.column_mapping import ROW, Header, SourceError
 from fraud_pipeline.ingest.file_parts import Part
 from fraud_pipeline.ingest.file_reading import OpenPart, PartRows, open_part
+from fraud_pipeline.ingest.readings import Reading
+
+Choose = Callable[[Header], list[Reading]]
+"""The readings of a file with this header; raises SourceError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +31,19 @@ class SourceTable:
     notes: dict[str, int]
 
 
-def read_parts(parts: Sequence[Part], *, columns: Mapping[str, str]) -> SourceTable:
+def read_parts(parts: Sequence[Part], *, choose: Choose) -> SourceTable:
     """Read the rows of all parts, one after the other. A SourceError names the part if there are several."""
     several = len(parts) > 1
     # Spark writes an empty file for a part without rows.
     filled = [part for part in parts if part.size]
     if not filled:
         raise SourceError("the file is empty (0 bytes): export it again" if not several else "all files are empty")
-    opened: list[OpenPart] = []
-    names: Mapping[str, str] = {}
-    for part in filled:
-        with _naming(part, several=several):
-            opened.append(open_part(part))
-            own = resolve_columns(opened[-1].header, columns=columns)
-        names = names or own
-        if own != names:
-            raise _other_columns(part, filled[0], own=own, names=names)
+    opened, readings = _opened(filled, choose=choose)
+    names = list(dict.fromkeys(column for reading in readings for column in reading.columns))
     rows: list[PartRows] = []
     for opened_part in opened:
         with _naming(opened_part.part, several=several):
-            rows.append(opened_part.read(list(names.values())))
+            rows.append(opened_part.read(names))
     if not any(len(part.table) for part in rows):
         raise SourceError("the file has a header and no rows: export it again")
     sizes = [len(part.table) for part in rows]
@@ -60,19 +56,40 @@ def read_parts(parts: Sequence[Part], *, columns: Mapping[str, str]) -> SourceTa
 
     notes = _repeated_headers(rows)
     fields: dict[str, pa.Array] = {}
-    for field, name in names.items():
-        pieces: list[pa.Array] = []
-        for part, read in zip(filled, rows, strict=True):
-            with _naming(part, several=several):
-                pieces.append(typed(_whole(read, name), name=name, field=field))
-        column = converted(_joined(pieces, filled, name=name), name=name, field=field, place=place)
-        fields[field] = column.values
-        notes |= {f"{field}: {what}": count for what, count in column.notes.items()}
+    for reading in readings:
+        joined: list[pa.Array] = []
+        for name in reading.columns:
+            pieces: list[pa.Array] = []
+            for part, read in zip(filled, rows, strict=True):
+                with _naming(part, several=several):
+                    pieces.append(reading.typed(_whole(read, name), name))
+            joined.append(_joined(pieces, filled, name=name))
+        column = reading.converted(tuple(joined), place)
+        fields[reading.field] = column.values
+        notes |= {f"{reading.field}: {what}": count for what, count in column.notes.items()}
     fields["file_row"] = file_rows
     if several:
         codes = pa.array(np.repeat(np.arange(len(sizes), dtype=np.int32), sizes))
         fields["file_part"] = pa.DictionaryArray.from_arrays(codes, [part.name for part in filled]).dictionary_decode()
-    return SourceTable(fields, names, notes)
+    return SourceTable(fields, _columns_of(readings), notes)
+
+
+def _opened(parts: Sequence[Part], *, choose: Choose) -> tuple[list[OpenPart], list[Reading]]:
+    """The parts, opened, and the readings that all of them have in common."""
+    opened: list[OpenPart] = []
+    readings: list[Reading] = []
+    for part in parts:
+        with _naming(part, several=len(parts) > 1):
+            opened.append(open_part(part))
+            own = choose(opened[-1].header)
+        readings = readings or own
+        if _columns_of(own) != _columns_of(readings):
+            raise _other_columns(part, parts[0], own=_columns_of(own), names=_columns_of(readings))
+    return opened, readings
+
+
+def _columns_of(readings: Sequence[Reading]) -> dict[str, str]:
+    return {reading.field: "+".join(reading.columns) for reading in readings}
 
 
 @contextmanager

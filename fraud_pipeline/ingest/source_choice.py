@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from fraud_pipeline.ingest.declaration import Declaration
+
 CHOICE_FILE: Final = "source.json"
 
 
@@ -40,11 +42,15 @@ class SyntheticChoice(_Choice):
 
 
 class FileChoice(_Choice):
-    """A file, its reading options, and its days. A `label_maturity` of None leaves it to the settings."""
+    """A file, its reading options, and its days. A `label_maturity` of None leaves it to the settings.
+
+    `declaration` is what fraud.toml said when the choice was made; a later change of that file changes nothing here.
+    """
 
     kind: Literal["file"] = "file"
     data_path: Path
     columns: str
+    declaration: Declaration | None = None
     label_delay: timedelta = Field(ge=timedelta(0))
     label_maturity: timedelta | None = Field(None, ge=timedelta(0))
     first_day: date
@@ -52,7 +58,7 @@ class FileChoice(_Choice):
 
     def settings(self) -> dict[str, Any]:
         """Values of settings by name."""
-        names = ("data_path", "columns", "label_delay", "label_maturity", "first_day", "last_day")
+        names = ("data_path", "columns", "declaration", "label_delay", "label_maturity", "first_day", "last_day")
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 

@@ -6,11 +6,10 @@ Belongs here: reading and conversion. Must not be here: validation of rows (`val
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,18 +17,17 @@ import pyarrow.compute as pc
 from fraud_pipeline.host.local_paths import local_path
 from fraud_pipeline.ingest.column_mapping import SourceError, parse_columns
 from fraud_pipeline.ingest.day_plan import SourceDay, days_between
-from fraud_pipeline.ingest.file_parts import Part, parts_of
-from fraud_pipeline.ingest.file_tables import read_parts
+from fraud_pipeline.ingest.declaration import Declaration
+from fraud_pipeline.ingest.file_content import FileContent, day_of, read_content, transaction_versions
+from fraud_pipeline.ingest.file_parts import parts_of
 from fraud_pipeline.ingest.validation import validate
 from fraud_pipeline.schema.transactions import (
-    EARLIEST_EVENT_TIME,
     FRAUD_REPORTS,
     REPORT_COLUMNS,
     TIME_DTYPE,
     empty,
-    microsecond,
 )
-from fraud_pipeline.storage.content_version import frame_version
+from fraud_pipeline.storage.content_version import NO_ROWS, frame_version
 
 __all__ = ["FileSource", "SourceError", "TransactionSource", "parse_columns"]
 
@@ -58,25 +56,30 @@ class TransactionSource(Protocol):
 class FileSource:
     """Transactions of one CSV or Parquet file, of a directory of such parts, or of a pattern such as `day-*.csv`.
 
-    `columns` maps fields to the file's columns; obvious names need no mapping. A file with labels but without report
-    times gets `reported_at = event_time + label_delay`. A process reads each version of a file once.
+    A `declaration` says which column is which field; without one `columns` maps fields to the file's columns, and
+    obvious names need no mapping. A file with labels but without report times gets `reported_at = event_time +
+    label_delay`. A process reads each version of a file once.
     """
 
     path: Path
     columns: Mapping[str, str] | None = None
     label_delay: timedelta = timedelta(days=7)
+    declaration: Declaration | None = None
 
     def __post_init__(self) -> None:
         local_path(self.path)
+        if self.columns and self.declaration is not None:
+            raise SourceError("--columns and fraud.toml both say which column is which field: keep one of them")
 
     def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """Rows of [start, end) in order of time, with `file_row` and, for several files, `file_part`.
 
         Rows without a usable time (missing, unreadable, before 1990, in the future) are returned with the file's first
-        day, so that they are rejected there and not lost.
+        day, so that they are rejected there and not lost. Rows of unknown label are marked in `label_unknown`, if the
+        file has any.
         """
         content, table = self._content, self._content.table
-        low, high = np.searchsorted(content.times, [microsecond(start), microsecond(end)])
+        low, high = content.first_of(start), content.first_of(end)
         rows = table.slice(content.n_misplaced + low, high - low)
         if start <= pd.Timestamp(self.first_day, tz="UTC") < end:
             rows = pa.concat_tables([table.slice(0, content.n_misplaced), rows])
@@ -90,34 +93,23 @@ class FileSource:
         return reports[within].reset_index(drop=True)
 
     def day_versions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> dict[date, SourceDay]:
-        """The version of each day from the file's first to its last: of its transactions, and of its reports.
-
-        Row numbers are not part of a version, so that rows inserted at the top of a file change only their own day.
-        """
+        """The version of each day from the file's first to its last: of its transactions, and of its reports."""
         first, last = max(start.date(), self.first_day), min(end.date() - timedelta(days=1), self.last_day)
-        spans = {
-            day: (pd.Timestamp(day, tz="UTC"), pd.Timestamp(day + timedelta(days=1), tz="UTC"))
-            for day in days_between(first, last)
-        }
+        transactions = transaction_versions(self._content, self.declaration.id if self.declaration else "")
         return {
-            day: SourceDay(
-                transactions=frame_version(
-                    self.transactions(start=low, end=high).drop(columns=["file_row", "file_part"], errors="ignore")
-                ),
-                reports=frame_version(self.reports(start=low, end=high)),
-            )
-            for day, (low, high) in spans.items()
+            day: SourceDay(transactions.get(day, NO_ROWS), self._report_versions.get(day, NO_ROWS))
+            for day in days_between(first, last)
         }
 
     @property
     def first_day(self) -> date:
         """UTC day of the first transaction with a usable time."""
-        return _day(self._content.times[0])
+        return day_of(self._content.times[0])
 
     @property
     def last_day(self) -> date:
         """UTC day of the last transaction with a usable time."""
-        return _day(self._content.times[-1])
+        return day_of(self._content.times[-1])
 
     @property
     def has_report_times(self) -> bool:
@@ -150,55 +142,17 @@ class FileSource:
         ordered: pd.DataFrame = reports.sort_values("reported_at", kind="stable").reset_index(drop=True)
         return ordered
 
+    @cached_property
+    def _report_versions(self) -> Mapping[date, str]:
+        """The version of each day on which something was reported."""
+        by_day = self._reports.groupby(self._reports["reported_at"].dt.date)
+        return {day: frame_version(reports.reset_index(drop=True)) for day, reports in by_day}
+
     @property
-    def _content(self) -> "_Content":
+    def _content(self) -> FileContent:
         mapping = tuple(sorted(self.columns.items())) if self.columns else ()
         parts = parts_of(self.path)
         try:
-            return _load(parts, mapping)
+            return read_content(parts, mapping, self.declaration)
         except SourceError as error:
             raise SourceError(f"{self.path.name}: {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """A file's rows: `n_misplaced` without a usable time, then the others in order of `times` (int64 microseconds)."""
-
-    table: pa.Table
-    times: np.ndarray[tuple[int], np.dtype[np.int64]]
-    n_misplaced: int
-    label_columns: list[str]
-    notes: Mapping[str, int]
-
-
-@lru_cache(maxsize=2)
-def _load(parts: tuple[Part, ...], mapping: tuple[tuple[str, str], ...]) -> _Content:
-    """The rows of one version of a source."""
-    source = read_parts(parts, columns=dict(mapping))
-    fields = source.fields
-    if "reported_at" in fields:
-        reported = fields["reported_at"].is_valid()
-        fields["is_fraud"] = pc.and_kleene(fields.get("is_fraud", reported), reported)
-
-    moments = fields["event_time"].cast(pa.int64())
-    low, high = microsecond(EARLIEST_EVENT_TIME), microsecond(pd.Timestamp.now(tz="UTC"))
-    usable = pc.and_(pc.greater_equal(moments, low), pc.less_equal(moments, high))
-    times = np.where(usable.fill_null(False), moments.fill_null(0), -1)
-    if (times < 0).all():
-        raise SourceError(
-            f"no row has a usable time in '{source.names['event_time']}' (event_time): all are before "
-            f"{EARLIEST_EVENT_TIME:%Y-%m-%d}, in the future, or missing. Map the right column to event_time"
-        )
-    table = pa.table(fields)
-    if (np.diff(times) < 0).any():
-        order = np.argsort(times, kind="stable")
-        table, times = table.take(pa.array(order)), times[order]
-    n_misplaced = int(np.searchsorted(times, 0))
-    labels: list[str] = [field for field in ("is_fraud", "reported_at") if field in fields]
-    return _Content(
-        table=table, times=times[n_misplaced:], n_misplaced=n_misplaced, label_columns=labels, notes=source.notes
-    )
-
-
-def _day(microsecond: np.int64) -> date:
-    return pd.Timestamp(int(microsecond), unit="us", tz="UTC").date()

@@ -17,6 +17,16 @@ from fraud_pipeline.ingest.number_spellings import WIDESPREAD
 
 _UTC: Final = pa.timestamp("us", tz="UTC")
 _MISSING: Final = np.iinfo(np.int64).min
+_MICROSECONDS: Final = {
+    "ns": 1e-3,
+    "us": 1,
+    "ms": 1e3,
+    "s": 1e6,
+    "minutes": 60e6,
+    "hours": 3_600e6,
+    "days": 86_400e6,
+}
+_LONGEST: Final = 4e18
 _SPELLINGS: Final = (
     (r"^(\d{4})[/.](\d{2})[/.](\d{2})", r"\1-\2-\3"),
     (r"^(\d{4}-\d{2}-\d{2})[tT_ ]\s*(\d)", r"\1T\2"),
@@ -48,15 +58,15 @@ class TimesError(ValueError):
         return self.cause
 
 
-def read_times(text: pa.Array) -> pa.Array:
-    """Parse trimmed text into `timestamp[us, UTC]`; a time without offset or zone is UTC, an unreadable one is missing.
+def read_times(text: pa.Array, *, zone: str = "UTC") -> pa.Array:
+    """Parse trimmed text into `timestamp[us, UTC]`; a time without offset is one of `zone`, an unreadable is missing.
 
     Raises TimesError for a column without a readable time, for abbreviations of zones, and for a mix of times with and
     without an offset. If only few rows have such a problem, they become unreadable instead.
     """
     for kind in (pa.timestamp("us"), _UTC):  # no cell has an offset, or each has one: the fast ways
         try:
-            return text.cast(kind).cast(_UTC)
+            return local_times(text.cast(kind), zone=zone)
         except pa.ArrowInvalid:
             continue
     for pattern, directives in _SPELLINGS:
@@ -84,7 +94,57 @@ def read_times(text: pa.Array) -> pa.Array:
                 "such as Z or +02:00, or none (then they are UTC)"
             )
         times[naive if n_naive < n_zoned else ~naive] = _MISSING
+    local = naive & (times != _MISSING)
+    times[local] = _moments(local_times(pa.array(times[local]).cast(pa.timestamp("us")), zone=zone))
     return pa.array(times, mask=times == _MISSING, type=pa.int64()).cast(pa.timestamp("us")).cast(_UTC)
+
+
+def local_times(stamps: pa.Array, *, zone: str) -> pa.Array:
+    """Timestamps as `timestamp[us, UTC]`; those without a zone are local times of `zone`.
+
+    An hour that the clock shows twice is the first one, and an hour that it leaves out is the one after it. Raises
+    TimesError for an unknown zone.
+    """
+    if stamps.type.tz is None and zone != "UTC":
+        try:
+            stamps = pc.assume_timezone(stamps, zone, ambiguous="earliest", nonexistent="latest")
+        except pa.ArrowInvalid:
+            raise TimesError(
+                f"has no times of '{zone}', which is no known zone: write one such as Europe/Berlin"
+            ) from None
+    return stamps.cast(pa.timestamp("us", tz=stamps.type.tz), safe=False).cast(_UTC)
+
+
+def formatted_times(text: pa.Array, *, format: str, zone: str) -> pa.Array:  # noqa: A002 - strptime's word
+    """Parse trimmed text by a format of `datetime.strptime`; unreadable cells are missing. Raises TimesError."""
+    try:
+        parsed = pd.to_datetime(
+            pd.Series(text.to_pandas(), dtype=object), format=format, errors="coerce", utc="%z" in format
+        )
+    except (ValueError, re.error):
+        raise TimesError(f"cannot be read by the format '{format}': write one of datetime.strptime") from None
+    if text.null_count < len(text) and parsed.isna().all():
+        raise TimesError(f"holds no times of the format '{format}': correct it, such as %d/%m/%Y %H:%M:%S")
+    stamps = pa.array(parsed.dt.tz_localize(None) if "%z" in format else parsed, type=pa.timestamp("us"))
+    return local_times(stamps, zone="UTC" if "%z" in format else zone)
+
+
+def counted_times(numbers: pa.Array, *, unit: str, origin: int) -> pa.Array:
+    """Times from numbers of a unit that count from `origin`, in microseconds UTC; impossible ones are missing."""
+    per_unit = _MICROSECONDS[unit]
+    values = pc.fill_null(numbers, 0).to_numpy(zero_copy_only=False)
+    spans = values.astype(np.float64) * per_unit
+    possible = np.isfinite(spans) & (np.abs(spans) < _LONGEST) & numbers.is_valid().to_numpy(zero_copy_only=False)
+    if values.dtype.kind == "i":  # exact, also beyond the digits of a float
+        whole = np.where(possible, values, 0)
+        exact = whole // 1_000 if unit == "ns" else whole * int(per_unit)
+    else:
+        exact = np.rint(np.where(possible, spans, 0)).astype(np.int64)
+    return pa.array(exact + origin, mask=~possible, type=pa.int64()).cast(pa.timestamp("us")).cast(_UTC)
+
+
+def _moments(times: pa.Array) -> NDArray[np.int64]:
+    return np.asarray(times.cast(pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _stamps(stamps: pa.Array) -> NDArray[np.int64]:

@@ -10,6 +10,9 @@ import pandera.pandas as pa
 
 from fraud_pipeline.schema.fields import transaction_fields
 
+LABEL_UNKNOWN: Final = "label_unknown"
+"""The column of rows whose label the source itself does not know; sources without such rows have no such column."""
+
 RAW_TRANSACTIONS: Final = pa.DataFrameSchema(
     {
         # The day of a row is that of its time; a row without one is stored with the first day of its run.

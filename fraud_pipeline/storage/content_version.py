@@ -5,6 +5,7 @@ compared for.
 """
 
 import hashlib
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 _DIGITS = 32
+NO_ROWS: Final = f"0-{'0' * _DIGITS}"
+"""The version of every table without rows."""
 
 
 def content_version(table: pa.Table) -> str:
@@ -21,7 +24,7 @@ def content_version(table: pa.Table) -> str:
     It depends on values only, and not on how they lie in memory or in a file. Tables without rows are all equal.
     """
     if not len(table):
-        return f"0-{'0' * _DIGITS}"
+        return NO_ROWS
     digest = hashlib.sha256()
     for field, column in zip(table.schema, table.columns, strict=True):
         array = _plain(column.combine_chunks())

@@ -45,6 +45,11 @@ def declarations(draw: st.DrawFn) -> Declaration:
     """Any declaration; each of its columns is given to one field."""
     names = draw(st.lists(st.from_regex(r"x_[a-z0-9_]{0,20}", fullmatch=True), unique=True, max_size=4))
     plain = draw(st.lists(st.sampled_from(PLAIN_FIELDS), unique=True, max_size=6))
+    plain += [
+        name
+        for name in ("latitude", "longitude")
+        if name not in plain and len({"latitude", "longitude"} & {*plain}) == 1
+    ]
     columns = iter(draw(st.lists(COLUMNS, unique=True, min_size=20, max_size=20)))
     reading: dict[str, Any] = draw(
         st.sampled_from(
@@ -135,6 +140,7 @@ def test_the_id_follows_what_decides_values() -> None:
         ("version = 1", "version = 2", 1, "version", "should be 1"),
         ("amount =", "amuont =", 4, "fields.amuont", "no such field"),
         ('"amt"', "5", 4, "fields.amount", 'write it in "quotes"'),
+        ('amount = "amt"', 'latitude = "lat"', 4, "fields.latitude", "give longitude as well"),
         ('"amt"', '"EVENT_LABEL"', 6, "fields.is_fraud", "given to two fields"),
         ("format =", "fromat =", 5, "fields.event_time.fromat", "no such key"),
         ("format = ", 'unit = "s", format = ', 5, "fields.event_time", "a unit is for one column"),
