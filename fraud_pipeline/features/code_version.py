@@ -9,9 +9,10 @@ renamed variable changes it. To see whether values changed, compare values (`pro
 import ast
 import hashlib
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -85,8 +86,10 @@ def _references(tree: ast.AST, module: ModuleType | None) -> Iterator[tuple[str,
 def _constant_text(name: str, value: Any) -> str:
     """A text that is the same in every process."""
     match value:
-        case None | bool() | int() | float() | str() | bytes() | timedelta():
+        case None | bool() | int() | float() | str() | bytes() | timedelta() | timezone() | datetime():
             text = repr(value)
+        case re.Pattern():
+            text = f"pattern {value.pattern!r} {value.flags}"
         case ModuleType():
             text = f"module {value.__name__}"
         case np.ndarray() | np.generic():

@@ -9,15 +9,18 @@ and never from the settings of its own process.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.features.own_inputs import NO_OWN_INPUTS, OwnInputs
+from fraud_pipeline.schema.transactions import microseconds
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -40,6 +43,33 @@ class FeatureConfig:
     def feature_names(self) -> tuple[str, ...]:
         """The names of a model's whole row: the features, then the own inputs."""
         return (*FEATURE_NAMES, *self.own_inputs.names)
+
+    @property
+    def of_history(self) -> Self:
+        """The configuration of the features from history alone: models that share it share these features."""
+        return replace(self, own_inputs=NO_OWN_INPUTS)
+
+    def feature_types(self, features: Sequence[str]) -> list[str] | None:
+        """XGBoost's type of each of a model's features, or None where all are numbers."""
+        if not self.own_inputs.inputs:
+            return None
+        types = dict(zip(self.own_inputs.names, self.own_inputs.feature_types, strict=True))
+        return [types.get(name, "q") for name in features]
+
+    def model_rows(self, rows: pd.DataFrame, *, features: Sequence[str]) -> NDArray[np.float32]:
+        """The values of a model's `features`, shape (n, features), whose own inputs come last.
+
+        `rows` hold the features from history, and own inputs as they are in `transactions`; event_time, too, where an
+        own input is a time. Raises KeyError for a column that is not there.
+        """
+        own = self.own_inputs
+        values: NDArray[np.float32] = rows.loc[:, [name for name in features if name not in own.names]].to_numpy(
+            np.float32
+        )
+        if not own.inputs:
+            return values
+        at = microseconds(rows["event_time"]) if own.uses_event_time else np.zeros(len(rows), np.int64)
+        return self.whole_rows(values, own.values(rows, at))
 
     def whole_rows(self, features: NDArray[np.float32], own: NDArray[np.float32]) -> NDArray[np.float32]:
         """Model rows (n, `feature_names`) of features (n, 68) and own inputs (n, k), as `OwnInputs` gives them."""

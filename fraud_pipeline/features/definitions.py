@@ -13,7 +13,10 @@ import pandera.pandas as pa
 from fraud_pipeline.schema.transactions import DAY, HOUR, TRANSACTIONS
 
 Entity = Literal["transaction", "customer", "merchant"]
-Unit = Literal["cents", "count", "seconds", "days", "ratio", "share", "km", "km/h", "flag", "hour", "weekday", "sigma"]
+Unit = Literal[
+    *("cents", "count", "seconds", "days", "ratio", "share", "km", "km/h", "flag", "hour", "weekday", "sigma"),
+    *("number", "category"),
+]
 WindowName = Literal["", "1h", "24h", "1d", "7d", "30d", "60d"]
 
 CUSTOMER_WINDOWS: Final[dict[WindowName, int]] = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY}

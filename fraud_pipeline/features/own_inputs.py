@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_object_dtype
 
-from fraud_pipeline.features.definitions import FEATURE_NAMES
+from fraud_pipeline.features.definitions import FEATURE_NAMES, FeatureDefinition, Unit
 from fraud_pipeline.schema.own_fields import OwnField, OwnType, OwnValue, own_values
 from fraud_pipeline.schema.transactions import DAY, TransactionRow, microseconds
 
@@ -35,6 +36,14 @@ FIXED_INPUTS: Final[Mapping[str, InputKind]] = {
     "longitude": "number",
 }
 """The fixed fields that a model sees as they are, beside those that features use."""
+UNITS: Final[Mapping[InputKind, Unit]] = {"number": "number", "flag": "flag", "category": "category", "age": "days"}
+MEANINGS: Final[Mapping[InputKind, str]] = {
+    "number": "as it is",
+    "flag": "as it is",
+    "category": "as it is; missing where the training did not hold it often enough",
+    "age": "from this time to the transaction",
+}
+"""What an input without a description is."""
 MAX_CATEGORIES: Final = 256
 _MISSING_TIME: Final = np.iinfo(np.int64).min
 _LARGEST: Final = float(np.finfo(np.float32).max)
@@ -66,7 +75,23 @@ class OwnInputs:
         """XGBoost's type of each input: c for a category, q for everything else."""
         return tuple("c" if own.kind == "category" else "q" for own in self.inputs)
 
-    def values(self, columns: Mapping[str, Any], event_time: NDArray[np.int64]) -> NDArray[np.float32]:
+    @property
+    def uses_event_time(self) -> bool:
+        """Whether a value depends on the time of the transaction."""
+        return any(own.kind == "age" for own in self.inputs)
+
+    @property
+    def definitions(self) -> tuple[FeatureDefinition, ...]:
+        """Each input as a feature of the transaction."""
+        described = {own.name: own.description for own in self.fields}
+        return tuple(
+            FeatureDefinition(
+                own.name, "transaction", "", UNITS[own.kind], described.get(own.name) or MEANINGS[own.kind]
+            )
+            for own in self.inputs
+        )
+
+    def values(self, columns: Mapping[str, Any] | pd.DataFrame, event_time: NDArray[np.int64]) -> NDArray[np.float32]:
         """The inputs of n rows, shape (n, inputs), NaN where they are missing.
 
         `columns` holds a Series, array or list of length n for each input, as `own_columns` or `own_values` give it;
@@ -162,23 +187,36 @@ def _encoded(own: OwnInput, column: Any, event_time: NDArray[np.int64]) -> NDArr
             return np.array([codes.get(category, np.nan) for category in _list(column)], np.float64)
         case "age":
             at = _microseconds(column)
-            return np.where(at == _MISSING_TIME, np.nan, (event_time - at) / DAY)
+            known = at != _MISSING_TIME
+            return np.where(known, (event_time - np.where(known, at, event_time)) / DAY, np.nan)
         case _:
             # XGBoost refuses infinite values, which larger ones would be in 32 bits.
-            return np.clip(_floats(column), -_LARGEST, _LARGEST)
+            return np.clip(_floats(column, flags=own.kind == "flag"), -_LARGEST, _LARGEST)
 
 
 def _list(column: Any) -> list[Any]:
     return column.tolist() if hasattr(column, "tolist") else list(column)
 
 
-def _floats(column: Any) -> NDArray[np.float64]:
-    if isinstance(column, pd.Series):
-        return column.to_numpy(np.float64, na_value=np.nan)
-    return np.array(column, np.float64)
+def _floats(column: Any, *, flags: bool) -> NDArray[np.float64]:
+    """Numbers or flags as float64. A value of another type is missing, as where another declaration made the column."""
+    dtype = getattr(column, "dtype", None)
+    if dtype is not None and not is_object_dtype(dtype):
+        if not (is_bool_dtype(dtype) if flags else is_numeric_dtype(dtype) and not is_bool_dtype(dtype)):
+            return np.full(len(column), np.nan)
+        values: NDArray[np.float64] = pd.Series(column).to_numpy(np.float64, na_value=np.nan)
+        return values
+    kinds = (bool, np.bool_) if flags else (int, float, np.number)
+    other = () if flags else (bool,)
+    fits = [isinstance(value, kinds) and not isinstance(value, other) for value in column]
+    return np.array([value if fit else np.nan for value, fit in zip(column, fits, strict=True)], np.float64)
 
 
 def _microseconds(column: Any) -> NDArray[np.int64]:
-    if isinstance(column, pd.Series):
-        return microseconds(column)
-    return np.array([_MISSING_TIME if at is None else at for at in column], np.int64)
+    """Times in microseconds; a value that is no time is missing."""
+    dtype = getattr(column, "dtype", None)
+    if dtype is None:
+        return np.array([_MISSING_TIME if at is None else at for at in column], np.int64)
+    if not isinstance(dtype, pd.DatetimeTZDtype):
+        return np.full(len(column), _MISSING_TIME)
+    return microseconds(pd.Series(column))

@@ -8,6 +8,7 @@ events, reports before and after the label maturity, and withdrawn and repeated 
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
@@ -17,12 +18,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.own_inputs import FIXED_INPUTS, OwnInput, OwnInputs
+from fraud_pipeline.schema.own_fields import own_columns
 from fraud_pipeline.schema.transactions import CHANNELS, DAY, HOUR, REPORT_COLUMNS, times
 
 _EVENTS: Final = 2_400
 _DAYS: Final = 75
 _STEP: Final = HOUR // 6
 _START: Final = 19_700 * DAY
+_OWN_ROWS: Final = 300
 
 
 @lru_cache(maxsize=8)
@@ -34,6 +38,36 @@ def value_hashes(engineer: FeatureEngineer) -> Mapping[str, str]:
     twice = pd.concat([transactions, transactions.head(50)], ignore_index=True)
     rows = engineer.compute(history=History(transactions=twice, reports=reports, merchant_days=days), new=transactions)
     return {name: _hash(rows[name].to_numpy(np.float32)) for name in FEATURE_NAMES}
+
+
+def own_value_hashes(own: OwnInputs) -> Mapping[str, str]:
+    """SHA-256 of the float32 bits of each own input over fixed values, by its name."""
+    if not own.inputs:
+        return {}
+    documents = [
+        {name: value for name, value in zip(own.names, values, strict=True) if value is not None}
+        for values in zip(*(_own_values(each) for each in own.inputs), strict=True)
+    ]
+    columns = own_columns([json.dumps(document) for document in documents], own.fields)
+    fixed = {name: [document.get(name) for document in documents] for name in own.names if name in FIXED_INPUTS}
+    at = _START + np.arange(len(documents)) * _STEP
+    values = own.values(columns.assign(**fixed), at)
+    return {name: _hash(values[:, position]) for position, name in enumerate(own.names)}
+
+
+def _own_values(own: OwnInput) -> list[str | float | bool | None]:
+    """Values of an own input: every category and one that no model knows, numbers of every size, missing ones."""
+    numbers = np.round((_draws(16, count=_OWN_ROWS) - 0.5) * 10.0 ** (_draws(17, count=_OWN_ROWS) * 60 - 10), 3)
+    match own.kind:
+        case "category":
+            known: list[str | None] = [*own.categories, "\x7f no category", None]
+            return [known[position % len(known)] for position in range(_OWN_ROWS)]
+        case "flag":
+            return [(True, False, None)[position % 3] for position in range(_OWN_ROWS)]
+        case "age":
+            return [int(_START - number * 1e9) if abs(number) < 1e9 else None for number in numbers.tolist()]
+        case _:
+            return [None if position % 7 == 0 else number for position, number in enumerate(numbers.tolist())]
 
 
 def _hash(values: NDArray[np.float32]) -> str:

@@ -16,9 +16,12 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import Any, Final
 
+from fraud_pipeline.features.code_version import code_hash
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURES, FeatureEngineer
-from fraud_pipeline.features.proof import value_hashes
+from fraud_pipeline.features.own_inputs import OwnInputs
+from fraud_pipeline.features.proof import own_value_hashes, value_hashes
+from fraud_pipeline.schema.own_fields import own_columns, own_values
 
 DEFINITIONS_ONLY: Final = 1
 """The format of earlier releases: label maturity in the lineage, and no hashes of features' values."""
@@ -26,11 +29,12 @@ DEFINITIONS_ONLY: Final = 1
 
 def record_features(features: Sequence[str], config: FeatureConfig) -> dict[str, Any]:
     """The entries of `model.json`: definitions, configuration, and hashes of the code and of the values."""
+    known = _definitions(config)
     return {
-        "features": [asdict(definition) for definition in FEATURES if definition.name in set(features)],
+        "features": [known[name] for name in features if name in known],
         "feature_order": list(features),
         "feature_config": config.to_dict(),
-        "feature_code": _code(),
+        "feature_code": _code(config),
         "feature_values": _values(features, config),
     }
 
@@ -45,22 +49,30 @@ def recorded_config(manifest: Mapping[str, Any]) -> FeatureConfig:
 def changed_features(manifest: Mapping[str, Any]) -> list[str]:
     """The features that this code computes differently from the record, in their order."""
     order: list[str] = manifest["feature_order"]
-    known = {definition.name: json.loads(json.dumps(asdict(definition), default=str)) for definition in FEATURES}
+    config = recorded_config(manifest)
+    known = {name: json.loads(json.dumps(entry, default=str)) for name, entry in _definitions(config).items()}
     saved = {entry["name"]: entry for entry in manifest["features"]}
     redefined = [name for name in order if name not in known or known[name] != saved.get(name)]
-    if redefined or manifest["format_version"] == DEFINITIONS_ONLY or manifest["feature_code"] == _code():
+    if redefined or manifest["format_version"] == DEFINITIONS_ONLY or manifest["feature_code"] == _code(config):
         return redefined
-    now, then = _values(order, recorded_config(manifest)), manifest["feature_values"]
+    now, then = _values(order, config), manifest["feature_values"]
     return [name for name in order if now[name] != then.get(name)]
 
 
-def _code() -> str:
+def _definitions(config: FeatureConfig) -> dict[str, dict[str, Any]]:
+    """The definition of each feature and own input, by its name."""
+    return {definition.name: asdict(definition) for definition in (*FEATURES, *config.own_inputs.definitions)}
+
+
+def _code(config: FeatureConfig) -> str:
     """A hash of everything that computes features; equal hashes mean equal values."""
     libraries = [f"{name} {version(name)}" for name in ("numba", "numpy", "pandas")]
     described = [FeatureEngineer.code_version(), platform.machine(), *libraries]
+    if config.own_inputs.inputs:
+        described.append(code_hash(OwnInputs.values, OwnInputs.values_of_rows, own_values, own_columns))
     return hashlib.sha256("\n".join(described).encode()).hexdigest()
 
 
 def _values(features: Sequence[str], config: FeatureConfig) -> dict[str, str]:
-    values = value_hashes(config.engineer())
+    values = {**value_hashes(config.engineer()), **own_value_hashes(config.own_inputs)}
     return {name: values[name] for name in features if name in values}

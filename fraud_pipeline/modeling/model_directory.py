@@ -89,15 +89,29 @@ def fit_booster(
     rounds: int,
     threads: int = 0,
     seed: int = 0,
+    feature_types: list[str] | None = None,
 ) -> xgb.Booster:
-    """A booster of `rounds` trees on rows (n, k) and labels (n,) of 0 or 1; `threads` 0 means all cores."""
-    matrix = xgb.QuantileDMatrix(features, label=labels, max_bin=int(parameters.get("max_bin", 256)))
+    """A booster of `rounds` trees on rows (n, k) and labels (n,) of 0 or 1; `threads` 0 means all cores.
+
+    `feature_types` are those of `FeatureConfig.feature_types`.
+    """
+    matrix = xgb.QuantileDMatrix(
+        features,
+        label=labels,
+        max_bin=int(parameters.get("max_bin", 256)),
+        feature_types=feature_types,
+        enable_categorical=feature_types is not None,
+    )
     return xgb.train(training_parameters(parameters, threads=threads, seed=seed), matrix, num_boost_round=rounds)
 
 
 @dataclass(frozen=True)
 class FraudModel:
-    """A model with everything that turns a feature row into a calibrated probability and a decision."""
+    """A model with everything that turns a feature row into a calibrated probability and a decision.
+
+    Its own inputs are the last of its features. Methods take rows with raw columns of own inputs and encode them;
+    methods of values take encoded ones, as the `reference` holds them.
+    """
 
     booster: xgb.Booster
     features: tuple[str, ...]
@@ -107,17 +121,22 @@ class FraudModel:
     lineage: Mapping[str, Any] = field(default_factory=dict)
     reference: pd.DataFrame = field(default_factory=pd.DataFrame)
 
+    def __post_init__(self) -> None:
+        own = self.feature_config.own_inputs.names
+        if own and self.features[-len(own) :] != own:
+            raise ValueError(f"features: the last {len(own)} must be the own inputs {', '.join(own)}")
+
     def margin(self, features: pd.DataFrame) -> NDArray[np.float32]:
         """Log-odds before calibration, shape (n,), of feature rows that hold at least the model's columns."""
-        return self.margins(self._values(features))
+        return self.margins(self.values(features))
 
     def predict(self, features: pd.DataFrame) -> NDArray[np.float64]:
         """Calibrated fraud probabilities, shape (n,)."""
-        return self.probabilities(self._values(features))
+        return self.probabilities(self.values(features))
 
     def contributions(self, features: pd.DataFrame) -> pd.DataFrame:
         """Additive contributions to the margin (n, k + 1), `bias` last; XGBoost's TreeSHAP."""
-        values = self.contributions_of(self._values(features))
+        values = self.contributions_of(self.values(features))
         return pd.DataFrame(values, columns=[*self.features, "bias"], index=features.index)
 
     def margins(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -134,12 +153,19 @@ class FraudModel:
     def contributions_of(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """As `contributions`, of values (n, k) in the order of `features`."""
         # One thread, as in prediction: starting others costs more than they save.
-        rows = xgb.DMatrix(values, feature_names=list(self.features), nthread=1)
+        types = self.feature_config.feature_types(self.features)
+        rows = xgb.DMatrix(
+            values,
+            feature_names=list(self.features),
+            feature_types=types,
+            enable_categorical=types is not None,
+            nthread=1,
+        )
         return np.asarray(self.booster.predict(rows, pred_contribs=True), dtype=np.float32)
 
-    def _values(self, features: pd.DataFrame) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = features.loc[:, list(self.features)].to_numpy(np.float32)
-        return values
+    def values(self, features: pd.DataFrame) -> NDArray[np.float32]:
+        """The encoded rows (n, k) in the order of `features`. Raises KeyError for a column that is not there."""
+        return self.feature_config.model_rows(features, features=self.features)
 
     def importance(self) -> pd.Series:
         """Total gain per feature as a share of all gain, largest first; features never used have 0."""

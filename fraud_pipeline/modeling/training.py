@@ -7,7 +7,7 @@ The train part fits the trees; tune chooses hyper-parameters and stops early; ca
 thresholds; test is only evaluated. The evaluated model is the shipped model: nothing is fitted afterwards.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
@@ -22,6 +22,7 @@ from pandera.pandas import Check, Column, DataFrameSchema
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.definitions import features_schema
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
+from fraud_pipeline.features.own_inputs import FIXED_INPUTS, fit_own_inputs
 from fraud_pipeline.modeling.dataset import PART_NAMES, PartName, Split, labels_as_of, time_ordered_split
 from fraud_pipeline.modeling.evaluation import Evaluation, evaluate
 from fraud_pipeline.modeling.metrics import effective_number
@@ -29,9 +30,12 @@ from fraud_pipeline.modeling.model_directory import Calibration, FraudModel, fit
 from fraud_pipeline.modeling.tuning import LabelledRows, TuningResult, tune
 from fraud_pipeline.policy.decisions import CostModel, Policy, PolicyReport, choose_policy
 from fraud_pipeline.schema.joins import rows_of
+from fraud_pipeline.schema.own_fields import OwnField, own_column, with_own_columns
 from fraud_pipeline.schema.transactions import DAY, TRANSACTIONS, microseconds
 
 REFERENCE_ROWS: Final = 20_000
+MIN_CATEGORY_ROWS: Final = 20
+"""Rows of the train part that a category needs to be known to the model; others are missing."""
 NEVER: Final = Policy(review_threshold=np.inf, block_threshold=np.inf)
 AMOUNT_BANDS_CENTS: Final = (0, 10_00, 50_00, 200_00, 1_000_00)
 
@@ -76,10 +80,12 @@ def build_training_set(
     label_maturity: timedelta,
     gap: timedelta,
     warm_up: timedelta,
+    own_fields: Sequence[OwnField] = (),
 ) -> tuple[pd.DataFrame, Split]:
     """Feature rows with their label as known at `as_of`, and the part of each row; also the split.
 
-    Columns: transaction_id, event_time, customer_id, amount_cents, channel, label, part, then the features.
+    Columns: transaction_id, event_time, customer_id, amount_cents, channel, label, part, then the features, then the
+    fixed and own fields that a model sees as they are. Own ones may be absent in `transactions`.
     Raises SplitError when the data are too short or hold too little fraud, and JoinError when a transaction is missing
     or repeated.
     """
@@ -99,18 +105,20 @@ def build_training_set(
     described = context[["transaction_id", "event_time", "customer_id", "amount_cents", "channel"]]
     described = described.assign(label=labels, part=part)
     rows = np.flatnonzero(part != "")
-    values = features.loc[:, list(FEATURE_NAMES)].iloc[rows].reset_index(drop=True)
-    return pd.concat([described.iloc[rows].reset_index(drop=True), values], axis=1), split
+    values = features.loc[:, list(FEATURE_NAMES)]
+    raw = with_own_columns(context, own_fields)[[*FIXED_INPUTS, *(own.name for own in own_fields)]]
+    return pd.concat([frame.iloc[rows].reset_index(drop=True) for frame in (described, values, raw)], axis=1), split
 
 
-def training_set_schema() -> DataFrameSchema:
-    """Pandera schema of the training set: a labelled row of a part, and its features."""
+def training_set_schema(own: Sequence[OwnField] = ()) -> DataFrameSchema:
+    """Pandera schema of the training set: a labelled row of a part, its features, and what a model sees as it is."""
     features = dict(features_schema().columns)
     described = {name: TRANSACTIONS.columns[name] for name in ("customer_id", "amount_cents", "channel")}
     labelled = {"label": Column("float64", Check.isin([0, 1])), "part": Column(str, Check.isin(PART_NAMES))}
     keys = {name: features.pop(name) for name in ("transaction_id", "event_time")}
+    raw = {name: TRANSACTIONS.columns[name] for name in FIXED_INPUTS} | {field.name: own_column(field) for field in own}
     return DataFrameSchema(
-        {**keys, **described, **labelled, **features}, strict=True, ordered=True, name="training_set"
+        {**keys, **described, **labelled, **features, **raw}, strict=True, ordered=True, name="training_set"
     )
 
 
@@ -121,14 +129,18 @@ def train_model(
     policy: PolicySettings,
     feature_config: FeatureConfig,
     lineage: Mapping[str, Any],
+    own_fields: Sequence[OwnField] = (),
     on_trial: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
     """Search, fit, calibrate and choose thresholds; the test part is read only for the drift reference.
 
-    `feature_config` is the configuration of the training set's features.
+    `feature_config` is the configuration of the training set's features; the model's has own inputs beside, which the
+    train part decides. `own_fields` are those of the training set.
     """
     parts = {name: training_set[training_set["part"] == name] for name in PART_NAMES}
-    train, tune_on = (_labelled(parts[name]) for name in ("train", "tune"))
+    own_inputs = fit_own_inputs(parts["train"], own_fields, min_count=MIN_CATEGORY_ROWS)
+    config = replace(feature_config, own_inputs=own_inputs)
+    train, tune_on = (_labelled(parts[name], config) for name in ("train", "tune"))
     result = tune(
         train=train,
         tune_on=tune_on,
@@ -143,18 +155,20 @@ def train_model(
     )
     # The best trial was not fitted on the newest labelled days; the shipped trees are.
     newest = pd.concat([parts["train"], parts["tune"]])
+    fit_on = _labelled(newest, config)
     booster = fit_booster(
-        newest.loc[:, list(FEATURE_NAMES)],
-        newest["label"].to_numpy(np.float64),
+        fit_on.features,
+        fit_on.labels,
         parameters=result.parameters,
         rounds=result.rounds,
         seed=tuning.seed,
+        feature_types=fit_on.feature_types,
     )
     calibrate = parts["calibrate"]
     raw = FraudModel(
         booster=booster,
-        features=FEATURE_NAMES,
-        feature_config=feature_config,
+        features=config.feature_names,
+        feature_config=config,
         calibration=Calibration(),
         policy=NEVER,
     )
@@ -191,7 +205,7 @@ def train_model(
     sample = unseen.sample(min(len(unseen), REFERENCE_ROWS), random_state=tuning.seed).sort_values("event_time")
     # Rows of one customer resemble each other, also in a sample.
     model = replace(model, lineage={**model.lineage, "reference_customers": effective_number(sample["customer_id"])})
-    reference = sample.loc[:, list(FEATURE_NAMES)].assign(score=model.predict(sample)).reset_index(drop=True)
+    reference = model_frame(sample, config).assign(score=model.predict(sample))
     return TrainedModel(model=replace(model, reference=reference), tuning=result, policy_report=report)
 
 
@@ -231,5 +245,15 @@ def segments(rows: pd.DataFrame) -> dict[str, NDArray[Any]]:
     return groups
 
 
-def _labelled(rows: pd.DataFrame) -> LabelledRows:
-    return LabelledRows(features=rows.loc[:, list(FEATURE_NAMES)], labels=rows["label"].to_numpy(np.float64))
+def model_frame(rows: pd.DataFrame, config: FeatureConfig) -> pd.DataFrame:
+    """The encoded rows of a model, from rows of the training set: a float32 column for each of its features."""
+    names = config.feature_names
+    return pd.DataFrame(config.model_rows(rows, features=names), columns=pd.Index(names), copy=False)
+
+
+def _labelled(rows: pd.DataFrame, config: FeatureConfig) -> LabelledRows:
+    return LabelledRows(
+        features=model_frame(rows, config),
+        labels=rows["label"].to_numpy(np.float64),
+        feature_types=config.feature_types(config.feature_names),
+    )

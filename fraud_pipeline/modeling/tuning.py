@@ -34,10 +34,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LabelledRows:
-    """Feature rows (n, k) and their labels (n,) of 0 or 1."""
+    """Feature rows (n, k) and their labels (n,) of 0 or 1; `feature_types` are XGBoost's, None for numbers only."""
 
     features: pd.DataFrame
     labels: NDArray[np.float64]
+    feature_types: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,18 @@ def tune(
         if not 0 < rows.labels.sum() < len(rows.labels):
             raise ValueError(f"the {name} part needs both fraud and legitimate rows; give it more days")
 
+    types: dict[str, Any] = {
+        "feature_types": train.feature_types,
+        "enable_categorical": train.feature_types is not None,
+    }
+
     # Quantising costs more than the trees of many trials, so each resolution is made once and shared by all.
     @lru_cache(maxsize=len(MAX_BINS))
     def quantised(max_bin: int) -> xgb.QuantileDMatrix:
-        return xgb.QuantileDMatrix(train.features, label=train.labels, max_bin=max_bin)
+        return xgb.QuantileDMatrix(train.features, label=train.labels, max_bin=max_bin, **types)
 
     # Predicting quantised rows takes longer than predicting plain ones, and every tree is evaluated.
-    watch = xgb.DMatrix(tune_on.features, label=tune_on.labels)
+    watch = xgb.DMatrix(tune_on.features, label=tune_on.labels, **types)
 
     threads_each = max(1, (threads or os.cpu_count() or 1) // workers)
 
