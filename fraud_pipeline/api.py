@@ -6,11 +6,13 @@ or explain; state. Nothing is stored: no decision, no history.
 """
 
 import warnings
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_object_dtype
 from pandera.errors import SchemaError
 from pandera.pandas import DataFrameSchema
 
@@ -21,6 +23,7 @@ from fraud_pipeline.ingest.column_mapping import parse_columns
 from fraud_pipeline.ingest.sources import FileSource
 from fraud_pipeline.ingest.validation import ValidationResult, validate
 from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.schema.own_fields import OwnField, OwnValueError, own_remedy, read_own_value, with_own_columns
 from fraud_pipeline.schema.transactions import (
     FRAUD_REPORTS,
     OPTIONAL_COLUMNS,
@@ -87,8 +90,9 @@ def compute_features(
     """Features of each transaction in the order of rows: transaction_id, event_time, then float32, NaN missing.
 
     `transactions` and `history`, earlier ones to look back at, have the columns of `read_transactions`; optional ones
-    may be absent. A row sees only what happened, and only reports that came, before it. `model` decides the columns
-    and how they are computed; without one, all features are computed with the default configuration.
+    may be absent, and so may own fields that `model` knows. A row sees only what happened, and only reports that came,
+    before it. `model` decides the columns and how they are computed; its own inputs follow as they are in
+    `transactions`. Without a model, all features are computed with the default configuration.
     Raises ValueError for invalid or unknown columns.
     """
     config = DEFAULT_FEATURE_CONFIG if model is None else model.feature_config
@@ -112,7 +116,8 @@ def score(
     """
     model = load_champion() if model is None else model
     frame = _all_features(transactions, reports, history=history, config=model.feature_config)
-    decisions, probabilities, reasons = decide_with_model(frame[list(FEATURE_NAMES)].to_numpy(np.float32), model)
+    values = model.feature_config.model_rows(frame, features=model.feature_config.feature_names)
+    decisions, probabilities, reasons = decide_with_model(values, model)
     texts = [tuple(reason.text for reason in row) for row in reasons]
     return frame[["transaction_id", "event_time"]].assign(
         probability=probabilities, decision=decisions, reasons=pd.Series(texts, index=frame.index, dtype=object)
@@ -127,7 +132,7 @@ def explain(features: pd.DataFrame, *, model: FraudModel | None = None, top: int
     """
     model = load_champion() if model is None else model
     contributions = model.contributions(features)[list(model.features)].to_numpy()
-    values = features[list(model.features)].to_numpy(np.float32)
+    values = model.values(features)
     strongest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :top]
     rows = [
         (id_, model.features[column], values[row, column], contributions[row, column])
@@ -141,18 +146,46 @@ def explain(features: pd.DataFrame, *, model: FraudModel | None = None, top: int
 def _all_features(
     transactions: pd.DataFrame, reports: pd.DataFrame | None, *, history: pd.DataFrame | None, config: FeatureConfig
 ) -> pd.DataFrame:
-    """Every feature, with the index of `transactions`."""
-    new = _accepted(transactions, name="transactions")
-    past = empty(TRANSACTIONS) if history is None else _accepted(history, name="history")
+    """Every feature, then the own inputs as they are, with the index of `transactions`."""
+    fields, own = config.own_inputs.fields, config.own_inputs.names
+    raw = _accepted(transactions, name="transactions", own=fields)
+    new = raw[list(TRANSACTION_COLUMNS)]
+    past = empty(TRANSACTIONS) if history is None else _accepted(history, name="history", own=fields)
+    past = past[list(TRANSACTION_COLUMNS)]
     known = empty(FRAUD_REPORTS) if reports is None else _checked(FRAUD_REPORTS, reports, name="reports")
     events = new if past.empty else pd.concat([past, new], ignore_index=True).drop_duplicates("transaction_id")
     days = merchant_days(events, known, label_maturity=config.label_maturity)
     frame = config.engineer().compute(history=History(past, known, days), new=new)
-    return frame.set_axis(transactions.index)
+    return frame.assign(**raw[list(own)]).set_axis(transactions.index)
 
 
-def _accepted(frame: pd.DataFrame, *, name: str) -> pd.DataFrame:
-    """Valid transactions in their schema. Raises ValueError for columns that nothing reads and for invalid rows."""
+def _accepted(frame: pd.DataFrame, *, name: str, own: Sequence[OwnField]) -> pd.DataFrame:
+    """Valid transactions in their schema, then their own fields.
+
+    Raises ValueError for columns that nothing reads and for invalid rows.
+    """
+    declared = [field.name for field in own]
+    fixed = _accepted_fixed(frame.drop(columns=declared, errors="ignore"), name=name)
+    columns = {field.name: _own_column(frame[field.name], field, name=name) for field in own if field.name in frame}
+    return with_own_columns(fixed.assign(**columns), own)
+
+
+def _own_column(column: pd.Series, field: OwnField, *, name: str) -> pd.Series:
+    """The column in its type, texts as a request is read. Raises ValueError for a value of another type."""
+    values = column.reset_index(drop=True)
+    typed = with_own_columns(values.to_frame(field.name), [field])[field.name]
+    if (typed.isna() & values.notna()).any():
+        raise ValueError(f"{name}: column {field.name} holds values that are no {field.type}; convert or drop them")
+    if not is_object_dtype(typed.dtype):
+        return typed
+    try:
+        texts = {text: read_own_value(field, text) for text in typed.dropna().unique()}
+    except OwnValueError as error:
+        raise ValueError(f"{name}: {field.name} {error.reason}: {own_remedy(error.reason)}") from error
+    return typed.map(texts).astype(object).where(typed.notna(), None)
+
+
+def _accepted_fixed(frame: pd.DataFrame, *, name: str) -> pd.DataFrame:
     amount = "amount_cents" if "amount_cents" in frame else "amount"
     expected = [amount if column == "amount_cents" else column for column in TRANSACTION_COLUMNS]
     if unknown := [column for column in frame if column not in expected]:

@@ -10,7 +10,7 @@ import dagster as dg
 
 from fraud_pipeline.defs.automation import build_jobs, build_schedules, build_sensors
 from fraud_pipeline.defs.calendar import build_calendar
-from fraud_pipeline.defs.catalog import in_catalog
+from fraud_pipeline.defs.catalog import in_catalog, own_fields
 from fraud_pipeline.defs.checks import leak_checks, schema_checks
 from fraud_pipeline.defs.data import data_assets
 from fraud_pipeline.defs.drift import drift_assets
@@ -42,7 +42,7 @@ def build_defs(
 ) -> dg.Definitions:
     """All definitions for one deployment; `resource_overrides` replaces resources by name."""
     settings, kafka = settings or load_settings(), kafka or load_kafka_settings()
-    calendar = build_calendar(settings)
+    calendar, own = build_calendar(settings), own_fields(settings)
     resources: dict[str, Any] = {**build_resources(settings), **(resource_overrides or {})}
     jobs, stream_job = build_jobs() | build_loop_jobs(), build_stream_job()
     reports = [*drift_assets(settings, calendar), *performance_assets(settings, calendar)]
@@ -61,7 +61,7 @@ def build_defs(
     ]
     return dg.Definitions(
         assets=in_catalog(assets, settings=settings),
-        asset_checks=[*schema_checks(), *leak_checks(), features_check(settings)],
+        asset_checks=[*schema_checks(own_fields=own), *leak_checks(own_fields=own), features_check(settings)],
         jobs=[*jobs.values(), stream_job],
         schedules=[
             *build_schedules(settings, jobs, tables=resources["tables"], source=resources["source"]),

@@ -4,7 +4,7 @@ Belongs here: schemas and places as Dagster metadata, by name of the asset.
 Must not be here: schemas themselves, checks of rows (`checks.py`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import dagster as dg
@@ -16,6 +16,7 @@ from fraud_pipeline.features.code_version import package_hash
 from fraud_pipeline.features.definitions import FEATURES, features_schema
 from fraud_pipeline.features.merchant_days import FINAL_MERCHANT_DAYS
 from fraud_pipeline.modeling.training import training_set_schema
+from fraud_pipeline.schema.own_fields import OwnField, transactions_schema
 from fraud_pipeline.schema.raw_transactions import RAW_TRANSACTIONS
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS, REJECTED_TRANSACTIONS, TRANSACTIONS
 from fraud_pipeline.settings import Settings
@@ -29,7 +30,7 @@ STORED_TABLES: Final[Mapping[str, DataFrameSchema]] = {
     "features": features_schema(),
     "training_set": training_set_schema(),
 }
-"""The schema of each table of the table store, by the asset that writes it."""
+"""The schema of each table of the table store, by the asset that writes it, where no own fields are declared."""
 
 DATABASE_TABLES: Final = {
     "online_history": database_tables.TRANSACTIONS,
@@ -48,9 +49,9 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "transactions": ("ingest", "schema"),
     "rejected_transactions": ("ingest", "schema"),
     "fraud_reports": ("ingest", "generator", "schema"),
-    "training_set": ("modeling.dataset", "modeling.training", "schema"),
-    "fraud_model": ("modeling", "policy"),
-    "evaluation": ("modeling", "policy"),
+    "training_set": ("modeling.dataset", "modeling.training", "features.own_inputs", "schema"),
+    "fraud_model": ("modeling", "features.own_inputs", "policy"),
+    "evaluation": ("modeling", "features.own_inputs", "policy"),
     "registered_model": ("promotion",),
     "champion": ("promotion", "policy"),
     "online_history": ("database", "scoring"),
@@ -60,6 +61,18 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "performance_report": ("monitoring",),
     "missed_fraud_report": ("monitoring",),
 }
+
+
+def own_fields(settings: Settings) -> tuple[OwnField, ...]:
+    """The own fields that this deployment declares."""
+    declaration = getattr(settings, "declaration", None)
+    return declaration.own_fields if declaration else ()
+
+
+def stored_tables(own_fields: Sequence[OwnField]) -> Mapping[str, DataFrameSchema]:
+    """The schema of each table of the table store, with the own fields that this deployment declares."""
+    own = {"transactions": transactions_schema(own_fields), "training_set": training_set_schema(own_fields)}
+    return {**STORED_TABLES, **own}
 
 
 def in_catalog(
@@ -80,7 +93,8 @@ def _metadata(spec: dg.AssetSpec, settings: Settings) -> dict[str, Any]:
     name = spec.key.to_user_string()
     columns, uri = None, _places(settings).get(name)
     if name in STORED_TABLES:
-        columns = _columns_of_schema(STORED_TABLES[name])
+        own = own_fields(settings)
+        columns = _columns_of_schema(stored_tables(own)[name], own=own)
         whole = spec.partitions_def is None
         uri = (settings.tables_directory / (f"{name}.parquet" if whole else name)).as_uri()
     elif name in DATABASE_TABLES:
@@ -100,8 +114,9 @@ def _places(settings: Settings) -> dict[str, str]:
     }
 
 
-def _columns_of_schema(schema: DataFrameSchema) -> list[dg.TableColumn]:
+def _columns_of_schema(schema: DataFrameSchema, *, own: Sequence[OwnField]) -> list[dg.TableColumn]:
     meanings = {feature.name: f"{feature.description} ({feature.unit})" for feature in FEATURES}
+    meanings |= {field.name: f"{field.description} ({field.type})".strip() for field in own}
     return [
         dg.TableColumn(
             name,

@@ -4,36 +4,40 @@ Belongs here: which rows a check reads, and its result.
 Must not be here: schemas (`catalog.py` names them), what a leak is (`modeling/leakage.py`).
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import dagster as dg
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 from pandera.pandas import DataFrameSchema
 
 from fraud_pipeline.defs.calendar import days_of_run
-from fraud_pipeline.defs.catalog import STORED_TABLES
+from fraud_pipeline.defs.catalog import stored_tables
 from fraud_pipeline.defs.resources import TablesResource
 from fraud_pipeline.features.engineer import FEATURE_NAMES
+from fraud_pipeline.features.own_inputs import fit_own_inputs
 from fraud_pipeline.modeling.leakage import (
     LeakVerdict,
+    category_rates,
     null_pattern_auc,
     segment_base_rate,
     single_feature_auc,
 )
 from fraud_pipeline.schema.joins import rows_of
-from fraud_pipeline.schema.transactions import OPTIONAL_COLUMNS
+from fraud_pipeline.schema.own_fields import OwnField
+from fraud_pipeline.schema.transactions import OPTIONAL_COLUMNS, microseconds
 from fraud_pipeline.storage.tables import TableStore
 
 SCHEMA: Final = "schema"
 _DAYS_AT_ONCE: Final = 31
 
 
-def schema_checks() -> list[dg.AssetChecksDefinition]:
+def schema_checks(*, own_fields: Sequence[OwnField] = ()) -> list[dg.AssetChecksDefinition]:
     """A check for each stored table: what is stored follows the table's schema."""
-    return [_schema_check(table, schema) for table, schema in STORED_TABLES.items()]
+    return [_schema_check(table, schema) for table, schema in stored_tables(own_fields).items()]
 
 
 def _schema_check(table: str, schema: DataFrameSchema) -> dg.AssetChecksDefinition:
@@ -79,7 +83,7 @@ def broken_rules(frame: pd.DataFrame, schema: DataFrameSchema) -> str:
     return ""
 
 
-def leak_checks() -> list[dg.AssetChecksDefinition]:
+def leak_checks(*, own_fields: Sequence[OwnField] = ()) -> list[dg.AssetChecksDefinition]:
     """Checks that stop a run before a leaking feature reaches a model."""
 
     @dg.multi_asset_check(
@@ -110,14 +114,16 @@ def leak_checks() -> list[dg.AssetChecksDefinition]:
         rows = store.read_whole("training_set").sort_values("event_time")
         first, last = rows["event_time"].iloc[0].date(), rows["event_time"].iloc[-1].date()
         transactions = store.read("transactions", first, last, allow_missing=True)
-        for verdict in label_leak_verdicts(rows, transactions):
+        for verdict in label_leak_verdicts(rows, transactions, own_fields=own_fields):
             yield check_result(verdict, asset="training_set")
 
     return [label_leaks]
 
 
-def label_leak_verdicts(rows: pd.DataFrame, transactions: pd.DataFrame) -> list[LeakVerdict]:
-    """The canaries on labelled feature rows, whose `transactions` hold the optional columns of the source.
+def label_leak_verdicts(
+    rows: pd.DataFrame, transactions: pd.DataFrame, *, own_fields: Sequence[OwnField] = ()
+) -> list[LeakVerdict]:
+    """The canaries on rows of the training set in order of time, whose `transactions` hold the optional columns.
 
     Raises JoinError when a transaction is missing or repeated.
     """
@@ -126,10 +132,22 @@ def label_leak_verdicts(rows: pd.DataFrame, transactions: pd.DataFrame) -> list[
     # Groups of the source only: that all transactions of an unusual size are fraud can be honest.
     groups = {name: optional[name].to_numpy() for name in ("category", "channel", "country")}
     return [
-        single_feature_auc(rows[list(FEATURE_NAMES)], labels),
+        single_feature_auc(rows[list(FEATURE_NAMES)].assign(**_own_values(rows, labels, own_fields)), labels),
         null_pattern_auc(optional, labels),
         segment_base_rate(labels, groups),
     ]
+
+
+def _own_values(
+    rows: pd.DataFrame, labels: NDArray[np.float64], own_fields: Sequence[OwnField]
+) -> dict[str, NDArray[Any]]:
+    """Everything that a model may see as it is: numbers as it sees them, categories as their rates of fraud."""
+    own = fit_own_inputs(rows, own_fields, min_count=1)
+    values = own.values(rows, microseconds(rows["event_time"]))
+    return {
+        each.name: category_rates(rows[each.name], labels) if each.kind == "category" else values[:, position]
+        for position, each in enumerate(own.inputs)
+    }
 
 
 def check_result(verdict: LeakVerdict, *, asset: str) -> dg.AssetCheckResult:

@@ -20,7 +20,6 @@ from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
-from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.monitoring.drift import (
     MIN_ROWS,
@@ -42,7 +41,6 @@ from fraud_pipeline.storage.tables import TableStore
 CHECK: Final = "no_drift"
 ENOUGH_ROWS: Final = "enough_rows"
 PLOTTED: Final = timedelta(days=60)
-_WATCHED: Final = [*FEATURE_NAMES, SCORE]
 
 
 def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -137,13 +135,14 @@ def sample(
     *,
     as_seen: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
 ) -> Sample:
-    """What is stored of these days, `as_seen` by the champion, with its score."""
+    """What is stored of these days, `as_seen` and encoded by the champion, with its score."""
     if not days:
-        return Sample(pd.DataFrame(columns=_WATCHED), customers=0, merchants=0)
+        return Sample(pd.DataFrame(columns=[*champion.features, SCORE]), customers=0, merchants=0)
     features = as_seen(pd.concat([store.read("features", day, day) for day in days], ignore_index=True))
     transactions = pd.concat([store.read("transactions", day, day) for day in days])
     whose = rows_of(transactions, features["transaction_id"], table="transactions")
-    rows = features.assign(**{SCORE: champion.predict(features)})[_WATCHED]
+    values = champion.values(features)
+    rows = pd.DataFrame(values, columns=pd.Index(champion.features)).assign(**{SCORE: champion.probabilities(values)})
     return Sample.of(rows, customers=whose["customer_id"], merchants=whose["merchant_id"])
 
 
@@ -159,7 +158,7 @@ def report_of(
         champion=champion.reference,
         champion_customers=champion.lineage.get("reference_customers"),
         weeks_before=weeks_before,
-        features=judgeable(history=history),
+        features=judgeable(history=history, own=champion.feature_config.own_inputs),
     )
 
 

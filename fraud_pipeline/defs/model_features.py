@@ -3,7 +3,8 @@
 Belongs here: when rows of the feature table are not what a model sees. Must not be here: what is done with its scores.
 
 The feature table is made with the deployment's configuration, for the next model. A champion that was trained with
-another label maturity never sees its values, and would be judged and watched on wrong ones.
+another label maturity never sees its values, and would be judged and watched on wrong ones. A model's own inputs are
+columns of `transactions`.
 """
 
 import pandas as pd
@@ -12,17 +13,36 @@ from fraud_pipeline.defs.calendar import Span
 from fraud_pipeline.defs.features import engineer, feature_config, history_before
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.schema.joins import rows_of
+from fraud_pipeline.schema.own_fields import with_own_columns
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
 
 
 def features_for(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, settings: Settings) -> pd.DataFrame:
-    """Rows of the feature table, in their order, with features that are made with the model's configuration.
+    """Rows of the feature table, in their order, with features that are made with the model's configuration, and with
+    the raw columns of the model's own inputs.
 
-    Where that is the deployment's, they are the rows themselves. Otherwise features are made a day at a time, since a
-    day's history is as much as has to be in memory.
+    Where the configuration is the deployment's, features are those of the rows. Otherwise they are made a day at a
+    time, since a day's history is as much as has to be in memory.
     """
-    if model.feature_config == feature_config(settings) or rows.empty:
+    return _with_own_inputs(model, store, _with_features(model, store, rows, settings=settings))
+
+
+def _with_own_inputs(model: FraudModel, store: TableStore, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the columns that the model sees as they are; a field that was never stored is missing."""
+    own = model.feature_config.own_inputs
+    absent = [name for name in own.names if name not in rows]
+    if not absent:
+        return rows
+    days = sorted(set(rows["event_time"].dt.date))
+    raw = [store.read("transactions", day, day) for day in days]
+    raw = [with_own_columns(of_day, own.fields)[["transaction_id", *absent]] for of_day in raw]
+    known = pd.concat(raw, ignore_index=True) if raw else pd.DataFrame(columns=["transaction_id", *absent])
+    return rows.assign(**rows_of(known, rows["transaction_id"], table="transactions")[absent].set_index(rows.index))
+
+
+def _with_features(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, settings: Settings) -> pd.DataFrame:
+    if model.feature_config.of_history == feature_config(settings) or rows.empty:
         return rows
     like_model = settings.model_copy(update={"label_maturity": model.feature_config.label_maturity})
     parts = []

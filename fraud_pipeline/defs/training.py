@@ -15,9 +15,11 @@ from dagster_mlflow import end_mlflow_on_run_finished
 from tqdm import tqdm
 
 from fraud_pipeline.database.performance import blocked_ids
+from fraud_pipeline.defs.catalog import own_fields
 from fraud_pipeline.defs.features import feature_config, window_of
 from fraud_pipeline.defs.metadata import image, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
+from fraud_pipeline.features.own_inputs import not_inputs
 from fraud_pipeline.ingest.day_state import check_features
 from fraud_pipeline.modeling.dataset import censored_labels
 from fraud_pipeline.modeling.model_card import model_card
@@ -111,6 +113,7 @@ def training_assets(
             label_maturity=settings.label_maturity,
             gap=settings.gap,
             warm_up=settings.warm_up,
+            own_fields=own_fields(settings),
         )
         store.write("training_set", rows)
         store.write(HIDDEN_ROWS, features[hidden].reset_index(drop=True))
@@ -168,6 +171,7 @@ def training_assets(
                 ),
                 policy=policy,
                 feature_config=feature_config(settings),
+                own_fields=own_fields(settings),
                 lineage={
                     "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
                     "data_sha256": data,
@@ -194,6 +198,8 @@ def training_assets(
                 "sha256": digest,
                 "trials": len(trials),
                 "trees": trained.tuning.rounds,
+                "own_inputs": list(trained.model.feature_config.own_inputs.names),
+                "fields_not_used": not_inputs(trained.model.feature_config.own_inputs),
                 "tuning_average_precision": trained.tuning.average_precision,
                 "review_threshold": _threshold(trained.model.policy.review_threshold),
                 "block_threshold": _threshold(trained.model.policy.block_threshold),

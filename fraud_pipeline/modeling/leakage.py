@@ -67,6 +67,21 @@ def single_feature_auc(values: pd.DataFrame, labels: NDArray[np.float64], *, lim
     return LeakVerdict("single_feature_auc", passed, f"{sentence}{remedy}.", {"auc": separation[worst], "limit": limit})
 
 
+def category_rates(categories: pd.Series, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The fraud rate of each row's category (n,), learned on the other half of the rows; a missing one is a category.
+
+    So a category with one row says nothing about itself. Rows are in order of time.
+    """
+    codes = pd.factorize(categories, use_na_sentinel=False)[0]
+    half = np.arange(len(labels)) < len(labels) // 2
+    rates = np.empty(len(labels))
+    for learned in (half, ~half):
+        rows = np.bincount(codes[learned], minlength=codes.max(initial=0) + 1)
+        frauds = np.bincount(codes[learned], labels[learned], minlength=len(rows))
+        rates[~learned] = ((frauds + labels.mean()) / (rows + 1))[codes[~learned]]
+    return rates
+
+
 def null_pattern_auc(values: pd.DataFrame, labels: NDArray[np.float64], *, limit: float = 0.65) -> LeakVerdict:
     """Missing input values (n, k) must not reveal fraud: rates are learned on the first half, the AUC is of the second.
 

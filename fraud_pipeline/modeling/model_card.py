@@ -8,8 +8,17 @@ from datetime import timedelta
 
 import numpy as np
 
+from fraud_pipeline.features.own_inputs import not_inputs
 from fraud_pipeline.modeling.evaluation import Evaluation
 from fraud_pipeline.modeling.model_directory import FraudModel
+
+
+def _own_inputs(model: FraudModel) -> str:
+    """Which fields the model sees as they are, and which it does not see."""
+    own = model.feature_config.own_inputs
+    seen = ", ".join(own.names) or "none"
+    unseen = "; ".join(f"{name} ({reason})" for name, reason in not_inputs(own).items())
+    return f"**Fields as they are.** {seen}." + (f" Not used: {unseen}." if unseen else "")
 
 
 def model_card(model: FraudModel, evaluation: Evaluation) -> str:
@@ -26,6 +35,8 @@ def model_card(model: FraudModel, evaluation: Evaluation) -> str:
 **Training.** {lineage.get("training_rows", 0):,} transactions with {lineage.get("training_frauds", 0):,} known frauds
 from {lineage.get("trained_from")} to {lineage.get("trained_to")}; source: {lineage.get("source")}. A transaction counts
 as legitimate {maturity:g} days after it happened when nobody reported it.
+
+{_own_inputs(model)}
 
 **Decisions.** Review {review}; block {block}.
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fraud_pipeline.features.definitions import FEATURES, WindowName
+from fraud_pipeline.features.own_inputs import NO_OWN_INPUTS, OwnInputs
 from fraud_pipeline.modeling.metrics import effective_number
 
 Floats = NDArray[np.float64]
@@ -170,8 +171,8 @@ class DriftReport:
         )
 
 
-def judgeable(*, history: timedelta) -> list[str]:
-    """The features, and the score, that can be judged after this much history: their windows are full.
+def judgeable(*, history: timedelta, own: OwnInputs = NO_OWN_INPUTS) -> list[str]:
+    """The features, own inputs and the score that can be judged after this much history: their windows are full.
 
     A window that is still filling shifts every day. Merchants' windows begin only when labels have matured, so they
     count as the longest. Calendar features are left out.
@@ -182,7 +183,7 @@ def judgeable(*, history: timedelta) -> list[str]:
         if feature.name not in _CALENDAR
         and _REACH["60d" if feature.entity == "merchant" else feature.window] <= history
     ]
-    return [*names, SCORE]
+    return [*names, *own.names, SCORE]
 
 
 def population_stability_index(baseline: Floats, current: Floats) -> tuple[float, int]:

@@ -143,7 +143,7 @@ class Registry:
             tags={
                 **tags,
                 SHA256_TAG: file_hash(directory / MANIFEST_FILE),
-                FEATURE_CONFIG_TAG: model.feature_config.to_json(),
+                FEATURE_CONFIG_TAG: model.feature_config.of_history.to_json(),
             },
         )
         self._client.set_registered_model_alias(self.model_name, "challenger", str(created.version))
@@ -216,13 +216,13 @@ class Registry:
         return FraudModel.load(Path(files))
 
     def feature_config(self, model: RegisteredModel) -> FeatureConfig:
-        """How a version's features were made, also of one that this code cannot rebuild.
+        """How a version's features from history were made, also of one that this code cannot rebuild.
 
         Raises IncompatibleModelError when its files do not say it.
         """
         if FEATURE_CONFIG_TAG in model.tags:
             return FeatureConfig.from_json(model.tags[FEATURE_CONFIG_TAG])
-        return read_feature_config(self.download(model))
+        return read_feature_config(self.download(model)).of_history
 
     def judged_pair(self) -> tuple[str, str] | None:
         """The versions of the champion and of the challenger that is judged against it, None without both.

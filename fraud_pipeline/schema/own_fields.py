@@ -20,9 +20,11 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_object_dtype
 
 from fraud_pipeline.schema.fields import FIELDS
 from fraud_pipeline.schema.identifiers import read_identifier
+from fraud_pipeline.schema.reasons import REASONS
 from fraud_pipeline.schema.transactions import TEXT_PATTERN, TIME_DTYPE, TRANSACTIONS, table_schema
 
 OwnType = Literal["identifier", "category", "number", "boolean", "time", "money", "country", "ip", "email", "text"]
@@ -46,7 +48,7 @@ _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-OWN_REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
+_REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "wrong_type": "send texts as JSON strings, numbers and money as JSON numbers, booleans as true or false, and "
         "times as strings",
@@ -58,15 +60,19 @@ OWN_REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
         "bad_email": "write the address as name@example.com",
     }
 )
-"""What to do about an own value that is refused for a reason, where `reasons.remedy` does not know the field."""
 
 
 class OwnValueError(ValueError):
-    """An own value that is refused; `reason` is a key of OWN_REMEDIES or of `reasons.REASONS`."""
+    """An own value that is refused; `own_remedy` says what to do about its `reason`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def own_remedy(reason: str) -> str:
+    """What to do about an own value that is refused for this reason."""
+    return _REMEDIES.get(reason) or REASONS[reason]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,10 +200,32 @@ def own_columns(texts: Sequence[str | None], fields: Sequence[OwnField]) -> pd.D
 
 
 def with_own_columns(rows: pd.DataFrame, fields: Sequence[OwnField]) -> pd.DataFrame:
-    """The rows with a column of missing values for each field that they lack."""
-    absent = [field for field in fields if field.name not in rows]
-    missing = {field.name: _typed(field, [None] * len(rows)).set_axis(rows.index) for field in absent}
-    return rows.assign(**missing) if absent else rows
+    """The rows with a typed column for each field, of missing values where they lack it.
+
+    Values of another type, which another declaration made, are missing.
+    """
+    missing = [None] * len(rows)
+    columns = {
+        field.name: _stored_column(field, rows[field.name]) if field.name in rows else _typed(field, missing)
+        for field in fields
+    }
+    return rows.assign(**{name: column.set_axis(rows.index) for name, column in columns.items()}) if fields else rows
+
+
+def _stored_column(field: OwnField, column: pd.Series) -> pd.Series:
+    dtype = column.dtype
+    match field.type:
+        case "number" | "money":
+            typed = column.astype("float64") if is_numeric_dtype(dtype) and not is_bool_dtype(dtype) else None
+        case "boolean" if is_object_dtype(dtype):  # as days with and without values come back together
+            typed = pd.Series([value if isinstance(value, bool) else None for value in column], dtype="boolean")
+        case "boolean":
+            typed = column.astype("boolean") if is_bool_dtype(dtype) else None
+        case "time":
+            typed = column.astype(TIME_DTYPE) if isinstance(dtype, pd.DatetimeTZDtype) else None
+        case _:
+            typed = column if is_object_dtype(dtype) else None
+    return _typed(field, [None] * len(column)) if typed is None else typed
 
 
 def _typed(field: OwnField, values: Sequence[Any]) -> pd.Series:

@@ -20,6 +20,7 @@ from scipy.special import expit
 
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURE_NAMES
+from fraud_pipeline.features.own_inputs import FIXED_INPUTS
 from fraud_pipeline.modeling.model_directory import (
     BOOSTER_FILE,
     MANIFEST_FILE,
@@ -122,6 +123,8 @@ class TestRoundTrip:
     def test_a_missing_column_is_named(self, model: FraudModel, rows: pd.DataFrame) -> None:
         with pytest.raises(KeyError, match="is_night"):
             model.predict(rows.drop(columns="is_night"))
+        with pytest.raises(KeyError, match="country"):
+            model.predict(rows.drop(columns="country"))
 
     def test_never_blocking_is_written_without_infinity(self, model: FraudModel, tmp_path: Path) -> None:
         never = Policy(review_threshold=0.2, block_threshold=np.inf)
@@ -139,19 +142,19 @@ class TestArrays:
     """Serving has arrays and training has frames; they must not differ by a bit."""
 
     def test_arrays_score_as_frames_do(self, model: FraudModel, rows: pd.DataFrame) -> None:
-        values = rows[list(model.features)].to_numpy(np.float32)
+        values = model.values(rows)
         assert model.margins(values).tobytes() == model.margin(rows).tobytes()
         assert model.probabilities(values).tobytes() == model.predict(rows).tobytes()
         assert model.contributions_of(values).tobytes() == model.contributions(rows).to_numpy(np.float32).tobytes()
 
     def test_a_column_of_a_matrix_by_columns_is_the_same_number(self, model: FraudModel, rows: pd.DataFrame) -> None:
-        values = rows[list(model.features)].to_numpy(np.float32)
+        values = model.values(rows)
         by_columns, every_second = np.asfortranarray(values), np.repeat(values, 2, axis=1)[:, ::2]
         for other_layout in (by_columns, every_second):
             assert model.probabilities(other_layout).tobytes() == model.predict(rows).tobytes()
 
     def test_several_threads_may_use_one_model(self, model: FraudModel, rows: pd.DataFrame) -> None:
-        values = rows[list(model.features)].to_numpy(np.float32)
+        values = model.values(rows)
 
         def ask(position: int) -> bytes:
             some = values[position : position + 40]
@@ -162,15 +165,37 @@ class TestArrays:
             assert list(threads.map(ask, range(0, 400, 2))) == alone
 
 
+class TestOwnInputs:
+    def test_values_are_the_features_then_the_codes(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        values, own = model.values(rows), model.feature_config.own_inputs
+        np.testing.assert_array_equal(values[:, : len(FEATURE_NAMES)], rows[list(FEATURE_NAMES)].to_numpy())
+        for column, each in zip(values[:, len(FEATURE_NAMES) :].T, own.inputs, strict=True):
+            if each.kind == "category":
+                names = [None if np.isnan(code) else each.categories[int(code)] for code in column]
+                known = rows[each.name].where(rows[each.name].isin(each.categories), None)
+                assert names == known.tolist()
+            else:
+                np.testing.assert_array_equal(column, rows[each.name].to_numpy(np.float32))
+
+    def test_an_unseen_category_scores_as_a_missing_one(self, model: FraudModel, rows: pd.DataFrame) -> None:
+        unseen, missing = rows.assign(category="haberdashery"), rows.assign(category=None)
+        assert model.predict(unseen).tobytes() == model.predict(missing).tobytes()
+        assert not np.array_equal(model.predict(unseen), model.predict(rows))
+
+    def test_a_model_whose_own_inputs_are_not_last_is_refused(self, model: FraudModel) -> None:
+        with pytest.raises(ValueError, match="the last 4 must be the own inputs category, country"):
+            replace(model, features=model.features[::-1])
+
+
 class TestExplaining:
     def test_contributions_sum_to_the_margin(self, model: FraudModel, rows: pd.DataFrame) -> None:
         parts = model.contributions(rows)
-        assert list(parts.columns) == [*FEATURE_NAMES, "bias"]
+        assert list(parts.columns) == [*model.features, "bias"]
         np.testing.assert_allclose(parts.sum(axis=1), model.margin(rows), atol=1e-4)
 
     def test_importance_shares_one_whole_and_lists_every_feature(self, model: FraudModel) -> None:
         shares = model.importance()
-        assert set(shares.index) == set(FEATURE_NAMES)
+        assert set(shares.index) == {*FEATURE_NAMES, *FIXED_INPUTS} == set(model.features)
         assert shares.sum() == pytest.approx(1)
         assert shares.is_monotonic_decreasing
 
@@ -259,8 +284,10 @@ class TestRefusal:
         with pytest.raises(IncompatibleModelError, match="model format 3, and this release reads 1 and 2; run the"):
             FraudModel.load(saved)
 
-    def test_the_format_of_earlier_releases(self, saved: Path, model: FraudModel) -> None:
-        """It has the label maturity in the lineage, and no hashes of feature values."""
+    def test_the_format_of_earlier_releases(self, other: FraudModel, tmp_path: Path) -> None:
+        """It has the label maturity in the lineage, no hashes of feature values, and no own inputs."""
+        saved = tmp_path / "model"
+        other.save(saved)
 
         def made_earlier(manifest: dict[str, Any]) -> None:
             manifest["format_version"] = 1
@@ -291,7 +318,7 @@ class TestRefusal:
             FraudModel.load(saved)
 
     def test_a_model_saved_with_a_feature_of_its_own(self, model: FraudModel, tmp_path: Path) -> None:
-        replace(model, features=(*FEATURE_NAMES[:-1], "shoe_size")).save(tmp_path / "model")
+        replace(model, features=("shoe_size", *model.features[1:])).save(tmp_path / "model")
         with pytest.raises(IncompatibleModelError, match="shoe_size"):
             FraudModel.load(tmp_path / "model")
 

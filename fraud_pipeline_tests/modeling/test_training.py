@@ -9,6 +9,7 @@ import pytest
 
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
+from fraud_pipeline.features.own_inputs import FIXED_INPUTS
 from fraud_pipeline.modeling.dataset import PART_NAMES, SplitError
 from fraud_pipeline.modeling.evaluation import Evaluation
 from fraud_pipeline.modeling.model_directory import FraudModel
@@ -34,7 +35,7 @@ def evaluation(trained: TrainedModel, training_set: pd.DataFrame, policy_setting
 class TestTrainingSet:
     def test_each_row_has_its_label_and_its_part(self, training_set: pd.DataFrame) -> None:
         described = ["transaction_id", "event_time", "customer_id", "amount_cents", "channel", "label", "part"]
-        assert list(training_set.columns) == [*described, *FEATURE_NAMES]
+        assert list(training_set.columns) == [*described, *FEATURE_NAMES, *FIXED_INPUTS]
         assert training_set["transaction_id"].is_unique
         assert set(training_set["label"]) == {0.0, 1.0}
 
@@ -120,9 +121,11 @@ class TestTraining:
     def test_the_reference_holds_scores_of_unseen_rows(self, trained: TrainedModel, training_set: pd.DataFrame) -> None:
         reference = trained.model.reference
         unseen = training_set[training_set["part"].isin(["calibrate", "test"])]
-        assert list(reference.columns) == [*FEATURE_NAMES, "score"]
+        assert list(reference.columns) == [*trained.model.features, "score"]
+        assert trained.model.features == (*FEATURE_NAMES, *FIXED_INPUTS)
         assert len(reference) == len(unseen)
-        np.testing.assert_array_equal(trained.model.predict(reference), reference["score"])
+        scores = trained.model.probabilities(reference[list(trained.model.features)].to_numpy())
+        np.testing.assert_array_equal(scores, reference["score"])
 
     def test_another_seed_searches_elsewhere_in_the_same_journal(
         self, training_set: pd.DataFrame, policy_settings: PolicySettings, tmp_path: Path
