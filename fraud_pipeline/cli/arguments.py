@@ -5,7 +5,7 @@ A type imports a library only when a value is given, so that `--help` loads none
 """
 
 import argparse
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fraud_pipeline.host.local_paths import local_path
@@ -49,3 +49,22 @@ def path(text: str) -> Path:
         return local_path(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def instant(text: str) -> datetime:
+    """A date or time of ISO 8601, UTC without an offset. Raises argparse's error for anything else."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 2024-01-01 or 2024-01-01T00:00Z") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def time_zone(text: str) -> str:
+    """The name of a time zone. Raises argparse's error for one that is not known."""
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - not for --help
+
+    try:
+        return ZoneInfo(text).key
+    except (KeyError, ValueError, OSError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time zone; write a name such as Europe/Berlin") from None

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from fraud_pipeline.cli.arguments import column_pairs, duration, path, whole_number
+from fraud_pipeline.cli.arguments import column_pairs, duration, instant, path, time_zone, whole_number
 
 UI_PORT: Final = 3000
 MLFLOW_PORT: Final = 5000
@@ -79,6 +79,28 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_training(add: AddCommand) -> None:
+    init = add("init", "init_command", "inspect a file of transactions and write fraud.toml: what each column is")
+    init.add_argument("file", type=path, help="CSV or Parquet file, a directory of such files, or a pattern")
+    init.add_argument(
+        "--set",
+        action="append",
+        metavar="FIELD=COLUMN",
+        help="name the column of a field, refuse a guess (FIELD=-), leave a column out (COLUMN=-), or declare an own "
+        "field (NAME:type=COLUMN); may be repeated",
+    )
+    init.add_argument("--output", type=Path, default=Path("fraud.toml"), help="file to write")
+    init.add_argument("--yes", action="store_true", help="write it without asking, also over another one")
+    init.add_argument("--time-format", help="format of the event time, such as %%d/%%m/%%Y %%H:%%M")
+    init.add_argument(
+        "--time-unit",
+        choices=["s", "ms", "us", "ns", "minutes", "hours", "days"],
+        help="unit of an event time that is a number",
+    )
+    init.add_argument("--time-origin", type=instant, help="instant from which an event time counts that is a number")
+    init.add_argument("--time-zone", type=time_zone, help="zone of times without an offset (default: UTC)")
+    init.add_argument("--label-delay", type=duration, help="time from event to report (default: FRAUD_LABEL_DELAY, 7d)")
+    _add_json(init)
+
     train = add("train", "training_command", "train a model on your transactions, judge it and promote it")
     train.add_argument(
         "--data-path", type=path, help="CSV or Parquet file, which later runs remember (default: the remembered source)"

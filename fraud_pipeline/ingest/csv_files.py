@@ -9,7 +9,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from fraud_pipeline.ingest.column_mapping import ROW, Header, SourceError, known_names
-from fraud_pipeline.ingest.file_formats import SAMPLE_BYTES, damaged, encoding_of, looks_like, open_bytes
+from fraud_pipeline.ingest.file_formats import SAMPLE_BYTES, damaged, encoding_of, looks_like, open_bytes, start_of
 
 # "NA" is not a null: it is Namibia's country code.
 _NULLS: Final = ["", "NULL", "Null", "null", "NaN", "nan", "None", "N/A", "n/a", "#N/A", r"\N", "(null)", "<NA>", "nil"]
@@ -31,8 +31,13 @@ _MANY_DIGITS: Final = re.compile(r"\d{3}")
 _NUMBER: Final = re.compile(r"\W{0,3}\d[\d.,' ]*\W{0,3}")
 _TIME: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*")
 _NOT_UTF8: Final = (
-    "the file is not UTF-8 text, but Windows-1252, Latin-1 or the like: save it as CSV in UTF-8, or as Parquet"
+    "the file is not UTF-8 text, or damaged, because some of it is UTF-8 and some is not: save it as CSV in UTF-8, or "
+    "as Parquet"
 )
+_WINDOWS: Final = "cp1252"
+_UTF8_LETTER: Final = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")
+"""Two bytes that are one letter in UTF-8, and hardly ever neighbours in Windows-1252 or Latin-1."""
+_MALFORMED: Final = "the file is no well-formed CSV (open quotes, or a line longer than 1 MB): export it again"
 _ENOUGH_KNOWN: Final = 3
 
 
@@ -49,8 +54,7 @@ class TextTable:
 
 def inspect(path: Path, start: bytes) -> TextTable:
     """Detect the layout of a text file from its first bytes. Raises SourceError."""
-    encoding = encoding_of(start)
-    text = _decoded(start, encoding)
+    encoding, text = _decoded(start)
     hint = _HINT.match(text)
     rows_text = text[hint.end() :] if hint else text.removeprefix("\ufeff")
     complete = len(start) < SAMPLE_BYTES
@@ -65,7 +69,69 @@ def inspect(path: Path, start: bytes) -> TextTable:
 
 
 def read(table: TextTable, names: Sequence[str]) -> tuple[pa.Table, int]:
-    """Read these columns as text, with row numbers in ROW (the header is row 1); also counts repeated headers."""
+    """Read these columns as text, with row numbers in ROW (the header is row 1); also counts repeated headers.
+
+    A file whose first bytes are ASCII may show only later that it is Windows-1252 and not UTF-8.
+    """
+    try:
+        return _read(table, names)
+    except _NotUtf8Error:
+        with open_bytes(table.path) as file:
+            if table.encoding != "utf8" or _UTF8_LETTER.search(file.read()):
+                raise
+        return _read(replace(table, encoding=_WINDOWS), names)
+
+
+def read_piece(table: TextTable, place: float, length: int) -> pa.Table | None:
+    """About `length` bytes of rows from a place between 0 (the head) and 1 (the end), as text; None without rows.
+
+    Only the head of a compressed or UTF-16 file can be read. Rows that the cut damaged are left out.
+    """
+    with table.path.open("rb") as file:
+        plain = start_of(table.path).startswith(file.read(64)) and table.encoding in ("utf8", _WINDOWS)
+        if place and not plain:
+            return None
+        start = int(place * max(0, table.path.stat().st_size - length)) if plain else 0
+        file.seek(start)
+        content = file.read(length) if plain else b""
+    if not plain:
+        with open_bytes(table.path) as stream:
+            content = stream.read(length)
+    text = content.decode(table.encoding, errors="replace").removeprefix("\ufeff")
+    lines = text if "\n" in text else text.replace("\r", "\n")
+    if start:
+        lines = lines[lines.find("\n") + 1 :]
+    if start + length < table.path.stat().st_size or not plain:
+        lines = lines[: lines.rfind("\n") + 1]
+    skipped = 0 if start else table.hint_lines + 1
+    try:
+        rows = pyarrow.csv.read_csv(
+            pa.BufferReader(lines.encode()),
+            read_options=pyarrow.csv.ReadOptions(column_names=list(table.header.names), skip_rows=skipped),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=table.delimiter, newlines_in_values=True, invalid_row_handler=lambda _row: "skip"
+            ),
+            convert_options=_as_text(table.header.names),
+        )
+    except pa.ArrowException:
+        return None
+    return rows if len(rows) else None
+
+
+class _NotUtf8Error(SourceError):
+    """The bytes are not of the encoding that the start of the file shows."""
+
+
+def _as_text(names: Sequence[str]) -> pyarrow.csv.ConvertOptions:
+    return pyarrow.csv.ConvertOptions(
+        include_columns=list(names),
+        column_types=dict.fromkeys(names, pa.string()),
+        null_values=_NULLS,
+        strings_can_be_null=True,
+    )
+
+
+def _read(table: TextTable, names: Sequence[str]) -> tuple[pa.Table, int]:
     ragged: list[int] = []
 
     def note(row: pyarrow.csv.InvalidRow) -> str:
@@ -80,20 +146,17 @@ def read(table: TextTable, names: Sequence[str]) -> tuple[pa.Table, int]:
                 parse_options=pyarrow.csv.ParseOptions(
                     delimiter=table.delimiter, newlines_in_values=True, invalid_row_handler=note
                 ),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    include_columns=list(names),
-                    column_types=dict.fromkeys(names, pa.string()),
-                    null_values=_NULLS,
-                    strings_can_be_null=True,
-                ),
+                convert_options=_as_text(names),
             )
     except OSError:
         raise damaged() from None
     except UnicodeError:
-        raise SourceError(_NOT_UTF8) from None
+        raise _NotUtf8Error(_NOT_UTF8) from None
     except pa.ArrowException as error:
         # pyarrow's message quotes the row, which may hold card data.
-        raise SourceError(_cause(str(error))) from None
+        if "UTF8" in str(error):
+            raise _NotUtf8Error(_NOT_UTF8) from None
+        raise SourceError(_MALFORMED) from None
     if ragged:
         raise SourceError(
             f"lines whose number of values is not that of the header's columns: {len(ragged)}. The file was cut off, "
@@ -120,11 +183,19 @@ def _without_headers(content: pa.Table, names: Sequence[str]) -> tuple[pa.Table,
     return content.filter(pc.fill_null(pc.invert(repeats), True)), len(cells[0])
 
 
-def _decoded(start: bytes, encoding: str) -> str:
+def _decoded(start: bytes) -> tuple[str, str]:
+    """The encoding of the first bytes, and their text. Raises SourceError."""
+    encoding = encoding_of(start)
     try:
-        return codecs.getincrementaldecoder(encoding)().decode(start)
+        return encoding, codecs.getincrementaldecoder(encoding)().decode(start)
     except UnicodeError:
-        raise SourceError(_NOT_UTF8) from None
+        pass
+    try:
+        if encoding == "utf8" and not _UTF8_LETTER.search(start):
+            return _WINDOWS, start.decode(_WINDOWS)
+    except UnicodeError:
+        pass
+    raise SourceError(_NOT_UTF8)
 
 
 def _rows(text: str, delimiter: str, *, complete: bool) -> list[list[str]]:
@@ -159,10 +230,5 @@ def _is_header(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     columns = list(zip(*(row for row in rows if len(row) == len(names)), strict=True))
     times = sum(all(_TIME.fullmatch(cell.strip()) for cell in column) for column in columns)
     numbers = sum(all(_NUMBER.fullmatch(cell.strip()) for cell in column) for column in columns)
-    return times >= 1 and numbers >= 1 and times + numbers >= 2
-
-
-def _cause(message: str) -> str:
-    if "UTF8" in message:
-        return _NOT_UTF8
-    return "the file is no well-formed CSV (open quotes, or a line longer than 1 MB): export it again"
+    several = times + numbers >= _ENOUGH_KNOWN and len(rows) >= _ENOUGH_KNOWN
+    return several or (times >= 1 and numbers >= 1)

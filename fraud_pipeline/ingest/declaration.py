@@ -45,13 +45,13 @@ class _Part(BaseModel):
 
 
 class TimeReading(_Part):
-    """How a time is read: text of one or two columns (date and time), or a number with its `unit`.
+    """How a time is read: text of one or several columns (joined by a blank), or a number with its `unit`.
 
     A number counts from `origin`, or from 1970 where there is none. `format` is of `datetime.strptime`. Text without an
     offset is a local time of `zone`, or UTC.
     """
 
-    columns: tuple[_ColumnName, ...] = Field(min_length=1, max_length=2)
+    columns: tuple[_ColumnName, ...] = Field(min_length=1, max_length=6)
     unit: TimeUnit = ""
     format: str = ""
     origin: datetime | None = None

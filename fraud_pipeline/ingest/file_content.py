@@ -96,19 +96,23 @@ def _fill_in(fields: dict[str, pa.Array], *, n_rows: int) -> dict[str, int]:
             fields[field] = values
             notes[f"{field}: no column, so {what}"] = n_rows
 
-    number = np.arange(1, n_rows + 1)
-    numbered = pc.binary_join_element_wise("row", pa.array(number).cast(pa.string()), "-")
+    numbered = pc.binary_join_element_wise("row", pa.array(np.arange(1, n_rows + 1)).cast(pa.string()), "-")
     add("transaction_id", numbered, "rows are numbered, which serves training only")
     add("customer_id", fields["transaction_id"], "each transaction is its own customer's")
     add("amount", pa.array(np.zeros(n_rows)), "it is 0")
     add("merchant_id", pa.nulls(n_rows, pa.string()), "features of merchants are missing")
-    moments = pa.array(_ORDER_START + (number - 1) * (_ORDER_SPAN // n_rows)).cast(pa.timestamp("us")).cast(_utc())
+    moments = pa.array(order_times(n_rows)).cast(pa.timestamp("us")).cast(_utc())
     add("event_time", moments, "the order of the rows is their time")
     if missing := fields["merchant_id"].null_count:
         if missing < n_rows:
             notes["merchant_id: empty, so without a merchant"] = missing
         fields["merchant_id"] = fields["merchant_id"].fill_null(NO_MERCHANT)
     return notes
+
+
+def order_times(n_rows: int) -> NDArray[np.int64]:
+    """Times in microseconds UTC, in the order of the rows, of a file that gives none; shape (n_rows,)."""
+    return _ORDER_START + np.arange(n_rows, dtype=np.int64) * (_ORDER_SPAN // max(1, n_rows))
 
 
 def _mark_unknown_labels(fields: dict[str, pa.Array], notes: dict[str, int]) -> None:

@@ -15,14 +15,20 @@ from fraud_pipeline.ingest.column_mapping import Header, SourceError
 from fraud_pipeline.ingest.declaration import Declaration, LabelReading, OwnColumn, TimeReading, spelling
 from fraud_pipeline.ingest.file_columns import Column, converted, is_text, label_words, typed, wrong_column
 from fraud_pipeline.ingest.number_spellings import AmbiguousNumbersError, read_numbers
-from fraud_pipeline.ingest.time_spellings import TimesError, counted_times, formatted_times, local_times, read_times
+from fraud_pipeline.ingest.time_spellings import (
+    TimesError,
+    counted_times,
+    formatted_times,
+    joined_times,
+    local_times,
+    read_times,
+)
 from fraud_pipeline.schema.fields import FIELDS, Kind
 from fraud_pipeline.schema.identifiers import NORMALISATIONS, read_identifiers
 from fraud_pipeline.schema.own_fields import OwnType
 
 Place = Callable[[int], str]
 _UTC: Final = pa.timestamp("us", tz="UTC")
-_MIDNIGHT: Final = r"[T ]00:00(?::00(?:\.0+)?)?$"
 _OWN_KINDS: Final[Mapping[OwnType, Kind]] = {
     "number": "coordinate",
     "money": "amount",
@@ -122,12 +128,10 @@ def _times(columns: tuple[pa.Array, ...], reading: TimeReading, *, zone: str, na
         return counted_times(numbers, unit=reading.unit, origin=origin)
     if first.type == _UTC:
         return first
-    texts = [pc.utf8_trim_whitespace(column) for column in columns]
-    if len(texts) > 1:
-        texts = [pc.binary_join_element_wise(pc.replace_substring_regex(texts[0], _MIDNIGHT, ""), texts[1], " ")]
+    text = joined_times([pc.utf8_trim_whitespace(column) for column in columns])
     if reading.format:
-        return formatted_times(texts[0], format=reading.format, zone=zone)
-    return read_times(texts[0], zone=zone)
+        return formatted_times(text, format=reading.format, zone=zone)
+    return read_times(text, zone=zone)
 
 
 def _whole_numbers(column: pa.Array) -> pa.Array:

@@ -4,6 +4,7 @@ Belongs here: offsets, zones, fractions, separators. Must not be here: valid ran
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,7 @@ _MICROSECONDS: Final = {
     "hours": 3_600e6,
     "days": 86_400e6,
 }
+_MIDNIGHT: Final = r"[T ]00:00(?::00(?:\.0+)?)?$"
 _LONGEST: Final = 4e18
 _SPELLINGS: Final = (
     (r"^(\d{4})[/.](\d{2})[/.](\d{2})", r"\1-\2-\3"),
@@ -97,6 +99,13 @@ def read_times(text: pa.Array, *, zone: str = "UTC") -> pa.Array:
     local = naive & (times != _MISSING)
     times[local] = _moments(local_times(pa.array(times[local]).cast(pa.timestamp("us")), zone=zone))
     return pa.array(times, mask=times == _MISSING, type=pa.int64()).cast(pa.timestamp("us")).cast(_UTC)
+
+
+def joined_times(texts: Sequence[pa.Array]) -> pa.Array:
+    """One text of the parts of a time, with blanks between them; the midnight of a date gives way to the other part."""
+    if len(texts) == 1:
+        return texts[0]
+    return pc.binary_join_element_wise(pc.replace_substring_regex(texts[0], _MIDNIGHT, ""), *texts[1:], " ")
 
 
 def local_times(stamps: pa.Array, *, zone: str) -> pa.Array:

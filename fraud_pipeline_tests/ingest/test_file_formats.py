@@ -253,7 +253,8 @@ _TEXTS = {
     "two-headers.csv": CSV + "transaction_id,Erika,Mustermann,4111111111111111,1741.99\n",
 }
 _BINARY = {f"{name}.gz": gzip.compress(text.encode()) for name, text in _TEXTS.items()} | {
-    "latin.csv": f"{HEADER}\nt1,2026-01-05,4111111111111111,Erika Müstermann Mustermann,1741.99\n".encode("latin-1"),
+    "latin.csv": f"{HEADER}\nt1,2026-01-05,4111111111111111,Erika Mustermann Café,1741.99\n".encode()
+    + "t2,2026-01-05,4111111111111111,Erika Müstermann,1741.99\n".encode("latin-1"),
     "utf16.csv": _ROW.encode("utf-16"),
     "binary.csv": b"\x00\x01" + _ROW.encode() + b"\x00",
     "cut.parquet": b"PAR1" + _ROW.encode(),

@@ -346,6 +346,22 @@ def test_a_csv_with_lines_of_another_length(tmp_path: Path, line: str) -> None:
 def test_a_csv_in_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.write_bytes(f"{HEADER}\n{LINE.replace('m1', 'Café')}\n".encode("latin-1"))
+    assert read(path)["merchant_id"].tolist() == ["Café"]
+
+
+def test_a_csv_whose_other_encoding_shows_only_behind_the_first_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    lines = [LINE.replace("t1", f"t{number}") for number in range(4_000)]
+    content = "\n".join([HEADER, *lines, LINE.replace("t1", "last").replace("m1", "Café")])
+    path.write_bytes(content.encode("latin-1"))
+    assert len(content) > 1 << 17
+    assert read(path)["merchant_id"].tolist()[-1] == "Café"
+
+
+def test_a_csv_of_two_encodings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    utf8 = f"{HEADER}\n{LINE.replace('m1', 'Café')}\n".encode()
+    path.write_bytes(utf8 + LINE.replace("t1", "t2").replace("m1", "Café").encode("latin-1"))
     with pytest.raises(SourceError, match="not UTF-8 text"):
         read(path)
 
