@@ -20,7 +20,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,6 @@ from simulated_histories import (
 )
 from tqdm import tqdm
 
-from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.generator.drift_schedule import DEFAULT_DRIFTS, Drift
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.monitoring.drift import (
@@ -52,8 +51,6 @@ from fraud_pipeline.monitoring.drift import (
     population_stability_index,
 )
 
-_WATCHED: Final = [*FEATURE_NAMES, SCORE]
-
 
 @dataclass(frozen=True)
 class Watched:
@@ -64,13 +61,14 @@ class Watched:
     def sample(self, days: list[int]) -> Sample:
         """The rows of these days."""
         of_days = self.world.rows[self.world.rows["day"].isin(days)]
-        return Sample.of(of_days[_WATCHED], customers=of_days["customer_id"], merchants=of_days["merchant_id"])
+        watched = [*self.world.champion.features, SCORE]
+        return Sample.of(of_days[watched], customers=of_days["customer_id"], merchants=of_days["merchant_id"])
 
     def report(self, day: int) -> tuple[DriftReport, dict[str, bool]]:
         """The report of a day, and the verdicts of the usual rules."""
         earlier = [day - 7 * weeks for weeks in range(WEEKS_BEFORE, 0, -1)]
-        names, today = judgeable(history=timedelta(days=earlier[0])), self.sample([day])
-        champion = self.world.champion
+        champion, today = self.world.champion, self.sample([day])
+        names = judgeable(history=timedelta(days=earlier[0]), own=champion.feature_config.own_inputs)
         report = drift_report(
             self.world.first_day + timedelta(days=day),
             today,

@@ -34,7 +34,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fraud_pipeline.features.config import FeatureConfig
-from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.own_inputs import FIXED_INPUTS
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.generator.drift_schedule import Drift
 from fraud_pipeline.generator.story import NEW_SCENARIO
@@ -48,6 +49,7 @@ from fraud_pipeline.modeling.training import (
     build_training_set,
     days,
     evaluate_model,
+    model_frame,
     part,
     segments,
     train_model,
@@ -183,11 +185,12 @@ class Life:
         """The same trees fitted on the truth about every day before `end`."""
         rows = self.rows(self.features, self.instant(0) + self.settings.warm_up, self.instant(end))
         booster = fit_booster(
-            rows.loc[:, list(FEATURE_NAMES)],
+            model_frame(rows, model.feature_config),
             self.is_fraud(rows).astype(np.float64),
             parameters=model.lineage["parameters"],
             rounds=model.lineage["rounds"],
             seed=self.settings.seed,
+            feature_types=model.feature_config.feature_types(model.features),
         )
         return replace(model, booster=booster)
 
@@ -255,7 +258,7 @@ def life(*, length: int, n_trials: int, training_days: int, strength: float) -> 
         ),
         transactions=transactions,
         reports=reports,
-        features=features,
+        features=features.assign(**transactions[list(FIXED_INPUTS)]),
         truth=world.oracle(start=start, end=end).set_index("transaction_id"),
         n_trials=n_trials,
         training_days=training_days,

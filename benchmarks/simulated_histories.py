@@ -14,6 +14,7 @@ import pandas as pd
 
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.generator.drift_schedule import Drift
 from fraud_pipeline.ingest.sources import TransactionSource
@@ -146,6 +147,7 @@ def simulate_days(
         champion = champion or _trained(
             features, of_group, reports, now=now, label_maturity=label_maturity, alert_budget=budget
         )
+        features = with_own_inputs(features, of_group, champion.feature_config.own_inputs)
         unseen = features["event_time"] >= pd.Timestamp(unseen_from(champion), tz="UTC")
         unseen &= features["transaction_id"].isin(reports["transaction_id"])
         allowed.append(allowed_frauds(champion, features[unseen], of_group, NOTHING_SERVED))
@@ -153,7 +155,10 @@ def simulate_days(
             day = ((features["event_time"] - start) // pd.Timedelta(days=1)).to_numpy()
             kept = features[day >= rows_from].reset_index(drop=True)
             whose = rows_of(of_group, kept["transaction_id"], table="transactions")[["customer_id", "merchant_id"]]
-            with_scores = kept.assign(**{SCORE: champion.predict(kept), "day": day[day >= rows_from]})
+            values = champion.values(kept)
+            encoded = pd.DataFrame(values, columns=pd.Index(champion.features))
+            with_scores = kept[["transaction_id", "event_time"]].join(encoded)
+            with_scores = with_scores.assign(**{SCORE: champion.probabilities(values), "day": day[day >= rows_from]})
             scored.append(pd.concat([with_scores, whose], axis=1))
         del features
         gc.collect()

@@ -65,8 +65,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
 
 def own_fields(settings: Settings) -> tuple[OwnField, ...]:
     """The own fields that this deployment declares."""
-    declaration = getattr(settings, "declaration", None)
-    return declaration.own_fields if declaration else ()
+    return settings.declaration.own_fields if settings.declaration else ()
 
 
 def stored_tables(own_fields: Sequence[OwnField]) -> Mapping[str, DataFrameSchema]:

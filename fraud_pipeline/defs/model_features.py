@@ -11,9 +11,10 @@ import pandas as pd
 
 from fraud_pipeline.defs.calendar import Span
 from fraud_pipeline.defs.features import engineer, feature_config, history_before
+from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.schema.joins import rows_of
-from fraud_pipeline.schema.own_fields import with_own_columns
+from fraud_pipeline.schema.transactions import TRANSACTIONS, empty
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
 
@@ -25,20 +26,11 @@ def features_for(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, se
     Where the configuration is the deployment's, features are those of the rows. Otherwise they are made a day at a
     time, since a day's history is as much as has to be in memory.
     """
-    return _with_own_inputs(model, store, _with_features(model, store, rows, settings=settings))
-
-
-def _with_own_inputs(model: FraudModel, store: TableStore, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the columns that the model sees as they are; a field that was never stored is missing."""
-    own = model.feature_config.own_inputs
-    absent = [name for name in own.names if name not in rows]
-    if not absent:
+    rows, own = _with_features(model, store, rows, settings=settings), model.feature_config.own_inputs
+    if set(own.names) <= set(rows.columns):
         return rows
-    days = sorted(set(rows["event_time"].dt.date))
-    raw = [store.read("transactions", day, day) for day in days]
-    raw = [with_own_columns(of_day, own.fields)[["transaction_id", *absent]] for of_day in raw]
-    known = pd.concat(raw, ignore_index=True) if raw else pd.DataFrame(columns=["transaction_id", *absent])
-    return rows.assign(**rows_of(known, rows["transaction_id"], table="transactions")[absent].set_index(rows.index))
+    stored = [store.read("transactions", day, day) for day in sorted(set(rows["event_time"].dt.date))]
+    return with_own_inputs(rows, pd.concat(stored, ignore_index=True) if stored else empty(TRANSACTIONS), own)
 
 
 def _with_features(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, settings: Settings) -> pd.DataFrame:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_object_dtype
 
 from fraud_pipeline.features.definitions import FEATURE_NAMES, FeatureDefinition, Unit
-from fraud_pipeline.schema.own_fields import OwnField, OwnType, OwnValue, own_values
+from fraud_pipeline.schema.joins import rows_of
+from fraud_pipeline.schema.own_fields import OwnField, OwnType, OwnValue, own_values, with_own_columns
 from fraud_pipeline.schema.transactions import DAY, TransactionRow, microseconds
 
 InputKind = Literal["number", "flag", "category", "age"]
@@ -161,6 +162,18 @@ def fit_own_inputs(rows: pd.DataFrame, own_fields: Sequence[OwnField], *, min_co
         elif categories := _frequent(rows[name], min_count=min_count):
             inputs.append(OwnInput(name, kind, categories=categories))
     return OwnInputs(fields=tuple(own_fields), inputs=tuple(inputs))
+
+
+def with_own_inputs(rows: pd.DataFrame, transactions: pd.DataFrame, own: OwnInputs) -> pd.DataFrame:
+    """Feature rows with the columns of own inputs that they lack, from `transactions`; a field without one is missing.
+
+    Raises JoinError when a transaction is missing or repeated.
+    """
+    absent = [name for name in own.names if name not in rows]
+    if not absent:
+        return rows
+    raw = rows_of(with_own_columns(transactions, own.fields), rows["transaction_id"], table="transactions")
+    return rows.assign(**raw[absent].set_axis(rows.index))
 
 
 def not_inputs(own: OwnInputs) -> dict[str, str]:

@@ -250,7 +250,7 @@ class TestIncidents:
 class TestAllowed:
     def test_only_allowed_rows_by_their_served_decision(self, tables: Tables, trained: TrainedModel) -> None:
         frauds = tables.features["transaction_id"].isin(tables.reports["transaction_id"])
-        features = tables.features[frauds.to_numpy()]
+        features = tables.model_rows[frauds.to_numpy()]
         decided = decide(trained.model.predict(features), trained.model.policy)
         offline = set(features.loc[decided == "allow", "transaction_id"])
         allowed = allowed_frauds(trained.model, features, tables.transactions, NOTHING_SERVED)
@@ -262,7 +262,9 @@ class TestAllowed:
         assert set(allowed["transaction_id"]) == offline - {missed} | {caught}
 
     def test_no_fraud_at_all(self, tables: Tables, trained: TrainedModel) -> None:
-        allowed = allowed_frauds(trained.model, tables.features.iloc[:0], tables.transactions.iloc[:0], NOTHING_SERVED)
+        allowed = allowed_frauds(
+            trained.model, tables.model_rows.iloc[:0], tables.transactions.iloc[:0], NOTHING_SERVED
+        )
         assert not report_on((allowed, tables.reports.iloc[:0]), 59).red
 
     def test_it_begins_with_the_test_part(self, trained: TrainedModel, training_set: pd.DataFrame) -> None:

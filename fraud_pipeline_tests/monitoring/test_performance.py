@@ -115,7 +115,7 @@ def judged(
     )
     return assess(
         model,
-        tables.features[in_window.to_numpy()].reset_index(drop=True),
+        tables.model_rows[in_window.to_numpy()].reset_index(drop=True),
         tables.transactions[in_window],
         tables.reports if reports is None else reports,
         served,
@@ -290,7 +290,7 @@ class TestAsset:
         assert champion is not None
         served_rows = tables.transactions["event_time"] >= pd.Timestamp("2026-01-24", tz="UTC")
         rows = tables.transactions[served_rows.to_numpy()]
-        probability = deployment.model.predict(tables.features[served_rows.to_numpy()])
+        probability = deployment.model.predict(tables.model_rows[served_rows.to_numpy()])
         served = [
             StoredDecision(
                 transaction_id=id_,

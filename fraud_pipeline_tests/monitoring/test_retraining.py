@@ -156,7 +156,7 @@ class TestAlarm:
 def scored_in_shadow(tables: Tables, model: Any, *, since: str, challenger: str = "2") -> list[ShadowRow]:
     """Shadow decisions of two equal models from a day on."""
     since_then = (tables.transactions["event_time"] >= pd.Timestamp(since, tz="UTC")).to_numpy()
-    probability = model.predict(tables.features[since_then])
+    probability = model.predict(tables.model_rows[since_then])
     return [
         ShadowRow(id_, 0, "1", challenger, "allow", "allow", champion_probability=p, challenger_probability=p)
         for id_, p in zip(tables.transactions["transaction_id"][since_then], probability.tolist(), strict=True)

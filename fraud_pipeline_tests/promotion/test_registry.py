@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from fraud_pipeline.features.definitions import FEATURE_NAMES
+from fraud_pipeline.features.own_inputs import FIXED_INPUTS
 from fraud_pipeline.modeling.model_directory import (
     BOOSTER_FILE,
     MANIFEST_FILE,
@@ -135,15 +136,14 @@ class TestRegistering:
         mlflow.set_tracking_uri(place.registry.tracking_uri)
         mlflow.set_registry_uri(place.registry.tracking_uri)
         loaded = mlflow.pyfunc.load_model(f"models:/{place.registry.model_name}@champion")
-        rows = tables.features.head(500)
-        values = rows[list(FEATURE_NAMES)]
-        _, served, _ = decide_with_model(values.to_numpy(np.float32), FraudModel.load(place.link))
+        values = tables.model_rows.head(500)[list(place.model.features)]
+        _, served, _ = decide_with_model(place.model.values(values), FraudModel.load(place.link))
         assert loaded.predict(values).tolist() == served
-        assert loaded.predict(values.astype(np.float64)).tolist() == served
-        assert loaded.metadata.get_input_schema().input_names() == list(FEATURE_NAMES)
-        example = place.model.reference[list(FEATURE_NAMES)].head(len(loaded.input_example))
+        assert loaded.predict(values.astype(dict.fromkeys(FEATURE_NAMES, np.float64))).tolist() == served
+        assert loaded.metadata.get_input_schema().input_names() == [*FEATURE_NAMES, *FIXED_INPUTS]
+        example = place.model.reference.head(len(loaded.input_example))
         assert len(example) > 0
-        assert loaded.predict(loaded.input_example).tolist() == place.model.predict(example).tolist()
+        assert loaded.predict(loaded.input_example).tolist() == example["score"].tolist()
         with pytest.raises(MlflowException, match="missing inputs.*amount"):
             loaded.predict(values.drop(columns="amount"))
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from fraud_pipeline.defs.features import final_merchant_days, window_of
 from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.own_inputs import FIXED_INPUTS
 from fraud_pipeline.ingest.day_state import notes_of_inputs
 from fraud_pipeline.ingest.sources import TransactionSource
 from fraud_pipeline.ingest.validation import validate
@@ -30,6 +31,11 @@ class Tables:
     reports: pd.DataFrame
     features: pd.DataFrame
     as_of: pd.Timestamp
+
+    @property
+    def model_rows(self) -> pd.DataFrame:
+        """The features, with the columns that a model sees as they are."""
+        return self.features.assign(**self.transactions[list(FIXED_INPUTS)])
 
     def write(self, store: TableStore, settings: Settings, *, days: list[date]) -> None:
         """The daily tables as nightly runs leave them, features with the note of what they were made from."""
