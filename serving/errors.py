@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from fraud_pipeline.features.definitions import LONGEST_WINDOW
 from fraud_pipeline.schema.fields import FIELDS
+from fraud_pipeline.schema.own_fields import own_remedy
 from fraud_pipeline.schema.reasons import REASONS, field_remedies, remedy
 from fraud_pipeline.schema.transactions import DAY
 
@@ -40,6 +41,9 @@ _OF_REQUESTS: Final[Mapping[str, str]] = MappingProxyType(
         "wrong_content_type": "send Content-Type: application/json, in UTF-8 and uncompressed",
         "too_short": "send at least one transaction",
         "too_many_transactions": "send the transactions in several smaller batches",
+        "bad_name": "the name of an own field has 1 to 64 characters without control characters",
+        "too_many_own_fields": "send at most 256 own fields that the model does not declare",
+        "own_fields_too_large": "send own fields of at most 32,768 characters in all, names and texts together",
     }
 )
 _OF_FIELDS: Final = {
@@ -49,7 +53,21 @@ _OF_FIELDS: Final = {
     if reason == field.reason
 }
 
-REMEDIES: Final[Mapping[str, str]] = MappingProxyType({**_OF_FIELDS, **REASONS, **_OF_REQUESTS})
+_OF_OWN_FIELDS: Final = {
+    reason: own_remedy(reason)
+    for reason in (
+        "wrong_type",
+        "too_long",
+        "not_finite",
+        "time_missing_or_unreadable",
+        "bad_country",
+        "bad_ip",
+        "bad_email",
+    )
+}
+_OWN_FIELDS: Final = "own_fields."
+
+REMEDIES: Final[Mapping[str, str]] = MappingProxyType({**_OF_OWN_FIELDS, **_OF_FIELDS, **REASONS, **_OF_REQUESTS})
 """What is wrong with a field -> what to do about it, in the limits of all fields."""
 
 # A letter or an underscore at a time, so that no number fits: senders have put card numbers in keys.
@@ -88,6 +106,8 @@ class FieldProblem:
 
     @property
     def remedy(self) -> str:
+        if _OWN_FIELDS in self.path and self.problem in _OF_OWN_FIELDS:
+            return _OF_OWN_FIELDS[self.problem]
         return _OF_REQUESTS.get(self.problem) or remedy(self.problem, field=self.path.rpartition(".")[2])
 
 
@@ -108,7 +128,12 @@ class RepeatedKey:
 
 @dataclass(frozen=True, slots=True)
 class TooManyKeys:
-    """Stands where an object with far too many keys stood: to report each would be slow, and a large answer."""
+    """Stands where an object with far too many keys stood: to report each would be slow, and a large answer.
+
+    `own_fields` is the object where it may still be the own fields of a transaction, which are many.
+    """
+
+    own_fields: Mapping[str, object] | None = None
 
 
 def refuse(problems: Sequence[FieldProblem]) -> NoReturn:
@@ -150,8 +175,11 @@ def _problem_name(kind: str, sent: object, *, field: str, required: bool) -> str
     return _BY_KIND.get(kind, "wrong_type")
 
 
+def shown_name(name: str) -> str:
+    """A key of the sender as a refusal may show it."""
+    return name if _NAME.fullmatch(name) else "(name)"
+
+
 def _path(location: Sequence[int | str]) -> str:
-    steps = (
-        f"[{step}]" if isinstance(step, int) else f".{step if _NAME.fullmatch(step) else '(name)'}" for step in location
-    )
+    steps = (f"[{step}]" if isinstance(step, int) else f".{shown_name(step)}" for step in location)
     return "".join(steps).lstrip(".")

@@ -76,7 +76,11 @@ class Runtime:
             on_storage_failure=metrics.limiter_failed,
         )
         self.endpoints = Endpoints(
-            parser=RequestParser(currency=settings.currency, max_batch=settings.max_batch_transactions),
+            parser=RequestParser(
+                currency=settings.currency,
+                max_batch=settings.max_batch_transactions,
+                declared=scoring.declared_own_fields,
+            ),
             batcher=self._batcher,
             records=scoring.scorer,
             champion=scoring.champion.current,

@@ -41,9 +41,9 @@ from fraud_pipeline.database.tables import (
     merchant_days_name,
     whole_microseconds,
 )
-from fraud_pipeline.schema.transactions import MILLISECOND, REPORT_COLUMNS, TRANSACTION_COLUMNS, TransactionRow
+from fraud_pipeline.schema.transactions import MILLISECOND, REPORT_COLUMNS, ROW_COLUMNS, TransactionRow
 
-_EVENT = [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
+_EVENT = [TRANSACTIONS.c[name] for name in ROW_COLUMNS]
 _REPORTS = sa.select(*(FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS)).where(
     FRAUD_REPORTS.c.version > sa.bindparam("above"),
     FRAUD_REPORTS.c.version <= sa.bindparam("up_to"),
@@ -84,7 +84,7 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class StoredDecision:
-    """A row of `decisions`; `features` are the bytes of a float32 row in the order of `FEATURE_NAMES`."""
+    """A row of `decisions`; `features` are the bytes of a float32 row in the order of its feature configuration."""
 
     transaction_id: str
     decided_at: int
@@ -103,6 +103,7 @@ class StoredDecision:
     holdout_share: float | None = None
     feature_config: str | None = None
     request_id: str | None = None
+    unused_fields: str | None = None
 
 
 @contextmanager
@@ -130,7 +131,7 @@ class Batch:
 
     def remember(self, rows: Sequence[TransactionRow]) -> tuple[Versions, set[str]]:
         """Lock the customers of these events, then store the events; returns the versions and the ids of new events."""
-        columns: dict[str, Sequence[Any]] = dict(zip(TRANSACTION_COLUMNS, zip(*rows, strict=True), strict=True))
+        columns: dict[str, Sequence[Any]] = dict(zip(ROW_COLUMNS, zip(*rows, strict=True), strict=True))
         if self._dialect == "postgresql" and len(rows) < WORTH_COPYING:
             counted, new, also_select = increment_versions_and_insert_new(
                 self._connection, CUSTOMERS, TRANSACTIONS, columns, also_select=_MEMORY

@@ -53,6 +53,9 @@ def _versions(
 ) -> dict[date, str]:
     texts: list[sa.ColumnElement[Any]] = [sa.func.coalesce(sa.cast(table.c[name], sa.Text), "") for name in columns]
     row = reduce(lambda left, right: left.concat(_SEPARATOR).concat(right), texts)
+    if "own_fields" in table.c:
+        # Rows without own fields keep the hash that they had before there were any.
+        row = row.concat(sa.func.coalesce(sa.literal(_SEPARATOR).concat(table.c.own_fields), ""))
     day = (time // DAY).label("day")
     of_days = (
         sa.select(day, sa.func.count(), sa.func.sum(sa.func.hashtext(row)))

@@ -22,6 +22,7 @@ from fraud_pipeline.database.merchant_days import (
     made_until,
     mark_late_days,
 )
+from fraud_pipeline.database.own_fields import own_texts
 from fraud_pipeline.database.statements import increment_versions, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
     CUSTOMERS,
@@ -74,14 +75,15 @@ class Loaded:
 def load_history(database: Database, *, transactions: pd.DataFrame, reports: pd.DataFrame) -> Loaded:
     """Add accepted transactions and fraud reports (frames of their schemas); stored rows are not changed.
 
-    It may run during scoring. Only customers with new events are locked and get a new version, so that all other
-    customers stay valid in the scorers' caches.
+    Columns after the fixed ones are own fields. It may run during scoring. Only customers with new events are locked
+    and get a new version, so that all other customers stay valid in the scorers' caches.
     """
     new_events, customers = 0, set[str]()
     unknown = _unknown(database, TRANSACTIONS, transactions)
     ordered = unknown.sort_values(["customer_id", "event_time"])
     for part in chunks(database, len(ordered)):
-        columns = _columns(ordered.iloc[part], TRANSACTION_COLUMNS)
+        rows = ordered.iloc[part]
+        columns = _columns(rows, TRANSACTION_COLUMNS) | {"own_fields": own_texts(rows)}
         with database.transaction() as connection:
             versions, _ = increment_versions(connection, CUSTOMERS, sorted(set(columns["customer_id"])))
             columns["customer_version"] = [versions[customer] for customer in columns["customer_id"]]
@@ -139,10 +141,16 @@ def read_transactions(
     start: pd.Timestamp,
     end: pd.Timestamp,
     with_version: bool = False,
+    with_own_fields: bool = False,
     customers: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Accepted transactions with `event_time` in [start, end), in order of time; only of `customers`, if given."""
-    columns = list(TRANSACTIONS.columns) if with_version else [TRANSACTIONS.c[name] for name in TRANSACTION_COLUMNS]
+    """Accepted transactions with `event_time` in [start, end), in order of time; only of `customers`, if given.
+
+    The texts of their own fields, and their customer's version, are further columns.
+    """
+    further = {"own_fields": with_own_fields, "customer_version": with_version}
+    names = [*TRANSACTION_COLUMNS, *(name for name, is_wanted in further.items() if is_wanted)]
+    columns = [TRANSACTIONS.c[name] for name in names]
     return _read(database, columns, time=TRANSACTIONS.c.event_time, start=start, end=end, customers=customers)
 
 

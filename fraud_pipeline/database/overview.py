@@ -4,6 +4,7 @@ Belongs here: reading. Must not be here: writing, the analysts' alerts (`alerts.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,8 +19,19 @@ from fraud_pipeline.database.tables import ALERTS, DECISIONS, FRAUD_REPORTS, TRA
 from fraud_pipeline.schema.transactions import SECOND, microsecond, times
 
 _MINUTE: Final = 60 * SECOND
-_DECIDED: Final = ("decision", "decided_by", "mode", "probability", "reasons", "missing", "model_version", "request_id")
+_DECIDED: Final = (
+    "decision",
+    "decided_by",
+    "mode",
+    "probability",
+    "reasons",
+    "missing",
+    "model_version",
+    "request_id",
+    "unused_fields",
+)
 _HAPPENED: Final = ("event_time", "amount_cents", "merchant_id", "category", "channel", "country")
+OwnFields = Mapping[str, str | float | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,8 @@ class Case:
     category: str | None
     channel: str | None
     country: str | None
+    own_fields: OwnFields
+    unused_fields: tuple[str, ...]
 
 
 def read_traffic(database: Database, *, start: pd.Timestamp) -> pd.DataFrame:
@@ -77,7 +91,7 @@ def read_case(database: Database, transaction_id: str) -> Case | None:
         sa.select(
             DECISIONS.c.transaction_id,
             *(DECISIONS.c[name] for name in _DECIDED),
-            *(TRANSACTIONS.c[name] for name in _HAPPENED),
+            *(TRANSACTIONS.c[name] for name in (*_HAPPENED, "own_fields")),
         )
         .outerjoin(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
         .where(DECISIONS.c.transaction_id == transaction_id)
@@ -89,6 +103,8 @@ def read_case(database: Database, transaction_id: str) -> Case | None:
     values = dict(row)
     values["reasons"] = tuple(text for _, text in json.loads(values["reasons"]))
     values["missing"] = tuple(values["missing"].split())
+    values["own_fields"] = json.loads(values["own_fields"] or "{}")
+    values["unused_fields"] = tuple(json.loads(values["unused_fields"] or "[]"))
     if values["event_time"] is not None:
         values["event_time"] = pd.Timestamp(values["event_time"], unit="us", tz="UTC")
     return Case(**values)

@@ -73,7 +73,7 @@ RULES: Final[tuple[Kept | Unbounded, ...]] = (
         tables.CUSTOMERS,
         "one narrow row per customer: a version that began again at 1 would make caches trust what is out of date",
     ),
-    Unbounded(tables.FEATURE_CONFIGS, "one row for each label maturity that was ever in use"),
+    Unbounded(tables.FEATURE_CONFIGS, "one row for each model that ever decided, and for the rules"),
     Unbounded(tables.PENDING_REPORTS, "the consumer makes dead letters of what waits for more than a week"),
     Unbounded(tables.MEMORY_VERSIONS, "one row for the reports and one for each label maturity in use"),
     Unbounded(tables.HISTORY_SOURCE, "one row: the source that the history came from"),

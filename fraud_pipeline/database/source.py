@@ -3,9 +3,10 @@
 Belongs here: the database's rows behind the interface of a source. Must not be here: statements (`history.py`).
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
 
@@ -15,8 +16,10 @@ from fraud_pipeline.database.day_versions import read_day_versions
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.history import read_reports, read_transactions
 from fraud_pipeline.database.history_source import HistorySource, check_history_source
+from fraud_pipeline.database.own_fields import typed
 from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.day_plan import SourceDay
+from fraud_pipeline.schema.own_fields import OwnField
 
 SERVED: Final = HistorySource("served", "served transactions")
 
@@ -25,18 +28,22 @@ SERVED: Final = HistorySource("served", "served transactions")
 class DatabaseSource:
     """Scored transactions and their reports of the last `retention`.
 
-    `source` names these rows and the history before them. Reading raises OtherSourceError when the database holds
+    `source` names these rows and the history before them. Transactions have a typed column for each of `own_fields`;
+    other own fields stay in the database. Reading raises OtherSourceError when the database holds
     history that must not be combined with it.
     """
 
     url: str
     retention: timedelta
     source: HistorySource = SERVED
+    own_fields: tuple[OwnField, ...] = ()
 
     def transactions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """Rows of [start, end) in order of time. Raises SourceError for days that have expired."""
         with self._opened(start) as database:
-            rows = read_transactions(database, start=start, end=end)
+            rows = read_transactions(database, start=start, end=end, with_own_fields=bool(self.own_fields))
+        if self.own_fields:
+            rows = typed(rows, self.own_fields)
         return rows.drop(columns="amount_cents").assign(amount=rows["amount_cents"] / 100)
 
     def reports(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
@@ -50,7 +57,16 @@ class DatabaseSource:
         if start >= end:
             return {}
         with self._opened(start) as database:
-            return read_day_versions(database, start=start, end=end)
+            versions = read_day_versions(database, start=start, end=end)
+        if not self.own_fields:
+            return versions
+        # Rows read with other own fields are other rows.
+        names = "\n".join(f"{field.name} {field.type}" for field in self.own_fields)
+        declared = hashlib.sha256(names.encode()).hexdigest()[:8]
+        return {
+            day: replace(version, transactions=f"{version.transactions}-{declared}")
+            for day, version in versions.items()
+        }
 
     @property
     def _kept(self) -> pd.Timestamp:

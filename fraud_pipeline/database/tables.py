@@ -43,6 +43,8 @@ TRANSACTIONS: Final = sa.Table(
     "transactions",
     METADATA,
     *_transaction_columns(),
+    # Text and not JSONB: both databases compare one spelling, and the same id with other own fields is a conflict.
+    sa.Column("own_fields", sa.Text),
     sa.Column("customer_version", sa.BigInteger, nullable=False),
     sa.Index("transactions_of_customer", "customer_id", "event_time"),
     # A process that caches a customer at a version reads the events that became known since.
@@ -76,6 +78,8 @@ DECISIONS: Final = sa.Table(
     sa.Column("feature_config", sa.Text),
     # The id of the request that was answered first, as in the log; empty where the sender of a record gave none.
     sa.Column("request_id", sa.Text),
+    # The own fields that this decision did not use, as a JSON list; empty for none.
+    sa.Column("unused_fields", sa.Text),
     sa.Index("decisions_by_time", "decided_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (decided_at)",
 )

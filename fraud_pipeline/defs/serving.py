@@ -7,7 +7,6 @@ Belongs here: loading, one call, showing. Must not be here: SQL (`database/`), t
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import date
 from typing import get_args
 
@@ -27,6 +26,7 @@ from fraud_pipeline.database.history import (
 from fraud_pipeline.database.history_source import HistorySource, claim_history
 from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.months import open_months
+from fraud_pipeline.database.own_fields import typed, with_types_of
 from fraud_pipeline.database.retention import Retention, give_back_space, remove_expired, remove_settled_shadow_rows
 from fraud_pipeline.defs.features import feature_config
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
@@ -81,10 +81,8 @@ def serving_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 claim_history(online, source, accept_other=config.accept_other_source)
             load = load_changed_days(online, store, first=first, last=last)
             days = sum(
-                refresh_merchant_days(
-                    online, now=now, lookback=each.engineer().lookback, label_maturity=each.label_maturity
-                )
-                for each in in_use
+                refresh_merchant_days(online, now=now, lookback=each.lookback, label_maturity=each.label_maturity)
+                for each in {config.engineer() for config in in_use}  # models differ in own inputs, too
             )
             _remove_settled_shadow_rows(online, registry.registry())
             verdict = _audit(online, store, first=first, last=last, settings=settings)
@@ -174,17 +172,20 @@ def _audit(database: Database, store: TableStore, *, first: date, last: date, se
     customers = customers_of(database, decisions["transaction_id"].tolist())
     end = pd.Timestamp.now(tz="UTC") + pd.Timedelta(days=1)
     start = end - settings.history_retention
-    everything = Known(
-        transactions=read_transactions(database, start=start, end=end, with_version=True, customers=customers),
-        reports=read_reports(database, start=start, end=end, with_version=True),
-        merchant_days=pd.DataFrame(),
+    online = read_transactions(
+        database, start=start, end=end, with_version=True, with_own_fields=True, customers=customers
     )
+    online_reports = read_reports(database, start=start, end=end, with_version=True)
     transactions, reports = rows_of_customers(store, customers, first=first, last=last)
-    everything = with_tables(everything, transactions=transactions, reports=reports)
 
     def known(config: FeatureConfig) -> Known:
-        days = read_merchant_days(database, start=start, end=end, label_maturity=config.label_maturity)
-        return replace(everything, merchant_days=days)
+        fields = config.own_inputs.fields
+        everything = Known(
+            transactions=typed(online, fields),
+            reports=online_reports,
+            merchant_days=read_merchant_days(database, start=start, end=end, label_maturity=config.label_maturity),
+        )
+        return with_tables(everything, transactions=with_types_of(transactions, fields), reports=reports)
 
     configs = {id_: FeatureConfig.from_json(content) for id_, content in read_feature_configs(database).items()}
     return audit_each(decisions, known, configs=configs, unnamed=feature_config(settings))

@@ -6,6 +6,7 @@ messages (`serving/stream/messages.py`), scoring, the consumer and producer loop
 Every value is one JSON object: `"schema": 1` and the fields of the corresponding HTTP body.
 """
 
+import json
 import ssl
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
@@ -164,8 +165,10 @@ def partitions_of(kafka: KafkaSettings) -> dict[str, int]:
 def transaction_message(row: TransactionRow, *, currency: str) -> Message:
     """A transaction with the fields of the body of /score, keyed by customer, so that a customer's order is kept."""
     named = row._asdict()
-    event_time, cents = named.pop("event_time"), named.pop("amount_cents")
+    event_time, cents, own_fields = (named.pop(name) for name in ("event_time", "amount_cents", "own_fields"))
     present = {name: value for name, value in named.items() if value is not None}
+    if own_fields:
+        present["own_fields"] = json.loads(own_fields)
     money = {"amount": cents / 100, "currency": currency}
     return message(row.customer_id, {"event_time": _EPOCH + timedelta(microseconds=event_time), **present, **money})
 

@@ -2,9 +2,10 @@
 
 Belongs here: the comparison of stored with recomputed features. Must not be here: SQL, features, promotion.
 
-Each decision is recomputed with its own feature configuration, whatever model serves today. First all rows are
-recomputed at once from everything known today. Rows that differ are recomputed from what was known at the decision: an
-event that arrived late, or a report from the same second, explains a difference. Remaining differences are skew.
+Each decision is recomputed with its own feature configuration and own inputs, whatever model serves today. First all
+rows are recomputed at once from everything known today. Rows that differ are recomputed from what was known at the
+decision: an event that arrived late, or a report from the same second, explains a difference. Remaining differences are
+skew.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fraud_pipeline.features.config import FeatureConfig
-from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History
+from fraud_pipeline.features.engineer import FEATURE_NAMES, History
 from fraud_pipeline.schema.joins import rows_of
-from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS
+from fraud_pipeline.schema.own_fields import with_own_columns
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, microseconds
 
 COMPARED_MODES = ("full", "rules")
 _NOT_KEPT = "a feature configuration that is not kept"
@@ -27,7 +29,8 @@ _NOT_KEPT = "a feature configuration that is not kept"
 class Known:
     """History, with the version at which each row became known.
 
-    `transactions` carry `customer_version`, `reports` and `merchant_days` (all versions of a day) `version`.
+    `transactions` carry `customer_version` and typed columns of own fields, `reports` and `merchant_days` (all versions
+    of a day) `version`.
     """
 
     transactions: pd.DataFrame
@@ -68,7 +71,14 @@ class Audit:
 
 
 def with_tables(known: Known, *, transactions: pd.DataFrame, reports: pd.DataFrame) -> Known:
-    """The same history, with rows of the offline tables in place of the same rows of the database."""
+    """The same history, with rows of the offline tables in place of the same rows of the database.
+
+    Own fields that the tables lack are those of the database.
+    """
+    by_id = known.transactions.set_index("transaction_id")
+    lacking = [name for name in by_id.columns if name not in transactions and name != "customer_version"]
+    online = by_id[lacking].reindex(transactions["transaction_id"]).set_axis(transactions.index)
+    transactions = pd.concat([transactions, online], axis=1)
     return Known(
         transactions=_overlaid(known.transactions, transactions, key=["transaction_id"], version="customer_version"),
         reports=_overlaid(known.reports, reports, key=["transaction_id", "reported_at"], version="version"),
@@ -84,22 +94,22 @@ def _overlaid(known: pd.DataFrame, table: pd.DataFrame, *, key: list[str], versi
     return pd.concat([versioned, known], ignore_index=True).drop_duplicates(key, ignore_index=True)
 
 
-def audit(decisions: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -> Audit:
-    """Compare the stored features of `decisions` (rows of the table) with recomputed ones.
+def audit(decisions: pd.DataFrame, known: Known, *, config: FeatureConfig) -> Audit:
+    """Compare the stored rows of `decisions` (rows of the table, made with `config`) with recomputed ones.
 
     Decisions that were made without history are left out. `known` must cover the longest window of every decision.
     """
     decisions = decisions[decisions["mode"].isin(COMPARED_MODES)]
     has_history = decisions["transaction_id"].isin(known.transactions["transaction_id"])
     decisions = decisions[has_history].reset_index(drop=True)
-    stored = _stored_bits(decisions)
+    stored = _stored_bits(decisions, config)
     new = rows_of(known.transactions, decisions["transaction_id"], table="transactions")
-    computed = _bits(_compute(new, known, events=known.transactions, engineer=engineer))
+    computed = _computed_bits(new, known, events=known.transactions, config=config)
     suspects = np.flatnonzero((stored != computed).any(axis=1))
-    unequal = np.zeros(len(FEATURE_NAMES), bool)
+    unequal = np.zeros(len(config.feature_names), bool)
     different: list[str] = []
     for position in suspects:
-        again = _as_known(decisions.iloc[position], new.iloc[[int(position)]], known, engineer=engineer)
+        again = _as_known(decisions.iloc[position], new.iloc[[int(position)]], known, config=config)
         wrong = stored[position] != again
         if wrong.any():
             different.append(str(decisions["transaction_id"].iloc[position]))
@@ -108,7 +118,7 @@ def audit(decisions: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -
         compared=len(decisions),
         explained_by_later_knowledge=len(suspects) - len(different),
         different=len(different),
-        features=tuple(name for name, wrong in zip(FEATURE_NAMES, unequal, strict=True) if wrong),
+        features=tuple(name for name, wrong in zip(config.feature_names, unequal, strict=True) if wrong),
         transaction_ids=tuple(different),
     )
 
@@ -131,13 +141,12 @@ def audit_each(
         if config is None:
             audits.append(_unknown_configuration(made_with_it))
         else:
-            audits.append(audit(made_with_it, known(config), engineer=config.engineer()))
-    names = {name for each in audits for name in each.features}
+            audits.append(audit(made_with_it, known(config), config=config))
     return Audit(
         compared=sum(each.compared for each in audits),
         explained_by_later_knowledge=sum(each.explained_by_later_knowledge for each in audits),
         different=sum(each.different for each in audits),
-        features=tuple(name for name in (*FEATURE_NAMES, _NOT_KEPT) if name in names),
+        features=tuple(dict.fromkeys(name for each in audits for name in each.features)),
         transaction_ids=tuple(id_ for each in audits for id_ in each.transaction_ids),
     )
 
@@ -153,7 +162,7 @@ def _unknown_configuration(decisions: pd.DataFrame) -> Audit:
     )
 
 
-def _as_known(decision: pd.Series, new: pd.DataFrame, known: Known, *, engineer: FeatureEngineer) -> NDArray[np.uint32]:
+def _as_known(decision: pd.Series, new: pd.DataFrame, known: Known, *, config: FeatureConfig) -> NDArray[np.uint32]:
     """One row's features from what was known at its decision: earlier versions, and its own micro-batch."""
     of_customer = known.transactions[known.transactions["customer_id"] == new["customer_id"].iloc[0]]
     then = Known(
@@ -161,24 +170,28 @@ def _as_known(decision: pd.Series, new: pd.DataFrame, known: Known, *, engineer:
         reports=known.reports[known.reports["version"] <= decision["reports_version"]],
         merchant_days=known.merchant_days[known.merchant_days["version"] <= decision["merchant_days_version"]],
     )
-    bits: NDArray[np.uint32] = _bits(_compute(new, then, events=then.transactions, engineer=engineer))[0]
+    bits: NDArray[np.uint32] = _computed_bits(new, then, events=then.transactions, config=config)[0]
     return bits
 
 
-def _compute(new: pd.DataFrame, known: Known, *, events: pd.DataFrame, engineer: FeatureEngineer) -> pd.DataFrame:
+def _computed_bits(
+    new: pd.DataFrame, known: Known, *, events: pd.DataFrame, config: FeatureConfig
+) -> NDArray[np.uint32]:
     days = known.merchant_days.drop_duplicates(["merchant_id", "day"], keep="last").drop(columns="version")
     history = History(
         transactions=events[list(TRANSACTION_COLUMNS)],
         reports=known.reports.drop(columns="version"),
         merchant_days=days,
     )
-    return engineer.compute(history=history, new=new[list(TRANSACTION_COLUMNS)])
+    features = config.engineer().compute(history=history, new=new[list(TRANSACTION_COLUMNS)])
+    columns = with_own_columns(new, config.own_inputs.fields)
+    own = config.own_inputs.values(
+        {name: columns[name] for name in config.own_inputs.names}, microseconds(new["event_time"])
+    )
+    rows = config.whole_rows(features[list(FEATURE_NAMES)].to_numpy(np.float32), own)
+    return np.ascontiguousarray(rows).view(np.uint32)
 
 
-def _stored_bits(decisions: pd.DataFrame) -> NDArray[np.uint32]:
+def _stored_bits(decisions: pd.DataFrame, config: FeatureConfig) -> NDArray[np.uint32]:
     rows = b"".join(decisions["features"])
-    return np.frombuffer(rows, np.uint32).reshape(len(decisions), len(FEATURE_NAMES))
-
-
-def _bits(features: pd.DataFrame) -> NDArray[np.uint32]:
-    return np.ascontiguousarray(features[list(FEATURE_NAMES)].to_numpy(np.float32)).view(np.uint32)
+    return np.frombuffer(rows, np.uint32).reshape(len(decisions), len(config.feature_names))

@@ -34,7 +34,10 @@ TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f\ud800-\udfff]+\Z"
 
 
 class TransactionRow(NamedTuple):
-    """One accepted transaction in the columns of TRANSACTIONS; `event_time` in microseconds since 1970-01-01 UTC."""
+    """One accepted transaction in the columns of TRANSACTIONS; `event_time` in microseconds since 1970-01-01 UTC.
+
+    `own_fields` are the bank's own fields as canonical JSON (see `own_fields.py`).
+    """
 
     transaction_id: str
     event_time: int
@@ -46,6 +49,7 @@ class TransactionRow(NamedTuple):
     country: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    own_fields: str | None = None
 
 
 def stored_column(field: Field, *, unique: bool = False, nullable: bool | None = None) -> pa.Column:
@@ -110,6 +114,8 @@ REJECTED_TRANSACTIONS: Final = table_schema(
 
 TRANSACTION_COLUMNS: Final[tuple[str, ...]] = tuple(TRANSACTIONS.columns)
 OPTIONAL_COLUMNS: Final = tuple(name for name, column in TRANSACTIONS.columns.items() if column.nullable)
+ROW_COLUMNS: Final = TransactionRow._fields
+"""The columns of a TransactionRow: those of TRANSACTIONS, then the own fields."""
 REPORT_COLUMNS: Final[tuple[str, ...]] = tuple(FRAUD_REPORTS.columns)
 
 

@@ -31,11 +31,12 @@ def no_history(rows: int) -> HistoryTables:
 def decide_with_model(
     values: NDArray[np.float32], model: FraudModel, *, without_history: bool = False
 ) -> tuple[NDArray[np.object_], list[float], list[tuple[Reason, ...]]]:
-    """Decide feature rows (n, features) by the model's policy; returns decisions, probabilities and reasons.
+    """Decide rows (n, features and own inputs) by the model's policy; returns decisions, probabilities and reasons.
 
     Only reviews and blocks get reasons, because contributions cost many times a prediction.
     """
-    rows = values if model.features == FEATURE_NAMES else values[:, [FEATURE_NAMES.index(f) for f in model.features]]
+    names = model.feature_config.feature_names
+    rows = values if model.features == names else values[:, [names.index(name) for name in model.features]]
     probabilities = model.probabilities(rows)
     decisions = decide(probabilities, model.policy)
     reasons: list[tuple[Reason, ...]] = [()] * len(decisions)
@@ -49,6 +50,7 @@ def decide_with_model(
                 values=rows[position],
                 features=model.features,
                 rules_fired=names,
+                own_inputs=model.feature_config.own_inputs,
                 without_history=without_history,
             )
     return decisions, probabilities.tolist(), reasons
@@ -57,7 +59,7 @@ def decide_with_model(
 def decide_with_rules(
     values: NDArray[np.float32], *, rules: tuple[Rule, ...]
 ) -> tuple[NDArray[np.object_], list[tuple[Reason, ...]]]:
-    """Decide feature rows (n, features) by rules; returns decisions and the rules that fired."""
+    """Decide rows (n, features and own inputs) by rules; returns decisions and the rules that fired."""
     decisions, fired = rules_decide(_named(values), rules=rules)
     descriptions = {rule.name: rule.description for rule in rules}
     return decisions, [tuple(Reason(f"rule.{name}", descriptions[name]) for name in names) for names in fired]
@@ -72,4 +74,5 @@ def provisional_decision(row: TransactionRow) -> tuple[Decision, tuple[Reason, .
 
 
 def _named(values: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
-    return dict(zip(FEATURE_NAMES, values.T, strict=True))
+    """The features by name; rules see no own inputs, which follow them."""
+    return dict(zip(FEATURE_NAMES, values.T, strict=False))

@@ -5,7 +5,7 @@ Belongs here: the answer, and the way into the database and back. Must not be he
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -28,7 +28,8 @@ DecidedBy = Literal["model", "rules", "fail_safe"]
 class ScoringResult:
     """One stored decision; `replayed` when it was stored by an earlier delivery of the same transaction.
 
-    Times are microseconds since 1970-01-01 UTC.
+    `unused_fields` are the own fields that the deciding model does not declare. Times are microseconds
+    since 1970-01-01 UTC.
     """
 
     transaction_id: str
@@ -42,6 +43,7 @@ class ScoringResult:
     decided_at: int
     replayed: bool = False
     request_id: str | None = None
+    unused_fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ def store(
                 holdout_share=holdout_share if holdout_share and loaded and _drawn(one) else None,
                 feature_config=config_id,
                 request_id=one.request_id,
+                unused_fields=json.dumps(one.unused_fields) if one.unused_fields else None,
             )
             for row, one, values in zip(new, scored, features, strict=True)
         ]
@@ -117,8 +120,14 @@ def from_stored(stored: StoredDecision) -> ScoringResult:
         **values,
         reasons=tuple(Reason(code, text) for code, text in json.loads(stored.reasons)),
         missing=tuple(stored.missing.split()),
+        unused_fields=tuple(json.loads(stored.unused_fields)) if stored.unused_fields else (),
         replayed=True,
     )
+
+
+def unused_fields(row: TransactionRow, declared: Collection[str]) -> tuple[str, ...]:
+    """The own fields of a transaction that are not declared, in alphabetical order."""
+    return tuple(name for name in json.loads(row.own_fields or "{}") if name not in declared)
 
 
 def _drawn(one: ScoringResult) -> bool:

@@ -62,9 +62,9 @@ class IdEncoder(dict[str | None, int]):
         return np.fromiter(map(self.__getitem__, names), np.int64, len(names))
 
     def table(self, rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Table:
-        """Columns of rows as arrays."""
+        """Columns of rows as arrays; own fields, which follow the columns of a new transaction, are no history."""
         columns = zip(*rows, strict=True) if rows else ([] for _ in names)
-        return {name: self._array(name, column) for name, column in zip(names, columns, strict=True)}
+        return {name: self._array(name, column) for name, column in zip(names, columns, strict=False)}
 
     def _array(self, name: str, column: Sequence[Any]) -> NDArray[Any]:
         if name in _NAMES:

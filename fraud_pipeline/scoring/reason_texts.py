@@ -4,7 +4,7 @@ Belongs here: the sentence of every feature and of its missing value, numbers in
 choice of features (`reasons.py`).
 
 A sentence compares the transaction with the history of its customer or merchant. Amounts are in currency units. Only
-numbers, weekdays and times of day are filled in, so no sentence can hold an id.
+numbers, weekdays, times of day and frequent categories are filled in, so no sentence can hold an id.
 """
 
 import math
@@ -14,10 +14,14 @@ from types import MappingProxyType
 from typing import Final
 
 from fraud_pipeline.features.definitions import FEATURES, FeatureDefinition, Unit, WindowName
+from fraud_pipeline.features.own_inputs import OwnInput
 
 LARGEST_SHOWN: Final = 1e9
 BEYOND: Final = 1e15
 """Replaces infinity; larger than the largest number shown in any unit."""
+
+
+_LONGEST: Final = 120
 
 
 def topic(feature: str) -> str:
@@ -41,6 +45,21 @@ def sentence(feature: str, value: float) -> str:
         last=f"the last {days.removeprefix('1 ')}",
         span=days.removesuffix("s").replace(" ", "-"),
     )
+
+
+def own_sentence(own: OwnInput, value: float) -> str:
+    """The sentence for a value of an own input, in at most 120 characters."""
+    if math.isnan(value):
+        text = f"{own.name} not given" + (", or rarely seen in training" if own.kind == "category" else "")
+    elif own.kind == "category":
+        text = f"{own.name} is {own.categories[int(value)]}"
+    elif own.kind == "flag":
+        text = f"{own.name} is {'true' if value else 'false'}"
+    elif own.kind == "age":
+        text = f"{own.name} is {_SHOW['days'](abs(value))} {'ahead' if value < 0 else 'ago'}"
+    else:
+        text = f"{own.name} is {_plain_number(value)}"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +272,11 @@ def _number(value: float) -> str:
         text = f"{size:,.0f}" if size >= 10 else f"{size:.1f}"
     text = text.removesuffix(".0")
     return f"minus {text}" if value < 0 else text
+
+
+def _plain_number(value: float) -> str:
+    """A number of an unknown unit, with up to six digits as they are."""
+    return f"{value:g}" if 1e-3 <= abs(value) < 1e6 or value == 0 else _number(max(-BEYOND, min(value, BEYOND)))
 
 
 def _counted(number: float, noun: str) -> str:

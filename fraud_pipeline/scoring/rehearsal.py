@@ -32,6 +32,7 @@ _NAME: Final = "\x01rehearsal"
 _WIDEST: Final = "\U0001f4b3"
 """A character of four bytes in UTF-8."""
 _REASONS: Final = f'[["rehearsal", "{_WIDEST * 1_000}"]]'
+_OWN_FIELDS: Final = f'{{"rehearsal":"{_WIDEST * 1_000}"}}'
 _FEATURES: Final = bytes(4_096)
 
 
@@ -83,7 +84,7 @@ def _rows(count: int, *, kind: str, now: int) -> list[TransactionRow]:
             texts = ("transaction_id", "customer_id", "merchant_id", "category")
             transaction_id, customer, merchant, category = (widest(number, field) for field in texts)
             ids = (transaction_id, now, customer, merchant, MAX_AMOUNT_CENTS, category)
-            rows.append(TransactionRow(*ids, channel, "ZZ", -90.0, 180.0))
+            rows.append(TransactionRow(*ids, channel, "ZZ", -90.0, 180.0, _OWN_FIELDS))
         else:
             rows.append(TransactionRow(name(number), now - LONGEST_WINDOW, name(number), name(number), 1))
     return rows
@@ -124,6 +125,7 @@ def _score(batch: Batch, rows: Sequence[TransactionRow], *, now: int) -> None:
                 holdout_share=0.0,
                 feature_config=_REASONS,
                 request_id=_WIDEST,
+                unused_fields=_REASONS,
             )
             for row, (decision, decided_by, mode) in zip(rows, outcomes, strict=True)
         ]

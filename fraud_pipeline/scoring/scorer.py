@@ -44,6 +44,7 @@ from fraud_pipeline.scoring.decision_record import (
     ScoringResult,
     from_stored,
     store,
+    unused_fields,
 )
 from fraud_pipeline.scoring.errors import (
     HistoryUnavailableError,
@@ -90,16 +91,21 @@ RequestIdsOfRows = Mapping[str, str]
 """Transaction id -> id of the request that it came with."""
 NO_REQUEST_IDS: Final[RequestIdsOfRows] = MappingProxyType({})
 
-Shadow = Callable[[NDArray[np.float32], Sequence[ScoringResult], ScoringModel], None]
+Shadow = Callable[[NDArray[np.float32], Sequence[ScoringResult], ScoringModel, Sequence[TransactionRow]], None]
 
 
-def no_shadow(_values: NDArray[np.float32], _scored: Sequence[ScoringResult], _loaded: ScoringModel) -> None:
+def no_shadow(
+    _values: NDArray[np.float32],
+    _scored: Sequence[ScoringResult],
+    _loaded: ScoringModel,
+    _rows: Sequence[TransactionRow],
+) -> None:
     """Nobody else looks at what was decided."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Feature rows (n, features) in the order of FEATURE_NAMES, and what was missing for all of them."""
+    """Rows (n, features and own inputs) in the order of the configuration, and what was missing for all of them."""
 
     values: NDArray[np.float32]
     missing: tuple[str, ...]
@@ -245,7 +251,7 @@ class Scorer:
             table = self._cache.table(new)
             known = np.array([row.transaction_id not in added for row in new], np.bool_)
             if new:
-                features = self._features(batch, table, versions, config, known=known, mode=mode)
+                features = self._features(batch, new, table, versions, config, known=known, mode=mode)
                 scored = self._decide(batch, new, features, mode=mode, loaded=loaded, request_ids=request_ids)
                 self._keep(batch, config)
                 decided = store(
@@ -272,7 +278,7 @@ class Scorer:
         if new:
             self._kept_configs.add(config)
             if loaded is not None:
-                self._shadow(features.values, scored, loaded)
+                self._shadow(features.values, scored, loaded, new)
 
     @staticmethod
     def _stored_answers(
@@ -328,6 +334,7 @@ class Scorer:
     def _features(
         self,
         batch: Batch,
+        rows: Sequence[TransactionRow],
         new: Table,
         versions: Versions,
         config: FeatureConfig,
@@ -343,7 +350,10 @@ class Scorer:
             if versions.merchant_days(config.label_maturity).as_of < int(new["event_time"].max()) // DAY * DAY:
                 missing = (*missing, "merchant_days")
         with self._stage("features"):
-            values = np.ascontiguousarray(config.engineer().values(history=history, new=new))
+            values = config.engineer().values(history=history, new=new)
+            if config.own_inputs.inputs:
+                values = config.whole_rows(values, config.own_inputs.values_of_rows(rows))
+            values = np.ascontiguousarray(values)
         return Features(values=values, missing=missing)
 
     def _decide(
@@ -372,6 +382,7 @@ class Scorer:
         decided_at = self._clock()
         blocks = [row for row, decision in zip(new, decisions, strict=True) if decision == "block"]
         all_spared = self._block_overrides.apply(batch, blocks, by_model=loaded is not None)
+        declared = {field.name for field in self._config.own_inputs.fields} if loaded else set[str]()
         scored = []
         for row, decision, probability, why in zip(new, decisions, probabilities, reasons, strict=True):
             spared = all_spared.get(row.transaction_id)
@@ -387,6 +398,7 @@ class Scorer:
                     model_version=loaded.version if loaded else None,
                     decided_at=decided_at,
                     request_id=request_ids.get(row.transaction_id),
+                    unused_fields=unused_fields(row, declared) if row.own_fields else (),
                 )
             )
         return scored

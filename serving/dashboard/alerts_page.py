@@ -91,13 +91,24 @@ def _case(case: Case) -> None:
         about = ", ".join(fact for fact in (case.merchant_id, case.category, case.channel, case.country) if fact)
         st.markdown(f"**{money(case.amount_cents)}** on {case.event_time:%Y-%m-%d %H:%M:%S} UTC at {plain(about)}")
     for reason in case.reasons:
-        st.markdown(f"- {reason}")
+        st.markdown(f"- {plain(reason)}")
+    if case.own_fields:
+        _own_fields(case)
     without = f", without {', '.join(map(words, case.missing))}" if case.missing else ""
     request = f" Request {plain(case.request_id)}." if case.request_id else ""
     st.caption(
         f"{plain(case.transaction_id)}: decided by {words(case.decided_by)}, version {case.model_version}{without}."
         f"{request}"
     )
+
+
+def _own_fields(case: Case) -> None:
+    rows = [
+        {"field": name, "value": str(value), "used": name not in case.unused_fields}
+        for name, value in case.own_fields.items()
+    ]
+    with st.expander(f"{len(rows)} own fields"):
+        st.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
 def _verdict(here: Session, alert: Alert) -> None:

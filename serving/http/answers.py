@@ -45,6 +45,9 @@ class DecisionOut(_Answer):
     replayed: bool = Field(description="true: this transaction was decided on before, and this is that decision")
     latency_ms: float
     request_id: str | None = Field(description="X-Request-Id of the request that was decided on; null when unknown")
+    unused_fields: list[str] = Field(
+        description="own fields that the model does not declare: stored, and not used for this decision"
+    )
 
 
 class FieldOut(_Answer):
@@ -152,6 +155,7 @@ def decision_body(scored: ScoringResult, *, latency_ms: float) -> dict[str, Any]
         "replayed": scored.replayed,
         "latency_ms": latency_ms,
         "request_id": scored.request_id,
+        "unused_fields": scored.unused_fields,
     }
 
 

@@ -117,7 +117,10 @@ class Endpoints:
     async def description(self, _request: Request) -> Response:
         """GET /openapi.json."""
         document = describe(
-            currency=self.parser.currency, max_batch=self.parser.max_batch, now=time_of(now_microseconds())
+            currency=self.parser.currency,
+            max_batch=self.parser.max_batch,
+            now=time_of(now_microseconds()),
+            declared=self.parser.declared().values(),
         )
         return answer(document)
 

@@ -4,6 +4,7 @@ Belongs here: reading JSON strictly, and refusing what is none. Must not be here
 """
 
 import json
+from collections import Counter
 from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,6 +13,7 @@ from serving.errors import FieldProblem, RepeatedKey, RequestError, TooManyKeys,
 from serving.http.models import REQUIRED
 
 _MAX_KEYS: Final = 64
+_MAX_OWN_FIELDS: Final = 1_024
 _MAX_INTEGER_DIGITS: Final = 18
 
 T = TypeVar("T")
@@ -59,9 +61,9 @@ def _object(pairs: list[tuple[str, object]]) -> object:
     if len(result) == len(pairs) <= _MAX_KEYS:
         return result
     if len(pairs) > _MAX_KEYS:
-        return TooManyKeys()
-    keys = [key for key, _ in pairs]
-    return RepeatedKey(next(key for position, key in enumerate(keys) if key in keys[:position]))
+        return TooManyKeys(result if len(result) == len(pairs) <= _MAX_OWN_FIELDS else None)
+    counts = Counter(key for key, _ in pairs)
+    return RepeatedKey(next(key for key, count in counts.items() if count > 1))
 
 
 def _integer(digits: str) -> float:

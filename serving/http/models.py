@@ -4,12 +4,13 @@ Belongs here: which fields a body has. Must not be here: what a field may hold (
 answers (`answers.py`).
 """
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as ModelField
 
 from fraud_pipeline.schema.fields import Entrance, Field, fields_of
+from serving.errors import TooManyKeys
 from serving.http.field_types import describe_field, request_type
 
 
@@ -19,10 +20,10 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
-def body_model(name: str, entrance: Entrance, *, doc: str) -> type[Body]:
+def body_model(name: str, entrance: Entrance, *, doc: str, base: type[Body] = Body) -> type[Body]:
     """The model of a body that holds the fields of an entrance."""
     definitions: dict[str, Any] = {field.name: _definition(field) for field in fields_of(entrance)}
-    return create_model(name, __base__=Body, __doc__=doc, **definitions)
+    return create_model(name, __base__=base, __doc__=doc, **definitions)
 
 
 def _definition(field: Field) -> tuple[Any, Any]:
@@ -31,7 +32,19 @@ def _definition(field: Field) -> tuple[Any, Any]:
     return (kind, ModelField(**info)) if field.required else (kind | None, ModelField(None, **info))
 
 
-TransactionIn: Final = body_model("TransactionIn", "request", doc="One card transaction to decide on.")
+def _own_fields(sent: object) -> object:
+    return sent.own_fields if isinstance(sent, TooManyKeys) and sent.own_fields is not None else sent
+
+
+class _WithOwnFields(Body):
+    own_fields: Annotated[dict[str, Any] | None, BeforeValidator(_own_fields)] = ModelField(
+        None, description="the bank's own fields"
+    )
+
+
+TransactionIn: Final = body_model(
+    "TransactionIn", "request", base=_WithOwnFields, doc="One card transaction to decide on."
+)
 FeedbackIn: Final = body_model(
     "FeedbackIn", "feedback", doc="What was found out about a transaction that this service decided on."
 )

@@ -6,7 +6,7 @@ FastAPI would write most of this, and answer for it: with its router and respons
 requests per processor second in place of 3,244 (`benchmarks/routers.py` on a busy machine with 2 cores).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -15,9 +15,11 @@ from pydantic.json_schema import models_json_schema
 
 from fraud_pipeline.schema.amounts import whole_units
 from fraud_pipeline.schema.fields import fields_of, transaction_fields
+from fraud_pipeline.schema.own_fields import OwnField
 from serving.http.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
 from serving.http.guard import PATHS
 from serving.http.models import BatchIn, FeedbackIn, TransactionIn
+from serving.http.own_fields import own_fields_schema
 
 Json = dict[str, Any]
 
@@ -67,14 +69,18 @@ _DECISION: Final[Json] = {
     "replayed": False,
     "latency_ms": 4.1,
     "request_id": "7f3a9c0e5b1d4f6a8c2e0d9b7a5f3c1e",
+    "unused_fields": [],
 }
 
 
-def describe(*, currency: str, max_batch: int, now: datetime) -> Json:
-    """The document that /openapi.json answers with; its examples are of `now`, so that they can be sent as they are."""
+def describe(*, currency: str, max_batch: int, now: datetime, declared: Collection[OwnField] = ()) -> Json:
+    """The document that /openapi.json answers with; its examples are of `now`, so that they can be sent as they are.
+
+    `declared` are the own fields that the champion declares.
+    """
     _, definitions = models_json_schema(_MODELS, ref_template="#/components/schemas/{model}")
     schemas: Json = definitions["$defs"]
-    _add_rules(schemas, currency=currency, max_batch=max_batch)
+    _add_rules(schemas, currency=currency, max_batch=max_batch, declared=declared)
     example = {**_EXAMPLE, "event_time": now.isoformat(timespec="seconds"), "currency": currency}
     if whole_units(currency):
         example["amount"] = round(example["amount"])
@@ -149,13 +155,14 @@ def describe(*, currency: str, max_batch: int, now: datetime) -> Json:
     return document
 
 
-def _add_rules(schemas: Json, *, currency: str, max_batch: int) -> None:
+def _add_rules(schemas: Json, *, currency: str, max_batch: int, declared: Collection[OwnField]) -> None:
     transaction = schemas["TransactionIn"]
     description = transaction["properties"]["currency"]["description"]
     transaction["properties"]["currency"] = {"const": currency, "type": "string", "description": description}
     transaction["properties"]["amount"]["multipleOf"] = 1 if whole_units(currency) else 0.01
     pairs = {frozenset((field.name, field.together_with)) for field in transaction_fields() if field.together_with}
     transaction["allOf"] = [_both_or_neither(sorted(pair)) for pair in sorted(pairs, key=sorted)]
+    transaction["properties"]["own_fields"] = own_fields_schema(declared)
     schemas["BatchIn"]["properties"]["transactions"]["maxItems"] = max_batch
 
 

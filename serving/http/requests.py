@@ -20,6 +20,7 @@ from serving.errors import FieldProblem, RequestError, refuse
 from serving.http.field_types import request_type
 from serving.http.json_documents import decode, validate
 from serving.http.models import BatchIn, FeedbackIn, TransactionIn
+from serving.http.own_fields import DeclaredFields, nothing_declared, own_field_problems, spelling
 
 _TRANSACTION: Final = TypeAdapter(TransactionIn)
 _BATCH: Final = TypeAdapter(BatchIn)
@@ -42,10 +43,14 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class RequestParser:
-    """Reads bodies for one currency and one limit of transactions in a batch; all methods raise RequestError."""
+    """Reads bodies for one currency and one limit of transactions in a batch; all methods raise RequestError.
+
+    `declared` gives the own fields that the champion declares, which are read strictly.
+    """
 
     currency: str
     max_batch: int
+    declared: DeclaredFields = nothing_declared
 
     def transaction(self, body: bytes, *, now: int) -> TransactionRow:
         """The transaction of a /score body; `now` in microseconds since 1970-01-01 UTC."""
@@ -80,7 +85,12 @@ class RequestParser:
         ]
         if problems:
             refuse(problems)
-        return [TransactionRow._make(_row_values(values)) for values in transactions]
+        return [
+            TransactionRow._make(
+                (*_row_values(values), spelling(values["own_fields"]) if values["own_fields"] else None)
+            )
+            for values in transactions
+        ]
 
     def _problems(self, values: Mapping[str, Any], *, now: int) -> list[tuple[str, str]]:
         """Field and reason of what only the clock, the currency or another field can tell."""
@@ -99,6 +109,8 @@ class RequestParser:
         for field, other in _PAIRS:
             if values[field] is None and values[other] is not None:
                 problems.append((field, "incomplete_position"))
+        if values["own_fields"]:
+            problems += own_field_problems(values["own_fields"], self.declared())
         return problems
 
 

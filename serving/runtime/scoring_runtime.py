@@ -6,13 +6,14 @@ what comes in and goes out (`service.py`, `serving/stream/consumer_process.py`, 
 What decides a decision is the same at every entrance, because every entrance gets its scorers from here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import add_shadow_rows
+from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.scoring.scorer import Scorer, no_shadow
 from fraud_pipeline.settings import Settings
 from serving.runtime.champion import ChampionHolder
@@ -80,6 +81,11 @@ class ScoringRuntime:
                 holder.check_now()
         if follow:
             self._reports.start()
+
+    def declared_own_fields(self) -> Mapping[str, OwnField]:
+        """The own fields that the champion declares now, by name."""
+        loaded = self.champion.current()
+        return {field.name: field for field in loaded.model.feature_config.own_inputs.fields} if loaded else {}
 
     def shadow_report(self) -> ShadowReport | None:
         """What the challenger decided beside the champion, or None without one."""

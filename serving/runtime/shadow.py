@@ -3,8 +3,8 @@
 Belongs here: the queue between the two, the comparison, when there is nothing to compare. Must not be here: who is
 challenger (`champion.py` holds it), promotion.
 
-The challenger sees the features that the champion saw. One whose features are made otherwise would be judged on wrong
-values, so it is refused, as is one that is the champion itself.
+The challenger sees the features that the champion saw, and its own inputs, which it encodes itself. One whose features
+are made otherwise would be judged on wrong values, so it is refused, as is one that is the champion itself.
 """
 
 import logging
@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from fraud_pipeline.database.performance import ShadowRow
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.policy.decisions import Decision, decide
+from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.scorer import ScoringModel, ScoringResult
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 256
 _PATIENCE: Final = 2.0
-Seen = tuple[NDArray[np.float32], Sequence[ScoringResult], ScoringModel]
+Seen = tuple[NDArray[np.float32], Sequence[ScoringResult], ScoringModel, Sequence[TransactionRow]]
 Refusal = Literal["same_model", "other_features"]
 
 
@@ -103,10 +104,16 @@ class Shadow:
         self._thread = threading.Thread(target=self._compare_all, name="shadow", daemon=True)
         self._thread.start()
 
-    def __call__(self, values: NDArray[np.float32], scored: Sequence[ScoringResult], champion: ScoringModel) -> None:
-        """Feature rows (n, features) and what the champion decided on them."""
+    def __call__(
+        self,
+        values: NDArray[np.float32],
+        scored: Sequence[ScoringResult],
+        champion: ScoringModel,
+        rows: Sequence[TransactionRow] = (),
+    ) -> None:
+        """The champion's rows (n, features and own inputs) of transactions, and what it decided on them."""
         try:
-            self._waiting.put_nowait((values, scored, champion))
+            self._waiting.put_nowait((values, scored, champion, rows))
         except queue.Full:
             with self._dropping:  # several threads score
                 self._dropped += len(scored)
@@ -145,9 +152,10 @@ class Shadow:
                     self._start_anew()
                     continue
                 version = loaded.version
-                values, scored, champion = seen
+                values, scored, champion, transactions = seen
                 refusal = _refusal(champion, loaded)
                 if refusal is None:
+                    values = _rows_of(loaded, values, champion, transactions)
                     self._compare(values, scored, loaded=loaded)
                 else:
                     self._refuse(refusal, scored, champion=champion, challenger=loaded)
@@ -175,7 +183,8 @@ class Shadow:
         rows = [position for position, one in enumerate(scored) if one.probability is not None]
         if not rows:
             return
-        columns = [FEATURE_NAMES.index(name) for name in loaded.model.features]
+        names = loaded.model.feature_config.feature_names
+        columns = [names.index(name) for name in loaded.model.features]
         probabilities = loaded.model.probabilities(np.ascontiguousarray(values[np.ix_(rows, columns)]))
         theirs = decide(probabilities, loaded.model.policy)
         ours = np.array([scored[position].decision for position in rows], dtype=object)
@@ -212,6 +221,20 @@ def _refusal(champion: ScoringModel, challenger: ScoringModel) -> Refusal | None
     """Why the challenger's decisions on the champion's feature rows would mean nothing, if so."""
     if champion.sha256 == challenger.sha256:
         return "same_model"
-    if champion.model.feature_config != challenger.model.feature_config:
+    if champion.model.feature_config.engineer() != challenger.model.feature_config.engineer():
         return "other_features"
     return None
+
+
+def _rows_of(
+    challenger: ScoringModel,
+    values: NDArray[np.float32],
+    champion: ScoringModel,
+    transactions: Sequence[TransactionRow],
+) -> NDArray[np.float32]:
+    """The challenger's rows of these transactions, from the champion's rows."""
+    theirs, config = champion.model.feature_config, challenger.model.feature_config
+    if config.own_inputs == theirs.own_inputs:
+        return values
+    features = values[:, : len(FEATURE_NAMES)]
+    return config.whole_rows(features, config.own_inputs.values_of_rows(transactions))

@@ -85,6 +85,7 @@ def consume(
                 producer=producer,
                 kafka=kafka,
                 currency=settings.currency,
+                declared=scoring.declared_own_fields,
                 clock=now_microseconds,
                 reached=reached,
             ),

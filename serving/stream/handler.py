@@ -41,6 +41,7 @@ from fraud_pipeline.messaging.topics import KafkaSettings, Message
 from fraud_pipeline.schema.transactions import MILLISECOND, TransactionRow
 from fraud_pipeline.scoring.errors import with_retry
 from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageRefusedError, StorageUnavailableError
+from serving.http.own_fields import DeclaredFields, nothing_declared
 from serving.request_ids import record_request_ids
 from serving.stream.known_record import ScoresRows, check_known_record
 from serving.stream.messages import (
@@ -127,8 +128,8 @@ class _Stored:
 class StreamScorer:
     """Handles batches of records; one per thread.
 
-    Brokers that do not acknowledge within so many seconds are away. `reached` gets each point of the order, so
-    that a test can stop a process there.
+    `declared` gives the own fields that the champion declares. Brokers that do not acknowledge within so many seconds
+    are away. `reached` gets each point of the order, so that a test can stop a process there.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class StreamScorer:
         kafka: KafkaSettings,
         currency: str,
         clock: Callable[[], int],
+        declared: DeclaredFields = nothing_declared,
         acknowledge_within: float = ACKNOWLEDGE_WITHIN,
         reached: Callable[[Point], None] = lambda _point: None,
     ) -> None:
@@ -147,7 +149,7 @@ class StreamScorer:
         self._database = database
         self._producer = producer
         self._kafka = kafka
-        self._reader = MessageReader(currency=currency)
+        self._reader = MessageReader(currency=currency, declared=declared)
         self._clock = clock
         self._patience = acknowledge_within
         self._reached = reached
@@ -169,7 +171,12 @@ class StreamScorer:
     def _handle(
         self, records: Mapping[Partition, Sequence[Record]], positions: Mapping[Partition, Position]
     ) -> BatchResult:
-        stored = self._store([self._read(at, record) for at, found in records.items() for record in found], positions)
+        read = [
+            self._read(at, record, stored_before=positions[at].next_offset)
+            for at, found in records.items()
+            for record in found
+        ]
+        stored = self._store(read, positions)
         self._reached("stored")
         dead_letters = [*stored.dead_letters, *map(overdue_dead_letter, stored.overdue)]
         self._send_dead_letters(dead_letters)
@@ -196,17 +203,30 @@ class StreamScorer:
             reports=stored.reports,
         )
 
-    def _read(self, at: Partition, record: Record) -> _Read:
+    def _read(self, at: Partition, record: Record, *, stored_before: int) -> _Read:
         if isinstance(record, UnreadableRecord):
             return _Read(at, record, BadMessage("unreadable", "record"))
         try:
             if at.topic == self._kafka.reports_topic:
                 return _Read(at, record, report_of(record.value, record.headers))
             sent = record.timestamp * MILLISECOND if record.timestamp > 0 else self._clock()
-            return _Read(at, record, self._reader.transaction_message(record.value, record.headers, now=sent))
+            content = self._reader.transaction_message(record.value, record.headers, now=sent)
+            if record.offset < stored_before and _is_about_own_fields(content):
+                content = self._decided_before(record, now=sent) or content
+            return _Read(at, record, content)
         except Exception as error:  # noqa: BLE001 - what nobody thought of must not stop the records behind it
             check_known_record(self._scorer, self._reader, now=self._clock())
             return _Read(at, record, _failed(at, record, error))
+
+    def _decided_before(self, record: Record, *, now: int) -> TransactionRow | None:
+        """The transaction of a record that was decided on under the declaration of an earlier champion, if it was."""
+        reader = replace(self._reader, declared=nothing_declared)
+        row = reader.transaction_message(record.value, record.headers, now=now)
+        if isinstance(row, BadMessage):
+            return None
+        with scoring_batch(self._database, read_only=True) as batch:
+            event, decision = batch.stored([row.transaction_id]).get(row.transaction_id, (None, None))
+        return row if event == row and decision is not None else None
 
     def _store(self, read: Sequence[_Read], positions: Mapping[Partition, Position]) -> _Stored:
         """Store what is decided on these, in as many transactions as it takes to leave out what cannot be stored."""
@@ -278,6 +298,10 @@ class StreamScorer:
             self._producer.flush(timeout=self._patience)
         for future in sent:
             future.get(timeout=self._patience)
+
+
+def _is_about_own_fields(content: TransactionRow | BadMessage) -> bool:
+    return isinstance(content, BadMessage) and content.path.startswith("own_fields.")
 
 
 def _senders_spans(records: Mapping[Partition, Sequence[Record]]) -> list[Any]:

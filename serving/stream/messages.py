@@ -35,9 +35,9 @@ _OF_MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
 MESSAGE_REMEDIES: Final[Mapping[str, str]] = MappingProxyType({**REMEDIES, **_OF_MESSAGES})
 """Why a message is bad -> what to do about it: the problems of HTTP requests, and those that only messages have."""
 
-MAX_VALUE_BYTES: Final = 16_384
-"""Far above any transaction: a value that is longer is not worth reading."""
-MAX_LETTER_BYTES: Final = 32_768
+MAX_VALUE_BYTES: Final = 65_536
+"""Far above any transaction with its own fields: a value that is longer is not worth reading."""
+MAX_LETTER_BYTES: Final = 98_304
 """Of a dead letter's key, value and headers as they came: brokers refuse a message above a million by default."""
 _HEADER_OVERHEAD: Final = 10
 

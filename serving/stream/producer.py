@@ -21,6 +21,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 from tqdm import tqdm
 
+from fraud_pipeline.database.own_fields import own_texts
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.ingest.sources import FileSource, parse_columns
 from fraud_pipeline.ingest.validation import validate
@@ -32,7 +33,7 @@ from fraud_pipeline.messaging.topics import (
     open_producer,
     transaction_message,
 )
-from fraud_pipeline.schema.transactions import TransactionRow, microseconds
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow, microseconds
 from fraud_pipeline.settings import Settings
 
 CUSTOMERS: Final = 50_000
@@ -147,9 +148,11 @@ def file_rows(settings: Settings, path: Path, *, tell: Callable[[str], None]) ->
 
 
 def _rows(accepted: pd.DataFrame) -> Iterator[TransactionRow]:
-    plain = accepted.assign(event_time=microseconds(accepted["event_time"])).astype(object)
-    for values in plain.itertuples(index=False, name=None):
-        yield TransactionRow._make(None if value != value else value for value in values)  # noqa: PLR0124 - NaN
+    fixed = accepted[list(TRANSACTION_COLUMNS)]
+    plain = fixed.assign(event_time=microseconds(fixed["event_time"])).astype(object)
+    for values, own_fields in zip(plain.itertuples(index=False, name=None), own_texts(accepted), strict=True):
+        present = (None if value != value else value for value in values)  # noqa: PLR0124 - NaN
+        yield TransactionRow._make((*present, own_fields))
 
 
 @dataclass(slots=True)

@@ -85,6 +85,7 @@ def range_scorer(
             producer=producer,
             kafka=kafka,
             currency=settings.currency,
+            declared=scoring.declared_own_fields,
             clock=now_microseconds,
         )
         consumer = stack.enter_context(closing(open_consumer(kafka, fetch_max_wait_ms=50)))
