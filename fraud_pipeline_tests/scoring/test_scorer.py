@@ -26,6 +26,7 @@ from fraud_pipeline.database.history import (
 from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.tables import ALERTS, DECISIONS, TRANSACTIONS
+from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit
@@ -98,7 +99,9 @@ def audited(database: Database) -> Audit:
         reports=read_reports(database, start=BEGINNING, end=END, with_version=True),
         merchant_days=read_merchant_days(database, start=BEGINNING, end=END, label_maturity=LABEL_MATURITY),
     )
-    return audit(read_newest_decisions(database, limit=100_000), known, engineer=ENGINEER)
+    return audit(
+        read_newest_decisions(database, limit=100_000), known, config=FeatureConfig(label_maturity=LABEL_MATURITY)
+    )
 
 
 class TestExactness:

@@ -12,7 +12,7 @@ import pandas as pd
 from fraud_pipeline.ingest.sources import FileSource
 from fraud_pipeline.ingest.validation import validate
 from fraud_pipeline.schema.fields import FIELDS, transaction_fields
-from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow
 from serving.errors import RequestError
 from serving.http.openapi import describe
 from serving.http.requests import RequestParser
@@ -63,7 +63,7 @@ def of_file(path: Path) -> Outcome:
         return str(result.rejected["field"].item()), str(result.rejected["reason"].item())
     (row,) = rows.to_dict("records")
     row["event_time"] = row["event_time"].value // 1_000
-    return TransactionRow._make(None if pd.isna(row[name]) else row[name] for name in TransactionRow._fields)
+    return TransactionRow._make((*(None if pd.isna(row[name]) else row[name] for name in TRANSACTION_COLUMNS), None))
 
 
 def outcomes(directory: Path, good: dict[str, Any], **changes: Any) -> dict[str, Outcome]:
