@@ -185,9 +185,9 @@ def commands(command: argparse.ArgumentParser, depth: int = 2) -> Iterator[str]:
             if aliases:
                 yield f"Also: {', '.join(f'`fraud-detect {alias}`' for alias in aliases)}.\n"
             rows = [
-                argument(one)
-                for one in sub._actions
-                if not isinstance(one, argparse._HelpAction | argparse._SubParsersAction)
+                argument(option)
+                for option in sub._actions
+                if not isinstance(option, argparse._HelpAction | argparse._SubParsersAction)
             ]
             if rows:
                 yield table(("argument", "value", "default", "meaning"), rows)
@@ -248,10 +248,10 @@ def fields_page() -> str:
     ]
     names = [[f"`{f.name}`", ", ".join(f"`{name}`" for name in f.synonyms)] for f in FIELDS.values() if f.synonyms]
     values = [
-        [f"`{field.name}`", f"`{allowed}`", ", ".join(f"`{other}`" for other in others)]
+        [f"`{field.name}`", f"`{allowed}`", ", ".join(f"`{alternative}`" for alternative in alternatives)]
         for field in FIELDS.values()
-        for allowed, others in field.allowed.items()
-        if others
+        for allowed, alternatives in field.allowed.items()
+        if alternatives
     ]
     reasons = [[f"`{reason}`", remedy] for reason, remedy in REASONS.items()]
     return f"""# Fields
@@ -331,9 +331,9 @@ def schema_type(schema: Mapping[str, Any]) -> str:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
     if "anyOf" in schema or "oneOf" in schema:
-        return " or ".join(schema_type(one) for one in schema.get("anyOf", schema.get("oneOf", ())))
+        return " or ".join(schema_type(option) for option in schema.get("anyOf", schema.get("oneOf", ())))
     if "const" in schema or "enum" in schema:
-        return ", ".join(f"`{one}`" for one in schema.get("enum", [schema.get("const")]))
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
         return f"list of {schema_type(schema['items'])}"
     limits = [f"{words} {schema[key]:,}" for key, words in LIMITS.items() if key in schema]
@@ -358,8 +358,8 @@ def http_page() -> str:
     for name, schema in sorted(document["components"]["schemas"].items()):
         needed = schema.get("required", ())
         rows = [
-            [f"`{field}`", schema_type(one), "yes" if field in needed else "no", one.get("description", "")]
-            for field, one in schema.get("properties", {}).items()
+            [f"`{field}`", schema_type(value), "yes" if field in needed else "no", value.get("description", "")]
+            for field, value in schema.get("properties", {}).items()
         ]
         about = " ".join(schema.get("description", "").split())
         bodies.append(f"### {name}\n\n{about}\n\n{table(('field', 'type', 'required', 'meaning'), rows)}")
@@ -405,12 +405,12 @@ def tables_page() -> str:
     """Every table of the database of decisions."""
     rules = {rule.table.name: rule for rule in RULES}
     sections = []
-    for name, one in METADATA.tables.items():
+    for name, stored in METADATA.tables.items():
         rule = rules[name]
         kept = f"`FRAUD_{rule.retention.upper()}`" if isinstance(rule, Kept) else f"for ever: {rule.reason}"
         rows = [
             [f"`{column.name}`", column_type(column), yes(answer=column.primary_key), yes(answer=column.nullable)]
-            for column in one.columns
+            for column in stored.columns
         ]
         sections.append(
             f"## {name}\n\n{TABLES[name]}\nKept: {kept}.\n\n{table(('column', 'type', 'key', 'may be empty'), rows)}"

@@ -358,8 +358,8 @@ def setting_errors(error: ValidationError) -> str:
     """What is wrong with which setting, and where it is given, in one line without any value."""
     prefix = "kafka_" if error.title == "KafkaSettings" else ""
     return "; ".join(
-        f"{where_set(prefix + str(one['loc'][0])) if one['loc'] else 'together'}: {one['msg']}"
-        for one in error.errors()
+        f"{where_set(prefix + str(detail['loc'][0])) if detail['loc'] else 'together'}: {detail['msg']}"
+        for detail in error.errors()
     )
 
 

@@ -33,6 +33,6 @@ def request_ids(request_id: bytes | None, traceparent: bytes | None) -> RequestI
 
 def record_request_ids(headers: Iterable[tuple[str, bytes | None]]) -> RequestIds | None:
     """The ids of a Kafka record, whose headers have the names of HTTP's in any case; None where it carries none."""
-    found = {name.lower(): value for name, value in headers if value}
-    request_id, traceparent = found.get("x-request-id"), found.get("traceparent")
+    values = {name.lower(): value for name, value in headers if value}
+    request_id, traceparent = values.get("x-request-id"), values.get("traceparent")
     return request_ids(request_id, traceparent) if request_id or traceparent else None

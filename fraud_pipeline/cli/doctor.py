@@ -221,11 +221,11 @@ def check_champion(settings: Settings, *, now: Callable[[], float] = time.time) 
 
 def _own_maturity(model: FraudModel, settings: Settings) -> str:
     """A remark where the model's label maturity is not that of the settings; it is served with its own."""
-    of_model, here = model.feature_config.label_maturity, settings.label_maturity
-    if of_model == here:
+    of_model, of_settings = model.feature_config.label_maturity, settings.label_maturity
+    if of_model == of_settings:
         return ""
     day = timedelta(days=1)
-    return f" (label maturity: {of_model / day:g} days; the settings for the next model: {here / day:g})"
+    return f" (label maturity: {of_model / day:g} days; the settings for the next model: {of_settings / day:g})"
 
 
 def check_days(settings: Settings, *, now: Callable[[], float] = time.time) -> Diagnosis:

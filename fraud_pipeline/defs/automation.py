@@ -186,7 +186,7 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
                 red = {verdict.report: verdict for verdict in newest_verdicts(database) if verdict.red}
         except (DatabaseUnavailableError, DatabaseUnsuitableError) as error:
             return dg.SkipReason(str(error))
-        told, said = before & red.keys(), [f"red: {', '.join(sorted(red)) or 'none'}"]
+        posted, messages = before & red.keys(), [f"red: {', '.join(sorted(red)) or 'none'}"]
         for report in red.keys() - before:
             line = red_line(red[report])
             context.log.error(line)
@@ -194,10 +194,10 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
                 _post(settings, {"text": line, "report": report, "day": f"{red[report].day:%Y-%m-%d}"})
             except WebhookError as error:
                 # A tick that failed would forget what was told before; this one is tried again at the next.
-                said.append(str(error))
+                messages.append(str(error))
             else:
-                told.add(report)
-        return dg.SensorResult(skip_reason="; ".join(said), cursor=json.dumps(sorted(told)))
+                posted.add(report)
+        return dg.SensorResult(skip_reason="; ".join(messages), cursor=json.dumps(sorted(posted)))
 
     inputs_watch = dg.AutomationConditionSensorDefinition(
         "features_inputs_watch",

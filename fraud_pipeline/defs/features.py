@@ -137,9 +137,9 @@ def history_before(store: TableStore, span: Span, *, settings: Settings, stored_
     and they are made here as the asset makes them. Raises MissingDaysError for a hole. Before the first stored day
     nothing happened (see `check_lookback`).
     """
-    window, there = window_of(settings), store.days("transactions")
+    window, stored = window_of(settings), store.days("transactions")
     first = {
-        table: min(day for day in [*there, span.first] if day >= days[0])
+        table: min(day for day in [*stored, span.first] if day >= days[0])
         for table, days in window.days_read("features", span.first).items()
         if days
     }
@@ -200,8 +200,8 @@ def features_check(settings: Settings) -> dg.AssetChecksDefinition:
     )
     def inputs_current(tables: TablesResource) -> dg.AssetCheckResult:
         last = expected_last(living=settings.living, ends=settings.calendar_end, now=datetime.now(UTC))
-        found = read_standing(tables.store(), window=window_of(settings), last=last)
-        return dg.AssetCheckResult(passed=found.current, metadata={"finding": found.summary})
+        standing = read_standing(tables.store(), window=window_of(settings), last=last)
+        return dg.AssetCheckResult(passed=standing.current, metadata={"finding": standing.summary})
 
     return inputs_current
 

@@ -174,7 +174,7 @@ class _Progress:
         self._tell = tell
         self._on_usable = on_usable
         self._started: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._listed: set[str] = set()
         self.failure = ""
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
@@ -192,8 +192,8 @@ class _Progress:
         elif event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
             # A run over many days reports each of them; a person wants one line.
             name = event.asset_key.to_user_string() if event.asset_key else step
-            if name not in self._told:
-                self._told.add(name)
+            if name not in self._listed:
+                self._listed.add(name)
                 count = event.step_materialization_data.materialization.metadata.get("dagster/row_count")
                 rows = f"{getattr(count, 'value', 0):>12,} rows" if count is not None else " " * 17
                 self._tell(f"  {name:<24}{rows}  {time.monotonic() - self._started[step]:6.1f} s")
@@ -201,10 +201,10 @@ class _Progress:
             check = event.asset_check_evaluation_data
             if not check.passed and check.blocking and check.severity is dg.AssetCheckSeverity.ERROR:
                 finding = check.metadata.get("finding")
-                said = (
+                failed_check = (
                     f"check {check.check_name} of {check.asset_key.to_user_string()}: {getattr(finding, 'value', '')}"
                 )
-                self.failure = f"{self.failure}\n{said}".strip()
+                self.failure = f"{self.failure}\n{failed_check}".strip()
         elif event.event_type is dg.DagsterEventType.STEP_FAILURE and not self.failure:
             error = event.step_failure_data.error
             cause = error.cause or error if error else None

@@ -156,8 +156,8 @@ def _merchants(world: World, intents: Intents) -> Ints:
 
 def _cents(world: World, intents: Intents, *, merchant: Ints) -> Ints:
     amount = np.exp(intents.log_amount + world.merchants.price_level[merchant])
-    whole = (intents.category == TRANSFER) & (chance.uniform(intents.key, "whole amount") < 0.5)
-    step = np.where(intents.category == CASH, 1_000, np.where(whole, 100, 1))
+    round_amount = (intents.category == TRANSFER) & (chance.uniform(intents.key, "whole amount") < 0.5)
+    step = np.where(intents.category == CASH, 1_000, np.where(round_amount, 100, 1))
     cents = np.maximum(np.round(amount / step), 1) * step
     cents *= unit_error(world, time=intents.time, merchant=merchant)
     return np.asarray(np.minimum(cents, MAX_AMOUNT_CENTS), dtype=np.int64)

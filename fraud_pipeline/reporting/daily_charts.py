@@ -63,11 +63,11 @@ def decisions_per_minute(traffic: pd.DataFrame) -> Chart:
 def daily_volume(days: pd.DatetimeIndex, rows: NDArray[np.int64], frauds: NDArray[np.int64]) -> Chart:
     """Transactions and known frauds per day, one above the other; arrays (number of days,)."""
     base = alt.Chart(pd.DataFrame({"day": days, "rows": rows, "frauds": frauds})).mark_bar()
-    whole = alt.Axis(format=",d", tickMinStep=1, minExtent=50)
+    axis = alt.Axis(format=",d", tickMinStep=1, minExtent=50)
     x = alt.X("utcyearmonthdate(day):T", title=None, scale=_TIME, axis=_DAYS)
     parts = [
         base.mark_bar(color=colour)
-        .encode(x=x, y=alt.Y(f"{name}:Q", title=title, axis=whole))
+        .encode(x=x, y=alt.Y(f"{name}:Q", title=title, axis=axis))
         .properties(width=680, height=185)
         for name, title, colour in (
             ("rows", "transactions per day", LEGITIMATE),

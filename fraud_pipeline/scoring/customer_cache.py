@@ -95,10 +95,10 @@ class CustomerMemory:
 
         Raises CrowdedHistoryError for customers whose tiles must be read first.
         """
-        customers, asking = np.unique(new["customer_id"], return_inverse=True)
+        customers, customer_of_row = np.unique(new["customer_id"], return_inverse=True)
         before = np.array([versions[self._name(customer)] for customer in customers.tolist()], np.int64) - 1
         since = np.full(len(customers), np.iinfo(np.int64).max)
-        np.minimum.at(since, asking, new["event_time"] - self._window)
+        np.minimum.at(since, customer_of_row, new["event_time"] - self._window)
         held = self._rows.held(customers, since=since)
         behind = before - held
         usable = (held >= 0) & (behind >= 0) & (behind <= self._many)
@@ -170,8 +170,8 @@ class CustomerMemory:
             return rows
         busy = customers[tiled | crowded]
         history = rows_where(rows, np.isin(rows["customer_id"], busy))
-        asking = rows_where(new, np.isin(new["customer_id"], busy))
-        cut = tiles_to_open(history, asking)
+        busy_rows = rows_where(new, np.isin(new["customer_id"], busy))
+        cut = tiles_to_open(history, busy_rows)
         if not (cut.any() or crowded.any()):
             return rows
         if cut.any():
@@ -180,7 +180,7 @@ class CustomerMemory:
             events = read.events_of_tiles(self._names(of_tiles), starts=starts, up_to=versions, width=TILE)
             history = with_open_tiles(history, cut, self._events_table(events))
         if crowded.any():
-            history = with_closed_tiles(history, asking)
+            history = with_closed_tiles(history, busy_rows)
         young.replace(busy, up_to[tiled | crowded], history, since=young.since[busy])
         if crowded.any():
             # Twice as many again before the next closing, whose cost is that of the rows.

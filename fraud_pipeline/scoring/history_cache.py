@@ -129,7 +129,7 @@ class HistoryCache:
         """Read the histories of these customers from these instants on as tiles, without a lock."""
         self._customers.read_ahead({self._numbers[name]: instant for name, instant in since.items()}, read=read)
 
-    def merchants(self, wanted: Ints, *, label_maturity: timedelta, version: int, since: int, load: Load) -> Table:
+    def merchants(self, numbers: Ints, *, label_maturity: timedelta, version: int, since: int, load: Load) -> Table:
         """Days of these merchants as that version of this label maturity knows them.
 
         Versions of two label maturities have the same numbers, so days of one maturity are remembered at a time.
@@ -137,7 +137,7 @@ class HistoryCache:
         if label_maturity != self._label_maturity:
             self._forget_merchants(label_maturity=label_maturity)
         return self._merchants.gather(
-            np.unique(wanted), version, since=since, load=self._reading(load, MERCHANT_DAY_COLUMNS)
+            np.unique(numbers), version, since=since, load=self._reading(load, MERCHANT_DAY_COLUMNS)
         )
 
     def reports(
@@ -189,12 +189,12 @@ class _Reports:
 
     def about(self, new: Table) -> Table:
         """Those about the customers and merchants of `new`, each once."""
-        found = chain.from_iterable(
+        indices = chain.from_iterable(
             positions.get(entity, ())
             for column, positions in self._of.items()
             for entity in dict.fromkeys(new[column].tolist())
         )
-        return self._rows.take(np.array(sorted(set(found)), np.int64))
+        return self._rows.take(np.array(sorted(set(indices)), np.int64))
 
 
 def rows_to_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Table:

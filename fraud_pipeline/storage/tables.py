@@ -114,14 +114,14 @@ class TableStore:
         MissingDaysError when one of them was never written. With `allow_missing` such days count as empty; when none is
         there at all, the answer is no rows of `schema`.
         """
-        there = [day for day in self.days(name) if first <= day <= last]
-        if not allow_missing and len(there) < (last - first).days + 1:
-            raise MissingDaysError(name, sorted(_days_between(first, last) - set(there)))
-        if not there:
+        stored = [day for day in self.days(name) if first <= day <= last]
+        if not allow_missing and len(stored) < (last - first).days + 1:
+            raise MissingDaysError(name, sorted(_days_between(first, last) - set(stored)))
+        if not stored:
             if schema is None:
                 raise MissingDaysError(name, sorted(_days_between(first, last)))
             return empty(schema)
-        paths = [self._day(name, day) for day in there]
+        paths = [self._day(name, day) for day in stored]
         with ThreadPoolExecutor() as pool:
             tables = list(pool.map(partial(_read_file, columns=columns), paths))
         return _to_pandas(_concatenate(tables))
@@ -162,13 +162,13 @@ class TableStore:
 
         One column of one day is in memory at a time.
         """
-        wanted = pa.array(values.dropna(), type=pa.string())
+        texts = pa.array(values.dropna(), type=pa.string())
         holding = {}
         for day in self.days(name):
             if day in other_than:
                 continue
             held = _read_file(self._day(name, day), columns=[column]).column(column)
-            held = held.filter(pc.is_in(held, value_set=wanted))
+            held = held.filter(pc.is_in(held, value_set=texts))
             if len(held):
                 holding[day] = held.to_pandas()
         return holding

@@ -153,13 +153,13 @@ class TestArrays:
     def test_several_threads_may_use_one_model(self, model: FraudModel, rows: pd.DataFrame) -> None:
         values = rows[list(model.features)].to_numpy(np.float32)
 
-        def ask(position: int) -> bytes:
+        def predict_one(position: int) -> bytes:
             some = values[position : position + 40]
             return model.probabilities(some).tobytes() + model.contributions_of(some).tobytes()
 
-        alone = [ask(position) for position in range(0, 400, 2)]
+        alone = [predict_one(position) for position in range(0, 400, 2)]
         with ThreadPoolExecutor(8) as threads:
-            assert list(threads.map(ask, range(0, 400, 2))) == alone
+            assert list(threads.map(predict_one, range(0, 400, 2))) == alone
 
 
 class TestExplaining:

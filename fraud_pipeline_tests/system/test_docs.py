@@ -75,7 +75,7 @@ def test_every_relative_link_leads_to_a_file_and_an_anchor(page: Path) -> None:
 def test_every_page_that_code_refers_to_exists() -> None:
     below = [path for name in TOP_LEVEL for path in (ROOT / name).rglob("*")]
     files = [path for path in [*ROOT.iterdir(), *below] if path.suffix in {".py", ".yml", ".toml", ".sh"}]
-    references = {found for file in files for found in REFERENCE.findall(file.read_text())}
+    references = {reference for file in files for reference in REFERENCE.findall(file.read_text())}
     assert references
     for path, anchor in references:
         assert (ROOT / path).exists(), path

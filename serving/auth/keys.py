@@ -130,9 +130,9 @@ def rotate_keys(path: Path, *, keep: int = 1) -> str:
     Processes follow the file. Raises KeyFileError when it cannot be used as it is.
     """
     read_keys(path)
-    others = json.loads(path.read_text(encoding="utf-8"))["keys"][:keep]
+    kept = json.loads(path.read_text(encoding="utf-8"))["keys"][:keep]
     fresh = _new_key()
-    write_secret(path, _key_set([fresh, *others]))
+    write_secret(path, _key_set([fresh, *kept]))
     return fresh["kid"]
 
 

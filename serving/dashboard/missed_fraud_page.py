@@ -7,10 +7,10 @@ from serving.dashboard.report_page import show_days_not_judged, show_report, sho
 from serving.dashboard.session import Session
 
 
-def show(here: Session) -> None:
+def show(session: Session) -> None:
     """The page."""
-    newest = show_verdict(here, "missed_fraud")
+    newest = show_verdict(session, "missed_fraud")
     if newest is None:
         return
-    show_days_not_judged(here, "missed_fraud", newest=newest.day)
-    show_report(here, "missed_fraud", opened=True)
+    show_days_not_judged(session, "missed_fraud", newest=newest.day)
+    show_report(session, "missed_fraud", opened=True)

@@ -21,8 +21,8 @@ class RegistryCommandError(RuntimeError):
 
 def read_models(home: Path) -> dict[str, Any]:
     """What `fraud-detect models --json` tells of this home: versions and promotions. Raises RegistryCommandError."""
-    found: dict[str, Any] = json.loads(_run(home, "models", "--json"))
-    return found
+    models: dict[str, Any] = json.loads(_run(home, "models", "--json"))
+    return models
 
 
 def roll_back(home: Path, *, reason: str) -> str:

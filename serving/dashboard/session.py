@@ -64,14 +64,14 @@ def live(
 ) -> Callable[Concatenate[Session, Arguments], None]:
     """A part of a page that is drawn again by itself; nobody clicks, so each time the token is verified anew."""
 
-    def drawn(here: Session, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+    def drawn(session: Session, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
         try:
-            caller = _caller(here.settings, st.session_state.get(_TOKEN, ""))
+            caller = _caller(session.settings, st.session_state.get(_TOKEN, ""))
         except UnauthorizedError:
             caller = None
-        if caller != here.caller:
+        if caller != session.caller:
             st.rerun()  # the whole page, which says why and asks who looks
-        draw(here, *arguments, **named)
+        draw(session, *arguments, **named)
 
     again: Callable[Concatenate[Session, Arguments], None] = st.fragment(drawn, run_every=every)
     return again

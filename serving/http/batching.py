@@ -117,19 +117,19 @@ class MicroBatcher(Generic[Row, Outcome]):
     def _next_round(self) -> list[tuple[_Waiting[Row, Outcome], Sequence[Row]]]:
         together: list[tuple[_Waiting[Row, Outcome], Sequence[Row]]] = []
         while self._singles and len(together) < self._max_rows:
-            if self._is_wanted(single := self._singles.popleft()):
+            if self._is_waited_for(single := self._singles.popleft()):
                 together.append((single, single.rows))
         while self._batches:
             batch = self._batches[0]
-            wanted, start = self._is_wanted(batch), len(batch.results)
-            if not wanted or start + self._max_chunk >= len(batch.rows):
+            waited_for, start = self._is_waited_for(batch), len(batch.results)
+            if not waited_for or start + self._max_chunk >= len(batch.rows):
                 self._batches.popleft()
-            if wanted:
+            if waited_for:
                 together.append((batch, batch.rows[start : start + self._max_chunk]))
                 break
         return together
 
-    def _is_wanted(self, waiting: _Waiting[Row, Outcome]) -> bool:
+    def _is_waited_for(self, waiting: _Waiting[Row, Outcome]) -> bool:
         """Whether to score it now: somebody waits for it, and not for too long; what was begun is finished."""
         if waiting.outcomes.done() or waiting.results:
             return not waiting.outcomes.done()
@@ -148,5 +148,5 @@ class MicroBatcher(Generic[Row, Outcome]):
                 return [error] * len(parts)
             log.exception("a micro-batch of %d requests failed; each is scored alone", len(parts))
             return [result for rows in parts for result in self._score_round([rows])]
-        found = iter(outcomes)
-        return [list(islice(found, len(rows))) for rows in parts]
+        remaining = iter(outcomes)
+        return [list(islice(remaining, len(rows))) for rows in parts]

@@ -140,7 +140,7 @@ class Admission:
 
 
 def _authorization(scope: asgi.Scope) -> bytes | None:
-    found: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
-    if len(found) > 1:
+    values: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(values) > 1:
         raise UnauthorizedError("Send one Authorization header.", challenge="Bearer")
-    return found[0] if found else None
+    return values[0] if values else None

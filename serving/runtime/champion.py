@@ -122,7 +122,7 @@ class ChampionHolder:
 def _stamp(directory: Path) -> Stamp:
     """What changes when anything in a directory does."""
     files = ((path.name, path.stat()) for path in sorted(directory.iterdir()))
-    return (str(directory), *((name, found.st_mtime_ns, found.st_size) for name, found in files))
+    return (str(directory), *((name, status.st_mtime_ns, status.st_size) for name, status in files))
 
 
 def load_proven(directory: Path) -> LoadedModel:
@@ -136,8 +136,8 @@ def load_proven(directory: Path) -> LoadedModel:
     if golden.empty or not {*model.features, "score"} <= set(golden.columns):
         raise IncompatibleModelError(f"{directory.name} holds no scored rows to prove it on; train it again")
     values = golden[list(model.features)].to_numpy(np.float32)
-    found = model.probabilities(values)
-    if not np.allclose(found, golden["score"].to_numpy(np.float64), rtol=_SAME, atol=0):
+    probabilities = model.probabilities(values)
+    if not np.allclose(probabilities, golden["score"].to_numpy(np.float64), rtol=_SAME, atol=0):
         raise IncompatibleModelError(
             f"{directory.name} does not score its own reference as in training; install the XGBoost that trained it"
         )

@@ -137,20 +137,20 @@ class Metrics:
     def decided(self, outcomes: Sequence[ScoringResult | Conflict]) -> None:
         """A micro-batch was decided and stored."""
         self._rows.observe(len(outcomes))
-        new = [one for one in outcomes if isinstance(one, ScoringResult) and not one.replayed]
-        conflicts = sum(isinstance(one, Conflict) for one in outcomes)
-        for (decision, by), number in Tally((one.decision, one.decided_by) for one in new).items():
+        new = [result for result in outcomes if isinstance(result, ScoringResult) and not result.replayed]
+        conflicts = sum(isinstance(result, Conflict) for result in outcomes)
+        for (decision, by), number in Tally((result.decision, result.decided_by) for result in new).items():
             self._decisions.labels(decision, by).inc(number)
-        for mode, number in Tally(one.mode for one in new if one.mode != "full").items():
+        for mode, number in Tally(result.mode for result in new if result.mode != "full").items():
             self._degraded.labels(mode).inc(number)
-        spared = Tally(reason.code for one in new for reason in one.reasons)
+        spared = Tally(reason.code for result in new for reason in result.reasons)
         self._demoted.inc(spared[BLOCK_CAP])
         self._held_out.inc(spared[HOLDOUT])
         self._conflicts.inc(conflicts)
         self._replayed.inc(len(outcomes) - conflicts - len(new))
-        for one in new:
-            if one.probability is not None:
-                self._scores.observe(one.probability)
+        for result in new:
+            if result.probability is not None:
+                self._scores.observe(result.probability)
 
     def breaker_changed(self, breaker: str, state: State) -> None:
         """A breaker is in a new state."""
@@ -178,8 +178,8 @@ class Metrics:
 
     def shadowed(self, champion: NDArray[np.object_], challenger: NDArray[np.object_]) -> None:
         """What both models decided on the same transactions, each of shape (n,)."""
-        for (one, other), number in Tally(zip(champion, challenger, strict=True)).items():
-            self._shadow.labels(one, other).inc(number)
+        for (ours, theirs), number in Tally(zip(champion, challenger, strict=True)).items():
+            self._shadow.labels(ours, theirs).inc(number)
 
     def shadow_refused(self, refusal: Refusal, rows: int) -> None:
         """So many transactions were not compared, since this challenger says nothing about this champion."""

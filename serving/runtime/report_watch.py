@@ -48,7 +48,7 @@ class ReportWatch:
     def look(self) -> None:
         """Pass on the verdicts stored now; while the database is away, the last ones stay."""
         try:
-            found = newest_verdicts(self._database)
+            verdicts = newest_verdicts(self._database)
         except Exception as error:  # noqa: BLE001 - whatever happens, the thread looks again
             if not self._away:
                 why = error if isinstance(error, DatabaseUnavailableError) else type(error).__name__
@@ -56,7 +56,7 @@ class ReportWatch:
             self._away = True
             return
         self._away = False
-        for verdict in found:
+        for verdict in verdicts:
             self._on_verdict(verdict.report, red=verdict.red)
 
     def _watch(self) -> None:

@@ -146,7 +146,7 @@ class StreamConsumer:
         try:
             self._go_on()
             polled = self._consumer.poll(timeout_ms=round(POLL_SECONDS * 1_000), max_records=self._max_records)
-            records = {Partition(*partition): found for partition, found in polled.items()}
+            records = {Partition(*partition): batch for partition, batch in polled.items()}
             if self._waits_until is not None:
                 self._pause(records)
                 return 0
@@ -174,7 +174,7 @@ class StreamConsumer:
         self._reached("polled")
         started = time.monotonic()
         positions = self._held.now()
-        still = {at: found for at, found in ready.items() if at in positions}
+        still = {at: batch for at, batch in ready.items() if at in positions}
         handled = self._stream.handle(still, positions)
         self._held.moved(handled.positions)
         if self._wait:
@@ -191,10 +191,10 @@ class StreamConsumer:
         held = self._held.now()
         self._held.forget(held.keys() - assigned)
         self._claim(assigned - held.keys())
-        ready = {at: found for at, found in records.items() if found and at in held and at in assigned}
-        for at, found in ready.items():
-            if found[0].offset != held[at].published_offset:
-                self._jumped(at, held[at], to=found[0].offset)
+        ready = {at: batch for at, batch in records.items() if batch and at in held and at in assigned}
+        for at, batch in ready.items():
+            if batch[0].offset != held[at].published_offset:
+                self._jumped(at, held[at], to=batch[0].offset)
         return ready
 
     def _pass_by(self, ready: Records) -> None:
@@ -226,12 +226,12 @@ class StreamConsumer:
 
     def _claim(self, partitions: Iterable[Partition]) -> None:
         """Become the one reader of these partitions, and read them from where they stand."""
-        wanted = sorted(partitions)
-        if not wanted:
+        claimable = sorted(partitions)
+        if not claimable:
             return
-        beginnings = self._consumer.beginning_offsets([TopicPartition(*at) for at in wanted])
+        beginnings = self._consumer.beginning_offsets([TopicPartition(*at) for at in claimable])
         with scoring_batch(self._database) as batch:
-            claimed = {at: batch.positions.claim(*at, start=beginnings[TopicPartition(*at)]) for at in wanted}
+            claimed = {at: batch.positions.claim(*at, start=beginnings[TopicPartition(*at)]) for at in claimable}
         self._held.hold(claimed)
         for at, position in claimed.items():
             self._seek(at, position.published_offset)

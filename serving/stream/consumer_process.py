@@ -48,7 +48,7 @@ def consume(
     kafka: KafkaSettings,
     *,
     stop: threading.Event,
-    tell: Callable[[str], None] = print,
+    on_progress: Callable[[str], None] = print,
     metrics_host: str = "127.0.0.1",
     metrics_port: int | None = None,
     session_timeout: timedelta = timedelta(seconds=10),
@@ -103,9 +103,9 @@ def consume(
         gc.freeze()
         loaded = scoring.champion.current()
         by = f"model version {loaded.version}" if loaded else "rules, since there is no champion yet"
-        tell(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {kafka.group}, by {by}")
+        on_progress(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {kafka.group}, by {by}")
         consumer.run(stop)
-    tell(f"Stopped: {stream_metrics.decided:,} transactions decided on")
+    on_progress(f"Stopped: {stream_metrics.decided:,} transactions decided on")
     return 0
 
 

@@ -92,13 +92,13 @@ def replay(kafka: KafkaSettings, database: Database, *, reason: str | None = Non
             for letter in letters:
                 if reason in (None, letter.reason):
                     of_reason.setdefault(letter.reason, []).append(letter)
-            for name, found in of_reason.items():
+            for name, selected in of_reason.items():
                 where = Partition(f"{at.topic} {name}", at.partition)
                 if where not in positions:
                     with scoring_batch(database) as batch:
                         positions[where] = batch.positions.claim(*where, start=0)
-                before, end = positions[where], found[-1].offset + 1
-                new = [letter for letter in found if letter.offset >= before.next_offset]
+                before, end = positions[where], selected[-1].offset + 1
+                new = [letter for letter in selected if letter.offset >= before.next_offset]
                 if not new:
                     continue
                 whole = [letter for letter in new if letter.whole]
@@ -158,23 +158,23 @@ def _records(consumer: Any, at: Partition, extent: OffsetBounds) -> Iterator[lis
 
 def _letter(at: Partition, record: Any) -> DeadLetter | None:
     """None for a record that is no letter of ours."""
-    told = {
+    marks = {
         name.removeprefix(MARK): value.decode() for name, value in record.headers if name.startswith(MARK) and value
     }
-    if not {"reason", "path", "topic", "partition", "offset", "sha256"} <= told.keys():
+    if not {"reason", "path", "topic", "partition", "offset", "sha256"} <= marks.keys():
         return None
-    sent = int(told.get("timestamp", -1))
+    sent = int(marks.get("timestamp", -1))
     return DeadLetter(
         at=at,
         offset=record.offset,
-        reason=told["reason"],
-        path=told["path"],
-        topic=told["topic"],
-        partition=int(told["partition"]),
-        source_offset=int(told["offset"]),
+        reason=marks["reason"],
+        path=marks["path"],
+        topic=marks["topic"],
+        partition=int(marks["partition"]),
+        source_offset=int(marks["offset"]),
         timestamp=sent if sent > 0 else None,
-        sha256=told["sha256"],
-        whole="truncated" not in told and told["reason"] != "unreadable",
+        sha256=marks["sha256"],
+        whole="truncated" not in marks and marks["reason"] != "unreadable",
         key=record.key,
         value=record.value,
         headers=tuple(

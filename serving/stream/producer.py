@@ -72,7 +72,7 @@ def produce(
     count: int | None = None,
     data_path: Path | None = None,
     topic: str | None = None,
-    tell: Callable[[str], None] = print,
+    on_progress: Callable[[str], None] = print,
     patience: float = 120.0,
 ) -> ProduceReport:
     """Send `count` transactions (default: until the file ends, or Ctrl+C) at `rate` a second, and wait for the answers.
@@ -83,11 +83,11 @@ def produce(
     """
     if not rate > 0 or (count is not None and count < 1):
         raise ValueError("the rate must be above 0 and the count at least 1")
-    rows = file_rows(settings, data_path, tell=tell) if data_path else synthetic_rows(settings)
+    rows = file_rows(settings, data_path, on_progress=on_progress) if data_path else synthetic_rows(settings)
     name = topic or kafka.transactions_topic
     partitions = ensure_topics(kafka, [name])[name]
     run = uuid4().hex[:12]
-    tell(f"Sending to {name} ({partitions} partitions) at {rate:g} a second; ids begin with {run}-")
+    on_progress(f"Sending to {name} ({partitions} partitions) at {rate:g} a second; ids begin with {run}-")
     deliveries = Deliveries(patience=patience)
     client = open_producer(kafka)
     rows = chain([next(rows)], rows)  # the first row of a world takes a second, which is not part of the schedule
@@ -103,7 +103,7 @@ def produce(
         except KeyboardInterrupt:
             pass
         except BrokerUnavailableError as error:
-            tell(str(error))
+            on_progress(str(error))
         deliveries.settle(client)
         bar.update(deliveries.acknowledged - bar.n)
     seconds = time.monotonic() - started
@@ -131,7 +131,7 @@ def synthetic_rows(settings: Settings) -> Iterator[TransactionRow]:
         yield from _rows(validate(world.transactions(start=start, end=end), now=end).accepted)
 
 
-def file_rows(settings: Settings, path: Path, *, tell: Callable[[str], None]) -> Iterator[TransactionRow]:
+def file_rows(settings: Settings, path: Path, *, on_progress: Callable[[str], None]) -> Iterator[TransactionRow]:
     """The valid rows of a file in order of time; says how many are not."""
     trained_on = settings.data_path is not None and path.resolve() == settings.data_path.resolve()
     columns = parse_columns(settings.columns) if trained_on and settings.columns else None
@@ -140,7 +140,7 @@ def file_rows(settings: Settings, path: Path, *, tell: Callable[[str], None]) ->
     result = validate(source.transactions(start=start, end=end), now=pd.Timestamp.now(tz="UTC"))
     if len(result.rejected):
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in result.summary().items())
-        tell(f"{path.name}: {len(result.rejected):,} invalid rows are not sent ({reasons})")
+        on_progress(f"{path.name}: {len(result.rejected):,} invalid rows are not sent ({reasons})")
     if result.accepted.empty:
         raise ValueError(f"{path.name} has no valid row to send: mend the file or map its columns")
     return _rows(result.accepted)

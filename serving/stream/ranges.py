@@ -117,28 +117,30 @@ class RangeScorer:
         """How many blocks became reviews so far because there were too many."""
         return self._metrics.blocks_demoted - self._capped_before
 
-    def score(self, wanted: OffsetRange, *, tell: Callable[[BatchResult], None] = lambda _handled: None) -> BatchResult:
+    def score(
+        self, requested: OffsetRange, *, on_batch: Callable[[BatchResult], None] = lambda _handled: None
+    ) -> BatchResult:
         """Score a range, and before it what its partition's last reader left unpublished; `tell` hears of each batch.
 
         What was decided before is answered as stored and published again. Raises RangeError when there are records
         before the range that nobody decided on, FencedError when another reader takes the partition over, and what
         `StreamScorer.handle` raises; the same range may then be scored again.
         """
-        at = wanted.at
+        at = requested.at
         beginning = self._consumer.beginning_offsets([TopicPartition(*at)])[TopicPartition(*at)]
         with scoring_batch(self._database) as batch:
             position = batch.positions.claim(*at, start=beginning)
         total = BatchResult(positions={at: position}, decided=0, replayed=0, dead_letters=0, reports=0)
-        if wanted.start > max(position.next_offset, beginning):
-            raise RangeError(f"{wanted} leaves out records from {position.next_offset} on: score those first")
+        if requested.start > max(position.next_offset, beginning):
+            raise RangeError(f"{requested} leaves out records from {position.next_offset} on: score those first")
         # What must not be missed comes first.
-        newer = self._records(at, position.published_offset, max(position.next_offset, wanted.end))
-        older = self._records(at, wanted.start, min(wanted.end, position.published_offset))
+        newer = self._records(at, position.published_offset, max(position.next_offset, requested.end))
+        older = self._records(at, requested.start, min(requested.end, position.published_offset))
         for records in chain(newer, older):
             handled = self._stream.handle({at: records}, total.positions)
-            tell(handled)
+            on_batch(handled)
             total = _sum(total, handled)
-        return replace(total, positions={at: self._passed(at, total.positions[at], wanted.end)})
+        return replace(total, positions={at: self._passed(at, total.positions[at], requested.end)})
 
     def _records(self, at: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
         """The records [start, end) in batches; those that the broker dropped or never had are left out."""

@@ -35,14 +35,16 @@ def extents(kafka: KafkaSettings, topics: Sequence[str]) -> dict[Partition, Offs
     """
     try:
         with closing(open_consumer(kafka, fetch_max_wait_ms=50)) as consumer:
-            found = [
+            partitions = [
                 TopicPartition(topic, partition)
                 for topic in topics
                 for partition in sorted(consumer.partitions_for_topic(topic) or ())
             ]
-            beginnings, ends = consumer.beginning_offsets(found), consumer.end_offsets(found)
-            ends |= _highwaters(consumer, {at: (beginnings[at], ends[at]) for at in found if beginnings[at] < ends[at]})
-            return {Partition(*at): OffsetBounds(beginnings[at], ends[at]) for at in found}
+            beginnings, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+            ends |= _highwaters(
+                consumer, {at: (beginnings[at], ends[at]) for at in partitions if beginnings[at] < ends[at]}
+            )
+            return {Partition(*at): OffsetBounds(beginnings[at], ends[at]) for at in partitions}
     except KafkaError as error:
         raise _away(kafka, error) from error
 
@@ -68,13 +70,13 @@ def _highwaters(
     consumer.assign(list(extents))
     for at, (beginning, end) in extents.items():
         consumer.seek(at, max(beginning, end - 1))
-    found: dict[TopicPartition, int] = {}
+    highwaters: dict[TopicPartition, int] = {}
     until = time.monotonic() + ANSWER_SECONDS
-    while len(found) < len(extents) and time.monotonic() < until:
+    while len(highwaters) < len(extents) and time.monotonic() < until:
         consumer.poll(timeout_ms=100, max_records=1)
         seen = {at: consumer.highwater(at) for at in extents}
-        found = {at: end for at, end in seen.items() if end is not None}
-    return found
+        highwaters = {at: end for at, end in seen.items() if end is not None}
+    return highwaters
 
 
 async def _members(admin: Any, group: str) -> int:
@@ -82,7 +84,7 @@ async def _members(admin: Any, group: str) -> int:
     coordinators = await admin._find_coordinator_ids([group])  # noqa: SLF001 - as above
     question = DescribeGroupsRequest(groups=[group], include_authorized_operations=False)
     answer = await admin._manager.send(question, node_id=coordinators[group])  # noqa: SLF001 - as above
-    return sum(len(one.members) for one in answer.groups)
+    return sum(len(member.members) for member in answer.groups)
 
 
 def _away(kafka: KafkaSettings, error: KafkaError) -> BrokerUnavailableError:
