@@ -1,8 +1,8 @@
-"""The id of a request and the trace it belongs to, from the headers X-Request-Id and traceparent.
+"""The id of a request and its trace, from the headers X-Request-Id and traceparent.
 
-Belongs here: which ids are taken over, and which are made. Must not be here: HTTP and Kafka themselves, spans
-(`fraud_pipeline/host/tracing.py`). What a sender writes ends in logs and in the database, so an id that could be a card
-number, or is no short plain text, is replaced.
+Belongs here: which ids are accepted and which are generated. Must not be here: HTTP and Kafka themselves, spans
+(`fraud_pipeline/host/tracing.py`). Ids reach logs and the database, so an id that could be a card number or is not
+short plain text is replaced.
 """
 
 import os

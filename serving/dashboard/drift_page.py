@@ -1,6 +1,6 @@
-"""How far the days are from what the champion learned and from the weeks before.
+"""Drift page: the distance of each day from the champion's training data and from the weeks before.
 
-Belongs here: what is shown. Must not be here: what drift is (`fraud_pipeline/monitoring/drift.py`).
+Belongs here: content of the page. Must not be here: the definition of drift (`fraud_pipeline/monitoring/drift.py`).
 """
 
 from typing import Final

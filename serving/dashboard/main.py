@@ -1,6 +1,6 @@
 """The program that Streamlit runs: login, then the pages.
 
-Belongs here: which pages there are. Must not be here: what they show.
+Belongs here: the list of pages. Must not be here: their content.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ PAGES: Final[dict[str, Callable[[Session], None]]] = {
 
 
 def main() -> None:
-    """Show the page that is asked for to who may see it."""
+    """Show the requested page to a caller who may see it."""
     st.set_page_config(page_title="Fraud detection", layout="wide")
     session = require_login()
     if session is None:

@@ -1,6 +1,7 @@
-"""Whether more fraud is reported that the champion had allowed than is usual.
+"""Missed fraud page: whether reports of fraud that the champion had allowed are more frequent than usual.
 
-Belongs here: what is shown. Must not be here: what a surge is (`fraud_pipeline/monitoring/surge_test.py`).
+Belongs here: content of the page. Must not be here: the definition of a surge
+(`fraud_pipeline/monitoring/surge_test.py`).
 """
 
 from serving.dashboard.report_page import show_days_not_judged, show_report, show_verdict

@@ -1,6 +1,6 @@
-"""Who is champion, who was, and the way back.
+"""Models page: the champion, earlier versions, and the rollback.
 
-Belongs here: what is shown and pressed. Must not be here: the registry (`registry.py`).
+Belongs here: content and buttons. Must not be here: the registry (`registry.py`).
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ VERSION: Final = ["version", "created_at", "aliases", "average_precision"]
 
 def show(session: Session) -> None:
     """The page."""
-    if st.button("Look again"):
+    if st.button("Refresh"):
         _models.clear()
     try:
         with st.spinner("Asking the registry ..."):

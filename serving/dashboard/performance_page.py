@@ -1,6 +1,6 @@
-"""How good the champion is, by labels as they came.
+"""Performance page: metrics of the champion on matured and on provisional labels.
 
-Belongs here: what is shown. Must not be here: metrics (`fraud_pipeline/monitoring/performance.py`).
+Belongs here: content of the page. Must not be here: metrics (`fraud_pipeline/monitoring/performance.py`).
 """
 
 import pandas as pd

@@ -1,6 +1,6 @@
-"""What a daily report found, and the report as the pipeline made it, to read and to have.
+"""The verdict of a daily report and its page, to read and to download.
 
-Belongs here: what pages with reports share. Must not be here: what a report finds.
+Belongs here: elements that all report pages share. Must not be here: the judgement of a report.
 """
 
 import base64
@@ -63,7 +63,7 @@ def show_report(session: Session, report: ReportName, *, opened: bool = False) -
     st.subheader("Reports")
     day = st.selectbox("Day", days, format_func=lambda date: f"{date:%Y-%m-%d}", width=360)
     page = read_page(session.database, report, day)
-    if page is None:  # it was made anew just now
+    if page is None:  # the page was replaced a moment ago
         return
     st.download_button("Download", page, file_name=f"{report}-{day:%Y-%m-%d}.html", mime="text/html")
     with st.expander("Show", expanded=opened):

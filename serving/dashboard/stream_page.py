@@ -1,6 +1,6 @@
-"""How far the stream is read, by whom, and what could not be handled.
+"""Stream page: lag, live consumers and dead letters.
 
-Belongs here: what is shown. Must not be here: questions to the broker (`serving/stream/topic_inspection.py`).
+Belongs here: content of the page. Must not be here: requests to the broker (`serving/stream/topic_inspection.py`).
 """
 
 from typing import Final

@@ -1,6 +1,6 @@
-"""What is decided now: how much, how, by whom, with which scores and how fast.
+"""Traffic page: live decisions by kind and mode, with their scores and latencies.
 
-Belongs here: what is shown. Must not be here: SQL, histograms (`service_metrics.py`).
+Belongs here: content of the page. Must not be here: SQL, histograms (`service_metrics.py`).
 """
 
 import time
@@ -78,7 +78,7 @@ def _live(session: Session, minutes: int) -> None:
 
 
 def _stage_times(session: Session) -> StageTimes | None:
-    """How long requests took in the last minute, as far as this page saw it; None after saying that nobody answers."""
+    """Latencies of the last minute, as far as this page sampled it; None after a notice that the service is away."""
     try:
         newest = Sample(time.monotonic(), read_stage_times(session.settings))
     except ServiceAwayError as error:

@@ -36,7 +36,7 @@ STALLED: Final = 70
 PRODUCER_OPTIONS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "max_block_ms": round(ACKNOWLEDGE_WITHIN * 1_000),
-        # What is sent is flushed at the end of each batch; sent earlier, in small requests, it costs twice the time.
+        # Messages are flushed at the end of each batch; smaller requests before that cost twice the time.
         "linger_ms": 1_000,
         "batch_size": 262_144,
     }
@@ -56,10 +56,11 @@ def consume(
     patience: float = PATIENCE,
     reached: Callable[[Point], None] = lambda _point: None,
 ) -> int:
-    """Score the stream until `stop` is set, by SIGTERM or SIGINT too; the exit status of the process.
+    """Score the stream until `stop` is set or SIGTERM or SIGINT arrives; returns the exit status of the process.
 
-    Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseUnsuitableError when it cannot start; what goes
-    away later is waited for. A loop that does not come round for `patience` seconds ends the process with status 70.
+    Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseUnsuitableError when it cannot start. A
+    dependency that fails later is waited for. A loop without a round for `patience` seconds ends the process with
+    status 70.
     """
     metrics = Metrics()
     stream_metrics = StreamMetrics.build(metrics.registry)
@@ -98,7 +99,7 @@ def consume(
             stack.callback(server.server_close)
             stack.callback(server.shutdown)
         stack.enter_context(_watched(consumer, patience=patience))
-        # What is loaded by now lives as long as the process: collections need not walk it again.
+        # Everything loaded so far lives as long as the process, so collections need not visit it again.
         gc.collect()
         gc.freeze()
         loaded = scoring.champion.current()
@@ -111,7 +112,7 @@ def consume(
 
 @contextmanager
 def _closing(producer: Any) -> Iterator[Any]:
-    """Close without waiting for brokers that are away: what nobody acknowledged is published again."""
+    """Close without waiting for brokers that are away; unacknowledged messages are published again."""
     try:
         yield producer
     finally:

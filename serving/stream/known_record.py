@@ -1,7 +1,7 @@
-"""A record that is known to be good: where it fails, a failure is no fault of the records that fail.
+"""A record that is known to be good. If it fails, too, the failing records are not at fault.
 
-Belongs here: sending that record through all that handles one, and undoing it. Must not be here: when this is asked,
-and who waits (`handler.py`, `consumer.py`), the statements that are tried (`fraud_pipeline/scoring/rehearsal.py`).
+Belongs here: running that record through every step of handling, and undoing it. Must not be here: when to run it, and
+the waiting (`handler.py`, `consumer.py`), the statements that are tried (`fraud_pipeline/scoring/rehearsal.py`).
 """
 
 import logging

@@ -1,6 +1,6 @@
-"""What can be seen of a topic from outside: how far it reaches, and whether a group is reading it.
+"""State of topics and groups at the broker: offset bounds of partitions and live members of a group.
 
-Belongs here: questions to the broker that change nothing. Must not be here: reading records.
+Belongs here: requests to the broker that change nothing. Must not be here: reading records.
 """
 
 import time
@@ -19,9 +19,9 @@ ANSWER_SECONDS: Final = 5.0
 
 
 class OffsetBounds(NamedTuple):
-    """The offsets of a partition that can be read: from `beginning` to before `end`.
+    """The readable offsets of a partition: from `beginning` to before `end`.
 
-    Records of a sender's transaction that is neither committed nor aborted, and what follows them, lie behind the end.
+    Records of a sender's open transaction, and records after them, lie behind the end.
     """
 
     beginning: int
@@ -50,7 +50,7 @@ def extents(kafka: KafkaSettings, topics: Sequence[str]) -> dict[Partition, Offs
 
 
 def live_members(kafka: KafkaSettings, group: str) -> int:
-    """How many consumers of a group are alive. Raises BrokerUnavailableError."""
+    """The number of live consumers of a group. Raises BrokerUnavailableError."""
     until = time.monotonic() + ANSWER_SECONDS
     with closing(open_admin(kafka)) as admin:
         while True:
@@ -66,7 +66,7 @@ def live_members(kafka: KafkaSettings, group: str) -> int:
 def _highwaters(
     consumer: KafkaConsumer, extents: Mapping[TopicPartition, tuple[int, int]]
 ) -> dict[TopicPartition, int]:
-    """The ends that come with records: `end_offsets` of some brokers counts the last batch as one record."""
+    """The ends that arrive with records: `end_offsets` of some brokers counts the last batch as one record."""
     consumer.assign(list(extents))
     for at, (beginning, end) in extents.items():
         consumer.seek(at, max(beginning, end - 1))
@@ -80,7 +80,7 @@ def _highwaters(
 
 
 async def _members(admin: Any, group: str) -> int:
-    """As `describe_groups`, which also asks what we may do with the group, and fails on answers it does not know."""
+    """As `describe_groups`, which also requests our permissions on the group and fails on unknown answers."""
     coordinators = await admin._find_coordinator_ids([group])  # noqa: SLF001 - as above
     question = DescribeGroupsRequest(groups=[group], include_authorized_operations=False)
     answer = await admin._manager.send(question, node_id=coordinators[group])  # noqa: SLF001 - as above
