@@ -31,7 +31,7 @@ _REMEMBERED: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One record that could not be handled, with its source and reason. Letters with equal `sha256` have equal values."""
+    """One record that could not be handled, with its source and reason; equal `sha256` means equal values."""
 
     at: Partition
     offset: int
