@@ -1,6 +1,6 @@
-"""What analysts do with alerts: look, take the next, note, resolve; each step is written down.
+"""The analysts' work on alerts: list, take the next, note, resolve; each step is recorded.
 
-Belongs here: who may do what, and that a verdict becomes a fraud report. Must not be here: SQL (`database/alerts.py`),
+Belongs here: the rules of that work; a verdict becomes a fraud report. Must not be here: SQL (`database/alerts.py`),
 words for a shell.
 
     open -> in_review -> confirmed_fraud | legitimate | duplicate
@@ -16,7 +16,7 @@ __all__ = ["Alert", "AlertError", "AlertEvent", "add_note", "history", "listed",
 
 
 class AlertError(ValueError):
-    """What was asked cannot be done with this alert; the message says why and what can."""
+    """The alert does not allow this step; the message says why and which step it allows."""
 
 
 def listed(
@@ -28,13 +28,13 @@ def listed(
 
 
 def history(database: Database, transaction_id: str) -> list[AlertEvent]:
-    """Who did what with an alert, oldest first."""
+    """The steps of an alert and who took them, oldest first."""
     with database.transaction(read_only=True) as connection:
         return Alerts(connection).events(transaction_id)
 
 
 def take_next(database: Database, *, who: str, note: str = "") -> Alert | None:
-    """Give `who` the oldest open alert, which nobody else gets; None when there is none. Raises AlertError."""
+    """Assign the oldest open alert to `who` alone; None when there is none. Raises AlertError."""
     _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)
@@ -56,7 +56,7 @@ def take(database: Database, transaction_id: str, *, who: str, version: int, not
 
 
 def add_note(database: Database, transaction_id: str, *, who: str, note: str) -> Alert:
-    """Write something down about an alert, whoever has it. Raises AlertError."""
+    """Add a note to an alert, whoever has it in review. Raises AlertError."""
     _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)

@@ -87,5 +87,5 @@ def _keep(letters: Iterable[DeadLetter], newest: deque[DeadLetter]) -> Iterator[
 
 
 def _fields(letter: DeadLetter) -> dict[str, object]:
-    """What identifies a letter; keys, values and headers may hold a customer's data."""
+    """The fields that identify a letter; keys, values and headers may hold a customer's data."""
     return {name: value for name, value in asdict(letter).items() if name not in ("at", "key", "value", "headers")}

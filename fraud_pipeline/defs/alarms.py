@@ -43,7 +43,7 @@ def not_judged_result(
 def alarm_check(
     database: Database, report: ReportName, *, check: str, day: pd.Timestamp, told: str
 ) -> dg.AssetCheckResult:
-    """How the alarm of a report stands after `day` was stored, of which `told` is what was found."""
+    """The state of the alarm of a report after `day` was stored; `told` is the finding of that day."""
     newest = next((verdict for verdict in newest_verdicts(database) if verdict.report == report), None)
     passed = newest is None or not newest.red
     if newest is not None and newest.day != day:

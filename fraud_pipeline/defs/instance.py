@@ -1,6 +1,6 @@
 """The Dagster instance of a home directory, and running the whole pipeline on it from the shell.
 
-Belongs here: preparing $DAGSTER_HOME, launching the job, telling how it goes. Must not be here: what the job does.
+Belongs here: preparing $DAGSTER_HOME, launching the job, printing its progress. Must not be here: the job's steps.
 """
 
 import os
@@ -80,10 +80,11 @@ def run_pipeline(
     accept_other_source: bool = False,
     on_usable: Callable[[], None] | None = None,
 ) -> str:
-    """Materialize everything from the source to the champion for the days `first` to `last` in one run; returns its id.
+    """Materialize everything from the source to the champion for the days `first` to `last` in one run; returns its
+    id.
 
-    `tell` receives a line for each step as it ends. `on_usable` is called once the source has proved to hold
-    what can be learned from. `accept_other_source` lets history and champion be followed by those of another source.
+    `tell` receives a line for each step as it ends. `on_usable` is called once the source has proved to be large
+    enough for a training. `accept_other_source` lets history and champion be followed by those of another source.
     Raises PipelineFailedError with the cause of the first failure.
     """
     prepare_dagster_home(settings)
@@ -99,9 +100,9 @@ def run_pipeline(
 
 
 def ingest(settings: Settings, *, tell: Callable[[str], None]) -> None:
-    """Do now what the schedule daily_ingest asks for: bring days that are missing or differ, renew stale features.
+    """Run the schedule daily_ingest now: bring days that are missing or differ, renew stale features.
 
-    `tell` receives a line for each step as it ends. A run that fails does not keep the others from running; then
+    `tell` receives a line for each step as it ends. A failed run does not keep the others from running; at the end
     PipelineFailedError is raised with the causes. Raises SourceError when there is no source, or it cannot be read.
     """
     prepare_dagster_home(settings)

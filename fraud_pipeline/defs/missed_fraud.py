@@ -85,7 +85,7 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
 
 
 class _Evidence(TypedDict):
-    """What the reports of all days are made from."""
+    """The inputs of the reports of all days."""
 
     allowed: pd.DataFrame
     reports: pd.DataFrame
@@ -160,7 +160,7 @@ def _write(database: Database, report: MissedFraudReport) -> bytes:
 
 
 def _result(database: Database, report: MissedFraudReport, *, picture: bytes) -> dg.MaterializeResult:
-    """What Dagster shows of the report of the last day."""
+    """The metadata and the check of the last day's report."""
     day = pd.Timestamp(report.day, tz="UTC")
     return dg.MaterializeResult(
         metadata={

@@ -148,7 +148,7 @@ def _write(database: Database, report: PerformanceReport) -> None:
 
 
 def _result(database: Database, report: PerformanceReport, *, at_promotion: Evaluation | None) -> dg.MaterializeResult:
-    """What Dagster shows of the report of the last day."""
+    """The metadata and the check of the last day's report."""
     day = pd.Timestamp(report.day, tz="UTC")
     end = day + pd.Timedelta(days=1)
     past = read_performance(database, start=end - PLOTTED, end=end)

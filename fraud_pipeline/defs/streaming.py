@@ -1,11 +1,11 @@
-"""The stream as Dagster sees it: a topic that is watched, runs that score ranges of it, alerts that are posted.
+"""The stream in Dagster: an observed topic, runs that score ranges of it, and alerts that are posted.
 
-Belongs here: when a run is launched and what it is told, and showing what came of it. Must not be here: which ranges
+Belongs here: when a run is launched, its configuration and its metadata. Must not be here: which ranges
 (`serving/stream/ranges.py`), scoring, posting.
 
-The sensor plans and the run scores. Where to go on is asked of the database each time, so a lost cursor loses nothing;
-the fence lets a run and a consumer that meet do no harm. Runs take seconds to start: the long-lived consumer is the
-way to milliseconds, and while one lives the sensor only looks on.
+The sensor plans and the run scores. The sensor reads the positions from the database each time, so a lost cursor loses
+nothing. The fence makes a run and a consumer on one partition harmless. Runs take seconds to start; the long-lived
+consumer takes milliseconds, and while one is alive the sensor only observes.
 """
 
 import json
@@ -68,7 +68,7 @@ class RangeConfig(dg.Config):
 
 
 class RangesConfig(dg.Config):
-    """What one run scores; empty means what there is now, up to the size of one run."""
+    """The ranges of one run; empty means all present records, up to the size of one run."""
 
     ranges: list[RangeConfig] = []  # noqa: RUF012 - pydantic copies it
 
@@ -84,7 +84,7 @@ def build_stream_job() -> Any:
 
 
 def streaming_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.AssetsDefinition]:
-    """What was scored of the stream."""
+    """The asset that scores ranges of the stream."""
 
     @dg.asset(
         group_name="serving",
@@ -115,7 +115,7 @@ def streaming_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.Assets
 
 
 def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) -> list[dg.SensorDefinition]:
-    """Switched on where there is a broker, and where there is a webhook."""
+    """The sensors: one is on by default where a broker is set, the other where a webhook is set."""
     has_broker = "bootstrap_servers" in kafka.model_fields_set
 
     @dg.sensor(
@@ -178,7 +178,7 @@ def _reason_to_wait(
     readers: int,
     ranges: tuple[OffsetRange, ...],
 ) -> str | None:
-    """Why no run is launched now, if none is."""
+    """The reason why no run is launched now; None if one is."""
     if not bounds:
         return "the topic does not exist yet: `fraud-detect produce` makes it, or whoever writes it"
     if readers:
@@ -199,7 +199,7 @@ def _reason_to_wait(
 
 
 def _reason_not_yet(instance: dg.DagsterInstance, ranges: tuple[OffsetRange, ...]) -> str | None:
-    """Why these ranges are not for now: one run at a time, and a pause after those that failed."""
+    """The reason why these ranges must wait: one run at a time, and a pause after failed runs."""
     unfinished = instance.get_runs(dg.RunsFilter(job_name=STREAM_JOB, statuses=_UNFINISHED), limit=1)
     if unfinished:
         return f"run {unfinished[0].run_id} is still at work: the next range begins where it ends"
@@ -249,7 +249,7 @@ def _planned_by_hand(
 def _score(
     context: dg.AssetExecutionContext, settings: Settings, kafka: KafkaSettings, ranges: tuple[OffsetRange, ...]
 ) -> dict[str, Any]:
-    """Score the ranges and tell what became of the records."""
+    """Score the ranges; returns the counts as metadata."""
     started, totals = time.monotonic(), dict.fromkeys(("decided", "replayed", "dead_letters", "reports"), 0)
 
     def add_counts(handled: BatchResult) -> None:
@@ -301,7 +301,7 @@ def _positions(settings: Settings, kafka: KafkaSettings) -> dict[Partition, Posi
 
 @contextmanager
 def _database(settings: Settings) -> Iterator[Database]:
-    """The database with the tables of this release; a tick does not wait long for it."""
+    """The database with the tables of this release; a tick must not wait long for it."""
     database = Database(settings.database, statement_timeout=settings.statement_timeout)
     try:
         database.prepare()

@@ -1,7 +1,7 @@
-"""Charts of a model: how well it separates, whether its probabilities are true, what it costs, how it was tuned.
+"""Charts of a model: separation, calibration, cost, tuning.
 
-Belongs here: charts of arrays that others computed. Must not be here: metrics worth a number, how every chart looks
-(`chart_style.py`), files, orchestration.
+Belongs here: charts of computed arrays. Must not be here: metrics, the style of every chart (`chart_style.py`), files,
+orchestration.
 """
 
 from collections.abc import Mapping

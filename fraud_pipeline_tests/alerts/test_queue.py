@@ -78,7 +78,7 @@ class TestReview:
         database.close()
 
     @pytest.mark.parametrize(
-        ("verdict", "said"), [("confirmed_fraud", [True]), ("legitimate", [False]), ("duplicate", [])]
+        ("verdict", "expected"), [("confirmed_fraud", [True]), ("legitimate", [False]), ("duplicate", [])]
     )
     def test_a_verdict_is_a_report_unless_it_is_a_duplicate(
         self, database: Database, verdict: AnalystVerdict, expected: list[bool]

@@ -245,7 +245,7 @@ class TestClock:
     def test_alone(self, settings: Settings) -> None:
         assert is_(check_clock(settings), "ok", "no other machine")
 
-    @pytest.mark.parametrize(("ahead", "said"), [(60, "s ahead of"), (-60, "s behind")])
+    @pytest.mark.parametrize(("ahead", "finding"), [(60, "s ahead of"), (-60, "s behind")])
     def test_against_the_database(self, settings: Settings, postgres_url: str, ahead: int, finding: str) -> None:
         with_database = settings.model_copy(update={"database_url": postgres_url})
         assert is_(check_clock(with_database), "ok", "the database's")

@@ -510,7 +510,7 @@ class TestVersions:
         assert not settings.challenger_directory.is_symlink()
 
     @pytest.mark.parametrize(
-        ("argv", "told"),
+        ("argv", "expected"),
         [
             (["promote", "9"], "has no version 9; versions are: 1, 2"),
             (["rollback"], "there is no earlier champion to go back to; promote a version by its number instead"),

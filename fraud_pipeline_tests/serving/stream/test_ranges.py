@@ -40,7 +40,7 @@ class CrashError(Exception):
 
 @given(
     ends=st.lists(st.tuples(OFFSETS, OFFSETS).map(sorted).map(lambda pair: OffsetBounds(*pair)), max_size=4),
-    known=st.lists(st.none() | OFFSETS, min_size=4, max_size=4),
+    offsets=st.lists(st.none() | OFFSETS, min_size=4, max_size=4),
     most=st.integers(1, 50),
 )
 def test_runs_over_a_backlog_are_bounded_and_leave_no_record_out(
