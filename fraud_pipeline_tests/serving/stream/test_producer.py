@@ -94,7 +94,7 @@ class TestSynthetic:
 
 
 class TestFile:
-    def test_valid_rows_are_sent_in_their_order_and_the_others_told(
+    def test_valid_rows_are_sent_in_their_order_and_invalid_ones_are_reported(
         self, settings: Settings, kafka: KafkaSettings, tmp_path: Path
     ) -> None:
         path = tmp_path / "bank.csv"
@@ -102,15 +102,15 @@ class TestFile:
         lines.append("bad,2026-01-05T10:00:00Z,c-1,m-1,-3,,,,")
         header = "transaction_id,event_time,customer_id,merchant_id,amount,category,country,latitude,longitude"
         path.write_text("\n".join([header, *reversed(lines)]))
-        lines: list[str] = []
-        report = produce(settings, kafka, rate=AT_ONCE, data_path=path, on_progress=lines.append)
+        reported: list[str] = []
+        report = produce(settings, kafka, rate=AT_ONCE, data_path=path, on_progress=reported.append)
         rows = rows_of(records_of(kafka, kafka.transactions_topic))
         assert report.acknowledged == 20
         assert [(row.merchant_id, row.amount_cents, row.category, row.latitude) for row in rows] == [
             (f"m-{n}", n * 100 + 50, None, None) for n in range(1, 21)
         ]
         assert [row.event_time for row in rows] == sorted(row.event_time for row in rows)
-        assert lines[0] == "bank.csv: 1 invalid rows are not sent (out_of_range 1)"
+        assert reported[0] == "bank.csv: 1 invalid rows are not sent (out_of_range 1)"
 
     def test_a_count_ends_it_sooner(self, settings: Settings, kafka: KafkaSettings, tmp_path: Path) -> None:
         path = tmp_path / "bank.csv"
