@@ -301,7 +301,7 @@ class TestErrors:
         return error
 
     def test_a_missing_file(self, empty_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        message = self.message(["train", "--data-path", "nowhere.csv"], capsys)
+        message = self.error_of(["train", "--data-path", "nowhere.csv"], capsys)
         assert message.startswith("fraud-detect: ")
         assert "nowhere.csv: no such file" in message
         assert len(message.splitlines()) == 1
@@ -312,7 +312,7 @@ class TestErrors:
     ) -> None:
         file = tmp_path / "mine.csv"
         file.write_text("id,when,who,where,how_much\n1,2026-01-01,c,m,5\n")
-        message = self.message(["train", "--data-path", str(file), "--columns", "amount=cost"], capsys)
+        message = self.error_of(["train", "--data-path", str(file), "--columns", "amount=cost"], capsys)
         assert "mine.csv" in message
         assert "cost" in message
         assert not empty_home.exists(), "a mistake is not remembered"
@@ -346,7 +346,7 @@ class TestErrors:
         self, empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("FRAUD_DIFFICULTY", "9")
-        message = self.message(["generate-data", "--out", str(empty_home)], capsys)
+        message = self.error_of(["generate-data", "--out", str(empty_home)], capsys)
         assert "FRAUD_DIFFICULTY in the environment: Input should be less than or equal to 1" in message
         assert len(message.splitlines()) == 1
 
