@@ -39,7 +39,7 @@ class Settings(BaseSettings):
         env_prefix="FRAUD_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    home: Path = Field(default_factory=home_directory)
+    home: Path = Field(default_factory=home_directory, description="home directory: all state of one deployment")
 
     # Data
     first_day: date = Field(date(2026, 1, 1), description="first day of the calendar of daily partitions")
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     max_rejected_share: float = Field(0.05, ge=0, le=1, description="a run with more rejected rows than this stops")
 
     # Synthetic world
-    seed: int = 7
+    seed: int = Field(7, description="seed of the synthetic world and of the search")
     difficulty: float = Field(0.5, ge=0, le=1, description="how closely fraudsters imitate their victim")
 
     # Training
@@ -150,8 +150,8 @@ class Settings(BaseSettings):
     shadow_challenger: bool = Field(False, description="the challenger scores too, off the answer's path")
 
     # Authorization
-    jwt_issuer: str = "fraud-detect"
-    jwt_audience: str = "fraud-detect-http"
+    jwt_issuer: str = Field("fraud-detect", description="issuer that tokens must name")
+    jwt_audience: str = Field("fraud-detect-http", description="audience that tokens must name")
     jwt_keys: Path | None = Field(
         None, description="JWK set of the keys that tokens may be signed with; empty: keys.json"
     )
@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     owner: str = Field("fraud-ml@example.com", description="owner shown on every asset: an e-mail or team:name")
     schedules_enabled: bool = Field(True, description="schedules and sensors start switched on")
     mlflow_tracking_uri: str = Field("", description="MLflow server; empty: a SQLite file in the home directory")
-    model_name: str = "fraud_model"
+    model_name: str = Field("fraud_model", description="name of the model in the MLflow registry")
     alert_webhook_url: str = Field(
         "", description="failed runs, red reports and new alerts are posted here as JSON; empty: only logged"
     )

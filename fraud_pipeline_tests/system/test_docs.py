@@ -143,7 +143,9 @@ def check_shell(code: str) -> None:
 @pytest.fixture(scope="module")
 def generated() -> dict[str, str]:
     """The pages of the reference as the code makes them now."""
-    pages = runpy.run_path(str(ROOT / "docs" / "reference.py"))["PAGES"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        pages = runpy.run_path(str(ROOT / "docs" / "reference.py"))["PAGES"]
     return {name: make_page() for name, make_page in pages.items()}
 
 
