@@ -326,6 +326,7 @@ class TestSaving:
         np.testing.assert_array_equal(FraudModel.load(saved).predict(rows), model.predict(rows))
         assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
+    @pytest.mark.slow
     def test_a_killed_save_leaves_a_complete_model_or_one_that_is_refused(
         self, model: FraudModel, other: FraudModel, rows: pd.DataFrame, tmp_path: Path
     ) -> None:

@@ -229,6 +229,7 @@ for version in range(10_000):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_complete_files_only(store: TableStore, tmp_path: Path) -> None:
     delays = [0.003, 0.011, 0.02, 0.033, 0.05]
     for delay in delays:

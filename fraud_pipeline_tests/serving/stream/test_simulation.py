@@ -65,6 +65,7 @@ def test_story(seed: int, record_property: Callable[[str, object], None]) -> Non
     record_property(COUNTS, {"simulated stories": 1, "faults in them": faults_of(seed).total()})
 
 
+@pytest.mark.slow
 def test_the_stories_hold_every_fault() -> None:
     faults = sum(map(faults_of, range(40)), Counter[str]())
     assert {f"crash: {point}" for point in get_args(Point)} <= set(faults)
