@@ -35,7 +35,7 @@ ui: setup
 # What needs a server, a browser or long is left out; conftest.py knows by its fixtures what needs a server.
 test-fast: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20 \
-		-m "not chaos and not browser and not slow and not servers" $(ARGS)
+		--hypothesis-profile=fast -m "not chaos and not browser and not slow and not servers" $(ARGS)
 
 # Most tests wait for servers of their own, so more of them run than there are cores.
 test: setup

@@ -91,7 +91,7 @@ def polars_query(rows: pd.DataFrame) -> Callable[[], BenchmarkColumns]:
     """`rolling_sum_by().over()`."""
     import polars as pl  # noqa: PLC0415 - the number of threads is fixed when it is imported
 
-    frame = pl.from_pandas(rows).with_columns(one=pl.lit(1, pl.Int64))
+    frame = pl.from_pandas(rows).with_columns(unit=pl.lit(1, pl.Int64))
 
     def rolling(entity: str, value: str, days_back: int) -> Any:
         window = pl.col(value).rolling_sum_by("time", window_size=f"{days_back}d", closed="left")

@@ -125,11 +125,11 @@ class Both:
         after = {name: self.versions[name] + 1 for name in names}
         numbered = dict(zip(customers.tolist(), after.values(), strict=True))
         times = [time.perf_counter()]
-        ours = self.cache.customers(new, after, read=self.known)
+        cached = self.cache.customers(new, after, read=self.known)
         times.append(time.perf_counter())
         plain = self.plain.histories(list(numbered), numbered)
         times.append(time.perf_counter())
-        if not all(np.array_equal(ours[name], plain[name]) for name in ("transaction_id", "event_time")):
+        if not all(np.array_equal(cached[name], plain[name]) for name in ("transaction_id", "event_time")):
             raise RuntimeError("the two do not give the same rows")
         times.append(time.perf_counter())
         self.cache.committed(after, new)

@@ -168,7 +168,7 @@ async def _wait(port: int, path: str, started: subprocess.Popen[bytes], log: Pat
         if started.poll() is not None:
             break
         with contextlib.suppress(OSError, TimeoutError):
-            status, _ = await Client(port).ask(prepared("GET", path))
+            status, _ = await Client(port).answer_to(prepared("GET", path))
             if status == 200:
                 return
         await asyncio.sleep(0.2)
@@ -443,7 +443,7 @@ async def measure(world: World, *, token: str, port: int, group: int, seconds: f
 
 async def stages(client: Client, token: str) -> str:
     """Mean milliseconds of each stage since the start of the service, from its metrics."""
-    _, text = await client.ask(prepared("GET", "/metrics", token=token))
+    _, text = await client.answer_to(prepared("GET", "/metrics", token=token))
     seconds_of_stage: dict[str, dict[str, float]] = {}
     for sample_line in text.decode().splitlines():
         for what in ("sum", "count"):
@@ -485,7 +485,7 @@ async def _batches(client: Client, requests: list[bytes]) -> Outcome:
     async def send_batches() -> None:
         for request in waiting:
             due = time.perf_counter()
-            status, _ = await client.ask(request)
+            status, _ = await client.answer_to(request)
             outcome.add(status, due=due, seconds=time.perf_counter() - due)
 
     await asyncio.gather(send_batches(), send_batches())

@@ -124,7 +124,7 @@ class Client:
         self._waiting[connection] = then
         connection.send(request, due=due)
 
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
+    async def answer_to(self, request: bytes) -> tuple[int, bytes]:
         """Status and body."""
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         await self.send(request, due=0.0, then=lambda connection, status: answer.set_result((status, connection.body)))
@@ -171,7 +171,7 @@ async def closed_loop(client: Client, requests: Iterator[bytes], *, clients: int
 
     async def send_requests() -> None:
         while (due := time.perf_counter()) - started < seconds:
-            status, _ = await client.ask(next(requests))
+            status, _ = await client.answer_to(next(requests))
             outcome.add(status, due=due, seconds=time.perf_counter() - due)
 
     await asyncio.gather(*(send_requests() for _ in range(clients)))

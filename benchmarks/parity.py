@@ -225,11 +225,11 @@ class Bank:
             bodies = [request_body(row) for row in rows[first : first + BATCH]]
             body = json.dumps({"transactions": bodies}).encode()
             request = load.prepared("POST", "/score_batch", body=body, token=self._server.token)
-            status, answer = await client.ask(request)
+            status, answer = await client.answer_to(request)
             while status in SEND_AGAIN:
                 print(f"sent again after status {status}", flush=True)
                 await asyncio.sleep(1)
-                status, answer = await client.ask(request)
+                status, answer = await client.answer_to(request)
             if status != 200:
                 raise RuntimeError(f"HTTP answered {status}: {answer.decode()[:300]}")
         client.close()

@@ -77,7 +77,7 @@ def bodies() -> Iterator[bytes]:
         ).encode()
 
 
-async def ask(app: asgi.ASGIApp, body: bytes, token: bytes) -> None:
+async def post(app: asgi.ASGIApp, body: bytes, token: bytes) -> None:
     """One request, which must be answered well."""
     status = 0
 
@@ -109,10 +109,10 @@ async def measure(apps: dict[str, asgi.ASGIApp], token: bytes, *, requests: int)
             made = [next(sent) for _ in range(TURN + COMPANY)]
             for body in made[:TURN]:
                 started = time.perf_counter()
-                await ask(app, body, token)
+                await post(app, body, token)
                 alone[name].append(1e3 * (time.perf_counter() - started))
             before = time.process_time()
-            await asyncio.gather(*(ask(app, body, token) for body in made[TURN:]))
+            await asyncio.gather(*(post(app, body, token) for body in made[TURN:]))
             rates[name].append(COMPANY / (time.process_time() - before))
             if not turn:  # the first turn warms up
                 alone[name].clear()
@@ -143,10 +143,10 @@ def main() -> None:
             finally:
                 await runtime.close()
 
-        found = asyncio.run(story())
-    found["added_p50_ms"] = round(found["fastapi_p50_ms"] - found["ours_p50_ms"], 3)
-    found["throughput_lost"] = round(1 - found["fastapi_per_cpu_second"] / found["ours_per_cpu_second"], 3)
-    print(json.dumps(found))
+        figures = asyncio.run(story())
+    figures["added_p50_ms"] = round(figures["fastapi_p50_ms"] - figures["ours_p50_ms"], 3)
+    figures["throughput_lost"] = round(1 - figures["fastapi_per_cpu_second"] / figures["ours_per_cpu_second"], 3)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -68,9 +68,9 @@ def plain_loop(
 def suggested(trials: pd.DataFrame) -> list[dict[str, Any]]:
     """The parameters of each trial of the search."""
     parameters = trials.filter(like="params_").rename(columns=lambda name: name.removeprefix("params_"))
-    whole = {"max_depth", "max_delta_step", "max_bin"}  # a data frame stores them as floats
+    integers = {"max_depth", "max_delta_step", "max_bin"}  # a data frame stores them as floats
     return [
-        {str(name): int(value) if name in whole else value for name, value in record.items()}
+        {str(name): int(value) if name in integers else value for name, value in record.items()}
         for record in parameters.to_dict("records")
     ]
 

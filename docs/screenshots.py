@@ -72,7 +72,7 @@ def main() -> None:
         wait_for_answer(f"http://127.0.0.1:{dagster}/server_info")
         stop = Event()
         running.callback(stop.set)
-        Thread(target=ask, args=(settings, f"http://127.0.0.1:{service}"), kwargs={"stop": stop}).start()
+        Thread(target=send_payments, args=(settings, f"http://127.0.0.1:{service}"), kwargs={"stop": stop}).start()
         time.sleep(LIVE_SECONDS)
         take_pictures(settings, board=f"http://127.0.0.1:{board}", dagster=f"http://127.0.0.1:{dagster}")
 
@@ -95,8 +95,8 @@ def report_the_last_days(settings: Settings) -> None:
 @contextmanager
 def process(arguments: list[str], *, log: Path) -> Iterator[None]:
     """One of our commands, until the block ends."""
-    with log.open("w") as told:
-        running = subprocess.Popen([FRAUD_DETECT, *arguments], stdout=told, stderr=told, start_new_session=True)
+    with log.open("w") as output:
+        running = subprocess.Popen([FRAUD_DETECT, *arguments], stdout=output, stderr=output, start_new_session=True)
     try:
         yield
     finally:
@@ -108,15 +108,15 @@ def process(arguments: list[str], *, log: Path) -> Iterator[None]:
             os.killpg(running.pid, signal.SIGKILL)
 
 
-def ask(settings: Settings, url: str, *, stop: Event) -> None:
+def send_payments(settings: Settings, url: str, *, stop: Event) -> None:
     """Transactions over HTTP, about ten a second."""
     token = issue_token_for(settings, subject="shop", scopes={"score"}, lifetime=timedelta(hours=1))
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
         for row in synthetic_rows(settings):
-            known = {name: value for name, value in row._asdict().items() if value is not None}
-            amount = known.pop("amount_cents") / 100
-            told = {"amount": amount, "currency": settings.currency, "event_time": datetime.now(UTC).isoformat()}
-            client.post("/score", json=known | told).raise_for_status()
+            fields = {name: value for name, value in row._asdict().items() if value is not None}
+            amount = fields.pop("amount_cents") / 100
+            payment = {"amount": amount, "currency": settings.currency, "event_time": datetime.now(UTC).isoformat()}
+            client.post("/score", json=fields | payment).raise_for_status()
             if stop.wait(0.1):
                 return
 

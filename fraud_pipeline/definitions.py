@@ -1,4 +1,4 @@
-"""What Dagster loads: `defs`, and `build_defs` for other settings and other resources."""
+"""The definitions that Dagster loads: `defs`, and `build_defs` for other settings and other resources."""
 
 import dagster as dg
 

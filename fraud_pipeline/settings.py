@@ -1,7 +1,7 @@
-"""Every knob of the system, read from the environment (`FRAUD_...`) and from `settings.env` in the home directory.
+"""Settings of the system, read from the environment (`FRAUD_...`) and from `settings.env` in the home directory.
 
-Belongs here: names, defaults, ranges, where files live. Must not be here: anything that acts on a setting.
-The environment wins over the file, and both win over the source that `fraud-detect train` remembers
+Belongs here: names, defaults, ranges, places of files. Must not be here: anything that acts on a setting. The
+environment takes precedence over the file. Both take precedence over the source that `fraud-detect train` records
 (`ingest/source_choice.py`). People write `settings.env`; no command does.
 """
 
@@ -24,12 +24,12 @@ SourceKind = Literal["served", "file", "synthetic", "none"]
 HOME_VARIABLE: Final = "FRAUD_HOME"
 SETTINGS_FILE: Final = "settings.env"
 _LONGEST_RETENTION: Final = timedelta(days=36_500)
-# Features look at a month of days whose labels have matured, and at no part of a day.
+# Features read a month of days whose labels have matured, and no partial day.
 _MATURED_DAYS: Final = timedelta(days=32)
 
 
 def home_directory() -> Path:
-    """Where all state lives: `$FRAUD_HOME`, or `.fraud` in the working directory. Raises ValueError for a URL."""
+    """The directory of all state: `$FRAUD_HOME`, or `.fraud` in the working directory. Raises ValueError for a URL."""
     return local_path(os.environ.get(HOME_VARIABLE) or ".fraud").resolve()
 
 
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         env_prefix="FRAUD_", frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
     )
 
-    home: Path = Field(default_factory=home_directory)
+    home: Path = Field(default_factory=home_directory, description="home directory: all state of one deployment")
 
     # Data
     first_day: date = Field(date(2026, 1, 1), description="first day of the calendar of daily partitions")
@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         None, description="CSV or Parquet file of transactions; nothing is learned without a source"
     )
     synthetic: bool = Field(
-        False, description="days come from the synthetic world: for a first look, never beside a bank's"
+        False, description="days come from the synthetic world: for a first look, never mixed with a bank's"
     )
     columns: str = Field("", description="our_name=file_column pairs, comma separated")
     declaration: Annotated[Declaration | None, NoDecode, BeforeValidator(_declared)] = Field(
@@ -71,13 +71,13 @@ class Settings(BaseSettings):
         timedelta(days=21), description="an unreported transaction counts as legitimate after this long"
     )
     learn_from_served: bool = Field(
-        False, description="days come from the database, as they were served and reported, and the calendar goes on"
+        False, description="days come from the database, as served and reported, and the calendar goes on"
     )
     max_rejected_share: float = Field(0.05, ge=0, le=1, description="a run with more rejected rows than this stops")
 
     # Synthetic world
-    seed: int = 7
-    difficulty: float = Field(0.5, ge=0, le=1, description="how far fraudsters mimic their victim")
+    seed: int = Field(7, description="seed of the synthetic world and of the search")
+    difficulty: float = Field(0.5, ge=0, le=1, description="how closely fraudsters imitate their victim")
 
     # Training
     gap: timedelta = Field(
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
 
     # Policy
     precision_floor: float = Field(0.85, gt=0, lt=1, description="blocks must be right at least this often")
-    alert_budget_per_day: float = Field(20, gt=0, description="transactions per day that people can look at")
+    alert_budget_per_day: float = Field(20, gt=0, description="transactions per day that analysts can review")
     review_cost_cents: int = Field(500, ge=0, description="one analyst looking at one transaction")
     false_block_cost_cents: int = Field(2_000, ge=0, description="one good customer turned away")
     holdout_share: float = Field(
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         timedelta(days=180),
         ge=timedelta(days=62),
         le=_LONGEST_RETENTION,
-        description="events and fraud reports older than this leave the database; reports can come as late as this",
+        description="events and fraud reports older than this leave the database; reports may be this late",
     )
     decision_retention: timedelta = Field(
         timedelta(days=365),
@@ -123,13 +123,13 @@ class Settings(BaseSettings):
         timedelta(days=180),
         ge=timedelta(days=62),
         le=_LONGEST_RETENTION,
-        description="what challengers scored in shadow",
+        description="shadow scores of challengers",
     )
     alert_retention: timedelta = Field(
         timedelta(days=730),
         ge=timedelta(days=30),
         le=_LONGEST_RETENTION,
-        description="alerts and what people did with them",
+        description="alerts and the steps of analysts",
     )
     report_retention: timedelta = Field(
         timedelta(days=1_095),
@@ -144,7 +144,7 @@ class Settings(BaseSettings):
         timedelta(days=30),
         ge=timedelta(days=1),
         le=_LONGEST_RETENTION,
-        description="journals from which an interrupted search goes on",
+        description="journals from which an interrupted search continues",
     )
 
     # Service
@@ -161,33 +161,31 @@ class Settings(BaseSettings):
     max_blocks_per_minute: int = Field(
         60, ge=1, description="more blocks of one minute's transactions become reviews and raise an alarm"
     )
-    champion_poll_interval: timedelta = Field(
-        timedelta(seconds=5), description="how often a new champion is looked for"
-    )
+    champion_poll_interval: timedelta = Field(timedelta(seconds=5), description="interval of checks for a new champion")
     shadow_challenger: bool = Field(False, description="the challenger scores too, off the answer's path")
 
-    # Who may ask
-    jwt_issuer: str = "fraud-detect"
-    jwt_audience: str = "fraud-detect-http"
+    # Authorization
+    jwt_issuer: str = Field("fraud-detect", description="issuer that tokens must name")
+    jwt_audience: str = Field("fraud-detect-http", description="audience that tokens must name")
     jwt_keys: Path | None = Field(
         None, description="JWK set of the keys that tokens may be signed with; empty: keys.json"
     )
     public_keys: Path | None = Field(
-        None, description="where who has the keys keeps their public halves, for who only verifies; empty: nowhere"
+        None, description="file for the public halves of the keys, for processes that only verify; empty: none"
     )
 
     # Operations
     service_url: str = Field(
         "http://127.0.0.1:8080",
         pattern=r"^https?://",
-        description="where the dashboard asks the HTTP service for latency",
+        description="URL of the HTTP service, where the dashboard reads latencies",
     )
     log_format: LogFormat = Field("text", description="lines of the log: text, or json with one object per line")
     log_level: LogLevel = Field("WARNING", description="lines below this level are not logged")
     owner: str = Field("fraud-ml@example.com", description="owner shown on every asset: an e-mail or team:name")
     schedules_enabled: bool = Field(True, description="schedules and sensors start switched on")
     mlflow_tracking_uri: str = Field("", description="MLflow server; empty: a SQLite file in the home directory")
-    model_name: str = "fraud_model"
+    model_name: str = Field("fraud_model", description="name of the model in the MLflow registry")
     alert_webhook_url: str = Field(
         "", description="failed runs, red reports and new alerts are posted here as JSON; empty: only logged"
     )
@@ -202,7 +200,7 @@ class Settings(BaseSettings):
         return self.checked()
 
     def checked(self) -> Self:
-        """These settings, once it is sure that they go together: nothing else checks a copy with other values.
+        """These settings after a check of their combination; call it on every copy with other values.
 
         Raises ValueError that says what to change.
         """
@@ -224,30 +222,29 @@ class Settings(BaseSettings):
 
     @property
     def source_kind(self) -> SourceKind:
-        """Where days come from; `none` until a person names a source."""
+        """The source of days; `none` until a person chooses one."""
         return "served" if self.learn_from_served else self.history_kind
 
     @property
     def history_kind(self) -> Literal["file", "synthetic", "none"]:
-        """Where days come from that nothing was served on."""
+        """The source of days before the first served one."""
         return "file" if self.data_path is not None else "synthetic" if self.synthetic else "none"
 
     @property
     def living(self) -> bool:
-        """Whether the source has days of its own, which should be there; the synthetic world has as many as asked."""
+        """Whether new days come by themselves, so that missing ones are a fault; the synthetic world lacks none."""
         return self.source_kind in ("served", "file")
 
     @property
     def calendar_end(self) -> date | None:
-        """The last day there is something of; None: it grows every day."""
+        """The last day of the calendar; None: it grows every day."""
         return None if self.learn_from_served else self.last_day
 
     @property
     def source_id(self) -> str:
         """The identity of the source: equal for two runs that may learn from each other's rows.
 
-        What is served stands beside the history of the same bank, and has its identity. How a file is read is no part
-        of it.
+        Served rows have the identity of the same bank's history. How a file is read does not change the identity.
         """
         if self.data_path is not None:
             return f"file-{hashlib.sha256(str(self.data_path.resolve()).encode()).hexdigest()[:16]}"
@@ -264,7 +261,7 @@ class Settings(BaseSettings):
 
     @property
     def kept_decisions(self) -> timedelta:
-        """How long decisions are kept: where nobody says so, as long as the history that they belong to."""
+        """How long decisions are kept: by default as long as their history."""
         return max(self.decision_retention, self.history_retention)
 
     @property
@@ -276,7 +273,7 @@ class Settings(BaseSettings):
     @property
     def _world(self) -> str:
         """The synthetic world of these settings. The same seed makes another world from another first day on."""
-        # With learning from what is served, the first day is where that began.
+        # A deployment that learns from served rows began with its first day.
         as_ever = self.learn_from_served or self.first_day == Settings.model_fields["first_day"].default
         begins = "" if as_ever else f"-{self.first_day}"
         return f"synthetic-{self.seed}-{self.difficulty:g}{begins}"
@@ -298,7 +295,7 @@ class Settings(BaseSettings):
 
     @property
     def champion_directory(self) -> Path:
-        """The exported champion: what serving reads when no registry can be reached."""
+        """The exported champion, which serving reads without the registry."""
         return self.home / "champion"
 
     @property
@@ -309,8 +306,8 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """SQLAlchemy URL of the database of decisions."""
-        # One source's history must never meet another's. Learning from what is served, or from another day on, keeps
-        # the decisions that are stored; so does naming the synthetic world where nothing was named.
+        # One source's history must never mix with another's. The stored decisions are kept when learning from served
+        # rows begins, when the first day changes, and when the synthetic world is chosen after no source.
         return self.database_url or f"sqlite:///{self.home / f'{self._history_name}.db'}"
 
     @property
@@ -325,7 +322,7 @@ class Settings(BaseSettings):
 
     @property
     def keys_file(self) -> Path:
-        """Where the keys that sign and verify tokens are kept."""
+        """The file of the keys that sign and verify tokens."""
         return self.jwt_keys or self.home / "keys.json"
 
     @property
@@ -338,7 +335,7 @@ class Settings(BaseSettings):
 
     @property
     def artifact_directory(self) -> Path | None:
-        """Where MLflow keeps files when its store is our own database file; a server has its own place."""
+        """The directory of MLflow's files when its store is our own database file; a server has its own place."""
         return None if self.mlflow_tracking_uri else self.home / "mlflow-artifacts"
 
 
@@ -351,7 +348,7 @@ def load_settings() -> Settings:
 
 
 def explicit_settings() -> Settings:
-    """Settings of the environment and of `settings.env` alone; `model_fields_set` tells which are given there."""
+    """Settings of the environment and of `settings.env` alone; `model_fields_set` names the given ones."""
     return Settings(_env_file=home_directory() / SETTINGS_FILE)
 
 
@@ -372,21 +369,21 @@ def agrees(explicit: Settings, choice: SourceChoice) -> bool:
         return isinstance(choice, FileChoice) and choice.data_path == explicit.data_path.resolve()
     if explicit.synthetic:
         return isinstance(choice, SyntheticChoice)
-    # That somebody once looked at the synthetic world says nothing about what is served now.
+    # An earlier choice of the synthetic world says nothing about the transactions that are served now.
     return isinstance(choice, FileChoice) or not explicit.learn_from_served
 
 
 def setting_errors(error: ValidationError) -> str:
-    """What is wrong with which setting, and where it is given, in one line without any value."""
+    """Each invalid setting with its problem and its place, in one line without any value."""
     prefix = "kafka_" if error.title == "KafkaSettings" else ""
     return "; ".join(
-        f"{where_set(prefix + str(one['loc'][0])) if one['loc'] else 'together'}: {one['msg']}"
-        for one in error.errors()
+        f"{where_set(prefix + str(detail['loc'][0])) if detail['loc'] else 'together'}: {detail['msg']}"
+        for detail in error.errors()
     )
 
 
 def where_set(name: str) -> str:
-    """Where an explicit setting is given: the variable's name and its place."""
+    """The place of an explicit setting: the variable's name, and the environment or the file."""
     variable = f"{Settings.model_config['env_prefix']}{name}".upper()
     place = "the environment" if os.environ.get(variable) else str(home_directory() / SETTINGS_FILE)
     return f"{variable} in {place}"

@@ -35,6 +35,7 @@ from fraud_pipeline_tests.support.small_world import DAYS, LABEL_MATURITY, Table
 
 # How long an example takes depends on what else runs here.
 hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("fast", parent=hypothesis.settings.get_profile("untimed"), max_examples=20)
 hypothesis.settings.load_profile("untimed")
 
 # Whose server the tests use, beside what is on it. By its own name it would reach what is tested; workers of

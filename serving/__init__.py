@@ -1,1 +1,1 @@
-"""What runs now: the HTTP service and the stream consumer. Imports nothing by itself."""
+"""Live scoring: the HTTP service, the stream consumer and the dashboard. This package imports nothing by itself."""

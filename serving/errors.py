@@ -1,8 +1,8 @@
-"""The one shape of a refused request: what is wrong where, and how to mend it.
+"""The one form of a refused request: location, problem, remedy.
 
-Belongs here: the problems that only requests have, and pydantic's errors in our names. Must not be here: what a request
-may hold (`serving/http/`). Problems that files have too carry the names and remedies of `schema/reasons.py`.
-A refusal names where and why, never what was sent: bodies hold card data.
+Belongs here: problems that only requests have, and pydantic's errors in our terms. Must not be here: the fields of a
+request (`serving/http/`). Problems that files have, too, use the names and remedies of `schema/reasons.py`. An error
+never quotes the value, because bodies contain card data.
 """
 
 import re
@@ -68,7 +68,7 @@ _OF_OWN_FIELDS: Final = {
 _OWN_FIELDS: Final = "own_fields."
 
 REMEDIES: Final[Mapping[str, str]] = MappingProxyType({**_OF_OWN_FIELDS, **_OF_FIELDS, **REASONS, **_OF_REQUESTS})
-"""What is wrong with a field -> what to do about it, in the limits of all fields."""
+"""Problem of a field -> remedy, with the limits of all fields."""
 
 # A letter or an underscore at a time, so that no number fits: senders have put card numbers in keys.
 _NAME: Final = re.compile(r"[A-Za-z_]{1,40}", re.ASCII)
@@ -85,7 +85,7 @@ _BY_KIND: Final = MappingProxyType(
         "model_type": "not_an_object",
     }
 )
-"""What pydantic found -> the problem, where the field plays no part."""
+"""Error type of pydantic -> problem, where it does not depend on the field."""
 _ABOUT_TEXT: Final = MappingProxyType(
     {
         "literal_error": "wrong_type",
@@ -99,7 +99,7 @@ _ABOUT_TEXT: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """What is wrong where; `problem` is a key of REMEDIES."""
+    """One problem of one field; `problem` is a key of REMEDIES."""
 
     path: str
     problem: str
@@ -112,7 +112,7 @@ class FieldProblem:
 
 
 class RequestError(Exception):
-    """The request cannot be answered as it is: the status, and what the caller must change."""
+    """The request cannot be answered: the status, and what the caller must change."""
 
     def __init__(self, *, status: int, code: str, message: str, fields: Sequence[FieldProblem] = ()) -> None:
         super().__init__(message)
@@ -121,14 +121,14 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RepeatedKey:
-    """Stands where an object stood that had this key twice, so that validation reports the path to it."""
+    """Replaces an object in which this key appeared twice, so that validation reports the path to it."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class TooManyKeys:
-    """Stands where an object with far too many keys stood: to report each would be slow, and a large answer.
+    """Replaces an object with far too many keys: reporting each one would be slow and make a large answer.
 
     `own_fields` is the object where it may still be the own fields of a transaction, which are many.
     """
@@ -149,7 +149,7 @@ def refuse(problems: Sequence[FieldProblem]) -> NoReturn:
 
 
 def problems_of(error: ValidationError, *, required: frozenset[str], root: str) -> list[FieldProblem]:
-    """What pydantic found, in our names; `required` are the fields that may not be null, `root` names the whole."""
+    """Pydantic's errors in our terms. `required` are the fields that must not be null; `root` names the whole body."""
     details = error.errors(include_url=False)
     return [_problem(detail, required=required, root=root) for detail in details]
 

@@ -1,8 +1,8 @@
-"""The id of a request and the trace it belongs to, from the headers X-Request-Id and traceparent.
+"""The id of a request and its trace, from the headers X-Request-Id and traceparent.
 
-Belongs here: which ids are taken over, and which are made. Must not be here: HTTP and Kafka themselves, spans
-(`fraud_pipeline/host/tracing.py`). What a sender writes ends in logs and in the database, so an id that could be a card
-number, or is no short plain text, is replaced.
+Belongs here: which ids are accepted and which are generated. Must not be here: HTTP and Kafka themselves, spans
+(`fraud_pipeline/host/tracing.py`). Ids reach logs and the database, so an id that could be a card number or is not
+short plain text is replaced.
 """
 
 import os
@@ -33,6 +33,6 @@ def request_ids(request_id: bytes | None, traceparent: bytes | None) -> RequestI
 
 def record_request_ids(headers: Iterable[tuple[str, bytes | None]]) -> RequestIds | None:
     """The ids of a Kafka record, whose headers have the names of HTTP's in any case; None where it carries none."""
-    found = {name.lower(): value for name, value in headers if value}
-    request_id, traceparent = found.get("x-request-id"), found.get("traceparent")
+    values = {name.lower(): value for name, value in headers if value}
+    request_id, traceparent = values.get("x-request-id"), values.get("traceparent")
     return request_ids(request_id, traceparent) if request_id or traceparent else None

@@ -1,5 +1,5 @@
 """Alerts: the analysts' queue and the webhook.
 
-Belongs here: what analysts do with alerts, and telling other systems of them. Must not be here: the decision that
+Belongs here: the analysts' work on alerts, and notification of other systems. Must not be here: the decision that
 raises an alert, pages.
 """

@@ -1,4 +1,4 @@
-"""How long to leave alone what has failed."""
+"""The pause after failures in a row."""
 
 from datetime import timedelta
 from typing import Final

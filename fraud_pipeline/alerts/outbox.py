@@ -1,7 +1,7 @@
-"""New alerts to a webhook: at least once, a customer's in their order, and ids only.
+"""Posts new alerts to a webhook: at least once, in order for each customer, and ids only.
 
-Belongs here: what is posted, and when to give up until later. Must not be here: SQL (`database/alerts.py`), who calls
-this and how often.
+Belongs here: the content of a post, and when to give up until later. Must not be here: SQL (`database/alerts.py`), the
+caller and its interval.
 
 An alert counts as posted once the webhook has accepted it, so a crash in between posts it again. `alert` numbers never
 repeat, so a receiver can drop the second post. An alert that was refused is held until its next try, and only later
@@ -29,9 +29,9 @@ log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """What one call did.
+    """The result of one call.
 
-    `held` alerts were refused, now or before, and wait for another try; `waiting` when there was no time for all.
+    `held` alerts were refused, now or before, and wait for another try; `waiting` is true if time ran out.
     """
 
     alerts: int
@@ -46,10 +46,10 @@ class Posted:
 def post_new_alerts(
     database: Database, url: str, *, limit: int = 100, clock: Callable[[], float] = time.time
 ) -> Posted:
-    """Post alerts that were not posted yet: at most `limit` new ones, and as many whose turn has come again.
+    """Post new alerts, at most `limit`, and as many refused ones that are due for another try.
 
-    Raises WebhookAwayError when the webhook takes nothing: call again later. Raises DatabaseUnavailableError when the
-    database is away.
+    Raises WebhookAwayError when the webhook accepts nothing; call again later. Raises DatabaseUnavailableError when
+    the database is away.
     """
     started, posted = clock(), 0
     until = started + BUDGET.total_seconds()
@@ -81,7 +81,7 @@ def post_new_alerts(
 
 
 def body(alert: Alert) -> dict[str, Any]:
-    """What is posted: ids and what was decided, never what was bought."""
+    """The body of a post: ids and the decision, never what was bought."""
     return {
         "text": f"alert {alert.number}: {alert.decision} of transaction {alert.transaction_id}",
         "alert": alert.number,

@@ -1,6 +1,6 @@
-"""What analysts do with alerts: look, take the next, note, resolve; each step is written down.
+"""The analysts' work on alerts: list, take the next, note, resolve; each step is recorded.
 
-Belongs here: who may do what, and that a verdict becomes a fraud report. Must not be here: SQL (`database/alerts.py`),
+Belongs here: the rules of that work; a verdict becomes a fraud report. Must not be here: SQL (`database/alerts.py`),
 words for a shell.
 
     open -> in_review -> confirmed_fraud | legitimate | duplicate
@@ -16,7 +16,7 @@ __all__ = ["Alert", "AlertError", "AlertEvent", "add_note", "history", "listed",
 
 
 class AlertError(ValueError):
-    """What was asked cannot be done with this alert; the message says why and what can."""
+    """The alert does not allow this step; the message says why and which step it allows."""
 
 
 def listed(
@@ -28,18 +28,18 @@ def listed(
 
 
 def history(database: Database, transaction_id: str) -> list[AlertEvent]:
-    """Who did what with an alert, oldest first."""
+    """The steps of an alert and who took them, oldest first."""
     with database.transaction(read_only=True) as connection:
         return Alerts(connection).events(transaction_id)
 
 
 def take_next(database: Database, *, who: str, note: str = "") -> Alert | None:
-    """Give `who` the oldest open alert, which nobody else gets; None when there is none. Raises AlertError."""
+    """Assign the oldest open alert to `who` alone; None when there is none. Raises AlertError."""
     _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)
-        found = alerts.next_open()
-        return None if found is None else _taken(alerts, found, who=who, note=note)
+        alert = alerts.next_open()
+        return None if alert is None else _taken(alerts, alert, who=who, note=note)
 
 
 def take(database: Database, transaction_id: str, *, who: str, version: int, note: str = "") -> Alert:
@@ -47,20 +47,20 @@ def take(database: Database, transaction_id: str, *, who: str, version: int, not
     _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)
-        found = _found(alerts, transaction_id)
-        if found.version != version:
-            raise AlertError(f"{_named(found)} has changed since you looked: list the alerts again")
-        if found.resolved_at is not None:
-            raise AlertError(f"{_named(found)} is resolved already, as {found.status}")
-        return _taken(alerts, found, who=who, note=note)
+        alert = _existing(alerts, transaction_id)
+        if alert.version != version:
+            raise AlertError(f"{_named(alert)} has changed since you looked: list the alerts again")
+        if alert.resolved_at is not None:
+            raise AlertError(f"{_named(alert)} is resolved already, as {alert.status}")
+        return _taken(alerts, alert, who=who, note=note)
 
 
 def add_note(database: Database, transaction_id: str, *, who: str, note: str) -> Alert:
-    """Write something down about an alert, whoever has it. Raises AlertError."""
+    """Add a note to an alert, whoever has it in review. Raises AlertError."""
     _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)
-        return alerts.change(_found(alerts, transaction_id), event=AlertEvent(_now(), who, "noted", note))
+        return alerts.change(_existing(alerts, transaction_id), event=AlertEvent(_now(), who, "noted", note))
 
 
 def resolve(database: Database, transaction_id: str, *, who: str, verdict: AnalystVerdict, note: str = "") -> Alert:
@@ -72,18 +72,18 @@ def resolve(database: Database, transaction_id: str, *, who: str, verdict: Analy
     _check_texts(who, note)
     with database.transaction() as connection:
         alerts, now = Alerts(connection), _now()
-        found = _found(alerts, transaction_id)
-        if found.status == verdict and found.assignee == who:
-            return found
-        if found.resolved_at is not None:
-            raise AlertError(f"{_named(found)} is resolved already, as {found.status} by {found.assignee}")
-        if found.status == "open":
-            raise AlertError(f"{_named(found)} is open: take it first")
-        if found.assignee != who:
-            raise AlertError(f"{_named(found)} is in review by {found.assignee}: take it over first")
+        alert = _existing(alerts, transaction_id)
+        if alert.status == verdict and alert.assignee == who:
+            return alert
+        if alert.resolved_at is not None:
+            raise AlertError(f"{_named(alert)} is resolved already, as {alert.status} by {alert.assignee}")
+        if alert.status == "open":
+            raise AlertError(f"{_named(alert)} is open: take it first")
+        if alert.assignee != who:
+            raise AlertError(f"{_named(alert)} is in review by {alert.assignee}: take it over first")
         if verdict != "duplicate":
             Batch(connection).add_report(transaction_id, reported_at=now, is_fraud=verdict == "confirmed_fraud")
-        return alerts.change(found, event=AlertEvent(now, who, verdict, note), status=verdict, resolved_at=now)
+        return alerts.change(alert, event=AlertEvent(now, who, verdict, note), status=verdict, resolved_at=now)
 
 
 def _check_texts(*texts: str) -> None:
@@ -93,17 +93,17 @@ def _check_texts(*texts: str) -> None:
             raise AlertError("a name or a note holds a character that cannot be stored: leave it out")
 
 
-def _taken(alerts: Alerts, found: Alert, *, who: str, note: str) -> Alert:
+def _taken(alerts: Alerts, alert: Alert, *, who: str, note: str) -> Alert:
     now = _now()
     event = AlertEvent(now, who, "taken", note)
-    return alerts.change(found, event=event, status="in_review", assignee=who, taken_at=now)
+    return alerts.change(alert, event=event, status="in_review", assignee=who, taken_at=now)
 
 
-def _found(alerts: Alerts, transaction_id: str) -> Alert:
-    found = alerts.find(transaction_id)
-    if found is None:
+def _existing(alerts: Alerts, transaction_id: str) -> Alert:
+    alert = alerts.find(transaction_id)
+    if alert is None:
         raise AlertError("there is no alert of that transaction: list the alerts to see their ids")
-    return found
+    return alert
 
 
 def _named(alert: Alert) -> str:

@@ -1,6 +1,6 @@
-"""Telling something to the webhook of FRAUD_ALERT_WEBHOOK_URL.
+"""Posts messages to the webhook of FRAUD_ALERT_WEBHOOK_URL.
 
-Belongs here: one message, and why it was not taken. Must not be here: what is told, and when to try again.
+Belongs here: one message, and why it was not accepted. Must not be here: the content, and the time of another try.
 
 The URL is a secret of most webhooks, so no error names it.
 """

@@ -1,5 +1,5 @@
 """The `fraud-detect` command.
 
-Belongs here: arguments, what is printed, exit statuses, the doctor. Must not be here: rules; a command calls one
-function of another package.
+Belongs here: arguments, printed text, exit statuses, the doctor. Must not be here: rules; a command calls one function
+of another package.
 """

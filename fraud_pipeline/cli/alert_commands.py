@@ -1,6 +1,6 @@
 """The command `fraud-detect alerts`.
 
-Belongs here: words for a person. Must not be here: who may do what with an alert (`alerts/queue.py`).
+Belongs here: words for a person. Must not be here: the rules of alerts (`alerts/queue.py`).
 """
 
 import argparse

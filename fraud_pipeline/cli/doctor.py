@@ -116,7 +116,9 @@ def check_disk(settings: Settings, *, least: int = LEAST_FREE) -> Diagnosis:
 
 
 def check_database(settings: Settings) -> Diagnosis:
-    """Whether the database answers, is of this release, and accepts what scoring writes; nothing of it is kept."""
+    """Whether the database answers, is of this release, and accepts the writes of scoring; all of them are rolled
+    back.
+    """
     file = settings.database.removeprefix("sqlite:///")
     if file != settings.database and not Path(file).exists():
         return Diagnosis("database", "ok", "not used here: FRAUD_DATABASE_URL is empty, and no SQLite file exists yet")
@@ -133,7 +135,7 @@ def check_database(settings: Settings) -> Diagnosis:
 
 
 def _rehearsed(database: Database) -> list[str]:
-    """Why a rehearsal of scoring fails, if it does."""
+    """The reason why a rehearsal of scoring fails; empty if it succeeds."""
     try:
         rehearse(database, now=time.time_ns() // 1_000)
     except DatabaseUnavailableError as error:
@@ -168,7 +170,7 @@ def check_registry(settings: Settings) -> Diagnosis:
     # MLflow's own patience is minutes.
     os.environ.update({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_REGISTRY_SECONDS)})
     try:
-        from fraud_pipeline.promotion.registry import Registry  # noqa: PLC0415 - what only serves has no mlflow
+        from fraud_pipeline.promotion.registry import Registry  # noqa: PLC0415 - a serving container has no mlflow
     except ModuleNotFoundError:
         return Diagnosis("registry", "ok", "not used here: mlflow is not installed, and serving does not need it")
     registry = Registry(tracking_uri=settings.tracking_uri, model_name=settings.model_name)
@@ -221,11 +223,11 @@ def check_champion(settings: Settings, *, now: Callable[[], float] = time.time) 
 
 def _own_maturity(model: FraudModel, settings: Settings) -> str:
     """A remark where the model's label maturity is not that of the settings; it is served with its own."""
-    of_model, here = model.feature_config.label_maturity, settings.label_maturity
-    if of_model == here:
+    of_model, of_settings = model.feature_config.label_maturity, settings.label_maturity
+    if of_model == of_settings:
         return ""
     day = timedelta(days=1)
-    return f" (label maturity: {of_model / day:g} days; the settings for the next model: {here / day:g})"
+    return f" (label maturity: {of_model / day:g} days; the settings for the next model: {of_settings / day:g})"
 
 
 def check_days(settings: Settings, *, now: Callable[[], float] = time.time) -> Diagnosis:

@@ -11,7 +11,7 @@ from fraud_pipeline.cli.doctor import examine
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Print what every check found; 1 when a part cannot work."""
+    """Print the result of every check; the exit status is 1 when a part cannot work."""
     findings = examine()
     print(to_json(findings).decode() if arguments.json else "\n".join(map(str, findings)))
     return int(any(finding.state == "fail" for finding in findings))

@@ -14,7 +14,7 @@ _TESTS = Command("shell_commands", "test")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status. An error that a person can mend is one line, not a traceback."""
+    """Run one command; returns the exit status. An error that a person can correct is one line, not a traceback."""
     parser = build_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.run != _TESTS:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _start_logging() -> None:
-    """Log as the settings say; whoever needs the settings reports what is wrong with them."""
+    """Configure logging from the settings. Invalid settings are reported by the command that needs them."""
     from fraud_pipeline.host.logs import configure_logging  # noqa: PLC0415 - not for --help
     from fraud_pipeline.settings import load_settings  # noqa: PLC0415 - not for --help
 

@@ -1,6 +1,6 @@
 """The commands of the model registry: list versions, change the champion, export it, open MLflow.
 
-Belongs here: words for a person. Must not be here: what a promotion does (`promotion/`).
+Belongs here: words for a person. Must not be here: the steps of a promotion (`promotion/`).
 """
 
 import argparse
@@ -83,7 +83,7 @@ def mlflow(arguments: argparse.Namespace) -> int:
         return 0
     check_port(arguments.host, arguments.port, command="fraud-detect mlflow")
     settings.home.mkdir(parents=True, exist_ok=True)
-    # MLflow opens every experiment as one of generative AI, unless the link or an earlier visit says otherwise.
+    # MLflow opens every experiment as a GenAI one, unless the link or an earlier visit says otherwise.
     experiment = _registry(settings).ensure_experiment(settings.model_name)
     link = f"http://{arguments.host}:{arguments.port}/#/experiments/{experiment}?workflowType=machine_learning"
     print(f"MLflow UI on {link} - stop it with Ctrl+C", flush=True)

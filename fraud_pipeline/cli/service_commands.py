@@ -1,6 +1,6 @@
 """The commands of the HTTP service and the dashboard, their tokens and keys.
 
-Belongs here: starting them, words for a person. Must not be here: what they serve (`serving/`).
+Belongs here: starting them, words for a person. Must not be here: their content (`serving/`).
 """
 
 import argparse
@@ -19,7 +19,7 @@ from serving.http.launch import serve as become_the_server
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Serve the HTTP API; a process beside it exports new champions."""
+    """Serve the HTTP API; a second process exports new champions."""
     from fraud_pipeline.database import Database  # noqa: PLC0415 - tokens and keys need no sqlalchemy
 
     # BentoML listens on IPv4 addresses only.

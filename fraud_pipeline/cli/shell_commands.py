@@ -1,6 +1,6 @@
 """The commands around the shell: completion, and the project's own tests.
 
-Belongs here: what needs no part of the system. Must not be here: commands that do.
+Belongs here: commands that need no part of the system. Must not be here: commands that do.
 """
 
 import argparse

@@ -58,7 +58,7 @@ def consume(arguments: argparse.Namespace) -> int:
 def dead_letters(arguments: argparse.Namespace) -> int:
     """List dead letters by reason and the newest one by one; with --replay, send them again."""
     kafka, newest = load_kafka_settings(), deque[DeadLetter](maxlen=arguments.limit)
-    letters = (one for one in read_dead_letters(kafka) if arguments.reason in (None, one.reason))
+    letters = (letter for letter in read_dead_letters(kafka) if arguments.reason in (None, letter.reason))
     lines = summary(_keep(letters, newest))
     sent = None
     if arguments.replay:
@@ -66,12 +66,13 @@ def dead_letters(arguments: argparse.Namespace) -> int:
             database.prepare()
             sent = replay(kafka, database, reason=arguments.reason)
     if arguments.json:
-        listing = {"summary": [line.strip() for line in lines], "newest": [_fields(one) for one in newest]}
+        listing = {"summary": [line.strip() for line in lines], "newest": [_fields(letter) for letter in newest]}
         print(to_json(listing | ({"replay": sent._asdict()} if sent else {})).decode())
         return 0
     print("\n".join(lines) or "There are no dead letters.")
-    for one in newest:
-        print(f"  {one.topic}/{one.partition}/{one.source_offset}  {one.reason}  sha256 {one.sha256[:12]}")
+    for letter in newest:
+        source = "/".join(map(str, letter.source))
+        print(f"  {source}  {letter.reason}  sha256 {letter.sha256[:12]}")
     if sent:
         print(f"{sent.sent:,} sent again; they stay here, and what is still bad comes back as another letter.")
         if sent.not_whole:
@@ -86,5 +87,5 @@ def _keep(letters: Iterable[DeadLetter], newest: deque[DeadLetter]) -> Iterator[
 
 
 def _fields(letter: DeadLetter) -> dict[str, object]:
-    """What identifies a letter; keys, values and headers may hold a customer's data."""
+    """The fields that identify a letter; keys, values and headers may hold a customer's data."""
     return {name: value for name, value in asdict(letter).items() if name not in ("at", "key", "value", "headers")}

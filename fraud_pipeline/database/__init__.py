@@ -1,6 +1,6 @@
 """The database of decisions: SQLAlchemy Core over SQLite or PostgreSQL. No other package imports SQLAlchemy.
 
-Belongs here: connections, tables, statements. Must not be here: what a decision is (`scoring/scorer.py`).
+Belongs here: connections, tables, statements. Must not be here: the meaning of a decision (`scoring/scorer.py`).
 """
 
 from fraud_pipeline.database.batch import Batch, StoredDecision, Versions, scoring_batch

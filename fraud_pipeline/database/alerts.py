@@ -1,6 +1,6 @@
-"""Statements about alerts: their assignees, their history, and which of them were not posted yet.
+"""Statements about alerts: their assignees, their history, and whether they were posted.
 
-Belongs here: the statements of one open transaction. Must not be here: who may do what
+Belongs here: the statements of one open transaction. Must not be here: the rules of the analysts' work
 (`fraud_pipeline/alerts/queue.py`), opening alerts (`batch.py`), posting (`fraud_pipeline/alerts/outbox.py`).
 """
 
@@ -18,7 +18,7 @@ What = Literal["taken", "noted", "confirmed_fraud", "legitimate", "duplicate"]
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A transaction that a person should look at; times in microseconds since 1970-01-01 UTC.
+    """A transaction that needs a person's review; times in microseconds since 1970-01-01 UTC.
 
     `version` counts the changes, so that a change based on an older state is refused.
     """
@@ -90,7 +90,7 @@ class Alerts:
         return updated
 
     def events(self, transaction_id: str) -> list[AlertEvent]:
-        """What happened to an alert, oldest first."""
+        """The events of an alert, oldest first."""
         of_alert = ALERT_EVENTS.c.transaction_id == transaction_id
         rows = self._connection.execute(sa.select(*_EVENT).where(of_alert).order_by(ALERT_EVENTS.c.number))
         return [AlertEvent(*row) for row in rows]

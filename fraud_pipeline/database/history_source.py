@@ -72,7 +72,7 @@ def claim_history(database: Database, source: HistorySource, *, accept_other: bo
             return
         if not (accept_other or source.may_follow(stored)):
             raise OtherSourceError(_refusal(source, stored))
-        # Served rows are added to the bank's own history, and the bank's source stays recorded: it says more.
+        # Served rows join the bank's own history, and the bank's source stays recorded, because it is more precise.
         if accept_other or source.source_id != _SERVED:
             connection.execute(sa.update(HISTORY_SOURCE).values(source_id=source.source_id, source=source.source))
 

@@ -22,10 +22,10 @@ from fraud_pipeline.schema.transactions import microsecond
 def refresh_merchant_days(
     database: Database, *, now: pd.Timestamp, lookback: timedelta, label_maturity: timedelta
 ) -> int:
-    """Make the merchants' days of one label maturity that are new or changed, up to the last midnight.
+    """Compute new and changed merchant days of one label maturity, up to the last midnight.
 
     Returns the number of new or changed rows. Rows are never overwritten: a changed day is another row with a higher
-    version, so that what a decision knew can be read again.
+    version, so that the state behind an earlier decision can be read again.
     """
     nothing_yet: StatementColumns = {"name": [merchant_days_name(label_maturity)], "version": [0], "as_of": [0]}
     with database.transaction() as connection:

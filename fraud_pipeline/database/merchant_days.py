@@ -115,7 +115,7 @@ def forget_marks(connection: sa.Connection, marks: Sequence[int]) -> None:
 
 
 def _is_prompt(label_maturity: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
-    """Whether a report says fraud within the label maturity, so that its transaction is not matured legitimate."""
+    """Whether a transaction was reported as fraud within the label maturity, so that it is not matured legitimate."""
     reports = FRAUD_REPORTS.c
     return sa.and_(reports.is_fraud, reports.reported_at <= reports.event_time + label_maturity)
 

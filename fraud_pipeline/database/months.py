@@ -106,7 +106,7 @@ def _partitions(database: Database, table: sa.Table) -> list[str]:
 
 @contextmanager
 def _changing(database: Database) -> Iterator[tuple[sa.Connection, str]]:
-    """A transaction that changes partitions, with a lock timeout shorter than what scorers wait."""
+    """A transaction that changes partitions, with a lock timeout shorter than the scorers' patience."""
     with database.transaction() as connection:
         connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
         yield connection, _schema(connection)

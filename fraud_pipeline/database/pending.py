@@ -59,8 +59,8 @@ class PendingReports:
     def forget(self, reports: Sequence[PendingReport]) -> None:
         """Delete these reports."""
         if reports:
-            those = [report[:3] for report in reports]
-            self._connection.execute(sa.delete(PENDING_REPORTS).where(sa.tuple_(*_RECORD).in_(those)))
+            keys = [report[:3] for report in reports]
+            self._connection.execute(sa.delete(PENDING_REPORTS).where(sa.tuple_(*_RECORD).in_(keys)))
 
     def _read(
         self, condition: sa.ColumnElement[bool], parameters: Mapping[str, Any] | None = None

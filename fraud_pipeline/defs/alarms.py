@@ -1,13 +1,13 @@
-"""The check that an alarm hangs on: red is what the newest judged report says, whichever day was made last.
+"""The check behind an alarm: it shows the verdict of the newest judged day, whichever day was computed last.
 
-Belongs here: what a report's run tells Dagster about the alarm. Must not be here: what is red (`drift.py`,
-`performance.py`), what an alarm starts (`retraining.py`).
+Belongs here: the check result that a report's run returns. Must not be here: what is red (`monitoring/`), what an alarm
+starts (`retraining.py`).
 
-Dagster knows only the last result of a check. A day that is not judged would therefore pass as a recovery, and a
-backfill of old days would set the alarm off, or reset it; so each run tells how the alarm stands.
+Dagster knows only the last result of a check. A day that is not judged would therefore look like a recovery, and a
+backfill of old days would raise or reset the alarm. So each run returns the state of the alarm.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Final
 
@@ -31,10 +31,19 @@ def store_not_judged(database: Database, report: ReportName, *, days: Iterable[d
     return summary
 
 
+def not_judged_result(
+    database: Database, report: ReportName, *, check: str, days: Sequence[date], reason: str
+) -> dg.MaterializeResult:
+    """The result of a run that could judge none of these days."""
+    summary = store_not_judged(database, report, days=days, reason=reason)
+    result = alarm_check(database, report, check=check, day=pd.Timestamp(days[-1], tz="UTC"), told=summary)
+    return dg.MaterializeResult(metadata={"summary": summary}, check_results=[result])
+
+
 def alarm_check(
     database: Database, report: ReportName, *, check: str, day: pd.Timestamp, told: str
 ) -> dg.AssetCheckResult:
-    """How the alarm of a report stands after `day` was stored, of which `told` is what was found."""
+    """The state of the alarm of a report after `day` was stored; `told` is the finding of that day."""
     newest = next((verdict for verdict in newest_verdicts(database) if verdict.report == report), None)
     passed = newest is None or not newest.red
     if newest is not None and newest.day != day:

@@ -1,7 +1,7 @@
-"""Jobs, schedules and sensors: what runs by itself, when, and who hears of a failure.
+"""Jobs, schedules and sensors: automatic runs, their times, and notification of failures.
 
-Belongs here: selections, cron lines, notification. Must not be here: assets and their rules, the loop of watching and
-retraining (`retraining.py`).
+Belongs here: selections, cron lines, notification. Must not be here: assets and their rules, the loop of monitoring
+and retraining (`retraining.py`).
 """
 
 import json
@@ -65,7 +65,7 @@ def build_jobs() -> dict[str, Any]:
             selection=DATA_AND_FEATURES | RETRAINING,
             tags=INPUTS_CHECKED | time_limit(timedelta(hours=12)),
             hooks={end_mlflow_on_run_finished},
-            description="Everything in one run: what `fraud-detect train` launches.",
+            description="Everything in one run, as launched by `fraud-detect train`.",
         ),
     }
 
@@ -118,7 +118,8 @@ def due_runs(
 ) -> list[dg.RunRequest]:
     """The runs of ingest_job that bring every day up to yesterday, in the order in which they must run.
 
-    A run key lets a tick that is tried again ask once, and another night ask again. Raises SourceError.
+    Because of its run key, a repeated tick requests a run only once; the next night requests it again. Raises
+    SourceError.
     """
     yesterday = (now - timedelta(days=1)).date()
     last = min(yesterday, settings.calendar_end or yesterday)
@@ -133,14 +134,14 @@ def due_runs(
 
 
 def failure_line(*, job: str, run_id: str, step: str, message: str) -> str:
-    """One line that says what failed, where to look and what to do next."""
+    """One line with the failure, the place to look and the next step."""
     reason = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
     remedy = "open it in the Dagster UI under Runs, then re-execute from failure"
     return f"{job} failed in {step}: {reason} | run {run_id} | {remedy}"
 
 
 def red_line(verdict: ReportVerdict) -> str:
-    """One line that says which report is red, why, and what to do next."""
+    """One line with the red report, the reason and the next step."""
     asset, check = CHECKS[verdict.report]
     remedy = f"open {asset} in the Dagster UI, and docs/how-to/alarms.md#reportred"
     return f"{check} of {verdict.day:%Y-%m-%d} is red: {verdict.summary} | {remedy}"
@@ -178,7 +179,7 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         description="Writes a clear line when a report turns red and posts it to FRAUD_ALERT_WEBHOOK_URL if set.",
     )
     def red_report_alert(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        # What is red for weeks is told of once, and again after a recovery.
+        # A report that is red for weeks is posted once, and again after a recovery.
         before: set[str] = set(json.loads(context.cursor or "[]"))
         try:
             with closing(Database(settings.database, statement_timeout=settings.statement_timeout)) as database:
@@ -186,31 +187,31 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
                 red = {verdict.report: verdict for verdict in newest_verdicts(database) if verdict.red}
         except (DatabaseUnavailableError, DatabaseUnsuitableError) as error:
             return dg.SkipReason(str(error))
-        told, said = before & red.keys(), [f"red: {', '.join(sorted(red)) or 'none'}"]
+        posted, messages = before & red.keys(), [f"red: {', '.join(sorted(red)) or 'none'}"]
         for report in red.keys() - before:
             line = red_line(red[report])
             context.log.error(line)
             try:
                 _post(settings, {"text": line, "report": report, "day": f"{red[report].day:%Y-%m-%d}"})
             except WebhookError as error:
-                # A tick that failed would forget what was told before; this one is tried again at the next.
-                said.append(str(error))
+                # A failed tick would forget the reports posted before; this one is posted again at the next tick.
+                messages.append(str(error))
             else:
-                told.add(report)
-        return dg.SensorResult(skip_reason="; ".join(said), cursor=json.dumps(sorted(told)))
+                posted.add(report)
+        return dg.SensorResult(skip_reason="; ".join(messages), cursor=json.dumps(sorted(posted)))
 
     inputs_watch = dg.AutomationConditionSensorDefinition(
         "features_inputs_watch",
         target=dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("features"), INPUTS_CURRENT)),
         default_status=status,
         minimum_interval_seconds=60,
-        description="Looks again whether features are stale, when days that they read were made again without them.",
+        description="Checks again for stale features, after days that they read were computed again without them.",
     )
     return [run_failure_alert, red_report_alert, inputs_watch]
 
 
 def _post(settings: Settings, body: Mapping[str, str]) -> None:
-    """Tell the webhook, if there is one. Raises WebhookError."""
+    """Post to the webhook, if there is one. Raises WebhookError."""
     if settings.alert_webhook_url:
         with open_client() as client:
             post(client, settings.alert_webhook_url, body)

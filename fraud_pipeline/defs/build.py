@@ -55,7 +55,7 @@ def build_defs(
         retention,
         *streaming_assets(settings, kafka),
         *reports,
-        # This alarm starts no training: the frauds that it finds have no matured labels yet.
+        # This alarm starts no training, because the frauds behind it have no matured labels yet.
         *missed_fraud_assets(settings, calendar),
         *external_assets(settings, kafka),
     ]

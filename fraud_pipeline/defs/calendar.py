@@ -1,6 +1,6 @@
 """Days: the calendar of daily partitions, the span of days one run works on, and which days are due.
 
-Belongs here: partitions and what every daily asset and schedule shares. Must not be here: any asset.
+Belongs here: partitions, and properties that all daily assets and schedules share. Must not be here: any asset.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ RANGE_START_TAG: Final = "dagster/asset_partition_range_start"
 RANGE_END_TAG: Final = "dagster/asset_partition_range_end"
 PARTITION_TAG: Final = "dagster/partition"
 DAYS_POOL: Final = "days"
-"""Runs that ingest days or make features, in the order in which they were asked for: later days read earlier ones."""
+"""Runs that ingest days or compute features, in the order of their requests: later days read earlier ones."""
 REPORTS_POOL: Final = "reports"
-"""Runs that make reports: each tells Dagster how the alarm stands, so the last one to do so must know the newest."""
+"""Runs that compute reports. Each run returns the state of the alarm, so the last one must know the newest report."""
 
 
 def time_limit(limit: timedelta) -> dict[str, str]:
@@ -49,7 +49,7 @@ class Span:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What launches a run for these days."""
+        """The tags that launch a run for these days."""
         return {RANGE_START_TAG: self.first.isoformat(), RANGE_END_TAG: self.last.isoformat()}
 
 
@@ -80,7 +80,7 @@ def build_calendar(settings: Settings) -> dg.DailyPartitionsDefinition:
 
 
 def daily(settings: Settings, calendar: dg.DailyPartitionsDefinition, *, group: str, pool: str) -> dict[str, Any]:
-    """What every daily asset of a group shares. One run does a day or a year; runs of one pool take turns."""
+    """The common properties of a group's daily assets. One run covers a day or a year; runs of one pool take turns."""
     return {
         "pool": pool,
         "partitions_def": calendar,

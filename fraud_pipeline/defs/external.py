@@ -1,6 +1,6 @@
 """Assets that other programs write: topics, decisions, alerts and the model registry, at the edges of the lineage.
 
-Belongs here: their names, places and what they are made from. Must not be here: anything that is materialized here.
+Belongs here: their names, places and inputs. Must not be here: anything that is materialized here.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ REPORTS_TOPIC = "fraud_reports_topic"
 
 
 def external_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.AssetSpec]:
-    """What the service, the consumer and others write."""
+    """The assets that the service, the consumer and other programs write."""
 
     def topic(key: str, name: str, description: str, deps: Sequence[str] = ()) -> dg.AssetSpec:
         return dg.AssetSpec(

@@ -1,7 +1,7 @@
-"""Merchants' days and the feature table, by day.
+"""Merchant days and the feature table, by day.
 
-Belongs here: which history a day needs. Must not be here: what a feature is (`features.py`), what a merchant's day is
-(`merchant_days.py`).
+Belongs here: the history that a day needs. Must not be here: the definition of features (`features/`) and of merchant
+days (`features/final_merchant_days.py`).
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from fraud_pipeline.storage.tables import TableStore
 
 INPUTS_CURRENT: Final = "inputs_current"
 INPUTS_CHECKED: Final = {"fraud/inputs_checked": "true"}
-"""The tag of jobs that end with this check; Dagster itself knows only which assets were picked for a run."""
+"""The tag of jobs that end with this check; Dagster itself knows only the selected assets of a run."""
 
 
 def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -45,8 +45,8 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
     @dg.asset(
         **shared,
         deps=["transactions", "fraud_reports"],
-        description="What becomes final of merchants' days on a day: its volume, and what was cleared of the day that "
-        "settles then. Features read these instead of all that happened at a merchant.",
+        description="Final figures of merchant days that become known on a day: its volume, and the matured "
+        "legitimate rows of an earlier day. Features read these instead of every transaction of a merchant.",
         code_version=code_version,
     )
     def merchant_days(
@@ -64,8 +64,9 @@ def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -
 
     @dg.asset(
         **shared,
-        # Earlier days are read, too. Dagster is told of the same day only: it would count the two months after a change
-        # as its consequence and start days that have no transactions yet. The check `inputs_current` knows all of them.
+        # Earlier days are read, too, but only the same day is declared. Dagster would count the two months after a
+        # change as its consequence and start days that have no transactions yet. The check `inputs_current` covers all
+        # of them.
         deps=["transactions", "fraud_reports", merchant_days],
         description="Features of every transaction, from events strictly before it. The only feature code there is.",
         code_version=code_version,
@@ -116,7 +117,7 @@ def _keeps_out_the_future(history: History, new: pd.DataFrame, *, settings: Sett
 
 
 def feature_config(settings: Settings) -> FeatureConfig:
-    """How this deployment makes features for its next training."""
+    """The feature configuration of this deployment's next training."""
     return FeatureConfig(label_maturity=settings.label_maturity)
 
 
@@ -131,15 +132,15 @@ def window_of(settings: Settings) -> FeatureWindow:
 
 
 def history_before(store: TableStore, span: Span, *, settings: Settings, stored_merchant_days: bool = True) -> History:
-    """Everything that features of `span` may look at: the days before it in the calendar, and its own.
+    """Everything that features of `span` may read: the days before it in the calendar, and its own.
 
     Merchant days are stored for the deployment's label maturity only. For another one `stored_merchant_days` is False,
-    and they are made here as the asset makes them. Raises MissingDaysError for a hole. Before the first stored day
-    nothing happened (see `check_lookback`).
+    and they are computed here as the asset computes them. Raises MissingDaysError for a hole. Before the first stored
+    day there are no events (see `check_lookback`).
     """
-    window, there = window_of(settings), store.days("transactions")
+    window, stored = window_of(settings), store.days("transactions")
     first = {
-        table: min(day for day in [*there, span.first] if day >= days[0])
+        table: min(day for day in [*stored, span.first] if day >= days[0])
         for table, days in window.days_read("features", span.first).items()
         if days
     }
@@ -160,7 +161,7 @@ def history_before(store: TableStore, span: Span, *, settings: Settings, stored_
 def final_merchant_days(
     store: TableStore, days: Sequence[date], *, window: FeatureWindow, label_maturity: timedelta
 ) -> pd.DataFrame:
-    """What became final of merchants' days on each of these consecutive days; two days' rows are in memory at once."""
+    """Final merchant days that each of these consecutive days adds; at most two days' rows are in memory at once."""
     first = window.days_read("merchant_days", days[0])["reports"][0]
     reports = store.read("fraud_reports", first, days[-1], schema=FRAUD_REPORTS, allow_missing=True)
     final = [
@@ -200,8 +201,8 @@ def features_check(settings: Settings) -> dg.AssetChecksDefinition:
     )
     def inputs_current(tables: TablesResource) -> dg.AssetCheckResult:
         last = expected_last(living=settings.living, ends=settings.calendar_end, now=datetime.now(UTC))
-        found = read_standing(tables.store(), window=window_of(settings), last=last)
-        return dg.AssetCheckResult(passed=found.current, metadata={"finding": found.summary})
+        standing = read_standing(tables.store(), window=window_of(settings), last=last)
+        return dg.AssetCheckResult(passed=standing.current, metadata={"finding": standing.summary})
 
     return inputs_current
 

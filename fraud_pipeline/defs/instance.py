@@ -1,6 +1,6 @@
 """The Dagster instance of a home directory, and running the whole pipeline on it from the shell.
 
-Belongs here: preparing $DAGSTER_HOME, launching the job, telling how it goes. Must not be here: what the job does.
+Belongs here: preparing $DAGSTER_HOME, launching the job, printing its progress. Must not be here: the job's steps.
 """
 
 import os
@@ -80,10 +80,11 @@ def run_pipeline(
     accept_other_source: bool = False,
     on_usable: Callable[[], None] | None = None,
 ) -> str:
-    """Materialize everything from the source to the champion for the days `first` to `last` in one run; returns its id.
+    """Materialize everything from the source to the champion for the days `first` to `last` in one run; returns its
+    id.
 
-    `tell` receives a line for each step as it ends. `on_usable` is called once the source has proved to hold
-    what can be learned from. `accept_other_source` lets history and champion be followed by those of another source.
+    `tell` receives a line for each step as it ends. `on_usable` is called once the source has proved to be large
+    enough for a training. `accept_other_source` lets history and champion be followed by those of another source.
     Raises PipelineFailedError with the cause of the first failure.
     """
     prepare_dagster_home(settings)
@@ -99,9 +100,9 @@ def run_pipeline(
 
 
 def ingest(settings: Settings, *, tell: Callable[[str], None]) -> None:
-    """Do now what the schedule daily_ingest asks for: bring days that are missing or differ, renew stale features.
+    """Run the schedule daily_ingest now: bring days that are missing or differ, renew stale features.
 
-    `tell` receives a line for each step as it ends. A run that fails does not keep the others from running; then
+    `tell` receives a line for each step as it ends. A failed run does not keep the others from running; at the end
     PipelineFailedError is raised with the causes. Raises SourceError when there is no source, or it cannot be read.
     """
     prepare_dagster_home(settings)
@@ -174,7 +175,7 @@ class _Progress:
         self._tell = tell
         self._on_usable = on_usable
         self._started: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._listed: set[str] = set()
         self.failure = ""
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
@@ -192,8 +193,8 @@ class _Progress:
         elif event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
             # A run over many days reports each of them; a person wants one line.
             name = event.asset_key.to_user_string() if event.asset_key else step
-            if name not in self._told:
-                self._told.add(name)
+            if name not in self._listed:
+                self._listed.add(name)
                 count = event.step_materialization_data.materialization.metadata.get("dagster/row_count")
                 rows = f"{getattr(count, 'value', 0):>12,} rows" if count is not None else " " * 17
                 self._tell(f"  {name:<24}{rows}  {time.monotonic() - self._started[step]:6.1f} s")
@@ -201,10 +202,10 @@ class _Progress:
             check = event.asset_check_evaluation_data
             if not check.passed and check.blocking and check.severity is dg.AssetCheckSeverity.ERROR:
                 finding = check.metadata.get("finding")
-                said = (
+                failed_check = (
                     f"check {check.check_name} of {check.asset_key.to_user_string()}: {getattr(finding, 'value', '')}"
                 )
-                self.failure = f"{self.failure}\n{said}".strip()
+                self.failure = f"{self.failure}\n{failed_check}".strip()
         elif event.event_type is dg.DagsterEventType.STEP_FAILURE and not self.failure:
             error = event.step_failure_data.error
             cause = error.cause or error if error else None

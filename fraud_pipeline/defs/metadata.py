@@ -1,6 +1,6 @@
-"""What assets show to people: tables and pictures as Dagster metadata.
+"""Metadata of assets for people: tables and pictures.
 
-Belongs here: domain values to metadata values. Must not be here: computing what is shown.
+Belongs here: domain values to metadata values. Must not be here: their computation.
 """
 
 import hashlib

@@ -1,23 +1,25 @@
-"""The daily report on missed fraud: what was reported by now of what the champion had allowed.
+"""The daily report on missed fraud: reported frauds that the champion had allowed.
 
-Belongs here: loading, one call, storing, showing. Must not be here: what is a surge (`monitoring/surge_test.py`), SQL
-(`database/performance.py`).
+Belongs here: the asset, which loads, calls, writes and returns metadata. Must not be here: what a surge is
+(`monitoring/surge_test.py`), SQL (`database/performance.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
-from typing import Final
+from typing import Final, TypedDict
 
 import dagster as dg
 import pandas as pd
 
+from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import decisions_on
 from fraud_pipeline.database.verdicts import ReportVerdict, replace_verdict
-from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
+from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, not_judged_result
 from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
+from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.monitoring.missed_fraud import (
     ACTIVE_DAYS,
     MissedFraudReport,
@@ -26,6 +28,7 @@ from fraud_pipeline.monitoring.missed_fraud import (
     missed_fraud_report,
     unseen_from,
 )
+from fraud_pipeline.promotion.registry import RegisteredModel
 from fraud_pipeline.reporting.chart_style import to_png
 from fraud_pipeline.reporting.daily_charts import incidents_by_day
 from fraud_pipeline.reporting.report_pages import missed_fraud_page
@@ -43,18 +46,18 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
     @dg.asset(
         name="missed_fraud_report",
         **daily(settings, calendar, group="monitoring", pool=REPORTS_POOL) | {"kinds": {"python", "sql"}},
-        # As with features, Dagster is told of the same day only, although the days before are read, too.
+        # As with features, the declared dependency is the same day only, although earlier days are read, too.
         deps=["features", "transactions", "fraud_reports", "decisions"],
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,
                 asset="missed_fraud_report",
-                description="Of fraud that the champion allowed no more is reported by now than the days before let "
-                "expect, by the newest report that judged it. One that does not, or is of an older day, is no news.",
+                description="The newest judged report finds no surge: reported fraud that the champion allowed is not "
+                "more than earlier days let expect. Reports that judge nothing, or an older day, change nothing.",
             )
         ],
-        description="Reported fraud that the champion allowed, before its labels have matured: a surge of it is "
-        "often a new kind of fraud.",
+        description="Reported fraud that the champion allowed, before its labels have matured. A surge is often a new "
+        "kind of fraud.",
     )
     def report(
         context: dg.AssetExecutionContext,
@@ -62,57 +65,55 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
         registry: RegistryResource,
         database: DatabaseResource,
     ) -> dg.MaterializeResult:
-        span, models, store = span_of(context), registry.registry(), tables.store()
+        span, models = span_of(context), registry.registry()
         registered = models.with_alias("champion")
-        if registered is None:
-            with database.opened() as online:
-                told = store_not_judged(online, "missed_fraud", days=span.days, reason=NO_CHAMPION)
-                check = alarm_check(online, "missed_fraud", check=CHECK, day=span.end, told=told)
-            return dg.MaterializeResult(metadata={"summary": told}, check_results=[check])
-        champion = models.load(registered)
-        first = unseen_from(champion)
-        reports = store.read("fraud_reports", first, span.last, schema=FRAUD_REPORTS, allow_missing=True)
-        features, transactions = _reported_rows(store, reports, first=first, last=span.last)
-        customers = active_customers(_customers(store, first - timedelta(days=ACTIVE_DAYS - 1), span.last))
         with database.opened() as online:
-            served = decisions_on(online, features["transaction_id"].tolist(), model_sha256=registered.sha256)
-            as_seen = features_for(champion, store, features, settings=settings)
-            allowed = allowed_frauds(champion, as_seen, transactions, served)
+            if registered is None:
+                return not_judged_result(online, "missed_fraud", check=CHECK, days=span.days, reason=NO_CHAMPION)
+            champion = models.load(registered)
+            evidence = _load(
+                champion, registered, store=tables.store(), database=online, settings=settings, last=span.last
+            )
             for day in span.days:
-                found = missed_fraud_report(
-                    day,
-                    allowed,
-                    reports,
-                    customers,
-                    champion=str(registered.version),
-                    first=first,
-                    label_maturity=settings.label_maturity,
+                judged = missed_fraud_report(
+                    day, **evidence, champion=str(registered.version), label_maturity=settings.label_maturity
                 )
-                at, judged = pd.Timestamp(day, tz="UTC"), not found.not_judged
-                verdict = ReportVerdict("missed_fraud", at, red=found.red, summary=found.summary, judged=judged)
-                chart = incidents_by_day(
-                    first,
-                    found.incidents,
-                    found.expected,
-                    group=found.group,
-                    since=found.since if found.red else None,
-                )
-                picture = to_png(chart)
-                page = missed_fraud_page(found, {"incidents by day": picture}) if judged else None
-                # The dashboard shows the page from there: it has no way into this home directory.
-                replace_verdict(online, verdict, page=page)
-            check = alarm_check(online, "missed_fraud", check=CHECK, day=at, told=found.summary)
-        return dg.MaterializeResult(
-            metadata={
-                "summary": found.summary,
-                "table": dg.MetadataValue.md(found.to_markdown()),
-                "by_day": image(picture, title="missed fraud by day"),
-                **_figures(found),
-            },
-            check_results=[check],
-        )
+                picture = _write(online, judged)
+            return _result(online, judged, picture=picture)
 
     return [report]
+
+
+class _Evidence(TypedDict):
+    """The inputs of the reports of all days."""
+
+    allowed: pd.DataFrame
+    reports: pd.DataFrame
+    customers: Mapping[date, int]
+    first: date
+
+
+def _load(
+    champion: FraudModel,
+    registered: RegisteredModel,
+    *,
+    store: TableStore,
+    database: Database,
+    settings: Settings,
+    last: date,
+) -> _Evidence:
+    """Read the days from the first one that the champion did not see to `last`."""
+    first = unseen_from(champion)
+    reports = store.read("fraud_reports", first, last, schema=FRAUD_REPORTS, allow_missing=True)
+    features, transactions = _reported_rows(store, reports, first=first, last=last)
+    served = decisions_on(database, features["transaction_id"].tolist(), model_sha256=registered.sha256)
+    as_seen = features_for(champion, store, features, settings=settings)
+    return {
+        "allowed": allowed_frauds(champion, as_seen, transactions, served),
+        "reports": reports,
+        "customers": active_customers(_customers(store, first - timedelta(days=ACTIVE_DAYS - 1), last)),
+        "first": first,
+    }
 
 
 def _reported_rows(
@@ -121,19 +122,55 @@ def _reported_rows(
     """Features and transactions of these days that were ever reported as fraud."""
     frauds = set(reports.loc[reports["is_fraud"], "transaction_id"])
     rows: dict[str, list[pd.DataFrame]] = {"features": [], "transactions": []}
-    # Day by day, for only a few rows of each are needed.
-    for day in (one for one in store.days("features") if first <= one <= last):
-        for table, found in rows.items():
-            there = store.read(table, day, day)
-            found.append(there[there["transaction_id"].isin(frauds)])
-    features, transactions = (pd.concat(found) if found else NO_ROWS for found in rows.values())
+    # Day by day, because only a few rows of each day are needed.
+    for day in _stored(store, "features", first, last):
+        for table, frames in rows.items():
+            of_day = store.read(table, day, day)
+            frames.append(of_day[of_day["transaction_id"].isin(frauds)])
+    features, transactions = (pd.concat(frames) if frames else NO_ROWS for frames in rows.values())
     return features, transactions
 
 
 def _customers(store: TableStore, first: date, last: date) -> Iterator[tuple[date, pd.Series]]:
-    """Who paid, day by day."""
-    for day in (one for one in store.days("transactions") if first <= one <= last):
+    """The customers who paid on each day."""
+    for day in _stored(store, "transactions", first, last):
         yield day, store.read("transactions", day, day, columns=["customer_id"])["customer_id"]
+
+
+def _stored(store: TableStore, table: str, first: date, last: date) -> list[date]:
+    return [day for day in store.days(table) if first <= day <= last]
+
+
+def _write(database: Database, report: MissedFraudReport) -> bytes:
+    """Store the verdict and the page of a day; returns the picture (PNG) of its incidents by day."""
+    chart = incidents_by_day(
+        report.first,
+        report.incidents,
+        report.expected,
+        group=report.group,
+        since=report.since if report.red else None,
+    )
+    picture, judged = to_png(chart), not report.not_judged
+    day = pd.Timestamp(report.day, tz="UTC")
+    verdict = ReportVerdict("missed_fraud", day, red=report.red, summary=report.summary, judged=judged)
+    # The dashboard reads the page from the database, because it cannot read this home directory.
+    page = missed_fraud_page(report, {"incidents by day": picture}) if judged else None
+    replace_verdict(database, verdict, page=page)
+    return picture
+
+
+def _result(database: Database, report: MissedFraudReport, *, picture: bytes) -> dg.MaterializeResult:
+    """The metadata and the check of the last day's report."""
+    day = pd.Timestamp(report.day, tz="UTC")
+    return dg.MaterializeResult(
+        metadata={
+            "summary": report.summary,
+            "table": dg.MetadataValue.md(report.to_markdown()),
+            "by_day": image(picture, title="missed fraud by day"),
+            **_figures(report),
+        },
+        check_results=[alarm_check(database, "missed_fraud", check=CHECK, day=day, told=report.summary)],
+    )
 
 
 def _figures(report: MissedFraudReport) -> dict[str, float | int]:

@@ -1,7 +1,7 @@
-"""The champion's daily report: how it does by labels that have matured, and whether that is less than it promised.
+"""The champion's daily report: its performance on matured labels, compared with its evaluation at promotion.
 
-Belongs here: loading, one call, storing, showing. Must not be here: which days count and what is worse
-(`performance.py`), SQL (`database/performance.py`).
+Belongs here: the asset, which loads, calls, writes and returns metadata. Must not be here: which days count and what is
+worse (`monitoring/performance.py`), SQL (`database/performance.py`).
 """
 
 from datetime import date, timedelta
@@ -20,7 +20,7 @@ from fraud_pipeline.database.performance import (
     would_be_blocks,
 )
 from fraud_pipeline.database.verdicts import ReportVerdict, replace_verdict
-from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
+from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, not_judged_result
 from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
@@ -54,17 +54,17 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
 
     @dg.asset(
         **daily(settings, calendar, group="monitoring", pool=REPORTS_POOL) | {"kinds": {"python", "sql"}},
-        # As with features, Dagster is told of the same day only, although the days before are read, too.
+        # As with features, the declared dependency is the same day only, although earlier days are read, too.
         deps=["features", "transactions", "fraud_reports", "decisions"],
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,
                 asset="performance_report",
-                description="On days with matured labels the champion is not clearly worse than when it was promoted, "
-                "by the newest report that judged it. One that does not, or is of an older day, changes nothing.",
+                description="The newest judged report finds the champion not clearly worse than at promotion, on days "
+                "with matured labels. Reports that judge nothing, or an older day, change nothing.",
             )
         ],
-        description="How the champion does: on days whose labels have matured, and provisionally on those after.",
+        description="Performance of the champion: on days with matured labels, and provisionally on younger days.",
     )
     def performance_report(
         context: dg.AssetExecutionContext,
@@ -74,42 +74,22 @@ def performance_assets(settings: Settings, calendar: dg.DailyPartitionsDefinitio
     ) -> dg.MaterializeResult:
         span, models = span_of(context), registry.registry()
         registered = models.with_alias("champion")
-        if registered is None:
-            with database.opened() as online:
-                told = store_not_judged(online, "performance", days=span.days, reason=NO_CHAMPION)
-                check = alarm_check(online, "performance", check=CHECK, day=span.end, told=told)
-            return dg.MaterializeResult(metadata={"summary": told}, check_results=[check])
-        champion, then = models.load(registered), _at_promotion(models, registered)
         with database.opened() as online:
+            if registered is None:
+                return not_judged_result(online, "performance", check=CHECK, days=span.days, reason=NO_CHAMPION)
+            champion, at_promotion = models.load(registered), _at_promotion(models, registered)
             for day in span.days:
                 report = report_of(
                     day,
                     champion=champion,
                     registered=registered,
-                    then=then,
+                    at_promotion=at_promotion,
                     store=tables.store(),
                     database=online,
                     settings=settings,
                 )
-                at = pd.Timestamp(day, tz="UTC")
-                replace_performance(online, day=at, rows=_rows(report))
-                judged = not report.not_judged
-                verdict = ReportVerdict("performance", at, red=report.degraded, summary=report.summary, judged=judged)
-                replace_verdict(online, verdict)
-            check = alarm_check(online, "performance", check=CHECK, day=at, told=report.summary)
-            past = read_performance(online, start=span.end - PLOTTED, end=span.end)
-        level = {} if then is None else {name: metric.value for name, metric in then.metrics.items()}
-        return dg.MaterializeResult(
-            metadata={
-                "summary": report.summary,
-                "table": dg.MetadataValue.md(report.to_markdown()),
-                "over_time": image(
-                    to_png(performance_over_time(past, at_promotion=level)), title="performance over time"
-                ),
-                **_figures(report.of_kind("matured")),
-            },
-            check_results=[check],
-        )
+                _write(online, report)
+            return _result(online, report, at_promotion=at_promotion)
 
     return [performance_report]
 
@@ -119,16 +99,16 @@ def report_of(
     *,
     champion: FraudModel,
     registered: RegisteredModel,
-    then: Evaluation | None,
+    at_promotion: Evaluation | None,
     store: TableStore,
     database: Database,
     settings: Settings,
 ) -> PerformanceReport:
-    """The champion as it is known at the end of `day`; `then` is its evaluation at promotion."""
+    """The champion's performance as known at the end of `day`, compared with its evaluation at promotion."""
     as_of = pd.Timestamp(day, tz="UTC") + pd.Timedelta(days=1)
 
     def assessment(window: EvaluationPeriod) -> Assessment:
-        start, end = (pd.Timestamp(one, tz="UTC") for one in (window.first, window.last + timedelta(days=1)))
+        start, end = (pd.Timestamp(moment, tz="UTC") for moment in (window.first, window.last + timedelta(days=1)))
         features = store.read("features", window.first, window.last, allow_missing=True)
         return assess(
             champion,
@@ -143,27 +123,57 @@ def report_of(
             policy=policy_settings(settings),
         )
 
-    there = store.days("features")
-    wanted = windows(day, label_maturity=settings.label_maturity, seen=seen_to(champion))
-    found = tuple(assessment(window) for window in wanted if any(window.first <= one <= window.last for one in there))
-    matured = next((one for one in found if one.window.kind == "matured"), None)
+    days = store.days("features")
+    periods = windows(day, label_maturity=settings.label_maturity, seen=seen_to(champion))
+    assessments = tuple(
+        assessment(period) for period in periods if any(period.first <= stored <= period.last for stored in days)
+    )
+    matured = next((assessed for assessed in assessments if assessed.window.kind == "matured"), None)
     return PerformanceReport(
         day=day,
         champion=str(registered.version),
-        assessments=found,
-        findings=compare(matured.evaluation, then) if matured else (),
+        assessments=assessments,
+        findings=compare(matured.evaluation, at_promotion) if matured else (),
+    )
+
+
+def _write(database: Database, report: PerformanceReport) -> None:
+    """Store the figures and the verdict of a day; they replace those of an earlier run."""
+    day = pd.Timestamp(report.day, tz="UTC")
+    replace_performance(database, day=day, rows=_rows(report))
+    verdict = ReportVerdict(
+        "performance", day, red=report.degraded, summary=report.summary, judged=not report.not_judged
+    )
+    replace_verdict(database, verdict)
+
+
+def _result(database: Database, report: PerformanceReport, *, at_promotion: Evaluation | None) -> dg.MaterializeResult:
+    """The metadata and the check of the last day's report."""
+    day = pd.Timestamp(report.day, tz="UTC")
+    end = day + pd.Timedelta(days=1)
+    past = read_performance(database, start=end - PLOTTED, end=end)
+    level = {} if at_promotion is None else {name: metric.value for name, metric in at_promotion.metrics.items()}
+    chart = performance_over_time(past, at_promotion=level)
+    return dg.MaterializeResult(
+        metadata={
+            "summary": report.summary,
+            "table": dg.MetadataValue.md(report.to_markdown()),
+            "over_time": image(to_png(chart), title="performance over time"),
+            **_figures(report.of_kind("matured")),
+        },
+        check_results=[alarm_check(database, "performance", check=CHECK, day=day, told=report.summary)],
     )
 
 
 def _at_promotion(models: Registry, registered: RegisteredModel) -> Evaluation | None:
-    told = models.evaluation(registered)
-    return Evaluation.from_dict(told) if told else None
+    figures = models.evaluation(registered)
+    return Evaluation.from_dict(figures) if figures else None
 
 
 def _rows(report: PerformanceReport) -> list[PerformanceRow]:
     return [
         PerformanceRow(
-            kind=found.window.kind,
+            kind=assessed.window.kind,
             segment=segment,
             group_name=group,
             metric=name,
@@ -172,11 +182,11 @@ def _rows(report: PerformanceReport) -> list[PerformanceRow]:
             high=_or_none(part.metrics[name].high),
             row_count=part.counts["rows"],
             frauds=part.counts["frauds"],
-            served=found.served,
+            served=assessed.served,
             model_version=report.champion,
         )
-        for found in report.assessments
-        for (segment, group), part in found.groups().items()
+        for assessed in report.assessments
+        for (segment, group), part in assessed.groups().items()
         for name in SHOWN
     ]
 

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class GateConfig(dg.Config):
-    """What can be changed for one run in the launchpad."""
+    """Configuration of one run in the launchpad."""
 
     accept_other_source: bool = Field(
         default=False, description="The challenger may have learned from another source than the champion."
@@ -113,7 +113,7 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 check_results=[dg.AssetCheckResult(passed=True, check_name="gate", metadata=metadata)],
             )
             return
-        # A model kept in shadow is a normal day; one that is rejected needs somebody to look.
+        # A model kept in shadow is a normal result; a rejected one needs a person's attention.
         severity = dg.AssetCheckSeverity.WARN if decision == "shadow_only" else dg.AssetCheckSeverity.ERROR
         yield dg.AssetCheckResult(passed=False, check_name="gate", severity=severity, metadata=metadata)
 
@@ -123,7 +123,7 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 def _live_rows(
     database: DatabaseResource, current: RegisteredModel | None, challenger: RegisteredModel, *, settings: Settings
 ) -> LiveRows | None:
-    """What the challenger scored in shadow of this champion, if that is enough to judge."""
+    """Shadow scores of the challenger beside this champion; None if they are too few to judge."""
     if current is None:
         return None
     now = pd.Timestamp.now(tz="UTC")
@@ -141,7 +141,7 @@ def _settle(models: Registry, database: DatabaseResource, *, settings: Settings)
 
 
 def _hidden_rows(store: TableStore) -> pd.DataFrame:
-    """Feature rows that were blocked and never reported; none beside a training set of an earlier release."""
+    """Feature rows that were blocked and never reported; empty for a training set of an earlier release."""
     try:
         return store.read_whole(HIDDEN_ROWS)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Resources: they hand plain domain objects to assets, so that the domain never sees dagster.
+"""Resources: they pass plain domain objects to assets, so that the domain never imports dagster.
 
 Belongs here: configuration to object. Must not be here: what assets do with them.
 """
@@ -41,7 +41,7 @@ class TablesResource(dg.ConfigurableResource):
 
 
 class SourceResource(dg.ConfigurableResource):
-    """Where transactions come from, as `Settings.source_kind` says."""
+    """The source of transactions, as `Settings.source_kind` says."""
 
     kind: str
     source_id: str
@@ -57,7 +57,7 @@ class SourceResource(dg.ConfigurableResource):
     first_day: str
 
     def source(self) -> TransactionSource:
-        """The source. Raises SourceError when nobody named one."""
+        """The source. Raises SourceError when none is chosen."""
         match cast("SourceKind", self.kind):
             case "served":
                 return DatabaseSource(
@@ -129,7 +129,7 @@ def mlflow_run(context: dg.InitResourceContext) -> Iterator[MlFlow]:
 
 @dg.resource(config_schema={"directory": str}, description="The working copies of the training that holds the lock.")
 def training_workspace(context: dg.InitResourceContext) -> Iterator[Workspace]:
-    """The workspace of this Dagster run, held until the run ends; a run of another process waits for it."""
+    """The workspace of this Dagster run, locked until the run ends; a run of another process waits for it."""
     log = context.log.info if context.log else logger.info
     directory = Path(context.resource_config["directory"])
     holder = f"Dagster run {context.run.run_id}" if context.run else "a process without a Dagster run"

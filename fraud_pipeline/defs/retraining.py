@@ -1,15 +1,15 @@
-"""The loop: the champion is watched every day, and trained again every week or as soon as an alarm goes off.
+"""The loop: reports judge the champion every day; training runs every week and after an alarm.
 
-Belongs here: when the reports run and what makes the training run. Must not be here: what the reports find, how a model
-is trained, who becomes champion.
+Belongs here: the times of reports, and the triggers of a training. Must not be here: findings of the reports,
+training, promotion.
 
-Drift or degradation once found stays red for days or weeks, until a better champion is there and its labels have
-matured. So an alarm trains once when it goes off, and again only after a recovery; the weekly training is the net for
-what the first one could not learn yet, because the frauds were not reported.
+Drift or degradation stays red for days or weeks, until a better champion is in service and its labels have matured. So
+an alarm starts one training, and another one only after a recovery. The weekly training covers frauds that were not
+yet reported at the first one.
 
 A challenger that the gate keeps in shadow is judged again every day, as soon as enough of the frauds that it scored
-have been reported and matured. Until then the weekly training does not take its place, or none would ever get so far;
-an alarm does, for then waiting is the worse of the two.
+have been reported and matured. Until then the weekly training does not replace it, because otherwise no challenger
+would ever be judged. An alarm does replace it, because waiting would be worse.
 """
 
 import operator
@@ -32,19 +32,19 @@ from fraud_pipeline.settings import Settings
 
 MONITORING: Final = dg.AssetSelection.groups("monitoring")
 SHADOW_PATIENCE: Final = timedelta(days=14)
-"""How long after the first of its labels have matured a challenger may keep the weekly training waiting."""
+"""How long, after the first of its labels have matured, a challenger may delay the weekly training."""
 RETRAINING: Final = dg.AssetSelection.groups("training") | dg.AssetSelection.assets("online_history")
 
 
 def alarm(reports: Iterable[dg.AssetsDefinition]) -> dg.AutomationCondition:
     """True for one tick when a check of one of these reports becomes red.
 
-    A check that is being run again is neither failed nor passed for Dagster. Red is therefore from a failure to the
-    next pass: otherwise each night's run of a red check would look like a recovery and train once more.
+    For Dagster, a check that runs again is neither failed nor passed. Red therefore lasts from a failure to the next
+    pass. Otherwise each night's run of a red check would look like a recovery and train once more.
     """
     condition = dg.AutomationCondition
     red = condition.check_failed().since(condition.check_passed()).with_label("red")
-    # That a day is missing is a warning for people: training on less of it would mend nothing.
+    # A missing day is a warning for people only: training on fewer days would not help.
     missing = dg.AssetCheckKey(dg.AssetKey("drift_report"), ENOUGH_ROWS)
     turned_red = condition.any_checks_match(red.newly_true()).ignore(dg.AssetSelection.checks(missing))
     alarms = (condition.asset_matches(key, turned_red) for report in reports for key in report.keys)
@@ -159,7 +159,7 @@ def build_report_sensor(settings: Settings, jobs: Mapping[str, Any]) -> dg.Senso
         run = context.dagster_run
         span = days_of_run(run.tags)
         selected = run.asset_selection or ()
-        # A run that trains, too, makes a champion that learned from these days; there is nothing to judge.
+        # A run that also trains makes a champion that learned from these days; there is nothing to judge.
         if span is None or not (dg.AssetKey("features") in selected or run.job_name == "ingest_job"):
             return dg.SkipReason(f"{run.job_name} made no features of days")
         return dg.RunRequest(run_key=run.run_id, tags=span.tags)
@@ -168,12 +168,12 @@ def build_report_sensor(settings: Settings, jobs: Mapping[str, Any]) -> dg.Senso
 
 
 def build_loop_sensor(settings: Settings) -> dg.AutomationConditionSensorDefinition:
-    """Looks for alarms and starts the training."""
+    """The sensor that evaluates alarms and starts the training."""
     return dg.AutomationConditionSensorDefinition(
         "retraining_on_alarm",
         target=RETRAINING,
         default_status=dg.DefaultSensorStatus.RUNNING if settings.schedules_enabled else dg.DefaultSensorStatus.STOPPED,
         minimum_interval_seconds=60,
         run_tags={"fraud/cause": "alarm"},
-        description="Trains when drift or degradation is found: once, and again after a recovery.",
+        description="Trains after drift or degradation: once, and again after a recovery.",
     )

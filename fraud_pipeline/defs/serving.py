@@ -1,6 +1,6 @@
-"""What serving needs of the batch side: history in the database, and proof that both sides see the same features.
+"""The batch side of serving: it loads history into the database and proves that both sides compute the same features.
 
-Belongs here: loading, one call, showing. Must not be here: SQL (`database/`), the comparison
+Belongs here: assets that load, call and write. Must not be here: SQL (`database/`), the comparison
 (`monitoring/skew_audit.py`).
 """
 
@@ -44,7 +44,7 @@ AUDITED_DECISIONS = 20_000
 
 
 class HistoryConfig(dg.Config):
-    """What can be changed for one run in the launchpad."""
+    """Configuration of one run in the launchpad."""
 
     accept_other_source: bool = False
 
@@ -141,7 +141,7 @@ def retention_limits(settings: Settings, *, now: pd.Timestamp) -> dict[Retention
 
 
 def _remove_settled_shadow_rows(database: Database, models: Registry) -> None:
-    """What a challenger scored that nobody judges any more, also what came after the verdict."""
+    """Shadow scores of challengers that are no longer judged, also those that arrived after the verdict."""
     try:
         judged = models.judged_pair()
     except RegistryError as error:
@@ -153,10 +153,10 @@ def _remove_settled_shadow_rows(database: Database, models: Registry) -> None:
 def _days(
     store: TableStore, configs: Iterable[FeatureConfig], *, settings: Settings, now: pd.Timestamp
 ) -> tuple[date, date]:
-    """The first and last of the newest days, as far back as any feature looks and history is kept whole."""
+    """The first and last of the newest days, as far back as any feature reads and history is complete."""
     days = store.days("transactions")
     if not days and settings.source_kind in ("none", "served"):
-        return now.date(), now.date()  # nothing to load; what is served has its merchants' days, too
+        return now.date(), now.date()  # nothing to load; served rows have their merchant days, too
     if not days:
         raise dg.Failure("there are no transactions yet; materialize transactions and fraud_reports first")
     kept = (now - settings.history_retention).ceil("D").date()
@@ -192,7 +192,7 @@ def _audit(database: Database, store: TableStore, *, first: date, last: date, se
 
 
 def _configs_in_use(database: Database, models: Registry, *, settings: Settings) -> set[FeatureConfig]:
-    """What somebody makes features with: the next training, the champion or rules, and the challenger."""
+    """The feature configurations in use: of the next training, the champion or the rules, and the challenger."""
     in_use = {feature_config(settings)}
     try:
         of_models = models.feature_configs()

@@ -1,11 +1,11 @@
-"""The stream as Dagster sees it: a topic that is watched, runs that score ranges of it, alerts that are posted.
+"""The stream in Dagster: an observed topic, runs that score ranges of it, and alerts that are posted.
 
-Belongs here: when a run is launched and what it is told, and showing what came of it. Must not be here: which ranges
+Belongs here: when a run is launched, its configuration and its metadata. Must not be here: which ranges
 (`serving/stream/ranges.py`), scoring, posting.
 
-The sensor plans and the run scores. Where to go on is asked of the database each time, so a lost cursor loses nothing;
-the fence lets a run and a consumer that meet do no harm. Runs take seconds to start: the long-lived consumer is the
-way to milliseconds, and while one lives the sensor only looks on.
+The sensor plans and the run scores. The sensor reads the positions from the database each time, so a lost cursor loses
+nothing. The fence makes a run and a consumer on one partition harmless. Runs take seconds to start; the long-lived
+consumer takes milliseconds, and while one is alive the sensor only observes.
 """
 
 import json
@@ -68,7 +68,7 @@ class RangeConfig(dg.Config):
 
 
 class RangesConfig(dg.Config):
-    """What one run scores; empty means what there is now, up to the size of one run."""
+    """The ranges of one run; empty means all present records, up to the size of one run."""
 
     ranges: list[RangeConfig] = []  # noqa: RUF012 - pydantic copies it
 
@@ -84,7 +84,7 @@ def build_stream_job() -> Any:
 
 
 def streaming_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.AssetsDefinition]:
-    """What was scored of the stream."""
+    """The asset that scores ranges of the stream."""
 
     @dg.asset(
         group_name="serving",
@@ -99,7 +99,9 @@ def streaming_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.Assets
     def scored_transactions(
         context: dg.AssetExecutionContext, config: RangesConfig
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        given = tuple(OffsetRange(Partition(one.topic, one.partition), one.start, one.end) for one in config.ranges)
+        given = tuple(
+            OffsetRange(Partition(item.topic, item.partition), item.start, item.end) for item in config.ranges
+        )
         try:
             ranges = given or _planned_by_hand(context, settings, kafka)
             if ranges:
@@ -113,7 +115,7 @@ def streaming_assets(settings: Settings, kafka: KafkaSettings) -> list[dg.Assets
 
 
 def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) -> list[dg.SensorDefinition]:
-    """Switched on where there is a broker, and where there is a webhook."""
+    """The sensors: one is on by default where a broker is set, the other where a webhook is set."""
     has_broker = "bootstrap_servers" in kafka.model_fields_set
 
     @dg.sensor(
@@ -125,20 +127,20 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
     )
     def transactions_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            found = extents(kafka, _topics(kafka))
+            bounds = extents(kafka, _topics(kafka))
             readers = live_members(kafka, kafka.group)
             positions = _positions(settings, kafka)
         except (BrokerUnavailableError, DatabaseUnavailableError, DatabaseUnsuitableError) as error:
             return dg.SkipReason(str(error))
         cursor = {f"{at.topic}:{at.partition}": positions[at].next_offset for at in sorted(positions)}
         before = json.loads(context.cursor or "{}")
-        behind = lag(found, positions)
-        observed = [_observation(found, positions, readers=readers)] if behind or cursor != before else []
-        ranges = plan(found, positions, most=MOST_RECORDS)
-        reason = _reason_to_wait(context.instance, found, positions, kafka=kafka, readers=readers, ranges=ranges)
+        behind = lag(bounds, positions)
+        observed = [_observation(bounds, positions, readers=readers)] if behind or cursor != before else []
+        ranges = plan(bounds, positions, most=MOST_RECORDS)
+        reason = _reason_to_wait(context.instance, bounds, positions, kafka=kafka, readers=readers, ranges=ranges)
         if reason:
             return dg.SensorResult(skip_reason=reason, cursor=json.dumps(cursor), asset_events=observed)
-        planned = cursor | {f"{one.at.topic}:{one.at.partition}": one.end for one in ranges}
+        planned = cursor | {f"{range_.at.topic}:{range_.at.partition}": range_.end for range_ in ranges}
         return dg.SensorResult(
             run_requests=[_request(context.instance, ranges)], cursor=json.dumps(planned), asset_events=observed
         )
@@ -169,20 +171,22 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
 
 def _reason_to_wait(
     instance: dg.DagsterInstance,
-    found: Mapping[Partition, OffsetBounds],
+    bounds: Mapping[Partition, OffsetBounds],
     positions: Mapping[Partition, Position],
     *,
     kafka: KafkaSettings,
     readers: int,
     ranges: tuple[OffsetRange, ...],
 ) -> str | None:
-    """Why no run is launched now, if none is."""
-    if not found:
+    """The reason why no run is launched now; None if one is."""
+    if not bounds:
         return "the topic does not exist yet: `fraud-detect produce` makes it, or whoever writes it"
     if readers:
         return f"{readers} live consumers of group {kafka.group} score the stream: only observing"
     anew = [
-        str(at.partition) for at, extent in found.items() if at in positions and positions[at].next_offset > extent.end
+        str(at.partition)
+        for at, of_partition in bounds.items()
+        if at in positions and positions[at].next_offset > of_partition.end
     ]
     if anew:
         return (
@@ -195,7 +199,7 @@ def _reason_to_wait(
 
 
 def _reason_not_yet(instance: dg.DagsterInstance, ranges: tuple[OffsetRange, ...]) -> str | None:
-    """Why these ranges are not for now: one run at a time, and a pause after those that failed."""
+    """The reason why these ranges must wait: one run at a time, and a pause after failed runs."""
     unfinished = instance.get_runs(dg.RunsFilter(job_name=STREAM_JOB, statuses=_UNFINISHED), limit=1)
     if unfinished:
         return f"run {unfinished[0].run_id} is still at work: the next range begins where it ends"
@@ -208,7 +212,8 @@ def _reason_not_yet(instance: dg.DagsterInstance, ranges: tuple[OffsetRange, ...
 def _request(instance: dg.DagsterInstance, ranges: tuple[OffsetRange, ...]) -> dg.RunRequest:
     config = RangesConfig(
         ranges=[
-            RangeConfig(topic=one.at.topic, partition=one.at.partition, start=one.start, end=one.end) for one in ranges
+            RangeConfig(topic=range_.at.topic, partition=range_.at.partition, start=range_.start, end=range_.end)
+            for range_ in ranges
         ]
     )
     # A key is good for one run only, and a run that failed must not be the last one of its range.
@@ -226,7 +231,7 @@ def _same_start(ranges: tuple[OffsetRange, ...]) -> dg.RunsFilter:
 
 
 def _starts(ranges: tuple[OffsetRange, ...]) -> str:
-    return ",".join(f"{one.at.topic}:{one.at.partition}:{one.start}" for one in ranges)
+    return ",".join(f"{range_.at.topic}:{range_.at.partition}:{range_.start}" for range_ in ranges)
 
 
 def _planned_by_hand(
@@ -244,36 +249,36 @@ def _planned_by_hand(
 def _score(
     context: dg.AssetExecutionContext, settings: Settings, kafka: KafkaSettings, ranges: tuple[OffsetRange, ...]
 ) -> dict[str, Any]:
-    """Score the ranges and tell what became of the records."""
+    """Score the ranges; returns the counts as metadata."""
     started, totals = time.monotonic(), dict.fromkeys(("decided", "replayed", "dead_letters", "reports"), 0)
 
-    def tell(handled: BatchResult) -> None:
+    def add_counts(handled: BatchResult) -> None:
         for name in totals:
             totals[name] += getattr(handled, name)
 
     with range_scorer(kafka, settings) as scorer:
-        for one in ranges:
-            scorer.score(one, tell=tell)
-            context.log.info("%s is scored; so far %s", one, totals)
+        for range_ in ranges:
+            scorer.score(range_, on_batch=add_counts)
+            context.log.info("%s is scored; so far %s", range_, totals)
     if scorer.capped:
         context.log.warning("too many blocks in a minute: %d became reviews (BlocksDemoted)", scorer.capped)
     return {
         "dagster/row_count": totals["decided"],
         **totals,
         "blocks_demoted": scorer.capped,
-        "ranges": dg.MetadataValue.md("\n".join(f"- {one}" for one in ranges)),
+        "ranges": dg.MetadataValue.md("\n".join(f"- {range_}" for range_ in ranges)),
         "seconds": time.monotonic() - started,
     }
 
 
 def _observation(
-    found: Mapping[Partition, OffsetBounds], positions: Mapping[Partition, Position], *, readers: int
+    bounds: Mapping[Partition, OffsetBounds], positions: Mapping[Partition, Position], *, readers: int
 ) -> dg.AssetObservation:
-    ends = {f"{at.topic}:{at.partition}": extent.end for at, extent in found.items()}
+    ends = {f"{at.topic}:{at.partition}": of_partition.end for at, of_partition in bounds.items()}
     return dg.AssetObservation(
         TRANSACTIONS_TOPIC,
         metadata={
-            "lag": lag(found, positions),
+            "lag": lag(bounds, positions),
             "end_offsets": dg.MetadataValue.json(ends),
             "live_consumers": readers,
         },
@@ -296,7 +301,7 @@ def _positions(settings: Settings, kafka: KafkaSettings) -> dict[Partition, Posi
 
 @contextmanager
 def _database(settings: Settings) -> Iterator[Database]:
-    """The database with the tables of this release; a tick does not wait long for it."""
+    """The database with the tables of this release; a tick must not wait long for it."""
     database = Database(settings.database, statement_timeout=settings.statement_timeout)
     try:
         database.prepare()

@@ -1,8 +1,8 @@
 """Keyed random numbers: every draw is a pure function of the seed and of its purpose.
 
-Belongs here: how seeds become numbers. Must not be here: what the numbers mean.
-There are two kinds: a `numpy` generator for a batch (a day, a period), and counter-based draws for single rows. A row
-is the same in whatever batch it is made.
+Belongs here: how seeds become numbers. Must not be here: the meaning of the numbers. There are two kinds: a `numpy`
+generator for a batch (a day, a period), and counter-based draws for single rows. A row is the same in every batch that
+computes it.
 """
 
 from typing import Final

@@ -1,6 +1,7 @@
-"""The parameters of a synthetic world; they are enough to make every row of it again.
+"""The parameters of a synthetic world; every row can be computed from them.
 
-Belongs here: parameters and their ranges. Must not be here: constants of behaviour; they stand where they are used.
+Belongs here: parameters and their ranges. Must not be here: constants of behaviour; they are next to the code that
+uses them.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What changes in the world, and when. The schedule is data, so that a drift monitor can be judged against it.
+"""Changes of the world, with their dates. The schedule is data, so that a drift monitor can be judged against it.
 
 Belongs here: the kinds of change, their dates and strengths. Must not be here: how a change acts on rows.
 """

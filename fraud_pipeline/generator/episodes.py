@@ -67,7 +67,7 @@ def rows_expected(scenario: int) -> float:
 
 
 def delay_chance(scenario: int) -> Floats:
-    """Probability that the first use comes 0, 1, ... MAX_DELAY_DAYS days after the compromise."""
+    """Probability that the first use is 0, 1, ... MAX_DELAY_DAYS days after the compromise."""
     stay = SCENARIOS[scenario].delay_days / (1 + SCENARIOS[scenario].delay_days)
     weights = stay ** np.arange(MAX_DELAY_DAYS + 1)
     return np.asarray(weights / weights.sum())

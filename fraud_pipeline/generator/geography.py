@@ -1,7 +1,7 @@
-"""Where things are: the zones of the map, distances, and weights of zones as homes and as destinations.
+"""Positions: the zones of the map, distances, and weights of zones as homes and as destinations.
 
-Belongs here: positions. Must not be here: who lives or sells there.
-The last zone index, `NET`, is not on the map: it is where online merchants are found.
+Belongs here: positions. Must not be here: customers and merchants. The last zone index, `NET`, is not on the map: it
+is the zone of online merchants.
 """
 
 from typing import Final

@@ -1,7 +1,7 @@
-"""The best possible fraud score: it knows the generator's parameters, but not the truth of any row.
+"""The best possible fraud score: it uses the generator's parameters, but not the truth of any row.
 
 Belongs here: the posterior probability of fraud of each row, given all rows up to it. Must not be here: anything that
-reads `Truth`. docs/explanation/synthetic-world.md says what the oracle knows and where it approximates.
+reads `Truth`. docs/explanation/synthetic-world.md lists the oracle's knowledge and its approximations.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Customers, merchants, and the market that assigns a purchase to a merchant.
 
-Belongs here: what stays the same from day to day. Must not be here: what happens on a day.
+Belongs here: properties that stay the same from day to day. Must not be here: events of a day.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from fraud_pipeline.generator.geography import (
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-HOMES: Final = 2  # a customer who moves goes to the other home, and perhaps back years later
+HOMES: Final = 2  # a customer who moves goes to the other home, and perhaps returns years later
 PURCHASES_PER_DAY: Final = 1.48  # of a mean customer; trips, seasons and hard negatives are added to it
 _ACTIVITY_SHAPE: Final = 3.0
 _TASTE_CONCENTRATION: Final = 14.0
@@ -76,7 +76,7 @@ class Merchants:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
-    """Which merchant a purchase goes to: probabilities (zones + net, merchants), summing to 1 within a category."""
+    """Probabilities of merchants for a purchase: (zones + net, merchants), summing to 1 within a category."""
 
     probability: Floats
     cumulative: Floats
@@ -180,7 +180,7 @@ def make_market(merchants: Merchants, *, with_newcomers: bool) -> Market:
     running = np.cumsum(probability, axis=1)
     before = np.concatenate([np.zeros((ZONES + 1, 1)), running], axis=1)[:, first][:, merchants.category]
     within = np.clip(running - before, 0, 1)
-    # The last merchant of a category closes it, so that rounding never lets a pick fall into the next one.
+    # The last merchant of a category closes it, so that rounding never moves a pick into the next one.
     within[:, np.append(first[1:], len(open_weight)) - 1] = 1.0
     level = np.arange(ZONES + 1)[:, None] * len(CATEGORIES) + merchants.category
     return Market(probability=probability, cumulative=(level + within).ravel())

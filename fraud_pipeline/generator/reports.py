@@ -36,7 +36,7 @@ def wrong_reports(world: World, day: int) -> tuple[NDArray[np.float64], Ints]:
 
 
 def report_frame(world: World, rows: Rows, *, reported_at: Ints) -> pd.DataFrame:
-    """Reports of rows, in order of `reported_at`; every report says fraud."""
+    """Reports of rows, in order of `reported_at`; all of them report fraud."""
     order = np.lexsort((rows.key, reported_at))
     return (
         pd.DataFrame(

@@ -1,8 +1,8 @@
 """From intents to transactions, on one code path for honest customers and thieves.
 
 Belongs here: choice of merchant, rounding of amounts, channels, positions, missing values, ids. Must not be here:
-truth. An intent says what somebody wants to do, and not whether it is fraud, so a row cannot reveal fraud by how it is
-made.
+truth. An intent is a purchase to make, without the information whether it is fraud, so a row cannot reveal fraud by
+how it is computed.
 """
 
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ from fraud_pipeline.schema.transactions import CHANNELS, DAY, MAX_AMOUNT_CENTS, 
 
 RowTable = TypeVar("RowTable", "Intents", "Truth", "Rows")
 
-POSITION_NOISE_KM: Final = 4.0  # how well an online buyer's device is located
+POSITION_NOISE_KM: Final = 4.0  # accuracy of an online buyer's position
 _FAULTY_MERCHANTS: Final = 0.1
 _MISSING: Final = {"category": 0.01, "channel": 0.005, "country": 0.01, "position": 0.04}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What stays the same from day to day: configuration, people, shops, and the market before and after new merchants
-    open.
+    """Properties that stay the same from day to day: configuration, people, shops, and the market before and after new
+    merchants open.
     """
 
     config: WorldConfig
@@ -156,8 +156,8 @@ def _merchants(world: World, intents: Intents) -> Ints:
 
 def _cents(world: World, intents: Intents, *, merchant: Ints) -> Ints:
     amount = np.exp(intents.log_amount + world.merchants.price_level[merchant])
-    whole = (intents.category == TRANSFER) & (chance.uniform(intents.key, "whole amount") < 0.5)
-    step = np.where(intents.category == CASH, 1_000, np.where(whole, 100, 1))
+    round_amount = (intents.category == TRANSFER) & (chance.uniform(intents.key, "whole amount") < 0.5)
+    step = np.where(intents.category == CASH, 1_000, np.where(round_amount, 100, 1))
     cents = np.maximum(np.round(amount / step), 1) * step
     cents *= unit_error(world, time=intents.time, merchant=merchant)
     return np.asarray(np.minimum(cents, MAX_AMOUNT_CENTS), dtype=np.int64)

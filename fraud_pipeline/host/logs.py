@@ -1,7 +1,7 @@
 """Log lines of every process: text or JSON, from one level on, with the id of the request that they belong to.
 
-Belongs here: the shape of a line, and whose request is being answered. Must not be here: what is logged. A message
-never holds personal data; request ids are checked where they come in (`serving/request_ids.py`).
+Belongs here: the format of a line, and the id of the present request. Must not be here: the messages. A message never
+holds personal data; request ids are checked at the entrance (`serving/request_ids.py`).
 """
 
 import json

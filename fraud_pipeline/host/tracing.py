@@ -1,10 +1,10 @@
-"""Spans of OpenTelemetry, where its standard environment variables say whereto.
+"""OpenTelemetry spans, sent to the place that its standard environment variables name.
 
-Belongs here: when tracing is on, and the few calls that the code makes. Must not be here: what a span is about.
+Belongs here: when tracing is on, and the few calls that the code makes. Must not be here: the content of spans.
 
 Tracing is on where OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set and neither
 OTEL_SDK_DISABLED nor OTEL_TRACES_EXPORTER=none switches it off; the SDK reads all other variables itself. While it is
-off nothing of OpenTelemetry is imported, and a span is one shared object that does nothing.
+off, nothing of OpenTelemetry is imported, and a span is one shared object that does nothing.
 """
 
 import os
@@ -26,7 +26,8 @@ def tracing_is_on() -> bool:
 
 
 def start_tracing(environment: Mapping[str, str] = os.environ) -> Callable[[], None]:
-    """Switch tracing on if the environment says so; the result sends what is left and switches it off.
+    """Switch tracing on if the environment says so; the returned function sends the remaining spans and switches it
+    off.
 
     Raises RuntimeError where OpenTelemetry's exporter is not installed.
     """
@@ -86,7 +87,7 @@ def _recorded(name: str, *, kind: SpanKind, parent: Any, links: Iterable[Any]) -
 
 
 def current_span() -> Any:
-    """What identifies the span of the running code, for `span` in another thread; None while tracing is off."""
+    """The context of the present span, for `span` in another thread; None while tracing is off."""
     if _tracer is None:
         return None
     from opentelemetry import trace  # noqa: PLC0415 - loaded by now
@@ -96,7 +97,7 @@ def current_span() -> Any:
 
 
 def remote_span(traceparent: bytes | None) -> Any:
-    """What identifies the span of another process, from a traceparent header; None without one or while off."""
+    """The context of another process's span, from a traceparent header; None without one or while off."""
     if _tracer is None or not traceparent:
         return None
     from opentelemetry import trace  # noqa: PLC0415 - loaded by now

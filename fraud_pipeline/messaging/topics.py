@@ -48,13 +48,17 @@ class KafkaSettings(BaseSettings):
     )
 
     bootstrap_servers: str = Field("127.0.0.1:9092", pattern=rf"^{_SERVER}(,{_SERVER})*$", description="host:port,...")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how clients talk to the brokers"
+    )
     ssl_cafile: FilePath | None = Field(None, description="who signs the brokers' certificates; empty: the system's")
     ssl_certfile: FilePath | None = Field(None, description="our own certificate, for brokers that ask for one")
     ssl_keyfile: FilePath | None = Field(None, description="the key of our own certificate")
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    sasl_username: str = ""
-    sasl_password: SecretStr = SecretStr("")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="how the user logs in to the brokers"
+    )
+    sasl_username: str = Field("", description="user at the brokers")
+    sasl_password: SecretStr = Field(SecretStr(""), description="the user's password")
 
     connect_timeout: timedelta = Field(
         timedelta(seconds=5), description="brokers that answer later count as unreachable"

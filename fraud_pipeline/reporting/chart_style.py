@@ -1,6 +1,6 @@
-"""How every chart looks, and its picture: a Vega-Lite chart in, PNG of 800 pixels out, without a browser.
+"""The style of every chart, and its picture: Vega-Lite to PNG of 800 pixels width, without a browser.
 
-Belongs here: colours, parts that charts share, pictures. Must not be here: what a chart shows (`model_charts.py`,
+Belongs here: colours, parts that charts share, pictures. Must not be here: content of charts (`model_charts.py`,
 `daily_charts.py`).
 """
 
@@ -23,7 +23,7 @@ ACCENT: Final = "#c27a12"
 WIDTH: Final = 800
 HEIGHT: Final = 450
 ONE_ROW: Final = pd.DataFrame(index=[0])
-"""The data of what is drawn once."""
+"""The data of elements that are drawn once."""
 _TEXT: Final = {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 13}
 _CONFIG: Final = {
     "view": {"stroke": None},

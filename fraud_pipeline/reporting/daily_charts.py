@@ -1,7 +1,7 @@
-"""Charts of days: what came in, what was missed, how the champion did, what drifted.
+"""Charts of days: volume, missed fraud, performance, drift.
 
-Belongs here: charts of frames that others computed. Must not be here: findings (`fraud_pipeline/monitoring/`), how
-every chart looks (`chart_style.py`), files, orchestration.
+Belongs here: charts of computed frames. Must not be here: findings (`fraud_pipeline/monitoring/`), the style of every
+chart (`chart_style.py`), files, orchestration.
 """
 
 import json
@@ -63,11 +63,11 @@ def decisions_per_minute(traffic: pd.DataFrame) -> Chart:
 def daily_volume(days: pd.DatetimeIndex, rows: NDArray[np.int64], frauds: NDArray[np.int64]) -> Chart:
     """Transactions and known frauds per day, one above the other; arrays (number of days,)."""
     base = alt.Chart(pd.DataFrame({"day": days, "rows": rows, "frauds": frauds})).mark_bar()
-    whole = alt.Axis(format=",d", tickMinStep=1, minExtent=50)
+    axis = alt.Axis(format=",d", tickMinStep=1, minExtent=50)
     x = alt.X("utcyearmonthdate(day):T", title=None, scale=_TIME, axis=_DAYS)
     parts = [
         base.mark_bar(color=colour)
-        .encode(x=x, y=alt.Y(f"{name}:Q", title=title, axis=whole))
+        .encode(x=x, y=alt.Y(f"{name}:Q", title=title, axis=axis))
         .properties(width=680, height=185)
         for name, title, colour in (
             ("rows", "transactions per day", LEGITIMATE),
@@ -80,7 +80,7 @@ def daily_volume(days: pd.DatetimeIndex, rows: NDArray[np.int64], frauds: NDArra
 def incidents_by_day(
     first: date, incidents: NDArray[np.int64], expected: Floats, *, group: str, since: date | None
 ) -> Chart:
-    """Incidents of each day from `first` on that are known by now, and what was to be expected; arrays (days,)."""
+    """Incidents of each day from `first` on, known and expected; arrays (days,)."""
     title = f"Missed fraud{f' in {group}' if group else ''}"
     if not incidents.any():
         return note(title, "none was reported")
@@ -101,9 +101,10 @@ def incidents_by_day(
 
 
 def metric_over_time(figures: pd.DataFrame, *, name: str) -> Chart:
-    """One metric by day with its 95 % interval, each champion and matured and provisional apart.
+    """One metric by day with its 95 % interval; champions, and matured and provisional figures, are separate lines.
 
-    `figures` holds day, kind, value, low, high and model_version. Line and marker tell the kinds apart without colour.
+    `figures` holds day, kind, value, low, high and model_version. Line and marker distinguish the kinds without
+    colour.
     """
     versions = sorted(figures["model_version"].unique(), key=lambda version: (len(version), version))
     base = alt.Chart(figures).encode(

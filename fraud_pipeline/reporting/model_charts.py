@@ -1,7 +1,7 @@
-"""Charts of a model: how well it separates, whether its probabilities are true, what it costs, how it was tuned.
+"""Charts of a model: separation, calibration, cost, tuning.
 
-Belongs here: charts of arrays that others computed. Must not be here: metrics worth a number, how every chart looks
-(`chart_style.py`), files, orchestration.
+Belongs here: charts of computed arrays. Must not be here: metrics, the style of every chart (`chart_style.py`), files,
+orchestration.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ def precision_recall(probability: Floats, labels: Floats, *, precision_floor: fl
     last, caught = (values[np.unique(np.linspace(0, len(last) - 1, _POINTS).astype(int))] for values in (last, caught))
     recall, precision = caught / labels.sum(), caught / (last + 1)
     rows = pd.DataFrame({"recall": np.append(0, recall), "precision": np.append(precision[0], precision)})
-    whole = alt.Scale(domain=[0, 1], nice=False)
+    unit_scale = alt.Scale(domain=[0, 1], nice=False)
     curve = (
         alt.Chart(rows, title=title)
         .mark_line(color=FRAUD, interpolate="step-after")
@@ -55,7 +55,7 @@ def precision_recall(probability: Floats, labels: Floats, *, precision_floor: fl
                 "precision:Q",
                 title="precision (share of alerts)",
                 axis=percent(),
-                scale=whole,
+                scale=unit_scale,
             ),
         )
     )
@@ -230,9 +230,9 @@ def tuning_history(values: Floats) -> Chart:
     best = np.fmax.accumulate(values)
     rows = pd.DataFrame({"trial": np.arange(1, len(values) + 1), "value": values, "best": best})
     colour = named_colours({"finished trial": LEGITIMATE, "best so far": FRAUD, "pruned trial": QUIET})
-    whole = alt.Axis(tickMinStep=1, format="d")
+    trial_axis = alt.Axis(tickMinStep=1, format="d")
     all_trials = alt.Scale(domain=[0.5, max(len(values), 1) + 0.5], nice=False)
-    x = alt.X("trial:Q", title="trial", axis=whole, scale=all_trials)
+    x = alt.X("trial:Q", title="trial", axis=trial_axis, scale=all_trials)
     y_title, zoomed = "average precision on the tune part", alt.Scale(zero=False, padding=12)
     finished = alt.Chart(rows[done].assign(name="finished trial")).mark_circle(size=60, opacity=0.6)
     line = alt.Chart(rows[np.isfinite(best)].assign(name="best so far")).mark_line(interpolate="step-after")

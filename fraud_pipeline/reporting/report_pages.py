@@ -52,7 +52,8 @@ def drift_page(report: DriftReport, pictures: Mapping[str, bytes], *, model_vers
 def missed_fraud_page(report: MissedFraudReport, pictures: Mapping[str, bytes]) -> str:
     """One day's report: the finding, the pictures (PNG by title), the groups and the newest transactions."""
     groups = (
-        _row([f"{one.segment}: {one.name}"], [f"{one.incidents:,}", f"{one.expected:.1f}"]) for one in report.groups
+        _row([f"{group.segment}: {group.name}"], [f"{group.incidents:,}", f"{group.expected:.1f}"])
+        for group in report.groups
     )
     since = f"since {report.since}" if report.surge else ""
     return _page(
@@ -69,7 +70,7 @@ def missed_fraud_page(report: MissedFraudReport, pictures: Mapping[str, bytes]) 
 
 def _page(
     title: str,
-    told: str,
+    verdict: str,
     how: str,
     pictures: Mapping[str, bytes],
     *,
@@ -83,7 +84,7 @@ def _page(
     )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
-        f"<h1>{title}</h1><p class={colour}>{html.escape(told)}</p>"
+        f"<h1>{title}</h1><p class={colour}>{html.escape(verdict)}</p>"
         f"<p>{html.escape(how)}</p>{images}<table>{''.join(table)}</table><p>{html.escape(beneath)}</p></html>\n"
     )
 

@@ -1,9 +1,9 @@
-"""Rows of customers or merchants in arrays: where they stand, in which version, and which are forgotten first.
+"""Rows of customers or merchants in arrays: their positions, their version, and which are evicted first.
 
-Belongs here: arrays that grow, and rows of one entity side by side. Must not be here: what the rows say
+Belongs here: growing arrays, and grouping of an entity's rows. Must not be here: the meaning of rows
 (`history_cache.py`).
 
-An entity is a whole number, the same for as long as its rows are here.
+An entity is a whole number, the same for as long as its rows are cached.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from fraud_pipeline.features.kernels.windows import Ints
 from fraud_pipeline.schema.transactions import DAY
 
 COLUMN_DTYPES: Final[Mapping[str, type]] = {"latitude": np.float64, "longitude": np.float64, "is_fraud": np.bool_}
-# A little more is read than asked for, so that a somewhat late transaction finds its window remembered.
+# A little more is read than requested, so that a somewhat late transaction finds its window cached.
 SLACK: Final = DAY
 _ROOM: Final = 8
 
@@ -65,7 +65,7 @@ class _Segment:
         return np.where(self.since[entities] <= since, self.versions[entities], -1)
 
     def counts(self, entities: Ints) -> Ints:
-        """How many rows each entity has."""
+        """The number of rows of each entity."""
         return self._count[entities]
 
     def replace(self, entities: Ints, versions: Ints, table: Table, *, since: Ints) -> None:
@@ -102,7 +102,7 @@ class _Segment:
         return self.rows.take(_positions(self._start[entities], self._count[entities]))
 
     def _by_owner(self, table: Table, entities: Ints) -> tuple[Ints, Ints]:
-        """The order of rows in which each entity's stand together, in order of time, and how many each has."""
+        """An order that groups rows by entity, in order of time, and the number of rows of each."""
         self._place[entities] = np.arange(len(entities))
         places = self._place[table[self._owner]]
         return np.lexsort((table[self._time], places)), np.bincount(places, minlength=len(entities))
@@ -142,7 +142,7 @@ def _positions(starts: Ints, counts: Ints) -> Ints:
 
 
 class EntityRowCache:
-    """Rows by entity in two generations: what the young one has no use for goes with the old one."""
+    """Rows by entity in two generations: rows that the young one does not use are evicted with the old one."""
 
     def __init__(self, names: Sequence[str], *, owner: str, time: str, max_rows: int) -> None:
         self._kind = partial(_Segment, names, owner=owner, time=time)
@@ -151,13 +151,14 @@ class EntityRowCache:
 
     @property
     def size(self) -> int:
-        """Rows that there is room for."""
+        """The capacity in rows."""
         return self.young.rows.size + self.old.rows.size
 
     def held(self, entities: Ints, *, since: Ints | int) -> Ints:
-        """The version in which the young half has each entity, complete from `since` on; -1 where it has it not so.
+        """The version of each entity in the young generation, complete from `since` on; -1 if it is missing or
+        incomplete.
 
-        What only the old half has is taken over.
+        Entities that only the old generation has are copied.
         """
         if self.young.rows.size > self._max_rows:
             self.young, self.old = self._kind(), self.young
@@ -169,7 +170,7 @@ class EntityRowCache:
         return held
 
     def gather(self, entities: Ints, version: int, *, since: int, load: Callable[[Ints, int], Table]) -> Table:
-        """Rows of entities from `since` or earlier, as of this version; `load` reads what is not held so."""
+        """Rows of entities from `since` or earlier, as of this version; `load` reads the missing ones."""
         stale = entities[self.held(entities, since=since) != version]
         if len(stale):
             first = since - SLACK

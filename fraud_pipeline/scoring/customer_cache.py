@@ -1,11 +1,11 @@
-"""Customers' histories that a scoring process remembers between two transactions.
+"""Cached histories of customers, kept by a scoring process between two transactions.
 
-Belongs here: which events are read, when, and as what. Must not be here: SQL, where rows stand (`cache_arrays.py`),
-what a tile is (`features/tiles.py`), merchants and reports (`history_cache.py`).
+Belongs here: which events are read, when, and in which form. Must not be here: SQL, positions of rows
+(`cache_arrays.py`), tiles (`features/tiles.py`), merchants and reports (`history_cache.py`).
 
-A customer's version counts the transactions that touched it. What is remembered at an earlier version is brought up to
-date by the events of the versions since; what is not remembered is read. No more than `many` events of a customer are
-read one by one: a history with more is read as tiles, before any customer is locked, and opened where it must be.
+A customer's version counts the transactions that touched it. A history cached at an earlier version is updated by the
+events of later versions; a missing one is read. At most `many` events of a customer are read one by one. A longer
+history is read as tiles, before any customer is locked, and tiles are opened only where single events are needed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ from fraud_pipeline.features.tiles import (
 from fraud_pipeline.scoring.cache_arrays import SLACK, EntityRowCache
 
 MANY: Final = 1_024
-"""Events of a customer that cost about as much to read, and to look at for each transaction, as tiles would."""
+"""The number of a customer's events whose cost, to read and to visit for each transaction, equals that of tiles."""
 Rows = Iterable[Sequence[Any]]
 
 
@@ -64,7 +64,7 @@ class CrowdedHistoryError(RuntimeError):
 
 
 class CustomerMemory:
-    """Histories by customer; `window` is how far a transaction looks back, `max_rows` bounds the rows kept.
+    """Histories by customer; `window` is how far back a transaction looks, `max_rows` bounds the cached rows.
 
     Customers are numbers; `name` gives the name of one and `events_table` makes arrays of rows.
     """
@@ -87,7 +87,7 @@ class CustomerMemory:
 
     @property
     def size(self) -> int:
-        """Rows that there is room for."""
+        """The capacity in rows."""
         return self._rows.size
 
     def histories(self, new: Table, versions: Mapping[str, int], *, read: ReadsCustomers) -> Table:
@@ -95,10 +95,10 @@ class CustomerMemory:
 
         Raises CrowdedHistoryError for customers whose tiles must be read first.
         """
-        customers, asking = np.unique(new["customer_id"], return_inverse=True)
+        customers, customer_of_row = np.unique(new["customer_id"], return_inverse=True)
         before = np.array([versions[self._name(customer)] for customer in customers.tolist()], np.int64) - 1
         since = np.full(len(customers), np.iinfo(np.int64).max)
-        np.minimum.at(since, asking, new["event_time"] - self._window)
+        np.minimum.at(since, customer_of_row, new["event_time"] - self._window)
         held = self._rows.held(customers, since=since)
         behind = before - held
         usable = (held >= 0) & (behind >= 0) & (behind <= self._many)
@@ -113,7 +113,7 @@ class CustomerMemory:
         return self._opened(customers, new, up_to=before, read=read)
 
     def read_ahead(self, since: Mapping[int, int], *, read: ReadsTiles) -> None:
-        """Read histories from these instants on as tiles; what becomes known meanwhile is read as of any customer."""
+        """Read histories from these instants on as tiles. Later changes are read as of any cached customer."""
         for customer, instant in since.items():
             name = self._name(customer)
             version = read.version(name)
@@ -130,7 +130,7 @@ class CustomerMemory:
         held = young.held(customers, since=int(np.iinfo(np.int64).max)) == versions - 1
         customers, versions = customers[held], versions[held]
         if not held.all():
-            # What could not be brought up to date catches up when it is asked for.
+            # A history that could not be updated here is updated at its next use.
             added = rows_where(added, np.isin(added["customer_id"], customers))
         self._append(customers, versions, added, since=int(np.iinfo(np.int64).max))
 
@@ -170,8 +170,8 @@ class CustomerMemory:
             return rows
         busy = customers[tiled | crowded]
         history = rows_where(rows, np.isin(rows["customer_id"], busy))
-        asking = rows_where(new, np.isin(new["customer_id"], busy))
-        cut = tiles_to_open(history, asking)
+        busy_rows = rows_where(new, np.isin(new["customer_id"], busy))
+        cut = tiles_to_open(history, busy_rows)
         if not (cut.any() or crowded.any()):
             return rows
         if cut.any():
@@ -180,7 +180,7 @@ class CustomerMemory:
             events = read.events_of_tiles(self._names(of_tiles), starts=starts, up_to=versions, width=TILE)
             history = with_open_tiles(history, cut, self._events_table(events))
         if crowded.any():
-            history = with_closed_tiles(history, asking)
+            history = with_closed_tiles(history, busy_rows)
         young.replace(busy, up_to[tiled | crowded], history, since=young.since[busy])
         if crowded.any():
             # Twice as many again before the next closing, whose cost is that of the rows.

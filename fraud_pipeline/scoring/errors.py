@@ -1,6 +1,6 @@
-"""Why rows were not decided on: the history, the model or the storage is away, or the database refuses values.
+"""Errors of scoring: the history, the model or the storage is away, or the database refuses values.
 
-Belongs here: these errors, and which error of the database is which of them. Must not be here: what is done about them
+Belongs here: these errors, and their mapping from errors of the database. Must not be here: reactions to them
 (`serving/runtime/resilience.py`).
 """
 
@@ -22,7 +22,7 @@ class ModelUnavailableError(RuntimeError):
 
 
 class NotStoredError(RuntimeError):
-    """Nothing was stored, so nothing was decided; `retry` says whether asking again at once may help."""
+    """Nothing was stored, so nothing was decided; `retry` is true if an immediate retry may help."""
 
     def __init__(self, message: str, *, retry: bool = False) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class StorageUnavailableError(NotStoredError):
 
 
 class StorageRefusedError(NotStoredError):
-    """The database refused the values of these rows, or, by a rule that nobody meets, those of any."""
+    """The database refused the values of these rows, or of all rows because of a constraint that no row meets."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def storage_errors() -> Iterator[None]:
 
 
 def with_retry(store: Callable[[], Result]) -> Result:
-    """The result of a transaction; tried once more where the database says that this may help."""
+    """The result of a transaction, retried once if the database says that this may help."""
     try:
         return store()
     except NotStoredError as error:

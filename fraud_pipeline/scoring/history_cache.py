@@ -1,12 +1,12 @@
-"""What a scoring process remembers of the database's history between two transactions, as arrays of numbers.
+"""The history that a scoring process caches between two transactions, as arrays of numbers.
 
-Belongs here: what is kept, when it is out of date, and rows as feature tables. Must not be here: SQL, features, where
-rows stand (`cache_arrays.py`), customers' histories (`customer_cache.py`).
+Belongs here: the content of the cache, its expiry, and rows as feature tables. Must not be here: SQL, features,
+positions of rows (`cache_arrays.py`), customers' histories (`customer_cache.py`).
 
-Nothing here is trusted by age: the database gives every customer, the reports and the merchants' days a version, and
-of what carries another version than the one remembered, the rest is read. Several processes may serve one customer.
+No entry is trusted because of its age. The database gives every customer, the reports and the merchant days a version;
+if it differs from the cached one, the difference is read. So several processes may serve one customer.
 
-Names are numbers here, the same for as long as they are remembered: windows compare them by the million. Events are
+Names are numbers here, the same for as long as they are cached: windows compare them by the million. Events are
 identified by a hash of their id; the database guarantees that each is stored once.
 
 A plain LRU of arrays per customer is 2 to 3 times as fast for one row, and 5 to 8 times slower for the stream's
@@ -39,7 +39,7 @@ _NAMES: Final = {"customer_id", "merchant_id", "category", "country"}
 _CHANNEL: Final[Mapping[str | None, int]] = {None: MISSING_CODE} | {name: i for i, name in enumerate(CHANNELS)}
 # Farther apart than the latest transaction and one of now, so that they do not take turns in making reports be read.
 _REPORTS_REACH: Final = 120 * DAY
-# Names beyond one for each row: the numbers of what was forgotten stay until then.
+# Spare names beyond one per row: numbers of evicted names are kept until this many are used.
 _SPARE_NAMES: Final = 1_000_000
 
 Load = Callable[[Sequence[str], int], Iterable[Sequence[Any]]]
@@ -47,7 +47,7 @@ Load = Callable[[Sequence[str], int], Iterable[Sequence[Any]]]
 
 
 class IdEncoder(dict[str | None, int]):
-    """A number for every name that was ever asked for."""
+    """A number for every requested name."""
 
     def __init__(self) -> None:
         super().__init__({None: MISSING_CODE})
@@ -108,7 +108,7 @@ class HistoryCache:
 
     @property
     def size(self) -> int:
-        """Events and days that there is room for."""
+        """The capacity in events and days."""
         return self._customers.size + self._merchants.size
 
     def table(self, rows: Sequence[Sequence[Any]]) -> Table:
@@ -118,10 +118,10 @@ class HistoryCache:
         return self._numbers.table(rows, TRANSACTION_COLUMNS)
 
     def customers(self, new: Table, versions: Mapping[str, int], *, read: ReadsCustomers) -> Table:
-        """Histories (see `features/tiles.py`) of the customers of `new`, known before the transaction that counts to
+        """Histories (see `features/tiles.py`) of the customers of `new`, before the transaction that increments to
         `versions`.
 
-        Raises CrowdedHistoryError; then call `read_ahead` with what it tells, outside of any transaction.
+        Raises CrowdedHistoryError; then call `read_ahead` with its customers, outside of any transaction.
         """
         return self._customers.histories(new, versions, read=read)
 
@@ -129,15 +129,15 @@ class HistoryCache:
         """Read the histories of these customers from these instants on as tiles, without a lock."""
         self._customers.read_ahead({self._numbers[name]: instant for name, instant in since.items()}, read=read)
 
-    def merchants(self, wanted: Ints, *, label_maturity: timedelta, version: int, since: int, load: Load) -> Table:
-        """Days of these merchants as that version of this label maturity knows them.
+    def merchants(self, numbers: Ints, *, label_maturity: timedelta, version: int, since: int, load: Load) -> Table:
+        """Days of these merchants, as of that version of this label maturity.
 
-        Versions of two label maturities have the same numbers, so days of one maturity are remembered at a time.
+        Versions of two label maturities have the same numbers, so only days of one maturity are cached at a time.
         """
         if label_maturity != self._label_maturity:
             self._forget_merchants(label_maturity=label_maturity)
         return self._merchants.gather(
-            np.unique(wanted), version, since=since, load=self._reading(load, MERCHANT_DAY_COLUMNS)
+            np.unique(numbers), version, since=since, load=self._reading(load, MERCHANT_DAY_COLUMNS)
         )
 
     def reports(
@@ -189,16 +189,16 @@ class _Reports:
 
     def about(self, new: Table) -> Table:
         """Those about the customers and merchants of `new`, each once."""
-        found = chain.from_iterable(
+        indices = chain.from_iterable(
             positions.get(entity, ())
             for column, positions in self._of.items()
             for entity in dict.fromkeys(new[column].tolist())
         )
-        return self._rows.take(np.array(sorted(set(found)), np.int64))
+        return self._rows.take(np.array(sorted(set(indices)), np.int64))
 
 
 def rows_to_table(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> Table:
-    """Columns of rows as arrays of numbers that mean nothing beside another table."""
+    """Columns of rows as arrays of numbers that are comparable only within one table."""
     return IdEncoder().table(rows, names)
 
 

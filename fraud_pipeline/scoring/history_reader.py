@@ -1,6 +1,6 @@
 """The history that one micro-batch sees: from the cache, and from the open transaction what the cache lacks.
 
-Belongs here: which versions and spans of time are read. Must not be here: what is kept between transactions
+Belongs here: which versions and spans of time are read. Must not be here: caching between transactions
 (`history_cache.py`), statements (`database/`), features.
 """
 
@@ -27,7 +27,7 @@ def read_history(
     *,
     known: NDArray[np.bool_],
 ) -> HistoryTables:
-    """What was known before the transactions of `new`; `known` (n,) says which of them were known already.
+    """The history before the transactions of `new`; `known` (n,) marks those that were stored before.
 
     Raises HistoryUnavailableError, and CrowdedHistoryError for customers that must be read ahead.
     """

@@ -1,7 +1,6 @@
-"""The version of a table's content: what changes exactly when its rows, their order or their columns change.
+"""The version of a table's content: it changes exactly when rows, their order or columns change.
 
-Belongs here: frames as Arrow tables, and a hash over their values. Must not be here: files, and what a version is
-compared for.
+Belongs here: frames as Arrow tables, and a hash over their values. Must not be here: files, uses of a version.
 """
 
 import hashlib

@@ -9,7 +9,10 @@ import pandas as pd
 
 
 def remove_expired_files(directory: Path, *, before: pd.Timestamp) -> int:
-    """Remove files directly in a directory that nobody wrote since that instant; how many. It need not exist."""
+    """Remove files directly in a directory that were last written before that instant; returns their number.
+
+    The directory need not exist.
+    """
     old = [path for path in directory.glob("*") if path.is_file() and path.stat().st_mtime < before.timestamp()]
     for path in old:
         path.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""The files that tables live in: one Parquet file per day, or one for a whole table.
+"""The files of tables: one Parquet file per day, or one for a whole table.
 
-Belongs here: placing, replacing and reading files. Must not be here: what a table means.
+Belongs here: placing, replacing and reading files. Must not be here: the meaning of a table.
 
-A file appears complete or not at all: it is written beside its place, synced, and renamed. An empty day has a file too,
-so that "ran, nothing there" differs from "never ran".
+A file appears complete or not at all: it is written under a temporary name, synced, and renamed. An empty day has a
+file, too, so that "ran without rows" differs from "never ran".
 """
 
 import fcntl
@@ -38,7 +38,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 class MissingDaysError(LookupError):
-    """Days of a table that were asked for and never written."""
+    """Requested days of a table that were never written."""
 
     def __init__(self, name: str, days: Sequence[date]) -> None:
         shown = ", ".join(day.isoformat() for day in days[:3]) + (", ..." if len(days) > 3 else "")
@@ -68,16 +68,16 @@ class TableStore:
     ) -> None:
         """Replace these days of a table by the rows of `frame`, in their order; a day without rows gets an empty file.
 
-        `time_column` (`datetime64[*, tz]`) says which UTC day a row belongs to. A row whose time is missing or outside
-        `days` goes to `misplaced_day`, or is a ValueError where there is none. Each day is replaced atomically,
-        together with its note (see `note`) and its version.
+        `time_column` (`datetime64[*, tz]`) gives the UTC day of a row. A row whose time is missing or outside `days`
+        goes to `misplaced_day`, or is a ValueError without one. Each day is replaced atomically, together with its
+        note (see `note`) and its version.
         """
         days = sorted(set(days))
         misplaced = days.index(misplaced_day) if misplaced_day is not None else None
         position = _day_positions(frame[time_column], days=days, misplaced=misplaced)
         order = np.argsort(position, kind="stable")
         bounds = np.searchsorted(position[order], np.arange(len(days) + 1))
-        # Days mostly come in order already, and a slice of the whole table costs no copy.
+        # Days mostly are in order already, and a slice of the whole table costs no copy.
         table = to_arrow(frame if (np.diff(order) == 1).all() else frame.iloc[order])
         directory = self.root / name
         directory.mkdir(parents=True, exist_ok=True)
@@ -114,14 +114,14 @@ class TableStore:
         MissingDaysError when one of them was never written. With `allow_missing` such days count as empty; when none is
         there at all, the answer is no rows of `schema`.
         """
-        there = [day for day in self.days(name) if first <= day <= last]
-        if not allow_missing and len(there) < (last - first).days + 1:
-            raise MissingDaysError(name, sorted(_days_between(first, last) - set(there)))
-        if not there:
+        stored = [day for day in self.days(name) if first <= day <= last]
+        if not allow_missing and len(stored) < (last - first).days + 1:
+            raise MissingDaysError(name, sorted(_days_between(first, last) - set(stored)))
+        if not stored:
             if schema is None:
                 raise MissingDaysError(name, sorted(_days_between(first, last)))
             return empty(schema)
-        paths = [self._day(name, day) for day in there]
+        paths = [self._day(name, day) for day in stored]
         with ThreadPoolExecutor() as pool:
             tables = list(pool.map(partial(_read_file, columns=columns), paths))
         return _to_pandas(_concatenate(tables))
@@ -148,9 +148,10 @@ class TableStore:
         return {day: self.version(name, day) for day in self.days(name) if first <= day <= last}
 
     def note(self, name: str, day: date) -> str | None:
-        """What the writer of a stored day noted beside its rows; None where it noted nothing.
+        """The note of the writer of a stored day; None where it left none.
 
-        A note is replaced together with the rows, so the two cannot disagree. MissingDaysError for a day never written.
+        A note is replaced together with the rows, so the two cannot disagree. MissingDaysError for a day never
+        written.
         """
         note = self._footer(name, day).get(_NOTE)
         return None if note is None else note.decode()
@@ -162,20 +163,20 @@ class TableStore:
 
         One column of one day is in memory at a time.
         """
-        wanted = pa.array(values.dropna(), type=pa.string())
+        texts = pa.array(values.dropna(), type=pa.string())
         holding = {}
         for day in self.days(name):
             if day in other_than:
                 continue
             held = _read_file(self._day(name, day), columns=[column]).column(column)
-            held = held.filter(pc.is_in(held, value_set=wanted))
+            held = held.filter(pc.is_in(held, value_set=texts))
             if len(held):
                 holding[day] = held.to_pandas()
         return holding
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Only one writer of a table at a time, across processes, where what is written depends on what is there.
+        """Hold a lock for writing a table, across processes. Use it where new rows depend on stored ones.
 
         It waits for its turn. A lock ends with the process that holds it.
         """
@@ -259,9 +260,9 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """A file to write that replaces `path` when the block succeeds, and is removed when it fails.
 
-    It is locked while its writer lives: that tells a file being written from what a killed writer left.
+    It is locked while its writer lives, so the file of a killed writer can be recognized.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
     try:

@@ -62,7 +62,7 @@ class TestReview:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(id_ for mine in got.values() for id_ in mine) == sorted(ids)
+        assert sorted(id_ for ids_of_one in got.values() for id_ in ids_of_one) == sorted(ids)
 
     def test_an_alert_that_another_is_taking_is_passed_over(self, empty_postgres_url: str) -> None:
         """The one that is held is neither waited for nor given twice."""
@@ -78,19 +78,19 @@ class TestReview:
         database.close()
 
     @pytest.mark.parametrize(
-        ("verdict", "said"), [("confirmed_fraud", [True]), ("legitimate", [False]), ("duplicate", [])]
+        ("verdict", "expected"), [("confirmed_fraud", [True]), ("legitimate", [False]), ("duplicate", [])]
     )
     def test_a_verdict_is_a_report_unless_it_is_a_duplicate(
-        self, database: Database, verdict: AnalystVerdict, said: list[bool]
+        self, database: Database, verdict: AnalystVerdict, expected: list[bool]
     ) -> None:
         (id_,) = open_alerts(database, 1)
         take_next(database, who="ann")
         resolved = resolve(database, id_, who="ann", verdict=verdict, note="called the customer")
         assert resolved.status == verdict
         assert resolved.resolved_at is not None
-        assert reports(database) == [(id_, one) for one in said]
+        assert reports(database) == [(id_, is_fraud) for is_fraud in expected]
         assert resolve(database, id_, who="ann", verdict=verdict) == resolved
-        assert reports(database) == [(id_, one) for one in said]
+        assert reports(database) == [(id_, is_fraud) for is_fraud in expected]
 
     def test_a_verdict_counts_when_history_has_forgotten_the_transaction(self, database: Database) -> None:
         with scoring_batch(database) as batch:
@@ -178,8 +178,8 @@ class TestOutbox:
     def test_ids_only(self, database: Database, webhook: Webhook) -> None:
         (id_,) = open_alerts(database, 1)
         post_new_alerts(database, webhook.url)
-        (said,) = webhook.received
-        assert said == {
+        (posted,) = webhook.received
+        assert posted == {
             "text": f"alert 1: review of transaction {id_}",
             "alert": 1,
             "transaction_id": id_,
@@ -238,10 +238,10 @@ class TestOutbox:
         open_alerts(database, 1)
         webhook.refuse = {1: 400}
         for tries, after in enumerate([0, 10, 20, 40, 80, 160, 320, 640, 1_240, 1_840, 2_440, 3_040]):
-            for early, told in ((1, tries), (0, tries + 1)):
+            for early, requests in ((1, tries), (0, tries + 1)):
                 if after >= early:
                     assert post_new_alerts(database, webhook.url, clock=Clock(OPENED + after - early)).held == 1
-                    assert webhook.requests.total() == told
+                    assert webhook.requests.total() == requests
 
     @pytest.mark.parametrize("url", ["http://127.0.0.1:1/a-secret-path", "no url a-secret-path"])
     def test_a_webhook_that_is_away_is_told_without_its_secret(self, database: Database, url: str) -> None:

@@ -104,8 +104,8 @@ class TestDatabase:
 
     def test_of_an_older_release(self, settings: Settings, database: Database, database_url: str) -> None:
         database.downgrade("0001")
-        found = check_database(settings.model_copy(update={"database_url": database_url}))
-        assert is_(found, "fail", "at revision 0001", "fraud-detect migrate")
+        diagnosis = check_database(settings.model_copy(update={"database_url": database_url}))
+        assert is_(diagnosis, "fail", "at revision 0001", "fraud-detect migrate")
 
     def test_away(self, settings: Settings) -> None:
         url = f"postgresql://fraud:{SECRET}@{nobody_listens()}/fraud"
@@ -245,11 +245,11 @@ class TestClock:
     def test_alone(self, settings: Settings) -> None:
         assert is_(check_clock(settings), "ok", "no other machine")
 
-    @pytest.mark.parametrize(("ahead", "said"), [(60, "s ahead of"), (-60, "s behind")])
-    def test_against_the_database(self, settings: Settings, postgres_url: str, ahead: int, said: str) -> None:
+    @pytest.mark.parametrize(("ahead", "finding"), [(60, "s ahead of"), (-60, "s behind")])
+    def test_against_the_database(self, settings: Settings, postgres_url: str, ahead: int, finding: str) -> None:
         with_database = settings.model_copy(update={"database_url": postgres_url})
         assert is_(check_clock(with_database), "ok", "the database's")
-        assert is_(check_clock(with_database, now=lambda: time.time() + ahead), "fail", said, "NTP")
+        assert is_(check_clock(with_database, now=lambda: time.time() + ahead), "fail", finding, "NTP")
 
     def test_against_the_registry(self, settings: Settings, registry_uri: str) -> None:
         with_registry = settings.model_copy(update={"mlflow_tracking_uri": registry_uri})
@@ -271,17 +271,17 @@ class TestCommand:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FRAUD_DATABASE_URL", empty_postgres_url)
             assert main(["doctor"]) == 0
-        told = capsys.readouterr().out.splitlines()
-        assert [line for line in told if not line.startswith("ok ")] == []
-        unused = [line.split()[1] for line in told if "not used here" in line]
+        lines = capsys.readouterr().out.splitlines()
+        assert [line for line in lines if not line.startswith("ok ")] == []
+        unused = [line.split()[1] for line in lines if "not used here" in line]
         assert unused == ["broker", "registry", "days"]
 
     def test_warnings_are_no_failure(self, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
         create_keys(settings.keys_file)
         assert main(["doctor"]) == 0
-        told = capsys.readouterr().out.splitlines()
+        lines = capsys.readouterr().out.splitlines()
         parts = ["settings", "disk", "database", "broker", "registry", "champion", "days", "keys", "clock"]
-        assert [line.split()[1] for line in told] == parts
+        assert [line.split()[1] for line in lines] == parts
 
     def test_one_failure_is(
         self, settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -290,10 +290,10 @@ class TestCommand:
         settings.keys_file.chmod(0o644)
         monkeypatch.setenv("FRAUD_DATABASE_URL", f"nonsense://fraud:{SECRET}@here/fraud")
         assert main(["doctor"]) == 1
-        told = capsys.readouterr().out
-        assert "fail keys" in told
-        assert "fail database   FRAUD_DATABASE_URL begins with nonsense://" in told
-        assert SECRET not in told
+        output = capsys.readouterr().out
+        assert "fail keys" in output
+        assert "fail database   FRAUD_DATABASE_URL begins with nonsense://" in output
+        assert SECRET not in output
 
     def test_settings_that_cannot_be_read_are_all_there_is_to_say(
         self, settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

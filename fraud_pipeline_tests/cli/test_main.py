@@ -85,15 +85,15 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command and of each action of a command by what people type for it."""
-    found, waiting = {}, [("", build_parser())]
+    parsers, waiting = {}, [("", build_parser())]
     while waiting:
         words, parser = waiting.pop()
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
                 waiting += [(f"{words} {name}".strip(), choice) for name, choice in action.choices.items()]
         if words:
-            found[words] = parser
-    return found
+            parsers[words] = parser
+    return parsers
 
 
 class TestHelp:
@@ -162,8 +162,8 @@ print("loaded:", *sorted({{name.split(".")[0] for name in sys.modules}} - sys.st
         with pytest.raises(SystemExit) as ended:
             main(["tarin"])
         assert ended.value.code == 2
-        told = capsys.readouterr().err
-        assert all(command in told for command in COMMANDS)
+        error_text = capsys.readouterr().err
+        assert all(command in error_text for command in COMMANDS)
 
 
 class TestShell:
@@ -236,7 +236,7 @@ class TestJson:
         assert (listed["transaction_id"], listed["status"], listed["created_at"]) == ("t-1", "open", 20_000 * DAY)
         (taken,) = self.printed(["alerts", "next", "--who", "ann"], capsys)
         (resolved,) = self.printed(["alerts", "resolve", "t-1", "legitimate", "--who", "ann"], capsys)
-        assert [one["status"] for one in (taken, resolved)] == ["in_review", "legitimate"]
+        assert [alert["status"] for alert in (taken, resolved)] == ["in_review", "legitimate"]
         assert self.printed(["alerts", "next"], capsys) == []
 
 
@@ -260,7 +260,7 @@ class TestDeadLetters:
             "2 x amount: missing",
             "1 x amount: wrong_type",
         ]
-        assert [(one["source_offset"], one["reason"]) for one in listing["newest"]] == [
+        assert [(letter["source_offset"], letter["reason"]) for letter in listing["newest"]] == [
             (1, "missing"),
             (2, "wrong_type"),
         ]
@@ -294,17 +294,17 @@ class TestDurations:
 class TestErrors:
     """A person who made a mistake gets one line that names it, and exit code 1."""
 
-    def told(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    def error_of(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         assert main(argv) == 1
         error = capsys.readouterr().err
         assert "Traceback" not in error
         return error
 
     def test_a_missing_file(self, empty_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        told = self.told(["train", "--data-path", "nowhere.csv"], capsys)
-        assert told.startswith("fraud-detect: ")
-        assert "nowhere.csv: no such file" in told
-        assert len(told.splitlines()) == 1
+        message = self.error_of(["train", "--data-path", "nowhere.csv"], capsys)
+        assert message.startswith("fraud-detect: ")
+        assert "nowhere.csv: no such file" in message
+        assert len(message.splitlines()) == 1
         assert not empty_home.exists(), "a mistake is not remembered"
 
     def test_columns_that_the_file_does_not_have(
@@ -312,9 +312,9 @@ class TestErrors:
     ) -> None:
         file = tmp_path / "mine.csv"
         file.write_text("id,when,who,where,how_much\n1,2026-01-01,c,m,5\n")
-        told = self.told(["train", "--data-path", str(file), "--columns", "amount=cost"], capsys)
-        assert "mine.csv" in told
-        assert "cost" in told
+        message = self.error_of(["train", "--data-path", str(file), "--columns", "amount=cost"], capsys)
+        assert "mine.csv" in message
+        assert "cost" in message
         assert not empty_home.exists(), "a mistake is not remembered"
 
     @pytest.mark.parametrize(
@@ -346,9 +346,9 @@ class TestErrors:
         self, empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("FRAUD_DIFFICULTY", "9")
-        told = self.told(["generate-data", "--out", str(empty_home)], capsys)
-        assert "FRAUD_DIFFICULTY in the environment: Input should be less than or equal to 1" in told
-        assert len(told.splitlines()) == 1
+        message = self.error_of(["generate-data", "--out", str(empty_home)], capsys)
+        assert "FRAUD_DIFFICULTY in the environment: Input should be less than or equal to 1" in message
+        assert len(message.splitlines()) == 1
 
 
 class TestToken:
@@ -371,13 +371,13 @@ class TestGenerateData:
     ) -> None:
         out = tmp_path / "data"
         assert main(["generate-data", "--transactions", "10000", "--out", str(out), "--seed", "3"]) == 0
-        found = {name: pd.read_parquet(out / f"{name}.parquet") for name in ("transactions", "reports", "oracle")}
-        assert len(found["transactions"]) == pytest.approx(10_000, rel=0.1)
-        assert found["transactions"]["transaction_id"].tolist() == found["oracle"]["transaction_id"].tolist()
-        FRAUD_REPORTS.validate(found["reports"])
-        told = capsys.readouterr().out
-        for name, frame in found.items():
-            assert f"{len(frame):,} rows  {out / name}.parquet" in told
+        tables = {name: pd.read_parquet(out / f"{name}.parquet") for name in ("transactions", "reports", "oracle")}
+        assert len(tables["transactions"]) == pytest.approx(10_000, rel=0.1)
+        assert tables["transactions"]["transaction_id"].tolist() == tables["oracle"]["transaction_id"].tolist()
+        FRAUD_REPORTS.validate(tables["reports"])
+        output = capsys.readouterr().out
+        for name, frame in tables.items():
+            assert f"{len(frame):,} rows  {out / name}.parquet" in output
 
     def test_the_seed_decides(self, empty_home: Path, tmp_path: Path) -> None:
         for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
@@ -416,8 +416,8 @@ class TestTrain:
         monkeypatch.setenv("FRAUD_WARM_UP", "3d")
         argv = ["train", "--data-path", str(file), "--columns", COLUMNS, "--label-delay", "6d", "--n-trials", "1"]
         code = main(argv)
-        told = capsys.readouterr()
-        assert (code, told.err) == (0, "")
+        output = capsys.readouterr()
+        assert (code, output.err) == (0, "")
         for line in (
             "raw_transactions",
             "features",
@@ -426,8 +426,8 @@ class TestTrain:
             "average_precision",
             "Verdict on version 1",
         ):
-            assert line in told.out
-        assert "Training on the file export #1 of it's bank.csv, 2026-01-01 to 2026-02-09" in told.out
+            assert line in output.out
+        assert "Training on the file export #1 of it's bank.csv, 2026-01-01 to 2026-02-09" in output.out
         settings = load_settings()
         assert (settings.data_path, settings.columns) == (file, COLUMNS)
         assert settings.n_trials == Settings.model_fields["n_trials"].default, "a flag is for one run"
@@ -442,11 +442,11 @@ class TestTrain:
     ) -> None:
         pd.read_csv(file).head(300).to_csv(tmp_path / "one-morning.csv", index=False)
         assert main(["train", "--data-path", str(tmp_path / "one-morning.csv"), "--columns", COLUMNS]) == 1
-        told = capsys.readouterr().err
+        error_text = capsys.readouterr().err
         assert load_settings().source_kind == "none", "what cannot be learned from is not remembered"
-        assert "Training stopped: training_set: " in told
-        assert "bring older data" in told
-        assert "Traceback" not in told
+        assert "Training stopped: training_set: " in error_text
+        assert "bring older data" in error_text
+        assert "Traceback" not in error_text
 
 
 class TestVersions:
@@ -510,18 +510,18 @@ class TestVersions:
         assert not settings.challenger_directory.is_symlink()
 
     @pytest.mark.parametrize(
-        ("argv", "told"),
+        ("argv", "expected"),
         [
             (["promote", "9"], "has no version 9; versions are: 1, 2"),
             (["rollback"], "there is no earlier champion to go back to; promote a version by its number instead"),
         ],
     )
     def test_what_cannot_be_done_is_said_in_one_line(
-        self, settings: Settings, argv: list[str], told: str, capsys: pytest.CaptureFixture[str]
+        self, settings: Settings, argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(argv) == 1
         error = capsys.readouterr().err
-        assert told in error
+        assert expected in error
         assert len(error.splitlines()) == 1
         assert settings.model_name in error or argv == ["rollback"]
 
@@ -532,8 +532,8 @@ class TestTest:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         assert main(["test", "--version"]) == 0
-        told = capfd.readouterr()
-        assert f"pytest {pytest.__version__}" in told.out + told.err
+        output = capfd.readouterr()
+        assert f"pytest {pytest.__version__}" in output.out + output.err
 
     def test_other_commands_refuse_what_they_do_not_know(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:

@@ -110,6 +110,7 @@ class TestOnlineHistory:
         config = {"ops": {"online_history": {"config": {"accept_other_source": accept}}}}
         return job.execute_in_process(instance=instance, run_config=config, raise_on_error=False).success
 
+    @pytest.mark.slow
     def test_another_source_s_days_do_not_reach_a_database_unless_a_person_says_so(
         self, tmp_path: Path, tables: Tables, trained: TrainedModel, database_url: str
     ) -> None:

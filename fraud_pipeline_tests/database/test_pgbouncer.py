@@ -77,7 +77,7 @@ def test_commands_and_1500_requests_to_two_workers_go_through(
     assert check_database(Settings(home=home, database_url=pooled_url)).state == "ok"
     server = start(home, FRAUD_DATABASE_URL=pooled_url, FRAUD_HTTP_WORKERS="2")
 
-    def ask(client_number: int) -> Counter[int]:
+    def send_requests(client_number: int) -> Counter[int]:
         with server.client() as client:
             bodies = (
                 transaction_with_id(f"p-{client_number}-{number}", customer_id=f"c-{number % 300}")
@@ -87,7 +87,7 @@ def test_commands_and_1500_requests_to_two_workers_go_through(
 
     try:
         with ThreadPoolExecutor(12) as clients:
-            statuses = sum(clients.map(ask, range(12)), Counter[int]())
+            statuses = sum(clients.map(send_requests, range(12)), Counter[int]())
     finally:
         stop(server)
     assert statuses == {200: 1_500}

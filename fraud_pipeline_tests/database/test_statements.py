@@ -270,8 +270,8 @@ class TestHistory:
         def made_up_to() -> list[int]:
             name = merchant_days_name(LABEL_MATURITY)
             with database.transaction(read_only=True) as connection:
-                wanted = sa.select(MEMORY_VERSIONS.c.as_of).where(MEMORY_VERSIONS.c.name == name)
-                return list(connection.execute(wanted).scalars())
+                query = sa.select(MEMORY_VERSIONS.c.as_of).where(MEMORY_VERSIONS.c.name == name)
+                return list(connection.execute(query).scalars())
 
         assert made_up_to() == []
         expected = merchant_days(transactions.tail(8_000), tables.reports, label_maturity=LABEL_MATURITY)
@@ -282,8 +282,8 @@ class TestHistory:
         of_merchant = expected[expected["merchant_id"] == merchant]
         with scoring_batch(database) as batch:
             stored = days_now(batch, [merchant])
-        wanted = of_merchant.assign(day=microseconds(of_merchant["day"]))
-        assert sorted(map(tuple, stored)) == sorted(wanted[list(wanted.columns)].itertuples(index=False, name=None))
+        expected = of_merchant.assign(day=microseconds(of_merchant["day"]))
+        assert sorted(map(tuple, stored)) == sorted(expected[list(expected.columns)].itertuples(index=False, name=None))
 
     def test_merchants_days_of_two_label_maturities_are_kept_apart(self, database: Database, tables: Tables) -> None:
         """The label maturity decides the cleared columns, so days of one are never read for another."""

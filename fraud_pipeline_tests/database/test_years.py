@@ -4,6 +4,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.retention import Retention
 from fraud_pipeline_tests.support.simulated_years import live, rows_of_tables
@@ -21,6 +23,7 @@ MONTH: Final = 31
 FULL: Final = 32 + MONTH
 
 
+@pytest.mark.slow
 def test_tables_stop_growing_once_their_retention_is_full(tmp_path: Path) -> None:
     """On SQLite, which has no monthly partitions; `test_months.py` covers PostgreSQL."""
     database = Database(f"sqlite:///{tmp_path / 'fraud.db'}")

@@ -164,6 +164,7 @@ class TestNights:
         assert home.differing(0, 11) == 0
         assert home.requests(11) == []
 
+    @pytest.mark.slow
     def test_what_comes_after_its_night_is_learned_the_next(self, home: Home, world: World) -> None:
         transactions, reports = world
         noon = midnight(8) + pd.Timedelta(hours=12)
@@ -249,6 +250,7 @@ class TestGaps:
 class TestStale:
     """Features know what they were made from."""
 
+    @pytest.mark.slow
     def test_a_filled_day_makes_later_features_stale_and_the_night_makes_them_again(
         self, home: Home, world: World
     ) -> None:
@@ -266,8 +268,8 @@ class TestStale:
         job = home.definitions.resolve_implicit_global_asset_job_def()
         with pytest.raises(StaleFeaturesError, match=f"3 stale .{day(4)} to {day(6)}"):
             job.execute_in_process(instance=home.instance, asset_selection=[dg.AssetKey("training_set")])
-        told = check_days(home.settings, now=(midnight(7) + pd.Timedelta(hours=4)).timestamp)
-        assert (told.state, f"3 stale ({day(4)} to {day(6)}" in told.finding) == ("warn", True)
+        diagnosis = check_days(home.settings, now=(midnight(7) + pd.Timedelta(hours=4)).timestamp)
+        assert (diagnosis.state, f"3 stale ({day(4)} to {day(6)}" in diagnosis.finding) == ("warn", True)
         assert home.night(6) == [f"features {day(4)} {day(6)}"]
         assert home.differing(0, 6) == 0
         assert check_days(home.settings, now=(midnight(7) + pd.Timedelta(hours=4)).timestamp).state == "ok"
@@ -275,17 +277,19 @@ class TestStale:
     def test_doctor_says_which_days_are_missing(self, home: Home, world: World) -> None:
         home.serve(*world)
         home.ingest(0, 2)
-        told = check_days(home.settings, now=(midnight(8) + pd.Timedelta(hours=4)).timestamp)
-        assert told.state == "warn"
-        assert told.finding.startswith(f"days of features: 5 missing ({day(3)} to {day(7)}): run `fraud-detect ingest`")
+        diagnosis = check_days(home.settings, now=(midnight(8) + pd.Timedelta(hours=4)).timestamp)
+        assert diagnosis.state == "warn"
+        assert diagnosis.finding.startswith(
+            f"days of features: 5 missing ({day(3)} to {day(7)}): run `fraud-detect ingest`"
+        )
 
     def test_the_check_is_asked_for_when_days_were_made_without_it(self, home: Home, world: World) -> None:
         home.serve(*world)
-        asked = ChecksAskedFor(home.definitions, home.instance)
+        checks = ChecksAskedFor(home.definitions, home.instance)
         home.ingest(0, 1)
-        asked.next()
+        checks.next()
         home.ingest(1, 2)
-        assert asked.next() == set()
+        assert checks.next() == set()
         # Somebody picks two assets in the UI and materializes a day of them.
         home.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=home.instance,
@@ -293,8 +297,8 @@ class TestStale:
             partition_key=day(1).isoformat(),
             run_config=QUIET,
         )
-        assert asked.next() == {INPUTS_CURRENT}
-        assert asked.next() == set()
+        assert checks.next() == {INPUTS_CURRENT}
+        assert checks.next() == set()
 
 
 class ChecksAskedFor:
@@ -305,10 +309,10 @@ class ChecksAskedFor:
         self._cursor: Any = None
 
     def next(self) -> set[str]:
-        found = dg.evaluate_automation_conditions(self._definitions, instance=self._instance, cursor=self._cursor)
-        self._cursor = found.cursor
-        asked = (result.key for result in found.results if not result.true_subset.is_empty)
-        return {key.name for key in asked if isinstance(key, dg.AssetCheckKey)}
+        evaluation = dg.evaluate_automation_conditions(self._definitions, instance=self._instance, cursor=self._cursor)
+        self._cursor = evaluation.cursor
+        requested = (result.key for result in evaluation.results if not result.true_subset.is_empty)
+        return {key.name for key in requested if isinstance(key, dg.AssetCheckKey)}
 
 
 class TestReports:
@@ -325,14 +329,14 @@ class TestReports:
             context = dg.build_sensor_context(
                 instance=home.instance, cursor=cursor, repository_def=definitions.get_repository_def()
             )
-            found = sensor.evaluate_tick(context)
-            cursor = found.cursor
-            return [dict(request.tags) for request in found.run_requests or []]
+            result = sensor.evaluate_tick(context)
+            cursor = result.cursor
+            return [dict(request.tags) for request in result.run_requests or []]
 
         tick()
         home.ingest(0, 1)
-        asked = tick()
-        assert [Span(day(0), day(1)).tags.items() <= tags.items() for tags in asked] == [True]
+        run_tags = tick()
+        assert [Span(day(0), day(1)).tags.items() <= tags.items() for tags in run_tags] == [True]
         assert tick() == []
         home.ingest(1, 1)
         (again,) = tick()
@@ -361,9 +365,10 @@ class TestIds:
         return Home(home.settings.model_copy(update=changes), home.instance)
 
     def holders(self, home: Home) -> list[int]:
-        there = home.store.days("transactions")
-        return [number for number in range(6) if day(number) in there and "shared" in home.learned(number)]
+        stored = home.store.days("transactions")
+        return [number for number in range(6) if day(number) in stored and "shared" in home.learned(number)]
 
+    @pytest.mark.slow
     def test_days_of_separate_runs_accept_it_once_and_the_first_keeps_it(self, shared: Home) -> None:
         shared.ingest(0, 3)
         shared.ingest(4, 5)
@@ -375,6 +380,7 @@ class TestIds:
             shared.ingest(number, number)
             assert self.holders(shared) == [1]
 
+    @pytest.mark.slow
     def test_an_id_that_another_day_gave_up_is_accepted_the_next_night(self, shared: Home) -> None:
         shared.ingest(0, 5)
         path = shared.settings.data_path
@@ -390,6 +396,7 @@ class TestIds:
         assert "own" in shared.learned(1)
         assert shared.requests(5) == []
 
+    @pytest.mark.slow
     def test_two_runs_at_once_do_not_both_accept_it(self, shared: Home) -> None:
         shared.ingest(0, 3)
         first = shared.store.read("transactions", day(1), day(1))

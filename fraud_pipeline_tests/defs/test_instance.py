@@ -16,7 +16,7 @@ def dagster_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dg.asset
-def one() -> int:
+def an_asset() -> int:
     return 1
 
 
@@ -24,7 +24,7 @@ def test_without_the_variable_storage_is_sqlite_below_the_home(tmp_path: Path, m
     monkeypatch.delenv(POSTGRES_VARIABLE, raising=False)
     home = prepare_dagster_home(Settings(home=tmp_path))
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        assert dg.materialize([one], instance=instance).success
+        assert dg.materialize([an_asset], instance=instance).success
         assert "Sqlite" in type(instance.run_storage).__name__ + type(instance.event_log_storage).__name__
         assert instance.run_retries_enabled
         assert not instance.telemetry_enabled
@@ -40,7 +40,7 @@ def test_with_the_variable_runs_and_events_are_in_postgres_and_the_password_is_n
     home = prepare_dagster_home(Settings(home=tmp_path))
     assert postgres_url not in (home / "dagster.yaml").read_text()
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        result = dg.materialize([one], instance=instance)
+        result = dg.materialize([an_asset], instance=instance)
         assert type(instance.run_storage).__module__.startswith("dagster_postgres")
     with dg.DagsterInstance.from_config(str(home)) as again:
         run = again.get_run_by_id(result.run_id)

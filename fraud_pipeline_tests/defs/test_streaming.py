@@ -70,9 +70,9 @@ class Deployment:
         """One evaluation, as the daemon does it."""
         definition = self.definitions.resolve_sensor_def(sensor)
         with dg.build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
-            found = definition.evaluate_tick(context)
-        self.cursor = found.cursor
-        return found
+            result = definition.evaluate_tick(context)
+        self.cursor = result.cursor
+        return result
 
     def run(self, request: dg.RunRequest, **changes: Any) -> dg.ExecuteInProcessResult:
         """The run that a tick asked for."""
@@ -107,8 +107,8 @@ def deployment(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     kafka = topics_of_our_own(broker)
     ensure_topics(kafka)
     monkeypatch.setattr(streaming, "MOST_RECORDS", MOST)
-    with deployment_in(tmp_path, kafka) as one:
-        yield one
+    with deployment_in(tmp_path, kafka) as deployment_:
+        yield deployment_
 
 
 def test_sensors_run_by_themselves_only_where_there_is_something_to_talk_to(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ class TestTicksAndRuns:
         while (tick := deployment.tick()).run_requests:
             (request,) = tick.run_requests
             ranges = request.run_config["ops"][SCORED_ASSET]["config"]["ranges"]
-            sizes.append(sum(one["end"] - one["start"] for one in ranges))
+            sizes.append(sum(range_["end"] - range_["start"] for range_ in ranges))
             lags += [event.metadata["lag"].value for event in tick.asset_events]
             assert deployment.run(request).success
         assert tick.skip_message == "everything is decided and published"
@@ -158,11 +158,11 @@ class TestTicksAndRuns:
         deployment.send(60)
         first = deployment.tick()
         assert deployment.run(first.run_requests[0]).success
-        told = {
+        expected = {
             f"{deployment.kafka.transactions_topic}:{partition}": position.next_offset
             for partition, position in standing(deployment.database, deployment.kafka.transactions_topic).items()
         }
-        assert json.loads(first.cursor) == told
+        assert json.loads(first.cursor) == expected
         second = deployment.tick()
         deployment.cursor = None
         assert deployment.tick().run_requests == second.run_requests
@@ -255,19 +255,21 @@ class TestByHand:
         at = now_microseconds() // HOUR * HOUR - HOUR
         with scoring_batch(deployment.database) as batch:
             assert batch.blocks.take([at, at], most=3) == [True, True]
-        rows = [one._replace(event_time=at + n * SECOND) for n, one in enumerate(transactions(4, customers=4, end=at))]
+        rows = [row._replace(event_time=at + n * SECOND) for n, row in enumerate(transactions(4, customers=4, end=at))]
         messages = (transaction_message(row, currency="EUR") for row in rows)
         send(deployment.kafka, deployment.kafka.transactions_topic, messages)
         job = deployment.definitions.resolve_job_def(STREAM_JOB)
         run = job.execute_in_process(instance=deployment.instance)
         (made,) = run.asset_materializations_for_node(SCORED_ASSET)
         assert made.metadata["blocks_demoted"].value == 3
-        told = [event.message for event in deployment.instance.all_logs(run.run_id) if not event.is_dagster_event]
-        assert "too many blocks in a minute: 3 became reviews (BlocksDemoted)" in told
+        lines = [event.message for event in deployment.instance.all_logs(run.run_id) if not event.is_dagster_event]
+        assert "too many blocks in a minute: 3 became reviews (BlocksDemoted)" in lines
 
     def test_without_a_broker_there_is_nothing_to_do_and_nothing_is_claimed(self, tmp_path: Path) -> None:
-        with deployment_in(tmp_path, KafkaSettings()) as one:
-            result = one.definitions.resolve_job_def(STREAM_JOB).execute_in_process(instance=one.instance)
+        with deployment_in(tmp_path, KafkaSettings()) as deployment_:
+            result = deployment_.definitions.resolve_job_def(STREAM_JOB).execute_in_process(
+                instance=deployment_.instance
+            )
         assert result.success
         assert result.asset_materializations_for_node(SCORED_ASSET) == []
 
@@ -303,24 +305,24 @@ class TestAlertWebhook:
     ) -> None:
         webhook = Webhook()
         try:
-            with deployment_in(tmp_path, KafkaSettings(), alert_webhook_url=webhook.url) as one:
-                ids = open_alerts(one.database, 3)
+            with deployment_in(tmp_path, KafkaSettings(), alert_webhook_url=webhook.url) as deployment_:
+                ids = open_alerts(deployment_.database, 3)
                 webhook.refuse = {2: 503}
-                assert "answered 503" in one.tick("alert_webhook").skip_message
+                assert "answered 503" in deployment_.tick("alert_webhook").skip_message
                 webhook.refuse = {}
-                assert "left alone" in one.tick("alert_webhook").skip_message
+                assert "left alone" in deployment_.tick("alert_webhook").skip_message
                 monkeypatch.setattr(backoff, "FIRST_PAUSE", timedelta(0))
                 held = "1 held back until the webhook takes them"
-                assert one.tick("alert_webhook").skip_message == f"1 alerts posted, {held}"
-                assert one.tick("alert_webhook").skip_message == f"0 alerts posted, {held}"
+                assert deployment_.tick("alert_webhook").skip_message == f"1 alerts posted, {held}"
+                assert deployment_.tick("alert_webhook").skip_message == f"0 alerts posted, {held}"
                 assert webhook.ids == [ids[0], ids[2]]
         finally:
             webhook.server.shutdown()
             webhook.server.server_close()
 
     def test_without_a_webhook_the_tick_says_how_to_name_one(self, tmp_path: Path) -> None:
-        with deployment_in(tmp_path, KafkaSettings()) as one:
-            assert "FRAUD_ALERT_WEBHOOK_URL" in one.tick("alert_webhook").skip_message
+        with deployment_in(tmp_path, KafkaSettings()) as deployment_:
+            assert "FRAUD_ALERT_WEBHOOK_URL" in deployment_.tick("alert_webhook").skip_message
 
 
 class TestTheLoopCloses:
@@ -350,8 +352,8 @@ class TestTheLoopCloses:
         cents = dict(zip(learned["transaction_id"], learned["amount_cents"], strict=True))
         assert cents == {row.transaction_id: row.amount_cents for row in rows}
         reports = store.read("fraud_reports", yesterday, yesterday)
-        said = dict(zip(reports["transaction_id"], reports["is_fraud"], strict=True))
-        assert said == {rows[0].transaction_id: True, rows[1].transaction_id: False}
+        labels = dict(zip(reports["transaction_id"], reports["is_fraud"], strict=True))
+        assert labels == {rows[0].transaction_id: True, rows[1].transaction_id: False}
 
     def test_the_calendar_goes_on_after_the_end_of_the_file(self, tmp_path: Path) -> None:
         today = pd.Timestamp.now(tz="UTC").floor("D")
@@ -394,13 +396,13 @@ def test_a_daemon_scores_the_stream_by_itself(broker: Broker, tmp_path: Path) ->
     """From the topic to decisions, with nothing but `dagster-daemon run` and settings in the environment."""
     kafka = topics_of_our_own(broker)
     ensure_topics(kafka)
-    with deployment_in(tmp_path, kafka) as one:
-        rows = one.send(40)
-        home = prepare_dagster_home(one.settings)
+    with deployment_in(tmp_path, kafka) as deployment_:
+        rows = deployment_.send(40)
+        home = prepare_dagster_home(deployment_.settings)
         environment = {
             **os.environ,
             "DAGSTER_HOME": str(home),
-            "FRAUD_HOME": str(one.settings.home),
+            "FRAUD_HOME": str(deployment_.settings.home),
             "PYTHONWARNINGS": "ignore",
             **{
                 f"FRAUD_KAFKA_{name.upper()}": str(getattr(kafka, name))
@@ -414,10 +416,10 @@ def test_a_daemon_scores_the_stream_by_itself(broker: Broker, tmp_path: Path) ->
                 command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
             try:
-                until(lambda: len(one.decided()) == len(rows), seconds=120)
+                until(lambda: len(deployment_.decided()) == len(rows), seconds=120)
                 # The daemon goes on: what comes later is scored by a later run.
-                later = one.send(7, prefix="later")
-                until(lambda: len(one.decided()) == len(rows) + len(later), seconds=120)
+                later = deployment_.send(7, prefix="later")
+                until(lambda: len(deployment_.decided()) == len(rows) + len(later), seconds=120)
             except AssertionError:
                 pytest.fail((tmp_path / "daemon.log").read_text()[-5_000:])
             finally:
@@ -426,4 +428,4 @@ def test_a_daemon_scores_the_stream_by_itself(broker: Broker, tmp_path: Path) ->
                 kill.start()
                 daemon.wait()
                 kill.cancel()
-        assert one.decided() == sorted(row.transaction_id for row in (*rows, *later))
+        assert deployment_.decided() == sorted(row.transaction_id for row in (*rows, *later))

@@ -34,7 +34,7 @@ def ints(*values: int) -> Ints:
     return np.array(values, dtype=np.int64)
 
 
-def whole(n: int) -> tuple[Ints, Ints]:
+def all_of(n: int) -> tuple[Ints, Ints]:
     """The slice of all n events."""
     return ints(0), ints(n)
 
@@ -60,7 +60,7 @@ class TestRun:
         order = np.arange(len(reports))[::-1].copy()  # positions are not rows
         run = [(time, cents) for time, cents in reports if time > cleared]
         count, first, smallest = comparisons.frauds_since_last_cleared(
-            order, happened, amounts, np.array([cleared]), *whole(len(reports))
+            order, happened, amounts, np.array([cleared]), *all_of(len(reports))
         )
         assert count.tolist() == [len(run)]
         np.testing.assert_array_equal(first, [min((time for time, _ in run), default=math.nan)])
@@ -68,16 +68,16 @@ class TestRun:
 
 
 class TestSameKind:
-    @given(events=st.lists(st.tuples(CODES, AMOUNTS), max_size=9), wanted=st.integers(0, 2))
-    def test_counts_times_and_averages_events_of_the_wanted_code(
-        self, events: list[tuple[int, int]], wanted: int
+    @given(events=st.lists(st.tuples(CODES, AMOUNTS), max_size=9), matching=st.integers(0, 2))
+    def test_counts_times_and_averages_events_of_the_matching_code(
+        self, events: list[tuple[int, int]], matching: int
     ) -> None:
         n = len(events)
         codes, amounts = ints(*(code for code, _ in events)), ints(*(cents for _, cents in events))
         times = np.arange(n) * HOUR
-        same = [(hour, cents) for hour, (code, cents) in enumerate(events) if code == wanted]
+        same = [(hour, cents) for hour, (code, cents) in enumerate(events) if code == matching]
         count, since, average = comparisons.matching_event_stats(
-            np.arange(n), times, codes, amounts, ints(wanted), ints(NOW), *whole(n)
+            np.arange(n), times, codes, amounts, ints(matching), ints(NOW), *all_of(n)
         )
         assert count.tolist() == [len(same)]
         np.testing.assert_array_equal(since, [NOW - same[-1][0] * HOUR if same else math.nan])
@@ -86,7 +86,7 @@ class TestSameKind:
     def test_a_missing_code_equals_no_other_code(self) -> None:
         missing = ints(MISSING_CODE, MISSING_CODE)
         statistics = comparisons.matching_event_stats(
-            np.arange(2), ints(0, 1), missing, ints(5, 5), ints(MISSING_CODE), ints(NOW), *whole(2)
+            np.arange(2), ints(0, 1), missing, ints(5, 5), ints(MISSING_CODE), ints(NOW), *all_of(2)
         )
         assert np.isnan(statistics).all()
 
@@ -96,12 +96,12 @@ class TestHourShare:
     def test_counts_events_near_this_time_of_any_day(self, ages: list[int]) -> None:
         times = NOW - ints(*sorted(ages, reverse=True))
         near = [float(min(age % DAY, DAY - age % DAY) <= 2 * HOUR) for age in ages]
-        share = comparisons.hour_share(times, ints(NOW), *whole(len(ages)), 2 * HOUR, DAY)
+        share = comparisons.hour_share(times, ints(NOW), *all_of(len(ages)), 2 * HOUR, DAY)
         np.testing.assert_allclose(share, [mean(near)], rtol=1e-12)
 
     def test_midnight_is_no_border(self) -> None:
         before_midnight, after_midnight = 10 * DAY - HOUR, 11 * DAY + HOUR
-        assert comparisons.hour_share(ints(before_midnight), ints(after_midnight), *whole(1), 2 * HOUR, DAY) == [1.0]
+        assert comparisons.hour_share(ints(before_midnight), ints(after_midnight), *all_of(1), 2 * HOUR, DAY) == [1.0]
 
 
 class TestPlaces:
@@ -130,7 +130,7 @@ class TestPlaces:
         """Row 0 is the query; of its customer's three events the newest has no position."""
         latitude, longitude = np.array([0.0, 0.0, 0.0, np.nan]), np.array([0.0, 1.0, 3.0, np.nan])
         from_last, since, from_centre = comparisons.location_stats(
-            ints(1, 2, 3), ints(NOW - 9, NOW - 5, NOW - 1), latitude, longitude, ints(NOW), *whole(3)
+            ints(1, 2, 3), ints(NOW - 9, NOW - 5, NOW - 1), latitude, longitude, ints(NOW), *all_of(3)
         )
         degree = math.pi * 6371.0088 / 180
         assert from_last == pytest.approx([3 * degree])
@@ -140,12 +140,12 @@ class TestPlaces:
     @pytest.mark.parametrize("position", [(np.nan, np.nan), (1.0, np.nan), (np.nan, 1.0)])
     def test_a_transaction_without_a_place_has_no_distance(self, position: tuple[float, float]) -> None:
         statistics = comparisons.location_stats(
-            ints(1), ints(NOW - 1), np.array([position[0], 1.0]), np.array([position[1], 1.0]), ints(NOW), *whole(1)
+            ints(1), ints(NOW - 1), np.array([position[0], 1.0]), np.array([position[1], 1.0]), ints(NOW), *all_of(1)
         )
         assert np.isnan(statistics).all()
 
     def test_a_customer_without_earlier_places_has_no_distance(self) -> None:
         nowhere = comparisons.location_stats(
-            ints(1), ints(NOW - 1), np.array([1.0, np.nan]), np.array([1.0, np.nan]), ints(NOW), *whole(1)
+            ints(1), ints(NOW - 1), np.array([1.0, np.nan]), np.array([1.0, np.nan]), ints(NOW), *all_of(1)
         )
         assert np.isnan(nowhere).all()

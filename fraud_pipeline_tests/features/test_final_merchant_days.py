@@ -46,6 +46,7 @@ def final_days(world: World, *, label_maturity: timedelta) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(world=worlds(), label_maturity=maturities)
 def test_final_days_together_equal_all_merchants_days(world: World, label_maturity: timedelta) -> None:
@@ -61,6 +62,7 @@ def test_final_days_together_equal_all_merchants_days(world: World, label_maturi
     assert not days.loc[~settled, "cleared_count"].any()
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(world=worlds(), label_maturity=maturities)
 def test_features_of_a_day_need_thirty_final_days_and_keep_every_bit(world: World, label_maturity: timedelta) -> None:

@@ -156,13 +156,13 @@ class TestArrays:
     def test_several_threads_may_use_one_model(self, model: FraudModel, rows: pd.DataFrame) -> None:
         values = model.values(rows)
 
-        def ask(position: int) -> bytes:
+        def predict_one(position: int) -> bytes:
             some = values[position : position + 40]
             return model.probabilities(some).tobytes() + model.contributions_of(some).tobytes()
 
-        alone = [ask(position) for position in range(0, 400, 2)]
+        alone = [predict_one(position) for position in range(0, 400, 2)]
         with ThreadPoolExecutor(8) as threads:
-            assert list(threads.map(ask, range(0, 400, 2))) == alone
+            assert list(threads.map(predict_one, range(0, 400, 2))) == alone
 
 
 class TestOwnInputs:
@@ -353,6 +353,7 @@ class TestSaving:
         np.testing.assert_array_equal(FraudModel.load(saved).predict(rows), model.predict(rows))
         assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
+    @pytest.mark.slow
     def test_a_killed_save_leaves_a_complete_model_or_one_that_is_refused(
         self, model: FraudModel, other: FraudModel, rows: pd.DataFrame, tmp_path: Path
     ) -> None:

@@ -110,6 +110,7 @@ class TestJudgeable:
 
 
 class TestVerdict:
+    @pytest.mark.slow
     def test_days_without_drift_are_quiet(self) -> None:
         """100 days of 20 features."""
 

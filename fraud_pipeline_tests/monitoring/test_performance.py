@@ -238,6 +238,7 @@ class TestAsset:
         )
         assert check.passed
 
+    @pytest.mark.slow
     def test_the_report_of_a_day_is_stored_and_replaced(self, deployment: Deployment, tables: Tables) -> None:
         deployment.promote(None)
         metadata, check = deployment.report(date(2026, 2, 5), LAST_DAY)

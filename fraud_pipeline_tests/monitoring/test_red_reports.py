@@ -79,6 +79,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, tables: Tables, trained
     return made
 
 
+@pytest.mark.slow
 class TestReports:
     """The assets themselves."""
 

@@ -359,6 +359,7 @@ class TestEstimates:
         assert assessment.evaluation.to_dict() == life.judged(hidden=few).evaluation.to_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_the_daily_report_weighs_what_the_scorer_held_out(
     tmp_path: Path, tables: Tables, trained: TrainedModel

@@ -92,8 +92,8 @@ def test_every_chart_is_a_png_of_800_pixels(name: str) -> None:
 def share_of(color: str, png: bytes) -> float:
     """The share of pixels of about one colour."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.int64)
-    wanted = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)])
-    return float((np.abs(pixels - wanted).max(axis=2) < 20).mean())
+    expected = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)])
+    return float((np.abs(pixels - expected).max(axis=2) < 20).mean())
 
 
 def test_data_are_drawn_in_their_colour() -> None:

@@ -102,6 +102,7 @@ def becomes(cases: list[dict[str, Any]], directory: Path) -> list[dict[str, Any]
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_change_in_the_table_changes_every_entrance(tmp_path: Path) -> None:
     changed = [{"field": case.field, "value": case.value, "limits": case.limits} for case in CASES]
     unchanged = [case | {"limits": {}} for case in changed]

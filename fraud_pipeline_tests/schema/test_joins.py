@@ -30,12 +30,12 @@ class TestRows:
     @given(ids=IDS, shuffle=st.randoms(use_true_random=False), data=st.data())
     def test_stand_in_the_order_that_was_asked_for(self, ids: list[str], shuffle: Random, data: st.DataObject) -> None:
         frame = pd.DataFrame({"transaction_id": ids, "value": range(len(ids))}).set_index(pd.Index([0] * len(ids)))
-        wanted = data.draw(st.lists(st.sampled_from(ids), unique=True))
-        shuffle.shuffle(wanted)
-        rows = rows_of(frame, pd.Series(wanted, dtype=object), table="transactions")
-        assert rows["transaction_id"].tolist() == wanted
-        assert rows["value"].tolist() == [ids.index(name) for name in wanted]
-        assert rows.index.tolist() == list(range(len(wanted)))
+        order = data.draw(st.lists(st.sampled_from(ids), unique=True))
+        shuffle.shuffle(order)
+        rows = rows_of(frame, pd.Series(order, dtype=object), table="transactions")
+        assert rows["transaction_id"].tolist() == order
+        assert rows["value"].tolist() == [ids.index(name) for name in order]
+        assert rows.index.tolist() == list(range(len(order)))
 
     @given(ids=IDS, data=st.data())
     def test_a_repeated_id_on_either_side_is_an_error_that_tells_no_id(
@@ -78,8 +78,8 @@ class World:
 
     @staticmethod
     def all(whole: pd.DataFrame, day: pd.DataFrame) -> pd.DataFrame:
-        others = whole[whole["event_time"].dt.date != DAY]
-        rows: pd.DataFrame = pd.concat([others, day]).sort_values("event_time", kind="stable", ignore_index=True)
+        other_days = whole[whole["event_time"].dt.date != DAY]
+        rows: pd.DataFrame = pd.concat([other_days, day]).sort_values("event_time", kind="stable", ignore_index=True)
         return rows
 
     def drift(self) -> object:

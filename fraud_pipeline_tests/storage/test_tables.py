@@ -51,8 +51,8 @@ def test_rows_come_back_as_they_were(store: TableStore) -> None:
 
 def test_columns_that_were_asked_for_come_alone(store: TableStore) -> None:
     store.write_days("events", rows(1, 25), time_column="event_time", days=days(2))
-    found = store.read("events", FIRST, days(2)[-1], columns=["category"])
-    pd.testing.assert_frame_equal(found, rows(1, 25)[["category"]])
+    read = store.read("events", FIRST, days(2)[-1], columns=["category"])
+    pd.testing.assert_frame_equal(read, rows(1, 25)[["category"]])
 
 
 def test_rows_of_any_order_land_on_their_utc_day_in_their_order(store: TableStore) -> None:
@@ -81,8 +81,8 @@ def test_empty_days_of_another_type_do_not_change_the_others(store: TableStore) 
 
 
 def test_no_day_at_all_gives_the_empty_table_of_the_schema(store: TableStore) -> None:
-    found = store.read("transactions", FIRST, FIRST, schema=TRANSACTIONS, allow_missing=True)
-    pd.testing.assert_frame_equal(found, empty(TRANSACTIONS))
+    read = store.read("transactions", FIRST, FIRST, schema=TRANSACTIONS, allow_missing=True)
+    pd.testing.assert_frame_equal(read, empty(TRANSACTIONS))
     with pytest.raises(MissingDaysError, match="2026-03-01"):
         store.read("transactions", FIRST, FIRST, allow_missing=True)
 
@@ -176,8 +176,8 @@ class TestVersions:
         with tempfile.TemporaryDirectory() as directory:
             store = TableStore(Path(directory))
             versions = set()
-            for one in (frame, changed, moved):
-                store.write_days("events", one, time_column="event_time", days=days(1))
+            for version in (frame, changed, moved):
+                store.write_days("events", version, time_column="event_time", days=days(1))
                 versions.add(store.version("events", FIRST))
         assert len(versions) == 3
 
@@ -229,6 +229,7 @@ for version in range(10_000):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_complete_files_only(store: TableStore, tmp_path: Path) -> None:
     delays = [0.003, 0.011, 0.02, 0.033, 0.05]
     for delay in delays:

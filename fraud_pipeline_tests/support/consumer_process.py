@@ -54,7 +54,7 @@ def consume_in_process(
         Settings(home=home, database_url=database_url, statement_timeout=timedelta(seconds=20)),
         KafkaSettings(**kafka),
         stop=threading.Event(),
-        tell=lambda _text: None,
+        on_progress=lambda _text: None,
         session_timeout=SESSION,
         max_records=max_records,
         reached=reached,

@@ -180,11 +180,11 @@ def decided(database: Database) -> dict[str, tuple[Any, ...]]:
     """What every decision says and rests on, and its alert; without what differs between two runs: versions, times."""
     columns = ("decision", "probability", "decided_by", "mode", "missing", "reasons", "model_version", "features")
     alert = ALERTS.c.decision.label("alert"), ALERTS.c.status
-    wanted = sa.select(DECISIONS.c.transaction_id, *(DECISIONS.c[name] for name in columns), *alert).select_from(
+    query = sa.select(DECISIONS.c.transaction_id, *(DECISIONS.c[name] for name in columns), *alert).select_from(
         DECISIONS.outerjoin(ALERTS, ALERTS.c.transaction_id == DECISIONS.c.transaction_id)
     )
     with database.transaction(read_only=True) as connection:
-        rows = connection.execute(wanted).all()
+        rows = connection.execute(query).all()
     decisions = {row[0]: tuple(row[1:]) for row in rows}
     assert len(decisions) == len(rows)
     return decisions

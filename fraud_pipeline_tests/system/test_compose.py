@@ -160,8 +160,8 @@ class TestFile:
     def test_dependent_containers_wait_until_the_other_is_healthy(self, compose: dict[str, Any]) -> None:
         for name, service in compose["services"].items():
             for other, dependency in service.get("depends_on", {}).items():
-                wanted = "service_completed_successfully" if other in ENDING else "service_healthy"
-                assert dependency["condition"] == wanted, (name, other)
+                condition = "service_completed_successfully" if other in ENDING else "service_healthy"
+                assert dependency["condition"] == condition, (name, other)
 
     def test_the_metrics_token_is_written_for_prometheus_alone(self, compose: dict[str, Any]) -> None:
         """Its image runs as user nobody, 65534, and shares no directory."""
@@ -283,9 +283,9 @@ class TestRunning:
 
     def test_the_registry_answers_to_its_own_names_only(self, running: Deployment) -> None:
         port = running.ports[5000]
-        ask = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
-        assert httpx.get(ask, headers={"Host": f"mlflow:{port}"}).status_code == 200
-        assert httpx.get(ask, headers={"Host": "elsewhere.example"}).status_code == 403
+        url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
+        assert httpx.get(url, headers={"Host": f"mlflow:{port}"}).status_code == 200
+        assert httpx.get(url, headers={"Host": "elsewhere.example"}).status_code == 403
 
     def test_the_registrys_database_can_be_upgraded_in_place(self, running: Deployment) -> None:
         environment = running.environment("mlflow")

@@ -75,7 +75,7 @@ def test_every_relative_link_leads_to_a_file_and_an_anchor(page: Path) -> None:
 def test_every_page_that_code_refers_to_exists() -> None:
     below = [path for name in TOP_LEVEL for path in (ROOT / name).rglob("*")]
     files = [path for path in [*ROOT.iterdir(), *below] if path.suffix in {".py", ".yml", ".toml", ".sh"}]
-    references = {found for file in files for found in REFERENCE.findall(file.read_text())}
+    references = {reference for file in files for reference in REFERENCE.findall(file.read_text())}
     assert references
     for path, anchor in references:
         assert (ROOT / path).exists(), path
@@ -143,7 +143,9 @@ def check_shell(code: str) -> None:
 @pytest.fixture(scope="module")
 def generated() -> dict[str, str]:
     """The pages of the reference as the code makes them now."""
-    pages = runpy.run_path(str(ROOT / "docs" / "reference.py"))["PAGES"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        pages = runpy.run_path(str(ROOT / "docs" / "reference.py"))["PAGES"]
     return {name: make_page() for name, make_page in pages.items()}
 
 

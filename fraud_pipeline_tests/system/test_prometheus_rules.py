@@ -76,6 +76,7 @@ class TestAlerts:
         done = promtool("check", "rules", RULES.name)
         assert done.returncode == 0, done.stdout + done.stderr
 
+    @pytest.mark.slow
     def test_each_fires_and_is_silent_as_its_cases_say(self) -> None:
         done = promtool("test", "rules", *(case.name for case in CASES))
         assert done.returncode == 0, done.stdout + done.stderr

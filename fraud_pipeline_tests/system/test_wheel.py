@@ -76,8 +76,8 @@ class Installed:
 
     @property
     def environment(self) -> dict[str, str]:
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("FRAUD_", "DAGSTER_"))}
-        return ours | SMALL_WORLD | {"FRAUD_HOME": str(self.home), "BENTOML_DO_NOT_TRACK": "true"}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FRAUD_", "DAGSTER_"))}
+        return inherited | SMALL_WORLD | {"FRAUD_HOME": str(self.home), "BENTOML_DO_NOT_TRACK": "true"}
 
 
 def _answers(url: str) -> bool:

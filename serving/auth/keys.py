@@ -1,7 +1,7 @@
-"""The keys that sign and verify tokens, kept in a JWK set file.
+"""The keys that sign and verify tokens, stored in a JWK set file.
 
-Belongs here: making, reading and watching that file, and which keys are strong enough. Must not be here: tokens, HTTP.
-The type of a key decides its one algorithm; what a token says about algorithms decides nothing.
+Belongs here: creating, reading and watching that file, and the minimum strength of keys. Must not be here: tokens,
+HTTP. The type of a key decides its one algorithm. The algorithm that a token names is ignored.
 """
 
 import json
@@ -28,7 +28,7 @@ SigningKey = Ed25519PrivateKey | RSAPrivateKey | bytes
 Stamp = tuple[int, int, int]
 
 CHECK_EVERY: Final = 1.0
-"""Seconds between two looks at the file."""
+"""Seconds between two checks of the file."""
 
 log: Final = logging.getLogger(__name__)
 _ALGORITHMS: Final[Mapping[str, Algorithm]] = MappingProxyType({"OKP": "EdDSA", "RSA": "RS256", "oct": "HS256"})
@@ -39,7 +39,7 @@ _FOR_GROUP: Final = 0o640
 
 
 class KeyFileError(RuntimeError):
-    """The file of keys cannot be used; the message says what to do, and holds nothing of any key."""
+    """The key file cannot be used. The message says what to do and contains nothing of any key."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} {why}")
@@ -56,9 +56,9 @@ class Key:
 
 
 class KeySet:
-    """The keys of a file, read again when the file changes; a file that became unusable changes nothing.
+    """The keys of a file, read again when the file changes. A file that became unusable changes nothing.
 
-    The first key signs; the others verify what they signed before (`rotate_keys`).
+    The first key signs. The others verify tokens that they signed before (`rotate_keys`).
     """
 
     def __init__(self, path: Path, *, check_every: float = CHECK_EVERY) -> None:
@@ -70,7 +70,7 @@ class KeySet:
         self._generation = 1
 
     def refresh(self) -> int:
-        """Follow the file; how many times its keys were read tells a caller whether they changed."""
+        """Watch the file. A caller learns from the number of reads whether the keys changed."""
         now = time.monotonic()
         if now >= self._check_at:
             self._check_at = now + self._check_every
@@ -85,7 +85,7 @@ class KeySet:
         return self._keys.get(kid) if kid is not None else None
 
     def to_sign(self) -> tuple[Key, SigningKey]:
-        """The first key that can sign, and what it signs with. Raises KeyFileError."""
+        """The first key that can sign, and its algorithm. Raises KeyFileError."""
         for key in self._keys.values():
             if key.signing is not None:
                 return key, key.signing
@@ -118,7 +118,7 @@ def create_keys(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _written_beside(path, _key_set([_new_key()]))
     try:
-        # Unlike a rename, a link never replaces what another process put there first.
+        # Unlike a rename, a link never replaces a file that another process created first.
         path.hardlink_to(unfinished)
     finally:
         unfinished.unlink()
@@ -130,14 +130,17 @@ def rotate_keys(path: Path, *, keep: int = 1) -> str:
     Processes follow the file. Raises KeyFileError when it cannot be used as it is.
     """
     read_keys(path)
-    others = json.loads(path.read_text(encoding="utf-8"))["keys"][:keep]
+    kept = json.loads(path.read_text(encoding="utf-8"))["keys"][:keep]
     fresh = _new_key()
-    write_secret(path, _key_set([fresh, *others]))
+    write_secret(path, _key_set([fresh, *kept]))
     return fresh["kid"]
 
 
 def publish_keys(path: Path, public: Path) -> None:
-    """Keep the public halves of a file's keys in another, for who verifies and must not sign. Raises KeyFileError."""
+    """Write the public halves of a file's keys to another file, for a process that verifies but must not sign.
+
+    Raises KeyFileError.
+    """
     if any(isinstance(key.verifying, bytes) for key in read_keys(path).values()):
         raise KeyFileError(path, "holds shared secrets, which have no public half: use OKP or RSA keys")
     keys = json.loads(path.read_text(encoding="utf-8"))["keys"]
@@ -163,7 +166,7 @@ def _new_key() -> dict[str, str]:
 
 
 def _written_beside(path: Path, text: str) -> Path:
-    """A file beside `path` that only the owner can read."""
+    """A file next to `path` that only the owner can read."""
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "w") as file:
         file.write(text)
@@ -219,7 +222,7 @@ def _key(entry: Mapping[str, Any], *, path: Path, position: int) -> Key:
         key = jwk.Algorithm.prepare_key(jwk.key)
         weakness = jwk.Algorithm.check_key_length(key)
     except (jwt.PyJWTError, KeyError, TypeError, ValueError, AttributeError):
-        # What the library says about a key quotes the key.
+        # The library quotes the key in its error message.
         raise KeyFileError(path, f"{where} is damaged: make the {kind} key anew") from None
     if weakness:
         raise KeyFileError(path, f"{where} is too short: RSA keys need 2048 bits, oct keys 32 random bytes")

@@ -1,8 +1,8 @@
-"""Tokens: who a caller is and what it may do.
+"""Tokens: the identity of a caller and its scopes.
 
 Belongs here: scopes, issuing and verifying tokens (JWT access tokens, RFC 9068), the answers 401 and 403. Must not be
-here: where keys come from (`keys.py`), which path needs which scope (`serving/http/guard.py`). No message ever holds a
-token.
+here: where keys come from (`keys.py`), which path needs which scope (`serving/http/guard.py`). No message ever
+contains a token.
 """
 
 import secrets
@@ -40,7 +40,7 @@ _EXPLAINED: Final[Mapping[type[Exception], str]] = MappingProxyType(
         jwt.MissingRequiredClaimError: f"The token lacks a claim; it needs {', '.join(_REQUIRED)}.",
     }
 )
-"""What a token whose signature is right may be told about itself."""
+"""Messages about a token whose signature is valid."""
 
 
 class RefusedError(RequestError):
@@ -52,7 +52,7 @@ class RefusedError(RequestError):
 
 
 class UnauthorizedError(RefusedError):
-    """Nobody knows who is calling (401)."""
+    """The caller is not authenticated (401)."""
 
     def __init__(self, message: str, *, challenge: str = 'Bearer error="invalid_token"') -> None:
         super().__init__(status=401, code="unauthorized", message=message, headers={"WWW-Authenticate": challenge})
@@ -73,7 +73,7 @@ class ForbiddenError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, what it may do, and until when (seconds since 1970)."""
+    """The caller, its scopes, and when its token expires (seconds since 1970)."""
 
     subject: str
     scopes: frozenset[str]
@@ -83,7 +83,7 @@ class Caller:
 def issue_token(
     keys: KeySet, *, subject: str, scopes: Collection[str], lifetime: timedelta, issuer: str, audience: str
 ) -> str:
-    """A signed token. Raises ValueError for what no token can say, KeyFileError without a key that signs."""
+    """A signed token. Raises ValueError for claims that a token cannot hold, KeyFileError without a key that signs."""
     if not subject.strip() or len(subject) > MAX_SUBJECT_LENGTH:
         raise ValueError(f"a subject names the caller in 1 to {MAX_SUBJECT_LENGTH} characters")
     if not scopes or not SCOPES.issuperset(scopes):
@@ -119,9 +119,9 @@ def issue_token_for(settings: Settings, *, subject: str, scopes: Collection[str]
 
 
 class TokenVerifier:
-    """Turns an Authorization header into a Caller; remembers whom it verified, since a signature costs 0.1 ms.
+    """Turns an Authorization header into a Caller. Verified callers are cached, because a signature costs 0.1 ms.
 
-    What is remembered ends with the token, and when the keys change.
+    A cached caller is dropped when its token expires and when the keys change.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class TokenVerifier:
         self._remembered: dict[bytes, Caller] = {}
 
     def verify(self, header: bytes | None) -> Caller:
-        """Who sends this Authorization header. Raises UnauthorizedError."""
+        """The caller of this Authorization header. Raises UnauthorizedError."""
         generation = self._keys.refresh()
         if generation != self._generation:
             self._generation = generation
@@ -176,7 +176,7 @@ class TokenVerifier:
                 options={"require": list(_REQUIRED)},
             )
         except jwt.PyJWTError as error:
-            # The library quotes what it could not read.
+            # The library quotes the text that it could not read.
             raise UnauthorizedError(_EXPLAINED.get(type(error), _UNVERIFIED)) from None
         if not claims["sub"] or not isinstance(claims["scope"], str):
             raise UnauthorizedError(_UNVERIFIED)

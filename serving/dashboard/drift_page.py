@@ -1,6 +1,6 @@
-"""How far the days are from what the champion learned and from the weeks before.
+"""Drift page: the distance of each day from the champion's training data and from the weeks before.
 
-Belongs here: what is shown. Must not be here: what drift is (`fraud_pipeline/monitoring/drift.py`).
+Belongs here: content of the page. Must not be here: the definition of drift (`fraud_pipeline/monitoring/drift.py`).
 """
 
 from typing import Final
@@ -20,16 +20,16 @@ from serving.dashboard.session import Session
 TOP: Final = 25
 
 
-def show(here: Session) -> None:
+def show(session: Session) -> None:
     """The page."""
-    newest = show_verdict(here, "drift")
+    newest = show_verdict(session, "drift")
     if newest is None:
         return
     end = newest.day + pd.Timedelta(days=1)
     start = end - pd.Timedelta(days=SHOWN_DAYS)
-    states = daily_states(read_drift(here.database, start=start, end=end))
+    states = daily_states(read_drift(session.database, start=start, end=end))
     if not states.empty:
-        not_judged = [verdict.day for verdict in not_judged_days(here.database, "drift", start=start)]
+        not_judged = [verdict.day for verdict in not_judged_days(session.database, "drift", start=start)]
         drift_legend()
         st.altair_chart(drift_map(states, not_judged=not_judged, top=TOP), width="stretch")
         st.caption(
@@ -38,5 +38,5 @@ def show(here: Session) -> None:
             f"and beyond chance. The limits are PSI {LIMITS['psi']:g}, KS {LIMITS['ks']:g} and missing "
             f"{LIMITS['missing']:g}; a cell's tooltip shows both sizes, where 1 is the limit."
         )
-    show_days_not_judged(here, "drift", newest=newest.day)
-    show_report(here, "drift")
+    show_days_not_judged(session, "drift", newest=newest.day)
+    show_report(session, "drift")

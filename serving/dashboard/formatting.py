@@ -1,4 +1,4 @@
-"""How things look on every page: figures side by side, the legend of a map, amounts and ages in words.
+"""Formats that all pages share: figures side by side, the legend of a map, amounts and ages in words.
 
 Belongs here: text. Must not be here: reading, charts (`fraud_pipeline/reporting/`), pages.
 """
@@ -16,7 +16,7 @@ _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])")
 
 
 def drift_legend() -> None:
-    """What the colours of `drift_map` mean; it wraps on a phone."""
+    """The legend of `drift_map`; it wraps on a phone."""
     square = f"display:inline-block;width:.8em;height:.8em;border:1px solid {QUIET};background:"
     named = STATE_COLOURS.items()
     marks = (f'<span><span style="{square}{colour}"></span> {state}</span>' for state, colour in named)
@@ -24,7 +24,7 @@ def drift_legend() -> None:
 
 
 def show_figures(figures: Mapping[str, str]) -> None:
-    """Figures by their names, side by side as far as there is room."""
+    """Show figures by name, side by side as far as the page is wide enough."""
     with st.container(horizontal=True, gap="medium"):
         for label, value in figures.items():
             st.metric(label, value, width="content")
@@ -36,7 +36,7 @@ def money(cents: int) -> str:
 
 
 def age(seconds: float) -> str:
-    """How long ago, in its largest unit."""
+    """The age in its largest unit."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"

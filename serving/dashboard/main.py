@@ -1,6 +1,6 @@
 """The program that Streamlit runs: login, then the pages.
 
-Belongs here: which pages there are. Must not be here: what they show.
+Belongs here: the list of pages. Must not be here: their content.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,32 +35,32 @@ PAGES: Final[dict[str, Callable[[Session], None]]] = {
 
 
 def main() -> None:
-    """Show the page that is asked for to who may see it."""
+    """Show the requested page to a caller who may see it."""
     st.set_page_config(page_title="Fraud detection", layout="wide")
-    here = require_login()
-    if here is None:
+    session = require_login()
+    if session is None:
         return
     pages = [
-        st.Page(partial(_guarded, show, here), title=title, url_path=title.lower().replace(" ", "_"))
+        st.Page(partial(_guarded, show, session), title=title, url_path=title.lower().replace(" ", "_"))
         for title, show in PAGES.items()
     ]
     chosen = st.navigation(pages, position="hidden")
-    _menu(here, pages)
+    _menu(session, pages)
     st.header(chosen.title)
     chosen.run()
 
 
-def _menu(here: Session, pages: Sequence[Page]) -> None:
+def _menu(session: Session, pages: Sequence[Page]) -> None:
     """Links above the page, which wrap on a phone; a sidebar would lie upon the page there."""
     with st.container(horizontal=True, vertical_alignment="center"):
         for page in pages:
             st.page_link(page)
-        st.button(f"Log out {plain(here.caller.subject)}", type="tertiary", on_click=log_out)
+        st.button(f"Log out {plain(session.caller.subject)}", type="tertiary", on_click=log_out)
 
 
-def _guarded(show: Callable[[Session], None], here: Session) -> None:
+def _guarded(show: Callable[[Session], None], session: Session) -> None:
     try:
-        show(here)
+        show(session)
     except DatabaseUnavailableError as error:
         st.error(str(error))
 

@@ -1,6 +1,6 @@
-"""Who is champion, who was, and the way back.
+"""Models page: the champion, earlier versions, and the rollback.
 
-Belongs here: what is shown and pressed. Must not be here: the registry (`registry.py`).
+Belongs here: content and buttons. Must not be here: the registry (`registry.py`).
 """
 
 from pathlib import Path
@@ -17,48 +17,48 @@ PROMOTION: Final = ["decided_at", "action", "version", "champion", "reasons", "c
 VERSION: Final = ["version", "created_at", "aliases", "average_precision"]
 
 
-def show(here: Session) -> None:
+def show(session: Session) -> None:
     """The page."""
-    if st.button("Look again"):
+    if st.button("Refresh"):
         _models.clear()
     try:
         with st.spinner("Asking the registry ..."):
-            found = _models(here.settings.home)
+            registry = _models(session.settings.home)
     except RegistryCommandError as error:
         st.error(str(error))
         return
-    if not found["versions"]:
+    if not registry["versions"]:
         st.info("No model is registered yet: `fraud-detect train` makes the first champion.")
         return
-    champion = next((one for one in found["versions"] if "champion" in one["aliases"]), None)
+    champion = next((version for version in registry["versions"] if "champion" in version["aliases"]), None)
     st.metric("Champion", f"v{champion['version']}" if champion else "none")
-    before = found["previous_champion"]
-    if before is not None and here.may("admin"):
+    before = registry["previous_champion"]
+    if before is not None and session.may("admin"):
         if st.button(f"Roll back to v{before}", type="primary"):
-            _confirm(here, before)
+            _confirm(session, before)
     elif before is not None:
         st.caption("A token with the scope admin may roll back.")
     st.subheader("Promotions")
-    _table(pd.DataFrame(found["promotions"], columns=PROMOTION), moment="decided_at")
+    _table(pd.DataFrame(registry["promotions"], columns=PROMOTION), moment="decided_at")
     st.subheader("Versions")
-    versions = [{**one, **one["tags"]} for one in found["versions"]]
+    versions = [{**version, **version["tags"]} for version in registry["versions"]]
     _table(pd.DataFrame(versions, columns=VERSION), moment="created_at")
 
 
 @st.dialog("Roll back?")
-def _confirm(here: Session, version: int) -> None:
+def _confirm(session: Session, version: int) -> None:
     st.write(f"Version {version} becomes champion again; services and consumers follow within seconds.")
     reason = st.text_input("Why", max_chars=500)
     if not st.button(f"Make v{version} champion again", type="primary", disabled=not reason.strip()):
         return
     try:
         with st.spinner("Rolling back ..."):
-            said = roll_back(here.settings.home, reason=f"{reason.strip()} ({here.caller.subject})")
+            message = roll_back(session.settings.home, reason=f"{reason.strip()} ({session.caller.subject})")
     except RegistryCommandError as error:
         st.error(str(error))
         return
     _models.clear()
-    st.toast(said)
+    st.toast(message)
     st.rerun()
 
 

@@ -1,6 +1,6 @@
-"""How good the champion is, by labels as they came.
+"""Performance page: metrics of the champion on matured and on provisional labels.
 
-Belongs here: what is shown. Must not be here: metrics (`fraud_pipeline/monitoring/performance.py`).
+Belongs here: content of the page. Must not be here: metrics (`fraud_pipeline/monitoring/performance.py`).
 """
 
 import pandas as pd
@@ -13,13 +13,13 @@ from serving.dashboard.report_page import show_days_not_judged, show_verdict
 from serving.dashboard.session import Session
 
 
-def show(here: Session) -> None:
+def show(session: Session) -> None:
     """The page."""
-    newest_report = show_verdict(here, "performance")
+    newest_report = show_verdict(session, "performance")
     if newest_report is not None:
-        show_days_not_judged(here, "performance", newest=newest_report.day)
+        show_days_not_judged(session, "performance", newest=newest_report.day)
     tomorrow = pd.Timestamp.now(tz="UTC").floor("D") + pd.Timedelta(days=1)
-    figures = read_performance(here.database, start=pd.Timestamp(0, tz="UTC"), end=tomorrow)
+    figures = read_performance(session.database, start=pd.Timestamp(0, tz="UTC"), end=tomorrow)
     if figures.empty:
         return
     metrics = list(figures["metric"].unique())

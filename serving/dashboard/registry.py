@@ -1,4 +1,4 @@
-"""The registry, asked through `fraud-detect` as a person would: MLflow takes seconds to load and stays out of serving.
+"""The registry, called through `fraud-detect`: MLflow takes seconds to load, so no serving process imports it.
 
 Belongs here: running its commands. Must not be here: what they do (`fraud_pipeline/promotion/registry.py`).
 """
@@ -16,17 +16,17 @@ _PATIENCE: Final = 120
 
 
 class RegistryCommandError(RuntimeError):
-    """The command failed; the message is what it said."""
+    """The command failed; the message is its error output."""
 
 
 def read_models(home: Path) -> dict[str, Any]:
-    """What `fraud-detect models --json` tells of this home: versions and promotions. Raises RegistryCommandError."""
-    found: dict[str, Any] = json.loads(_run(home, "models", "--json"))
-    return found
+    """The output of `fraud-detect models --json`: versions and promotions. Raises RegistryCommandError."""
+    models: dict[str, Any] = json.loads(_run(home, "models", "--json"))
+    return models
 
 
 def roll_back(home: Path, *, reason: str) -> str:
-    """Make the champion before the present one champion again; what was done. Raises RegistryCommandError."""
+    """Make the previous champion the champion again; returns the command's output. Raises RegistryCommandError."""
     return _run(home, "rollback", "--reason", reason).strip()
 
 

@@ -1,6 +1,6 @@
-"""What a daily report found, and the report as the pipeline made it, to read and to have.
+"""The verdict of a daily report and its page, to read and to download.
 
-Belongs here: what pages with reports share. Must not be here: what a report finds.
+Belongs here: elements that all report pages share. Must not be here: the judgement of a report.
 """
 
 import base64
@@ -25,9 +25,9 @@ from serving.dashboard.session import Session
 SHOWN_DAYS: Final = 42
 
 
-def show_verdict(here: Session, report: ReportName) -> ReportVerdict | None:
+def show_verdict(session: Session, report: ReportName) -> ReportVerdict | None:
     """The newest report's day and verdict, and the last one that judged where that is older; None without a report."""
-    newest = _of(report, newest_reported(here.database))
+    newest = _of(report, newest_reported(session.database))
     if newest is None:
         st.info(
             f"No {words(report)} report yet. `drift_job` makes one every night. To make one now, open the Dagster UI "
@@ -36,7 +36,7 @@ def show_verdict(here: Session, report: ReportName) -> ReportVerdict | None:
         return None
     st.caption(f"Newest report: {newest.day:%A, %Y-%m-%d}")
     _banner(newest)
-    judged = _of(report, newest_verdicts(here.database))
+    judged = _of(report, newest_verdicts(session.database))
     if judged is not None and judged.day < newest.day:
         st.caption(
             f"Newest report that judged its day: {judged.day:%A, %Y-%m-%d}. It decides whether the alarm is red."
@@ -45,9 +45,9 @@ def show_verdict(here: Session, report: ReportName) -> ReportVerdict | None:
     return newest
 
 
-def show_days_not_judged(here: Session, report: ReportName, *, newest: pd.Timestamp) -> None:
+def show_days_not_judged(session: Session, report: ReportName, *, newest: pd.Timestamp) -> None:
     """The days of the last weeks that the report could not judge, with the reasons."""
-    verdicts = not_judged_days(here.database, report, start=newest - pd.Timedelta(days=SHOWN_DAYS - 1))
+    verdicts = not_judged_days(session.database, report, start=newest - pd.Timedelta(days=SHOWN_DAYS - 1))
     if not verdicts:
         return
     with st.expander(f"Days that were not judged: {len(verdicts)} of the last {SHOWN_DAYS}"):
@@ -55,15 +55,15 @@ def show_days_not_judged(here: Session, report: ReportName, *, newest: pd.Timest
         st.table(pd.DataFrame(rows).set_index("day"))
 
 
-def show_report(here: Session, report: ReportName, *, opened: bool = False) -> None:
+def show_report(session: Session, report: ReportName, *, opened: bool = False) -> None:
     """The page of a day, chosen among those that are kept."""
-    days = days_with_page(here.database, report)
+    days = days_with_page(session.database, report)
     if not days:
         return
     st.subheader("Reports")
-    day = st.selectbox("Day", days, format_func=lambda one: f"{one:%Y-%m-%d}", width=360)
-    page = read_page(here.database, report, day)
-    if page is None:  # it was made anew just now
+    day = st.selectbox("Day", days, format_func=lambda date: f"{date:%Y-%m-%d}", width=360)
+    page = read_page(session.database, report, day)
+    if page is None:  # the page was replaced a moment ago
         return
     st.download_button("Download", page, file_name=f"{report}-{day:%Y-%m-%d}.html", mime="text/html")
     with st.expander("Show", expanded=opened):

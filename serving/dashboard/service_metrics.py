@@ -1,6 +1,6 @@
-"""What the running service says about itself at /metrics.
+"""Metrics of the running service, read from /metrics.
 
-Belongs here: asking, and reading histograms as Prometheus does. Must not be here: what is counted
+Belongs here: the request, and reading histograms as Prometheus does. Must not be here: what is counted
 (`serving/runtime/prometheus_metrics.py`).
 """
 
@@ -26,12 +26,12 @@ _PATIENCE: Final = 2.0
 
 
 class ServiceAwayError(RuntimeError):
-    """The service cannot be asked; the message says why and what to check."""
+    """The service did not answer; the message says why and what to check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How long each stage took since the service started, as read at `at`, in seconds of a clock that never jumps."""
+    """Times of each stage since the service started, read at `at`, in seconds of a monotonic clock."""
 
     at: float
     stages: Mapping[str, Buckets]
@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """How long each stage took in the last `seconds`; None is since the service started."""
+    """Times of each stage in the last `seconds`; None means since the service started."""
 
     stages: Mapping[str, Buckets]
     seconds: float | None
@@ -55,7 +55,7 @@ class StageTimes:
 def keep_samples(samples: Sequence[Sample], newest: Sample) -> tuple[Sample, ...]:
     """The samples of the last minute and the newest one, in order of time.
 
-    Counts that became smaller are of a service that was started again, or of another one; what came before is dropped.
+    Smaller counts come from a restarted or another service; the samples before them are dropped.
     """
     if samples and _started_again(newest.stages, samples[-1].stages):
         return (newest,)
@@ -63,7 +63,7 @@ def keep_samples(samples: Sequence[Sample], newest: Sample) -> tuple[Sample, ...
 
 
 def stage_times(samples: Sequence[Sample]) -> StageTimes:
-    """What came between the first and the last of these samples; of one alone, all that it counted."""
+    """The counts between the first and the last of these samples; a single sample counts from zero."""
     first, last = samples[0], samples[-1]
     if len(samples) == 1:
         return StageTimes(last.stages, seconds=None)
@@ -72,7 +72,7 @@ def stage_times(samples: Sequence[Sample]) -> StageTimes:
 
 
 def read_stage_times(settings: Settings) -> dict[str, Buckets]:
-    """How long each stage took since the service started, in seconds, in all workers together.
+    """Times of each stage since the service started, in seconds, summed over all workers.
 
     Raises ServiceAwayError.
     """
@@ -96,7 +96,7 @@ def read_stage_times(settings: Settings) -> dict[str, Buckets]:
 
 
 def since(now: Buckets, then: Buckets) -> Buckets:
-    """What came in between."""
+    """The difference of the two counts."""
     return {bound: count - then.get(bound, 0) for bound, count in now.items()}
 
 

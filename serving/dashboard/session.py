@@ -1,6 +1,6 @@
-"""Where a page is shown: settings, database, and who looks.
+"""Session of a page: settings, database and caller.
 
-Belongs here: opening what pages read, login. Must not be here: what a page shows.
+Belongs here: opening what pages read, login. Must not be here: content of pages.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,19 @@ Arguments = ParamSpec("Arguments")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a page may use."""
+    """The resources and the caller of a page."""
 
     settings: Settings
     database: Database
     caller: Caller
 
     def may(self, scope: Scope) -> bool:
-        """Whether who looks may do this."""
+        """Whether the caller has this scope."""
         return scope in self.caller.scopes
 
 
 def require_login() -> Session | None:
-    """Where we are, or None after asking for a token; it is verified each time, so a key that is taken away ends it."""
+    """The session, or None after showing the login form. The token is verified each time, so a removed key ends it."""
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)
     token = st.session_state.get(_TOKEN)
@@ -55,23 +55,23 @@ def require_login() -> Session | None:
 
 
 def log_out() -> None:
-    """Forget who looks."""
+    """Drop the token of this browser session."""
     st.session_state.clear()
 
 
 def live(
     draw: Callable[Concatenate[Session, Arguments], None], *, every: float
 ) -> Callable[Concatenate[Session, Arguments], None]:
-    """A part of a page that is drawn again by itself; nobody clicks, so each time the token is verified anew."""
+    """A part of a page that refreshes by itself. It verifies the token each time, because nobody clicks."""
 
-    def drawn(here: Session, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+    def drawn(session: Session, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
         try:
-            caller = _caller(here.settings, st.session_state.get(_TOKEN, ""))
+            caller = _caller(session.settings, st.session_state.get(_TOKEN, ""))
         except UnauthorizedError:
             caller = None
-        if caller != here.caller:
-            st.rerun()  # the whole page, which says why and asks who looks
-        draw(here, *arguments, **named)
+        if caller != session.caller:
+            st.rerun()  # the whole page, which says why and asks for a token
+        draw(session, *arguments, **named)
 
     again: Callable[Concatenate[Session, Arguments], None] = st.fragment(drawn, run_every=every)
     return again

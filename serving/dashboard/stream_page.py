@@ -1,6 +1,6 @@
-"""How far the stream is read, by whom, and what could not be handled.
+"""Stream page: lag, live consumers and dead letters.
 
-Belongs here: what is shown. Must not be here: questions to the broker (`serving/stream/topic_inspection.py`).
+Belongs here: content of the page. Must not be here: requests to the broker (`serving/stream/topic_inspection.py`).
 """
 
 from typing import Final
@@ -18,35 +18,39 @@ from serving.stream.topic_inspection import extents, live_members
 REFRESH_SECONDS: Final = 10
 
 
-def show(here: Session) -> None:
+def show(session: Session) -> None:
     """The page."""
     kafka = load_kafka_settings()
-    live(_live, every=REFRESH_SECONDS)(here, kafka)
+    live(_live, every=REFRESH_SECONDS)(session, kafka)
     if st.button("Read the dead letters"):
         _letters(kafka)
 
 
-def _live(here: Session, kafka: KafkaSettings) -> None:
+def _live(session: Session, kafka: KafkaSettings) -> None:
     try:
-        found = extents(kafka, kafka.topics)
+        bounds = extents(kafka, kafka.topics)
         consumers = live_members(kafka, kafka.group)
     except BrokerUnavailableError as error:
         st.warning(str(error))
         return
     read = (kafka.transactions_topic, kafka.reports_topic)
-    with here.database.transaction(read_only=True) as connection:
+    with session.database.transaction(read_only=True) as connection:
         positions = {topic: Positions(connection).all(topic) for topic in read}
     rows = pd.DataFrame(
         [
             (*at, position.next_offset if position else extent.beginning, extent.end, position.epoch if position else 0)
-            for at, extent in found.items()
+            for at, extent in bounds.items()
             if at.topic in read
             for position in (positions[at.topic].get(at.partition),)
         ],
         columns=["topic", "partition", "read to", "end", "readers so far"],
     )
     rows["lag"] = rows["end"] - rows["read to"]
-    letters = sum(extent.end - extent.beginning for at, extent in found.items() if at.topic == kafka.dead_letter_topic)
+    letters = sum(
+        of_partition.end - of_partition.beginning
+        for at, of_partition in bounds.items()
+        if at.topic == kafka.dead_letter_topic
+    )
     figures = {
         "Lag": f"{rows['lag'].sum():,}",
         "Live consumers": f"{consumers}",
@@ -61,10 +65,10 @@ def _live(here: Session, kafka: KafkaSettings) -> None:
 
 def _letters(kafka: KafkaSettings) -> None:
     try:
-        found = summary(dead_letters(kafka))
+        lines = summary(dead_letters(kafka))
     except BrokerUnavailableError as error:
         st.warning(str(error))
         return
-    st.text("\n".join(found) or "There are no dead letters.")
-    if found:
+    st.text("\n".join(lines) or "There are no dead letters.")
+    if lines:
         st.caption("`fraud-detect dead-letters --replay` sends them again once their cause is mended.")

@@ -1,6 +1,6 @@
-"""What is decided now: how much, how, by whom, with which scores and how fast.
+"""Traffic page: live decisions by kind and mode, with their scores and latencies.
 
-Belongs here: what is shown. Must not be here: SQL, histograms (`service_metrics.py`).
+Belongs here: content of the page. Must not be here: SQL, histograms (`service_metrics.py`).
 """
 
 import time
@@ -31,20 +31,20 @@ _SPANS: Final = {"15 minutes": 15, "1 hour": 60, "1 day": 1_440}
 _SAMPLES: Final = "samples"
 
 
-def show(here: Session) -> None:
+def show(session: Session) -> None:
     """The page."""
     span = st.segmented_control("Show the last", list(_SPANS), default="15 minutes", required=True)
-    live(_live, every=REFRESH_SECONDS)(here, _SPANS[span])
+    live(_live, every=REFRESH_SECONDS)(session, _SPANS[span])
 
 
-def _live(here: Session, minutes: int) -> None:
+def _live(session: Session, minutes: int) -> None:
     now = pd.Timestamp.now(tz="UTC")
     start = now - pd.Timedelta(minutes=minutes)
-    traffic = read_traffic(here.database, start=start)
+    traffic = read_traffic(session.database, start=start)
     total = int(traffic["decisions"].sum())
     by_decision = traffic.groupby("decision")["decisions"].sum()
     degraded = int(traffic.loc[traffic["mode"] != "full", "decisions"].sum())
-    times = _stage_times(here)
+    times = _stage_times(session)
     period = times.period if times else "service away"
     latency = times.stages.get("total", {}) if times else {}
     figures = {
@@ -63,7 +63,7 @@ def _live(here: Session, minutes: int) -> None:
         )
         return
     left, right = st.columns(2, gap="large")
-    probabilities = read_probabilities(here.database, start=start, limit=SCORES)
+    probabilities = read_probabilities(session.database, start=start, limit=SCORES)
     left.altair_chart(decisions_per_minute(traffic).properties(height=260), width="stretch")
     right.altair_chart(score_distribution(probabilities, smallest=1e-4).properties(height=260), width="stretch")
     mix = traffic.groupby(["decision", "decided_by", "mode"])["decisions"].sum().sort_values(ascending=False)
@@ -77,10 +77,10 @@ def _live(here: Session, minutes: int) -> None:
         right.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
-def _stage_times(here: Session) -> StageTimes | None:
-    """How long requests took in the last minute, as far as this page saw it; None after saying that nobody answers."""
+def _stage_times(session: Session) -> StageTimes | None:
+    """Latencies of the last minute, as far as this page sampled it; None after a notice that the service is away."""
     try:
-        newest = Sample(time.monotonic(), read_stage_times(here.settings))
+        newest = Sample(time.monotonic(), read_stage_times(session.settings))
     except ServiceAwayError as error:
         st.session_state.pop(_SAMPLES, None)
         st.warning(f"The HTTP service is away, so there is no latency: {error}.")

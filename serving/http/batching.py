@@ -1,10 +1,10 @@
-"""Micro-batches: what waits while the scorer is busy is scored together, so that fixed costs are paid once.
+"""Micro-batches: rows that wait while the scorer is busy are scored together, so that fixed costs are paid once.
 
-Belongs here: the queue, its order, its deadline, its end. Must not be here: HTTP, what scoring means.
+Belongs here: the queue, its order, its deadline, its end. Must not be here: HTTP, the meaning of scoring.
 
-One thread scores; a second one made requests slower, since both share one interpreter. Nothing waits for company: a
-row that finds the thread idle goes at once, and rows that arrive in the meantime form the next micro-batch. A round
-takes the waiting single rows and one chunk of the oldest batch, so neither kind starves the other.
+One thread scores. A second one made requests slower, because both share one interpreter. Rows never wait for more
+rows: an idle thread scores a row at once, and rows that arrive meanwhile form the next micro-batch. A round takes the
+waiting single rows and one chunk of the oldest batch, so neither kind starves the other.
 """
 
 import asyncio
@@ -48,11 +48,11 @@ class _Waiting(Generic[Row, Outcome]):
 
 
 class MicroBatcher(Generic[Row, Outcome]):
-    """Collects rows on the event loop and gives them to `score` on one thread, at most `max_rows` singles at a time.
+    """Collects rows on the event loop and scores them on one thread, at most `max_rows` single rows at a time.
 
-    Errors of the kinds `together` concern the whole round; after any other, each request of the round is scored
-    alone, so that one bad request fails nobody else. `score` must therefore bear repetition. `on_wait` gets the seconds
-    that each request stood in the queue.
+    Errors of the kinds `together` concern the whole round. After any other error each request of the round is scored
+    alone, so that one bad request fails no other one. `score` must therefore be repeatable. `on_wait` gets the seconds
+    that each request spent in the queue.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class MicroBatcher(Generic[Row, Outcome]):
         self._closed = False
 
     async def score_one(self, row: Row) -> Outcome:
-        """The outcome of one row. Raises OverloadedError, and what `score` raises."""
+        """The outcome of one row. Raises OverloadedError, and errors of `score`."""
         return (await self._enqueue(self._singles, [row]))[0]
 
     async def score_many(self, rows: Sequence[Row]) -> list[Outcome]:
@@ -86,7 +86,7 @@ class MicroBatcher(Generic[Row, Outcome]):
         return await self._enqueue(self._batches, rows)
 
     async def close(self) -> None:
-        """Take nothing more, answer what waits, end the thread."""
+        """Accept no more rows, answer those that wait, end the thread."""
         self._closed = True
         if self._rounds is not None:
             await self._rounds
@@ -117,20 +117,20 @@ class MicroBatcher(Generic[Row, Outcome]):
     def _next_round(self) -> list[tuple[_Waiting[Row, Outcome], Sequence[Row]]]:
         together: list[tuple[_Waiting[Row, Outcome], Sequence[Row]]] = []
         while self._singles and len(together) < self._max_rows:
-            if self._is_wanted(single := self._singles.popleft()):
+            if self._is_waited_for(single := self._singles.popleft()):
                 together.append((single, single.rows))
         while self._batches:
             batch = self._batches[0]
-            wanted, start = self._is_wanted(batch), len(batch.results)
-            if not wanted or start + self._max_chunk >= len(batch.rows):
+            waited_for, start = self._is_waited_for(batch), len(batch.results)
+            if not waited_for or start + self._max_chunk >= len(batch.rows):
                 self._batches.popleft()
-            if wanted:
+            if waited_for:
                 together.append((batch, batch.rows[start : start + self._max_chunk]))
                 break
         return together
 
-    def _is_wanted(self, waiting: _Waiting[Row, Outcome]) -> bool:
-        """Whether to score it now: somebody waits for it, and not for too long; what was begun is finished."""
+    def _is_waited_for(self, waiting: _Waiting[Row, Outcome]) -> bool:
+        """Whether to score it now: the caller still waits, and not too long. A batch that was begun is finished."""
         if waiting.outcomes.done() or waiting.results:
             return not waiting.outcomes.done()
         seconds = time.monotonic() - waiting.since
@@ -148,5 +148,5 @@ class MicroBatcher(Generic[Row, Outcome]):
                 return [error] * len(parts)
             log.exception("a micro-batch of %d requests failed; each is scored alone", len(parts))
             return [result for rows in parts for result in self._score_round([rows])]
-        found = iter(outcomes)
-        return [list(islice(found, len(rows))) for rows in parts]
+        remaining = iter(outcomes)
+        return [list(islice(remaining, len(rows))) for rows in parts]

@@ -1,8 +1,8 @@
-"""The end of a worker: connections are closed by their answers before the server stops listening to them.
+"""Shutdown of a worker: answers close their connections before the server stops.
 
-Belongs here: what happens between SIGTERM and the server's own shutdown. Must not be here: what is being answered.
+Belongs here: the time between SIGTERM and the server's own shutdown. Must not be here: content of answers.
 
-The server alone would close idle connections at once, and with them the requests that were already on their way.
+The server alone would close idle connections at once, and with them requests that are already on their way.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class Draining:
         self.begun = False
 
     def install(self) -> None:
-        """Come before the server's handler of SIGTERM; call it on the running loop, in the main thread."""
+        """Install our handler of SIGTERM before the server's; call it on the running loop, in the main thread."""
         loop = asyncio.get_running_loop()
         shutdown = signal.getsignal(signal.SIGTERM)
 

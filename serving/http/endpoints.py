@@ -1,7 +1,7 @@
-"""What the service does at each path: read the request, ask the scorer, shape the answer.
+"""Handlers of all paths: read the request, call the scorer, build the answer.
 
-Belongs here: paths, and which error is which status. Must not be here: rules about requests (`requests.py`) or fraud
-(`fraud_pipeline`), who may ask (`serving/auth/tokens.py`), how the pieces are built (`service.py`).
+Belongs here: paths, and the status of each error. Must not be here: rules about requests (`requests.py`) or fraud
+(`fraud_pipeline`), authorization (`serving/auth/tokens.py`), the assembly (`service.py`).
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from serving.runtime.champion import LoadedModel
 from serving.runtime.shadow import ShadowReport
 
 ANSWER_WITHIN: Final = 10.0
-"""Seconds for a whole request, its body included; what waits or writes longer is given up."""
+"""Seconds for a whole request including its body; a longer wait or upload is given up."""
 
 log: Final = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Records(Protocol):
-    """What is asked of the scorer outside of scoring."""
+    """The scorer's methods for everything but scoring."""
 
     def find(self, transaction_id: str) -> ScoringResult | None: ...
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None: ...
@@ -47,7 +47,7 @@ class Records(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The handlers of all paths and what they need."""
+    """The handlers of all paths and their dependencies."""
 
     parser: RequestParser
     batcher: MicroBatcher[ScoringRequest, ScoringResult | Conflict]
@@ -77,7 +77,7 @@ class Endpoints:
         return answer(batch_body(outcomes, latency_ms=_milliseconds(started)))
 
     async def feedback(self, request: Request) -> Response:
-        """POST /feedback: what a transaction turned out to be."""
+        """POST /feedback: the label of a transaction."""
         sent = parse_feedback(await _json(request))
         fraud = sent.label == "fraud"
         reported_at = await asyncio.to_thread(self.records.report, sent.transaction_id, is_fraud=fraud)
@@ -203,7 +203,7 @@ def _failed(error: Exception) -> Response:
         case NotStoredError():
             return _storage_away()
         case ClientDisconnect():
-            return Response(status_code=400)  # nobody reads it
+            return Response(status_code=400)  # the client is gone
         case RequestError():
             status, code, message, fields = error.status, error.code, error.message, error.fields
         case OverloadedError() | TimeoutError():

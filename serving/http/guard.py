@@ -1,7 +1,7 @@
-"""The one entrance of the HTTP service: who may do what, and everything else is closed.
+"""The one entrance of the HTTP service: each path has its scopes, and everything else is closed.
 
-Belongs here: the order of the checks and the table of paths. Must not be here: how a token is verified
-(`serving/auth/tokens.py`), how a limit counts (`limits.py`), what a path does (`endpoints.py`).
+Belongs here: the order of the checks and the table of paths. Must not be here: verification of tokens
+(`serving/auth/tokens.py`), counting of limits (`limits.py`), what a path does (`endpoints.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ PATHS: Final[Paths] = MappingProxyType(
         ("GET", "/metrics"): frozenset({"metrics", "admin"}),
     }
 )
-"""Method and path -> scopes, any one of which is enough; a last {name} stands for the rest of the path."""
+"""Method and path -> scopes, any one of which is enough; a last {name} matches the rest of the path."""
 
 
 def guarded(
@@ -69,7 +69,7 @@ class OpenPaths:
 class Admission:
     """Lets a request into the application if its token, its rate and its scopes allow it.
 
-    A path that is in no table is closed: 401 without a token, 404 with one. The Caller is left in
+    A path in no table is closed: 401 without a token, 404 with one. The Caller is stored in
     `scope["state"]["caller"]`.
     """
 
@@ -140,7 +140,7 @@ class Admission:
 
 
 def _authorization(scope: asgi.Scope) -> bytes | None:
-    found: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
-    if len(found) > 1:
+    values: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(values) > 1:
         raise UnauthorizedError("Send one Authorization header.", challenge="Bearer")
-    return found[0] if found else None
+    return values[0] if values else None

@@ -1,6 +1,6 @@
-"""From the bytes of a body to a JSON document, and from a document to checked values.
+"""Parsing: from the bytes of a body to a JSON document, and from a document to checked values.
 
-Belongs here: reading JSON strictly, and refusing what is none. Must not be here: which fields a body has (`models.py`).
+Belongs here: strict reading of JSON. Must not be here: the fields of a body (`models.py`).
 """
 
 import json
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def check_content_type(content_type: str | None, *, encoding: str | None) -> None:
-    """RequestError (415) unless the body is said to be plain JSON in UTF-8."""
+    """RequestError (415) unless the content type is plain JSON in UTF-8."""
     kind, _, parameters = (content_type or "").lower().replace(" ", "").partition(";")
     utf8 = parameters.replace('"', "") in {"", "charset=utf-8"}
     if kind == "application/json" and utf8 and (encoding or "identity").lower() == "identity":

@@ -1,6 +1,6 @@
 """Starts the HTTP service as `bentoml serve` would.
 
-Belongs here: the command and environment of the process. Must not be here: what the service is made of (`service.py`).
+Belongs here: command and environment of the process. Must not be here: assembly of the service (`service.py`).
 """
 
 import os

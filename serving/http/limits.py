@@ -1,7 +1,7 @@
-"""How much a caller may ask: requests per second, bytes per request, requests at once.
+"""Limits of a caller: requests per second, bytes per request, requests at once.
 
-Belongs here: the three limits, each usable alone. Must not be here: who the caller is, what a request means.
-The limits on bytes and on requests at once wrap any ASGI application and turn requests away before it sees them.
+Belongs here: the three limits, each usable alone. Must not be here: identity of the caller, meaning of a request. The
+limits on bytes and on requests at once wrap any ASGI application and refuse requests before it sees them.
 """
 
 import asyncio
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from redis.asyncio import BlockingConnectionPool
 
 RATE_WINDOW: Final = 1
-"""Seconds: who waits as long as the window is let through again."""
+"""Seconds. A caller that waits for the window is accepted again."""
 STORAGE_TIMEOUT: Final = 0.25
 STORAGE_RETRY: Final = 5.0
 STORAGE_CONNECTIONS: Final = 16
 WORTH_DISCARDING: Final = 8
-"""A body up to so many times too long is let run out after its refusal: who writes on would not read why it is cut."""
+"""A body up to this many times too long is read to its end after the refusal. A client that is cut off while it writes
+would not read the reason.
+"""
 
 log: Final = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ log: Final = logging.getLogger(__name__)
 class RateLimiter:
     """Requests per second and subject, over a sliding window, in this process or in a Redis that all workers share.
 
-    While that Redis is away each process limits by its own memory, and asks again every few seconds.
+    While that Redis is away, each process counts alone and tries Redis again every few seconds.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class RateLimiter:
         if self._shared is None or now < self._ask_at:
             return None
         if self._failing:
-            # One request finds out for all the others.
+            # One request probes Redis for all the others.
             self._ask_at = now + STORAGE_RETRY
         try:
             async with asyncio.timeout(STORAGE_TIMEOUT):
@@ -111,7 +113,9 @@ class ConcurrencyLimit:
 
 
 class BodyLimit:
-    """Turns away (413) a body longer than `max_bytes`: unread if it says so, else as soon as more was received."""
+    """Refuses (413) a body longer than `max_bytes`: unread if Content-Length exceeds it, else as soon as it is
+    exceeded.
+    """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, on_refusal: Callable[[str], None]) -> None:
         self._app = app
@@ -160,7 +164,7 @@ class BodyLimit:
 
 
 def _announced_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    """What Content-Length promises, and the server therefore enforces; None where only counting tells."""
+    """The value of Content-Length, which the server enforces; None where bytes must be counted."""
     length: int | None = None
     for name, value in headers:
         if name == b"transfer-encoding":

@@ -24,7 +24,7 @@ class MeasuredRequests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = 500  # what the server says when the application says nothing
+        status = 500  # the server's answer when the application sends none
 
         async def send_and_note(message: Message) -> None:
             nonlocal status

@@ -1,6 +1,6 @@
-"""The declared route of a path: what metrics and spans call a request, never what was sent.
+"""The declared route of a path: the name of a request in metrics and spans, never the path as sent.
 
-Belongs here: that one look-up. Must not be here: who may ask a path (`guard.py`).
+Belongs here: that one look-up. Must not be here: authorization of a path (`guard.py`).
 """
 
 from collections.abc import Collection
@@ -10,7 +10,7 @@ OTHER_ROUTE: Final = "other"
 
 
 class Routes:
-    """Routes by path; a last {name} stands for the rest of the path."""
+    """Routes by path; a last {name} matches the rest of the path."""
 
     def __init__(self, routes: Collection[str]) -> None:
         self._exact = frozenset(route for route in routes if "{" not in route)

@@ -1,4 +1,4 @@
-"""What waits to be scored over HTTP, and how a micro-batch of it reaches the scorer.
+"""Rows that wait to be scored over HTTP, and the scoring of a micro-batch of them.
 
 Belongs here: a row with the request that it came with. Must not be here: the queue (`batching.py`), scoring.
 """

@@ -1,5 +1,5 @@
-"""What every scoring process needs, put together once.
+"""The parts of every scoring process, assembled once.
 
-Belongs here: the assembly of the scorer, the champion that serves, degradation, shadow scoring, metrics. Must not be
-here: HTTP and Kafka.
+Belongs here: assembly of the scorer, loading of the champion, degradation, shadow scoring, metrics. Must not be here:
+HTTP and Kafka.
 """

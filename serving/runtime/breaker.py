@@ -1,6 +1,6 @@
-"""A circuit breaker: leaves a failing dependency alone, and finds out with one call at a time when it is back.
+"""A circuit breaker: it stops calls to a failing dependency and probes it with one call at a time.
 
-Belongs here: states and who may call. Must not be here: what the dependencies are, what is done without them
+Belongs here: states and admission of calls. Must not be here: the dependencies, and the work without them
 (`resilience.py`).
 
 The lock guards state only and is never held during a call, so calls run side by side.
@@ -47,7 +47,7 @@ class BreakerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BreakerCounts:
-    """What happened since the start; calls of unknown outcome are in none."""
+    """Counts since the start; calls of unknown outcome are in none."""
 
     good: int
     bad: int
@@ -56,14 +56,16 @@ class BreakerCounts:
 
 
 class Permit:
-    """One admitted call: record its outcome; a block that ends without one says nothing about the dependency."""
+    """One admitted call: record its outcome. A block that ends without an outcome counts neither way."""
 
     def __init__(self, record: Callable[[int, Outcome], None], ticket: int) -> None:
         self._record = record
         self._ticket = ticket
 
     def record(self, outcome: Outcome) -> None:
-        """Tell the breaker; it ignores calls that it admitted before its last change, and second outcomes of probes."""
+        """Record the outcome. Calls admitted before the last change of state, and second outcomes of probes, are
+        ignored.
+        """
         self._record(self._ticket, outcome)
 
     def __enter__(self) -> Self:
@@ -74,10 +76,10 @@ class Permit:
 
 
 class CircuitBreaker:
-    """Leaves a failing dependency alone: closed -> open -> half open, where exactly one call at a time may probe it.
+    """Stops calls to a failing dependency: closed -> open -> half open, where exactly one call at a time may probe it.
 
-    Only `failures` are failures; any other exception says nothing. `on_change` gets the name and the new state while
-    the lock is held, so that states come in order: it must be quick.
+    Only `failures` count as failures; any other exception counts neither way. `on_change` gets the name and the new
+    state while the lock is held, so that states arrive in order. It must be quick.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class CircuitBreaker:
         self._on_change = on_change
         self._lock = threading.RLock()
         self._state: State = "closed"
-        self._ticket = 0  # of the calls that may still tell; a new one makes all earlier calls strangers
+        self._ticket = 0  # of calls that may still report; a new ticket excludes all earlier calls
         self._until = 0.0  # when open ends, or when the running probe is given up
         self._probing = False
         self._good_probes = 0
@@ -132,7 +134,7 @@ class CircuitBreaker:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Run the block as one call. Raises BreakerOpenError, and what the block raises."""
+        """Run the block as one call. Raises BreakerOpenError, and errors of the block."""
         with self.enter() as permit:
             try:
                 yield
@@ -142,12 +144,12 @@ class CircuitBreaker:
             permit.record("good")
 
     def run(self, function: Callable[[], Result]) -> Result:
-        """The result of one call. Raises BreakerOpenError, and what the function raises."""
+        """The result of one call. Raises BreakerOpenError, and errors of the function."""
         with self.call():
             return function()
 
     def _let_time_pass(self, now: float) -> None:
-        if self._probing and now >= self._until:  # whoever never comes back has failed, and did so then
+        if self._probing and now >= self._until:  # the probe never returned, so it failed when its time ended
             self._open(self._until)
         if self._state == "open" and now >= self._until:
             self._good_probes = 0

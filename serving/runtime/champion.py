@@ -1,7 +1,7 @@
-"""The model that serves now: follows the exported directory, and swaps only for one that proves itself.
+"""The serving model: watches the exported directory and swaps only to a verified model.
 
-Belongs here: loading, proving, swapping between two requests. Must not be here: the registry (another process exports
-what its aliases name, see `fraud_pipeline/promotion/model_exporter.py`), scoring.
+Belongs here: loading, verifying, swapping between two requests. Must not be here: the registry (another process
+exports the aliased models, see `fraud_pipeline/promotion/model_exporter.py`), scoring.
 """
 
 import logging
@@ -53,8 +53,8 @@ class LoadedModel:
 class ChampionHolder:
     """Holds the model of a directory that another process replaces.
 
-    A model that cannot be verified is refused, once as long as its files stay as they are, and the last good one
-    serves on. `keep_when_gone` says whether it also does where there is no directory any more.
+    A model that cannot be verified is refused once, as long as its files stay the same, and the last good one stays in
+    service. `keep_when_gone` keeps it also after the directory was removed.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ChampionHolder:
         return self._current
 
     def start(self) -> None:
-        """Load what is there, then look for another one from time to time."""
+        """Load the present model, then check for a new one from time to time."""
         self.check_now()
         self._thread.start()
 
@@ -90,7 +90,7 @@ class ChampionHolder:
         self._stop.set()
 
     def check_now(self) -> None:
-        """Take over what the directory holds, if it is another model and a good one."""
+        """Load the directory's model if it is a new one and verifies."""
         directory = self._directory.resolve()  # the link may move while its files are read
         try:
             stamp = _stamp(directory)
@@ -120,9 +120,9 @@ class ChampionHolder:
 
 
 def _stamp(directory: Path) -> Stamp:
-    """What changes when anything in a directory does."""
+    """A value that changes when any file of a directory changes."""
     files = ((path.name, path.stat()) for path in sorted(directory.iterdir()))
-    return (str(directory), *((name, found.st_mtime_ns, found.st_size) for name, found in files))
+    return (str(directory), *((name, status.st_mtime_ns, status.st_size) for name, status in files))
 
 
 def load_proven(directory: Path) -> LoadedModel:
@@ -136,8 +136,8 @@ def load_proven(directory: Path) -> LoadedModel:
     if golden.empty or not {*model.features, "score"} <= set(golden.columns):
         raise IncompatibleModelError(f"{directory.name} holds no scored rows to prove it on; train it again")
     values = golden[list(model.features)].to_numpy(np.float32)
-    found = model.probabilities(values)
-    if not np.allclose(found, golden["score"].to_numpy(np.float64), rtol=_SAME, atol=0):
+    probabilities = model.probabilities(values)
+    if not np.allclose(probabilities, golden["score"].to_numpy(np.float64), rtol=_SAME, atol=0):
         raise IncompatibleModelError(
             f"{directory.name} does not score its own reference as in training; install the XGBoost that trained it"
         )

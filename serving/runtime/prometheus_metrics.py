@@ -1,10 +1,10 @@
-"""What the service counts and times, as Prometheus metrics of all workers together.
+"""The Prometheus metrics of a scoring process, summed over all workers.
 
-Belongs here: names, labels, buckets, how workers add up, and one small method per thing that happens. Must not be here:
-when it happens. No label holds an id or anything else a caller sends: labels come from the closed sets below.
+Belongs here: names, labels, buckets, aggregation, and one small method per event. Must not be here: when an event
+happens. No label holds an id or any other text of a caller: labels come from the closed sets below.
 
 Prometheus's client keeps each process's values in a file below PROMETHEUS_MULTIPROC_DIR, if that is set before it is
-imported (`bentoml serve` does); gauges say how the files of several workers make one value.
+imported (`bentoml serve` does). Each gauge declares how the files of several workers become one value.
 """
 
 import os
@@ -31,7 +31,7 @@ from serving.runtime.shadow import Refusal
 Stage = Literal["queue", "history", "features", "model", "store", "total"]
 
 BREAKERS: Final = ("history", "model", "storage")
-# What can be decided by whom: the fail-safe rules block nothing.
+# Possible decisions by decider: the fail-safe rules block nothing.
 DECIDES: Final[dict[DecidedBy, tuple[str, ...]]] = {
     "model": DECISIONS,
     "rules": DECISIONS,
@@ -110,7 +110,7 @@ class Metrics:
             "shadow_refused_total", "Transactions that the challenger was not compared on", "reason"
         )
         _begin_at_nought(self._shadow_refused, get_args(Refusal))
-        # Not there until it is known: a restart must not look like a recovery.
+        # Absent until it is known: a restart must not look like a recovery.
         self._red = gauge("report_red", "1 where the newest report about the champion is red", "livemax", "report")
         self._version: str | None = None
 
@@ -131,26 +131,26 @@ class Metrics:
         self._in_flight.dec()
 
     def stage(self, stage: Stage, seconds: float) -> None:
-        """How long a stage took, of a micro-batch or (queue, total) of a request."""
+        """Record the time of a stage, of a micro-batch or (queue, total) of a request."""
         self._stages[stage].observe(seconds)
 
     def decided(self, outcomes: Sequence[ScoringResult | Conflict]) -> None:
         """A micro-batch was decided and stored."""
         self._rows.observe(len(outcomes))
-        new = [one for one in outcomes if isinstance(one, ScoringResult) and not one.replayed]
-        conflicts = sum(isinstance(one, Conflict) for one in outcomes)
-        for (decision, by), number in Tally((one.decision, one.decided_by) for one in new).items():
+        new = [result for result in outcomes if isinstance(result, ScoringResult) and not result.replayed]
+        conflicts = sum(isinstance(result, Conflict) for result in outcomes)
+        for (decision, by), number in Tally((result.decision, result.decided_by) for result in new).items():
             self._decisions.labels(decision, by).inc(number)
-        for mode, number in Tally(one.mode for one in new if one.mode != "full").items():
+        for mode, number in Tally(result.mode for result in new if result.mode != "full").items():
             self._degraded.labels(mode).inc(number)
-        spared = Tally(reason.code for one in new for reason in one.reasons)
+        spared = Tally(reason.code for result in new for reason in result.reasons)
         self._demoted.inc(spared[BLOCK_CAP])
         self._held_out.inc(spared[HOLDOUT])
         self._conflicts.inc(conflicts)
         self._replayed.inc(len(outcomes) - conflicts - len(new))
-        for one in new:
-            if one.probability is not None:
-                self._scores.observe(one.probability)
+        for result in new:
+            if result.probability is not None:
+                self._scores.observe(result.probability)
 
     def breaker_changed(self, breaker: str, state: State) -> None:
         """A breaker is in a new state."""
@@ -177,16 +177,16 @@ class Metrics:
         self._model_refusals.inc()
 
     def shadowed(self, champion: NDArray[np.object_], challenger: NDArray[np.object_]) -> None:
-        """What both models decided on the same transactions, each of shape (n,)."""
-        for (one, other), number in Tally(zip(champion, challenger, strict=True)).items():
-            self._shadow.labels(one, other).inc(number)
+        """Count the decisions of both models on the same transactions, each of shape (n,)."""
+        for (ours, theirs), number in Tally(zip(champion, challenger, strict=True)).items():
+            self._shadow.labels(ours, theirs).inc(number)
 
     def shadow_refused(self, refusal: Refusal, rows: int) -> None:
-        """So many transactions were not compared, since this challenger says nothing about this champion."""
+        """Count transactions that were not compared, because the challenger cannot be compared with this champion."""
         self._shadow_refused.labels(refusal).inc(rows)
 
     def reported(self, report: ReportName, *, red: bool) -> None:
-        """What the newest report about the champion found."""
+        """Record whether the newest report about the champion is red."""
         self._red.labels(report).set(red)
 
     @property
@@ -206,13 +206,13 @@ class Metrics:
 
 
 def _begin_at_nought(counter: Counter, labels: Collection[str]) -> None:
-    """What begins at one has no increase that an alert could see; what is not there looks neither busy nor idle."""
+    """Create the counters at 0. A counter that first appears with 1 has no increase that an alert could see."""
     for label in labels:
         counter.labels(label)
 
 
 def _forget_dead_workers(directory: Path) -> None:
-    """A worker that was killed cannot take back what it says about now; its counts stay."""
+    """Remove the gauges of workers that were killed, because they cannot do it themselves; their counts stay."""
     for pid in {int(file.stem.rpartition("_")[2]) for file in directory.glob("gauge_live*.db")}:
         try:
             os.kill(pid, 0)

@@ -1,6 +1,6 @@
-"""Whether a report about the champion is red, for Prometheus: looked up in the database now and then.
+"""Watches the reports about the champion for Prometheus: reads the newest verdicts from the database now and then.
 
-Belongs here: when to look, and living through a database that is away. Must not be here: what is red
+Belongs here: the interval, and tolerance of a database that is away. Must not be here: what is red
 (`fraud_pipeline/defs/` stores that), the metric (`prometheus_metrics.py`).
 """
 
@@ -19,13 +19,13 @@ log: Final = logging.getLogger(__name__)
 
 
 class OnVerdict(Protocol):
-    """Gets what the newest report of a kind found."""
+    """Gets the verdict of the newest report of each kind."""
 
     def __call__(self, report: ReportName, *, red: bool) -> None: ...
 
 
 class ReportWatch:
-    """A thread that looks up, for each kind of report, whether the newest is red."""
+    """A thread that reads, for each kind of report, whether the newest is red."""
 
     def __init__(self, database: Database, *, on_verdict: OnVerdict, every: float = LOOK_EVERY) -> None:
         self._database = database
@@ -36,7 +36,7 @@ class ReportWatch:
         self._thread = threading.Thread(target=self._watch, name="report-watch", daemon=True)
 
     def start(self) -> None:
-        """Look now, off the caller's path, and from then on."""
+        """Start reading, now and then every interval, outside the caller's thread."""
         self._thread.start()
 
     def close(self) -> None:
@@ -48,15 +48,15 @@ class ReportWatch:
     def look(self) -> None:
         """Pass on the verdicts stored now; while the database is away, the last ones stay."""
         try:
-            found = newest_verdicts(self._database)
-        except Exception as error:  # noqa: BLE001 - whatever happens, the thread looks again
+            verdicts = newest_verdicts(self._database)
+        except Exception as error:  # noqa: BLE001 - the thread must survive any error and read again
             if not self._away:
                 why = error if isinstance(error, DatabaseUnavailableError) else type(error).__name__
                 log.warning("reports about the champion cannot be looked up: %s", why)
             self._away = True
             return
         self._away = False
-        for verdict in found:
+        for verdict in verdicts:
             self._on_verdict(verdict.report, red=verdict.red)
 
     def _watch(self) -> None:

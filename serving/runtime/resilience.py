@@ -1,7 +1,7 @@
-"""Always an answer: which mode while something is away, and how it is trusted again.
+"""Always an answer: the mode while a dependency is away, and the way back.
 
-Belongs here: the degradation policy, the scorer that obeys it. Must not be here: when a dependency is left alone
-(`breaker.py`), what each mode does without (`fraud_pipeline/scoring/scorer.py`), the HTTP answer
+Belongs here: the degradation policy and the scorer that obeys it. Must not be here: when a dependency is avoided
+(`breaker.py`), what each mode leaves out (`fraud_pipeline/scoring/scorer.py`), the HTTP answer
 (`serving/http/endpoints.py`).
 """
 
@@ -45,8 +45,9 @@ _MODES: Final[Mapping[frozenset[Dependency], Mode]] = MappingProxyType({needs: m
 class DegradationPolicy:
     """The mode that the health of history and model allows: down at once, up after `recovery` seconds of health.
 
-    Only one of the two is trusted again at a time, so that what comes back is not hit by everything at once.
-    While nothing can be stored it is `fail_safe`; that costs no level, because it says nothing about history and model.
+    Only one of the two is restored at a time, so that a recovering dependency does not get the full load at once.
+    While nothing can be stored, the mode is `fail_safe`. That costs no level, because it says nothing about history
+    and model.
     """
 
     def __init__(self, *, recovery: float = 5.0, clock: Clock = time.monotonic) -> None:
@@ -76,7 +77,7 @@ class DegradationPolicy:
 
 
 class Scores(Protocol):
-    """What is asked of a Scorer."""
+    """The methods of a Scorer that this module calls."""
 
     def transaction(
         self, rows: Sequence[TransactionRow], *, mode: Mode, request_ids: RequestIdsOfRows
@@ -114,10 +115,11 @@ class Breakers:
 
 
 class ResilientScorer:
-    """A scorer that leaves out what is away, so that the same rows get an answer within the same call.
+    """A scorer that leaves out a dependency that is away, so that the same rows get an answer within the same call.
 
-    Only what cannot be stored gets none: NotStoredError, at once while the storage's breaker is open. Values that the
-    database refuses do not open it: whoever sends one must not shut out the others. `on_decided` gets stored answers.
+    Only rows that cannot be stored get none: NotStoredError, at once while the storage's breaker is open. Values that
+    the database refuses do not open it, because one bad sender must not shut out the others. `on_decided` gets stored
+    answers.
     """
 
     def __init__(
@@ -144,20 +146,20 @@ class ResilientScorer:
     def score(
         self, rows: Sequence[TransactionRow], *, request_ids: RequestIdsOfRows = NO_REQUEST_IDS
     ) -> list[ScoringResult | Conflict]:
-        """As `Scorer.score`, in the best mode there is. Raises NotStoredError."""
+        """As `Scorer.score`, in the best possible mode. Raises NotStoredError."""
         return with_retry(lambda: answers_of(self.transaction(rows, request_ids=request_ids)))
 
     @contextmanager
     def transaction(
         self, rows: Sequence[TransactionRow], *, request_ids: RequestIdsOfRows = NO_REQUEST_IDS
     ) -> Iterator[MicroBatch]:
-        """As `Scorer.transaction`, in the best mode there is. Raises NotStoredError."""
+        """As `Scorer.transaction`, in the best possible mode. Raises NotStoredError."""
         with ExitStack() as entered, self._storage():
             permits = self._permits(entered)
             with ExitStack() as opened:
                 scored = self._open(opened, rows, permits, request_ids=request_ids)
                 yield scored
-            # A stored answer says nothing about what it did not need.
+            # A stored answer says nothing about dependencies that it did not need.
             new = [answer for answer in scored.answers if isinstance(answer, ScoringResult) and not answer.replayed]
             needed = frozenset().union(*(_NEEDS[mode] for mode in {result.mode for result in new}))
             for name in permits.keys() & needed:
@@ -172,7 +174,7 @@ class ResilientScorer:
         *,
         request_ids: RequestIdsOfRows,
     ) -> MicroBatch:
-        """Begin the transaction without what fails meanwhile, whose permits are used up."""
+        """Begin the transaction without the dependencies that fail meanwhile; their permits are used up."""
         while True:
             try:
                 mode = _MODES[frozenset(permits)]
@@ -201,7 +203,7 @@ class ResilientScorer:
             raise StorageUnavailableError(str(error)) from error
 
     def _permits(self, entered: ExitStack) -> dict[Dependency, Permit]:
-        """Admission to what this call may use: what the mode needs, and what waits to be probed."""
+        """Permits for the dependencies that this call may use: those that the mode needs, and those due for a probe."""
         needs = _NEEDS[self.mode]
         permits: dict[Dependency, Permit] = {}
         named: tuple[tuple[Dependency, CircuitBreaker], ...] = (

@@ -1,9 +1,9 @@
-"""Everything that scoring needs, put together once: for the HTTP service, the consumer and runs over ranges.
+"""Assembly of everything that scoring needs: for the HTTP service, the consumer and runs over ranges.
 
-Belongs here: which pieces a scorer is made of, from the settings and the exported models. Must not be here: any rule,
-what comes in and goes out (`service.py`, `serving/stream/consumer_process.py`, `serving/stream/ranges.py`).
+Belongs here: the parts of a scorer, built from the settings and the exported models. Must not be here: any rule, input
+and output (`service.py`, `serving/stream/consumer_process.py`, `serving/stream/ranges.py`).
 
-What decides a decision is the same at every entrance, because every entrance gets its scorers from here.
+Decisions are the same at every entrance, because every entrance gets its scorer here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ from serving.runtime.resilience import Breakers, DegradationPolicy, ResilientSco
 from serving.runtime.shadow import Shadow, ShadowReport
 
 _SHADOW_PATIENCE: Final = 60.0
-"""Seconds that a run waits for its challenger: nobody waits for an answer of the run by then."""
+"""Seconds that a run waits for its challenger; by then its decisions are stored and nobody waits."""
 
 
 class ScoringRuntime:
@@ -71,7 +71,7 @@ class ScoringRuntime:
         )
 
     def start(self, *, follow: bool = True) -> None:
-        """Load the models that are exported now and, to `follow`, look for others and for red reports from then on."""
+        """Load the exported models. With `follow`, also watch for new models and for red reports."""
         self._following = follow
         holders = [self.champion, *([self._challenger] if self._shadow else [])]
         for holder in holders:
@@ -88,11 +88,11 @@ class ScoringRuntime:
         return {field.name: field for field in loaded.model.feature_config.own_inputs.fields} if loaded else {}
 
     def shadow_report(self) -> ShadowReport | None:
-        """What the challenger decided beside the champion, or None without one."""
+        """The comparison of challenger and champion, or None without a challenger."""
         return self._shadow.report() if self._shadow else None
 
     def close(self) -> None:
-        """Let the challenger finish what waits, then give everything back."""
+        """Let the challenger finish its queue, then close everything."""
         self._challenger.close()
         if self._shadow and self._following:
             self._shadow.close()

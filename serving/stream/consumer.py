@@ -1,10 +1,10 @@
-"""The long-lived consumer: reads, lets `handler.py` handle, and lives through what happens.
+"""The long-lived consumer: it polls, passes records to `handler.py`, and survives failures of its dependencies.
 
-Belongs here: polling, partitions that come and go, waiting for what is away, stopping. Must not be here: what is done
-with a record and in which order (`handler.py`), how a process is put together (`consumer_process.py`).
+Belongs here: polling, assignment of partitions, waiting for a dependency that is away, stopping. Must not be here:
+handling of a record and its order (`handler.py`), assembly of the process (`consumer_process.py`).
 
-The database knows where every partition stands: a partition is claimed there as soon as the group gives it to us, and
-read from there. Kafka's own committed offsets only tell others of the lag; losing them loses nothing.
+The database stores the position of every partition. A partition is claimed there as soon as the group assigns it, and
+read from that position. Kafka's own committed offsets only show the lag to other tools; losing them loses nothing.
 """
 
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.2
 LONGEST_WAIT: Final = 5.0
 
-# What kafka-python says of a partition that the group has just taken from us.
+# Errors of kafka-python about a partition that the group has just reassigned.
 _NOT_OURS: Final = (KafkaError, ValueError, KeyError)
 
 Away = Literal["database", "broker", "repair"]
@@ -38,21 +38,21 @@ Records = Mapping[Partition, Sequence[Record]]
 
 
 class Observer(Protocol):
-    """Gets what happens to the stream; `lag` may come from another thread."""
+    """Gets the events of the stream; `lag` may be called from another thread."""
 
     def handled(self, handled: BatchResult, *, seconds: float) -> None: ...
     def lag(self, partition: Partition, records: int | None) -> None:
-        """How far behind a partition is; None when it is no longer ours."""
+        """The lag of a partition; None when it is no longer assigned to this consumer."""
         ...
 
     def waiting(self, away: Away | None) -> None:
-        """What is away and being waited for, `repair` for a release that handles records; None when all is there."""
+        """The dependency that is waited for, `repair` for a release that handles records; None when all are back."""
         ...
 
 
 @dataclass(slots=True)
 class _Held(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
-    """The partitions that are ours and where each stands; the group's changes come on the client's own thread."""
+    """The partitions of this consumer with their positions; rebalances arrive on the client's own thread."""
 
     observer: Observer
     reached: Callable[[Point], None]
@@ -60,16 +60,18 @@ class _Held(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """The next owner claims them in the database, and the fence refuses what we still write."""
+        """Drop revoked partitions. The next owner claims them in the database, and the fence refuses later writes from
+        here.
+        """
         self.forget(revoked)
         self.reached("revoked")
 
     async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
-        """As revoked, noticed too late."""
+        """Drop partitions that another member owns already."""
         self.forget(lost)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """What was held before was read by another since, or stands elsewhere now: it is claimed anew."""
+        """Drop held positions: another reader may have moved them, so these partitions are claimed again."""
         self.forget(assigned)
 
     def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
@@ -99,8 +101,8 @@ class _Held(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
 class StreamConsumer:
     """Reads topics as a member of a group until it is stopped.
 
-    `consumer` must not commit by itself. `reached` gets the points of the order, as in `StreamScorer`. `beat` is
-    when the loop last came round.
+    `consumer` must not commit by itself. `reached` gets the points of the order, as in `StreamScorer`. `beat` is the
+    time of the last round of the loop.
     """
 
     def __init__(
@@ -140,13 +142,13 @@ class StreamConsumer:
                 self._consumer.close(timeout_ms=5_000)
 
     def step(self) -> int:
-        """One poll and what it brought; how many records were handled."""
+        """Poll once and handle the records; returns their number."""
         self.beat = self._clock()
         records: Records = {}
         try:
             self._go_on()
             polled = self._consumer.poll(timeout_ms=round(POLL_SECONDS * 1_000), max_records=self._max_records)
-            records = {Partition(*partition): found for partition, found in polled.items()}
+            records = {Partition(*partition): batch for partition, batch in polled.items()}
             if self._waits_until is not None:
                 self._pause(records)
                 return 0
@@ -163,8 +165,7 @@ class StreamConsumer:
         except EveryRecordFailsError as error:
             self._wait_for("repair", str(error), records)
         except KafkaError as error:
-            # What asking again does not mend, a new start may: a producer that the brokers no longer know, a right
-            # that was withdrawn.
+            # A new start may repair what a retry does not: an unknown producer id, a permission that was withdrawn.
             if not error.retriable:
                 raise
             self._wait_for("broker", type(error).__name__, records)
@@ -174,33 +175,33 @@ class StreamConsumer:
         self._reached("polled")
         started = time.monotonic()
         positions = self._held.now()
-        still = {at: found for at, found in ready.items() if at in positions}
+        still = {at: batch for at, batch in ready.items() if at in positions}
         handled = self._stream.handle(still, positions)
         self._held.moved(handled.positions)
         if self._wait:
             self._wait = 0.0
             self._observer.waiting(None)
-        with suppress(KafkaError):  # the database knows
+        with suppress(KafkaError):  # the database stores the positions
             self._consumer.commit_async(_offsets(handled.positions))
         self._reached("committed")
         self._observer.handled(handled, seconds=time.monotonic() - started)
 
     def _ready(self, records: Records) -> Records:
-        """The records that follow what the database knows; what it does not know of us yet is claimed."""
+        """The records that continue the stored positions. Newly assigned partitions are claimed."""
         assigned = {Partition(*partition) for partition in self._consumer.assignment()}
         held = self._held.now()
         self._held.forget(held.keys() - assigned)
         self._claim(assigned - held.keys())
-        ready = {at: found for at, found in records.items() if found and at in held and at in assigned}
-        for at, found in ready.items():
-            if found[0].offset != held[at].published_offset:
-                self._jumped(at, held[at], to=found[0].offset)
+        ready = {at: batch for at, batch in records.items() if batch and at in held and at in assigned}
+        for at, batch in ready.items():
+            if batch[0].offset != held[at].published_offset:
+                self._jumped(at, held[at], to=batch[0].offset)
         return ready
 
     def _pass_by(self, ready: Records) -> None:
-        """Move on past offsets that no record for us follows: marks of senders' transactions, and what they aborted.
+        """Move past offsets without records for this consumer: markers of senders' transactions, and aborted records.
 
-        Partitions that records came of are left for later: the next record tells that it does not follow the last.
+        Partitions with records in this poll wait until later: their next record shows the gap.
         """
         passed = {}
         for at, position in self._held.now().items():
@@ -218,26 +219,26 @@ class StreamConsumer:
         self._held.moved({at: after for at, (_, after) in passed.items()})
 
     def _position(self, at: Partition) -> int:
-        """The offset that is read next; -1 while nobody knows."""
+        """The next offset to read; -1 while it is unknown."""
         with suppress(*_NOT_OURS):
             position = self._consumer.position(TopicPartition(*at), timeout_ms=0)
             return -1 if position is None else int(position)
         return -1
 
     def _claim(self, partitions: Iterable[Partition]) -> None:
-        """Become the one reader of these partitions, and read them from where they stand."""
-        wanted = sorted(partitions)
-        if not wanted:
+        """Claim these partitions in the database and read them from their positions."""
+        claimable = sorted(partitions)
+        if not claimable:
             return
-        beginnings = self._consumer.beginning_offsets([TopicPartition(*at) for at in wanted])
+        beginnings = self._consumer.beginning_offsets([TopicPartition(*at) for at in claimable])
         with scoring_batch(self._database) as batch:
-            claimed = {at: batch.positions.claim(*at, start=beginnings[TopicPartition(*at)]) for at in wanted}
+            claimed = {at: batch.positions.claim(*at, start=beginnings[TopicPartition(*at)]) for at in claimable}
         self._held.hold(claimed)
         for at, position in claimed.items():
             self._seek(at, position.published_offset)
 
     def _jumped(self, at: Partition, position: Position, *, to: int) -> None:
-        """Records come that do not follow the last ones, though these were asked for."""
+        """Handle records that do not continue the last ones, although those were requested."""
         if to > position.published_offset:
             # Offsets without a record are common: the marks of a sender's transactions, compaction.
             self._log_lost(at, position)
@@ -276,7 +277,7 @@ class StreamConsumer:
         self._pause(records)
 
     def _pause(self, records: Records) -> None:
-        """Fetch nothing; these records come again, since their partitions are claimed anew."""
+        """Fetch nothing. These records come again, because their partitions are claimed anew."""
         self._held.forget(records)
         with suppress(*_NOT_OURS):
             self._consumer.pause(*self._consumer.assignment())
@@ -293,7 +294,7 @@ class StreamConsumer:
 
 
 def watch(consumer: StreamConsumer, *, patience: float, give_up: Callable[[], Any], ended: threading.Event) -> None:
-    """Call `give_up` when the consumer's loop has not come round for `patience` seconds."""
+    """Call `give_up` when the consumer's loop has made no round for `patience` seconds."""
     while not ended.wait(min(patience / 4, 5.0)):
         if time.monotonic() - consumer.beat > patience:
             log.critical("the consumer has not come round for %.0f s: giving up, so that it is started again", patience)

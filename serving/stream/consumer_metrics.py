@@ -1,7 +1,7 @@
-"""What Prometheus is told of a consumer.
+"""Prometheus metrics of a consumer.
 
-Belongs here: names and kinds of metrics of the stream. Must not be here: metrics of deciding, which every entrance has
-(`serving/runtime/prometheus_metrics.py`), anything that acts on them. Ids are never labels.
+Belongs here: names and kinds of metrics of the stream. Must not be here: metrics of decisions, which every entrance
+has (`serving/runtime/prometheus_metrics.py`), anything that acts on them. Ids are never labels.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class StreamMetrics:
         registry = registry or CollectorRegistry()
         records = Counter("fraud_stream_records", "records by what became of them", ["outcome"], registry=registry)
         for outcome in get_args(Outcome):
-            # From nought on: what begins at one has no increase that an alert could see.
+            # Start at 0: a counter that first appears with 1 has no increase that an alert could see.
             records.labels(outcome)
         return cls(
             registry=registry,
@@ -75,7 +75,7 @@ class StreamMetrics:
         if records is not None:
             self.behind.labels(*labels).set(records)
         else:
-            # Two owners of one partition in the sum would tell a lag that is not there.
+            # Two owners of one partition would double its lag in the sum.
             self.behind.remove(*labels)
 
     def waiting(self, away: Away | None) -> None:

@@ -36,7 +36,7 @@ STALLED: Final = 70
 PRODUCER_OPTIONS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "max_block_ms": round(ACKNOWLEDGE_WITHIN * 1_000),
-        # What is sent is flushed at the end of each batch; sent earlier, in small requests, it costs twice the time.
+        # Messages are flushed at the end of each batch; smaller requests before that cost twice the time.
         "linger_ms": 1_000,
         "batch_size": 262_144,
     }
@@ -48,7 +48,7 @@ def consume(
     kafka: KafkaSettings,
     *,
     stop: threading.Event,
-    tell: Callable[[str], None] = print,
+    on_progress: Callable[[str], None] = print,
     metrics_host: str = "127.0.0.1",
     metrics_port: int | None = None,
     session_timeout: timedelta = timedelta(seconds=10),
@@ -56,10 +56,11 @@ def consume(
     patience: float = PATIENCE,
     reached: Callable[[Point], None] = lambda _point: None,
 ) -> int:
-    """Score the stream until `stop` is set, by SIGTERM or SIGINT too; the exit status of the process.
+    """Score the stream until `stop` is set or SIGTERM or SIGINT arrives; returns the exit status of the process.
 
-    Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseUnsuitableError when it cannot start; what goes
-    away later is waited for. A loop that does not come round for `patience` seconds ends the process with status 70.
+    Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseUnsuitableError when it cannot start. A
+    dependency that fails later is waited for. A loop without a round for `patience` seconds ends the process with
+    status 70.
     """
     metrics = Metrics()
     stream_metrics = StreamMetrics.build(metrics.registry)
@@ -99,20 +100,20 @@ def consume(
             stack.callback(server.server_close)
             stack.callback(server.shutdown)
         stack.enter_context(_watched(consumer, patience=patience))
-        # What is loaded by now lives as long as the process: collections need not walk it again.
+        # Everything loaded so far lives as long as the process, so collections need not visit it again.
         gc.collect()
         gc.freeze()
         loaded = scoring.champion.current()
         by = f"model version {loaded.version}" if loaded else "rules, since there is no champion yet"
-        tell(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {kafka.group}, by {by}")
+        on_progress(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {kafka.group}, by {by}")
         consumer.run(stop)
-    tell(f"Stopped: {stream_metrics.decided:,} transactions decided on")
+    on_progress(f"Stopped: {stream_metrics.decided:,} transactions decided on")
     return 0
 
 
 @contextmanager
 def _closing(producer: Any) -> Iterator[Any]:
-    """Close without waiting for brokers that are away: what nobody acknowledged is published again."""
+    """Close without waiting for brokers that are away; unacknowledged messages are published again."""
     try:
         yield producer
     finally:

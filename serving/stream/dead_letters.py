@@ -1,10 +1,10 @@
-"""Dead letters for a person: what is there and why, and sending it again once the cause is mended.
+"""Dead letters for a person: a list with reasons, and a replay after their cause is repaired.
 
-Belongs here: reading the topic from its beginning to where it ends now, sending letters back to where they came from,
-each once. Must not be here: what makes a record a dead letter (`messages.py`).
+Belongs here: reading the topic up to its present end, and sending each letter once to its source topic. Must not be
+here: which records become dead letters (`messages.py`).
 
-How far letters were sent again is a position in the database for each reason, so that those of one reason can be sent
-without the others. A letter that still cannot be handled comes back as another one, with a source of its own.
+The database keeps a replay position for each reason, so that letters of one reason can be sent without the others. A
+letter that still cannot be handled comes back as a new one, with a source of its own.
 """
 
 import time
@@ -23,7 +23,7 @@ from serving.stream.records import Partition
 from serving.stream.topic_inspection import OffsetBounds, extents
 
 REPLAY_OF: Final = "replay-of"
-"""The header that tells which record a message is sent again for: topic/partition/offset."""
+"""The header with the source of a replayed message: topic/partition/offset."""
 _PATIENCE: Final = 30.0
 # A crash sends letters again soon after the first time, so not all need be remembered.
 _REMEMBERED: Final = 100_000
@@ -31,7 +31,7 @@ _REMEMBERED: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One record that could not be handled: where it stood and why; `sha256` tells equal values apart from others."""
+    """One record that could not be handled, with its source and reason; equal `sha256` means equal values."""
 
     at: Partition
     offset: int
@@ -49,12 +49,12 @@ class DeadLetter:
 
     @property
     def source(self) -> tuple[str, int, int]:
-        """Topic, partition and offset that it came from: a letter that was sent twice has one source."""
+        """Topic, partition and offset of the original record. A letter that was sent twice has one source."""
         return self.topic, self.partition, self.source_offset
 
 
 class Replayed(NamedTuple):
-    """How many letters were sent again, and how many cannot be since they do not hold all of their record."""
+    """The number of letters sent again, and of letters that cannot be sent because their record was truncated."""
 
     sent: int
     not_whole: int
@@ -67,7 +67,7 @@ def dead_letters(kafka: KafkaSettings) -> Iterator[DeadLetter]:
 
 
 def summary(letters: Iterable[DeadLetter]) -> list[str]:
-    """A line for each reason: how many, and what to do."""
+    """A line for each reason: number, path, remedy."""
     counts = Counter((letter.reason, letter.path) for letter in letters)
     return [
         f"{number:>7,} x {path}: {reason} - {_remedy(reason, path)}" for (reason, path), number in counts.most_common()
@@ -80,10 +80,10 @@ def _remedy(reason: str, path: str) -> str:
 
 
 def replay(kafka: KafkaSettings, database: Database, *, reason: str | None = None) -> Replayed:
-    """Send letters, of one reason or all, to the topics they came from, as if when they came; each letter once.
+    """Send letters, of one reason or all, to their source topics with their first timestamp; each letter once.
 
-    A letter stays where it is. A crash may let the last few be sent again. Raises FencedError when another replay has
-    begun since, BrokerUnavailableError, and KafkaError for what is not acknowledged.
+    Letters stay in the topic. After a crash, the last few may be sent twice. Raises FencedError when another replay
+    has started since, BrokerUnavailableError, and KafkaError for messages that are not acknowledged.
     """
     total, positions = Replayed(0, 0), dict[Partition, Position]()
     with closing(open_producer(kafka)) as producer:
@@ -92,13 +92,13 @@ def replay(kafka: KafkaSettings, database: Database, *, reason: str | None = Non
             for letter in letters:
                 if reason in (None, letter.reason):
                     of_reason.setdefault(letter.reason, []).append(letter)
-            for name, found in of_reason.items():
+            for name, selected in of_reason.items():
                 where = Partition(f"{at.topic} {name}", at.partition)
                 if where not in positions:
                     with scoring_batch(database) as batch:
                         positions[where] = batch.positions.claim(*where, start=0)
-                before, end = positions[where], found[-1].offset + 1
-                new = [letter for letter in found if letter.offset >= before.next_offset]
+                before, end = positions[where], selected[-1].offset + 1
+                new = [letter for letter in selected if letter.offset >= before.next_offset]
                 if not new:
                     continue
                 whole = [letter for letter in new if letter.whole]
@@ -158,23 +158,23 @@ def _records(consumer: Any, at: Partition, extent: OffsetBounds) -> Iterator[lis
 
 def _letter(at: Partition, record: Any) -> DeadLetter | None:
     """None for a record that is no letter of ours."""
-    told = {
+    marks = {
         name.removeprefix(MARK): value.decode() for name, value in record.headers if name.startswith(MARK) and value
     }
-    if not {"reason", "path", "topic", "partition", "offset", "sha256"} <= told.keys():
+    if not {"reason", "path", "topic", "partition", "offset", "sha256"} <= marks.keys():
         return None
-    sent = int(told.get("timestamp", -1))
+    sent = int(marks.get("timestamp", -1))
     return DeadLetter(
         at=at,
         offset=record.offset,
-        reason=told["reason"],
-        path=told["path"],
-        topic=told["topic"],
-        partition=int(told["partition"]),
-        source_offset=int(told["offset"]),
+        reason=marks["reason"],
+        path=marks["path"],
+        topic=marks["topic"],
+        partition=int(marks["partition"]),
+        source_offset=int(marks["offset"]),
         timestamp=sent if sent > 0 else None,
-        sha256=told["sha256"],
-        whole="truncated" not in told and told["reason"] != "unreadable",
+        sha256=marks["sha256"],
+        whole="truncated" not in marks and marks["reason"] != "unreadable",
         key=record.key,
         value=record.value,
         headers=tuple(

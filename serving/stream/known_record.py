@@ -1,7 +1,7 @@
-"""A record that is known to be good: where it fails, a failure is no fault of the records that fail.
+"""A record that is known to be good. If it fails, too, the failing records are not at fault.
 
-Belongs here: sending that record through all that handles one, and undoing it. Must not be here: when this is asked,
-and who waits (`handler.py`, `consumer.py`), the statements that are tried (`fraud_pipeline/scoring/rehearsal.py`).
+Belongs here: running that record through every step of handling, and undoing it. Must not be here: when to run it, and
+the waiting (`handler.py`, `consumer.py`), the statements that are tried (`fraud_pipeline/scoring/rehearsal.py`).
 """
 
 import logging
@@ -70,9 +70,9 @@ def _read(reader: MessageReader, *, now: int) -> TransactionRow:
     sent = transaction_message(TransactionRow(_NAME, now, _NAME, _NAME, 100), currency=reader.currency)
     report = report_message(_NAME, is_fraud=True)
     row = reader.transaction_message(sent.value, sent.headers, now=now)
-    found = report_of(report.value, report.headers)
+    message = report_of(report.value, report.headers)
     if isinstance(row, BadMessage):
         raise EveryRecordFailsError(f"a message that is known to be good is not read ({row.reason})")
-    if isinstance(found, BadMessage):
-        raise EveryRecordFailsError(f"a report that is known to be good is not read ({found.reason})")
+    if isinstance(message, BadMessage):
+        raise EveryRecordFailsError(f"a report that is known to be good is not read ({message.reason})")
     return row

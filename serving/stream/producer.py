@@ -1,6 +1,6 @@
-"""Transactions sent to a topic at a steady rate, as if they happened now: what `fraud-detect produce` does.
+"""Sends transactions to a topic at a steady rate, as if they happened now (`fraud-detect produce`).
 
-Belongs here: where the rows come from, the schedule, what was acknowledged. Must not be here: clients and the layout of
+Belongs here: the source of the rows, the schedule, the acknowledgements. Must not be here: clients and the layout of
 messages (`fraud_pipeline/messaging/topics.py`), words for a person beyond the summary.
 """
 
@@ -46,7 +46,7 @@ _DAY: Final = pd.Timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class ProduceReport:
-    """What became of the messages; `errors` names why some failed."""
+    """The counts of messages by result; `errors` names the causes of failures."""
 
     topic: str
     sent: int
@@ -56,7 +56,7 @@ class ProduceReport:
 
     @property
     def failed(self) -> int:
-        """Messages nobody acknowledged."""
+        """Messages without an acknowledgement."""
         return self.sent - self.acknowledged
 
     def __str__(self) -> str:
@@ -73,22 +73,23 @@ def produce(
     count: int | None = None,
     data_path: Path | None = None,
     topic: str | None = None,
-    tell: Callable[[str], None] = print,
+    on_progress: Callable[[str], None] = print,
     patience: float = 120.0,
 ) -> ProduceReport:
-    """Send `count` transactions (default: until the file ends, or Ctrl+C) at `rate` a second, and wait for the answers.
+    """Send `count` transactions (default: until the file ends, or Ctrl+C) at `rate` a second, and wait for the
+    answers.
 
-    Ids are new in every run; rows of a file keep their order, and every row happens at the moment it is sent. Raises
-    BrokerUnavailableError before anything is sent, and ValueError for a file or number that cannot be used. When the
-    brokers answer nothing for `patience` seconds, it ends and reports what they acknowledged.
+    Ids are new in every run. Rows of a file keep their order, and every row gets the time of sending. Raises
+    BrokerUnavailableError before anything is sent, and ValueError for an unusable file or number. When the brokers
+    answer nothing for `patience` seconds, it ends and reports what they acknowledged.
     """
     if not rate > 0 or (count is not None and count < 1):
         raise ValueError("the rate must be above 0 and the count at least 1")
-    rows = file_rows(settings, data_path, tell=tell) if data_path else synthetic_rows(settings)
+    rows = file_rows(settings, data_path, on_progress=on_progress) if data_path else synthetic_rows(settings)
     name = topic or kafka.transactions_topic
     partitions = ensure_topics(kafka, [name])[name]
     run = uuid4().hex[:12]
-    tell(f"Sending to {name} ({partitions} partitions) at {rate:g} a second; ids begin with {run}-")
+    on_progress(f"Sending to {name} ({partitions} partitions) at {rate:g} a second; ids begin with {run}-")
     deliveries = Deliveries(patience=patience)
     client = open_producer(kafka)
     rows = chain([next(rows)], rows)  # the first row of a world takes a second, which is not part of the schedule
@@ -104,7 +105,7 @@ def produce(
         except KeyboardInterrupt:
             pass
         except BrokerUnavailableError as error:
-            tell(str(error))
+            on_progress(str(error))
         deliveries.settle(client)
         bar.update(deliveries.acknowledged - bar.n)
     seconds = time.monotonic() - started
@@ -117,7 +118,7 @@ def pause_before(position: int, *, rate: float, elapsed: float) -> float:
 
 
 def synthetic_rows(settings: Settings) -> Iterator[TransactionRow]:
-    """What happens in the synthetic world from now on, without end: the merchants that the model was trained on."""
+    """Endless transactions of the synthetic world from now on, at the merchants of the model's training data."""
     world = SyntheticWorld(
         WorldConfig(
             seed=settings.seed,
@@ -132,8 +133,8 @@ def synthetic_rows(settings: Settings) -> Iterator[TransactionRow]:
         yield from _rows(validate(world.transactions(start=start, end=end), now=end).accepted)
 
 
-def file_rows(settings: Settings, path: Path, *, tell: Callable[[str], None]) -> Iterator[TransactionRow]:
-    """The valid rows of a file in order of time; says how many are not."""
+def file_rows(settings: Settings, path: Path, *, on_progress: Callable[[str], None]) -> Iterator[TransactionRow]:
+    """The valid rows of a file in order of time; reports the number of invalid ones."""
     trained_on = settings.data_path is not None and path.resolve() == settings.data_path.resolve()
     columns = parse_columns(settings.columns) if trained_on and settings.columns else None
     source = FileSource(path.resolve(), columns=columns)
@@ -141,7 +142,7 @@ def file_rows(settings: Settings, path: Path, *, tell: Callable[[str], None]) ->
     result = validate(source.transactions(start=start, end=end), now=pd.Timestamp.now(tz="UTC"))
     if len(result.rejected):
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in result.summary().items())
-        tell(f"{path.name}: {len(result.rejected):,} invalid rows are not sent ({reasons})")
+        on_progress(f"{path.name}: {len(result.rejected):,} invalid rows are not sent ({reasons})")
     if result.accepted.empty:
         raise ValueError(f"{path.name} has no valid row to send: mend the file or map its columns")
     return _rows(result.accepted)
@@ -157,7 +158,7 @@ def _rows(accepted: pd.DataFrame) -> Iterator[TransactionRow]:
 
 @dataclass(slots=True)
 class Deliveries:
-    """What became of each message; a message in flight holds a slot until the brokers answer."""
+    """Counts the results of messages; a message in flight holds a slot until the brokers answer."""
 
     patience: float
     sent: int = 0
@@ -167,10 +168,10 @@ class Deliveries:
     _lock: Lock = field(default_factory=Lock)
 
     def send(self, client: KafkaProducer, topic: str, message: Message) -> None:
-        """Send when there is a slot, and note the answer when it comes.
+        """Wait for a slot, send, and record the answer when it arrives.
 
-        Raises BrokerUnavailableError when no slot comes free for `patience` seconds: the library itself waits without
-        a limit for a broker that takes connections and answers nothing.
+        Raises BrokerUnavailableError when no slot becomes free for `patience` seconds. The library itself waits
+        without a limit for a broker that accepts connections and answers nothing.
         """
         if not self._slots.acquire(timeout=self.patience):
             waited, self.patience = self.patience, 0.0
@@ -202,7 +203,9 @@ class Deliveries:
 
     @property
     def _given_up(self) -> bool:
-        """The library fails what is unanswered one by one as it closes, and each is counted already."""
+        """Whether sending was given up: while it closes, the library fails unanswered messages, which are counted
+        already.
+        """
         return "unanswered" in self.errors
 
     def _arrived(self, _: object) -> None:

@@ -1,10 +1,10 @@
-"""Ranges of a topic: cut to a size, and scored by a run that reads exactly them.
+"""Ranges of a topic: planned with a bounded size, and scored by a run that reads exactly them.
 
-Belongs here: which records a run reads, in which order, and when it refuses. Must not be here: what is done with a
-record (`handler.py`), when runs are launched (`fraud_pipeline/defs/streaming.py`).
+Belongs here: which records a run reads, in which order, and when it refuses. Must not be here: handling of a record
+(`handler.py`), launching of runs (`fraud_pipeline/defs/streaming.py`).
 
-The database knows where every partition stands; a range only says what to look at. So a range may be read again, late
-or twice: what was decided is answered as stored, and what another reader has taken over is refused by the fence.
+The database stores the position of every partition; a range only names the records to read. So a range may be read
+again, late or twice: earlier decisions are answered as stored, and the fence refuses partitions of another reader.
 """
 
 import time
@@ -32,7 +32,7 @@ PATIENCE: Final = 30.0
 
 
 class RangeError(RuntimeError):
-    """A range cannot be scored; the message says why and what can."""
+    """A range cannot be scored; the message says why and names the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class OffsetRange:
 def plan(
     extents: Mapping[Partition, OffsetBounds], positions: Mapping[Partition, Position], *, most: int
 ) -> tuple[OffsetRange, ...]:
-    """What to read next: from where the database stands, about `most` records, each partition its share.
+    """The next ranges: from the stored positions, about `most` records, shared among the partitions.
 
-    What was decided but perhaps not published comes again.
+    Decisions that were perhaps not published are included again.
     """
     behind = {}
     for at, extent in extents.items():
@@ -64,7 +64,7 @@ def plan(
 
 
 def lag(extents: Mapping[Partition, OffsetBounds], positions: Mapping[Partition, Position]) -> int:
-    """How many records are not decided on yet."""
+    """The number of records without a decision."""
     starts = {at: positions[at].next_offset if at in positions else extent.beginning for at, extent in extents.items()}
     return sum(max(0, extent.end - max(starts[at], extent.beginning)) for at, extent in extents.items())
 
@@ -115,31 +115,34 @@ class RangeScorer:
 
     @property
     def capped(self) -> int:
-        """How many blocks became reviews so far because there were too many."""
+        """The number of blocks so far that became reviews because there were too many."""
         return self._metrics.blocks_demoted - self._capped_before
 
-    def score(self, wanted: OffsetRange, *, tell: Callable[[BatchResult], None] = lambda _handled: None) -> BatchResult:
-        """Score a range, and before it what its partition's last reader left unpublished; `tell` hears of each batch.
+    def score(
+        self, requested: OffsetRange, *, on_batch: Callable[[BatchResult], None] = lambda _handled: None
+    ) -> BatchResult:
+        """Score a range, after the decisions that the last reader left unpublished; `on_batch` gets each batch's
+        result.
 
-        What was decided before is answered as stored and published again. Raises RangeError when there are records
-        before the range that nobody decided on, FencedError when another reader takes the partition over, and what
-        `StreamScorer.handle` raises; the same range may then be scored again.
+        Earlier decisions are answered as stored and published again. Raises RangeError when undecided records precede
+        the range, FencedError when another reader claims the partition, and errors of `StreamScorer.handle`; the same
+        range may then be scored again.
         """
-        at = wanted.at
+        at = requested.at
         beginning = self._consumer.beginning_offsets([TopicPartition(*at)])[TopicPartition(*at)]
         with scoring_batch(self._database) as batch:
             position = batch.positions.claim(*at, start=beginning)
         total = BatchResult(positions={at: position}, decided=0, replayed=0, dead_letters=0, reports=0)
-        if wanted.start > max(position.next_offset, beginning):
-            raise RangeError(f"{wanted} leaves out records from {position.next_offset} on: score those first")
-        # What must not be missed comes first.
-        newer = self._records(at, position.published_offset, max(position.next_offset, wanted.end))
-        older = self._records(at, wanted.start, min(wanted.end, position.published_offset))
+        if requested.start > max(position.next_offset, beginning):
+            raise RangeError(f"{requested} leaves out records from {position.next_offset} on: score those first")
+        # Unpublished decisions come first, because they must not be skipped.
+        newer = self._records(at, position.published_offset, max(position.next_offset, requested.end))
+        older = self._records(at, requested.start, min(requested.end, position.published_offset))
         for records in chain(newer, older):
             handled = self._stream.handle({at: records}, total.positions)
-            tell(handled)
+            on_batch(handled)
             total = _sum(total, handled)
-        return replace(total, positions={at: self._passed(at, total.positions[at], wanted.end)})
+        return replace(total, positions={at: self._passed(at, total.positions[at], requested.end)})
 
     def _records(self, at: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
         """The records [start, end) in batches; those that the broker dropped or never had are left out."""
@@ -168,7 +171,7 @@ class RangeScorer:
                 )
 
     def _passed(self, at: Partition, position: Position, end: int) -> Position:
-        """Where the partition stands when all is published; the last offsets may hold no records."""
+        """The position of the partition when all is published; the last offsets may hold no records."""
         last = max(position.next_offset, end)
         if position.published_offset >= last:
             return position

@@ -1,7 +1,7 @@
-"""Fraud reports of the stream: stored with their transaction, kept until it comes, dead-lettered if it never does.
+"""Fraud reports of the stream: stored with their transaction, kept until it arrives, dead-lettered if it never does.
 
-Belongs here: how long a report waits, and what is done with it within a batch's transaction. Must not be here: the
-statements (`fraud_pipeline/database/pending.py`), the order of a batch (`handler.py`).
+Belongs here: how long a report waits, and its handling within a batch's transaction. Must not be here: the statements
+(`fraud_pipeline/database/pending.py`), the order of a batch (`handler.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ from serving.stream.messages import BadMessage, Report, dead_letter
 from serving.stream.records import Partition, Record
 
 PENDING_FOR: Final = 7 * DAY
-"""How long a report waits for its transaction: brokers by default keep that no longer."""
+"""How long a report waits for its transaction; brokers by default keep records no longer."""
 LOOK_AGAIN_AFTER: Final = 60 * SECOND
-"""Transactions that came by another way than this stream are looked for this often."""
+"""How often to check for transactions that arrived by another way than this stream."""
 
 
 class StreamReports:
@@ -48,7 +48,7 @@ class StreamReports:
 
 
 def overdue_dead_letter(report: PendingReport) -> Message:
-    """The dead letter of a report whose transaction did not come."""
+    """The dead letter of a report whose transaction never arrived."""
     return dead_letter(
         BadMessage("unknown_transaction", "transaction_id"),
         key=report.transaction_id.encode(),

@@ -1,6 +1,6 @@
-"""What can be seen of a topic from outside: how far it reaches, and whether a group is reading it.
+"""State of topics and groups at the broker: offset bounds of partitions and live members of a group.
 
-Belongs here: questions to the broker that change nothing. Must not be here: reading records.
+Belongs here: requests to the broker that change nothing. Must not be here: reading records.
 """
 
 import time
@@ -19,9 +19,9 @@ ANSWER_SECONDS: Final = 5.0
 
 
 class OffsetBounds(NamedTuple):
-    """The offsets of a partition that can be read: from `beginning` to before `end`.
+    """The readable offsets of a partition: from `beginning` to before `end`.
 
-    Records of a sender's transaction that is neither committed nor aborted, and what follows them, lie behind the end.
+    Records of a sender's open transaction, and records after them, lie behind the end.
     """
 
     beginning: int
@@ -35,20 +35,22 @@ def extents(kafka: KafkaSettings, topics: Sequence[str]) -> dict[Partition, Offs
     """
     try:
         with closing(open_consumer(kafka, fetch_max_wait_ms=50)) as consumer:
-            found = [
+            partitions = [
                 TopicPartition(topic, partition)
                 for topic in topics
                 for partition in sorted(consumer.partitions_for_topic(topic) or ())
             ]
-            beginnings, ends = consumer.beginning_offsets(found), consumer.end_offsets(found)
-            ends |= _highwaters(consumer, {at: (beginnings[at], ends[at]) for at in found if beginnings[at] < ends[at]})
-            return {Partition(*at): OffsetBounds(beginnings[at], ends[at]) for at in found}
+            beginnings, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+            ends |= _highwaters(
+                consumer, {at: (beginnings[at], ends[at]) for at in partitions if beginnings[at] < ends[at]}
+            )
+            return {Partition(*at): OffsetBounds(beginnings[at], ends[at]) for at in partitions}
     except KafkaError as error:
         raise _away(kafka, error) from error
 
 
 def live_members(kafka: KafkaSettings, group: str) -> int:
-    """How many consumers of a group are alive. Raises BrokerUnavailableError."""
+    """The number of live consumers of a group. Raises BrokerUnavailableError."""
     until = time.monotonic() + ANSWER_SECONDS
     with closing(open_admin(kafka)) as admin:
         while True:
@@ -64,25 +66,25 @@ def live_members(kafka: KafkaSettings, group: str) -> int:
 def _highwaters(
     consumer: KafkaConsumer, extents: Mapping[TopicPartition, tuple[int, int]]
 ) -> dict[TopicPartition, int]:
-    """The ends that come with records: `end_offsets` of some brokers counts the last batch as one record."""
+    """The ends that arrive with records: `end_offsets` of some brokers counts the last batch as one record."""
     consumer.assign(list(extents))
     for at, (beginning, end) in extents.items():
         consumer.seek(at, max(beginning, end - 1))
-    found: dict[TopicPartition, int] = {}
+    highwaters: dict[TopicPartition, int] = {}
     until = time.monotonic() + ANSWER_SECONDS
-    while len(found) < len(extents) and time.monotonic() < until:
+    while len(highwaters) < len(extents) and time.monotonic() < until:
         consumer.poll(timeout_ms=100, max_records=1)
         seen = {at: consumer.highwater(at) for at in extents}
-        found = {at: end for at, end in seen.items() if end is not None}
-    return found
+        highwaters = {at: end for at, end in seen.items() if end is not None}
+    return highwaters
 
 
 async def _members(admin: Any, group: str) -> int:
-    """As `describe_groups`, which also asks what we may do with the group, and fails on answers it does not know."""
+    """As `describe_groups`, which also requests our permissions on the group and fails on unknown answers."""
     coordinators = await admin._find_coordinator_ids([group])  # noqa: SLF001 - as above
     question = DescribeGroupsRequest(groups=[group], include_authorized_operations=False)
     answer = await admin._manager.send(question, node_id=coordinators[group])  # noqa: SLF001 - as above
-    return sum(len(one.members) for one in answer.groups)
+    return sum(len(member.members) for member in answer.groups)
 
 
 def _away(kafka: KafkaSettings, error: KafkaError) -> BrokerUnavailableError:

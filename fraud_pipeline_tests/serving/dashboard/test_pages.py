@@ -92,12 +92,12 @@ class TestQuantiles:
     def test_a_quantile_lies_in_the_bucket_of_the_value_it_stands_for(self, values: list[float], share: float) -> None:
         bounds = [*np.arange(0.5, 10.5, 0.5), float("inf")]
         buckets = {bound: float(np.sum(np.array(values) <= bound)) for bound in bounds}
-        found = quantile(buckets, share)
-        assert found is not None
+        estimate = quantile(buckets, share)
+        assert estimate is not None
         rank = max(1, int(np.ceil(round(share * len(values), 9))))
         true = sorted(values)[rank - 1]
         bound = next(bound for bound in bounds if true <= bound)
-        assert bound - 0.5 - 1e-9 <= found <= bound + 1e-9
+        assert bound - 0.5 - 1e-9 <= estimate <= bound + 1e-9
 
     def test_of_nothing_there_is_none(self) -> None:
         assert quantile({}, 0.5) is None
@@ -186,10 +186,10 @@ class TestOverview:
         with database.transaction() as connection:
             Batch(connection).add_report("t-1", reported_at=now_microseconds(), is_fraud=True)
             Batch(connection).add_report("t-1", reported_at=now_microseconds() + 1, is_fraud=False)
-        found = read_customer(database, "c-1", limit=2)
-        assert list(found["transaction_id"]) == ["t-2", "t-1"]
-        assert found["reported_fraud"].isna().tolist() == [True, False]
-        assert not found["reported_fraud"][1]
+        history = read_customer(database, "c-1", limit=2)
+        assert list(history["transaction_id"]) == ["t-2", "t-1"]
+        assert history["reported_fraud"].isna().tolist() == [True, False]
+        assert not history["reported_fraud"][1]
 
 
 @pytest.fixture
@@ -315,11 +315,11 @@ class TestPages:
             for age, version in ((2, "9"), (1, "9"), (0, "10")):
                 figures = PerformanceRow("matured", "", "", "recall", 0.5, 0.4, 0.6, 100, 9, 100, version)
                 replace_performance(database, day=today - pd.Timedelta(days=age), rows=[figures])
-            found = read_performance(database, start=today - pd.Timedelta(days=9), end=today + pd.Timedelta(days=1))
-        assert list(found["model_version"]) == ["9", "9", "10"]
-        drawn = metric_over_time(found, name="recall").to_dict()
+            stored = read_performance(database, start=today - pd.Timedelta(days=9), end=today + pd.Timedelta(days=1))
+        assert list(stored["model_version"]) == ["9", "9", "10"]
+        drawn = metric_over_time(stored, name="recall").to_dict()
         colours = [layer["encoding"]["color"] for layer in drawn["layer"]]
-        assert {(one["field"], *one["sort"]) for one in colours} == {("model_version", "9", "10")}
+        assert {(channel["field"], *channel["sort"]) for channel in colours} == {("model_version", "9", "10")}
         app = opened("performance", with_token=token(settings, "feedback"))
         assert not app.exception
         assert list(app.dataframe[0].value["model_version"]) == ["10"]
@@ -358,7 +358,9 @@ class TestPages:
         assert not app.exception
         assert not app.info
         assert app.caption[0].value == f"Newest report: {day:%A, %Y-%m-%d}"
-        assert {shown: [one.value for one in getattr(app, shown)] for shown in ("error", "success", "warning")} == {
+        assert {
+            shown: [element.value for element in getattr(app, shown)] for shown in ("error", "success", "warning")
+        } == {
             "error": [],
             "success": [],
             "warning": [],
@@ -387,8 +389,8 @@ class TestPages:
             replace_verdict(database, ReportVerdict(report, yesterday, red=True, summary="red"))
             replace_verdict(database, ReportVerdict(report, today, red=False, judged=False, summary="no rows came"))
         app = opened(report, with_token=token(settings, "feedback"))
-        assert [one.value for one in app.warning] == ["no rows came"]
-        assert [one.value for one in app.error] == ["red"]
+        assert [element.value for element in app.warning] == ["no rows came"]
+        assert [element.value for element in app.error] == ["red"]
         assert f"{yesterday:%Y-%m-%d}" in app.caption[1].value
         (days,) = app.table
         assert list(days.value["reason"]) == ["no rows came"]
@@ -398,12 +400,14 @@ class TestPages:
         figures = [(day, kind, 0.5, 0.4, 0.6, "7") for kind in ("matured", "provisional")]
         names = ["day", "kind", "value", "low", "high", "model_version"]
         layers = metric_over_time(pd.DataFrame(figures, columns=names), name="recall").to_dict()["layer"]
-        told = [layer["encoding"][by] for layer in layers for by in ("strokeDash", "shape") if by in layer["encoding"]]
-        dashes, shapes = (channel["scale"]["range"] for channel in told)
+        channels = [
+            layer["encoding"][by] for layer in layers for by in ("strokeDash", "shape") if by in layer["encoding"]
+        ]
+        dashes, shapes = (encoding["scale"]["range"] for encoding in channels)
         assert dashes[0] != dashes[1]
         assert shapes[0] != shapes[1]
-        assert told[0]["legend"] == told[1]["legend"]
-        assert told[0]["scale"]["domain"] == told[1]["scale"]["domain"] == ["matured", "provisional"]
+        assert channels[0]["legend"] == channels[1]["legend"]
+        assert channels[0]["scale"]["domain"] == channels[1]["scale"]["domain"] == ["matured", "provisional"]
 
     def test_the_map_of_drift_has_a_red_cell_only_where_the_report_found_drift(self) -> None:
         days = pd.date_range("2026-03-01", periods=4, tz="UTC")
@@ -476,9 +480,9 @@ def test_text_from_outside_keeps_no_markup(text: str) -> None:
 @pytest.fixture
 def page() -> Iterator[Any]:
     with chromium() as browser:
-        found = browser.new_page(viewport={"width": 1600, "height": 1000})
-        found.set_default_timeout(120_000)
-        yield found
+        new_page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        new_page.set_default_timeout(120_000)
+        yield new_page
 
 
 @pytest.fixture
@@ -578,8 +582,8 @@ def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
     # The browser's event loop runs in this thread, and Dagster wants one of its own.
     with ThreadPoolExecutor(1) as elsewhere:
         learned = elsewhere.submit(training_set, served, end=tomorrow).result()
-    said = learned.set_index("transaction_id")["label"]
-    assert [said[row.transaction_id] for row in doubted] == [1.0, 0.0, 1.0]
+    labels = learned.set_index("transaction_id")["label"]
+    assert [labels[row.transaction_id] for row in doubted] == [1.0, 0.0, 1.0]
 
 
 def moved(tables: Tables, *, end: pd.Timestamp) -> Tables:

@@ -50,12 +50,12 @@ async def held(batcher: Batcher, score: Doubling) -> "asyncio.Task[int]":
 
 
 def run(score: Doubling, story: Callable[[Batcher], object], **options: object) -> None:
-    async def whole() -> None:
+    async def main() -> None:
         batcher = Batcher(score, **{"max_rows": 4, "max_chunk": 3, "together": (StorageError,), **options})  # type: ignore[arg-type]
         await story(batcher)  # type: ignore[misc]
         await batcher.close()
 
-    asyncio.run(whole())
+    asyncio.run(main())
 
 
 @settings(max_examples=50)
@@ -68,13 +68,13 @@ def test_every_caller_gets_the_outcomes_of_its_own_rows_and_only_its_own_errors(
     singles: list[int], batches: list[list[int]], bad: frozenset[int]
 ) -> None:
     async def story(batcher: Batcher) -> None:
-        asked = [[row] for row in singles] + batches
+        requests = [[row] for row in singles] + batches
         answers = await asyncio.gather(
             *(batcher.score_one(row) for row in singles),
             *(batcher.score_many(batch) for batch in batches),
             return_exceptions=True,
         )
-        for rows, answer in zip(asked, answers, strict=True):
+        for rows, answer in zip(requests, answers, strict=True):
             if bad & set(rows):
                 assert isinstance(answer, ValueError)
             else:
@@ -203,14 +203,14 @@ def test_a_caller_who_gives_up_during_scoring_disturbs_nobody() -> None:
 
 
 def test_every_request_that_is_scored_tells_once_how_long_it_waited() -> None:
-    told: list[float] = []
+    waits: list[float] = []
 
     async def story(batcher: Batcher) -> None:
         await asyncio.gather(batcher.score_one(1), batcher.score_one(2), batcher.score_many(range(9)))
 
-    run(Doubling(), story, on_wait=told.append)
-    assert len(told) == 3
-    assert min(told) >= 0
+    run(Doubling(), story, on_wait=waits.append)
+    assert len(waits) == 3
+    assert min(waits) >= 0
 
 
 def test_closing_answers_what_waits_and_takes_nothing_more() -> None:

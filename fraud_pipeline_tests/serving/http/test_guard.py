@@ -59,14 +59,14 @@ class Service:
     def run(self, story: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
         """Ask it on one event loop."""
 
-        async def whole() -> None:
+        async def main() -> None:
             transport = httpx.ASGITransport(self.guard)
             async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://service") as client:
                 await story(client)
 
-        asyncio.run(whole())
+        asyncio.run(main())
 
-    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One request."""
         answers: list[httpx.Response] = []
 
@@ -112,12 +112,12 @@ class TestWhoMayDoWhat:
     def test_only_three_paths_are_open(self, service: Service) -> None:
         assert sorted(OPEN) == ["/healthz", "/livez", "/readyz"]
         for path in OPEN:
-            assert service.ask("GET", path).json() is None
+            assert service.call("GET", path).json() is None
 
     @pytest.mark.parametrize(("method", "path"), [*ALL_PATHS, ("GET", "/anything"), ("GET", "/"), ("GET", "/livez/")])
     def test_every_other_path_is_closed_without_a_token(self, service: Service, method: str, path: str) -> None:
         for headers in ({}, {"Authorization": "Bearer no.good.token"}):
-            answer = service.ask(method, path, headers=headers)
+            answer = service.call(method, path, headers=headers)
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"].startswith("Bearer")
             assert error_of(answer)["code"] == "unauthorized"
@@ -129,10 +129,10 @@ class TestWhoMayDoWhat:
     ) -> None:
         needed = PATHS[method, path]
         for scope in needed:
-            answer = service.ask(method, path, headers=service.token(scope))
+            answer = service.call(method, path, headers=service.token(scope))
             assert answer.json() == {"subject": "shop-7", "scopes": [scope]}
-        others: list[Any] = sorted(SCOPES - needed)
-        answer = service.ask(method, path, headers=service.token(*others))
+        other_scopes: list[Any] = sorted(SCOPES - needed)
+        answer = service.call(method, path, headers=service.token(*other_scopes))
         assert answer.status_code == 403
         assert " or ".join(sorted(needed)) in error_of(answer)["message"]
         assert f'scope="{" ".join(sorted(needed))}"' in answer.headers["www-authenticate"]
@@ -143,7 +143,7 @@ class TestWhoMayDoWhat:
     )
     def test_a_route_that_the_table_does_not_name_is_closed(self, service: Service, path: str) -> None:
         for method in ("GET", "POST"):
-            answer = service.ask(method, path, headers=service.token("score", "feedback", "metrics", "admin"))
+            answer = service.call(method, path, headers=service.token("score", "feedback", "metrics", "admin"))
             assert (answer.status_code, error_of(answer)["code"]) == (404, "unknown_path")
         assert service.refusals == {"unknown_path": 2}
 
@@ -154,7 +154,7 @@ class TestWhoMayDoWhat:
     def test_a_method_that_the_table_does_not_name_is_closed(
         self, service: Service, method: str, path: str, allowed: str
     ) -> None:
-        answer = service.ask(method, path, headers=service.token("score"))
+        answer = service.call(method, path, headers=service.token("score"))
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
         assert service.refusals == {"wrong_method": 1}
 
@@ -164,8 +164,8 @@ class TestWhoMayDoWhat:
             ("GET", "/a/b/{id}"): frozenset({"admin"}),
         }
         service = Service(tmp_path, paths=paths)
-        assert service.ask("GET", "/a/b/c", headers=service.token("score")).status_code == 403
-        assert service.ask("GET", "/a/c/b", headers=service.token("score")).status_code == 200
+        assert service.call("GET", "/a/b/c", headers=service.token("score")).status_code == 403
+        assert service.call("GET", "/a/c/b", headers=service.token("score")).status_code == 200
 
     @pytest.mark.parametrize("path", ["/a/{id}/b", "/{a}/{b}", "/a/{id"])
     def test_a_table_that_could_open_too_much_is_refused(self, tmp_path: Path, path: str) -> None:
@@ -173,12 +173,12 @@ class TestWhoMayDoWhat:
             Service(tmp_path, paths={("GET", path): frozenset({"score"})})
 
     def test_two_tokens_are_none(self, service: Service) -> None:
-        one, other = (service.token("score")["Authorization"] for _ in range(2))
-        answer = service.ask("POST", "/score", headers=[("Authorization", one), ("Authorization", other)])
+        token, other_token = (service.token("score")["Authorization"] for _ in range(2))
+        answer = service.call("POST", "/score", headers=[("Authorization", token), ("Authorization", other_token)])
         assert answer.status_code == 401
 
     def test_the_lifespan_passes_and_web_sockets_do_not(self, service: Service) -> None:
-        async def told(*messages: Message, **scope: Any) -> list[Message]:
+        async def sent(*messages: Message, **scope: Any) -> list[Message]:
             waiting = iter(messages)
             answers: list[Message] = []
 
@@ -191,19 +191,19 @@ class TestWhoMayDoWhat:
             await service.guard(scope, receive, send)
             return answers
 
-        life = told({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}, type="lifespan")
+        life = sent({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}, type="lifespan")
         assert asyncio.run(life) == [
             {"type": "lifespan.startup.complete"},
             {"type": "lifespan.shutdown.complete"},
         ]
         assert service.started == 1
-        socket = told({"type": "websocket.connect"}, type="websocket", path="/livez", headers=[])
+        socket = sent({"type": "websocket.connect"}, type="websocket", path="/livez", headers=[])
         assert asyncio.run(socket) == [{"type": "websocket.close", "code": 1008}]
 
 
 class TestOrderOfChecks:
     def test_a_long_body_is_refused_before_the_token_is_looked_at(self, service: Service) -> None:
-        assert error_of(service.ask("POST", "/score", content=bytes(101)))["code"] == "body_too_large"
+        assert error_of(service.call("POST", "/score", content=bytes(101)))["code"] == "body_too_large"
         assert service.refusals == {"body_too_large": 1}
 
     def test_a_path_that_is_open_is_never_overloaded(self, tmp_path: Path) -> None:

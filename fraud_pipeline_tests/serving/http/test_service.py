@@ -70,13 +70,13 @@ def test_a_batch_is_answered_in_its_order_and_conflicts_stand_at_their_place(cli
     clash = transaction_with_id("batch-0", merchant_id="another")
     answer = client.post("/score_batch", json={"transactions": [*sent[:300], clash, *sent[300:], first]})
     decisions = BatchOut.model_validate(answer.json()).decisions
-    assert [one.transaction_id for one in decisions] == [
-        *(one["transaction_id"] for one in sent[:300]),
+    assert [decision.transaction_id for decision in decisions] == [
+        *(body["transaction_id"] for body in sent[:300]),
         "batch-0",
-        *(one["transaction_id"] for one in sent[300:]),
+        *(body["transaction_id"] for body in sent[300:]),
         "batch-0",
     ]
-    assert [type(one).__name__ for one in (decisions[0], decisions[300], decisions[-1])] == [
+    assert [type(decision).__name__ for decision in (decisions[0], decisions[300], decisions[-1])] == [
         "DecisionOut",
         "UndecidedOut",
         "DecisionOut",
@@ -224,9 +224,9 @@ def test_sigterm_answers_everything_in_flight(home: Path) -> None:
 @pytest.mark.servers
 def test_sigterm_ends_connections_by_their_answers_so_that_no_request_is_lost(home: Path) -> None:
     server = start(home)
-    asked = threading.Barrier(9)
+    first_answers = threading.Barrier(9)
 
-    def ask_until_told(caller: int) -> list[int]:
+    def send_until_closed(caller: int) -> list[int]:
         statuses = []
         with server.client() as client:
             for number in range(100_000):
@@ -237,13 +237,13 @@ def test_sigterm_ends_connections_by_their_answers_so_that_no_request_is_lost(ho
                     answer = client.post("/score", json=transaction_with_id(f"loop-{caller}-{number}"))
                 statuses.append(answer.status_code)
                 if number == 0:
-                    asked.wait(60)
+                    first_answers.wait(60)
                 if answer.headers.get("connection") == "close":
                     break
         return statuses
 
     with ThreadPoolExecutor(8) as threads:
-        callers = [threads.submit(ask_until_told, caller) for caller in range(8)]
-        asked.wait(60)
+        callers = [threads.submit(send_until_closed, caller) for caller in range(8)]
+        first_answers.wait(60)
         assert stop(server) == 0
         assert {status for caller in callers for status in caller.result()} == {200}

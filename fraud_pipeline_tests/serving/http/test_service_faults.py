@@ -98,8 +98,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, trained: TrainedModel, pos
     database = Database(postgres.url, statement_timeout=timedelta(seconds=10))
     database.upgrade()
     server = start(home, FRAUD_DATABASE_URL=postgres.url, FRAUD_CHAMPION_POLL_INTERVAL="PT0.2S")
-    found = Service(server, postgres, database, champion, (home / "one", home / "two"))
-    yield found
+    service_ = Service(server, postgres, database, champion, (home / "one", home / "two"))
+    yield service_
     assert stop(server) == 0
     database.close()
 
@@ -113,33 +113,33 @@ class Load:
     broken: list[str] = field(default_factory=list)
 
     def of_status(self, status: int) -> dict[str, dict[str, Any]]:
-        return {id_: body for id_, (found, body) in self.answers.items() if found == status}
+        return {id_: body for id_, (answered, body) in self.answers.items() if answered == status}
 
 
 @contextmanager
 def load(service: Service, name: str) -> Iterator[Load]:
     """Clients that ask without a pause while the block runs."""
-    found, done = Load(), threading.Event()
+    traffic, done = Load(), threading.Event()
 
-    def ask(client_number: int) -> None:
+    def send_requests(client_number: int) -> None:
         with service.server.client() as client:
             number = 0
             while not done.is_set():
                 body = transaction_with_id(f"{name}-{client_number}-{number}", customer_id=f"c-{number % 5}")
-                found.sent[body["transaction_id"]] = body
+                traffic.sent[body["transaction_id"]] = body
                 try:
                     answer = client.post("/score", json=body)
-                    found.answers[body["transaction_id"]] = (answer.status_code, answer.json())
+                    traffic.answers[body["transaction_id"]] = (answer.status_code, answer.json())
                 except httpx.HTTPError as error:
-                    found.broken.append(type(error).__name__)
+                    traffic.broken.append(type(error).__name__)
                 number += 1
                 time.sleep(0.01)
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    threads = [threading.Thread(target=send_requests, args=(number,)) for number in range(CLIENTS)]
     for thread in threads:
         thread.start()
     try:
-        yield found
+        yield traffic
     finally:
         done.set()
         for thread in threads:
@@ -157,30 +157,30 @@ def until_full(service: Service) -> None:
         until(full, what="full service")
 
 
-def assert_nothing_lost_and_nothing_twice(service: Service, found: Load) -> None:
+def assert_nothing_lost_and_nothing_twice(service: Service, traffic: Load) -> None:
     """Each request was answered; what was not stored says so and what to do; a retry stores it, once."""
-    assert found.broken == []
-    assert set(found.answers) == set(found.sent)
-    assert set(Counter(status for status, _ in found.answers.values())) <= {200, 503}
-    for body in found.of_status(503).values():
+    assert traffic.broken == []
+    assert set(traffic.answers) == set(traffic.sent)
+    assert set(Counter(status for status, _ in traffic.answers.values())) <= {200, 503}
+    for body in traffic.of_status(503).values():
         assert body["error"]["code"] in {"storage_unavailable", "overloaded"}
         if body["error"]["code"] == "storage_unavailable":
             assert body["provisional"]["decided_by"] == "fail_safe"
     with service.server.client() as client:
-        for id_ in found.of_status(503):
-            assert client.post("/score", json=found.sent[id_]).status_code == 200
+        for id_ in traffic.of_status(503):
+            assert client.post("/score", json=traffic.sent[id_]).status_code == 200
     service.database.close()  # its connections may be to a server that was killed
     with service.database.transaction() as connection:
         stored = dict(
             tuple(row)
             for row in connection.execute(
                 sa.select(DECISIONS.c.transaction_id, DECISIONS.c.decision).where(
-                    DECISIONS.c.transaction_id.in_(list(found.sent))
+                    DECISIONS.c.transaction_id.in_(list(traffic.sent))
                 )
             )
         )
-    assert set(stored) == set(found.sent)
-    for id_, body in found.of_status(200).items():
+    assert set(stored) == set(traffic.sent)
+    for id_, body in traffic.of_status(200).items():
         assert stored[id_] == body["decision"]
 
 
@@ -218,21 +218,21 @@ class TestFaults:
     @pytest.mark.parametrize("name", FAULTS)
     def test_one_thing_away(self, service: Service, name: str) -> None:
         until_full(service)
-        with load(service, f"{name}-one") as found:
+        with load(service, f"{name}-one") as traffic:
             time.sleep(0.5)
             FAULTS[name](service)
             until_full(service)
-        assert_nothing_lost_and_nothing_twice(service, found)
+        assert_nothing_lost_and_nothing_twice(service, traffic)
         if name == "database killed":
-            assert found.of_status(503)
+            assert traffic.of_status(503)
         else:
-            assert not found.of_status(503)
-            assert {body["mode"] for body in found.of_status(200).values()} == {"full"}
+            assert not traffic.of_status(503)
+            assert {body["mode"] for body in traffic.of_status(200).values()} == {"full"}
 
     @pytest.mark.parametrize("name", ["model damaged", "model gone"])
     def test_the_database_and_the_model_at_once(self, service: Service, name: str) -> None:
         until_full(service)
-        with load(service, f"{name}-both") as found:
+        with load(service, f"{name}-both") as traffic:
             time.sleep(0.5)
             both = [threading.Thread(target=FAULTS[fault], args=(service,)) for fault in ("database killed", name)]
             for thread in both:
@@ -240,7 +240,7 @@ class TestFaults:
             for thread in both:
                 thread.join()
             until_full(service)
-        assert_nothing_lost_and_nothing_twice(service, found)
+        assert_nothing_lost_and_nothing_twice(service, traffic)
 
 
 def another_version(service: Service, *, than: str) -> str:
@@ -248,8 +248,8 @@ def another_version(service: Service, *, than: str) -> str:
     with service.server.client() as client:
 
         def version() -> str:
-            found = str(client.get("/model").json()["version"])
-            return "" if found == than else found
+            served = str(client.get("/model").json()["version"])
+            return "" if served == than else served
 
         return until(version, what="another version")
 
@@ -259,13 +259,13 @@ class TestChampionMoves:
         until_full(service)
         with service.server.client() as client:
             before = str(client.get("/model").json()["version"])
-        with load(service, "moves") as found:
+        with load(service, "moves") as traffic:
             seen = {before}
             for move in range(1, 5):
                 service.publish(move % 2)
                 before = another_version(service, than=before)
                 seen.add(before)
-        assert_nothing_lost_and_nothing_twice(service, found)
-        assert not found.of_status(503)
+        assert_nothing_lost_and_nothing_twice(service, traffic)
+        assert not traffic.of_status(503)
         assert len(seen) == 2
-        assert {body["model_version"] for body in found.of_status(200).values()} == seen
+        assert {body["model_version"] for body in traffic.of_status(200).values()} == seen

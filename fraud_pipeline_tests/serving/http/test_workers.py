@@ -27,18 +27,18 @@ def worker_of(client: httpx.Client, server: Server) -> int | None:
     answer = client.get("/model")
     port = answer.extensions["network_stream"].get_extra_info("client_addr")[1]
     for process in psutil.Process(server.process.pid).children(recursive=True):
-        if any(one.raddr and one.raddr.port == port for one in process.net_connections()):
+        if any(connection.raddr and connection.raddr.port == port for connection in process.net_connections()):
             return int(process.pid)
     return None
 
 
 def totals(client: httpx.Client) -> dict[str, float]:
     """What all workers have counted, by name."""
-    found: dict[str, float] = {}
+    sums: dict[str, float] = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
-        for one in family.samples:
-            found[one.name] = found.get(one.name, 0.0) + one.value
-    return found
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+    return sums
 
 
 def test_the_other_worker_answers_as_stored_and_counts_with_the_first(two_workers: Server) -> None:
@@ -51,18 +51,22 @@ def test_the_other_worker_answers_as_stored_and_counts_with_the_first(two_worker
             return len(clients.keys() - {None, os.getpid()}) == 2
 
         until(both, what="a connection to each worker")
-        one, other = (client for pid, client in clients.items() if pid is not None)
+        client_a, client_b = (client for pid, client in clients.items() if pid is not None)
         sent = [good_transaction() | {"transaction_id": f"t-{number}"} for number in range(10)]
-        first = [client.post("/score", json=body).json() for client, body in zip([one, other] * 5, sent, strict=True)]
-        again = [client.post("/score", json=body).json() for client, body in zip([other, one] * 5, sent, strict=True)]
-        assert [answer["replayed"] for answer in first + again] == [False] * 10 + [True] * 10
-        told = ("transaction_id", "decision", "probability", "reasons", "mode", "decided_by")
-        assert [[answer[name] for name in told] for answer in again] == [
-            [answer[name] for name in told] for answer in first
+        first = [
+            client.post("/score", json=body).json() for client, body in zip([client_a, client_b] * 5, sent, strict=True)
         ]
-        changed = other.post("/score", json=sent[0] | {"amount": 77.77})
+        again = [
+            client.post("/score", json=body).json() for client, body in zip([client_b, client_a] * 5, sent, strict=True)
+        ]
+        assert [answer["replayed"] for answer in first + again] == [False] * 10 + [True] * 10
+        compared = ("transaction_id", "decision", "probability", "reasons", "mode", "decided_by")
+        assert [[answer[name] for name in compared] for answer in again] == [
+            [answer[name] for name in compared] for answer in first
+        ]
+        changed = client_b.post("/score", json=sent[0] | {"amount": 77.77})
         assert changed.status_code == 409
-        for client in (one, other):
+        for client in (client_a, client_b):
             counted = totals(client)
             assert counted["fraud_decisions_total"] == 10
             assert counted["fraud_replayed_answers_total"] == 10

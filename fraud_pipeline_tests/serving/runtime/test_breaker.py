@@ -104,8 +104,8 @@ class Expected:
             elif len(self.log) == self.policy.good_probes:
                 self.become("closed")
         elif outcome == "bad":
-            last = [one for _, one in self.log][-self.policy.failures_in_row :]
-            recent = [one for when, one in self.log if when > now - self.policy.window]
+            last = [outcome_ for _, outcome_ in self.log][-self.policy.failures_in_row :]
+            recent = [outcome_ for when, outcome_ in self.log if when > now - self.policy.window]
             enough = len(recent) >= self.policy.minimum_calls
             often = recent.count("bad") >= self.policy.failure_share * len(recent)
             if last == ["bad"] * self.policy.failures_in_row or (enough and often):
@@ -131,13 +131,13 @@ class AnyOrder(RuleBasedStateMachine):
     )
     def start(self, policy: BreakerPolicy) -> None:
         self.clock = Clock()
-        self.told: list[State] = []
+        self.announced: list[State] = []
         self.breaker = CircuitBreaker(
             "history",
             failures=(AwayError,),
             policy=policy,
             clock=self.clock,
-            on_change=lambda _name, state: self.told.append(state),
+            on_change=lambda _name, state: self.announced.append(state),
         )
         self.expected = Expected(policy)
         self.elsewhere = ThreadPoolExecutor(max_workers=1)
@@ -173,7 +173,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def tells_every_change_in_order(self) -> None:
         following = {"closed": {"open"}, "open": {"half_open"}, "half_open": {"open", "closed"}}
-        states: list[State] = ["closed", *self.told]
+        states: list[State] = ["closed", *self.announced]
         assert all(after in following[before] for before, after in pairwise(states))
         assert states[-1] == self.expected.state
 
@@ -263,23 +263,23 @@ class TestThreads:
 
 def race(breaker: CircuitBreaker, *, threads: int) -> list[str]:
     """Who was let through of threads that ask at once; they stay inside until nobody asks any more."""
-    start, asked, leave = threading.Barrier(threads, timeout=20), threading.Semaphore(0), threading.Event()
+    start, permitted, leave = threading.Barrier(threads, timeout=20), threading.Semaphore(0), threading.Event()
     let_through: list[str] = []
 
-    def ask() -> None:
+    def call() -> None:
         start.wait()
         try:
             with breaker.call():
                 let_through.append(threading.current_thread().name)
-                asked.release()
+                permitted.release()
                 assert leave.wait(20)
         except BreakerOpenError:
-            asked.release()
+            permitted.release()
 
     with ThreadPoolExecutor(threads) as pool:
-        asking = [pool.submit(ask) for _ in range(threads)]
-        assert all(asked.acquire(timeout=20) for _ in range(threads))
+        futures = [pool.submit(call) for _ in range(threads)]
+        assert all(permitted.acquire(timeout=20) for _ in range(threads))
         leave.set()
-        for one in asking:
-            one.result()
+        for future in futures:
+            future.result()
     return let_through

@@ -51,7 +51,7 @@ def metrics(monkeypatch: pytest.MonkeyPatch) -> Metrics:
 class TestNames:
     def test_every_label_is_of_a_closed_set(self, metrics: Metrics) -> None:
         collectors = set(metrics.registry._names_to_collectors.values())
-        assert {label for one in collectors for label in one._labelnames} == LABELS  # type: ignore[attr-defined]
+        assert {label for collector in collectors for label in collector._labelnames} == LABELS  # type: ignore[attr-defined]
 
     def test_names_follow_the_conventions(self, metrics: Metrics) -> None:
         for family in metrics.registry.collect():
@@ -104,15 +104,15 @@ class TestDecisions:
         assert metric_value(metrics, "fraud_model_created_timestamp_seconds") == 1_702_086_400
 
     def test_what_alerts_count_is_there_before_anything_happens(self, metrics: Metrics) -> None:
-        there = dict(all_of(metrics))
+        samples = dict(all_of(metrics))
         by = {"model": get_args(Decision), "rules": get_args(Decision), "fail_safe": ("allow", "review")}
         decisions = {frozenset({decision, who}) for who, several in by.items() for decision in several}
-        found = {labels: value for (name, labels), value in there.items() if name == "fraud_decisions_total"}
-        assert found == dict.fromkeys(decisions, 0)
+        decided = {labels: value for (name, labels), value in samples.items() if name == "fraud_decisions_total"}
+        assert decided == dict.fromkeys(decisions, 0)
         for name, label in (("degraded_decisions", "rules"), ("refusals", "overloaded")):
-            assert there[f"fraud_{name}_total", frozenset({label})] == 0
+            assert samples[f"fraud_{name}_total", frozenset({label})] == 0
         for name in ("blocks_demoted", "model_refusals", "rate_limit_storage_failures"):
-            assert there[f"fraud_{name}_total", frozenset()] == 0
+            assert samples[f"fraud_{name}_total", frozenset()] == 0
 
     def test_a_report_that_nobody_looked_up_is_neither_red_nor_green(self, metrics: Metrics) -> None:
         assert not [name for (name, _), _ in all_of(metrics) if name == "fraud_report_red"]

@@ -117,10 +117,10 @@ class Champion:
 
     good: Loaded
     damaged: bool = False
-    asked: int = 0
+    calls: int = 0
 
     def __call__(self) -> Loaded:
-        self.asked += 1
+        self.calls += 1
         return Loaded(replace(self.good.model, features=("no_such_feature",))) if self.damaged else self.good
 
 
@@ -173,10 +173,10 @@ class TestModelAway:
         service.champion.damaged = True
         assert service.modes(3) == ["rules"] * 3
         assert service.breakers.model.state == "open"
-        asked = service.champion.asked
+        calls = service.champion.calls
         answer = service.decide()
         assert (answer.mode, answer.decided_by, answer.missing[:1]) == ("rules", "rules", ("model",))
-        assert service.champion.asked == asked
+        assert service.champion.calls == calls
 
     def test_it_is_probed_and_trusted_again_after_a_while(self, service: Service) -> None:
         service.champion.damaged = True
@@ -248,12 +248,12 @@ class TestDatabaseAway:
         for _ in range(3):
             with pytest.raises(StorageUnavailableError, match="database"):
                 service.decide()
-        asked = service.champion.asked
+        calls = service.champion.calls
         with pytest.raises(StorageUnavailableError, match="storage is left alone after failures"):
             service.decide()
         with pytest.raises(StorageUnavailableError, match="storage is left alone after failures"):
             service.scorer.find("t-1")
-        assert service.champion.asked == asked
+        assert service.champion.calls == calls
         assert service.scorer.mode == "fail_safe"
         other.rollback()
         service.clock.now += 5

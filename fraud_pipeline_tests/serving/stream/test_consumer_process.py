@@ -57,7 +57,7 @@ def free_port() -> int:
 
 
 def test_it_scores_measures_and_says_what_it_did(kafka: KafkaSettings, tmp_path: Path) -> None:
-    settings, port, told, statuses = Settings(home=tmp_path), free_port(), list[str](), list[int]()
+    settings, port, lines, statuses = Settings(home=tmp_path), free_port(), list[str](), list[int]()
     messages = [
         transaction_message(row, currency="EUR") for row in transactions(90, customers=30, end=now_microseconds())
     ]
@@ -67,28 +67,28 @@ def test_it_scores_measures_and_says_what_it_did(kafka: KafkaSettings, tmp_path:
 
     def loop(stop: threading.Event) -> None:
         statuses.append(
-            consume(settings, kafka, stop=stop, tell=told.append, metrics_port=port, session_timeout=SESSION)
+            consume(settings, kafka, stop=stop, on_progress=lines.append, metrics_port=port, session_timeout=SESSION)
         )
 
     with running([loop]):
         until(lambda: passed(database, kafka.transactions_topic) == (101, 101))
         until(lambda: measured(port).get(("records_total", "decided")) == 90)
         until(lambda: sum(name[0] == "lag_records" for name in measured(port)) == 8)
-        found = measured(port)
+        samples = measured(port)
     database.close()
-    assert {name[1]: value for name, value in found.items() if name[0] == "records_total"} == {
+    assert {name[1]: value for name, value in samples.items() if name[0] == "records_total"} == {
         "decided": 90,
         "replayed": 10,
         "dead_letter": 1,
         "report": 0,
     }
-    assert {value for name, value in found.items() if name[0] == "lag_records"} == {0}
-    assert sum(value for name, value in found.items() if name[0] == "fraud_decisions_total") == 90
-    assert found["fraud_model_loaded_timestamp_seconds",] == 0
-    assert found["batch_seconds_count",] >= 1
+    assert {value for name, value in samples.items() if name[0] == "lag_records"} == {0}
+    assert sum(value for name, value in samples.items() if name[0] == "fraud_decisions_total") == 90
+    assert samples["fraud_model_loaded_timestamp_seconds",] == 0
+    assert samples["batch_seconds_count",] >= 1
     assert statuses == [0]
     where = f"{kafka.transactions_topic} at {kafka.bootstrap_servers}"
-    assert told == [
+    assert lines == [
         f"Scoring {where} as {kafka.group}, by rules, since there is no champion yet",
         "Stopped: 90 transactions decided on",
     ]

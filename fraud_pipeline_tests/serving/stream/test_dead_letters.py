@@ -29,9 +29,9 @@ def kafka(broker: Broker) -> KafkaSettings:
 
 @pytest.fixture
 def database() -> Iterator[Database]:
-    with closing(Database("sqlite://")) as one:
-        one.upgrade()
-        yield one
+    with closing(Database("sqlite://")) as database_:
+        database_.upgrade()
+        yield database_
 
 
 def put_aside(kafka: KafkaSettings, bad: BadMessage, *, offset: int, value: bytes | None = None) -> None:
@@ -55,13 +55,13 @@ def sent_again(kafka: KafkaSettings) -> list[Any]:
 
 def test_each_source_is_listed_once_with_its_reason(kafka: KafkaSettings) -> None:
     letters = list(dead_letters(kafka))
-    assert sorted((one.source_offset, one.reason, one.path) for one in letters) == [
+    assert sorted((letter.source_offset, letter.reason, letter.path) for letter in letters) == [
         (3, "unknown_schema", "schema"),
         (7, "not_json", "value"),
     ]
-    told = summary(letters)
-    assert len(told) == 2
-    assert not any("value 7" in line for line in told)
+    lines = summary(letters)
+    assert len(lines) == 2
+    assert not any("value 7" in line for line in lines)
 
 
 def test_what_others_wrote_into_the_topic_is_no_letter(kafka: KafkaSettings) -> None:
@@ -73,7 +73,7 @@ def test_what_others_wrote_into_the_topic_is_no_letter(kafka: KafkaSettings) -> 
 def test_a_letter_is_sent_again_as_it_came_and_as_if_when_it_came(kafka: KafkaSettings, database: Database) -> None:
     assert replay(kafka, database) == Replayed(2, 0)
     source = f"{kafka.transactions_topic}/0/"
-    assert [(one.key, one.value, one.timestamp, list(one.headers)) for one in sent_again(kafka)] == [
+    assert [(record.key, record.value, record.timestamp, list(record.headers)) for record in sent_again(kafka)] == [
         (b"c-1", b"value 7", SENT, [("trace", b"1"), ("replay-of", f"{source}7".encode())]),
         (b"c-1", b"value 3", SENT, [("trace", b"1"), ("replay-of", f"{source}3".encode())]),
     ]
@@ -88,7 +88,7 @@ def test_each_letter_is_sent_once_however_often_and_by_whatever_reason(
     put_aside(kafka, NOT_JSON, offset=9)
     assert replay(kafka, database) == Replayed(1, 0)
     assert replay(kafka, database) == Replayed(0, 0)
-    assert sorted(one.value for one in sent_again(kafka)) == [b"value 3", b"value 7", b"value 9"]
+    assert sorted(record.value for record in sent_again(kafka)) == [b"value 3", b"value 7", b"value 9"]
 
 
 def test_a_letter_that_is_not_whole_is_not_sent(kafka: KafkaSettings, database: Database) -> None:

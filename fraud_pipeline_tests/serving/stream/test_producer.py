@@ -50,7 +50,7 @@ def records_of(kafka: KafkaSettings, topic: str) -> list[Any]:
 def rows_of(records: list[Any]) -> list[TransactionRow]:
     """The transactions of the records, each as the scorer would get it."""
     reader = MessageReader(currency="EUR")
-    read = [reader.transaction_message(one.value, one.headers, now=microseconds_now()) for one in records]
+    read = [reader.transaction_message(record.value, record.headers, now=microseconds_now()) for record in records]
     assert not [bad for bad in read if isinstance(bad, BadMessage)]
     return [row for row in read if isinstance(row, TransactionRow)]
 
@@ -64,7 +64,7 @@ class TestSynthetic:
         self, settings: Settings, kafka: KafkaSettings
     ) -> None:
         before = microseconds_now()
-        report = produce(settings, kafka, rate=2_000, count=300, tell=lambda _: None)
+        report = produce(settings, kafka, rate=2_000, count=300, on_progress=lambda _: None)
         rows = rows_of(records_of(kafka, kafka.transactions_topic))
         assert (report.sent, report.acknowledged, report.failed) == (300, 300, 0)
         assert len({row.transaction_id for row in rows}) == len(rows) == 300
@@ -73,26 +73,28 @@ class TestSynthetic:
     def test_a_customer_keeps_to_one_partition_and_customers_to_all(
         self, settings: Settings, kafka: KafkaSettings
     ) -> None:
-        produce(settings, kafka, rate=AT_ONCE, count=3_000, tell=lambda _: None)
+        produce(settings, kafka, rate=AT_ONCE, count=3_000, on_progress=lambda _: None)
         records = records_of(kafka, kafka.transactions_topic)
         places: dict[bytes, set[int]] = defaultdict(set)
-        for one in records:
-            places[one.key].add(one.partition)
-        assert all(row.customer_id.encode() == one.key for row, one in zip(rows_of(records), records, strict=True))
-        assert max(Counter(one.key for one in records).values()) > 1
+        for record in records:
+            places[record.key].add(record.partition)
+        assert all(
+            row.customer_id.encode() == record.key for row, record in zip(rows_of(records), records, strict=True)
+        )
+        assert max(Counter(record.key for record in records).values()) > 1
         assert all(len(partitions) == 1 for partitions in places.values())
         assert set.union(*places.values()) == set(range(PARTITIONS))
 
     def test_two_runs_share_customers_and_no_ids(self, settings: Settings, kafka: KafkaSettings) -> None:
         for _ in range(2):
-            produce(settings, kafka, rate=AT_ONCE, count=20, topic=kafka.reports_topic, tell=lambda _: None)
+            produce(settings, kafka, rate=AT_ONCE, count=20, topic=kafka.reports_topic, on_progress=lambda _: None)
         rows = rows_of(records_of(kafka, kafka.reports_topic))
         assert len({row.transaction_id for row in rows}) == 40
         assert len({row.merchant_id for row in rows}) < 40
 
 
 class TestFile:
-    def test_valid_rows_are_sent_in_their_order_and_the_others_told(
+    def test_valid_rows_are_sent_in_their_order_and_invalid_ones_are_reported(
         self, settings: Settings, kafka: KafkaSettings, tmp_path: Path
     ) -> None:
         path = tmp_path / "bank.csv"
@@ -100,21 +102,21 @@ class TestFile:
         lines.append("bad,2026-01-05T10:00:00Z,c-1,m-1,-3,,,,")
         header = "transaction_id,event_time,customer_id,merchant_id,amount,category,country,latitude,longitude"
         path.write_text("\n".join([header, *reversed(lines)]))
-        told: list[str] = []
-        report = produce(settings, kafka, rate=AT_ONCE, data_path=path, tell=told.append)
+        reported: list[str] = []
+        report = produce(settings, kafka, rate=AT_ONCE, data_path=path, on_progress=reported.append)
         rows = rows_of(records_of(kafka, kafka.transactions_topic))
         assert report.acknowledged == 20
         assert [(row.merchant_id, row.amount_cents, row.category, row.latitude) for row in rows] == [
             (f"m-{n}", n * 100 + 50, None, None) for n in range(1, 21)
         ]
         assert [row.event_time for row in rows] == sorted(row.event_time for row in rows)
-        assert told[0] == "bank.csv: 1 invalid rows are not sent (out_of_range 1)"
+        assert reported[0] == "bank.csv: 1 invalid rows are not sent (out_of_range 1)"
 
     def test_a_count_ends_it_sooner(self, settings: Settings, kafka: KafkaSettings, tmp_path: Path) -> None:
         path = tmp_path / "bank.csv"
         lines = [f"t-{n},2026-01-05T10:00:{n:02d}Z,c-{n},m-1,1.00" for n in range(30)]
         path.write_text("\n".join(["transaction_id,event_time,customer_id,merchant_id,amount", *lines]))
-        assert produce(settings, kafka, rate=AT_ONCE, count=7, data_path=path, tell=lambda _: None).sent == 7
+        assert produce(settings, kafka, rate=AT_ONCE, count=7, data_path=path, on_progress=lambda _: None).sent == 7
 
     def test_a_file_without_a_valid_row_is_refused(
         self, settings: Settings, kafka: KafkaSettings, tmp_path: Path
@@ -122,21 +124,21 @@ class TestFile:
         path = tmp_path / "bank.csv"
         path.write_text("transaction_id,event_time,customer_id,merchant_id,amount\nt-1,2026-01-05T10:00:00Z,c,m,-1\n")
         with pytest.raises(ValueError, match="bank.csv has no valid row"):
-            produce(settings, kafka, rate=1, data_path=path, tell=lambda _: None)
+            produce(settings, kafka, rate=1, data_path=path, on_progress=lambda _: None)
 
 
 class TestTrouble:
     def test_no_broker_is_said_before_anything_is_sent(self, settings: Settings) -> None:
         nobody = KafkaSettings(bootstrap_servers="127.0.0.1:1")
         with pytest.raises(BrokerUnavailableError, match="127.0.0.1:1 .*FRAUD_KAFKA_BOOTSTRAP_SERVERS"):
-            produce(settings, nobody, rate=1, tell=lambda _: None)
+            produce(settings, nobody, rate=1, on_progress=lambda _: None)
 
     @pytest.mark.parametrize(("rate", "count"), [(0.0, 1), (-1.0, 1), (float("nan"), 1), (1.0, 0)])
     def test_numbers_that_mean_nothing_are_refused(
         self, settings: Settings, kafka: KafkaSettings, rate: float, count: int
     ) -> None:
         with pytest.raises(ValueError, match="above 0"):
-            produce(settings, kafka, rate=rate, count=count, tell=lambda _: None)
+            produce(settings, kafka, rate=rate, count=count, on_progress=lambda _: None)
 
     def test_a_broker_away_for_a_while_costs_nothing(self, broker: Broker, kafka: KafkaSettings) -> None:
         ensure_topics(kafka)
@@ -160,7 +162,7 @@ class TestTrouble:
             client.flush()
         assert waiting == (MAX_IN_FLIGHT, 0)
         assert (deliveries.sent, deliveries.acknowledged, sum(deliveries.errors.values())) == (total, total, 0)
-        values = [one.value for one in records_of(kafka, kafka.transactions_topic)]
+        values = [record.value for record in records_of(kafka, kafka.transactions_topic)]
         assert values == [message("c-1", {"number": number}).value for number in range(total)]
 
     def test_a_broker_that_hangs_ends_it_with_a_report(
@@ -170,11 +172,11 @@ class TestTrouble:
         if broker.process is None:
             pytest.skip(f"{broker.name} is not ours to stop")
         ensure_topics(kafka)
-        told: list[str] = []
+        lines: list[str] = []
         reports: list[ProduceReport] = []
 
         def run() -> None:
-            reports.append(produce(settings, kafka, rate=2_000, tell=told.append, patience=2))
+            reports.append(produce(settings, kafka, rate=2_000, on_progress=lines.append, patience=2))
 
         sender = threading.Thread(target=run)
         sender.start()
@@ -189,7 +191,7 @@ class TestTrouble:
             assert not left.is_alive()
         assert report.acknowledged > 0
         assert (report.failed, report.errors) == (MAX_IN_FLIGHT, {"unanswered": MAX_IN_FLIGHT})
-        assert told[-1] == "1,000 messages have been unanswered for 2 s: look after the brokers"
+        assert lines[-1] == "1,000 messages have been unanswered for 2 s: look after the brokers"
 
     def test_a_message_that_cannot_be_sent_at_all_counts_too(self, kafka: KafkaSettings) -> None:
         ensure_topics(kafka)

@@ -40,31 +40,31 @@ class CrashError(Exception):
 
 @given(
     ends=st.lists(st.tuples(OFFSETS, OFFSETS).map(sorted).map(lambda pair: OffsetBounds(*pair)), max_size=4),
-    known=st.lists(st.none() | OFFSETS, min_size=4, max_size=4),
+    offsets=st.lists(st.none() | OFFSETS, min_size=4, max_size=4),
     most=st.integers(1, 50),
 )
 def test_runs_over_a_backlog_are_bounded_and_leave_no_record_out(
-    ends: list[OffsetBounds], known: list[int | None], most: int
+    ends: list[OffsetBounds], offsets: list[int | None], most: int
 ) -> None:
-    found = {Partition("t", number): extent for number, extent in enumerate(ends)}
+    bounds = {Partition("t", number): extent for number, extent in enumerate(ends)}
     positions = {
-        at: Position(1, offset, offset) for at, offset in zip(found, known, strict=False) if offset is not None
+        at: Position(1, offset, offset) for at, offset in zip(bounds, offsets, strict=False) if offset is not None
     }
-    expected = lag(found, positions)
+    expected = lag(bounds, positions)
     read = []
-    while ranges := plan(found, positions, most=most):
-        assert sum(one.end - one.start for one in ranges) <= max(most, len(found))
-        for one in ranges:
-            read += [(one.at, offset) for offset in range(one.start, one.end)]
-            positions[one.at] = Position(1, one.end, one.end)
+    while ranges := plan(bounds, positions, most=most):
+        assert sum(range_.end - range_.start for range_ in ranges) <= max(most, len(bounds))
+        for range_ in ranges:
+            read += [(range_.at, offset) for offset in range(range_.start, range_.end)]
+            positions[range_.at] = Position(1, range_.end, range_.end)
     assert len(read) == len(set(read)) == expected
-    assert lag(found, positions) == 0
+    assert lag(bounds, positions) == 0
 
 
 def test_what_was_decided_and_not_published_is_planned_though_nothing_lags() -> None:
-    found, positions = {AT: OffsetBounds(0, 9)}, {AT: Position(1, next_offset=9, published_offset=4)}
-    assert plan(found, positions, most=100) == (OffsetRange(AT, 4, 9),)
-    assert lag(found, positions) == 0
+    bounds, positions = {AT: OffsetBounds(0, 9)}, {AT: Position(1, next_offset=9, published_offset=4)}
+    assert plan(bounds, positions, most=100) == (OffsetRange(AT, 4, 9),)
+    assert lag(bounds, positions) == 0
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ class TestScoring:
     ) -> None:
         ids, batches = sent(kafka, 40), list[BatchResult]()
         with range_scorer(kafka, settings, batch=7) as scorer:
-            total = scorer.score(OffsetRange(Partition(kafka.transactions_topic, 0), 0, 40), tell=batches.append)
+            total = scorer.score(OffsetRange(Partition(kafka.transactions_topic, 0), 0, 40), on_batch=batches.append)
         assert len(batches) >= 6
         assert counts(total) == (40, 0, 0)
         assert sorted(decided(known)) == sorted(ids)
@@ -177,7 +177,7 @@ class TestScoring:
         self, kafka: KafkaSettings, settings: Settings, known: Database
     ) -> None:
         at, batches = Partition(kafka.transactions_topic, 0), bad_batches().values()
-        taken = [one for one in batches if send_batch(kafka, at.topic, one)]
+        taken = [batch for batch in batches if send_batch(kafka, at.topic, batch)]
         ids = sent(kafka, 20)
         end = extents(kafka, [at.topic])[at].end
         assert counts(score_range(kafka, settings, *at, 0, end)) == (20, 0, len(taken))
@@ -219,7 +219,7 @@ class TestScoring:
             raise CrashError
 
         with pytest.raises(CrashError), range_scorer(kafka, settings, batch=3) as scorer:
-            scorer.score(OffsetRange(at, *older), tell=crash)
+            scorer.score(OffsetRange(at, *older), on_batch=crash)
         stands = standing(known, at.topic)[0]
         assert published(kafka)[20:] == answers[10:20][: stands.published_offset - 10]
         score_range(kafka, settings, *at, 0, 25)
@@ -237,7 +237,7 @@ class TestScoring:
                 batch.positions.claim(*at, start=0)
 
         with pytest.raises(FencedError), range_scorer(kafka, settings, batch=5) as scorer:
-            scorer.score(OffsetRange(at, 0, 20), tell=take_over)
+            scorer.score(OffsetRange(at, 0, 20), on_batch=take_over)
         assert len(decided(known)) == 5
         assert standing(known, at.topic)[0].next_offset == 5
 
@@ -266,8 +266,12 @@ class TestWatching:
             for number in range(57):
                 producer.send(kafka.transactions_topic, value=b"x", partition=number % 2)
             producer.flush()
-        found = extents(kafka, [kafka.transactions_topic])
-        assert [found[Partition(kafka.transactions_topic, number)] for number in range(3)] == [(0, 29), (0, 28), (0, 0)]
+        bounds = extents(kafka, [kafka.transactions_topic])
+        assert [bounds[Partition(kafka.transactions_topic, number)] for number in range(3)] == [
+            (0, 29),
+            (0, 28),
+            (0, 0),
+        ]
 
     def test_a_topic_that_does_not_exist_has_no_extent(self, kafka: KafkaSettings) -> None:
         assert extents(kafka, ["nothing-of-that-name"]) == {}

@@ -65,6 +65,7 @@ def test_story(seed: int, record_property: Callable[[str, object], None]) -> Non
     record_property(COUNTS, {"simulated stories": 1, "faults in them": faults_of(seed).total()})
 
 
+@pytest.mark.slow
 def test_the_stories_hold_every_fault() -> None:
     faults = sum(map(faults_of, range(40)), Counter[str]())
     assert {f"crash: {point}" for point in get_args(Point)} <= set(faults)
@@ -106,8 +107,8 @@ class TestLogsThatChange:
                 story.broker.beginnings[partition] = log[0].offset
                 last[partition] = log[0].transaction_id
         step(story)
-        found = set(decided(story.database))
-        assert {id_ for id_ in found if id_.startswith("later")} == set(last.values())
+        decided_ids = set(decided(story.database))
+        assert {id_ for id_ in decided_ids if id_.startswith("later")} == set(last.values())
         assert caplog.text.count("expired before they were read: raise the topic's retention") == len(last)
         story.database.close()
 
@@ -120,22 +121,26 @@ def step(story: Simulation) -> None:
 
 class TestPlantedBugs:
     def test_positions_before_decisions(self) -> None:
-        assert found(PositionsFirst).partition(";")[0].endswith(("was passed undecided", "not every report was stored"))
+        assert (
+            first_violation(PositionsFirst)
+            .partition(";")[0]
+            .endswith(("was passed undecided", "not every report was stored"))
+        )
 
     def test_a_counter_in_place_of_a_set(self) -> None:
-        assert "differs from the run without faults" in found(CountsDeliveries)
+        assert "differs from the run without faults" in first_violation(CountsDeliveries)
 
     def test_no_fence(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Positions, "move", move_without_fence)
-        assert "went back" in found()
+        assert "went back" in first_violation()
 
     def test_reports_that_come_early_are_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(PendingReports, "keep", lambda *_: None)
-        assert "was passed and is nowhere" in found()
+        assert "was passed and is nowhere" in first_violation()
 
     def test_a_claim_that_is_read_from_where_kafka_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(StreamConsumer, "_seek", lambda *_: None)
-        assert found()
+        assert first_violation()
 
     def test_without_faults_none_of_them_shows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # What a test without faults would never see.
@@ -146,7 +151,7 @@ class TestPlantedBugs:
             calm.run()
 
 
-def found(make_scorer: MakeScorer = real_scorer) -> str:
+def first_violation(make_scorer: MakeScorer = real_scorer) -> str:
     """What the first story with this bug tells of it."""
     for seed in range(SEEDS):
         try:

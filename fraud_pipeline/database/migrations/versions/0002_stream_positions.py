@@ -1,4 +1,4 @@
-"""How far each partition of a topic was read, in the same database as what was decided."""
+"""Positions: how far each partition of a topic was read, in the same database as the decisions."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,5 +20,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the table: the stream is then read again from what the broker remembers."""
+    """Drop the table: the stream is then read again from the oldest record that the broker still has."""
     op.drop_table("stream_positions")

@@ -1,4 +1,4 @@
-"""Alerts are worked on: who has one, what became of it, what was said about it, and whether it was posted."""
+"""Work on alerts: assignee, status, notes, and whether an alert was posted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,7 @@ _BEFORE = "transaction_id, customer_id, created_at, decision, status"
 
 
 def upgrade() -> None:
-    """Number the alerts in order of time, and make the tables of who did what."""
+    """Number the alerts in order of time, and create the tables of events."""
     op.drop_index("alerts_by_status", "alerts")
     op.rename_table("alerts", "alerts_before")
     op.create_table(
@@ -53,7 +53,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget who did what; alerts and their status stay."""
+    """Drop the events; alerts and their status stay."""
     op.drop_table("leases")
     op.drop_table("alert_events")
     op.drop_index("alerts_not_posted", "alerts")

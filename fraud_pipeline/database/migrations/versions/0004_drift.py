@@ -1,4 +1,4 @@
-"""How far each feature of a day is from what the champion learned from, and from the weeks before."""
+"""Drift of each feature of a day, from the champion's training data and from the weeks before."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""How the champion did on each day's judged windows, and what a challenger made of what the champion decided."""
+"""Performance of the champion in each day's judged windows, and shadow scores of the challenger."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -38,6 +38,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop both: reports can be made again, what was scored in shadow cannot."""
+    """Drop both: reports can be computed again, shadow scores cannot."""
     op.drop_table("shadow_decisions")
     op.drop_table("performance")

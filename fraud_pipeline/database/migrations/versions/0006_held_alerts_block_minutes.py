@@ -20,7 +20,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop both: what is held is tried again at once, and the cap begins anew."""
+    """Drop both: held alerts are tried again at once, and the count of the cap starts at zero."""
     op.drop_table("block_minutes")
     op.drop_index("alerts_held", "alerts")
     op.drop_column("alerts", "retry_at")

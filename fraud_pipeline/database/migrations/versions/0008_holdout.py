@@ -21,6 +21,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop both: what was drawn stays as it was decided, but says no more how likely that was."""
+    """Drop both: decisions of the draw stay, but no longer record its probability."""
     op.drop_table("secrets")
     op.drop_column("decisions", "holdout_share")

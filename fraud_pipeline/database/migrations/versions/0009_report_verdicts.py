@@ -1,4 +1,4 @@
-"""What each day's report on the champion found, for whoever has to be told, and the report as a page."""
+"""Verdicts of each day's reports on the champion, for notifications, and the reports as pages."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -15,7 +15,7 @@ _VERSIONS = sa.table("memory_versions", sa.column("name"), sa.column("version"),
 
 
 def upgrade() -> None:
-    """Add the label maturity. The days that are there were made with the one in this deployment's settings."""
+    """Add the label maturity. Existing days were computed with the one in this deployment's settings."""
     maturity = _microseconds()
     old = _old_table("merchant_id", *_DAY)
     _make_table("merchant_id", "label_maturity", "day", "version")

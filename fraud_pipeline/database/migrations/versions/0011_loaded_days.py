@@ -1,4 +1,4 @@
-"""Which content of which day of the offline tables was loaded, so that a night sends only what changed."""
+"""Content versions of the loaded days of the offline tables, so that a night sends only changed ones."""
 
 import sqlalchemy as sa
 from alembic import op

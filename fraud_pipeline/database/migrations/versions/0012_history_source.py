@@ -1,4 +1,4 @@
-"""Which source the history in the database came from, so that no other source's history comes beside it."""
+"""The source of the history in the database, so that no other source's history is mixed with it."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0011"
 
 
 def upgrade() -> None:
-    """Make the table; what is loaded next says whose history it is."""
+    """Create the table; the next load records its source."""
     op.create_table(
         "history_source",
         sa.Column("name", sa.Text, primary_key=True),

@@ -1,4 +1,4 @@
-"""Each decision says which feature configuration made its features."""
+"""Each decision records the feature configuration of its features."""
 
 import sqlalchemy as sa
 from alembic import op

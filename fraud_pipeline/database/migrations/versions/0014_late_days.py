@@ -1,4 +1,4 @@
-"""Merchants' days are made again only where something that they rest on came late."""
+"""Merchant days are computed again only where one of their inputs arrived late."""
 
 import sqlalchemy as sa
 from alembic import op

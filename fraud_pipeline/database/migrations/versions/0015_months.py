@@ -1,10 +1,10 @@
-"""Decisions and shadow scores lie in one partition per month on PostgreSQL, which is dropped when it is too old.
+"""Decisions and shadow scores have one partition per month on PostgreSQL, which is dropped when it is too old.
 
-A partitioned table cannot promise that an id is there once. The events promise it, and when an event leaves before its
-decision does, its id is written down in `spent_ids`.
+A partitioned table cannot guarantee unique ids. The table of events guarantees them, and when an event leaves before
+its decision does, its id is recorded in `spent_ids`.
 
-Rows that are there stay where they are: their table becomes the partition of everything before the month after next.
-PostgreSQL builds one index on it and reads it once.
+Existing rows stay in place: their table becomes the partition of everything before the month after next. PostgreSQL
+builds one index on it and reads it once.
 """
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ _KEYS = {"decisions": "transaction_id", "shadow_decisions": "transaction_id, cha
 
 
 def upgrade() -> None:
-    """Make the list of spent ids, and partitions where the database knows them."""
+    """Create the list of spent ids, and partitions where the database supports them."""
     op.create_table(
         "spent_ids",
         sa.Column("transaction_id", sa.Text, primary_key=True),

@@ -1,4 +1,4 @@
-"""An index by which a process reads what became known of a customer since the version that it remembers."""
+"""An index for reading a customer's rows since the version that a process has cached."""
 
 from alembic import op
 

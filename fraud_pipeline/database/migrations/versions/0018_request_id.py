@@ -1,4 +1,4 @@
-"""Each decision says which request it was made for."""
+"""Each decision records the id of its request."""
 
 import sqlalchemy as sa
 from alembic import op
