@@ -23,8 +23,10 @@ from fraud_pipeline.cli.parser import build_parser
 from fraud_pipeline.database.retention import RULES, Kept
 from fraud_pipeline.database.tables import METADATA
 from fraud_pipeline.features.definitions import FEATURES, NEWEST_EVENTS
+from fraud_pipeline.features.own_inputs import FIXED_INPUTS, INPUT_MEANINGS, INPUT_UNITS, KINDS, MAX_CATEGORIES
 from fraud_pipeline.ingest.source_choice import FileChoice, SyntheticChoice
 from fraud_pipeline.messaging.topics import KafkaSettings
+from fraud_pipeline.modeling.training import MIN_CATEGORY_ROWS
 from fraud_pipeline.schema.fields import FIELDS, Field
 from fraud_pipeline.schema.reasons import REASONS
 from fraud_pipeline.settings import Settings
@@ -213,10 +215,16 @@ These names need no mapping, in any letter case.
 def features_page() -> str:
     """Every model input."""
     rows = [[f"`{f.name}`", f.entity, f.window or "-", f.unit, f.description] for f in FEATURES]
+    own = [
+        [f"`{name}`", FIELDS[name].kind, f"{INPUT_UNITS[kind]}: {INPUT_MEANINGS[kind]}"]
+        for name, kind in FIXED_INPUTS.items()
+    ]
+    own += [["every own field", type_, f"{INPUT_UNITS[kind]}: {INPUT_MEANINGS[kind]}"] for type_, kind in KINDS.items()]
     return f"""# Features
 
 {NOTE}
-The model has {len(FEATURES)} inputs.
+The model has {len(FEATURES)} features from the transaction and its history, and sees fields as they are beside them
+([own inputs](#own-inputs)).
 
 - A window of width w before an instant t is [t - w, t). The transaction itself is excluded, and so are others at the
   same instant.
@@ -228,7 +236,18 @@ The model has {len(FEATURES)} inputs.
 - A fraud report counts from right after the instant it was made. A transaction that is reported twice counts twice. A
   withdrawal changes nothing. Statistics of a merchant's reports other than counts look at the newest {NEWEST_EVENTS}.
 
-{table(("feature", "entity", "window", "unit", "meaning"), rows)}"""
+{table(("feature", "entity", "window", "unit", "meaning"), rows)}
+## Own inputs
+
+These fields of a transaction are model inputs as they are. The train part of the training set decides which of them
+hold anything, and `model.json` records them.
+
+- A category is one of XGBoost's own. It needs {MIN_CATEGORY_ROWS} rows in the train part; the {MAX_CATEGORIES} most
+  frequent are kept. Any other is missing (NaN), as one that no training ever held.
+- Identifiers, addresses and texts are stored, and are no inputs. The model card lists them with the reason.
+- Requests, Kafka messages and tables give the same bits: one function encodes all of them.
+
+{table(("field", "type", "the model sees"), own)}"""
 
 
 def api_page() -> str:

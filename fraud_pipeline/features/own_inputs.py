@@ -37,8 +37,13 @@ FIXED_INPUTS: Final[Mapping[str, InputKind]] = {
     "longitude": "number",
 }
 """The fixed fields that a model sees as they are, beside those that features use."""
-UNITS: Final[Mapping[InputKind, Unit]] = {"number": "number", "flag": "flag", "category": "category", "age": "days"}
-MEANINGS: Final[Mapping[InputKind, str]] = {
+INPUT_UNITS: Final[Mapping[InputKind, Unit]] = {
+    "number": "number",
+    "flag": "flag",
+    "category": "category",
+    "age": "days",
+}
+INPUT_MEANINGS: Final[Mapping[InputKind, str]] = {
     "number": "as it is",
     "flag": "as it is",
     "category": "as it is; missing where the training did not hold it often enough",
@@ -87,7 +92,7 @@ class OwnInputs:
         described = {own.name: own.description for own in self.fields}
         return tuple(
             FeatureDefinition(
-                own.name, "transaction", "", UNITS[own.kind], described.get(own.name) or MEANINGS[own.kind]
+                own.name, "transaction", "", INPUT_UNITS[own.kind], described.get(own.name) or INPUT_MEANINGS[own.kind]
             )
             for own in self.inputs
         )
