@@ -32,7 +32,7 @@ from fraud_pipeline.schema.transactions import (
     empty,
 )
 from fraud_pipeline.scoring.decide import decide_with_model
-from fraud_pipeline.scoring.reason_texts import sentence
+from fraud_pipeline.scoring.reason_texts import own_sentence, sentence
 from fraud_pipeline.settings import Settings, home_directory
 
 __all__ = [
@@ -128,7 +128,8 @@ def explain(features: pd.DataFrame, *, model: FraudModel | None = None, top: int
     """The features that moved each score most, strongest first, of rows of `compute_features`.
 
     Columns: transaction_id, feature, value, contribution (to the log-odds before calibration; positive raises the
-    score) and text, a sentence for people. `model` is the exported champion by default.
+    score) and text, a sentence for people. The value of a category is its number in the model. `model` is the exported
+    champion by default.
     """
     model = load_champion() if model is None else model
     contributions = model.contributions(features)[list(model.features)].to_numpy()
@@ -140,7 +141,12 @@ def explain(features: pd.DataFrame, *, model: FraudModel | None = None, top: int
         for column in strongest[row]
     ]
     frame = pd.DataFrame(rows, columns=["transaction_id", "feature", "value", "contribution"])
-    return frame.assign(text=[sentence(name, float(value)) for _, name, value, _ in rows])
+    own = {each.name: each for each in model.feature_config.own_inputs.inputs}
+    texts = [
+        own_sentence(own[name], float(value)) if name in own else sentence(name, float(value))
+        for _, name, value, _ in rows
+    ]
+    return frame.assign(text=texts)
 
 
 def _all_features(

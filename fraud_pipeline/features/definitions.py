@@ -14,8 +14,20 @@ from fraud_pipeline.schema.transactions import DAY, HOUR, TRANSACTIONS
 
 Entity = Literal["transaction", "customer", "merchant"]
 Unit = Literal[
-    *("cents", "count", "seconds", "days", "ratio", "share", "km", "km/h", "flag", "hour", "weekday", "sigma"),
-    *("number", "category"),
+    "cents",
+    "count",
+    "seconds",
+    "days",
+    "ratio",
+    "share",
+    "km",
+    "km/h",
+    "flag",
+    "hour",
+    "weekday",
+    "sigma",
+    "number",
+    "category",
 ]
 WindowName = Literal["", "1h", "24h", "1d", "7d", "30d", "60d"]
 

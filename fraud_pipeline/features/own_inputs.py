@@ -114,7 +114,7 @@ class OwnInputs:
             name: [getattr(row, name) for row in rows] for name in self.names if name in FIXED_INPUTS
         }
         if self.fields:
-            columns |= own_values([getattr(row, "own_fields", None) for row in rows], self.fields)
+            columns |= own_values([row.own_fields for row in rows], self.fields)
         return self.values(columns, np.array([row.event_time for row in rows], np.int64))
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,9 +20,11 @@ from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.catalog import STORED_TABLES
 from fraud_pipeline.defs.checks import SCHEMA
 from fraud_pipeline.defs.instance import PipelineFailedError, run_pipeline
+from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.defs.training import HIDDEN_ROWS
 from fraud_pipeline.features.engineer import FEATURE_NAMES
+from fraud_pipeline.features.own_inputs import FIXED_INPUTS
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline.settings import Settings
@@ -114,10 +116,12 @@ class TestMainJob:
 
     def test_the_exported_champion_predicts(self, deployment: Deployment) -> None:
         model = FraudModel.load(deployment.settings.champion_directory)
-        rows = deployment.store.read("features", LAST, LAST)
+        rows = features_for(
+            model, deployment.store, deployment.store.read("features", LAST, LAST), settings=deployment.settings
+        )
         scores = model.predict(rows)
         assert ((scores > 0) & (scores < 1)).all()
-        assert set(model.features) == set(FEATURE_NAMES)
+        assert model.features == (*FEATURE_NAMES, *FIXED_INPUTS)
 
     def test_the_champion_is_the_registered_model_with_its_reasons(self, deployment: Deployment) -> None:
         registry = build_resources(deployment.settings)["registry"].registry()  # type: ignore[attr-defined]  # values are of many kinds

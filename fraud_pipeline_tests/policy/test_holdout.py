@@ -292,7 +292,7 @@ def life(tables: Tables, trained: TrainedModel, policy_settings: PolicySettings)
     return Life(
         tables=tables,
         context=tables.transactions[in_period],
-        features=tables.features[in_period].reset_index(drop=True),
+        features=tables.model_rows[in_period].reset_index(drop=True),
         model=replace(trained.model, policy=Policy(review_threshold=0.05, block_threshold=0.2)),
         policy=policy_settings,
     )

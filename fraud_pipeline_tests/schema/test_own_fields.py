@@ -146,7 +146,7 @@ class TestColumns:
             column = columns[own.name]
             expected = [json.loads(text or "{}").get(own.name) for text in world.texts]
             if own.type == "time":
-                column = column.astype("int64").where(column.notna(), None)
+                column = column.astype("int64").astype(object).where(column.notna(), None)
             assert [None if pd.isna(value) else value for value in column] == expected
 
     def test_without_own_fields_the_schema_is_the_fixed_one(self) -> None:

@@ -22,9 +22,11 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.features.definitions import FEATURE_NAMES
+from fraud_pipeline.features.own_inputs import FIXED_INPUTS, OwnInputs
 from fraud_pipeline.modeling.model_directory import IncompatibleModelError
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.transactions import OPTIONAL_COLUMNS
 from fraud_pipeline.scoring.scorer import Scorer, ScoringResult
 from fraud_pipeline_tests.support.loaded import Loaded
@@ -73,25 +75,25 @@ def test_scores_are_the_services(tables: Tables, model: FraudModel, last_day: pd
 
 def test_features_are_those_of_training(tables: Tables, model: FraudModel) -> None:
     features = compute_features(tables.transactions, tables.reports, model=model)
-    pd.testing.assert_frame_equal(features, tables.features[features.columns], check_exact=True)
-    assert tuple(features.columns[2:]) == model.features == FEATURE_NAMES
+    pd.testing.assert_frame_equal(features, tables.model_rows[features.columns], check_exact=True)
+    assert tuple(features.columns[2:]) == model.features == (*FEATURE_NAMES, *FIXED_INPUTS)
 
 
 def test_the_model_decides_how_its_features_are_computed(tables: Tables, model: FraudModel) -> None:
     other = replace(
         model,
-        features=("merchant_cleared_count_30d", "amount"),
+        features=("merchant_cleared_count_30d", "amount", *FIXED_INPUTS),
         feature_config=replace(model.feature_config, label_maturity=LABEL_MATURITY / 2),
     )
     features = compute_features(tables.transactions, tables.reports, model=other)
-    assert list(features.columns[2:]) == ["merchant_cleared_count_30d", "amount"]
+    assert list(features.columns[2:]) == ["merchant_cleared_count_30d", "amount", *FIXED_INPUTS]
     known = tables.features["merchant_cleared_count_30d"]
     assert not features["merchant_cleared_count_30d"].equals(known)
 
 
 def test_explain_orders_what_moved_a_score(tables: Tables, model: FraudModel) -> None:
     features = compute_features(tables.transactions.tail(50), model=model)
-    table = explain(features, model=model, top=len(FEATURE_NAMES))
+    table = explain(features, model=model, top=len(model.features))
     contributions = model.contributions(features)
     sums = table.groupby("transaction_id", sort=False)["contribution"].sum().to_numpy()
     np.testing.assert_allclose(sums + contributions["bias"], model.margin(features), atol=1e-4)
@@ -124,6 +126,21 @@ class TestInput:
         features = compute_features(rows.drop(columns=list(OPTIONAL_COLUMNS)), model=model)
         assert features["is_online"].isna().all()
         assert features["amount"].tolist() == rows["amount_cents"].tolist()
+
+    def test_own_fields_are_those_that_the_model_knows(self, rows: pd.DataFrame, model: FraudModel) -> None:
+        fields = (OwnField(name="device", type="identifier"), OwnField(name="age", type="number"))
+        own_inputs = OwnInputs(fields=fields, inputs=model.feature_config.own_inputs.inputs)
+        knowing = replace(model, feature_config=replace(model.feature_config, own_inputs=own_inputs))
+        own = rows.assign(device=" d-1 ", age=31)
+        scores = [score(own, model=knowing), score(rows, model=knowing), score(rows, model=model)]
+        assert scores[0].equals(scores[1])
+        assert scores[1].equals(scores[2])
+        with pytest.raises(ValueError, match="transactions: unknown columns device, age; drop them"):
+            score(own, model=model)
+        with pytest.raises(ValueError, match="transactions: column age holds values that are no number; convert"):
+            score(own.assign(age="31"), model=knowing)
+        with pytest.raises(ValueError, match="transactions: device lost_digits: the id was written as a rounded"):
+            score(own.assign(device="4.51E+15"), model=knowing)
 
     def test_amounts_may_be_in_units(self, rows: pd.DataFrame, model: FraudModel) -> None:
         raw = rows.drop(columns="amount_cents").assign(amount=rows["amount_cents"] / 100)

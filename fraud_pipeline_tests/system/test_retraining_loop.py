@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.instance import RANGE_END_TAG, RANGE_START_TAG, run_pipeline
+from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.generator import Drift, SyntheticWorld, WorldConfig
 from fraud_pipeline.generator.story import NEW_SCENARIO
 from fraud_pipeline.modeling.metrics import average_precision, rank_frauds
@@ -86,7 +87,8 @@ class Life:
         stolen = truth["kind"].eq(NEW_SCENARIO).to_numpy()
         assert stolen.sum() > 50
         judged = stolen | ~truth["is_fraud"].to_numpy()
-        probability = self.registry.load(self.registry.get(version)).predict(features)
+        model = self.registry.load(self.registry.get(version))
+        probability = model.predict(with_own_inputs(features, rows, model.feature_config.own_inputs))
         labels = stolen[judged].astype(np.float64)
         ranks = rank_frauds(probability[judged], labels, np.ones((1, len(labels))))
         return float(average_precision(ranks)[0])

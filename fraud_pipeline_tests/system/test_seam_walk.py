@@ -335,8 +335,9 @@ def offline_features(transactions: pd.DataFrame, reports: pd.DataFrame, *, label
 
 
 def differing_rows(decisions: pd.DataFrame, features: pd.DataFrame) -> list[str]:
-    """The ids whose served features differ from these in one bit."""
-    served = np.frombuffer(b"".join(decisions["features"]), np.uint32).reshape(len(decisions), len(FEATURE_NAMES))
+    """The ids whose served features differ from these in one bit; own inputs follow the features in a served row."""
+    rows_served = [np.frombuffer(row, np.uint32)[: len(FEATURE_NAMES)] for row in decisions["features"]]
+    served = np.array(rows_served, np.uint32).reshape(len(decisions), len(FEATURE_NAMES))
     rows = features.set_index("transaction_id").loc[decisions["transaction_id"], list(FEATURE_NAMES)]
     expected = np.ascontiguousarray(rows.to_numpy(np.float32)).view(np.uint32)
     differing: list[str] = decisions["transaction_id"][(served != expected).any(axis=1)].tolist()
