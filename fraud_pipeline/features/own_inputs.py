@@ -7,7 +7,7 @@ A category that the training part did not hold often enough, or not at all, is m
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -62,6 +62,11 @@ class OwnInput:
     name: str
     kind: InputKind
     categories: tuple[str, ...] = ()
+    codes: Mapping[str, float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Made once, because a request encodes one row.
+        object.__setattr__(self, "codes", {category: float(code) for code, category in enumerate(self.categories)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +206,7 @@ def _frequent(column: pd.Series, *, min_count: int) -> tuple[str, ...]:
 def _encoded(own: OwnInput, column: Any, event_time: NDArray[np.int64]) -> NDArray[np.float64]:
     match own.kind:
         case "category":
-            codes = {category: float(code) for code, category in enumerate(own.categories)}
-            return np.array([codes.get(category, np.nan) for category in _list(column)], np.float64)
+            return np.array([own.codes.get(category, np.nan) for category in _list(column)], np.float64)
         case "age":
             at = _microseconds(column)
             known = at != _MISSING_TIME

@@ -214,6 +214,7 @@ def with_own_columns(rows: pd.DataFrame, fields: Sequence[OwnField]) -> pd.DataF
 
 def _stored_column(field: OwnField, column: pd.Series) -> pd.Series:
     dtype = column.dtype
+    typed: pd.Series | None
     match field.type:
         case "number" | "money":
             typed = column.astype("float64") if is_numeric_dtype(dtype) and not is_bool_dtype(dtype) else None

@@ -29,8 +29,9 @@ DE, UNKNOWN = 0.0, np.nan
 
 def online(world: OwnWorld, inputs: OwnInputs, position: int) -> np.ndarray[Any, Any]:
     """The inputs of one transaction, as a request gives it."""
-    row = {name: None if pd.isna(value) else value for name, value in world.fixed.iloc[position].items()}
-    columns = {name: [value] for name, value in row.items()} | own_values([world.texts[position]], inputs.fields)
+    row = world.fixed.iloc[position]
+    columns: dict[str, Any] = {name: [None if pd.isna(row[name]) else row[name]] for name in FIXED_INPUTS}
+    columns |= own_values([world.texts[position]], inputs.fields)
     return inputs.values(columns, world.event_time[[position]])
 
 
@@ -87,7 +88,7 @@ class TestEncoding:
         inputs = fit_own_inputs(self.rows(country=["SE", "DE", "SE", None]), (), min_count=1)
         assert inputs.inputs == (OwnInput("country", "category", categories=("DE", "SE")),)
         values = inputs.values({"country": ["DE", "SE", "JP", None, np.nan]}, np.zeros(5, np.int64))
-        np.testing.assert_array_equal(values[:, 0], np.float32([DE, 1, UNKNOWN, UNKNOWN, UNKNOWN]))
+        np.testing.assert_array_equal(values[:, 0], np.array([DE, 1, UNKNOWN, UNKNOWN, UNKNOWN], np.float32))
 
     def test_rare_categories_are_missing(self) -> None:
         rows = self.rows(category=["a"] * 5 + ["b"] * 4, country=["DE"] * 4 + [None] * 5)
@@ -125,7 +126,7 @@ class TestEncoding:
     def test_a_transaction_row_gives_the_same_as_its_columns(self) -> None:
         inputs = fit_own_inputs(self.rows(country=["DE"], latitude=[1.5]), (), min_count=1)
         row = TransactionRow("t", 5, "c", "m", 100, country="DE", latitude=1.5)
-        np.testing.assert_array_equal(inputs.values_of_rows([row]), np.float32([[0.0, 1.5]]))
+        np.testing.assert_array_equal(inputs.values_of_rows([row]), np.array([[0.0, 1.5]], np.float32))
 
 
 class TestRecord:
