@@ -168,7 +168,7 @@ def fields_page() -> str:
             case "time":
                 return f"from {field.earliest:%Y-%m-%d} on"
             case "amount":
-                return f"> {field.above:g}, ≤ {field.maximum:,.0f}"
+                return f"≥ {field.minimum:,.0f}, ≤ {field.maximum:,.0f}"
             case "coordinate":
                 return f"≥ {field.minimum:g}, ≤ {field.maximum:g}"
             case _:

@@ -51,7 +51,7 @@ def _cells(raw: pd.DataFrame, name: str) -> pd.Series:
 
 def _texts(raw: pd.DataFrame, field: Field, verdict: Verdict) -> Objects:
     """Ids and other short texts as str by the rules of `schema/identifiers.py`, everything unusable as None."""
-    text, name = _text(raw, field.name), field.name
+    text, name = text_of(_cells(raw, field.name)), field.name
     column = read_identifiers(text.arrow, exact=field.kind == "identifier")
     if column.rules:
         verdict.normalised[name] = column.rules
@@ -68,29 +68,31 @@ def _texts(raw: pd.DataFrame, field: Field, verdict: Verdict) -> Objects:
     for problem, rows in problems.items():
         verdict.reject(rows, field=name, reason=problem)
         unusable |= rows
-    long = _flags(pc.greater(pc.utf8_length(column.texts), field.max_length))
+    long = flags_of(pc.greater(pc.utf8_length(column.texts), field.max_length))
     verdict.reject(long, field=name, reason="too_long")
     texts = column.texts.to_numpy(zero_copy_only=False) if column.rules else text.values
-    return _only(texts, text.is_text & ~(unusable | long))
+    return only(texts, text.is_text & ~(unusable | long))
 
 
 def _words(raw: pd.DataFrame, field: Field, verdict: Verdict) -> Objects:
-    """Words of a closed set as str, everything unusable as None; blank text is missing."""
-    text = _text(raw, field.name)
-    blank = _flags(pc.equal(pc.utf8_trim_whitespace(text.arrow), ""))
+    """Words of a closed set as str, everything else as None; unknown words of an optional field are counted."""
+    text = text_of(_cells(raw, field.name))
+    blank = flags_of(pc.equal(pc.utf8_trim_whitespace(text.arrow), ""))
     if field.kind == "choice":
-        known = _flags(pc.is_in(text.arrow, value_set=pa.array(field.allowed, type=pa.string())))
+        known = flags_of(pc.is_in(text.arrow, value_set=pa.array(field.allowed, type=pa.string())))
     else:
-        known = _flags(pc.match_substring_regex(text.arrow, rf"\A(?:{field.pattern})\z"))
+        known = flags_of(pc.match_substring_regex(text.arrow, rf"\A(?:{field.pattern})\z"))
     if field.required:
         verdict.reject(~text.present | blank, field=field.name, reason="missing")
-    verdict.reject(text.present & ~text.is_text, field=field.name, reason="wrong_type")
-    verdict.reject(text.is_text & ~(known | blank), field=field.name, reason=field.reason)
-    return _only(text.values, known)
+        verdict.reject(text.present & ~text.is_text, field=field.name, reason="wrong_type")
+        verdict.reject(text.is_text & ~(known | blank), field=field.name, reason=field.reason)
+    else:
+        verdict.empty(text.present & ~(known | blank), field=field.name)
+    return only(text.values, known)
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
+class CellTexts:
     """A column of cells: which hold something, which hold text, and which text is broken Unicode; `arrow` the rest."""
 
     values: Objects
@@ -100,24 +102,25 @@ class _Text:
     arrow: pa.Array
 
 
-def _text(raw: pd.DataFrame, name: str) -> _Text:
-    cells = _cells(raw, name)
+def text_of(cells: pd.Series) -> CellTexts:
+    """The texts among some cells."""
     values, present = cells.to_numpy(dtype=object), cells.notna().to_numpy()
     if set(map(type, values[present])) <= {str}:  # the common case, without asking each row in Python
         is_text = present
     else:
         is_text = np.fromiter((isinstance(value, str) for value in values), dtype=bool, count=len(values))
-    texts = _only(values, is_text)
+    texts = only(values, is_text)
     broken = np.zeros(len(values), dtype=bool)
     try:
         arrow = pa.array(texts, type=pa.string())
     except UnicodeEncodeError:
         broken = np.fromiter((_is_broken(text) for text in texts), dtype=bool, count=len(texts))
-        arrow = pa.array(_only(texts, ~broken), type=pa.string())
-    return _Text(texts, present, is_text, broken, arrow)
+        arrow = pa.array(only(texts, ~broken), type=pa.string())
+    return CellTexts(texts, present, is_text, broken, arrow)
 
 
-def _only(values: Objects, rows: Flags) -> Objects:
+def only(values: Objects, rows: Flags) -> Objects:
+    """The values of these rows; None in the others."""
     kept = np.full(len(values), None, dtype=object)
     kept[rows] = values[rows]
     return kept
@@ -131,7 +134,8 @@ def _is_broken(text: str | None) -> bool:
     return False
 
 
-def _flags(condition: pa.Array) -> Flags:
+def flags_of(condition: pa.Array) -> Flags:
+    """Arrow's flags, where a missing one is False."""
     flags: Flags = pc.fill_null(condition, False).to_numpy(zero_copy_only=False)
     return flags.copy()
 
@@ -144,7 +148,7 @@ def _times(raw: pd.DataFrame, field: Field, verdict: Verdict, *, now: pd.Timesta
         values = cells.to_numpy(dtype=object)
         is_time = np.fromiter((isinstance(value, datetime) for value in values), dtype=bool, count=len(values))
         verdict.reject(cells.notna().to_numpy() & ~is_time, field=name, reason="wrong_type")
-        cells = pd.Series(_only(values, is_time))
+        cells = pd.Series(only(values, is_time))
     times = pd.to_datetime(cells, utc=True, errors="coerce").astype(TIME_DTYPE)
     if field.required:
         verdict.reject(times.isna().to_numpy(), field=name, reason=field.reason)
@@ -156,20 +160,23 @@ def _times(raw: pd.DataFrame, field: Field, verdict: Verdict, *, now: pd.Timesta
 
 def _numbers(raw: pd.DataFrame, field: Field, verdict: Verdict) -> NDArray[np.float64]:
     """Numbers and text that spells one as float64, NaN where missing or unusable."""
-    cells, name = _cells(raw, field.name), field.name
-    if name not in raw or cells.dtype.kind in "iuf":
-        numbers = cells.to_numpy(dtype="float64", na_value=np.nan)
-        readable = np.ones(len(cells), dtype=bool)
-    else:
-        parsed = [_number(value) for value in cells.to_numpy(dtype=object)]
-        numbers = np.array([np.nan if number is None else number for number in parsed], dtype="float64")
-        readable = np.array([number is not None for number in parsed], dtype=bool) | cells.isna().to_numpy()
+    name = field.name
+    numbers, readable = numbers_of(_cells(raw, name))
     verdict.reject(~readable, field=name, reason="wrong_type")
     verdict.reject(np.isinf(numbers), field=name, reason="not_finite")
     numbers = np.where(np.isinf(numbers), np.nan, numbers)
     if field.required:
         verdict.reject(np.isnan(numbers), field=name, reason="missing")
     return numbers
+
+
+def numbers_of(cells: pd.Series) -> tuple[NDArray[np.float64], Flags]:
+    """Cells as float64, NaN where missing, and which of them are numbers or missing."""
+    if cells.dtype.kind in "iuf":
+        return cells.to_numpy(dtype="float64", na_value=np.nan), np.ones(len(cells), dtype=bool)
+    parsed = [_number(value) for value in cells.to_numpy(dtype=object)]
+    numbers = np.array([np.nan if number is None else number for number in parsed], dtype="float64")
+    return numbers, np.array([number is not None for number in parsed], dtype=bool) | cells.isna().to_numpy()
 
 
 def _number(value: object) -> float | None:
@@ -190,25 +197,17 @@ def _number(value: object) -> float | None:
 
 def _cents(raw: pd.DataFrame, field: Field, verdict: Verdict) -> NDArray[np.int64]:
     amount, name = _numbers(raw, field, verdict), field.name
-    out_of_range = (amount <= field.above) | (amount > field.maximum)
+    out_of_range = (amount < field.minimum) | (amount > field.maximum)
     verdict.reject(out_of_range, field=name, reason="out_of_range")
     # A column of 32-bit floats cannot spell large amounts to the cent; what it can spell is judged.
-    cents = whole_cents(np.where(out_of_range, np.nan, amount), single=_cells(raw, name).dtype == np.float32)
-    verdict.reject(cents == 0, field=name, reason="finer_than_a_cent")
-    _note_patterns(amount, cents, field, verdict)
-    return np.where(verdict.good, cents, 0)
-
-
-def _note_patterns(amount: NDArray[np.float64], cents: NDArray[np.int64], field: Field, verdict: Verdict) -> None:
-    """What many amounts that are rejected have in common."""
+    cents, exact = whole_cents(np.where(out_of_range, np.nan, amount), single=_cells(raw, name).dtype == np.float32)
+    verdict.reject(~exact, field=name, reason="finer_than_a_cent")
     ordinary = np.where(np.abs(amount) <= field.maximum * 100, amount, np.nan)
-    for rows, pattern in (
-        (amount == 0, "are 0.00, as account verifications are: leave these rows out"),
-        (amount < 0, "are negative, as refunds are: leave these rows out, they are no payments to decide on"),
-        ((cents == 0) & (whole_cents(ordinary * 10) > 0), "have three decimals, as dinars have: round them to two"),
-    ):
-        if rows.sum() > _A_PATTERN * len(rows):
-            verdict.patterns.append(f"{rows.sum()} of {len(rows)} amounts {pattern}.")
+    thousandths = ~exact & whole_cents(ordinary * 10)[1]
+    if thousandths.sum() > _A_PATTERN * len(amount):
+        pattern = "have three decimals, as dinars have: round them to two"
+        verdict.patterns.append(f"{thousandths.sum()} of {len(amount)} amounts {pattern}.")
+    return np.where(verdict.good, cents, 0)
 
 
 def _coordinates(raw: pd.DataFrame, field: Field, verdict: Verdict) -> NDArray[np.float64]:

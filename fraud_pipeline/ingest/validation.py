@@ -4,7 +4,7 @@ Belongs here: the rules about a batch of rows. Must not be here: the rules about
 and reasons (`schema/`), reading files, storing tables.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
@@ -12,14 +12,19 @@ import numpy as np
 import pandas as pd
 
 from fraud_pipeline.ingest.column_checks import check_column
+from fraud_pipeline.ingest.own_column_checks import check_own_column
 from fraud_pipeline.ingest.verdict import Objects, Verdict
 from fraud_pipeline.schema.fields import transaction_fields
+from fraud_pipeline.schema.own_fields import OwnField
+from fraud_pipeline.schema.raw_transactions import LABEL_UNKNOWN
 from fraud_pipeline.schema.reasons import remedy
 from fraud_pipeline.schema.transactions import (
     EARLIEST_EVENT_TIME,
     REJECTED_TRANSACTIONS,
     TIME_DTYPE,
     TRANSACTION_COLUMNS,
+    UNKNOWN_LABELS,
+    empty,
 )
 
 
@@ -32,13 +37,16 @@ class ValidationResult:
     """`accepted` follows the TRANSACTIONS schema, `rejected` REJECTED_TRANSACTIONS; together they hold every row.
 
     `normalised` counts, per field, the rows that each rule of `identifiers.NORMALISATIONS` changed. `patterns` say in
-    words, with a remedy, what many rejected amounts have in common.
+    words, with a remedy, what many rejected amounts have in common. `emptied` counts, per field, cells that were
+    unusable and became missing. `unknown_labels` are the accepted transactions whose label the source does not know.
     """
 
     accepted: pd.DataFrame
     rejected: pd.DataFrame
     normalised: Mapping[str, Mapping[str, int]] = dataclass_field(default_factory=dict)
     patterns: tuple[str, ...] = ()
+    emptied: Mapping[str, int] = dataclass_field(default_factory=dict)
+    unknown_labels: pd.DataFrame = dataclass_field(default_factory=lambda: empty(UNKNOWN_LABELS))
 
     @property
     def rejected_share(self) -> float:
@@ -56,16 +64,19 @@ def validate(
     now: pd.Timestamp,
     known_ids: Collection[str] | None = None,
     fallback_time: pd.Timestamp | None = None,
+    own_fields: Sequence[OwnField] = (),
 ) -> ValidationResult:
     """Split raw rows (any types, columns may be absent) into accepted ones and rejected ones with a reason.
 
     A row gets the first reason that applies, in the order of the fields; a repeated id is judged last, so the first
     good row of an id wins, and none does whose id is in `known_ids`.
-    Rejected rows without a usable time carry `fallback_time`, so that they have a day to be stored under.
+    Rejected rows without a usable time carry `fallback_time`, so that they have a day to be stored under. Accepted rows
+    have a typed column for each of `own_fields`; an own value never rejects its row.
     """
     raw = raw.reset_index(drop=True)
     verdict, fields = Verdict(len(raw)), transaction_fields()
     columns = {field.stored_as: check_column(raw, field, verdict, now=now) for field in fields}
+    columns |= {field.name: check_own_column(raw, field, verdict) for field in own_fields}
     ids, times = columns["transaction_id"], pd.Series(columns["event_time"])
     for field in fields:
         if field.together_with:
@@ -77,7 +88,11 @@ def validate(
     verdict.reject(repeated.to_numpy(), field="transaction_id", reason="duplicate_id")
 
     good, bad = verdict.good, ~verdict.good
-    accepted = pd.DataFrame({name: columns[name] for name in TRANSACTION_COLUMNS})[good].reset_index(drop=True)
+    names = [*TRANSACTION_COLUMNS, *(field.name for field in own_fields)]
+    accepted = pd.DataFrame({name: columns[name] for name in names})[good].reset_index(drop=True)
+    unknown = (
+        raw[LABEL_UNKNOWN].eq(True).to_numpy()[good] if LABEL_UNKNOWN in raw else np.zeros(len(accepted), dtype=bool)
+    )
     usable = times.ge(EARLIEST_EVENT_TIME) & times.le(now)
     fallback = pd.Series(fallback_time, index=times.index, dtype=TIME_DTYPE)
     stored_under = times.where(usable, fallback)
@@ -96,6 +111,8 @@ def validate(
         rejected=rejected[list(REJECTED_TRANSACTIONS.columns)],
         normalised=verdict.normalised,
         patterns=tuple(verdict.patterns),
+        emptied=verdict.emptied,
+        unknown_labels=accepted.loc[unknown, list(UNKNOWN_LABELS.columns)].reset_index(drop=True),
     )
 
 

@@ -60,8 +60,11 @@ class CostModel:
     def cost(
         self, decision: Decision, *, labels: NDArray[np.float64], amounts_cents: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """The cost of `decision` on every row in cents, shape (n,); labels are 0 or 1."""
-        lost = labels * amounts_cents
+        """The cost of `decision` on every row in cents, shape (n,); labels are 0 or 1.
+
+        A fraudulent refund costs its amount, too.
+        """
+        lost = labels * np.abs(amounts_cents)
         match decision:
             case "allow":
                 return lost

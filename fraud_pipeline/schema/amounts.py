@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 _NOISE: Final = 1e-6
 """Cents by which arithmetic may have missed a whole one: 17.410000000000004 is 17.41, and 17.411 is not."""
+_NOTHING: Final = 1e-10
+"""Cents that are nothing: what remains of 0.1 + 0.2 - 0.3."""
 _DOUBLE: Final = 2.0**-50
 _SINGLE: Final = 2.0**-22
 # ISO 4217 currencies whose smallest coin is the unit itself.
@@ -22,23 +24,25 @@ _WITHOUT_CENTS: Final = frozenset(
 )
 
 
-def whole_cents(amounts: NDArray[np.float64], *, single: bool = False) -> NDArray[np.int64]:
-    """Cents of each amount, shape (n,); 0 where it is missing, not positive, or finer than a cent beyond float noise.
+def whole_cents(amounts: NDArray[np.float64], *, single: bool = False) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Cents of each amount, and whether it is a whole number of them but for float noise; both shape (n,).
 
-    `single` says that the numbers were 32-bit floats, which spell large amounts less exactly.
+    Cents of other amounts, and of missing ones, are 0. `single` says that the numbers were 32-bit floats, which spell
+    large amounts less exactly.
     """
     cents = amounts * 100
     whole = np.rint(cents)
-    exact = np.abs(cents - whole) <= _NOISE + np.abs(cents) * (_SINGLE if single else _DOUBLE)
-    return np.where(exact & (whole >= 1), whole, 0).astype(np.int64)
+    noise = np.where(whole == 0, _NOTHING, _NOISE + np.abs(cents) * (_SINGLE if single else _DOUBLE))
+    exact = np.abs(cents - whole) <= noise
+    return np.where(exact, whole, 0).astype(np.int64), exact
 
 
 def cents_of(amount: float) -> int | None:
-    """Cents of one amount as `whole_cents` gives them; None where that gives 0."""
+    """Cents of one amount as `whole_cents` gives them; None where it is finer than a cent."""
     cents = amount * 100
     whole = round(cents)
-    exact = abs(cents - whole) <= _NOISE + abs(cents) * _DOUBLE
-    return whole if exact and whole >= 1 else None
+    noise = _NOISE + abs(cents) * _DOUBLE if whole else _NOTHING
+    return whole if abs(cents - whole) <= noise else None
 
 
 def whole_units(currency: str) -> bool:

@@ -49,7 +49,6 @@ class Field:
     max_length: int = 0
     pattern: str = ""
     allowed: Mapping[str, tuple[str, ...]] = dataclass_field(default_factory=dict)
-    above: float = 0.0
     minimum: float = 0.0
     maximum: float = 0.0
     earliest: datetime = _EARLIEST
@@ -112,11 +111,11 @@ _TABLE: Final = (
     Field(
         name="amount",
         kind="amount",
-        description="what is paid, in currency units with the decimals of the currency",
+        description="what is paid, in currency units with the decimals of the currency; negative for a refund",
         example=412.9,
         required=True,
         column="amount_cents",
-        above=0,
+        minimum=-100_000_000,
         maximum=100_000_000,
         synonyms=("amt", "tx_amount", "transaction_amount", "trans_amount"),
     ),

@@ -33,8 +33,8 @@ def field_remedies(field: Field) -> dict[str, str]:
         case "time":
             remedies["too_early"] = f"the time lies before {field.earliest:%Y-%m-%d}: check its unit and format"
         case "amount":
-            limits = f"above {field.above:g} and at most {field.maximum:,.0f}"
-            remedies["out_of_range"] = f"the {field.name} must be {limits}"
+            limits = f"{field.minimum:,.0f} and {field.maximum:,.0f}"
+            remedies["out_of_range"] = f"the {field.name} must lie within {limits}"
         case "coordinate":
             remedies["out_of_range"] = f"the {field.name} must lie within {field.minimum:g} and {field.maximum:g}"
         case _:

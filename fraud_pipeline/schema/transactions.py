@@ -7,7 +7,7 @@ Money is integer cents. Time is whole microseconds UTC: `datetime64[us, UTC]` in
 Absent optional values are missing (`None` or NaN), never zero and never an empty string.
 """
 
-from math import floor
+from math import ceil, floor
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ HOUR: Final = 3_600 * SECOND
 DAY: Final = 24 * HOUR
 
 CHANNELS: Final = tuple(FIELDS["channel"].allowed)
-MIN_AMOUNT_CENTS: Final = floor(FIELDS["amount"].above * 100) + 1
+MIN_AMOUNT_CENTS: Final = ceil(FIELDS["amount"].minimum * 100)
 MAX_AMOUNT_CENTS: Final = floor(FIELDS["amount"].maximum * 100)
 EARLIEST_EVENT_TIME: Final = pd.Timestamp(FIELDS["event_time"].earliest).as_unit("us")
 TIME_DTYPE: Final = "datetime64[us, UTC]"
@@ -111,6 +111,11 @@ REJECTED_TRANSACTIONS: Final = table_schema(
         "place": pa.Column(str, nullable=True),
     },
 )
+
+UNKNOWN_LABELS: Final = table_schema(
+    "unknown_labels", {name: stored_column(FIELDS[name]) for name in ("transaction_id", "event_time")}
+)
+"""Accepted transactions whose label the source itself does not know: they are neither fraud nor legitimate, ever."""
 
 TRANSACTION_COLUMNS: Final[tuple[str, ...]] = tuple(TRANSACTIONS.columns)
 OPTIONAL_COLUMNS: Final = tuple(name for name, column in TRANSACTIONS.columns.items() if column.nullable)

@@ -206,16 +206,13 @@ def test_one_bad_cell_of_each_column_rejects_its_row_alone(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize(
-    ("amount", "pattern"),
-    [("0.00", "amounts are 0.00, as account"), ("-5.00", "are negative, as refunds"), ("5.125", "have three decimals")],
-)
-def test_the_common_cause_of_many_rejected_amounts_is_named(tmp_path: Path, amount: str, pattern: str) -> None:
+def test_the_common_cause_of_many_rejected_amounts_is_named(tmp_path: Path) -> None:
+    amount = "5.125"
     lines = [
         line.replace(".50", ".00") if n % 3 else line.rpartition(",")[0] + "," + amount for n, line in enumerate(ROWS)
     ]
     result = validate(raw(written(tmp_path, "\n".join([HEADER, *lines]))), now=END)
-    with pytest.raises(TooManyRejectedRowsError, match=pattern) as error:
+    with pytest.raises(TooManyRejectedRowsError, match="have three decimals") as error:
         check_rejected_share(result, max_share=0.05)
     assert "(the first: row 2)" in str(error.value)
 

@@ -109,9 +109,7 @@ BAD_INPUTS: Final[tuple[BadInput, ...]] = (
     _field("amount as a boolean", "amount", amount=True),
     _field("amount as an array", "amount", amount=[411111.11]),
     _field("amount as an object", "amount", amount={"value": 411111.11}),
-    _field("amount of zero", "amount", amount=0),
-    _field("amount of minus zero", "amount", amount=-0.0),
-    _field("negative amount", "amount", amount=-411111.11),
+    _field("refund above the cap", "amount", amount=-411_111_111_111),
     _field("amount above the cap", "amount", amount=411_111_111_111),
     _field("amount of a fraction of a cent", "amount", amount=0.004),
     _field("amount finer than a cent", "amount", amount=411111.115),
@@ -171,7 +169,10 @@ BAD_INPUTS: Final[tuple[BadInput, ...]] = (
     _batch("a batch that is an object", 422, "transactions", {"0": good_transaction()}),
     _batch("a batch with null", 422, "transactions[1]", [good_transaction(), None]),
     _batch(
-        "a batch with one bad amount", 422, "transactions[1].amount", [good_transaction(), good_transaction(amount=-1)]
+        "a batch with one bad amount",
+        422,
+        "transactions[1].amount",
+        [good_transaction(), good_transaction(amount=10**9)],
     ),
     _batch("a batch of empty objects", 422, "transactions[0].amount", [{}] * MAX_BATCH),
     BadInput("a batch for /score", 422, "transactions", b'{"transactions": []}'),

@@ -87,7 +87,7 @@ def worlds(draw: st.DrawFn) -> World:
                 at=draw(st.sampled_from([0, 0.5, 3, 23, 24, 30, 100, 168, 400, 720, 744, 900])),
                 customer_id=draw(st.sampled_from(["c0", "c1"])),
                 merchant_id=draw(st.sampled_from(["m0", "m1"])),
-                amount_cents=draw(st.sampled_from([1, 900, 1000, 5000, 10**10])),
+                amount_cents=draw(st.sampled_from([-5000, -1, 0, 1, 900, 1000, 5000, 10**10])),
                 category=draw(st.sampled_from([None, "food", "fuel"])),
                 channel=draw(st.sampled_from([None, "online", "chip"])),
                 country=draw(st.sampled_from([None, "DE", "FR"])),

@@ -58,7 +58,7 @@ def request_type(field: Field) -> Any:
         case "currency":
             constraints = (StringConstraints(max_length=field.max_length),)
         case "amount":
-            base, constraints = float, (Limits(gt=field.above, le=field.maximum), AfterValidator(_cents))
+            base, constraints = float, (Limits(ge=field.minimum, le=field.maximum), AfterValidator(_cents))
         case "coordinate":
             base, constraints = float, (Limits(ge=field.minimum, le=field.maximum),)
         case "choice":

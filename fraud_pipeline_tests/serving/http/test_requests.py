@@ -104,8 +104,7 @@ def test_times_with_an_offset_are_read_to_the_edges_of_the_window(text: str, sec
         ({"event_time": "2026-06-01T12:00:00Z" * 9}, "event_time", "time_missing_or_unreadable"),
         ({"event_time": 1_780_315_200}, "event_time", "wrong_type"),
         ({"event_time": None}, "event_time", "missing"),
-        ({"amount": 0}, "amount", "out_of_range"),
-        ({"amount": -5}, "amount", "out_of_range"),
+        ({"amount": -MAX_AMOUNT_CENTS // 100 - 1}, "amount", "out_of_range"),
         ({"amount": MAX_AMOUNT_CENTS // 100 + 1}, "amount", "out_of_range"),
         ({"amount": 10**30}, "amount", "out_of_range"),
         ({"amount": 0.001}, "amount", "finer_than_a_cent"),
@@ -198,7 +197,7 @@ def test_what_is_no_json_is_400(sent: bytes) -> None:
 
 def test_all_fields_of_a_body_are_reported_together_and_in_a_batch_with_their_place() -> None:
     assert problems(b"{}") == [(name, "missing") for name in GOOD]
-    wrong = {"transactions": [GOOD, GOOD | {"amount": -1, "channel": 5}]}
+    wrong = {"transactions": [GOOD, GOOD | {"amount": 10**9, "channel": 5}]}
     assert problems(json.dumps(wrong).encode(), batch=True) == [
         ("transactions[1].amount", "out_of_range"),
         ("transactions[1].channel", "wrong_type"),
@@ -285,7 +284,7 @@ def test_http_and_files_give_the_same_row_or_the_same_reason(
             **{str(name): None if pd.isna(value) else value for name, value in accepted.items()},
             "own_fields": None,
         }
-    elif verdict - {("event_time", "too_old")}:
+    elif verdict - {("event_time", "too_old"), ("country", "bad_country")}:  # files take such a country for missing
         (first,) = known_to_files
         # What compares fields or clocks is judged once every field is of its type.
         assert first in verdict or first[1] in {"future_time", "finer_than_a_cent", "incomplete_position"}

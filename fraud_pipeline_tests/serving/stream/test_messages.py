@@ -104,7 +104,7 @@ class TestTransactions:
             (value().replace(b'"schema": 1', b'"schema": 1, "schema": 1'), "duplicate_key", "schema"),
             (value(customer_id=None), "missing", "customer_id"),
             (value(customer_id="c\x00"), "control_character", "customer_id"),
-            (value(amount=-1), "out_of_range", "amount"),
+            (value(amount=10**9), "out_of_range", "amount"),
             (value(amount=0.001), "finer_than_a_cent", "amount"),
             (value(amount=float("nan")), "not_finite", "amount"),
             (value(currency="USD"), "unknown_currency", "currency"),
