@@ -25,6 +25,7 @@ from fraud_pipeline.database.tables import (
     whole_microseconds,
 )
 from fraud_pipeline.features.merchant_days import NEVER, days_to_clear
+from fraud_pipeline.schema.identifiers import NO_MERCHANT
 from fraud_pipeline.schema.transactions import DAY
 
 DAY_COLUMNS: Final = tuple(
@@ -138,7 +139,11 @@ def _day() -> sa.Select[Any]:
             sa.func.max(sa.case((is_cleared, events.event_time), else_=never)),
         )
         .outerjoin(frauds, frauds.c.transaction_id == events.transaction_id)
-        .where(events.event_time >= sa.bindparam("day"), events.event_time < sa.bindparam("next_day"))
+        .where(
+            events.event_time >= sa.bindparam("day"),
+            events.event_time < sa.bindparam("next_day"),
+            events.merchant_id != NO_MERCHANT,
+        )
         .group_by(events.merchant_id)
         .order_by(events.merchant_id)
     )

@@ -3,9 +3,12 @@
 Belongs here: daily tables of events. Must not be here: rules about rows (`ingest/validation.py`), features.
 """
 
+from typing import Final
+
 import dagster as dg
 
 from fraud_pipeline.defs.calendar import DAYS_POOL, daily, span_of
+from fraud_pipeline.defs.catalog import own_fields
 from fraud_pipeline.defs.checks import broken_rules
 from fraud_pipeline.defs.metadata import counts_table, stored_version
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
@@ -14,6 +17,9 @@ from fraud_pipeline.ingest.sources import FileSource
 from fraud_pipeline.ingest.validation import check_rejected_share
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS
 from fraud_pipeline.settings import Settings
+
+UNKNOWN: Final = "unknown_labels"
+"""The table of accepted transactions whose label the source does not know; it exists where there are some."""
 
 
 def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -71,8 +77,13 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         raw = store.read("raw_transactions", span.first, span.last)
         # Whoever is accepted first keeps the id; the lock makes one of two runs at once the first.
         with store.locked("transactions"):
-            result, notes = accept(store, raw, days=span.days, now=span.end, fallback_time=span.start)
+            result, notes = accept(
+                store, raw, days=span.days, now=span.end, fallback_time=span.start, own_fields=own_fields(settings)
+            )
             check_rejected_share(result, max_share=settings.max_rejected_share)
+            # Before the transactions: whoever reads these must not take an unknown label for a legitimate one.
+            if len(result.unknown_labels) or store.days(UNKNOWN):
+                store.write_days(UNKNOWN, result.unknown_labels, time_column="event_time", days=span.days)
             store.write_days("transactions", result.accepted, time_column="event_time", days=span.days, notes=notes)
             store.write_days("rejected_transactions", result.rejected, time_column="event_time", days=span.days)
         amounts = result.accepted["amount_cents"] / 100
@@ -83,6 +94,8 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
                 "dagster/row_count": len(result.accepted),
                 "customers": int(result.accepted["customer_id"].nunique()),
                 "merchants": int(result.accepted["merchant_id"].nunique()),
+                "labels_unknown_to_the_source": len(result.unknown_labels),
+                "unusable_cells_now_missing": counts_table(result.emptied),
                 "amount_median": float(amounts.median()),
                 "amount_99th_percentile": float(amounts.quantile(0.99)),
                 "normalised": counts_table(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from fraud_pipeline.database.performance import blocked_ids
 from fraud_pipeline.defs.catalog import own_fields
+from fraud_pipeline.defs.data import UNKNOWN
 from fraud_pipeline.defs.features import feature_config, window_of
 from fraud_pipeline.defs.metadata import image, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
@@ -36,6 +37,7 @@ from fraud_pipeline.promotion.registry import RUN_TAG
 from fraud_pipeline.promotion.training_run import TrainingRun
 from fraud_pipeline.reporting import model_charts
 from fraud_pipeline.reporting.chart_style import to_png
+from fraud_pipeline.schema.transactions import UNKNOWN_LABELS
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
 
@@ -104,9 +106,12 @@ def training_assets(
         transactions = store.read("transactions", first, last)
         reports = store.read("fraud_reports", first, last)
         features = store.read("features", first, last)
-        hidden = censored_labels(features, reports, _blocked(database, since=first, settings=settings), as_of=as_of)
+        blocked = _blocked(database, since=first, settings=settings)
+        hidden = censored_labels(features, reports, blocked, as_of=as_of)
+        unknown = store.read(UNKNOWN, first, last, schema=UNKNOWN_LABELS, allow_missing=True)["transaction_id"]
+        unlabelled = censored_labels(features, reports, unknown, as_of=as_of) & ~hidden
         rows, split = build_training_set(
-            features[~hidden].reset_index(drop=True),
+            features[~(hidden | unlabelled)].reset_index(drop=True),
             transactions,
             reports,
             as_of=as_of,
@@ -133,6 +138,7 @@ def training_assets(
                     "warm_up": split.warm_up_rows,
                     "gap": split.gap_rows,
                     "blocked_and_never_reported": int(hidden.sum()),
+                    "label_unknown_to_the_source": int(unlabelled.sum()),
                 },
                 "volume": volume_plot(rows, frauds=rows.loc[rows["label"] == 1, "event_time"]),
             },

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW, NEWEST_EVENTS, WindowName
 from fraud_pipeline.features.kernels import comparisons, windows
 from fraud_pipeline.features.kernels.columns import (
+    MISSING_CODE,
     Columns,
     Table,
     codes,
@@ -23,6 +24,7 @@ from fraud_pipeline.features.kernels.columns import (
     elapsed,
     equality_codes,
     first_of_each,
+    lacks_merchant,
     ratio,
     shared_codes,
     tie_breakers,
@@ -176,6 +178,8 @@ def _same_kind(events: CustomerEvents) -> Columns:
     cents = events.rows["amount_cents"]
     for kind in ("merchant_id", "category", "country", "channel"):
         kinds = equality_codes(events.rows[kind])
+        if kind == "merchant_id":
+            kinds = np.where(lacks_merchant(events.rows[kind]), MISSING_CODE, kinds)
         count, since, mean = comparisons.matching_event_stats(
             events.grouped.order, events.grouped.times, kinds, cents, kinds[:n], events.now, month, high
         )

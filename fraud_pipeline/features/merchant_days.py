@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from fraud_pipeline.schema.identifiers import NO_MERCHANT
 from fraud_pipeline.schema.transactions import TIME_DTYPE
 
 NEVER: Final = np.iinfo(np.int64).min // 4
@@ -46,8 +47,10 @@ def merchant_days(transactions: pd.DataFrame, reports: pd.DataFrame, *, label_ma
 
     Columns: merchant_id, day, transaction_count, amount_sum_cents, cleared_count, last_cleared_time (microseconds,
     NEVER if none). A transaction is cleared (matured legitimate) when nobody reported it as fraud within
-    `label_maturity`. Both cleared columns of a day are valid only after `days_to_clear` further days.
+    `label_maturity`. Both cleared columns of a day are valid only after `days_to_clear` further days. A transaction
+    without a merchant belongs to no day.
     """
+    transactions = transactions[transactions["merchant_id"] != NO_MERCHANT]
     frauds = reports[reports["is_fraud"]]
     prompt = frauds.loc[frauds["reported_at"] <= frauds["event_time"] + label_maturity, "transaction_id"]
     cleared = ~transactions["transaction_id"].isin(prompt)

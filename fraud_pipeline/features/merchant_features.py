@@ -11,7 +11,15 @@ import numpy as np
 
 from fraud_pipeline.features.definitions import MERCHANT_WINDOWS, NEWEST_EVENTS, REPORT_WINDOWS
 from fraud_pipeline.features.kernels import comparisons, windows
-from fraud_pipeline.features.kernels.columns import Columns, Table, elapsed, ratio, shared_codes, tie_breakers
+from fraud_pipeline.features.kernels.columns import (
+    Columns,
+    Table,
+    elapsed,
+    lacks_merchant,
+    ratio,
+    shared_codes,
+    tie_breakers,
+)
 from fraud_pipeline.features.kernels.windows import Floats, Ints
 from fraud_pipeline.features.merchant_days import NEVER
 from fraud_pipeline.schema.transactions import DAY, SECOND
@@ -29,7 +37,8 @@ def merchant_columns(days: Table, reports: Table, new: Table, *, days_to_clear: 
     columns["merchant_report_rate_30d"] = ratio(
         columns["merchant_report_count_30d"], columns["merchant_transaction_count_30d"]
     )
-    return columns
+    nobody = lacks_merchant(new["merchant_id"])
+    return {name: np.where(nobody, np.nan, values) for name, values in columns.items()} if nobody.any() else columns
 
 
 def _days(

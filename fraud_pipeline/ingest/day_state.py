@@ -9,6 +9,7 @@ Versions and notes are stored in the footers of the files that hold the rows, an
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import pandas as pd
@@ -33,6 +34,7 @@ from fraud_pipeline.ingest.day_plan import (
 )
 from fraud_pipeline.ingest.sources import TransactionSource
 from fraud_pipeline.ingest.validation import ValidationResult, validate
+from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.transactions import DAY
 from fraud_pipeline.storage.tables import MissingDaysError, TableStore
 
@@ -162,7 +164,13 @@ def check_lookback(
 
 
 def accept(
-    store: TableStore, raw: pd.DataFrame, *, days: Collection[date], now: pd.Timestamp, fallback_time: pd.Timestamp
+    store: TableStore,
+    raw: pd.DataFrame,
+    *,
+    days: Collection[date],
+    now: pd.Timestamp,
+    fallback_time: pd.Timestamp,
+    own_fields: Sequence[OwnField] = (),
 ) -> tuple[ValidationResult, dict[date, str]]:
     """Validate the stored raw rows of `days`; ids of other days' transactions are duplicates. Also returns the days'
     notes.
@@ -170,11 +178,12 @@ def accept(
     A note holds the version of the raw rows, and of the raw rows of each day whose ids were repeated: rows that were
     rejected as duplicates are validated again when that day changes.
     """
-    result = validate(raw, now=now, fallback_time=fallback_time)
+    judge = partial(validate, raw, now=now, fallback_time=fallback_time, own_fields=own_fields)
+    result = judge()
     ids = result.accepted["transaction_id"]
     other_days = store.days_holding("transactions", ids, column="transaction_id", other_than=days)
     if other_days:
-        result = validate(raw, now=now, known_ids=pd.concat(other_days.values()), fallback_time=fallback_time)
+        result = judge(known_ids=pd.concat(other_days.values()))
     judged = {day: store.version("raw_transactions", day) for day in days}
     accepted = result.accepted
     holding = other_days | dict(iter(accepted["transaction_id"].groupby(accepted["event_time"].dt.date)))

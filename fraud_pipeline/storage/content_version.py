@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 _DIGITS = 32
+NULLABLE: Final = {b"fraud_detect.dtype": b"boolean"}
+"""What the field of a column of pandas' nullable booleans carries."""
 NO_ROWS: Final = f"0-{'0' * _DIGITS}"
 """The version of every table without rows."""
 
@@ -45,7 +47,12 @@ def frame_version(frame: pd.DataFrame) -> str:
 
 def to_arrow(frame: pd.DataFrame) -> pa.Table:
     """A frame as it is stored: object columns are text, and any other Python value is `str(value)`."""
-    return pa.table({str(name): _array(column) for name, column in frame.items()})
+    arrays = {str(name): _array(column) for name, column in frame.items()}
+    fields = [
+        pa.field(name, array.type, metadata=NULLABLE if isinstance(frame[name].dtype, pd.BooleanDtype) else None)
+        for name, array in arrays.items()
+    ]
+    return pa.Table.from_arrays(list(arrays.values()), schema=pa.schema(fields))
 
 
 def _array(column: pd.Series) -> pa.Array:

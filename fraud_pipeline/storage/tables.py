@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fraud_pipeline.schema.transactions import DAY, empty, microseconds
-from fraud_pipeline.storage.content_version import content_version, to_arrow
+from fraud_pipeline.storage.content_version import NULLABLE, content_version, to_arrow
 
 _SUFFIX = ".parquet"
 _VERSION = b"fraud_detect.version"
@@ -255,7 +255,8 @@ def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.unify_dictionaries().to_pandas(split_blocks=True)
-    return frame
+    nullable = {field.name: "boolean" for field in table.schema if (field.metadata or {}).items() >= NULLABLE.items()}
+    return frame.astype(nullable) if nullable else frame
 
 
 @contextmanager

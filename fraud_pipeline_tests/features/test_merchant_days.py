@@ -15,6 +15,7 @@ from fraud_pipeline.database.history import load_history, read_merchant_days, re
 from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.tables import METADATA
 from fraud_pipeline.features.merchant_days import days_to_clear, merchant_days
+from fraud_pipeline.schema.identifiers import NO_MERCHANT
 from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, HOUR, TransactionRow, empty, microseconds, times
 
 START = 20_000 * DAY
@@ -41,7 +42,8 @@ def test_days_made_night_by_night_are_those_of_all_events(
     for events, reports, has_night in life:
         now += DAY
         for hours, merchant, from_file in events:
-            row = TransactionRow(f"t-{len(rows)}", now - hours * HOUR, "c-1", f"m-{merchant}", 100 + len(rows))
+            name = f"m-{merchant}" if merchant else NO_MERCHANT
+            row = TransactionRow(f"t-{len(rows)}", now - hours * HOUR, "c-1", name, 100 + len(rows))
             rows.append(row)
             if from_file:
                 load_history(database, transactions=frame([row]), reports=empty(FRAUD_REPORTS))

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fraud_pipeline.features.kernels.windows import Floats, Ints, kernel
+from fraud_pipeline.schema.identifiers import NO_MERCHANT
 
 MISSING_CODE: Final = -1
 
@@ -57,6 +58,15 @@ def positions_in(values: NDArray[Any], names: Sequence[str]) -> Ints:
     if values.dtype.kind == "i":
         return values
     return np.asarray(pd.Index(names).get_indexer(pd.Index(values)), np.int64)
+
+
+def lacks_merchant(merchants: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of these merchants are none at all; a caller with integers gives rows with a merchant only."""
+    return (
+        np.asarray(merchants == NO_MERCHANT, np.bool_)
+        if merchants.dtype.kind == "O"
+        else np.zeros(len(merchants), np.bool_)
+    )
 
 
 def shared_codes(*columns: NDArray[Any]) -> tuple[list[Ints], int]:
