@@ -46,7 +46,8 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.features.config import FeatureConfig
-from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.ingest.validation import validate
 from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, train_model
@@ -117,7 +118,8 @@ def build_world() -> World:
         feature_config=FeatureConfig(label_maturity=LABEL_MATURITY),
         lineage={"source": "benchmark"},
     )
-    return World(model=trained.model, transactions=transactions, reports=reports, features=features)
+    rows = with_own_inputs(features, transactions, trained.model.feature_config.own_inputs)
+    return World(model=trained.model, transactions=transactions, reports=reports, features=rows)
 
 
 def free_port() -> int:
@@ -209,7 +211,7 @@ def peer_contenders(world: World, directory: Path) -> list[tuple[Contender, dict
     world.model.booster.save_model(booster)
     mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlflow.db'}")
     mlflow.xgboost.save_model(world.model.booster, directory / "mlflow_model")
-    rows = world.features[list(FEATURE_NAMES)].tail(1_000).to_numpy(np.float64)
+    rows = world.model.values(world.features.tail(1_000)).astype(np.float64)
     # The peers get no missing values: `mlflow models serve` refuses a null.
     lists = np.nan_to_num(rows).tolist()
     plain = [prepared("POST", "/predict", body=json.dumps({"features": row}).encode()) for row in lists]
@@ -457,7 +459,7 @@ async def stages(client: Client, token: str) -> str:
 
 def explaining(world: World) -> str:
     """Median time of a row's prediction and explanation, alone and in a batch."""
-    rows = world.features[list(world.model.features)].tail(COMPANY).to_numpy(np.float32)
+    rows = world.model.values(world.features.tail(COMPANY))
 
     def milliseconds(
         work: Callable[[NDArray[np.float32]], object], values: NDArray[np.float32], *, pause: float = 0.0

@@ -51,7 +51,8 @@ from fraud_pipeline.database.tables import DECISIONS
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.streaming import STREAM_JOB
 from fraud_pipeline.features.config import FeatureConfig
-from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
+from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.ingest.validation import validate
 from fraud_pipeline.messaging.topics import (
@@ -302,18 +303,20 @@ def compared(database: Database, *, world: World) -> dict[str, int]:
     everything = {"start": world.transactions["event_time"].min(), "end": world.end + pd.Timedelta(days=2)}
     events, reports = read_transactions(database, **everything), read_reports(database, **everything)
     new = events[events["event_time"] >= world.served_from].reset_index(drop=True)
-    offline = offline_features(events, reports, new=new).set_index("transaction_id")[list(FEATURE_NAMES)]
+    model, names = world.model, world.model.features
+    whole = with_own_inputs(offline_features(events, reports, new=new), new, model.feature_config.own_inputs)
+    offline = pd.DataFrame(model.values(whole), columns=pd.Index(names), index=whole["transaction_id"])
     rows, differing_rows = 0, 0
-    differing_features = np.zeros(len(FEATURE_NAMES), np.bool_)
-    for ids, served in stored_features(database):
+    differing_features = np.zeros(len(names), np.bool_)
+    for ids, served in stored_features(database, width=len(names)):
         expected = np.ascontiguousarray(offline.loc[ids].to_numpy(np.float32)).view(np.uint32)
         unequal = served != expected
         rows += len(ids)
         differing_rows += int(unequal.any(axis=1).sum())
         differing_features |= unequal.any(axis=0)
     if differing_rows:
-        names = [name for name, differs in zip(FEATURE_NAMES, differing_features, strict=True) if differs]
-        print(f"differing: {', '.join(names)}", flush=True)
+        unequal_names = [name for name, differs in zip(names, differing_features, strict=True) if differs]
+        print(f"differing: {', '.join(unequal_names)}", flush=True)
     return {
         "rows": rows,
         "missing_rows": len(new) - rows,
@@ -322,13 +325,15 @@ def compared(database: Database, *, world: World) -> dict[str, int]:
     }
 
 
-def stored_features(database: Database) -> Iterator[tuple[list[str], np.ndarray[Any, np.dtype[np.uint32]]]]:
-    """Ids and feature bits of all decisions, in parts."""
+def stored_features(
+    database: Database, *, width: int
+) -> Iterator[tuple[list[str], np.ndarray[Any, np.dtype[np.uint32]]]]:
+    """Ids and bits of the rows of all decisions, in parts; each row has `width` values."""
     query = sa.select(DECISIONS.c.transaction_id, DECISIONS.c.features).execution_options(yield_per=CHUNK)
     with database.transaction(read_only=True) as connection:
         for part in connection.execute(query).partitions():
             bits = np.frombuffer(b"".join(row.features for row in part), np.uint32)
-            yield [row.transaction_id for row in part], bits.reshape(len(part), len(FEATURE_NAMES))
+            yield [row.transaction_id for row in part], bits.reshape(len(part), width)
 
 
 def words(numbers: Mapping[Entrance, int]) -> str:

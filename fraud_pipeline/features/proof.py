@@ -49,7 +49,11 @@ def own_value_hashes(own: OwnInputs) -> Mapping[str, str]:
         for values in zip(*(_own_values(each) for each in own.inputs), strict=True)
     ]
     columns = own_columns([json.dumps(document) for document in documents], own.fields)
-    fixed = {name: [document.get(name) for document in documents] for name in own.names if name in FIXED_INPUTS}
+    fixed = {
+        name: pd.Series([document.get(name) for document in documents], dtype=object)
+        for name in own.names
+        if name in FIXED_INPUTS
+    }
     at = _START + np.arange(len(documents)) * _STEP
     values = own.values(columns.assign(**fixed), at)
     return {name: _hash(values[:, position]) for position, name in enumerate(own.names)}

@@ -54,7 +54,7 @@ def write_flavor(model: FraudModel, directory: Path) -> None:
     """
     own = model.feature_config.own_inputs
     plain = [name for name in model.features if name not in own.names]
-    inputs = [
+    inputs: list[ColSpec | TensorSpec] = [
         # MLflow widens float32 to double without loss, and refuses to narrow.
         *(ColSpec("double", name) for name in plain),
         *(ColSpec(_TYPES[each.kind], each.name) for each in own.inputs),
