@@ -188,7 +188,7 @@ def _own_column(column: pd.Series, field: OwnField, *, name: str) -> pd.Series:
         texts = {text: read_own_value(field, text) for text in typed.dropna().unique()}
     except OwnValueError as error:
         raise ValueError(f"{name}: {field.name} {error.reason}: {own_remedy(error.reason)}") from error
-    return typed.map(texts).astype(object).where(typed.notna(), None)
+    return pd.Series([texts.get(text) for text in typed], dtype=object)
 
 
 def _accepted_fixed(frame: pd.DataFrame, *, name: str) -> pd.DataFrame:

@@ -27,7 +27,7 @@ from fraud_pipeline.modeling.leakage import (
     single_feature_auc,
 )
 from fraud_pipeline.schema.joins import rows_of
-from fraud_pipeline.schema.own_fields import OwnField
+from fraud_pipeline.schema.own_fields import OwnField, with_own_columns
 from fraud_pipeline.schema.transactions import OPTIONAL_COLUMNS, microseconds
 from fraud_pipeline.storage.tables import TableStore
 
@@ -123,16 +123,17 @@ def leak_checks(*, own_fields: Sequence[OwnField] = ()) -> list[dg.AssetChecksDe
 def label_leak_verdicts(
     rows: pd.DataFrame, transactions: pd.DataFrame, *, own_fields: Sequence[OwnField] = ()
 ) -> list[LeakVerdict]:
-    """The canaries on rows of the training set in order of time, whose `transactions` hold the optional columns.
+    """The canaries on labelled feature rows in order of time, whose `transactions` hold the optional and own columns.
 
     Raises JoinError when a transaction is missing or repeated.
     """
     labels = rows["label"].to_numpy(np.float64)
-    optional = rows_of(transactions, rows["transaction_id"], table="transactions")[list(OPTIONAL_COLUMNS)]
+    raw = with_own_columns(rows_of(transactions, rows["transaction_id"], table="transactions"), own_fields)
+    optional = raw[list(OPTIONAL_COLUMNS)]
     # Groups of the source only: that all transactions of an unusual size are fraud can be honest.
     groups = {name: optional[name].to_numpy() for name in ("category", "channel", "country")}
     return [
-        single_feature_auc(rows[list(FEATURE_NAMES)].assign(**_own_values(rows, labels, own_fields)), labels),
+        single_feature_auc(rows[list(FEATURE_NAMES)].assign(**_own_values(raw, labels, own_fields)), labels),
         null_pattern_auc(optional, labels),
         segment_base_rate(labels, groups),
     ]

@@ -20,6 +20,7 @@ from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
+from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.monitoring.drift import (
     MIN_ROWS,
@@ -139,9 +140,9 @@ def sample(
     if not days:
         return Sample(pd.DataFrame(columns=[*champion.features, SCORE]), customers=0, merchants=0)
     features = as_seen(pd.concat([store.read("features", day, day) for day in days], ignore_index=True))
-    transactions = pd.concat([store.read("transactions", day, day) for day in days])
+    transactions = pd.concat([store.read("transactions", day, day) for day in days], ignore_index=True)
     whose = rows_of(transactions, features["transaction_id"], table="transactions")
-    values = champion.values(features)
+    values = champion.values(with_own_inputs(features, transactions, champion.feature_config.own_inputs))
     rows = pd.DataFrame(values, columns=pd.Index(champion.features)).assign(**{SCORE: champion.probabilities(values)})
     return Sample.of(rows, customers=whose["customer_id"], merchants=whose["merchant_id"])
 

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.monitoring.performance import reported_segments, seen_to
 from fraud_pipeline.monitoring.surge_test import (
@@ -144,7 +145,8 @@ def allowed_frauds(
     """
     if features.empty:
         return pd.DataFrame({name: [] for name in _ROW_COLUMNS}).astype({"event_time": TIME_DTYPE})
-    decided = decide(model.predict(features), model.policy)
+    rows = with_own_inputs(features, transactions, model.feature_config.own_inputs)
+    decided = decide(model.predict(rows), model.policy)
     position = positions_of(features, served["transaction_id"], table="features")
     decided[position[position >= 0]] = served["decision"].to_numpy(object)[position >= 0]
     rows = rows_of(transactions, features["transaction_id"], table="transactions")[decided == "allow"]

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.modeling.dataset import labels_as_of
 from fraud_pipeline.modeling.evaluation import Evaluation, evaluate
 from fraud_pipeline.modeling.model_directory import FraudModel
@@ -187,7 +188,7 @@ def assess(
     features, held_out = features[seen], holdout.held_out[seen]
     context = rows_of(transactions, features["transaction_id"], table="transactions")
     labels = labels_as_of(context, reports, as_of=as_of, label_maturity=label_maturity)
-    probability = model.predict(features)
+    probability = model.predict(with_own_inputs(features, context, model.feature_config.own_inputs))
     decided = decide(probability, model.policy)
     position = positions_of(context, served["transaction_id"], table="transactions")
     known_rows = position >= 0

@@ -76,7 +76,7 @@ def test_tables_that_follow_their_schema_pass(store: TableStore) -> None:
 
 
 def test_a_broken_value_is_found_with_column_and_rule_and_without_its_content(store: TableStore) -> None:
-    broken = transactions(amount_cents=[-7_77, 2_00])
+    broken = transactions(amount_cents=[777_000_000_000, 2_00])
     store.write_days("transactions", broken, time_column="event_time", days=DAYS)
     finding = failed_checks(store)["transactions"]
     assert "amount_cents" in finding
@@ -85,7 +85,7 @@ def test_a_broken_value_is_found_with_column_and_rule_and_without_its_content(st
 
 
 def test_a_run_of_a_day_judges_that_day(store: TableStore) -> None:
-    broken = transactions(amount_cents=[-7_77, 2_00])
+    broken = transactions(amount_cents=[777_000_000_000, 2_00])
     store.write_days("transactions", broken, time_column="event_time", days=DAYS)
     assert failed_checks(store, day=DAYS[1]) == {}
     assert set(failed_checks(store, day=DAYS[0])) == {"transactions"}

@@ -174,14 +174,14 @@ class TestLeaks:
 
     @pytest.mark.parametrize("field", ["browser", "risk", "is_new"])
     def test_a_field_that_is_the_label_is_named(self, own_rows: pd.DataFrame, own_tables: Tables, field: str) -> None:
-        rows = own_rows.sort_values("event_time", ignore_index=True)
-        fraud = rows["label"] == 1
+        rows, transactions = own_rows.sort_values("event_time"), own_tables.transactions
+        fraud = transactions["transaction_id"].isin(rows.loc[rows["label"] == 1, "transaction_id"])
         leaks = {
             "browser": np.where(fraud, "chargeback desk", "shop"),
             "risk": fraud.astype("float64"),
             "is_new": fraud.astype("boolean"),
         }
-        verdict = label_leak_verdicts(rows.assign(**{field: leaks[field]}), own_tables.transactions, own_fields=OWN)[0]
+        verdict = label_leak_verdicts(rows, transactions.assign(**{field: leaks[field]}), own_fields=OWN)[0]
         assert not verdict.passed
         assert verdict.detail.startswith(f"{field} alone")
 
