@@ -77,6 +77,8 @@ def schema_type(schema: Mapping[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
         return f"list of {schema_type(schema['items'])}"
+    if isinstance(schema.get("type"), list):
+        return " or ".join(schema_type({**schema, "type": name}) for name in schema["type"])
     limits = [f"{words} {schema[key]:,}" for key, words in LIMITS.items() if key in schema]
     return ", ".join([schema.get("format", schema.get("type", "any value")), *limits])
 
