@@ -20,6 +20,7 @@ from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.features.definitions import FEATURE_NAMES
 from fraud_pipeline.features.engineer import History, merchant_days
 from fraud_pipeline.ingest.column_mapping import parse_columns
+from fraud_pipeline.ingest.declaration import read_declaration
 from fraud_pipeline.ingest.sources import FileSource
 from fraud_pipeline.ingest.validation import ValidationResult, validate
 from fraud_pipeline.modeling.model_directory import FraudModel
@@ -63,18 +64,35 @@ def load_model(directory: Path | str) -> FraudModel:
 
 
 def read_transactions(
-    path: Path | str, *, columns: str = "", label_delay: timedelta = timedelta(days=7)
+    path: Path | str,
+    *,
+    columns: str = "",
+    declaration: Path | str | None = None,
+    label_delay: timedelta = timedelta(days=7),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Transactions and fraud reports of a CSV or Parquet file, as `fraud-detect train` reads it.
 
-    `columns` maps our names to the file's (`amount=EUR,...`); obvious names need no mapping. Frauds without a report
+    `columns` maps our names to the file's (`amount=EUR,...`); obvious names need no mapping. `declaration` is a
+    fraud.toml instead, whose own fields follow as typed columns. Frauds without a report
     time count as reported `label_delay` after the transaction. Invalid rows are left out with a warning that counts
     them. Raises SourceError for a file that cannot be used.
     """
-    source = FileSource(Path(path), columns=parse_columns(columns) if columns else None, label_delay=label_delay)
+    declared = None
+    if declaration is not None:
+        declared = read_declaration(Path(declaration).read_text(encoding="utf-8"), path=Path(declaration))
+    source = FileSource(
+        Path(path),
+        columns=parse_columns(columns) if columns else None,
+        declaration=declared,
+        label_delay=label_delay,
+    )
     start = pd.Timestamp(source.first_day, tz="UTC")
     end = pd.Timestamp(source.last_day, tz="UTC") + pd.Timedelta(days=1)
-    result = validate(source.transactions(start=start, end=end), now=pd.Timestamp.now(tz="UTC"))
+    result = validate(
+        source.transactions(start=start, end=end),
+        now=pd.Timestamp.now(tz="UTC"),
+        own_fields=declared.own_fields if declared else (),
+    )
     if len(result.rejected):
         warnings.warn(f"{path}: {_rejected(result)} and left out", stacklevel=2)
     return result.accepted, source.reports(start=start, end=pd.Timestamp("2200-01-01", tz="UTC"))

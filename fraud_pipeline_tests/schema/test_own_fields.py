@@ -23,7 +23,7 @@ from fraud_pipeline.schema.own_fields import (
     transactions_schema,
     with_own_columns,
 )
-from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TRANSACTIONS, empty
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TRANSACTIONS, empty, microsecond
 from fraud_pipeline_tests.support.own_worlds import VALUES, OwnWorld, own_fields, own_worlds
 
 TIME = 1_769_867_100_000_000
@@ -143,11 +143,9 @@ class TestColumns:
         assert list(schema.columns) == [*TRANSACTION_COLUMNS, *(own.name for own in world.fields)]
         for own in world.fields:
             schema.columns[own.name].validate(columns)
-            column = columns[own.name]
-            expected = [json.loads(text or "{}").get(own.name) for text in world.texts]
-            if own.type == "time":
-                column = column.astype("int64").astype(object).where(column.notna(), None)
-            assert [None if pd.isna(value) else value for value in column] == expected
+            stored = [None if pd.isna(value) else value for value in columns[own.name].tolist()]
+            read = [microsecond(value) if isinstance(value, pd.Timestamp) else value for value in stored]
+            assert read == [json.loads(text or "{}").get(own.name) for text in world.texts]
 
     def test_without_own_fields_the_schema_is_the_fixed_one(self) -> None:
         assert transactions_schema(()) is TRANSACTIONS
