@@ -18,7 +18,7 @@ from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURES, FeatureEngineer, History
 from fraud_pipeline.features.merchant_days import FINAL_MERCHANT_DAYS, assembled, final_on
-from fraud_pipeline.ingest.day_plan import FeatureWindow, days_between
+from fraud_pipeline.ingest.day_plan import LONGEST_STEP, FeatureWindow, days_between
 from fraud_pipeline.ingest.day_state import (
     check_lookback,
     expected_last,
@@ -34,6 +34,8 @@ from fraud_pipeline.storage.tables import TableStore
 INPUTS_CURRENT: Final = "inputs_current"
 INPUTS_CHECKED: Final = {"fraud/inputs_checked": "true"}
 """The tag of jobs that end with this check; Dagster itself knows only the selected assets of a run."""
+
+_OF_MERCHANT_DAYS: Final = ("transaction_id", "event_time", "merchant_id", "amount_cents")
 
 
 def feature_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -161,28 +163,28 @@ def history_before(store: TableStore, span: Span, *, settings: Settings, stored_
 def final_merchant_days(
     store: TableStore, days: Sequence[date], *, window: FeatureWindow, label_maturity: timedelta
 ) -> pd.DataFrame:
-    """Final merchant days that each of these consecutive days adds; at most two days' rows are in memory at once."""
+    """What becomes final of merchants' days on each of these consecutive days; a month's rows are in memory at once."""
     first = window.days_read("merchant_days", days[0])["reports"][0]
     reports = store.read("fraud_reports", first, days[-1], schema=FRAUD_REPORTS, allow_missing=True)
     final = [
         final_on(
-            pd.Timestamp(day, tz="UTC"),
-            transactions=store.read("transactions", day, day),
-            settling=_settling(store, day, window=window),
+            transactions=store.read("transactions", some[0], some[-1], columns=_OF_MERCHANT_DAYS),
+            settling=_settling(store, some, window=window),
             reports=reports,
             label_maturity=label_maturity,
         )
-        for day in days
+        for some in (days[start : start + LONGEST_STEP] for start in range(0, len(days), LONGEST_STEP))
     ]
     return pd.concat(final, ignore_index=True)
 
 
-def _settling(store: TableStore, day: date, *, window: FeatureWindow) -> pd.DataFrame:
-    """Transactions of the day that settles on `day`; none before the calendar or before the first stored day."""
-    settling = day - timedelta(days=window.days_to_clear)
-    if settling < window.first:
+def _settling(store: TableStore, days: Sequence[date], *, window: FeatureWindow) -> pd.DataFrame:
+    """Transactions of the days that settle on these; none before the calendar or before the first stored day."""
+    back = timedelta(days=window.days_to_clear)
+    first, last = max(days[0] - back, window.first), days[-1] - back
+    if last < first:
         return empty(TRANSACTIONS)
-    return store.read("transactions", settling, settling, schema=TRANSACTIONS, allow_missing=True)
+    return store.read("transactions", first, last, schema=TRANSACTIONS, columns=_OF_MERCHANT_DAYS, allow_missing=True)
 
 
 def features_check(settings: Settings) -> dg.AssetChecksDefinition:

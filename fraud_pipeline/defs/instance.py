@@ -21,6 +21,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from fraud_pipeline.defs.automation import due_runs
 from fraud_pipeline.defs.build import build_defs
 from fraud_pipeline.defs.calendar import RANGE_END_TAG, RANGE_START_TAG
+from fraud_pipeline.defs.event_batches import BATCH_SIZE, BATCH_VARIABLE, write_in_batches
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.settings import Settings
 
@@ -59,6 +60,7 @@ def prepare_dagster_home(settings: Settings) -> Path:
         config["storage"] = {"postgres": {"postgres_url": {"env": POSTGRES_VARIABLE}}}
         (home / INSTANCE_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
     os.environ["DAGSTER_HOME"] = str(home)
+    os.environ.setdefault(BATCH_VARIABLE, str(BATCH_SIZE))
     return home
 
 
@@ -139,6 +141,7 @@ def _run(
     run_id = str(uuid.uuid4())
     with dg.DagsterInstance.get() as instance:
         _show_in_overview(instance, job)
+        write_in_batches(instance)
         instance.add_event_listener(run_id, progress)
         result = job.execute_in_process(
             instance=instance,

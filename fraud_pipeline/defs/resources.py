@@ -58,18 +58,20 @@ class SourceResource(dg.ConfigurableResource):
 
     def source(self) -> TransactionSource:
         """The source. Raises SourceError when none is chosen."""
+        declaration = Declaration.model_validate_json(self.declaration) if self.declaration else None
         match cast("SourceKind", self.kind):
             case "served":
                 return DatabaseSource(
                     self.served_by,
                     retention=timedelta(seconds=self.retention_seconds),
                     source=HistorySource(self.source_id, self.source_name),
+                    own_fields=declaration.own_fields if declaration else (),
                 )
             case "file":
                 return FileSource(
                     Path(self.data_path),
                     columns=parse_columns(self.columns) if self.columns else None,
-                    declaration=Declaration.model_validate_json(self.declaration) if self.declaration else None,
+                    declaration=declaration,
                     label_delay=timedelta(seconds=self.label_delay_seconds),
                 )
             case "synthetic":

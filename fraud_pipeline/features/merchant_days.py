@@ -73,32 +73,29 @@ def merchant_days(transactions: pd.DataFrame, reports: pd.DataFrame, *, label_ma
 
 
 def final_on(
-    day: pd.Timestamp,
-    *,
-    transactions: pd.DataFrame,
-    settling: pd.DataFrame,
-    reports: pd.DataFrame,
-    label_maturity: timedelta,
+    *, transactions: pd.DataFrame, settling: pd.DataFrame, reports: pd.DataFrame, label_maturity: timedelta
 ) -> pd.DataFrame:
-    """The part of merchants' days that becomes final at the end of `day`: its volume, and an earlier day's cleared
-    columns.
+    """The part of merchants' days that becomes final at the end of some days: their volume, and the cleared columns of
+    earlier days.
 
-    `transactions` are those of `day`, `settling` those of the day `days_to_clear` before, and `reports` at least those
-    from that day to this one. Columns are those of FINAL_MERCHANT_DAYS; values that a row does not decide are 0 or
-    NEVER.
+    `transactions` are those of the days, `settling` those of the days `days_to_clear` before each, and `reports` at
+    least those from the first of these days to the last. Columns are those of FINAL_MERCHANT_DAYS; values that a row
+    does not decide are 0 or NEVER. Rows of each day are in order, its volume first.
     """
     volume = merchant_days(transactions, reports.iloc[:0], label_maturity=label_maturity)
-    since = day - pd.Timedelta(days=days_to_clear(label_maturity))
-    recent_reports = reports[(reports["reported_at"] >= since) & (reports["reported_at"] < day + pd.Timedelta(days=1))]
-    cleared = merchant_days(settling, recent_reports, label_maturity=label_maturity)
+    # A report that is dated before the day of its transaction was not among those of the days after it.
+    later = reports[reports["reported_at"] >= reports["event_time"].dt.floor("D")]
+    cleared = merchant_days(settling, later, label_maturity=label_maturity)
+    settled_on = cleared["day"] + pd.Timedelta(days=days_to_clear(label_maturity))
     rows = pd.concat(
         [
-            volume.assign(cleared_count=0, last_cleared_time=NEVER),
-            cleared.assign(transaction_count=0, amount_sum_cents=0),
+            volume.assign(cleared_count=0, last_cleared_time=NEVER, final_on=volume["day"]),
+            cleared.assign(transaction_count=0, amount_sum_cents=0, final_on=settled_on),
         ],
         ignore_index=True,
     )
-    return rows.assign(final_on=pd.Series(day, index=rows.index, dtype=TIME_DTYPE))
+    rows["final_on"] = rows["final_on"].astype(TIME_DTYPE)
+    return rows.sort_values("final_on", kind="stable", ignore_index=True)
 
 
 def assembled(final: pd.DataFrame) -> pd.DataFrame:

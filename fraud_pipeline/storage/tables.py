@@ -35,6 +35,7 @@ _VERSION = b"fraud_detect.version"
 _NOTE = b"fraud_detect.note"
 _TEMPORARY = ".tmp"
 _EPOCH = date(1970, 1, 1)
+_WRITERS = 8
 
 
 class MissingDaysError(LookupError):
@@ -82,13 +83,19 @@ class TableStore:
         directory = self.root / name
         directory.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(directory)
-        for index, day in enumerate(days):
-            rows = table.slice(bounds[index], bounds[index + 1] - bounds[index])
+
+        def write_day(index: int) -> None:
+            rows, day = table.slice(bounds[index], bounds[index + 1] - bounds[index]), days[index]
             footer = {_VERSION: content_version(rows).encode()}
             if notes and day in notes:
                 footer[_NOTE] = notes[day].encode()
             with _replacing(self._day(name, day)) as file:
                 pq.write_table(rows.replace_schema_metadata(footer), file)
+
+        # Most of the time of a small day is spent waiting for the disk.
+        with ThreadPoolExecutor(_WRITERS if len(days) > 1 else 1) as pool:
+            for _ in pool.map(write_day, range(len(days))):
+                pass
         _sync_directory(directory)
 
     def write(self, name: str, frame: pd.DataFrame) -> None:

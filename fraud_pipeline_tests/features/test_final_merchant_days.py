@@ -34,7 +34,6 @@ def final_days(world: World, *, label_maturity: timedelta) -> pd.DataFrame:
     return pd.concat(
         [
             final_on(
-                day,
                 transactions=transactions[of_day == day],
                 settling=transactions[of_day == day - settles_in],
                 reports=reports,
@@ -60,6 +59,22 @@ def test_final_days_together_equal_all_merchants_days(world: World, label_maturi
     volume = ["merchant_id", "day", "transaction_count", "amount_sum_cents"]
     pd.testing.assert_frame_equal(days[volume], expected[volume])
     assert not days.loc[~settled, "cleared_count"].any()
+
+
+@pytest.mark.slow
+@EXAMPLES
+@given(world=worlds(), label_maturity=maturities)
+def test_many_days_at_once_are_these_days_one_by_one(world: World, label_maturity: timedelta) -> None:
+    transactions, reports = frame(world.transactions), frame(world.reports, FRAUD_REPORTS)
+    of_day = transactions["event_time"].dt.floor("D")
+    last = START + (DAYS - 1) * DAY
+    together = final_on(
+        transactions=transactions[of_day <= last],
+        settling=transactions[of_day + days_to_clear(label_maturity) * DAY <= last],
+        reports=reports,
+        label_maturity=label_maturity,
+    )
+    pd.testing.assert_frame_equal(together, final_days(world, label_maturity=label_maturity))
 
 
 @pytest.mark.slow
