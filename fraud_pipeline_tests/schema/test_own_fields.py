@@ -23,7 +23,7 @@ from fraud_pipeline.schema.own_fields import (
     transactions_schema,
     with_own_columns,
 )
-from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TRANSACTIONS, empty, microsecond
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TRANSACTIONS, empty
 from fraud_pipeline_tests.support.own_worlds import VALUES, OwnWorld, own_fields, own_worlds
 
 TIME = 1_769_867_100_000_000
@@ -144,7 +144,7 @@ class TestColumns:
         for own in world.fields:
             schema.columns[own.name].validate(columns)
             stored = [None if pd.isna(value) else value for value in columns[own.name].tolist()]
-            read = [microsecond(value) if isinstance(value, pd.Timestamp) else value for value in stored]
+            read = [int(value.asm8.view(np.int64)) if isinstance(value, pd.Timestamp) else value for value in stored]
             assert read == [json.loads(text or "{}").get(own.name) for text in world.texts]
 
     def test_without_own_fields_the_schema_is_the_fixed_one(self) -> None:

@@ -151,11 +151,11 @@ class TestInput:
             score(rows.assign(is_fraud=False, colour="red"), model=model)
 
     def test_invalid_rows_are_refused_with_their_cause(self, rows: pd.DataFrame, model: FraudModel) -> None:
-        raw = rows.drop(columns="amount_cents").assign(amount=-1.0)
+        raw = rows.drop(columns="amount_cents").assign(amount=1e12)
         with pytest.raises(ValueError, match=r"transactions: 20 of 20 rows are invalid \(20 amount out_of_range\)"):
             score(raw, model=model)
         with pytest.raises(ValueError, match="history: .*amount_cents"):
-            score(rows, history=rows.assign(amount_cents=-1), model=model)
+            score(rows, history=rows.assign(amount_cents=10**15), model=model)
 
     def test_a_file_is_read_as_training_reads_it(self, tables: Tables, tmp_path: Path) -> None:
         frauds = tables.reports.loc[tables.reports["is_fraud"], "transaction_id"]
@@ -167,11 +167,23 @@ class TestInput:
         assert set(transactions["transaction_id"]) == set(day["transaction_id"])
         assert set(reports["transaction_id"]) == set(frauds) & set(day["transaction_id"])
         assert len(reports) > 0
-        file.loc[file.index[:3], "EUR"] = -1.0
-        file.to_parquet(tmp_path / "refunds.parquet")
-        with pytest.warns(UserWarning, match=r"refunds.parquet: 3 of .* \(3 amount out_of_range\) and left"):
-            transactions, _ = read_transactions(tmp_path / "refunds.parquet", columns="amount=EUR")
+        file.loc[file.index[:3], "EUR"] = 1e12
+        file.to_parquet(tmp_path / "typos.parquet")
+        with pytest.warns(UserWarning, match=r"typos.parquet: 3 of .* \(3 amount out_of_range\) and left"):
+            transactions, _ = read_transactions(tmp_path / "typos.parquet", columns="amount=EUR")
         assert len(transactions) == len(day) - 3
+
+    def test_a_declared_file_has_its_own_fields(self, tables: Tables, tmp_path: Path) -> None:
+        day = tables.transactions.head(200)
+        ids = ["transaction_id", "event_time", "customer_id", "merchant_id"]
+        file = day[ids].assign(EUR=day["amount_cents"] / 100, is_fraud=0, Age=31.5)
+        file.to_parquet(tmp_path / "bank.parquet")
+        plain = "".join(f'{name} = "{name}"\n' for name in (*ids, "is_fraud"))
+        declared = f'version = 1\n[fields]\n{plain}amount = "EUR"\n[own_fields.age]\ntype = "number"\ncolumn = "Age"\n'
+        (tmp_path / "fraud.toml").write_text(declared)
+        transactions, _ = read_transactions(tmp_path / "bank.parquet", declaration=tmp_path / "fraud.toml")
+        assert transactions["age"].tolist() == [31.5] * 200
+        assert transactions["amount_cents"].tolist() == day["amount_cents"].tolist()
 
 
 def test_every_name_is_there_and_no_other() -> None:
