@@ -116,9 +116,7 @@ def check_disk(settings: Settings, *, least: int = LEAST_FREE) -> Diagnosis:
 
 
 def check_database(settings: Settings) -> Diagnosis:
-    """Whether the database answers, is of this release, and accepts the writes of scoring; all of them are rolled
-    back.
-    """
+    """Whether the database answers, is of this release, and accepts the writes of scoring, which are rolled back."""
     file = settings.database.removeprefix("sqlite:///")
     if file != settings.database and not Path(file).exists():
         return Diagnosis("database", "ok", "not used here: FRAUD_DATABASE_URL is empty, and no SQLite file exists yet")

@@ -70,7 +70,7 @@ class KeySet:
         self._generation = 1
 
     def refresh(self) -> int:
-        """Watch the file. A caller learns from the number of reads whether the keys changed."""
+        """Read the file again if it changed; returns the number of reads so far, which shows a change of keys."""
         now = time.monotonic()
         if now >= self._check_at:
             self._check_at = now + self._check_every

@@ -60,9 +60,7 @@ class _Held(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Drop revoked partitions. The next owner claims them in the database, and the fence refuses later writes from
-        here.
-        """
+        """Drop revoked partitions. The next owner claims them, and the fence refuses later writes from here."""
         self.forget(revoked)
         self.reached("revoked")
 

@@ -200,9 +200,7 @@ class Deliveries:
 
     @property
     def _given_up(self) -> bool:
-        """Whether sending was given up: while it closes, the library fails unanswered messages, which are counted
-        already.
-        """
+        """Whether sending was given up; what the library fails while it closes is counted already."""
         return "unanswered" in self.errors
 
     def _arrived(self, _: object) -> None:
