@@ -202,7 +202,7 @@ class TestTheService:
             # A breaker may still be open after the refusal before.
             until(lambda: client.post("/score", json=before).status_code == 200, what="an answer")
             with refusing(refused, REFUSALS[name]):
-                # More than open a breaker: what is answered behind it is the same.
+                # More failures than open a breaker; answers behind an open breaker are the same.
                 answers = [client.post("/score", json=body) for body in bodies]
                 batch = client.post("/score_batch", json={"transactions": bodies})
                 assert client.post("/feedback", json=report).status_code in (200, 503)

@@ -232,7 +232,7 @@ def test_sigterm_ends_connections_by_their_answers_so_that_no_request_is_lost(ho
             for number in range(100_000):
                 answer = client.post("/score", json=transaction_with_id(f"loop-{caller}-{number}"))
                 while answer.status_code == 503:
-                    # A machine with much else to do sheds load; whoever was shed can still send again.
+                    # A busy machine sheds load; the client sends a refused request again.
                     time.sleep(float(answer.headers["Retry-After"]))
                     answer = client.post("/score", json=transaction_with_id(f"loop-{caller}-{number}"))
                 statuses.append(answer.status_code)
