@@ -38,7 +38,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
     """Serve the pages for analysts: alerts, traffic, drift, performance, models, stream."""
     check_port(arguments.host, arguments.port, command="fraud-detect dashboard")
     print(f"Dashboard on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
-    print("Log in with what `fraud-detect token --subject YOUR_NAME --scopes feedback,admin` prints.", flush=True)
+    print("Log in with the token of `fraud-detect token --subject YOUR_NAME --scopes feedback,admin`.", flush=True)
     become_the_dashboard(load_settings(), host=arguments.host, port=arguments.port)
 
 

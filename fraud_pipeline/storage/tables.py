@@ -42,7 +42,7 @@ class MissingDaysError(LookupError):
 
     def __init__(self, name: str, days: Sequence[date]) -> None:
         shown = ", ".join(day.isoformat() for day in days[:3]) + (", ..." if len(days) > 3 else "")
-        super().__init__(f"table '{name}' lacks {len(days)} of the days asked for ({shown}): materialize those first")
+        super().__init__(f"table '{name}' lacks {len(days)} of the requested days ({shown}): materialize those first")
         self.name, self.days = name, tuple(days)
 
 

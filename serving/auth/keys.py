@@ -223,7 +223,7 @@ def _key(entry: Mapping[str, Any], *, path: Path, position: int) -> Key:
         weakness = jwk.Algorithm.check_key_length(key)
     except (jwt.PyJWTError, KeyError, TypeError, ValueError, AttributeError):
         # The library quotes the key in its error message.
-        raise KeyFileError(path, f"{where} is damaged: make the {kind} key anew") from None
+        raise KeyFileError(path, f"{where} is damaged: replace this {kind} key") from None
     if weakness:
         raise KeyFileError(path, f"{where} is too short: RSA keys need 2048 bits, oct keys 32 random bytes")
     match key:

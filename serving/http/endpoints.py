@@ -195,7 +195,7 @@ def _failed(error: Exception) -> Response:
     status = 500
     headers: Mapping[str, str] | None = None
     fields: tuple[FieldProblem, ...] = ()
-    code, message = "internal_error", "The service failed on this request; its log tells why."
+    code, message = "internal_error", "The service failed on this request: see its log."
     match error:
         case NotStoredError():
             return _storage_away()

@@ -143,7 +143,7 @@ def file_rows(settings: Settings, path: Path, *, on_progress: Callable[[str], No
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in result.summary().items())
         on_progress(f"{path.name}: {len(result.rejected):,} invalid rows are not sent ({reasons})")
     if result.accepted.empty:
-        raise ValueError(f"{path.name} has no valid row to send: mend the file or map its columns")
+        raise ValueError(f"{path.name} has no valid row to send: correct the file or map its columns")
     return _rows(result.accepted)
 
 

@@ -155,7 +155,7 @@ class RangeScorer:
             polled = self._consumer.poll(timeout_ms=200, max_records=self._batch).get(partition, [])
             if polled and polled[0].offset < start:
                 raise RangeError(
-                    f"{at.topic}:{at.partition} ends before {start}: it was made anew, let the consumer read it"
+                    f"{at.topic}:{at.partition} ends before {start}: the topic was recreated; let the consumer read it"
                 )
             records: list[Any] = [record for record in polled if record.offset < end]
             if records:

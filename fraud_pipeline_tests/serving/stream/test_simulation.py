@@ -90,7 +90,7 @@ class TestLogsThatChange:
         )
         step(story)
         assert {row.transaction_id for row in rows} <= set(decided(story.database))
-        assert "the topic was made anew" in caplog.text
+        assert "the topic was recreated" in caplog.text
         story.database.close()
 
     def test_records_that_expired_unread_are_told_and_the_rest_is_read(self, caplog: pytest.LogCaptureFixture) -> None:
