@@ -66,7 +66,7 @@ class TestSettings:
 
     def test_one_out_of_its_range_is_named(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FRAUD_HTTP_WORKERS", "0")
-        assert is_(check_settings({}), "fail", "http_workers", "greater than or equal to 1")
+        assert is_(check_settings({}), "fail", "FRAUD_HTTP_WORKERS in the environment", "greater than or equal to 1")
 
     def test_what_does_not_go_together_is_told_without_values(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
