@@ -1,9 +1,9 @@
 """Feature rows as a model sees them, wherever a batch job scores with a model.
 
-Belongs here: when rows of the feature table are not what a model sees. Must not be here: what is done with its scores.
+Belongs here: when the feature table differs from the model's features. Must not be here: uses of its scores.
 
-The feature table is made with the deployment's configuration, for the next model. A champion that was trained with
-another label maturity never sees its values, and would be judged and watched on wrong ones.
+The feature table is computed with the deployment's configuration, for the next model. A champion that was trained with
+another label maturity never sees these values, and would be judged on wrong ones.
 """
 
 import pandas as pd
