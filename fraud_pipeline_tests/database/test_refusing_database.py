@@ -209,6 +209,7 @@ class TestTheService:
             assert {answer.status_code for answer in answers} == {503} == {batch.status_code}
             assert {answer.json()["error"]["code"] for answer in answers} == {"storage_unavailable"}
             assert {answer.json()["provisional"]["decided_by"] for answer in answers} == {"fail_safe"}
+            assert len(batch.json()["provisional_decisions"]) == len(bodies)
             until(lambda: client.post("/score", json=bodies[0]).status_code == 200, what="an answer")
             assert {client.post("/score", json=body).status_code for body in bodies} == {200}
             assert client.post("/feedback", json=report).status_code == 200

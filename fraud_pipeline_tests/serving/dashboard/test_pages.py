@@ -245,6 +245,16 @@ class TestLogin:
         assert "not valid here" in app.error[0].value
         assert "such" not in app.error[0].value
 
+    @pytest.mark.parametrize("name", ["FRAUD_DATABASE_URL", "FRAUD_SEED"])
+    def test_a_wrong_setting_is_named_without_its_value(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv(name, "garbage")
+        app = opened("alerts", with_token=token(settings, "feedback"))
+        assert not app.exception
+        assert name in app.error[0].value.replace("\\", "")
+        assert "garbage" not in app.error[0].value
+
     def test_a_session_ends_with_its_token(self, settings: Settings) -> None:
         app = opened("alerts", with_token=token(settings, "feedback"))
         assert app.metric
