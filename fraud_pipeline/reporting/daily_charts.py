@@ -106,8 +106,7 @@ def incidents_by_day(
 def metric_over_time(figures: pd.DataFrame, *, name: str) -> Chart:
     """The metric `name` by day with its 95 % interval; champions, matured and provisional figures are separate lines.
 
-    `figures` holds day, kind, value, low, high and model_version. Line and marker distinguish the kinds without
-    colour.
+    `figures` holds day, kind, value, low, high, model_version. Line and marker distinguish kinds without colour.
     """
     axis, digits = (percent(), ".1%") if name in _SHARES else (alt.Axis(), ".3f")
     versions = sorted(figures["model_version"].unique(), key=lambda version: (len(version), version))

@@ -150,8 +150,7 @@ class TableStore:
     def note(self, name: str, day: date) -> str | None:
         """The note of the writer of a stored day; None where it left none.
 
-        A note is replaced together with the rows, so the two cannot disagree. MissingDaysError for a day never
-        written.
+        It is replaced together with the rows, so the two cannot disagree. MissingDaysError for a day never written.
         """
         note = self._footer(name, day).get(_NOTE)
         return None if note is None else note.decode()

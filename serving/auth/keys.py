@@ -137,10 +137,7 @@ def rotate_keys(path: Path, *, keep: int = 1) -> str:
 
 
 def publish_keys(path: Path, public: Path) -> None:
-    """Write the public halves of a file's keys to another file, for a process that verifies but must not sign.
-
-    Raises KeyFileError.
-    """
+    """Write the public halves of a file's keys to another one, for processes that only verify. Raises KeyFileError."""
     if any(isinstance(key.verifying, bytes) for key in read_keys(path).values()):
         raise KeyFileError(path, "holds shared secrets, which have no public half: use OKP or RSA keys")
     keys = json.loads(path.read_text(encoding="utf-8"))["keys"]

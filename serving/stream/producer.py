@@ -75,8 +75,7 @@ def produce(
     on_progress: Callable[[str], None] = print,
     patience: float = 120.0,
 ) -> ProduceReport:
-    """Send `count` transactions (default: until the file ends, or Ctrl+C) at `rate` a second, and wait for the
-    answers.
+    """Send `count` transactions (default: until the file ends, or Ctrl+C) at `rate` a second; wait for the answers.
 
     Ids are new in every run. Rows of a file keep their order, and every row gets the time of sending. Raises
     BrokerUnavailableError before anything is sent, and ValueError for an unusable file or number. When the brokers

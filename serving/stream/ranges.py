@@ -120,8 +120,7 @@ class RangeScorer:
     def score(
         self, requested: OffsetRange, *, on_batch: Callable[[BatchResult], None] = lambda _handled: None
     ) -> BatchResult:
-        """Score a range, after the decisions that the last reader left unpublished; `on_batch` gets each batch's
-        result.
+        """Score a range, after the decisions that the last reader left unpublished; `on_batch` gets each result.
 
         Earlier decisions are answered as stored and published again. Raises RangeError when undecided records precede
         the range, FencedError when another reader claims the partition, and errors of `StreamScorer.handle`; the same
