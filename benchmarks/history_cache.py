@@ -9,7 +9,7 @@ Prints one JSON line: for each size of a micro-batch the rows a second of both, 
 
 import sys
 
-# Beside this file one is called like a module of the standard library, which others must find first.
+# A file in this directory has the name of a module of the standard library, which must be found first.
 sys.path.append(sys.path.pop(0))
 
 # isort: split

@@ -96,7 +96,7 @@ async def post(app: asgi.ASGIApp, body: bytes, token: bytes) -> None:
 
 
 async def _no_app(*_: object) -> None:
-    """Stands where BentoML's application stands; nobody asks it."""
+    """Takes the place of BentoML's application and is never called."""
 
 
 async def measure(apps: dict[str, asgi.ASGIApp], token: bytes, *, requests: int) -> dict[str, float]:

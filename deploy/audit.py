@@ -1,6 +1,6 @@
-"""Compares locked versions with known holes; `make audit` runs it on every list of ours.
+"""Compares locked versions with known vulnerabilities; `make audit` runs it on every list of ours.
 
-Belongs here: reading lists, comparing. Must not be here: the holes (`advisories.toml`), asking anybody.
+Belongs here: reading lists, comparing. Must not be here: the vulnerabilities (`advisories.toml`), network access.
 """
 
 import re
@@ -18,7 +18,7 @@ _LOCKED = re.compile(r"^([\w.-]+)(?:\[[^\]]*\])?==([^\s;\\]+)(.*)$", re.MULTILIN
 
 
 def findings(requirements: str, known: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the text of a list: versions with known holes or below a floor, banned packages, no hash."""
+    """The findings about a list: vulnerable versions, versions below a floor, banned packages, missing hashes."""
     locked = {canonicalize_name(name): Version(version) for name, version, _ in _LOCKED.findall(requirements)}
     for advisory in known["advisories"]:
         version = locked.get(advisory["package"])
@@ -38,7 +38,7 @@ def findings(requirements: str, known: Mapping[str, Any]) -> Iterator[str]:
 
 
 def main(paths: list[str]) -> int:
-    """Tell what is wrong with each list; 1 when anything is."""
+    """Print the findings about each list; the exit status is 1 when there are any."""
     known = tomllib.loads(ADVISORIES.read_text())
     wrong = [f"{path}: {finding}" for path in paths for finding in findings(Path(path).read_text(), known)]
     sys.stdout.write("\n".join(wrong or [f"{len(paths)} lists, nothing known against them"]) + "\n")

@@ -20,7 +20,7 @@ def supported(project: str) -> "list[str]":
 
 
 def problem(versions: "list[str]", *, version: str, has_venv: bool) -> str:
-    """Why this Python cannot be used, and the remedy; empty if it can."""
+    """The reason why this Python cannot be used, with the remedy; empty if it can."""
     if version not in versions:
         installed = [name for name in map("python{}".format, reversed(versions)) if shutil.which(name)]
         remedy = f"repeat the command with PYTHON={installed[0]}" if installed else "install one of these and its venv"

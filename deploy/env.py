@@ -1,9 +1,9 @@
-"""Writes `.env`: a random secret for each part of docker-compose.yml that has a password; `make env` runs it.
+"""Writes `.env` with a random secret for each part of docker-compose.yml that has a password (`make env`).
 
-Beside it `settings.env`, for choices that are no secrets, all of them commented out.
+It also writes `settings.env` for choices that are no secrets, all of them commented out.
 
-Belongs here: names and how secrets are made. Must not be here: any library, since it runs before there is one.
-What is there stays: a secret that a database was made with must never change behind its back.
+Belongs here: names, and how secrets are generated. Must not be here: any library, because none is installed yet.
+Existing values stay: the secret of an existing database must never change.
 """
 
 import os
@@ -25,8 +25,8 @@ SETTINGS = """\
 # FRAUD_ settings of all containers that are no secrets; fraud_pipeline/settings.py has them all. After a change:
 # docker compose up --detach
 
-# The next model learns from what was served and from what analysts said of it, instead of from a file or the synthetic
-# world that `fraud-detect train` was told to use. Switch it on once real transactions come in.
+# The next model learns from served transactions and from the verdicts of analysts, instead of a file or the synthetic
+# world that `fraud-detect train` has recorded. Switch it on once real transactions arrive.
 # FRAUD_LEARN_FROM_SERVED=true
 
 # Failed runs, red reports and new alerts are posted here as JSON.
@@ -48,7 +48,7 @@ def add_missing(path: Path) -> list[str]:
 
 
 def begin_settings(path: Path) -> None:
-    """Make the file of choices; one that is there stays as it is."""
+    """Create the file of choices; an existing one stays as it is."""
     # Webhooks' addresses are secrets to some.
     with suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(SETTINGS)

@@ -1,7 +1,7 @@
-"""Makes the pictures of the README: the whole system runs for two minutes on a synthetic world, and a browser looks.
+"""Makes the pictures of the README: the whole system runs for two minutes on a synthetic world in front of a browser.
 
-Usage: python docs/screenshots.py [--home DIRECTORY]   (a home that was trained before saves a minute)
-It needs Chromium, and starts everything else itself: broker, service, consumer, producer, dashboard, Dagster.
+Usage: python docs/screenshots.py [--home DIRECTORY]   (a trained home saves a minute) It needs Chromium, and starts
+everything else itself: broker, service, consumer, producer, dashboard, Dagster.
 """
 
 import sys
@@ -44,7 +44,7 @@ FRAUD_DETECT: Final = str(Path(sys.executable).with_name("fraud-detect"))
 
 
 def main() -> None:
-    """Run everything, look, and stop everything."""
+    """Start everything, take the pictures, and stop everything."""
     top = argparse.ArgumentParser(description=__doc__)
     top.add_argument("--home", type=Path, help="a home directory with a champion")
     given = top.parse_args().home
@@ -148,7 +148,7 @@ def take_pictures(settings: Settings, *, board: str, dagster: str) -> None:
 
 
 def picture(page: Any, name: str) -> None:
-    """What the page shows when it has settled."""
+    """The page's picture after it has settled."""
     page.wait_for_timeout(6_000)
     page.screenshot(path=str(IMAGES / f"{name}.png"))
     print(IMAGES / f"{name}.png", flush=True)

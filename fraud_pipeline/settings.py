@@ -382,6 +382,13 @@ def setting_errors(error: ValidationError) -> str:
     )
 
 
+def in_one_line(error: Exception) -> str:
+    """The problem and its remedy, for the line that a program ends with."""
+    if isinstance(error, ValidationError):
+        return f"a FRAUD_ setting is wrong: {setting_errors(error)}"
+    return " ".join(str(error).split())
+
+
 def where_set(name: str) -> str:
     """The place of an explicit setting: the variable's name, and the environment or the file."""
     variable = f"{Settings.model_config['env_prefix']}{name}".upper()

@@ -1,6 +1,6 @@
-"""What many tests share: one small synthetic world, its training set and one trained model, each built once; servers.
+"""Fixtures of many tests: one small synthetic world, its training set and one trained model, each built once; servers.
 
-Nothing here is changed by a test; who needs another model makes a copy with `dataclasses.replace`.
+No test may change them. A test that needs another model makes a copy with `dataclasses.replace`.
 """
 
 import os
@@ -33,7 +33,7 @@ from fraud_pipeline_tests.support.proof import proven
 from fraud_pipeline_tests.support.services import MAY_START_SERVERS, Server, check_may_start, start, stop
 from fraud_pipeline_tests.support.small_world import DAYS, LABEL_MATURITY, Tables, tables_of
 
-# How long an example takes depends on what else runs here.
+# The time of an example depends on the load of the machine.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.register_profile("fast", parent=hypothesis.settings.get_profile("untimed"), max_examples=20)
 hypothesis.settings.load_profile("untimed")
@@ -98,7 +98,7 @@ def training_set(tables: Tables) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def policy_settings() -> PolicySettings:
-    """What the bank wants of decisions."""
+    """The policy of the bank."""
     return PolicySettings(costs=CostModel(), precision_floor=0.85, alert_budget_per_day=20)
 
 

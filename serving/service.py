@@ -28,12 +28,13 @@ import bentoml
 from starlette import types as asgi
 
 from fraud_pipeline.database import DatabaseUnavailableError, DatabaseUnsuitableError
+from fraud_pipeline.database.urls import read_url
 from fraud_pipeline.host.logs import configure_logging
 from fraud_pipeline.host.tracing import start_tracing
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.decide import provisional_decision
+from fraud_pipeline.scoring.decide import provisional_decisions
 from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageUnavailableError, now_microseconds
-from fraud_pipeline.settings import Settings, load_settings
+from fraud_pipeline.settings import Settings, in_one_line, load_settings
 from serving.auth.keys import open_keys
 from serving.auth.tokens import TokenVerifier
 from serving.http.batching import MicroBatcher
@@ -52,7 +53,19 @@ from serving.runtime.scoring_runtime import ScoringRuntime
 log: Final = logging.getLogger(__name__)
 # `fraud-detect serve` says where the service listens, and the probes say when; BentoML would repeat it for each worker.
 logging.getLogger("bentoml").setLevel(logging.WARNING)
-_SETTINGS: Final = load_settings()
+
+
+def _settings() -> Settings:
+    """The settings; a wrong one ends the program with one line, as it ends `fraud-detect serve`."""
+    try:
+        settings = load_settings()
+        read_url(settings.database)
+    except ValueError as error:
+        raise SystemExit(f"serving.service: {in_one_line(error)}") from None
+    return settings
+
+
+_SETTINGS: Final = _settings()
 
 
 class Runtime:
@@ -108,7 +121,7 @@ class Runtime:
         self._scoring.start()
         self.is_ready()
         # Compiles what the first request would otherwise wait for.
-        provisional_decision(TransactionRow("", now_microseconds(), "", "", 1))
+        provisional_decisions([TransactionRow("", now_microseconds(), "", "", 1)])
         # A thread waits up to this long for another to give up the interpreter: the event loop must not wait 5 ms.
         sys.setswitchinterval(0.0005)
         # What is loaded by now lives as long as the process: collections need not walk it again.

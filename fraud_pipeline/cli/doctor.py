@@ -30,7 +30,7 @@ from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSetting
 from fraud_pipeline.modeling.model_directory import FraudModel, IncompatibleModelError
 from fraud_pipeline.promotion.published_model import published_version
 from fraud_pipeline.scoring.rehearsal import rehearse
-from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
+from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings, setting_errors
 from fraud_pipeline.storage.tables import TableStore
 from serving.auth.keys import KeyFileError, read_keys
 from serving.auth.tokens import LEEWAY
@@ -84,10 +84,7 @@ def check_settings(environment: Mapping[str, str]) -> Diagnosis:
     try:
         known = _names(load_settings()) | _names(load_kafka_settings()) | _OTHER_VARIABLES
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, entry['loc'])) or 'together'}: {entry['msg']}" for entry in error.errors()
-        )
-        return Diagnosis("settings", "fail", f"{error.title} cannot be used: {problems}")
+        return Diagnosis("settings", "fail", setting_errors(error))
     except ValueError as error:  # the remembered source is damaged or contradicts the settings
         return Diagnosis("settings", "fail", str(error))
     unknown = sorted(name for name in environment if name.startswith("FRAUD_") and name not in known)
@@ -116,9 +113,7 @@ def check_disk(settings: Settings, *, least: int = LEAST_FREE) -> Diagnosis:
 
 
 def check_database(settings: Settings) -> Diagnosis:
-    """Whether the database answers, is of this release, and accepts the writes of scoring; all of them are rolled
-    back.
-    """
+    """Whether the database answers, is of this release, and accepts the writes of scoring, which are rolled back."""
     file = settings.database.removeprefix("sqlite:///")
     if file != settings.database and not Path(file).exists():
         return Diagnosis("database", "ok", "not used here: FRAUD_DATABASE_URL is empty, and no SQLite file exists yet")
@@ -178,22 +173,15 @@ def check_registry(settings: Settings) -> Diagnosis:
         champion = registry.with_alias("champion")
     except Exception as error:  # noqa: BLE001 - every kind of store has errors of its own
         remedy = "start it, or correct FRAUD_MLFLOW_TRACKING_URI; the exported champion still serves"
-        return Diagnosis(
-            "registry",
-            "fail",
-            f"does not answer ({type(error).__name__}): {remedy}",
-        )
+        return Diagnosis("registry", "fail", f"does not answer ({type(error).__name__}): {remedy}")
     if champion is None:
         return Diagnosis(
             "registry", "warn", "has no champion: materialize `champion` in Dagster, or `fraud-detect train`"
         )
     exported = published_version(settings.champion_directory)
     if exported is None or exported[0] != champion.version:
-        return Diagnosis(
-            "registry",
-            "warn",
-            f"champion v{champion.version} is not exported here: run `fraud-detect export-models`",
-        )
+        missing = f"champion v{champion.version} is not exported here: run `fraud-detect export-models`"
+        return Diagnosis("registry", "warn", missing)
     return Diagnosis("registry", "ok", f"answers; champion v{champion.version} is exported")
 
 

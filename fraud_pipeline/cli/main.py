@@ -43,18 +43,14 @@ def _start_logging() -> None:
 def _in_one_line(error: Exception) -> str:
     """The problem and its remedy. Raises the error where the fault is in this program."""
     # These take time to import, and most commands need none of them.
-    from pydantic import ValidationError  # noqa: PLC0415
-
     from fraud_pipeline.host.os_errors import in_words  # noqa: PLC0415
-    from fraud_pipeline.settings import setting_errors  # noqa: PLC0415
+    from fraud_pipeline.settings import in_one_line  # noqa: PLC0415
 
     if isinstance(error, ModuleNotFoundError):
         if (error.name or "").split(".")[0] in ("fraud_pipeline", "serving"):
             raise error
         return f"{error.name}: not installed; run pip install 'fraud-pipeline[training,serving,dashboard]'"
-    if isinstance(error, ValidationError):
-        return f"a FRAUD_ setting is wrong: {setting_errors(error)}"
-    return in_words(error) if isinstance(error, OSError) else " ".join(str(error).split())
+    return in_words(error) if isinstance(error, OSError) else in_one_line(error)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,14 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def dashboard(arguments: argparse.Namespace) -> int:
     """Serve the pages for analysts: alerts, traffic, drift, performance, models, stream."""
+    from fraud_pipeline.database.urls import read_url  # noqa: PLC0415 - tokens and keys need no sqlalchemy
+
     check_port(arguments.host, arguments.port, command="fraud-detect dashboard")
+    settings = load_settings()
+    read_url(settings.database)
     print(f"Dashboard on http://{arguments.host}:{arguments.port} - stop it with Ctrl+C", flush=True)
-    print("Log in with what `fraud-detect token --subject YOUR_NAME --scopes feedback,admin` prints.", flush=True)
-    become_the_dashboard(load_settings(), host=arguments.host, port=arguments.port)
+    print("Log in with the token of `fraud-detect token --subject YOUR_NAME --scopes feedback,admin`.", flush=True)
+    become_the_dashboard(settings, host=arguments.host, port=arguments.port)
 
 
 def token(arguments: argparse.Namespace) -> int:

@@ -74,9 +74,9 @@ def dead_letters(arguments: argparse.Namespace) -> int:
         source = "/".join(map(str, letter.source))
         print(f"  {source}  {letter.reason}  sha256 {letter.sha256[:12]}")
     if sent:
-        print(f"{sent.sent:,} sent again; they stay here, and what is still bad comes back as another letter.")
+        print(f"{sent.sent:,} sent again. They stay in the topic; a record that still fails becomes a new dead letter.")
         if sent.not_whole:
-            print(f"{sent.not_whole:,} are not whole and were not sent: only their sender can send them again.")
+            print(f"{sent.not_whole:,} are truncated and were not sent: ask their sender to send them again.")
     return 0
 
 

@@ -27,9 +27,7 @@ class BlockMinutes:
         self._connection = connection
 
     def take(self, times: Sequence[int], *, most: int) -> list[bool]:
-        """Whether each transaction (event times in microseconds) may be blocked under a cap of `most` blocks per
-        minute.
-        """
+        """Whether each transaction (times in microseconds) may be blocked under a cap of `most` blocks per minute."""
         blocks_of = Counter(time // MINUTE * MINUTE for time in times)
         # Sorted, so that two processes that lock several minutes never deadlock.
         left = {minute: most - self._before(minute, blocks_of[minute]) for minute in sorted(blocks_of)}

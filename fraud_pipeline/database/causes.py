@@ -57,7 +57,7 @@ _CONNECTING: Final = (
     (r"No such file or directory", "does not answer (there is no such socket)", f"start it, or {_URL}"),
     (r"time-?d? ?out", "does not answer in time", "see whether a firewall lies between, and that it runs"),
     (r"SSL|certificate", "cannot agree on encryption with us", "check sslmode and certificates in FRAUD_DATABASE_URL"),
-    (r"unsupported startup parameter", "is a pooler that refuses a setting of ours", "see its log, and allow it"),
+    (r"unsupported startup parameter", "is a pooler that refuses one of our settings", "see its log, and allow it"),
     (r"invalid (connection|URI|percent)|invalid .* value|missing \"=\"", "is asked for with an unknown option", _URL),
 )
 """Pattern in the text of client library or server -> problem and remedy; the first match counts."""
@@ -68,7 +68,7 @@ _SQLSTATES: Final = MappingProxyType(
             "only reads now",
             "connect to the primary, not to a standby, or switch default_transaction_read_only off",
         ),
-        "25P03": ("ended a transaction that said nothing for too long", "see why this process stood still"),
+        "25P03": ("ended a transaction that was idle for too long", "see why this process stood still"),
         "26": ("has lost a prepared statement", "let its pooler keep sessions, or report this"),
         "28": ("does not let us in any more", "see the user's password and rights"),
         "3D": ("has no database of that name any more", _URL),
@@ -88,7 +88,7 @@ _SQLSTATES: Final = MappingProxyType(
             "has a rule that refuses a row{where}",
             "see who made that rule, and remove it if it is not this release's",
         ),
-        "P0": ("has a trigger that refuses a row", "see who made that trigger, and mend or remove it"),
+        "P0": ("has a trigger that refuses a row", "correct or remove that trigger"),
     }
 )
 """SQLSTATE or its class -> problem and remedy. `primary` is the server's first line, if it names no values."""

@@ -64,7 +64,7 @@ def _words(change: Any) -> str | None:
         case ("add_column", _, table, column):
             return f"table {table} has no column {column.name}: {_MIGRATE}"
         case ("remove_column", _, table, column) if not column.nullable and column.server_default is None:
-            return f"table {table} has a column {column.name} of somebody else that wants a value: {_MIGRATE}"
+            return f"table {table} has a foreign column {column.name} that requires a value: {_MIGRATE}"
         case ("modify_type", _, table, column, _, before, after):
             return f"column {column} of table {table} is {before}, not {after}: {_MIGRATE}"
         case ("modify_nullable", _, table, column, _, _, True):

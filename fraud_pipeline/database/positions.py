@@ -33,9 +33,7 @@ class Positions:
         self._connection = connection
 
     def claim(self, topic: str, partition: int, *, start: int) -> Position:
-        """Become the only reader of a partition and return its position; a partition that was never read starts at
-        `start`.
-        """
+        """Become the only reader of a partition and return its position, or `start` if it was never read."""
         table = STREAM_POSITIONS
         insert: Any = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
         claimed = (

@@ -118,8 +118,7 @@ def due_runs(
 ) -> list[dg.RunRequest]:
     """The runs of ingest_job that bring every day up to yesterday, in the order in which they must run.
 
-    Because of its run key, a repeated tick requests a run only once; the next night requests it again. Raises
-    SourceError.
+    Their run keys make a repeated tick request nothing; the next night requests them again. Raises SourceError.
     """
     yesterday = (now - timedelta(days=1)).date()
     last = min(yesterday, settings.calendar_end or yesterday)

@@ -13,8 +13,9 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from fraud_pipeline.database import Database
 from fraud_pipeline.database.drift import DriftRow, read_drift, replace_drift
-from fraud_pipeline.database.verdicts import ReportVerdict, replace_verdict
+from fraud_pipeline.database.verdicts import ReportVerdict, not_judged_days, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
 from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
@@ -32,7 +33,7 @@ from fraud_pipeline.monitoring.drift import (
     judgeable,
 )
 from fraud_pipeline.monitoring.drift_by_day import daily_states
-from fraud_pipeline.reporting.chart_style import to_png
+from fraud_pipeline.reporting.chart_style import Chart, to_png
 from fraud_pipeline.reporting.daily_charts import compared_values, drift_map
 from fraud_pipeline.reporting.report_pages import drift_page
 from fraud_pipeline.schema.joins import rows_of
@@ -96,9 +97,8 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
                 replace_drift(online, day=at, rows=_rows(found, model_version=version))
                 page = None
                 if not found.not_judged or day == span.last:
-                    end = at + pd.Timedelta(days=1)
-                    past = read_drift(online, start=end - PLOTTED, end=end)
-                    pictures = _pictures(found, past, champion=champion, current=current, weeks_before=before)
+                    by_day = _by_day(online, found)
+                    pictures = _pictures(found, by_day, champion=champion, current=current, weeks_before=before)
                     page = drift_page(found, pictures, model_version=version)
                     path = settings.report_directory / f"drift-{day}.html"
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,11 +163,22 @@ def report_of(
     )
 
 
+def _by_day(database: Database, report: DriftReport) -> Chart:
+    """The map of the days up to the report's, whose shifts are stored and whose verdict is not yet."""
+    day = pd.Timestamp(report.day, tz="UTC")
+    end = day + pd.Timedelta(days=1)
+    start = end - PLOTTED
+    earlier = {verdict.day for verdict in not_judged_days(database, "drift", start=start) if verdict.day < day}
+    not_judged = sorted(earlier | ({day} if report.not_judged else set()))
+    return drift_map(
+        daily_states(read_drift(database, start=start, end=end)), not_judged=not_judged, top=20, legend=True
+    )
+
+
 def _pictures(
-    report: DriftReport, past: pd.DataFrame, *, champion: FraudModel, current: Sample, weeks_before: Sample
+    report: DriftReport, by_day: Chart, *, champion: FraudModel, current: Sample, weeks_before: Sample
 ) -> dict[str, bytes]:
     """The heat map of the days so far, and the feature that moved most."""
-    by_day = drift_map(daily_states(past), not_judged=[], top=20, legend=True)
     found = {"drift by day": to_png(by_day)}
     if report.drifted:
         name = report.drifted[0].feature

@@ -82,8 +82,7 @@ def run_pipeline(
     accept_other_source: bool = False,
     on_usable: Callable[[], None] | None = None,
 ) -> str:
-    """Materialize everything from the source to the champion for the days `first` to `last` in one run; returns its
-    id.
+    """Materialize everything from the source to the champion for `first` to `last` in one run; returns its id.
 
     `tell` receives a line for each step as it ends. `on_usable` is called once the source has proved to be large
     enough for a training. `accept_other_source` lets history and champion be followed by those of another source.

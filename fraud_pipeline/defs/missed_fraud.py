@@ -4,9 +4,10 @@ Belongs here: the asset, which loads, calls, writes and returns metadata. Must n
 (`monitoring/surge_test.py`), SQL (`database/performance.py`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from typing import Final, TypedDict
+from functools import partial
+from typing import Final
 
 import dagster as dg
 import pandas as pd
@@ -15,7 +16,7 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import decisions_on
 from fraud_pipeline.database.verdicts import ReportVerdict, replace_verdict
 from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, not_judged_result
-from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
+from fraud_pipeline.defs.calendar import REPORTS_POOL, Span, daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
@@ -71,26 +72,13 @@ def missed_fraud_assets(settings: Settings, calendar: dg.DailyPartitionsDefiniti
             if registered is None:
                 return not_judged_result(online, "missed_fraud", check=CHECK, days=span.days, reason=NO_CHAMPION)
             champion = models.load(registered)
-            evidence = _load(
-                champion, registered, store=tables.store(), database=online, settings=settings, last=span.last
-            )
+            judge = _load(champion, registered, store=tables.store(), database=online, settings=settings, span=span)
             for day in span.days:
-                judged = missed_fraud_report(
-                    day, **evidence, champion=str(registered.version), label_maturity=settings.label_maturity
-                )
+                judged = judge(day)
                 picture = _write(online, judged)
             return _result(online, judged, picture=picture)
 
     return [report]
-
-
-class _Evidence(TypedDict):
-    """The inputs of the reports of all days."""
-
-    allowed: pd.DataFrame
-    reports: pd.DataFrame
-    customers: Mapping[date, int]
-    first: date
 
 
 def _load(
@@ -100,20 +88,23 @@ def _load(
     store: TableStore,
     database: Database,
     settings: Settings,
-    last: date,
-) -> _Evidence:
-    """Read the days from the first one that the champion did not see to `last`."""
-    first = unseen_from(champion)
+    span: Span,
+) -> Callable[[date], MissedFraudReport]:
+    """The report of a day of `span`, from all days that the champion did not see."""
+    first, last = unseen_from(champion), span.last
     reports = store.read("fraud_reports", first, last, schema=FRAUD_REPORTS, allow_missing=True)
     features, transactions = _reported_rows(store, reports, first=first, last=last)
     served = decisions_on(database, features["transaction_id"].tolist(), model_sha256=registered.sha256)
     as_seen = features_for(champion, store, features, settings=settings)
-    return {
-        "allowed": allowed_frauds(champion, as_seen, transactions, served),
-        "reports": reports,
-        "customers": active_customers(_customers(store, first - timedelta(days=ACTIVE_DAYS - 1), last)),
-        "first": first,
-    }
+    return partial(
+        missed_fraud_report,
+        allowed=allowed_frauds(champion, as_seen, transactions, served),
+        reports=reports,
+        customers=active_customers(_customers(store, first - timedelta(days=ACTIVE_DAYS - 1), last)),
+        champion=str(registered.version),
+        first=first,
+        label_maturity=settings.label_maturity,
+    )
 
 
 def _reported_rows(

@@ -17,9 +17,7 @@ NO_SOURCE: Final = (
 
 
 def reason_to_wait(settings: Settings) -> dg.SkipReason | None:
-    """The reason why nothing may start by itself: no source is chosen, or another one since these definitions were
-    loaded.
-    """
+    """Why nothing may start by itself: no source is chosen, or another one since these definitions were loaded."""
     # A code location keeps the definitions that it was started with; runs load their own.
     present = load_settings() if settings.home == home_directory() else settings
     if _source(present) != _source(settings):

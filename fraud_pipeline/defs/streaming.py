@@ -180,18 +180,18 @@ def _reason_to_wait(
 ) -> str | None:
     """The reason why no run is launched now; None if one is."""
     if not bounds:
-        return "the topic does not exist yet: `fraud-detect produce` makes it, or whoever writes it"
+        return "the topic does not exist yet: its first sender creates it, such as `fraud-detect produce`"
     if readers:
         return f"{readers} live consumers of group {kafka.group} score the stream: only observing"
-    anew = [
+    recreated = [
         str(at.partition)
         for at, of_partition in bounds.items()
         if at in positions and positions[at].next_offset > of_partition.end
     ]
-    if anew:
+    if recreated:
         return (
-            f"partitions {', '.join(anew)} end before what was decided of them: start `fraud-detect consume` once, "
-            "which reads a topic that was made anew from its beginning"
+            f"partitions {', '.join(recreated)} end before their stored positions: start `fraud-detect consume` once, "
+            "which reads a recreated topic from its beginning"
         )
     if not ranges:
         return "everything is decided and published"

@@ -56,8 +56,6 @@ def normal(row_keys: NDArray[np.uint64], lane: str) -> NDArray[np.float64]:
 def late_microseconds(
     rng: np.random.Generator, count: int, *, median_days: float, spread: float, longest_days: float
 ) -> NDArray[np.int64]:
-    """Log-normal delays below `longest_days`, shape (count,). They are truncated, not clipped, so none pile up at the
-    end.
-    """
+    """Log-normal delays below `longest_days`, shape (count,); truncated, not clipped, so none pile up at the end."""
     z = ndtri(rng.random(count) * ndtr(np.log(longest_days / median_days) / spread))
     return np.asarray(median_days * np.exp(spread * z) * DAY).astype(np.int64)

@@ -1,7 +1,6 @@
 """The parameters of a synthetic world; every row can be computed from them.
 
-Belongs here: parameters and their ranges. Must not be here: constants of behaviour; they are next to the code that
-uses them.
+Belongs here: parameters and their ranges. Must not be here: constants of behaviour; they are beside the code.
 """
 
 from dataclasses import dataclass

@@ -26,8 +26,7 @@ def tracing_is_on() -> bool:
 
 
 def start_tracing(environment: Mapping[str, str] = os.environ) -> Callable[[], None]:
-    """Switch tracing on if the environment says so; the returned function sends the remaining spans and switches it
-    off.
+    """Switch tracing on if the environment says so; the returned function sends what remains and switches it off.
 
     Raises RuntimeError where OpenTelemetry's exporter is not installed.
     """

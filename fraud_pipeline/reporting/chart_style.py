@@ -14,7 +14,7 @@ import pandas as pd
 Chart = Any  # every step of Altair's gives another type
 
 INK: Final = "#24303c"
-QUIET: Final = "#8894a0"
+QUIET: Final = "#66727e"
 GRID: Final = "#e6eaee"
 FRAUD: Final = "#c8402f"
 LEGITIMATE: Final = "#2f6ea5"
@@ -22,8 +22,8 @@ AMBER: Final = "#e9b15c"
 ACCENT: Final = "#c27a12"
 WIDTH: Final = 800
 HEIGHT: Final = 450
-ONE_ROW: Final = pd.DataFrame(index=[0])
-"""The data of elements that are drawn once."""
+ONE_ROW: Final = pd.DataFrame({"row": [0]})
+"""The data of elements that are drawn once. Altair drops a row without columns, and then nothing is drawn."""
 _TEXT: Final = {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 13}
 _CONFIG: Final = {
     "view": {"stroke": None},
@@ -41,7 +41,8 @@ def to_png(chart: Chart) -> bytes:
     spec |= {"config": _CONFIG, "background": "white", "padding": 12}
     if any(kind in spec for kind in ("concat", "vconcat", "hconcat")):
         width = float(vl_convert.vegalite_to_svg(spec).split('width="')[1].split('"')[0])
-        return bytes(vl_convert.vegalite_to_png(spec, scale=WIDTH / width))
+        # Half a pixel more, for the renderer rounds down.
+        return bytes(vl_convert.vegalite_to_png(spec, scale=(WIDTH + 0.5) / width))
     spec |= {"width": WIDTH, "height": spec.get("height", HEIGHT), "autosize": {"type": "fit", "contains": "padding"}}
     return bytes(vl_convert.vegalite_to_png(spec))
 

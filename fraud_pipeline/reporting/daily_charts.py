@@ -35,13 +35,16 @@ from fraud_pipeline.reporting.chart_style import (
 Floats = NDArray[np.float64]
 DECISION_COLOURS: Final[Mapping[Decision, str]] = {"allow": LEGITIMATE, "review": ACCENT, "block": FRAUD}
 NOT_JUDGED: Final = "not judged"
-STATE_COLOURS: Final = {**dict(zip(STATES.values(), (GRID, AMBER, FRAUD), strict=True)), NOT_JUDGED: "#ffffff"}
+STATE_COLOURS: Final = {**dict(zip(STATES.values(), (GRID, AMBER, FRAUD), strict=True)), NOT_JUDGED: "#aab4be"}
+"""White stays for days without a report."""
+_SHARES: Final = ("recall", "precision", "cost_saved")
 _TIME: Final = alt.Scale(type="utc")
 _DAYS: Final = alt.Axis(format="%d %b", labelOverlap=True, labelSeparation=8)
 # One legend for line and marker: the outline of a symbol is dashed as its line is.
 _KINDS: Final = alt.Legend(
     orient="bottom", symbolSize=180, symbolFillColor="white", symbolStrokeColor=INK, symbolStrokeWidth=2
 )
+_CHAMPIONS: Final = alt.Legend(orient="bottom", symbolOpacity=1)
 
 
 def decisions_per_minute(traffic: pd.DataFrame) -> Chart:
@@ -101,25 +104,26 @@ def incidents_by_day(
 
 
 def metric_over_time(figures: pd.DataFrame, *, name: str) -> Chart:
-    """One metric by day with its 95 % interval; champions, and matured and provisional figures, are separate lines.
+    """The metric `name` by day with its 95 % interval; champions, matured and provisional figures are separate lines.
 
-    `figures` holds day, kind, value, low, high and model_version. Line and marker distinguish the kinds without
-    colour.
+    `figures` holds day, kind, value, low, high, model_version. Line and marker distinguish kinds without colour.
     """
+    axis, digits = (percent(), ".1%") if name in _SHARES else (alt.Axis(), ".3f")
     versions = sorted(figures["model_version"].unique(), key=lambda version: (len(version), version))
     base = alt.Chart(figures).encode(
         x=alt.X("utcyearmonthdate(day):T", title=None, scale=_TIME, axis=_DAYS),
-        color=alt.Color("model_version:N", title="champion", sort=versions, legend=alt.Legend(orient="bottom")),
+        color=alt.Color("model_version:N", title="champion", sort=versions, legend=_CHAMPIONS),
     )
-    band = base.mark_errorbar(ticks=True, opacity=0.4).encode(y=alt.Y("low:Q", title=name), y2="high:Q")
-    value = alt.Y("value:Q", title=name, scale=alt.Scale(zero=False))
+    title = _words(name)
+    band = base.mark_errorbar(ticks=True, opacity=0.4).encode(y=alt.Y("low:Q", title=title, axis=axis), y2="high:Q")
+    value = alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=False))
     kinds = ["matured", "provisional"]
     lines = base.mark_line().encode(
         y=value,
         strokeDash=alt.StrokeDash(
             "kind:N",
             title="labels",
-            scale=alt.Scale(domain=kinds, range=[[1, 0], [4, 3]]),
+            scale=alt.Scale(domain=kinds, range=[[1, 0], [3, 2]]),
             legend=_KINDS,
         ),
     )
@@ -135,9 +139,7 @@ def metric_over_time(figures: pd.DataFrame, *, name: str) -> Chart:
             "utcyearmonthdate(day):T",
             "kind:N",
             alt.Tooltip("model_version:N", title="champion"),
-            alt.Tooltip("value:Q", format=".3f"),
-            "low:Q",
-            "high:Q",
+            *(alt.Tooltip(f"{figure}:Q", format=digits) for figure in ("value", "low", "high")),
         ],
     )
     return alt.layer(band, lines, points)
@@ -151,8 +153,8 @@ def performance_over_time(figures: pd.DataFrame, *, at_promotion: Mapping[str, f
     parts = []
     for name in ("recall", "precision", "average_precision", "cost_saved"):
         rows = figures[(figures["metric"] == name) & figures["value"].notna()]
-        chart = metric_over_time(rows, name=name.replace("_", " "))
-        if name in at_promotion:
+        chart = metric_over_time(rows, name=name) if len(rows) else note(_words(name), "no figure yet")
+        if len(rows) and name in at_promotion:
             level = alt.Chart(ONE_ROW).mark_rule(color=ACCENT, strokeDash=[5, 4])
             chart += level.encode(y=alt.datum(at_promotion[name]))
         parts.append(chart.properties(width=300, height=190))
@@ -203,7 +205,7 @@ def drift_map(states: pd.DataFrame, *, not_judged: Sequence[pd.Timestamp], top: 
             alt.Tooltip("weeks_before:Q", title="against the weeks before", format=".2f"),
         ],
     )
-    dots = base.mark_circle(color=INK, size=28, opacity=1).transform_filter(
+    dots = base.mark_circle(color="white", size=28, opacity=1).transform_filter(
         alt.FieldEqualPredicate(field="state", equal=STATES["drift"])
     )
     chart = alt.layer(tiles, dots)
@@ -240,3 +242,7 @@ def compared_values(values: Mapping[str, Floats], *, name: str) -> Chart:
             color=named_colours(dict(zip(known, (QUIET, LEGITIMATE, FRAUD), strict=True))),
         )
     )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -14,7 +14,8 @@ from fraud_pipeline.monitoring.missed_fraud import MissedFraudReport
 Colour = Literal["red", "amber", "quiet"]
 
 _STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #24303c; max-width: 60em; margin: 2em auto; padding: 0 1em }
+body { font: 15px/1.5 system-ui, sans-serif; color: #24303c; background: white }
+body { max-width: 60em; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.4em } p.red { border-left: 4px solid #c8402f; padding-left: .8em }
 p.amber { border-left: 4px solid #c27a12; padding-left: .8em }
 p.quiet { border-left: 4px solid #2f6ea5; padding-left: .8em }

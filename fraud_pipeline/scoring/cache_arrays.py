@@ -155,8 +155,7 @@ class EntityRowCache:
         return self.young.rows.size + self.old.rows.size
 
     def held(self, entities: Ints, *, since: Ints | int) -> Ints:
-        """The version of each entity in the young generation, complete from `since` on; -1 if it is missing or
-        incomplete.
+        """The version of each entity in the young generation, if complete from `since` on, or else -1.
 
         Entities that only the old generation has are copied.
         """

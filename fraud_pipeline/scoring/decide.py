@@ -4,7 +4,7 @@ Belongs here: the combination of model, policy, rules and explanations. Must not
 storage.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,12 +65,12 @@ def decide_with_rules(
     return decisions, [tuple(Reason(f"rule.{name}", descriptions[name]) for name in names) for names in fired]
 
 
-def provisional_decision(row: TransactionRow) -> tuple[Decision, tuple[Reason, ...]]:
-    """The decision on a transaction that cannot be stored now, from its own fields alone."""
-    table = rows_to_table([row], TRANSACTION_COLUMNS)
-    engineer = DEFAULT_FEATURE_CONFIG.engineer()
-    decisions, reasons = decide_with_rules(engineer.values(history=no_history(1), new=table), rules=FAIL_SAFE_RULES)
-    return decisions[0], reasons[0]
+def provisional_decisions(rows: Sequence[TransactionRow]) -> list[tuple[Decision, tuple[Reason, ...]]]:
+    """One decision for each transaction that cannot be stored now, from its own fields alone."""
+    table = rows_to_table(rows, TRANSACTION_COLUMNS)
+    values = DEFAULT_FEATURE_CONFIG.engineer().values(history=no_history(len(rows)), new=table)
+    decisions, reasons = decide_with_rules(values, rules=FAIL_SAFE_RULES)
+    return list(zip(decisions, reasons, strict=True))
 
 
 def _named(values: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:

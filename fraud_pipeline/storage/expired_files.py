@@ -9,10 +9,7 @@ import pandas as pd
 
 
 def remove_expired_files(directory: Path, *, before: pd.Timestamp) -> int:
-    """Remove files directly in a directory that were last written before that instant; returns their number.
-
-    The directory need not exist.
-    """
+    """Remove files in a directory, if it exists, that were last written before that instant; returns their number."""
     old = [path for path in directory.glob("*") if path.is_file() and path.stat().st_mtime < before.timestamp()]
     for path in old:
         path.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ class MissingDaysError(LookupError):
 
     def __init__(self, name: str, days: Sequence[date]) -> None:
         shown = ", ".join(day.isoformat() for day in days[:3]) + (", ..." if len(days) > 3 else "")
-        super().__init__(f"table '{name}' lacks {len(days)} of the days asked for ({shown}): materialize those first")
+        super().__init__(f"table '{name}' lacks {len(days)} of the requested days ({shown}): materialize those first")
         self.name, self.days = name, tuple(days)
 
 
@@ -157,8 +157,7 @@ class TableStore:
     def note(self, name: str, day: date) -> str | None:
         """The note of the writer of a stored day; None where it left none.
 
-        A note is replaced together with the rows, so the two cannot disagree. MissingDaysError for a day never
-        written.
+        It is replaced together with the rows, so the two cannot disagree. MissingDaysError for a day never written.
         """
         note = self._footer(name, day).get(_NOTE)
         return None if note is None else note.decode()

@@ -1,4 +1,4 @@
-"""`fraud-detect doctor`: each part well and unwell, on the real thing, and no secret in what it says."""
+"""`fraud-detect doctor`: each part healthy and broken, on real servers, and no secret in a finding."""
 
 import json
 import socket
@@ -36,14 +36,14 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from serving.auth.keys import create_keys
 
-SECRET = "hidden-from-everybody"  # noqa: S105  # one that must not be told
+SECRET = "hidden-from-everybody"  # noqa: S105  # must not appear in a finding
 
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An empty home."""
     monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
-    # What the doctor says to MLflow shall end with the test.
+    # Requests of the doctor to MLflow must end with the test.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     return Settings(home=tmp_path)
@@ -66,7 +66,7 @@ class TestSettings:
 
     def test_one_out_of_its_range_is_named(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FRAUD_HTTP_WORKERS", "0")
-        assert is_(check_settings({}), "fail", "http_workers", "greater than or equal to 1")
+        assert is_(check_settings({}), "fail", "FRAUD_HTTP_WORKERS in the environment", "greater than or equal to 1")
 
     def test_what_does_not_go_together_is_told_without_values(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -126,7 +126,7 @@ class TestBroker:
         assert is_(check_broker(kafka), "ok", "3 partitions")
 
 
-# MLflow and its dependencies warn about themselves; nothing here can mend that.
+# Warnings of MLflow and its dependencies about themselves.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 class TestRegistry:

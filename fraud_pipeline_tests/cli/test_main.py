@@ -38,7 +38,7 @@ from fraud_pipeline_tests.support.small_world import Tables
 from fraud_pipeline_tests.support.streams import send
 from serving.stream.messages import BadMessage, dead_letter
 
-# MLflow and its dependencies warn about themselves; nothing here can mend that.
+# Warnings of MLflow and its dependencies about themselves.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -84,7 +84,7 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command and of each action of a command by what people type for it."""
+    """The parser of each command and of each action of a command, by its words."""
     parsers, waiting = {}, [("", build_parser())]
     while waiting:
         words, parser = waiting.pop()
@@ -98,7 +98,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 class TestHelp:
     def test_of_every_command_it_loads_no_library(self) -> None:
-        """Only what the standard library has, so that it answers at once."""
+        """Modules of the standard library only, so that help appears at once."""
         program = f"""
 import sys
 from contextlib import suppress
@@ -168,7 +168,7 @@ print("loaded:", *sorted({{name.split(".")[0] for name in sys.modules}} - sys.st
 
 class TestShell:
     def completions(self, script: Path, *words: str) -> set[str]:
-        """What bash offers for the last of these words."""
+        """Bash's completions of the last of these words."""
         typed = " ".join(f"'{word}'" for word in words)
         program = (
             f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; "
@@ -389,7 +389,7 @@ class TestGenerateData:
 
 @pytest.mark.slow
 class TestTrain:
-    """A file of somebody else's making, with labels but without report times, to a champion."""
+    """A file of a third party, with labels but without report times, to a champion."""
 
     @pytest.fixture(scope="class")
     def file(self, tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -96,7 +96,7 @@ def score(database: Database, *, count: int, prefix: str) -> None:
     scorer.score(transactions(count, customers=20, end=now_microseconds(), prefix=prefix))
 
 
-@pytest.mark.usefixtures("postgres_url")  # where all servers of this process keep their locks
+@pytest.mark.usefixtures("postgres_url")  # the common directory for locks of this process's servers
 class TestPostgres:
     @pytest.fixture
     def host(self, tmp_path: Path, compose: dict[str, Any], trained: TrainedModel) -> Iterator[Host]:

@@ -23,7 +23,7 @@ from fraud_pipeline.messaging.topics import (
 from fraud_pipeline_tests.support.brokers import Broker, BrokerMissingError, apache_kafka, apache_kafka_that_advertises
 from fraud_pipeline_tests.support.waiting import until
 
-SECRET: Final = "hidden-from-everybody"  # noqa: S105  # one that must not be told
+SECRET: Final = "hidden-from-everybody"  # noqa: S105  # must not appear in a message
 SOON: Final = timedelta(seconds=2)
 
 
@@ -206,7 +206,7 @@ OTHERWISE: Final[dict[str, dict[str, object]]] = {
     "password": {"sasl_password": SECRET},
     "certificate": {"ssl_cafile": None},
 }
-"""What differs from the settings that a guarded broker lets in."""
+"""Settings that differ from those that a guarded broker accepts."""
 
 
 class TestKafka:

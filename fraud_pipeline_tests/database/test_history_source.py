@@ -26,7 +26,7 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.reports import deployment_in
 from fraud_pipeline_tests.support.small_world import Tables
 
-# MLflow and its dependencies warn about themselves; nothing here can mend that.
+# Warnings of MLflow and its dependencies about themselves.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),

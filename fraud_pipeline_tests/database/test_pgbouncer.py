@@ -44,7 +44,7 @@ def pgbouncer(url: sa.URL) -> Iterator[int]:
     """PgBouncer before this server; its port."""
     host, port = str(url.query.get("host") or url.host), free_port()
     directory = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
-    # It refuses to run as root, and a server of our own lets in by socket only who owns that.
+    # PgBouncer refuses to run as root, and a private server accepts only its owner by socket.
     owner = Path(host if host.startswith("/") else "/").stat()
     command = [str(PROGRAM), "-q", str(directory / "pgbouncer.ini")]
     if os.getuid() == 0:

@@ -202,13 +202,14 @@ class TestTheService:
             # A breaker may still be open after the refusal before.
             until(lambda: client.post("/score", json=before).status_code == 200, what="an answer")
             with refusing(refused, REFUSALS[name]):
-                # More than open a breaker: what is answered behind it is the same.
+                # More failures than open a breaker; answers behind an open breaker are the same.
                 answers = [client.post("/score", json=body) for body in bodies]
                 batch = client.post("/score_batch", json={"transactions": bodies})
                 assert client.post("/feedback", json=report).status_code in (200, 503)
             assert {answer.status_code for answer in answers} == {503} == {batch.status_code}
             assert {answer.json()["error"]["code"] for answer in answers} == {"storage_unavailable"}
             assert {answer.json()["provisional"]["decided_by"] for answer in answers} == {"fail_safe"}
+            assert len(batch.json()["provisional_decisions"]) == len(bodies)
             until(lambda: client.post("/score", json=bodies[0]).status_code == 200, what="an answer")
             assert {client.post("/score", json=body).status_code for body in bodies} == {200}
             assert client.post("/feedback", json=report).status_code == 200

@@ -91,7 +91,7 @@ class TestMigrations:
             database = Database(database_url, statement_timeout=timedelta(seconds=20))
             try:
                 database.upgrade()
-            except BaseException as error:  # noqa: BLE001 - told below
+            except BaseException as error:  # noqa: BLE001 - reported below
                 errors.append(error)
             database.close()
 
@@ -111,7 +111,7 @@ class TestMigrations:
             try:
                 with database.transaction(read_only=True):
                     pass
-            except BaseException as error:  # noqa: BLE001 - told below
+            except BaseException as error:  # noqa: BLE001 - reported below
                 errors.append(error)
             database.close()
 
@@ -387,7 +387,7 @@ class TestOthersHaveTheirTurn:
 
 
 def days_now(batch: Batch, merchants: list[str], *, label_maturity: timedelta = LABEL_MATURITY) -> Sequence[Any]:
-    """Days of merchants as the newest version of a label maturity knows them."""
+    """Merchant days in the newest version of a label maturity."""
     version = batch.lock(["nobody"]).merchant_days(label_maturity).version
     return batch.merchant_days(merchants, since=0, up_to_version=version, label_maturity=label_maturity)
 
@@ -401,7 +401,7 @@ def before_each_write(database: Database, act: Callable[[], None], *, times: int
         if not options[READ_ONLY] and next(left, None) is not None:
             act()
 
-    # Told just before it begins, and on SQLite takes the lock.
+    # Called just before it begins; takes the lock on SQLite.
     sa.event.listen(database.engine, "set_connection_execution_options", begins)
     yield
     sa.event.remove(database.engine, "set_connection_execution_options", begins)

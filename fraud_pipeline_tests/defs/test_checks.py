@@ -1,4 +1,4 @@
-"""Each stored table is checked against its schema, and broken rows stop what reads them."""
+"""Each stored table is checked against its schema, and invalid rows stop the assets that read them."""
 
 from datetime import date
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Days over the seams: what was served is what is learned, whichever night failed, came late or was filled later.
+"""Served days become training days, even if a night failed, came late or was filled later.
 
-A real database with what was served, real ticks of the schedule and the sensors, and real runs on a real instance.
+A real database with served transactions, real ticks of the schedule and the sensors, real runs on a real instance.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from fraud_pipeline.ingest.validation import validate
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
 
-# MLflow and its dependencies warn about themselves; nothing here can mend that.
+# Warnings of MLflow and its dependencies about themselves.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -60,7 +60,7 @@ def world() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @dataclass(frozen=True)
 class Home:
-    """A deployment that learns from what was served."""
+    """A deployment that learns from served transactions."""
 
     settings: Settings
     instance: dg.DagsterInstance
@@ -77,7 +77,7 @@ class Home:
         return Database(self.settings.database, statement_timeout=timedelta(minutes=1))
 
     def serve(self, transactions: pd.DataFrame, reports: pd.DataFrame) -> None:
-        """Events come into the database, as the entrances store them."""
+        """Store events in the database, as the entrances do."""
         with closing(self.database()) as database:
             database.upgrade()
             load_history(database, transactions=transactions, reports=reports)
@@ -89,11 +89,11 @@ class Home:
         )
 
     def ingest(self, first: int, last: int, *, assets: Any = None, raise_on_error: bool = True) -> Any:
-        """A run of ingest_job that somebody started for these days."""
+        """Run ingest_job for these days, as a person would start it."""
         return self.run(Span(day(first), day(last)).tags, assets=assets, raise_on_error=raise_on_error)
 
     def requests(self, number: int) -> list[dg.RunRequest]:
-        """What the schedule asks for in the night after this day."""
+        """The runs that the schedule requests in the night after this day."""
         tick = self.definitions.resolve_schedule_def("daily_ingest").evaluate_tick(
             dg.build_schedule_context(
                 instance=self.instance,
@@ -103,7 +103,7 @@ class Home:
         return list(tick.run_requests or [])
 
     def night(self, number: int) -> list[str]:
-        """That night: each run that the schedule asks for, in its order; what they did."""
+        """Run that night: each run that the schedule requests, in its order; returns their results."""
         done = []
         for request in self.requests(number):
             assert self.run(dict(request.tags), assets=request.asset_selection).success
@@ -198,7 +198,7 @@ class TestNights:
         ]
 
     def test_a_day_that_failed_half_way_is_due_again(self, home: Home, world: World) -> None:
-        """Raw rows were replaced, and what was accepted still is what was there before."""
+        """Raw rows were replaced, and the accepted ones equal those of before."""
         transactions, reports = world
         late = transactions["event_time"].between(midnight(2) + pd.Timedelta(hours=12), midnight(3))
         home.serve(transactions[~late], reports)
@@ -248,7 +248,7 @@ class TestGaps:
 
 
 class TestStale:
-    """Features know what they were made from."""
+    """Features record the versions of their inputs."""
 
     @pytest.mark.slow
     def test_a_filled_day_makes_later_features_stale_and_the_night_makes_them_again(
@@ -290,7 +290,7 @@ class TestStale:
         checks.next()
         home.ingest(1, 2)
         assert checks.next() == set()
-        # Somebody picks two assets in the UI and materializes a day of them.
+        # A person selects two assets in the UI and materializes a day of them.
         home.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=home.instance,
             asset_selection=[dg.AssetKey("transactions"), dg.AssetKey("rejected_transactions")],
@@ -302,7 +302,7 @@ class TestStale:
 
 
 class ChecksAskedFor:
-    """The ticks of the daemon, one at a time: the checks that each asks for."""
+    """The ticks of the daemon, one at a time: the checks that each requests."""
 
     def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
         self._definitions, self._instance = definitions, instance
@@ -341,7 +341,7 @@ class TestReports:
         home.ingest(1, 1)
         (again,) = tick()
         assert Span(day(1), day(1)).tags.items() <= again.items()
-        # What the sensor asks for runs, and is no ingest itself.
+        # The run that the sensor requests runs, and is no ingest itself.
         job = definitions.resolve_job_def("drift_job")
         run = job.execute_in_process(instance=home.instance, tags=again, run_config=QUIET)
         assert run.success
@@ -406,7 +406,7 @@ class TestIds:
         with shared.store.locked("transactions"):
             run.start()
             run.join(10)
-            # Another run, which came first, is about to accept the id.
+            # Another run, which started first, is about to accept the id.
             shared.store.write_days("transactions", first, time_column="event_time", days=[day(1)])
         run.join()
         assert self.holders(shared) == [1]

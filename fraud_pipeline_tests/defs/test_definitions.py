@@ -1,4 +1,4 @@
-"""What Dagster is told: every asset explains itself, jobs and schedules run what they say."""
+"""Dagster's definitions: every asset has a description; jobs and schedules run the assets that they name."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -113,7 +113,7 @@ def test_the_place_of_a_database_holds_no_password(settings: Settings) -> None:
 
 
 def test_every_stored_table_has_a_blocking_schema_check(definitions: dg.Definitions) -> None:
-    """A table is what an asset with the kind `parquet` writes, so a new one cannot be without."""
+    """An asset with the kind `parquet` writes a table, so a new one cannot lack a check."""
     graph = definitions.resolve_asset_graph()
     checked = {key.asset_key.to_user_string() for key in graph.asset_check_keys if key.name == SCHEMA}
     tables = {spec.key.to_user_string() for spec in definitions.resolve_all_asset_specs() if "parquet" in spec.kinds}
@@ -149,7 +149,7 @@ def test_checks_before_training_and_promotion_block(definitions: dg.Definitions)
 
 
 def nightly(definitions: dg.Definitions) -> list[tuple[str, str]]:
-    """The days that the night of 10 March asks for, a pair for each run."""
+    """The days that the night of 10 March requests, a pair for each run."""
     schedule = definitions.resolve_schedule_def("daily_ingest")
     tick = schedule.evaluate_tick(
         dg.build_schedule_context(
@@ -186,7 +186,7 @@ def test_no_day_after_the_end_of_a_file_is_asked_for(settings: Settings) -> None
 def test_without_a_source_nothing_runs_by_itself_and_the_reason_says_how_to_name_one(
     tmp_path: Path, name: str, resources: Sequence[str]
 ) -> None:
-    """A production deployment whose data have not come yet must not fill with synthetic yesterdays."""
+    """A production deployment without data must not fill with days of the synthetic world."""
     settings = Settings(home=tmp_path, first_day=date(2026, 1, 1))
     context = dg.build_schedule_context(
         scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC),
@@ -201,7 +201,7 @@ def test_without_a_source_nothing_runs_by_itself_and_the_reason_says_how_to_name
 def test_a_source_that_is_named_after_the_definitions_were_loaded_asks_for_a_reload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A code location lives for weeks; `fraud-detect train` beside it names a source."""
+    """A code location lives for weeks, while `fraud-detect train` in another process chooses a source."""
     monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
     tick_at = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 9, 4, tzinfo=UTC))
     loaded_before = build_defs(load_settings())

@@ -11,7 +11,7 @@ from fraud_pipeline.settings import Settings
 
 @pytest.fixture(autouse=True)
 def dagster_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Preparing a home sets the variable; put back what was there."""
+    """Restore the variable that preparing a home sets."""
     monkeypatch.setenv("DAGSTER_HOME", "")
 
 

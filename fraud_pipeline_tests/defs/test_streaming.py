@@ -75,7 +75,7 @@ class Deployment:
         return result
 
     def run(self, request: dg.RunRequest, **changes: Any) -> dg.ExecuteInProcessResult:
-        """The run that a tick asked for."""
+        """The run that a tick requested."""
         arguments: dict[str, Any] = {
             "run_config": request.run_config,
             "tags": request.tags,
@@ -417,7 +417,7 @@ def test_a_daemon_scores_the_stream_by_itself(broker: Broker, tmp_path: Path) ->
             )
             try:
                 until(lambda: len(deployment_.decided()) == len(rows), seconds=120)
-                # The daemon goes on: what comes later is scored by a later run.
+                # The daemon continues: a later run scores later records.
                 later = deployment_.send(7, prefix="later")
                 until(lambda: len(deployment_.decided()) == len(rows) + len(later), seconds=120)
             except AssertionError:

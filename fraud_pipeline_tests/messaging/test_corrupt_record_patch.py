@@ -24,7 +24,7 @@ from fraud_pipeline_tests.support.raw_batches import (
 AT = TopicPartition("transactions", 3)
 GOOD = batch_of(b"first", b"second", headers=[("trace", b"1"), ("none", None)])
 PACKED = 61
-"""Where the records of a batch begin."""
+"""The offset at which the records of a batch begin."""
 
 
 def read(data: bytes, *, start: int = 0, kind: Any = _LenientRecords) -> tuple[list[Any], int]:

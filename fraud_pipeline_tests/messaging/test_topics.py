@@ -38,7 +38,7 @@ def kafka(broker: Broker) -> KafkaSettings:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[KafkaSettings]:
-    """Apache Kafka that talks TLS and asks for a password."""
+    """Apache Kafka with TLS and password."""
     try:
         with apache_kafka(secured=True) as started:
             yield topics_of_our_own(started).model_copy(update={"connect_timeout": timedelta(seconds=2)})

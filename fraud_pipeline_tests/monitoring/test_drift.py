@@ -30,7 +30,9 @@ from fraud_pipeline.monitoring.drift import (
     population_stability_index,
 )
 from fraud_pipeline.monitoring.drift_by_day import daily_states
+from fraud_pipeline.reporting.daily_charts import NOT_JUDGED, STATE_COLOURS
 from fraud_pipeline.reporting.report_pages import drift_page
+from fraud_pipeline_tests.support.pictures import picture_in, share_of
 from fraud_pipeline_tests.support.reports import LAST_DAY, Deployment, deployment_in, write_units_fault
 from fraud_pipeline_tests.support.small_world import Tables
 
@@ -287,6 +289,7 @@ class TestReport:
             (missing,), (judged_last,) = newest_reported(database), newest_verdicts(database)
         assert (missing.day.date(), missing.judged, missing.red) == (day, False, False)
         assert (judged_last.day.date(), judged_last.red) == (LAST_DAY, True)
+        assert share_of(STATE_COLOURS[NOT_JUDGED], picture_in(metadata["drift_by_day"])) > 0.05
 
     def test_the_reference_records_its_effective_customers(self, trained: TrainedModel, tables: Tables) -> None:
         recorded = float(trained.model.lineage["reference_customers"])

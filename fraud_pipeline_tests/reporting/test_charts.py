@@ -1,7 +1,5 @@
 """Every chart becomes a PNG of 800 pixels that shows its data, also when there is nothing to show."""
 
-import base64
-import io
 import struct
 import subprocess
 import sys
@@ -10,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from fraud_pipeline.policy.decisions import CostModel, Policy, choose_policy
 from fraud_pipeline.reporting import daily_charts, model_charts
-from fraud_pipeline.reporting.chart_style import FRAUD, LEGITIMATE, Chart, markdown_image, to_png
+from fraud_pipeline.reporting.chart_style import FRAUD, LEGITIMATE, Chart, markdown_image, note, to_png
+from fraud_pipeline_tests.support.pictures import picture_in, pixels_that_differ, share_of
 
 ROWS = 20_000  # a training judges as many; Altair refuses a chart of more than 5,000
 GENERATOR = np.random.default_rng(0)
@@ -89,19 +87,40 @@ def test_every_chart_is_a_png_of_800_pixels(name: str) -> None:
     assert (width, height >= 450) == (800, True)
 
 
-def share_of(color: str, png: bytes) -> float:
-    """The share of pixels of about one colour."""
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.int64)
-    expected = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)])
-    return float((np.abs(pixels - expected).max(axis=2) < 20).mean())
-
-
 def test_data_are_drawn_in_their_colour() -> None:
     assert share_of(FRAUD, to_png(CHARTS["precision_recall"]())) > 10 * share_of(
         FRAUD, to_png(CHARTS["daily_volume of nothing"]())
     )
     assert share_of(LEGITIMATE, to_png(CHARTS["feature_importance"]())) > 0.1
     assert share_of(FRAUD, to_png(CHARTS["daily_volume"]())) > 0.05
+
+
+def test_where_there_is_nothing_to_show_words_say_so() -> None:
+    words, no_words = (to_png(note("A title", text)) for text in ("no known fraud", ""))
+    assert pixels_that_differ(words, no_words) > 100
+
+
+def test_levels_are_drawn() -> None:
+    """A dashed line of one pixel over most of the width changes hundreds of pixels."""
+    curve = model_charts.precision_recall(PROBABILITY, LABELS)
+    assert pixels_that_differ(to_png(curve), to_png(CHARTS["precision_recall"]())) > 400
+    days = daily_charts.performance_over_time(BY_DAY, at_promotion={"precision": 0.7})
+    assert pixels_that_differ(to_png(days), to_png(CHARTS["performance_over_time"]())) > 100
+
+
+def test_a_day_that_was_not_judged_differs_from_a_day_without_a_report() -> None:
+    grey = daily_charts.STATE_COLOURS[daily_charts.NOT_JUDGED]
+    sunday = WEEK[-1] + pd.Timedelta(days=1)
+    marked = daily_charts.drift_map(STATES_BY_DAY, not_judged=[sunday], top=20, legend=True)
+    assert share_of(grey, to_png(marked)) > 0.05 > share_of(grey, to_png(CHARTS["drift_map"]()))
+
+
+@pytest.mark.parametrize(("name", "format_"), [("recall", "~%"), ("cost_saved", "~%"), ("average_precision", None)])
+def test_shares_are_read_in_percent(name: str, format_: str | None) -> None:
+    axes = [
+        layer["encoding"]["y"]["axis"] for layer in daily_charts.metric_over_time(BY_DAY, name=name).to_dict()["layer"]
+    ]
+    assert {axis.get("format") for axis in axes} == {format_}
 
 
 def test_the_same_data_give_the_same_picture() -> None:
@@ -121,7 +140,7 @@ def test_markdown_carries_the_picture_itself() -> None:
     png = to_png(CHARTS["tuning_history"]())
     text = markdown_image(png, alternative="trials")
     assert text.startswith("![trials](data:image/png;base64,")
-    assert base64.b64decode(text.removesuffix(")").split("base64,")[1]) == png
+    assert picture_in(text) == png
 
 
 def test_charts_load_neither_matplotlib_nor_what_makes_pictures() -> None:

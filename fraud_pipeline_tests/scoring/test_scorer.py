@@ -32,7 +32,7 @@ from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline.scoring.decide import provisional_decision
+from fraud_pipeline.scoring.decide import provisional_decisions
 from fraud_pipeline.scoring.scorer import (
     Conflict,
     HistoryUnavailableError,
@@ -313,9 +313,9 @@ class TestModes:
         other.close()
 
     def test_a_transaction_that_cannot_be_stored_gets_a_provisional_decision(self) -> None:
-        assert provisional_decision(row(1))[0] == "allow"
-        choice, reasons = provisional_decision(row(1, cents=10_000_00))
-        assert choice == "review"
+        (small, no_reasons), (large, reasons) = provisional_decisions([row(1), row(1, cents=10_000_00)])
+        assert (small, no_reasons) == ("allow", ())
+        assert large == "review"
         assert reasons
 
     def test_the_time_of_each_stage_is_reported(self, make_scorer: Callable[..., Scorer]) -> None:

@@ -1,4 +1,4 @@
-"""What callers send by mistake or on purpose, as whole HTTP requests; each must be refused with 4xx and a remedy.
+"""Invalid HTTP requests, by mistake or on purpose; each must be refused with 4xx and a remedy.
 
 Every value that could be card data contains CARD, which no answer may repeat.
 """

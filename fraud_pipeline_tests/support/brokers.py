@@ -1,11 +1,10 @@
 """Real Kafka brokers for tests, started without Docker or root.
 
-Belongs here: which broker a run uses, starting and stopping it, topics that no other test knows. Must not be here: what
-is sent.
+Belongs here: the choice of a broker, starting and stopping it, unique topics. Must not be here: messages.
 
-`KAFKA_BOOTSTRAP_SERVERS` names a broker that runs already. Otherwise `TEST_BROKER` chooses: `kafka` (Apache Kafka
-from its jars: needs Java 17 and mvn) or `tansu` (up in a fraction of a second, memory only). Without a choice it is
-Apache Kafka where that can be had.
+`KAFKA_BOOTSTRAP_SERVERS` names a running broker. Otherwise `TEST_BROKER` chooses: `kafka` (Apache Kafka from its jars:
+needs Java 17 and mvn) or `tansu` (starts in a fraction of a second, memory only). The default is Apache Kafka where it
+is available.
 """
 
 import os
@@ -48,12 +47,12 @@ _JAVA: Final = (
 
 
 class BrokerMissingError(RuntimeError):
-    """That broker cannot be started on this machine; the message says what is missing."""
+    """The broker cannot be started on this machine; the message names the missing part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker that answers; `process` is None for one that ran before us, `security` how to be let in."""
+    """A running broker; `process` is None for one that ran before the tests, `security` holds the client's settings."""
 
     name: str
     bootstrap_servers: str
@@ -62,7 +61,7 @@ class Broker:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """The broker answers nobody, and then goes on where it was."""
+        """Stop the broker's process, and let it continue after the block."""
         if self.process is None:
             pytest.skip(f"{self.name} is not ours to stop")
         self.process.send_signal(signal.SIGSTOP)
@@ -209,7 +208,7 @@ def _kafka(settings: Path, options: Sequence[str] = ()) -> list[str]:
 
 
 def _security(settings: Path) -> dict[str, Any]:
-    """What the broker with this file asks of others, written into it; the same as our own settings."""
+    """The broker's settings for its own clients, which equal ours."""
     user, password, certificate = "fraud", uuid.uuid4().hex, _certificate(settings.parent)
     login = "org.apache.kafka.common.security.scram.ScramLoginModule"
     with settings.open("a") as file:
@@ -252,7 +251,7 @@ def _certificate(home: Path) -> Path:
 
 
 def _fetch_kafka() -> None:
-    """Kafka and what it needs, below build/; once per version."""
+    """Kafka and its dependencies, below build/; once per version."""
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
             raise BrokerMissingError(f"Apache Kafka needs {program}: install Java 17 and Maven")
@@ -266,7 +265,7 @@ def _fetch_kafka() -> None:
         try:
             Path(partial, "jars").rename(_JARS)
         except OSError:
-            # Another process was quicker; what it fetched is the same.
+            # Another process was faster and fetched the same files.
             if not _JARS.exists():
                 raise
 

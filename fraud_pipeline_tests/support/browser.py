@@ -1,6 +1,6 @@
-"""The browser that people look with.
+"""A browser for tests of pages.
 
-Belongs here: starting it. Must not be here: what it shows.
+Belongs here: starting it. Must not be here: pages.
 """
 
 import shutil
@@ -13,7 +13,7 @@ import pytest
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser; a test is skipped, with the reason, where there is none."""
+    """A browser; a test is skipped with the reason where there is none."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium on this machine: install the package `chromium` to run the browser tests")

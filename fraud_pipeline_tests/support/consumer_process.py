@@ -1,9 +1,9 @@
-"""Consumers as processes of their own, which may be told to kill themselves at a point of the order.
+"""Consumers as separate processes that can kill themselves at a point of the order.
 
-Belongs here: starting, killing and stopping them. Must not be here: what becomes of the stream
+Belongs here: starting, killing and stopping them. Must not be here: assertions about the stream
 (`fraud_pipeline_tests/system/test_chaos.py`).
 
-They are forked from a server that has loaded everything: a new one is there within a fraction of a second.
+They are forked from a server that has loaded everything, so a new one starts within a fraction of a second.
 """
 
 import logging
@@ -30,7 +30,7 @@ SESSION: Final = timedelta(seconds=6)
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Where a process kills itself: when it comes to a point for that time."""
+    """The point and the count at which a process kills itself."""
 
     point: Point
     time: int = 1
@@ -73,7 +73,7 @@ class Consumers:
     started: list[ForkServerProcess] = field(default_factory=list)
 
     def start(self, *, group: str | None = None, death: Death | None = None) -> ForkServerProcess:
-        """One more, of the group they all are of unless another is said."""
+        """Start one more consumer, in the common group unless another one is named."""
         kafka = self.kafka.model_copy(update={"group": group or self.kafka.group})
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(

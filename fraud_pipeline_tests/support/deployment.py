@@ -1,7 +1,7 @@
-"""docker-compose.yml run without Docker: the same commands, environments and health checks, as processes of ours.
+"""docker-compose.yml run without Docker: the same commands, environments and health checks, as local processes.
 
-Belongs here: reading the file as Docker Compose does, putting this machine's addresses and directories in the place of
-the containers'. Must not be here: what is expected of any process.
+Belongs here: reading the file as Docker Compose does, with this machine's addresses and directories in place of the
+containers'. Must not be here: assertions about processes.
 """
 
 import json
@@ -40,7 +40,7 @@ def make_env(path: Path) -> dict[str, str]:
 
 
 def read_compose(env_file: Path) -> dict[str, Any]:
-    """The file as Docker Compose understands it, all variables filled in; fails where it finds a mistake."""
+    """The file as Docker Compose reads it, with all variables filled in; fails for an invalid file."""
     options = (f"--file={COMPOSE_FILE}", f"--env-file={env_file}", f"--project-directory={ROOT}")
     done = subprocess.run(
         [f"{BIN}/docker-compose", *options, "config", "--format=json"],
@@ -73,7 +73,7 @@ class Deployment:
             text = re.sub(rf"(?<![\w.]){number}(?!\w)", str(port), text)
         text = text.replace("0.0.0.0", "127.0.0.1")  # noqa: S104  # the opposite of listening there
         places = self.directories(service)
-        # All at once: what stands for one may begin like another.
+        # All at once, because a replacement may begin like another pattern.
         return re.sub(rf"(?<![\w.-])({'|'.join(places)})(?=[/ ]|$)", lambda match: places[match[1]], text)
 
     def directories(self, service: str) -> dict[str, str]:
@@ -88,7 +88,7 @@ class Deployment:
         return {**places, str(IN_IMAGE): str(self.home / "image"), "/tmp": str(self.home / "tmp" / service)}  # noqa: S108  # a container's
 
     def environment(self, service: str) -> dict[str, str]:
-        """What the container's environment says, and where programs are; nothing of ours."""
+        """The container's environment, and the path of programs; none of this process's variables."""
         variables = self.compose["services"][service].get("environment", {})
         return {"PATH": f"{BIN}:/usr/bin:/bin"} | {
             name: self.on_this_machine(service, text) for name, text in variables.items()
@@ -99,11 +99,13 @@ class Deployment:
         return [self.on_this_machine(service, text) for text in self.compose["services"][service]["command"]]
 
     def log(self, service: str) -> Path:
-        """Where a process says what it says."""
+        """The log file of a process."""
         return self.home / f"{service}.log"
 
     def up(self, service: str) -> None:
-        """Start a service as soon as what it depends on is as its condition wants; one that is not ours is there."""
+        """Start a service once its dependencies meet their conditions; a dependency without a local process counts as
+        started.
+        """
         if service in self.running:
             return
         for other, dependency in self.compose["services"][service].get("depends_on", {}).items():
@@ -135,7 +137,7 @@ class Deployment:
         raise AssertionError(f"{service} did not become healthy: {shlex.join(command)}\n{log_end}")
 
     def run(self, service: str, *command: str, **environment: str) -> str:
-        """Run one more command in a service's container, as `docker compose exec` does; what it prints."""
+        """Run one more command in a service's container, as `docker compose exec` does; returns its output."""
         done = subprocess.run(
             [str(BIN / command[0]), *command[1:]],
             env=self.environment(service) | environment,
@@ -148,7 +150,7 @@ class Deployment:
         return done.stdout
 
     def client(self, *scopes: str, token: str = "") -> httpx.Client:
-        """A client of the service; its token is made as the operations page says."""
+        """A client of the service; its token is issued as the operations page describes."""
         if scopes:
             options = ("--subject=a-test", f"--scopes={','.join(scopes)}")
             token = self.run("dashboard", "fraud-detect", "token", *options).strip()
@@ -157,14 +159,14 @@ class Deployment:
         )
 
     def kafka_settings(self) -> KafkaSettings:
-        """How the consumer reaches the broker."""
+        """The broker settings of the consumer."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.environment("consumer").items():
                 patch.setenv(name, value)
             return load_kafka_settings()
 
     def stop(self) -> dict[str, int]:
-        """Stop what runs as Docker does, by SIGTERM; the exit statuses."""
+        """Stop all processes as Docker does, by SIGTERM; returns their exit statuses."""
         for process in self.running.values():
             process.terminate()
         return {name: _ended(process) for name, process in self.running.items()}
@@ -232,13 +234,13 @@ def deployment(
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A server that asks for passwords at its port, and trusts who comes by its socket, as that of the image does."""
+    """A server that requires passwords at its port and trusts its socket, as that of the image does."""
 
     address: str
     by_socket: Mapping[str, str]
 
     def make_databases(self, environment: Mapping[str, str]) -> None:
-        """What the image does on an empty volume."""
+        """Initialize the database as the image does on an empty volume."""
         script = ROOT / "deploy" / "postgres" / "databases.sh"
         subprocess.run([script], env={**environment, **self.by_socket}, check=True)
 

@@ -1,4 +1,4 @@
-"""One transaction through every entrance: what a CSV, a Parquet file, HTTP and Kafka make of it."""
+"""One transaction through every entrance: its result from a CSV, a Parquet file, HTTP and Kafka."""
 
 import json
 from datetime import UTC, datetime
@@ -30,14 +30,14 @@ GOOD: Final[dict[str, Any]] = {
     "amount": 12.34,
 }
 N_GOOD: Final = 40
-"""Rows beside the one in question: what one cell says must not be the whole column's fault."""
+"""Valid rows next to the tested one, so that one cell does not decide the type of a column."""
 
 Outcome = TransactionRow | tuple[str, str]
 """The accepted row, or the field and the reason."""
 
 
 def of_http(sent: dict[str, Any]) -> Outcome:
-    """What /score makes of the fields."""
+    """The result of /score for these fields."""
     try:
         return HTTP.transaction(json.dumps({**sent, "currency": "EUR"}).encode(), now=MICROSECONDS)
     except RequestError as error:
@@ -45,14 +45,14 @@ def of_http(sent: dict[str, Any]) -> Outcome:
 
 
 def of_stream(sent: dict[str, Any]) -> Outcome:
-    """What the consumer makes of the fields."""
+    """The result of the consumer for these fields."""
     value = json.dumps({"schema": 1, **sent, "currency": "EUR"}).encode()
     row = STREAM.transaction_message(value, [], now=MICROSECONDS)
     return row if isinstance(row, TransactionRow) else (row.path, row.reason)
 
 
 def of_file(path: Path) -> Outcome:
-    """What the pipeline makes of the row in question, beside good ones."""
+    """The result of the pipeline for the tested row, among valid ones."""
     source = FileSource(path)
     raw = source.transactions(start=pd.Timestamp("2026-01-01", tz="UTC"), end=pd.Timestamp(NOW) + pd.Timedelta(days=3))
     result = validate(raw, now=pd.Timestamp(NOW), fallback_time=pd.Timestamp("2026-01-01", tz="UTC"))
@@ -82,7 +82,7 @@ def outcomes(directory: Path, good: dict[str, Any], **changes: Any) -> dict[str,
 
 
 def is_described(sent: dict[str, Any]) -> bool:
-    """Whether /openapi.json says that the fields are a good body."""
+    """Whether the schema of /openapi.json accepts these fields."""
     document = describe(currency="EUR", max_batch=1, now=NOW)
     schema = {"$ref": "#/components/schemas/TransactionIn", "components": document["components"]}
     return jsonschema_rs.validator_for(schema).is_valid({**sent, "currency": "EUR"})
@@ -94,7 +94,7 @@ def full_transaction() -> dict[str, Any]:
 
 
 def same_reason(outcome: Outcome) -> Outcome:
-    """Files cannot tell an empty time from an unreadable one, so both have the reason of the latter."""
+    """Files cannot distinguish an empty time from an unreadable one, so both have the reason of the latter."""
     if isinstance(outcome, tuple) and not isinstance(outcome, TransactionRow):
         field, reason = outcome
         if reason == "missing" and FIELDS[field].kind == "time":

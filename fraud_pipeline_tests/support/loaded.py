@@ -1,6 +1,6 @@
-"""A model as whoever holds the champion gives it.
+"""A model as the holder of the champion returns it.
 
-Must not be here: which model it is.
+Must not be here: the choice of the model.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from fraud_pipeline.modeling.model_directory import FraudModel
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that is there."""
+    """A loaded model."""
 
     model: FraudModel
     version: str = "1"

@@ -1,6 +1,6 @@
 """The service's metrics as Prometheus reads them.
 
-Belongs here: values of an exposition, and one of every event that is counted. Must not be here: what they should be.
+Belongs here: values of an exposition, and one event of each kind. Must not be here: expected values.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Alerts in a database, as scoring opens them.
 
-Must not be here: what analysts do with them.
+Must not be here: the analysts' work on them.
 """
 
 from typing import Final
@@ -18,7 +18,7 @@ def open_alerts(database: Database, count: int, *, first: int = 0) -> list[str]:
         TransactionRow(id_, 20_000 * DAY + number, f"c-{number % CUSTOMERS}", "m-1", 4_242)
         for number, id_ in enumerate(ids, first)
     ]
-    # Ids count down while time counts up: an order by id would be found out.
+    # Ids count down while time counts up, so that an order by id would fail the test.
     rows = [row._replace(transaction_id=id_) for row, id_ in zip(rows, reversed(ids), strict=True)]
     with scoring_batch(database) as batch:
         batch.remember(rows)

@@ -1,6 +1,6 @@
-"""Prometheus' own programs, and what the queries of our rules and dashboards ask for.
+"""Prometheus' own programs, and the metrics that queries of our rules and dashboards select.
 
-Belongs here: where `promtool` and `prometheus` come from, reading queries. Must not be here: what is expected of them.
+Belongs here: finding `promtool` and `prometheus`, reading queries. Must not be here: assertions.
 
 The programs are those on the PATH, or Debian's, unpacked below build/ without being installed.
 """
@@ -28,7 +28,7 @@ _UNPACKED: Final = ROOT / "build" / "prometheus-debian"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query, where it stands, and the labels that its legend or message shows."""
+    """A query, its place, and the labels that its legend or message shows."""
 
     where: str
     text: str
@@ -44,14 +44,14 @@ class Sample:
 
 
 def program(name: str) -> Path:
-    """`promtool` or `prometheus`; the test is skipped, with the reason, where there is none."""
+    """`promtool` or `prometheus`; the test is skipped with the reason where neither is available."""
     if path := shutil.which(name):
         return Path(path)
     if not _UNPACKED.exists():
         if shutil.which("apt-get") is None:
             pytest.skip(f"{name} is not on the PATH, and there is no Debian to get it from")
         _UNPACKED.parent.mkdir(exist_ok=True)
-        # Complete or not there at all: several tests may come here at once.
+        # Complete or absent: several tests may install it at once.
         with tempfile.TemporaryDirectory(dir=_UNPACKED.parent) as partial:
             for command in (["apt-get", "download", "--quiet", "prometheus"], ["sh", "-c", "dpkg-deb -x *.deb files"]):
                 done = subprocess.run(command, cwd=partial, capture_output=True, text=True, check=False)
@@ -75,7 +75,7 @@ def panels() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def queries() -> list[Query]:
-    """Every query there is, as Prometheus gets it."""
+    """Every query of rules and dashboards, as Prometheus gets it."""
     expressions = [
         Query(rule["alert"], rule["expr"], frozenset(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])))
         for rule in rules()
@@ -89,7 +89,7 @@ def queries() -> list[Query]:
 
 
 def selectors(query: str) -> list[promql.VectorSelector]:
-    """What a query selects."""
+    """The metrics that a query selects."""
     return [node for node in _nodes(promql.parse(query)) if isinstance(node, promql.VectorSelector)]
 
 
@@ -110,7 +110,7 @@ def selected(selector: promql.VectorSelector, samples: Iterable[Sample]) -> list
 
 
 def samples(exposition: str, *, job: str) -> list[Sample]:
-    """What Prometheus keeps of an exposition."""
+    """The samples that Prometheus stores of an exposition."""
     added = {"job": job, "instance": f"{job}:1"}
     return [
         Sample(sample.name, sample.labels | added)

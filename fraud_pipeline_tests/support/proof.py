@@ -1,7 +1,7 @@
-"""What `pytest -m chaos` prints at its end: what was proven, in counts.
+"""The summary that `pytest -m chaos` prints at its end: proven facts, in counts.
 
-Belongs here: how a test says it and how it is shown, whatever captures output and wherever tests run. Must not be here:
-any test.
+Belongs here: how a test records them and how they are printed, with any capture of output and any number of workers.
+Must not be here: any test.
 
 A test records a line under SAID, or numbers under COUNTS, which are summed over all tests, with `record_property`.
 """

@@ -1,6 +1,6 @@
-"""Batches of records as other clients may write them, and as nobody should, byte by byte.
+"""Batches of records as other clients may write them, and malformed ones, byte by byte.
 
-Belongs here: what kafka-python's own producer refuses to send. Must not be here: what becomes of it.
+Belongs here: batches that kafka-python's own producer refuses to send. Must not be here: their handling.
 """
 
 import struct
@@ -53,7 +53,7 @@ def batch_of(
 
 
 def bad_batches() -> dict[str, bytes]:
-    """What other clients may write and nobody can score: one record each."""
+    """Records that other clients may write and no consumer can score: one of each kind."""
     return {
         "as large as a broker takes": batch_of(b"x" * 1_048_000),
         "packed to a tenth of its size": batch_of(b"x" * 3_000_000, codec=GZIP),
@@ -70,7 +70,7 @@ def bad_batches() -> dict[str, bytes]:
 
 
 def joined(*batches: bytes) -> bytes:
-    """Batches as they stand in a log, the first one at offset 0."""
+    """Batches as they are stored in a log, the first one at offset 0."""
     content, offset = b"", 0
     for batch in batches:
         content += struct.pack(">q", offset) + batch[8:]

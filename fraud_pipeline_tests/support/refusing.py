@@ -1,6 +1,6 @@
-"""Ways in which a database refuses everybody while processes run, each with the way back.
+"""Ways in which a database refuses every user while processes run, each with its reversal.
 
-Must not be here: what is asserted of it.
+Must not be here: assertions.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ ROLE: Final = "fraud_of_tests"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Statements of the owner that begin and end a refusal; `word` is in what doctor tells of it."""
+    """Statements of the owner that begin and end a refusal; `word` is part of the doctor's finding."""
 
     begin: str
     end: str
@@ -71,7 +71,7 @@ REFUSALS: Final = {
 
 
 def as_user(owner_url: str) -> str:
-    """The same database as a user who owns nothing and may do everything with the tables that are there now."""
+    """The same database as a user who owns nothing and has all rights on the present tables."""
     with closing(_connected(owner_url)) as connection:
         has_role = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": ROLE}).scalar()
         if has_role is None:

@@ -1,7 +1,7 @@
 """Daily reports of a champion over the small world.
 
 Belongs here: a home directory with the small world's tables, its reports, the ticks of its automation, figures of
-made-up models. Must not be here: what a report says about them.
+made-up models. Must not be here: assertions about reports.
 """
 
 from contextlib import closing
@@ -47,7 +47,7 @@ class Deployment:
         return registry
 
     def promote(self, evaluation: Evaluation | None) -> None:
-        """Make the model champion; `evaluation` is what its training run said about it."""
+        """Make the model champion; `evaluation` is stored with its training run."""
         client = MlflowClient(tracking_uri=self.settings.tracking_uri)
         run = client.create_run(self.registry.ensure_experiment("training")).info.run_id
         if evaluation:
@@ -101,8 +101,8 @@ def deployment_in(
 ) -> Deployment:
     """A home with the tables of the small world, and a model that is not registered yet.
 
-    The small world's matured days end where the model's test part does; to leave a week to judge, the model says that
-    its test part ended before it.
+    The small world's matured days end with the model's test part. To leave a week to judge, the model records an
+    earlier end of its test part.
     """
     model = replace(model, lineage={**model.lineage, "evaluated_to": evaluated_to})
     named = {"synthetic": "data_path" not in changes, **changes}
@@ -115,7 +115,7 @@ def deployment_in(
 
 
 def write_units_fault(deployment: Deployment, tables: Tables) -> None:
-    """The amounts of a third of the last day's transactions come 100 times too high."""
+    """The last day, with amounts of a third of its transactions 100 times too high."""
     store = TableStore(deployment.settings.tables_directory)
     rows = tables.features[tables.features["event_time"].dt.date == LAST_DAY].reset_index(drop=True)
     rows.loc[np.arange(len(rows)) % 3 == 0, "amount"] *= 100
@@ -130,7 +130,7 @@ class AutomationTicks:
         self._cursor: Any = None
 
     def next(self) -> set[str]:
-        """The assets that one tick asks for."""
+        """The assets that one tick requests."""
         result = dg.evaluate_automation_conditions(self._definitions, instance=self._instance, cursor=self._cursor)
         self._cursor = result.cursor
         keys = self._definitions.resolve_asset_graph().get_all_asset_keys()

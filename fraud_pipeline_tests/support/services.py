@@ -1,6 +1,6 @@
-"""The real HTTP service as a process of its own.
+"""The real HTTP service as a separate process.
 
-Belongs here: starting, asking and stopping it. Must not be here: what it answers.
+Belongs here: starting, calling and stopping it. Must not be here: assertions about answers.
 """
 
 import os

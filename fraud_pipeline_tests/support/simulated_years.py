@@ -1,6 +1,6 @@
-"""Years of a deployment on a simulated clock: what each day adds to the database, and each night's jobs.
+"""Years of a deployment on a simulated clock: the rows that each day adds to the database, and each night's jobs.
 
-Belongs here: rows of every table that grows. Must not be here: what is expected of their number.
+Belongs here: rows of every table that grows. Must not be here: assertions about their number.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ def live(
 
 
 def rows_of_tables(database: Database) -> dict[str, int]:
-    """How many rows each table holds."""
+    """The number of rows of each table."""
     with database.transaction(read_only=True) as connection:
         return {
             name: int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
@@ -51,7 +51,7 @@ def rows_of_tables(database: Database) -> dict[str, int]:
 
 
 def bytes_of(database: Database) -> int:
-    """What the database takes on the disk."""
+    """The size of the database on the disk."""
     size = "pg_database_size(current_database())"
     if not database.is_postgresql:
         size = "page_count * page_size FROM pragma_page_count(), pragma_page_size()"

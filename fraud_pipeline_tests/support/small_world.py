@@ -25,7 +25,7 @@ LABEL_MATURITY: Final = timedelta(days=14)
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What the pipeline knows about a small world at `as_of`."""
+    """The pipeline's tables of a small world, as known at `as_of`."""
 
     transactions: pd.DataFrame
     reports: pd.DataFrame
@@ -38,7 +38,7 @@ class Tables:
         return self.features.assign(**self.transactions[list(FIXED_INPUTS)])
 
     def write(self, store: TableStore, settings: Settings, *, days: list[date]) -> None:
-        """The daily tables as nightly runs leave them, features with the note of what they were made from."""
+        """The daily tables as nightly runs leave them, features with the note about their inputs."""
         store.write_days("transactions", self.transactions, time_column="event_time", days=days)
         store.write_days("fraud_reports", self.reports, time_column="reported_at", days=days)
         window = window_of(settings)
@@ -63,7 +63,7 @@ class Tables:
 
 
 def tables_of(source: TransactionSource, *, start: pd.Timestamp, end: pd.Timestamp) -> Tables:
-    """What the pipeline makes of the transactions and reports of a source."""
+    """The pipeline's tables for the transactions and reports of a source."""
     transactions = validate(source.transactions(start=start, end=end), now=end).accepted
     reports = source.reports(start=start, end=end)
     history = History(

@@ -1,4 +1,4 @@
-"""Ids as exports damage them, and other texts that look like it, for tests of every entrance."""
+"""Ids as exports damage them, and similar texts, for tests of every entrance."""
 
 from typing import Final
 

@@ -1,11 +1,11 @@
-"""The stream in a world where everything goes wrong by a seed: fake clock and broker, real scorer, loop and SQLite.
+"""Simulation of the stream with random faults by seed: fake clock and broker, real scorer, loop and SQLite.
 
-Belongs here: the fake broker with its logs and its group, the faults, what must hold after every step. Must not be
-here: which seeds are run, what is planted (`fraud_pipeline_tests/serving/stream/test_simulation.py`).
+Belongs here: the fake broker with its logs and its group, the faults, the invariants after every step. Must not be
+here: the seeds, planted bugs (`fraud_pipeline_tests/serving/stream/test_simulation.py`).
 
-Processes are objects and everything happens on one thread, so a seed always tells the same story. Where the real order
-lets others in (between two transactions), other processes may be stepped in the middle of one's batch, as if it had
-been stopped there and lost its partitions.
+Processes are objects and everything happens on one thread, so a seed always gives the same run. Where the real order
+allows interruptions (between two transactions), other processes may run in the middle of a batch, as if its process
+had been stopped there and lost its partitions.
 """
 
 import random
@@ -46,12 +46,12 @@ class CrashError(BaseException):
 
 
 class InvariantError(AssertionError):
-    """What must hold does not."""
+    """An invariant is violated."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One record of a log; `kind` is what the world knows of it and no reader may."""
+    """One record of a log; `kind` is known to the simulation only and must not be read by consumers."""
 
     offset: int
     timestamp: int
@@ -63,7 +63,7 @@ class LogRecord:
 
 
 class Sent(NamedTuple):
-    """A message to come, and what it is."""
+    """A message to send, and its kind."""
 
     topic: str
     message: Message
@@ -83,7 +83,7 @@ class World:
     faults: Counter[str] = field(default_factory=Counter)
 
     def fault(self, name: str, chance: float) -> bool:
-        """Whether this goes wrong now."""
+        """Whether this fault happens now."""
         wrong = self.faulty and self.dice.random() < chance
         self.faults[name] += wrong
         return wrong
@@ -120,7 +120,7 @@ class Broker:
                     yield partition, record
 
     def rebalance(self, *, without: "Client | None" = None) -> None:
-        """Give every partition that is subscribed to somebody, by lot; members learn of it when they poll."""
+        """Assign every subscribed partition to a random member; members learn of it when they poll."""
         members = [member for member in self.members if member is not without]
         read = (KAFKA.transactions_topic, KAFKA.reports_topic)
         self.owners = {
@@ -132,14 +132,14 @@ class Broker:
             without.stale = True
 
     def arrive_late(self) -> None:
-        """What a sender had given up arrives after all."""
+        """A message that its sender had given up arrives after all."""
         for topic, message in self.late:
             self.append(topic, message)
         self.late.clear()
 
 
 class Client:
-    """What the loop uses of a KafkaConsumer."""
+    """The methods of a KafkaConsumer that the loop calls."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -214,7 +214,7 @@ class Client:
 
 
 class Producer:
-    """What the stream uses of a KafkaProducer."""
+    """The methods of a KafkaProducer that the stream calls."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -235,7 +235,7 @@ class Producer:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What the brokers say of a message."""
+    """The brokers' answer to a message."""
 
     missing: bool
 
@@ -302,7 +302,7 @@ class Process:
         )
 
     def reached(self, point: Point) -> None:
-        """Where a process may end, or be stopped while others go on."""
+        """A point where a process may end, or be stopped while others continue."""
         simulation = self.simulation
         if simulation.world.fault(f"crash: {point}", 0.02):
             raise CrashError(point)
@@ -363,7 +363,7 @@ class Simulation:
         self._hold(set(self._reports()[1]) == reported, "not every report was stored")
 
     def go_on(self, *, without: Process) -> None:
-        """Messages come and others read them, while one process does nothing."""
+        """Messages arrive and other members read them, while one process is stopped."""
         for _ in range(self.world.dice.randint(1, 20)):
             if self.world.dice.random() < 0.3:
                 self._send()
@@ -444,7 +444,7 @@ class Simulation:
         self.world.faulty = faulty
 
     def _reports(self) -> tuple[set[tuple[Any, ...]], dict[str, int]]:
-        """Records whose report is kept until its transaction comes, and when each transaction was reported."""
+        """Records whose report waits for its transaction, and the report times of each transaction."""
         kept = sa.select(*(PENDING_REPORTS.c[name] for name in ("topic", "partition", "offset")))
         first = sa.func.min(FRAUD_REPORTS.c.reported_at)
         stored = sa.select(FRAUD_REPORTS.c.transaction_id, first).group_by(FRAUD_REPORTS.c.transaction_id)
@@ -455,7 +455,7 @@ class Simulation:
             )
 
     def _ended(self) -> bool:
-        """Whether every record was decided on or put aside, every decision published, and no lag is told."""
+        """Check that every record was decided or dead-lettered, every decision published, and no lag is shown."""
         passed = {
             TopicPartition(topic, number): (position.next_offset, position.published_offset)
             for topic in (KAFKA.transactions_topic, KAFKA.reports_topic)
@@ -485,7 +485,7 @@ def _id_of(value: bytes | None) -> str:
 
 
 def _messages(dice: random.Random, count: int) -> Iterator[Sent]:
-    """Transactions of a few customers, some of them sent twice or changed, among reports and what nobody can read."""
+    """Transactions of a few customers, some sent twice or changed, among reports and unreadable records."""
     topic = KAFKA.transactions_topic
     rows = transactions(count, customers=CUSTOMERS, end=START - DAY, seed=dice.randrange(1_000))
     for number, row in enumerate(rows):
@@ -512,7 +512,7 @@ def _messages(dice: random.Random, count: int) -> Iterator[Sent]:
 
 
 def _without_faults(sent: Sequence[Sent]) -> dict[str, tuple[Any, ...]]:
-    """The decisions when every transaction comes once, in order, to one process that nothing happens to."""
+    """The decisions when every transaction arrives once, in order, at one process without faults."""
     rows: dict[str, TransactionRow] = {}
     database = Database("sqlite://")
     database.upgrade()

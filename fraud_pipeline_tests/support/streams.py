@@ -1,6 +1,6 @@
-"""What tests of the stream share: transactions to send, topics read to their end, what a database knows afterwards.
+"""Helpers of stream tests: transactions to send, topics read to their end, the state of a database afterwards.
 
-Must not be here: brokers (`brokers.py`), what is asserted.
+Must not be here: brokers (`brokers.py`), assertions.
 """
 
 import sqlite3
@@ -66,7 +66,7 @@ def transactions(count: int, *, customers: int, end: int, seed: int = 7, prefix:
 
 
 def remember_before(database: Database, rows: Sequence[TransactionRow]) -> None:
-    """Give a database what was known before these: events of the same customers and shops, frauds, merchants' days."""
+    """Store history before these rows: events of the same customers and shops, frauds, merchant days."""
     customers = len({row.customer_id for row in rows})
     before = transactions(3_000, customers=customers, end=rows[0].event_time - 2 * DAY, seed=11, prefix="before-")
     events = pd.DataFrame(before, columns=list(TRANSACTION_COLUMNS))
@@ -132,12 +132,12 @@ def records_of(kafka: KafkaSettings, topic: str) -> dict[Partition, list[Any]]:
 
 
 def header(record: Any, name: str) -> str:
-    """What a dead letter tells under this name."""
+    """The header of a dead letter with this name."""
     return str(dict(record.headers)[f"dead-letter-{name}"].decode())
 
 
 def sources(dead_letters: Iterable[Any]) -> set[tuple[str, int, int]]:
-    """Where dead letters stood: a crash may send one twice, and this tells them apart."""
+    """The source of dead letters, which identifies them: a crash may send one twice."""
     return {
         (header(letter, "topic"), int(header(letter, "partition")), int(header(letter, "offset")))
         for letter in dead_letters
@@ -147,7 +147,7 @@ def sources(dead_letters: Iterable[Any]) -> set[tuple[str, int, int]]:
 def stream_scorer(
     kafka: KafkaSettings, database: Database, producer: KafkaProducer, *, scorer: ScoresRows | None = None
 ) -> StreamScorer:
-    """What handles batches: with this scorer, or by rules with an empty memory as after a start."""
+    """A handler of batches, with this scorer or by rules with an empty cache as after a start."""
     return StreamScorer(
         scorer=scorer or Scorer(database=database, champion=lambda: None),
         database=database,
@@ -165,19 +165,19 @@ def claim(database: Database, partitions: Iterable[Partition]) -> dict[Partition
 
 
 def standing(database: Database, topic: str) -> Mapping[int, Position]:
-    """Where every partition of a topic stands."""
+    """The positions of every partition of a topic."""
     with scoring_batch(database, read_only=True) as batch:
         return batch.positions.all(topic)
 
 
 def passed(database: Database, topic: str) -> tuple[int, int]:
-    """How many records of a topic were decided on, and how many of these published."""
+    """The number of decided records of a topic, and of published decisions."""
     positions = standing(database, topic).values()
     return sum(position.next_offset for position in positions), sum(position.published_offset for position in positions)
 
 
 def decided(database: Database) -> dict[str, tuple[Any, ...]]:
-    """What every decision says and rests on, and its alert; without what differs between two runs: versions, times."""
+    """Every decision with its inputs and its alert, without values that differ between two runs: versions, times."""
     columns = ("decision", "probability", "decided_by", "mode", "missing", "reasons", "model_version", "features")
     alert = ALERTS.c.decision.label("alert"), ALERTS.c.status
     query = sa.select(DECISIONS.c.transaction_id, *(DECISIONS.c[name] for name in columns), *alert).select_from(
@@ -219,7 +219,7 @@ class Heard:
 
 @contextmanager
 def running(loops: Sequence[Callable[[threading.Event], None]]) -> Iterator[None]:
-    """These loops in threads of their own, told to stop at the end; what one raises is raised."""
+    """These loops in threads of their own, stopped at the end; their errors are raised."""
     stop = threading.Event()
     failures: list[BaseException] = []
 
@@ -244,7 +244,7 @@ def running(loops: Sequence[Callable[[threading.Event], None]]) -> Iterator[None
 
 @contextmanager
 def database_away(url: str) -> Iterator[None]:
-    """Nobody can write to the database; PostgreSQL cuts all connections and takes no new ones."""
+    """Refuse all writes to the database; PostgreSQL cuts all connections and accepts no new ones."""
     made = sa.make_url(url)
     if made.get_backend_name() == "sqlite":
         with closing(sqlite3.connect(str(made.database), isolation_level=None)) as connection:

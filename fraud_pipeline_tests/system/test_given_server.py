@@ -15,7 +15,7 @@ MIGRATIONS = "fraud_pipeline_tests/database/test_statements.py::TestMigrations::
 
 
 def outcomes(url: str, *tests: str) -> Counter[str]:
-    """How many tests passed, and how many could not begin, with that server given."""
+    """The number of tests that passed, and of those that could not begin, with that server given."""
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
     environment = os.environ | {"FRAUD_DATABASE_URL": url}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

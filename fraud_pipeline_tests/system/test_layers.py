@@ -1,6 +1,6 @@
-"""Layers: imports point one way, each package says what belongs there, and each outside system has its packages.
+"""Layers: imports point one way, each package declares its content, and each outside system has its packages.
 
-What is written is read from the sources; what a process loads is read from `sys.modules` of fresh processes.
+Imports are read from the sources; loaded modules are read from `sys.modules` of fresh processes.
 """
 
 import ast
@@ -133,7 +133,7 @@ class TestTheMap:
 
     @pytest.mark.parametrize("name", ["dagster.yaml", "workspace.yaml"])
     def test_dagsters_files_are_at_the_top_and_in_the_package(self, name: str) -> None:
-        """People look for them at the top; a wheel carries those of the package, which are links to them."""
+        """People look for them at the top; a wheel carries the package's copies, which are links to them."""
         top = ROOT / name
         assert not top.is_symlink()
         assert (ROOT / "fraud_pipeline" / "defs" / name).resolve() == top

@@ -60,7 +60,9 @@ SHORTER: Final = FeatureConfig(label_maturity=timedelta(days=7))
 
 
 def past(now: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Transactions of 40 days and frauds among them, so that the label maturity decides what counts as cleared."""
+    """Transactions of 40 days with frauds among them, so that the label maturity decides which rows are matured
+    legitimate.
+    """
     rows = transactions(3_000, customers=60, end=now, seed=11, prefix="before-")
     events = frame([row._replace(event_time=now - 2 * DAY - number * HOUR // 3) for number, row in enumerate(rows)])
     reports = events.iloc[::9].assign(is_fraud=True)

@@ -53,7 +53,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         "FRAUD_LABEL_MATURITY": "P10D",
         "FRAUD_WARM_UP": "P5D",
         "FRAUD_GAP": "P1D",
-        # A flag would be for that training only, and the UI's would make another model.
+        # A flag would hold for that training only, and the UI's training would make another model.
         "FRAUD_N_TRIALS": "1",
         "FRAUD_ALERT_WEBHOOK_URL": webhook.url,
     }
@@ -173,7 +173,7 @@ class TestDaemon:
             what="the sensor's first tick",
             seconds=SENSOR_SECONDS,
         )
-        # Launched without saying for which day, the first step cannot know what to read.
+        # Without a day, the first step cannot know which rows to read.
         launched = ui.graphql(LAUNCH, job="ingest_job", tags=[])
         assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
         (post,) = until(lambda: ui.webhook.received, what="the failure's message", seconds=SENSOR_SECONDS)
@@ -183,7 +183,7 @@ class TestDaemon:
         assert "partition" in post["text"]
 
     def test_materialize_all_of_the_asset_graph_runs_to_its_end(self, ui: Ui) -> None:
-        """What the button does: one backfill of every asset."""
+        """The action of the button: one backfill of every asset."""
         days = [(date(2026, 1, 1) + timedelta(days=offset)).isoformat() for offset in range(49)]
         names = [*DAILY, "training_set", "fraud_model", "evaluation", "registered_model", "champion"]
         launched = ui.graphql(BACKFILL, assets=[{"path": [name]} for name in names], partitions=days)

@@ -16,7 +16,7 @@ from fraud_pipeline_tests.support.deployment import ROOT
 
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SUPPORTED: Final = ["3.11", "3.12", "3.13", "3.14"]
-# This interpreter, which says that it is of another version, or that it lacks venv.
+# This interpreter, which reports another version, or a missing venv.
 OTHER_PYTHON: Final = """#!/bin/sh
 exec {python} -c 'import runpy, sys
 sys.version_info = ({version}, 0, "final", 0)
@@ -40,7 +40,7 @@ def test_metadata_tools_and_workflow_name_the_same_versions() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What `make setup` reads before it makes anything."""
+    """The files that `make setup` reads first."""
     (tmp_path / "deploy").mkdir()
     for name in ("Makefile", "pyproject.toml", "requirements.txt", "deploy/check_python.py"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -48,7 +48,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make_setup(checkout: Path, *, version: str, no_venv: bool = False) -> "subprocess.CompletedProcess[str]":
-    """`make setup` with a Python of another version; no other Python can be found."""
+    """`make setup` with a Python of another version and no other Python on the path."""
     other = checkout / "other-python"
     text = OTHER_PYTHON.format(python=sys.executable, version=version.replace(".", ", "), no_venv=no_venv)
     other.write_text(text)

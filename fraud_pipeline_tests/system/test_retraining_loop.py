@@ -1,7 +1,8 @@
-"""The loop from end to end: a new fraud, a red report, one training, the gate, and the service answers with the result.
+"""The loop from end to end: a new fraud, a red report, one training, the gate, and the service answers with the
+result.
 
 Nothing is replaced: the pipeline's own jobs on an instance of its own, MLflow, the daemon's evaluation of conditions,
-and the HTTP service as a process that nobody restarts.
+and the HTTP service as a process that is never restarted.
 """
 
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from fraud_pipeline_tests.support.waiting import until
 
 pytestmark = [
     pytest.mark.slow,
-    # MLflow and its dependencies warn about themselves; nothing here can mend that.
+    # Warnings of MLflow and its dependencies about themselves.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
@@ -151,7 +152,7 @@ def test_a_new_fraud_turns_the_report_red_trains_once_and_reaches_the_running_se
 
     assert ticks.next() == TRAINING_ASSETS
     job = life.definitions.resolve_implicit_global_asset_job_def()
-    # What the daemon launches for an alarm is a run of these assets, and not one of our jobs.
+    # For an alarm the daemon launches a run of these assets, and not one of our jobs.
     trained = job.execute_in_process(
         instance=life.instance,
         asset_selection=[dg.AssetKey(name) for name in TRAINING_ASSETS],

@@ -1,8 +1,8 @@
 """One week of a bank, across every seam: services, consumer, database, nightly runs, registry, as compose starts them.
 
-The week has what weeks have: a night that fails, a payment that arrives days late, a repeated id, a database that
-refuses for a while, a model promoted at noon, a late report. At its end every payment has one decision, the learning
-tables hold what was served row for row, and every served feature row equals the offline one, to the last bit.
+The week has a failed night, a payment that arrives days late, a repeated id, a database that refuses for a while, a
+model promoted at noon, and a late report. At its end every payment has one decision, the training tables hold the
+served rows one for one, and every served feature row equals the offline one, to the last bit.
 """
 
 import json
@@ -46,7 +46,7 @@ CUSTOMERS: Final = 25
 SERVICES: Final = ("migrate", "prepare-dagster", "metrics-token", "mlflow", "follower", "service", "consumer")
 FIRST_MATURITY: Final = timedelta(days=2)
 SECOND_MATURITY: Final = timedelta(days=1)
-# What the daemon runs at night, in one process, since each process loads Dagster for seconds.
+# The daemon's nightly runs in one process, because each process loads Dagster for seconds.
 NIGHT: Final = """
 import sys
 from fraud_pipeline.definitions import build_defs
@@ -63,7 +63,7 @@ with dg.DagsterInstance.get() as instance:
 
 @dataclass(slots=True)
 class Bank:
-    """The deployment, what was sent to it, and the days of its week."""
+    """The deployment, the transactions sent to it, and the days of its week."""
 
     deployment: Deployment
     first_day: pd.Timestamp
@@ -82,7 +82,7 @@ class Bank:
         return microsecond(self.first_day) + int((24 * day + hours) * HOUR)
 
     def serve(self, rows: Sequence[TransactionRow]) -> None:
-        """Half of the customers come by HTTP and half from the topic; wait until all are decided on."""
+        """Send half of the customers by HTTP and half by the topic; wait until all are decided."""
         by_http = [row for row in rows if int(row.customer_id[1:]) % 2]
         by_topic = [row for row in rows if not int(row.customer_id[1:]) % 2]
         self.send(by_topic)
@@ -114,11 +114,11 @@ class Bank:
         until(lambda: len(self.reports()) == before + len(ids), what="the reports", seconds=180)
 
     def night(self, *, ingest: bool = True) -> None:
-        """What the schedules start: the learning tables up to yesterday, and the online history as of midnight."""
+        """Run the schedules: the training tables up to yesterday, and the online history as of midnight."""
         self.deployment.run("code-location", "python", "-c", NIGHT, *(["ingest"] if ingest else []))
 
     def failing_night(self) -> None:
-        """A night on which the database cannot be reached: the run fails, and says so."""
+        """A night without a database: the run fails and reports it."""
         environment = self.deployment.environment("code-location")
         url = sa.make_url(environment["FRAUD_DATABASE_URL"]).set(port=1)
         environment |= {"FRAUD_DATABASE_URL": url.render_as_string(hide_password=False)}
@@ -128,7 +128,9 @@ class Bank:
         assert "Traceback" not in done.stderr
 
     def promote(self, trained: TrainedModel, *, label_maturity: timedelta, directory: Path) -> str:
-        """Register a model as challenger, let the nightly job see it, and promote it; its version, once it serves."""
+        """Register a model as challenger, let the nightly job see it, and promote it; returns its version, once it
+        serves.
+        """
         replace(trained.model, feature_config=FeatureConfig(label_maturity=label_maturity)).save(directory)
         registry = Registry(tracking_uri=f"http://127.0.0.1:{self.deployment.ports[5000]}", model_name="fraud_model")
         run_id = registry._client.create_run(registry.ensure_experiment("fraud_model")).info.run_id
@@ -141,7 +143,7 @@ class Bank:
         return str(version)
 
     def consumer_metrics(self) -> str:
-        """What Prometheus reads of the consumer."""
+        """The samples that Prometheus reads of the consumer."""
         return httpx.get(f"http://127.0.0.1:{self.deployment.ports[9100]}/metrics").text
 
     def stream_waits(self) -> bool:
@@ -205,7 +207,7 @@ def bank(
     env = tmp_path_factory.mktemp("secrets") / ".env"
     make_env(env)
     compose = read_compose(env)
-    # Who learns has settings that nobody else has: the others must not need them.
+    # The training process has settings that no other process has: the others must not need them.
     compose["services"]["code-location"]["environment"] |= {
         "FRAUD_LEARN_FROM_SERVED": "true",
         "FRAUD_FIRST_DAY": f"{first_day:%Y-%m-%d}",
@@ -236,7 +238,7 @@ def test_a_week_is_trained_on_with_the_served_features(
 
     # Day 2: a payment of day 1 arrives late; the night brings both days.
     live(bank, 2)
-    # Its customer and merchant have no other payment, so that nobody else was served without knowing of it.
+    # Its customer and merchant have no other payment, so its absence changed no other decision.
     bank.serve([TransactionRow("late-payment", bank.at(1, hours=12), "c1001", "m1001", 4_200)])
     bank.night()
     assert set(bank.learned("transactions")["transaction_id"]) == set(bank.sent)
@@ -303,7 +305,7 @@ def check_learned_as_served(bank: Bank, *, first: str, second: str) -> None:
 
 
 def live(bank: Bank, day: int, *, halves: Sequence[int] = (0, 1), reports: bool = True) -> None:
-    """A day: reports about the day before come first, then the payments."""
+    """A day: reports about the day before arrive first, then the payments."""
     if reports and day:
         yesterday = bank.rows(day - 1, 0)
         bank.report([row.transaction_id for row in yesterday[3::20]], at=bank.at(day, hours=1))

@@ -121,7 +121,7 @@ class TestErrors:
     def test_settings_cannot_be_changed_once_read(self, home: Path) -> None:
         settings = load_settings()
         with pytest.raises(ValidationError, match="frozen"):
-            settings.n_trials = 1  # type: ignore[misc]  # that is what is tested
+            settings.n_trials = 1  # type: ignore[misc]  # the error is what the test checks
         assert settings.home == home
 
 

@@ -1,4 +1,4 @@
-"""The built wheel in an empty environment: each extra brings what its commands need, without a checkout."""
+"""The built wheel in an empty environment: each extra installs the packages of its commands, without a checkout."""
 
 import os
 import re
@@ -89,7 +89,7 @@ def _answers(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy: setuptools would add what an earlier build left behind in the checkout."""
+    """Built from a copy, because setuptools would add leftovers of an earlier build in the checkout."""
     directory = tmp_path_factory.mktemp("wheel")
     for name in ("fraud_pipeline", "fraud_pipeline_tests", "serving"):
         shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -70,7 +70,7 @@ class KeySet:
         self._generation = 1
 
     def refresh(self) -> int:
-        """Watch the file. A caller learns from the number of reads whether the keys changed."""
+        """Read the file again if it changed; returns the number of reads so far, which shows a change of keys."""
         now = time.monotonic()
         if now >= self._check_at:
             self._check_at = now + self._check_every
@@ -137,10 +137,7 @@ def rotate_keys(path: Path, *, keep: int = 1) -> str:
 
 
 def publish_keys(path: Path, public: Path) -> None:
-    """Write the public halves of a file's keys to another file, for a process that verifies but must not sign.
-
-    Raises KeyFileError.
-    """
+    """Write the public halves of a file's keys to another one, for processes that only verify. Raises KeyFileError."""
     if any(isinstance(key.verifying, bytes) for key in read_keys(path).values()):
         raise KeyFileError(path, "holds shared secrets, which have no public half: use OKP or RSA keys")
     keys = json.loads(path.read_text(encoding="utf-8"))["keys"]
@@ -223,7 +220,7 @@ def _key(entry: Mapping[str, Any], *, path: Path, position: int) -> Key:
         weakness = jwk.Algorithm.check_key_length(key)
     except (jwt.PyJWTError, KeyError, TypeError, ValueError, AttributeError):
         # The library quotes the key in its error message.
-        raise KeyFileError(path, f"{where} is damaged: make the {kind} key anew") from None
+        raise KeyFileError(path, f"{where} is damaged: replace this {kind} key") from None
     if weakness:
         raise KeyFileError(path, f"{where} is too short: RSA keys need 2048 bits, oct keys 32 random bytes")
     match key:

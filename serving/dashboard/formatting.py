@@ -49,7 +49,7 @@ def share(part: float, whole: float) -> str:
 
 
 def words(name: Any) -> str:
-    """A name of ours as people write it."""
+    """An identifier as people write it."""
     return str(name).replace("_", " ")
 
 

@@ -19,6 +19,7 @@ _OPTIONS: Final = {
     "browser.gatherUsageStats": "false",
     "client.toolbarMode": "viewer",
     "client.showErrorDetails": "none",  # an unforeseen error may hold values
+    "theme.base": "light",  # charts and reports are drawn for white paper
     "theme.primaryColor": "#2f6ea5",
 }
 

@@ -1,7 +1,6 @@
 """Missed fraud page: whether reports of fraud that the champion had allowed are more frequent than usual.
 
-Belongs here: content of the page. Must not be here: the definition of a surge
-(`fraud_pipeline/monitoring/surge_test.py`).
+Belongs here: content of the page. Must not be here: what a surge is (`fraud_pipeline/monitoring/surge_test.py`).
 """
 
 from serving.dashboard.report_page import show_days_not_judged, show_report, show_verdict

@@ -22,7 +22,7 @@ def show(session: Session) -> None:
     if st.button("Refresh"):
         _models.clear()
     try:
-        with st.spinner("Asking the registry ..."):
+        with st.spinner("Reading the registry ..."):
             registry = _models(session.settings.home)
     except RegistryCommandError as error:
         st.error(str(error))

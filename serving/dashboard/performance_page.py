@@ -25,7 +25,7 @@ def show(session: Session) -> None:
     metrics = list(figures["metric"].unique())
     name = st.selectbox("Metric", metrics, format_func=words, width=360)
     shown = figures[(figures["metric"] == name) & figures["value"].notna()]
-    st.altair_chart(metric_over_time(shown, name=words(name)).properties(height=300), width="stretch")
+    st.altair_chart(metric_over_time(shown, name=name).properties(height=300), width="stretch")
     st.caption(
         "A line for each champion, by its version. Matured: old enough that what nobody reported counts as legitimate; "
         "a few frauds are reported later still, some never, and those of blocked payments only through a holdout. "

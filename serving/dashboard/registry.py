@@ -43,5 +43,5 @@ def _run(home: Path, *arguments: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise RegistryCommandError(f"the registry did not answer in {_PATIENCE} s: see that MLflow runs") from error
     if done.returncode:
-        raise RegistryCommandError((done.stderr.strip().splitlines() or ["the command failed and said nothing"])[-1])
+        raise RegistryCommandError((done.stderr.strip().splitlines() or ["the command failed without a message"])[-1])
     return done.stdout

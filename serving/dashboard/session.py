@@ -11,10 +11,12 @@ from typing import Concatenate, Final, ParamSpec
 import streamlit as st
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
+from fraud_pipeline.database.urls import read_url
 from fraud_pipeline.host.logs import configure_logging
-from fraud_pipeline.settings import Settings, load_settings
+from fraud_pipeline.settings import Settings, in_one_line, load_settings
 from serving.auth.keys import open_keys
 from serving.auth.tokens import Caller, Scope, TokenVerifier, UnauthorizedError
+from serving.dashboard.formatting import plain
 
 MAY_LOOK: Final[frozenset[Scope]] = frozenset({"feedback", "admin"})
 _TOKEN: Final = "token"  # noqa: S105 - a name in the session
@@ -37,7 +39,12 @@ class Session:
 
 def require_login() -> Session | None:
     """The session, or None after showing the login form. The token is verified each time, so a removed key ends it."""
-    settings = load_settings()
+    try:
+        settings = load_settings()
+        read_url(settings.database)
+    except ValueError as error:
+        st.error(plain(f"Nothing can be shown: {in_one_line(error)}"))
+        return None
     configure_logging(settings.log_format, settings.log_level)
     token = st.session_state.get(_TOKEN)
     if token is not None:

@@ -71,4 +71,4 @@ def _letters(kafka: KafkaSettings) -> None:
         return
     st.text("\n".join(lines) or "There are no dead letters.")
     if lines:
-        st.caption("`fraud-detect dead-letters --replay` sends them again once their cause is mended.")
+        st.caption("`fraud-detect dead-letters --replay` sends them again after their cause is repaired.")

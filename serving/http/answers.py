@@ -79,6 +79,9 @@ class ErrorOut(_Answer):
 
     error: ErrorDetail
     provisional: ProvisionalOut | None = None
+    provisional_decisions: list[ProvisionalOut] | None = Field(
+        default=None, description="of a batch: one for each transaction, in the order they were sent"
+    )
 
 
 class UndecidedOut(_Answer):
@@ -131,13 +134,10 @@ def answer(body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, 
     return Response(to_json(body), status_code=status, headers=headers, media_type="application/json")
 
 
-def error_body(
-    *, code: str, message: str, fields: Sequence[FieldProblem] = (), provisional: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def error_body(*, code: str, message: str, fields: Sequence[FieldProblem] = ()) -> dict[str, Any]:
     """What an ErrorOut describes."""
     shown = [{"path": field.path, "problem": field.problem, "remedy": field.remedy} for field in fields]
-    error = {"error": {"code": code, "message": message, "fields": shown}}
-    return error if provisional is None else {**error, "provisional": dict(provisional)}
+    return {"error": {"code": code, "message": message, "fields": shown}}
 
 
 def decision_body(scored: ScoringResult, *, latency_ms: float) -> dict[str, Any]:

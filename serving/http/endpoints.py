@@ -7,7 +7,7 @@ Belongs here: paths, and the status of each error. Must not be here: rules about
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -19,7 +19,7 @@ from starlette.responses import Response
 from fraud_pipeline.host.logs import REQUEST
 from fraud_pipeline.host.tracing import current_span
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.decide import provisional_decision
+from fraud_pipeline.scoring.decide import provisional_decisions
 from fraud_pipeline.scoring.scorer import Conflict, NotStoredError, ScoringResult, now_microseconds
 from serving.errors import FieldProblem, RequestError
 from serving.http.answers import answer, batch_body, conflict_body, decision_body, error_body, reasons_body, time_of
@@ -63,7 +63,8 @@ class Endpoints:
         try:
             outcome = await self.batcher.score_one(ScoringRequest(row, _request_id(), current_span()))
         except NotStoredError:
-            return await asyncio.to_thread(_not_stored, row)
+            (provisional,) = await asyncio.to_thread(_provisional, [row])
+            return _storage_away(provisional=provisional)
         if isinstance(outcome, Conflict):
             return answer(conflict_body(), status=409)
         return answer(decision_body(outcome, latency_ms=_milliseconds(started)))
@@ -73,7 +74,10 @@ class Endpoints:
         started = time.perf_counter()
         rows = self.parser.batch(await _json(request), now=now_microseconds())
         request_id, span = _request_id(), current_span()
-        outcomes = await self.batcher.score_many([ScoringRequest(row, request_id, span) for row in rows])
+        try:
+            outcomes = await self.batcher.score_many([ScoringRequest(row, request_id, span) for row in rows])
+        except NotStoredError:
+            return _storage_away(provisional_decisions=await asyncio.to_thread(_provisional, rows))
         return answer(batch_body(outcomes, latency_ms=_milliseconds(started)))
 
     async def feedback(self, request: Request) -> Response:
@@ -179,26 +183,26 @@ def _unknown_transaction() -> RequestError:
     )
 
 
-def _not_stored(row: TransactionRow) -> Response:
-    decision, reasons = provisional_decision(row)
-    instead = {"decision": decision, "decided_by": "fail_safe", "reasons": reasons_body(reasons)}
-    return _storage_away(provisional=instead)
+def _provisional(rows: Sequence[TransactionRow]) -> list[dict[str, Any]]:
+    return [
+        {"decision": decision, "decided_by": "fail_safe", "reasons": reasons_body(reasons)}
+        for decision, reasons in provisional_decisions(rows)
+    ]
 
 
-def _storage_away(*, provisional: dict[str, Any] | None = None) -> Response:
+def _storage_away(**provisional: Any) -> Response:
     body = error_body(
         code="storage_unavailable",
         message="Decisions cannot be stored now, so none was made; send the same request again.",
-        provisional=provisional,
     )
-    return answer(body, status=503, headers={"Retry-After": "5"})
+    return answer(body | provisional, status=503, headers={"Retry-After": "5"})
 
 
 def _failed(error: Exception) -> Response:
     status = 500
     headers: Mapping[str, str] | None = None
     fields: tuple[FieldProblem, ...] = ()
-    code, message = "internal_error", "The service failed on this request; its log tells why."
+    code, message = "internal_error", "The service failed on this request: see its log."
     match error:
         case NotStoredError():
             return _storage_away()

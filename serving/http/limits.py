@@ -113,9 +113,7 @@ class ConcurrencyLimit:
 
 
 class BodyLimit:
-    """Refuses (413) a body longer than `max_bytes`: unread if Content-Length exceeds it, else as soon as it is
-    exceeded.
-    """
+    """Refuses (413) a body longer than `max_bytes`: unread by its Content-Length, else as soon as it is exceeded."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, on_refusal: Callable[[str], None]) -> None:
         self._app = app

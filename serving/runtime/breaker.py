@@ -63,9 +63,7 @@ class Permit:
         self._ticket = ticket
 
     def record(self, outcome: Outcome) -> None:
-        """Record the outcome. Calls admitted before the last change of state, and second outcomes of probes, are
-        ignored.
-        """
+        """Record the outcome; calls of an earlier state and second outcomes of probes do not count."""
         self._record(self._ticket, outcome)
 
     def __enter__(self) -> Self:

@@ -46,8 +46,7 @@ class DegradationPolicy:
     """The mode that the health of history and model allows: down at once, up after `recovery` seconds of health.
 
     Only one of the two is restored at a time, so that a recovering dependency does not get the full load at once.
-    While nothing can be stored, the mode is `fail_safe`. That costs no level, because it says nothing about history
-    and model.
+    While nothing can be stored, the mode is `fail_safe`; that costs no level, because it says nothing about the two.
     """
 
     def __init__(self, *, recovery: float = 5.0, clock: Clock = time.monotonic) -> None:
@@ -118,8 +117,7 @@ class ResilientScorer:
     """A scorer that leaves out a dependency that is away, so that the same rows get an answer within the same call.
 
     Only rows that cannot be stored get none: NotStoredError, at once while the storage's breaker is open. Values that
-    the database refuses do not open it, because one bad sender must not shut out the others. `on_decided` gets stored
-    answers.
+    the database refuses do not open it, because they concern one sender only. `on_decided` gets stored answers.
     """
 
     def __init__(

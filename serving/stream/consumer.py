@@ -60,9 +60,7 @@ class _Held(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pyth
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Drop revoked partitions. The next owner claims them in the database, and the fence refuses later writes from
-        here.
-        """
+        """Drop revoked partitions. The next owner claims them, and the fence refuses later writes from here."""
         self.forget(revoked)
         self.reached("revoked")
 
@@ -243,11 +241,14 @@ class StreamConsumer:
             # Offsets without a record are common: the marks of a sender's transactions, compaction.
             self._log_lost(at, position)
             return
-        log.error("partition %d ends before what was read of it: the topic was made anew, so it is read anew", at[1])
-        anew = replace(position, next_offset=to, published_offset=to)
+        log.error(
+            "partition %d ends before its stored position: the topic was recreated and is read from its beginning",
+            at[1],
+        )
+        restarted = replace(position, next_offset=to, published_offset=to)
         with scoring_batch(self._database) as batch:
-            batch.positions.move(*at, before=position, after=anew)
-        self._held.moved({at: anew})
+            batch.positions.move(*at, before=position, after=restarted)
+        self._held.moved({at: restarted})
 
     def _log_lost(self, at: Partition, position: Position) -> None:
         """Log how many records expired before they were read, if any did."""

@@ -58,9 +58,8 @@ def consume(
 ) -> int:
     """Score the stream until `stop` is set or SIGTERM or SIGINT arrives; returns the exit status of the process.
 
-    Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseUnsuitableError when it cannot start. A
-    dependency that fails later is waited for. A loop without a round for `patience` seconds ends the process with
-    status 70.
+    Raises BrokerUnavailableError, DatabaseUnavailableError or DatabaseUnsuitableError when it cannot start; later it
+    waits for them. A loop without a round for `patience` seconds ends the process with status 70.
     """
     metrics = Metrics()
     stream_metrics = StreamMetrics.build(metrics.registry)

@@ -157,7 +157,7 @@ def _records(consumer: Any, at: Partition, extent: OffsetBounds) -> Iterator[lis
 
 
 def _letter(at: Partition, record: Any) -> DeadLetter | None:
-    """None for a record that is no letter of ours."""
+    """The dead letter of a record; None if it is none of ours."""
     marks = {
         name.removeprefix(MARK): value.decode() for name, value in record.headers if name.startswith(MARK) and value
     }

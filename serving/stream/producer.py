@@ -76,8 +76,7 @@ def produce(
     on_progress: Callable[[str], None] = print,
     patience: float = 120.0,
 ) -> ProduceReport:
-    """Send `count` transactions (default: until the file ends, or Ctrl+C) at `rate` a second, and wait for the
-    answers.
+    """Send `count` transactions (default: until the file ends, or Ctrl+C) at `rate` a second; wait for the answers.
 
     Ids are new in every run. Rows of a file keep their order, and every row gets the time of sending. Raises
     BrokerUnavailableError before anything is sent, and ValueError for an unusable file or number. When the brokers
@@ -144,7 +143,7 @@ def file_rows(settings: Settings, path: Path, *, on_progress: Callable[[str], No
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in result.summary().items())
         on_progress(f"{path.name}: {len(result.rejected):,} invalid rows are not sent ({reasons})")
     if result.accepted.empty:
-        raise ValueError(f"{path.name} has no valid row to send: mend the file or map its columns")
+        raise ValueError(f"{path.name} has no valid row to send: correct the file or map its columns")
     return _rows(result.accepted)
 
 
@@ -203,9 +202,7 @@ class Deliveries:
 
     @property
     def _given_up(self) -> bool:
-        """Whether sending was given up: while it closes, the library fails unanswered messages, which are counted
-        already.
-        """
+        """Whether sending was given up; what the library fails while it closes is counted already."""
         return "unanswered" in self.errors
 
     def _arrived(self, _: object) -> None:

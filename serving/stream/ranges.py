@@ -121,8 +121,7 @@ class RangeScorer:
     def score(
         self, requested: OffsetRange, *, on_batch: Callable[[BatchResult], None] = lambda _handled: None
     ) -> BatchResult:
-        """Score a range, after the decisions that the last reader left unpublished; `on_batch` gets each batch's
-        result.
+        """Score a range, after the decisions that the last reader left unpublished; `on_batch` gets each result.
 
         Earlier decisions are answered as stored and published again. Raises RangeError when undecided records precede
         the range, FencedError when another reader claims the partition, and errors of `StreamScorer.handle`; the same
@@ -156,7 +155,7 @@ class RangeScorer:
             polled = self._consumer.poll(timeout_ms=200, max_records=self._batch).get(partition, [])
             if polled and polled[0].offset < start:
                 raise RangeError(
-                    f"{at.topic}:{at.partition} ends before {start}: it was made anew, let the consumer read it"
+                    f"{at.topic}:{at.partition} ends before {start}: the topic was recreated; let the consumer read it"
                 )
             records: list[Any] = [record for record in polled if record.offset < end]
             if records:

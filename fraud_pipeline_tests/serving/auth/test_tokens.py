@@ -1,4 +1,4 @@
-"""Tokens and keys: who is let in, and everything that is not."""
+"""Tokens and keys: valid ones are accepted, and everything else is refused."""
 
 import base64
 import hashlib
@@ -81,7 +81,7 @@ def good_claims() -> dict[str, Any]:
 
 
 def signed(claims: dict[str, Any], **header: Any) -> bytes:
-    """A header with a token that is rightly signed, whatever it says."""
+    """A header with a validly signed token of any content."""
     headers = {"kid": "okp", "typ": "at+jwt", **header}
     return bearer(api_jws.encode(json.dumps(claims).encode(), ED25519, "EdDSA", headers))
 

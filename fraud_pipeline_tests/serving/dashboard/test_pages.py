@@ -116,7 +116,7 @@ class TestQuantiles:
         requests: list[float] = []  # when they were answered, since the last start
         for pause, answered, restarted in reads:
             at += pause
-            if restarted and answered < counted:  # else nothing tells it from a service that goes on
+            if restarted and answered < counted:  # otherwise the counts look like those of a service that continues
                 counted, requests = 0, []
             counted += answered
             requests += [at] * answered
@@ -244,6 +244,16 @@ class TestLogin:
         app.button[0].click().run()
         assert "not valid here" in app.error[0].value
         assert "such" not in app.error[0].value
+
+    @pytest.mark.parametrize("name", ["FRAUD_DATABASE_URL", "FRAUD_SEED"])
+    def test_a_wrong_setting_is_named_without_its_value(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv(name, "garbage")
+        app = opened("alerts", with_token=token(settings, "feedback"))
+        assert not app.exception
+        assert name in app.error[0].value.replace("\\", "")
+        assert "garbage" not in app.error[0].value
 
     def test_a_session_ends_with_its_token(self, settings: Settings) -> None:
         app = opened("alerts", with_token=token(settings, "feedback"))
@@ -511,7 +521,7 @@ def log_in(page: Any, url: str, token: str) -> None:
 def test_a_page_that_draws_itself_asks_for_a_token_when_keys_are_replaced(
     settings: Settings, page: Any, board: str
 ) -> None:
-    """Nobody touches it meanwhile."""
+    """A user leaves the page alone meanwhile."""
     log_in(page, board, token(settings, "feedback"))
     page.get_by_role("link", name="Traffic").click()
     page.get_by_text("Nothing was decided in this time.").wait_for()
@@ -533,7 +543,7 @@ def test_on_a_phone_the_menu_leaves_the_page_free_after_a_page_was_chosen(
         heading.wait_for()
         box = heading.bounding_box()
         assert box["y"] < 844 / 3, "the page begins in the upper third"
-        # What lies on top where the heading is, is the heading: nothing covers it.
+        # The topmost element at the heading's position is the heading: nothing covers it.
         middle = [box["x"] + 20, box["y"] + box["height"] / 2]
         assert title in page.evaluate("([x, y]) => document.elementFromPoint(x, y).textContent", middle)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -550,7 +560,7 @@ def has_alert(database: Database, status: str) -> bool:
 def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
     settings: Settings, trained: TrainedModel, tables: Tables, page: Any, board: str
 ) -> None:
-    """Log in, take, judge; what was said is a label of the asset's training set, once the rows have matured."""
+    """Log in, take, judge; the verdict becomes a label of the asset's training set, once the rows have matured."""
     database = Database(settings.database)
     database.upgrade()
     tomorrow = pd.Timestamp.now(tz="UTC").floor("D") + pd.Timedelta(days=1)
@@ -561,7 +571,7 @@ def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
     score(database, trained, doubted)
     with database.transaction() as connection:
         for row in doubted[1:]:
-            # Somebody else called it fraud before; only the analyst can say that it was not.
+            # Another source reported fraud before; only the analyst can withdraw it.
             Batch(connection).add_report(row.transaction_id, reported_at=row.event_time + DAY, is_fraud=True)
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
@@ -571,7 +581,7 @@ def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
         case = page.get_by_role("heading", name=f"Customer {BEACON}")
         case.wait_for()
         page.get_by_role("button", name=verdict, exact=True).click()
-        # The page keeps what it showed before until it is drawn again: first the database tells what was done.
+        # The page shows its earlier content until it is drawn again, so the database is checked first.
         until(partial(has_alert, database, status), what=status)
         case.wait_for(state="hidden")
     assert not [url for url in requests if "beacon" in url]
@@ -587,7 +597,7 @@ def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
 
 
 def moved(tables: Tables, *, end: pd.Timestamp) -> Tables:
-    """The small world as if it ended then; what would lie in the future has not happened yet."""
+    """The small world as if it ended then, without later rows and reports."""
     shift, now = end - tables.as_of, pd.Timestamp.now(tz="UTC")
     transactions = tables.transactions.assign(event_time=tables.transactions["event_time"] + shift)
     reports = tables.reports.assign(
@@ -602,7 +612,7 @@ def moved(tables: Tables, *, end: pd.Timestamp) -> Tables:
 
 
 def training_set(settings: Settings, *, end: pd.Timestamp) -> pd.DataFrame:
-    """What the asset of that name makes of what was served, on the tables as nightly runs would have left them."""
+    """The result of the asset of that name for served transactions, on tables as nightly runs would have left them."""
     source: Any = build_resources(settings)["source"]
     start = end - pd.Timedelta(days=DAYS)
     made = tables_of(source.source(), start=start, end=end)

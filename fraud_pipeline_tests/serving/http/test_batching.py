@@ -1,4 +1,4 @@
-"""Micro-batches: together while the scorer is busy, alone when one fails, nobody starved, nobody forgotten."""
+"""Micro-batches: rows are scored together while the scorer is busy, alone after an error, and none waits forever."""
 
 import asyncio
 import threading

@@ -219,7 +219,7 @@ class TestOrderOfChecks:
             assert (await client.get("/livez")).status_code == 200
             service.free.set()
             assert [answer.status_code for answer in await asyncio.gather(*held)] == [200, 200]
-            assert (await client.get("/held")).status_code == 401  # there is room again
+            assert (await client.get("/held")).status_code == 401  # a slot is free again
 
         service.run(story)
         assert service.refusals == {"overloaded": 1, "unauthorized": 1}

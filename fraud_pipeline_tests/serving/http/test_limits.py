@@ -1,4 +1,4 @@
-"""Limits: the first so many are let through, the next is turned away at once, and the application never sees it."""
+"""Limits: requests within a limit pass, the next one is refused at once, and the application never sees it."""
 
 import asyncio
 import importlib.util
@@ -188,7 +188,7 @@ class TestRateLimiter:
             return together.count(None), apart[0].count(None), apart[1].count(None)
 
         allowed, *alone = asyncio.run(story())
-        # A window that ends meanwhile may let one more through, or begin anew for who limits alone.
+        # A window that ends meanwhile may accept one more request, or start anew in a process that limits alone.
         assert allowed in (10, 11)
         assert all(10 <= number <= 15 for number in alone)
         assert failures == ["away"] * 2

@@ -69,7 +69,7 @@ class TestRequests:
         metrics = Metrics()
 
         async def app(_scope: object, _receive: object, _send: object) -> None:
-            """Says nothing."""
+            """Sends no answer."""
 
         service = MeasuredRequests(app, metrics=metrics, routes=Routes(ROUTES))
         asyncio.run(service({"type": "http", "path": path}, None, None))  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ log.warning("outside")
 
 
 def logged(log_format: str) -> str:
-    """What a process logs while it answers a request, and after it."""
+    """The log lines of a process while it answers a request, and after it."""
     command = [sys.executable, "-c", _LOGS, log_format, TRACEPARENT]
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 

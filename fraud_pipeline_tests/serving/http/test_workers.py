@@ -1,4 +1,4 @@
-"""Two workers of one service: what one of them counts or answers, the other one knows."""
+"""Two workers of one service: each sees the counts and answers of the other."""
 
 import os
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def worker_of(client: httpx.Client, server: Server) -> int | None:
 
 
 def totals(client: httpx.Client) -> dict[str, float]:
-    """What all workers have counted, by name."""
+    """The sums over all workers, by name."""
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(client.get("/metrics").text):
         for sample in family.samples:

@@ -1,4 +1,4 @@
-"""The breaker behaves as its model says in any order of events, and lets exactly one of fifty threads probe."""
+"""The breaker behaves as its model in any order of events, and lets exactly one of fifty threads probe."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -31,12 +31,12 @@ from serving.runtime.breaker import (
 
 
 class AwayError(Exception):
-    """What counts as a failure."""
+    """The failure that the breaker counts."""
 
 
 @dataclass
 class Clock:
-    """Time passes when told."""
+    """A clock that moves only when the test sets it."""
 
     now: float = 0.0
 
@@ -56,7 +56,7 @@ def fail(breaker: CircuitBreaker, times: int = 1) -> None:
 
 @dataclass(eq=False)
 class Call:
-    """A call that was let through, and what the model knows of it."""
+    """An admitted call, with the model's knowledge of it."""
 
     entry: Permit
     life: object
@@ -65,7 +65,7 @@ class Call:
 
 @dataclass
 class Expected:
-    """What a breaker is, written for reading: each change of state begins a new life, and only its own calls count."""
+    """A readable model of a breaker: each change of state begins a new period, and only calls of that period count."""
 
     policy: BreakerPolicy
     state: State = "closed"
@@ -262,7 +262,7 @@ class TestThreads:
 
 
 def race(breaker: CircuitBreaker, *, threads: int) -> list[str]:
-    """Who was let through of threads that ask at once; they stay inside until nobody asks any more."""
+    """The names of admitted threads among those that call at once; they stay inside until all have called."""
     start, permitted, leave = threading.Barrier(threads, timeout=20), threading.Semaphore(0), threading.Event()
     let_through: list[str] = []
 

@@ -29,7 +29,7 @@ def models(tmp_path: Path, trained: TrainedModel) -> tuple[Path, Path]:
 
 
 class Heard:
-    """What a holder told."""
+    """The events of a holder."""
 
     def __init__(self) -> None:
         self.loaded: list[str] = []
@@ -178,7 +178,7 @@ def test_the_same_files_under_another_number_are_named_by_it(tmp_path: Path, mod
 def test_a_number_that_was_given_to_other_files_is_not_believed(tmp_path: Path, models: tuple[Path, Path]) -> None:
     link = tmp_path / "champion"
     copy = publish(models[0], link=link, version=1)
-    for file in models[1].iterdir():  # somebody copies another model over it
+    for file in models[1].iterdir():  # another process copies a model over it
         shutil.copy2(file, copy)
     holder = holder_of(link)
     holder.check_now()

@@ -1,4 +1,4 @@
-"""Metrics say what happened in all workers together, and never whom it happened to."""
+"""Metrics count the events of all workers together, and never identify a customer."""
 
 import os
 import re

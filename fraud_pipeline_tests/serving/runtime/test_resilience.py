@@ -30,7 +30,7 @@ POLICY: Final = BreakerPolicy(failures_in_row=3, recovery_time=5, good_probes=2)
 
 @dataclass
 class Clock:
-    """Time passes when told."""
+    """A clock that moves only when the test sets it."""
 
     now: float = 0.0
 
@@ -113,7 +113,7 @@ class TestLadder:
 
 @dataclass
 class Champion:
-    """The model of a scorer, which can be damaged and repaired, and how often it was asked for."""
+    """The model of a scorer, which can be damaged and repaired, with a count of its loads."""
 
     good: Loaded
     damaged: bool = False
@@ -145,7 +145,7 @@ class Service:
         )
 
     def row(self, number: int) -> TransactionRow:
-        # A new merchant each time, for what is remembered of the others need not be read.
+        # A new merchant each time, because cached merchants need not be read.
         return TransactionRow(f"t-{number}", 20_000 * DAY + number * HOUR, "c-1", f"m-{number}", 1_000)
 
     def decide(self) -> ScoringResult:
@@ -202,7 +202,7 @@ class TestModelAway:
 
 @pytest.fixture
 def on_postgres(empty_postgres_url: str, loaded: Loaded) -> Iterator[tuple[Service, sa.Connection]]:
-    """A service that gives up slow statements, and somebody else's connection that may lock its tables."""
+    """A service that gives up slow statements, and another connection that may lock its tables."""
     database = Database(empty_postgres_url, statement_timeout=timedelta(milliseconds=200))
     database.upgrade()
     other = Database(empty_postgres_url)

@@ -1,4 +1,4 @@
-"""The process behind `fraud-detect consume`: what it tells, what it measures, how it ends."""
+"""The process behind `fraud-detect consume`: its output, its metrics, its end."""
 
 import multiprocessing
 import os
@@ -40,7 +40,7 @@ def kafka(broker: Broker) -> KafkaSettings:
 
 
 def measured(port: int) -> dict[tuple[str, ...], float]:
-    """What a scraper gets: name and values of labels -> value."""
+    """The samples that a scraper gets: name and values of labels -> value."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
     return {
@@ -105,7 +105,7 @@ def test_the_lag_of_a_partition_disappears_with_it() -> None:
     assert lag() == 17
     metrics.lag(at, None)
     assert lag() is None
-    metrics.lag(at, None)  # nobody need know whether it was told
+    metrics.lag(at, None)  # the callback may arrive after the end
 
 
 def test_only_what_is_away_now_is_told_to_be() -> None:

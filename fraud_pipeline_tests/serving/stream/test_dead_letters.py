@@ -1,4 +1,4 @@
-"""Dead letters on a real broker: each source once, in words, and sent again as they came, each once."""
+"""Dead letters on a real broker: each source is listed once, in words, and each is replayed once, unchanged."""
 
 from collections.abc import Iterator
 from contextlib import closing

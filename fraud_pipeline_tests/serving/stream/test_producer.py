@@ -1,4 +1,4 @@
-"""The producer against a real broker: what it says was acknowledged is what can be read, each transaction once."""
+"""The producer with a real broker: acknowledged transactions can be read, each one once."""
 
 import threading
 import time
@@ -41,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def records_of(kafka: KafkaSettings, topic: str) -> list[Any]:
-    """Everything in a topic: read until nothing more comes."""
+    """All records of a topic, read until no more arrive."""
     with closing(open_consumer(kafka, consumer_timeout_ms=1_500, fetch_max_wait_ms=10)) as consumer:
         consumer.assign([TopicPartition(topic, partition) for partition in range(PARTITIONS)])
         return list(consumer)
@@ -213,7 +213,7 @@ class TestSchedule:
         stalls=st.lists(st.floats(0, 5), min_size=1, max_size=50),
     )
     def test_delays_do_not_add_up(self, rate: float, stalls: list[float]) -> None:
-        """Message k is never early, and late only by the stall it stands in and those not made up for yet."""
+        """Message k is never early, and late only by its own stall and by stalls that are not yet made up for."""
         clock = 0.0
         lateness = 0.0
         for position, stall in enumerate(stalls):

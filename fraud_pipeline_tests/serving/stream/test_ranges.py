@@ -35,7 +35,7 @@ OFFSETS = st.integers(0, 60)
 
 
 class CrashError(Exception):
-    """Stands for the end of the process."""
+    """Represents the end of the process."""
 
 
 @given(

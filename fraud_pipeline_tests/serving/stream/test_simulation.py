@@ -1,9 +1,9 @@
-"""Two hundred stories in which everything goes wrong, and bugs that must not survive them.
+"""Two hundred simulated runs with random faults, and planted bugs that they must find.
 
     pytest fraud_pipeline_tests/serving/stream/test_simulation.py -k "story and 17"
 
-tells the story of seed 17 again. The fake world is in `fraud_pipeline_tests/support/stream_simulation.py`; scorer,
-loop and SQL are the real ones.
+repeats the run of seed 17. The fake world is in `fraud_pipeline_tests/support/stream_simulation.py`; scorer, loop and
+SQL are the real ones.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ COUNT: Final = FEATURE_NAMES.index("customer_transaction_count_30d")
 
 @cache
 def faults_of(seed: int) -> Counter[str]:
-    """The faults that a story went through, and ended well."""
+    """The faults of a run that ended well."""
     story = Simulation(seed)
     story.run()
     return story.world.faults
@@ -83,14 +83,14 @@ class TestLogsThatChange:
         for row in rows:
             message = transaction_message(row, currency="EUR")
             story.broker.append(KAFKA.transactions_topic, message, customer=row.customer_id, id_=row.transaction_id)
-        # One that has grown past the old position by then looks like any other.
+        # A topic that has grown past the old position by then looks like any other.
         assert all(
             story.broker.end(TopicPartition(KAFKA.transactions_topic, number)) < position.published_offset
             for number, position in standing(story.database, KAFKA.transactions_topic).items()
         )
         step(story)
         assert {row.transaction_id for row in rows} <= set(decided(story.database))
-        assert "the topic was made anew" in caplog.text
+        assert "the topic was recreated" in caplog.text
         story.database.close()
 
     def test_records_that_expired_unread_are_told_and_the_rest_is_read(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -143,7 +143,7 @@ class TestPlantedBugs:
         assert first_violation()
 
     def test_without_faults_none_of_them_shows(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # What a test without faults would never see.
+        # A test without faults would never find these bugs.
         monkeypatch.setattr(Positions, "move", move_without_fence)
         for make_scorer in (PositionsFirst, CountsDeliveries):
             calm = Simulation(0, make_scorer=make_scorer)
@@ -152,7 +152,7 @@ class TestPlantedBugs:
 
 
 def first_violation(make_scorer: MakeScorer = real_scorer) -> str:
-    """What the first story with this bug tells of it."""
+    """The violation that the first run with this bug reports."""
     for seed in range(SEEDS):
         try:
             Simulation(seed, make_scorer=make_scorer).run()
@@ -180,9 +180,9 @@ class PositionsFirst:
 
 
 class CountsDeliveries(Scorer):
-    """Counts a customer's transactions as they are delivered, in place of looking at those that are known.
+    """Counts a customer's deliveries instead of the known transactions.
 
-    The counter is one for all processes, as in a cache beside the database.
+    All processes share one counter, as in a cache next to the database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -206,7 +206,7 @@ class CountsDeliveries(Scorer):
 
 
 def move_without_fence(self: Positions, topic: str, partition: int, *, before: Position, after: Position) -> None:
-    """As `Positions.move`, whoever asks."""
+    """As `Positions.move`, without the check of the reader."""
     assert before.epoch == after.epoch
     columns = STREAM_POSITIONS.c
     self._connection.execute(
