@@ -211,22 +211,27 @@ class StreamScorer:
                 return _Read(at, record, report_of(record.value, record.headers))
             sent = record.timestamp * MILLISECOND if record.timestamp > 0 else self._clock()
             content = self._reader.transaction_message(record.value, record.headers, now=sent)
-            if record.offset < stored_before and _is_about_own_fields(content):
-                content = self._decided_before(record, now=sent) or content
+            if record.offset < stored_before:
+                content = self._as_before(record, content, now=sent)
             return _Read(at, record, content)
         except Exception as error:  # noqa: BLE001 - what nobody thought of must not stop the records behind it
             check_known_record(self._scorer, self._reader, now=self._clock())
             return _Read(at, record, _failed(at, record, error))
 
-    def _decided_before(self, record: Record, *, now: int) -> TransactionRow | None:
-        """The transaction of a record that was decided on under the declaration of an earlier champion, if it was."""
+    def _as_before(
+        self, record: Record, content: TransactionRow | BadMessage, *, now: int
+    ) -> TransactionRow | BadMessage:
+        """What an earlier reading made of a record; the champion of then may have declared other own fields."""
         reader = replace(self._reader, declared=nothing_declared)
         row = reader.transaction_message(record.value, record.headers, now=now)
-        if isinstance(row, BadMessage):
-            return None
+        if isinstance(row, BadMessage) or row.own_fields is None:
+            return content
         with scoring_batch(self._database, read_only=True) as batch:
             event, decision = batch.stored([row.transaction_id]).get(row.transaction_id, (None, None))
-        return row if event == row and decision is not None else None
+        if decision is not None:
+            return row
+        # Whatever was good then was stored with the position.
+        return BadMessage("declared_otherwise", "own_fields") if event is None else content
 
     def _store(self, read: Sequence[_Read], positions: Mapping[Partition, Position]) -> _Stored:
         """Store what is decided on these, in as many transactions as it takes to leave out what cannot be stored."""
@@ -298,10 +303,6 @@ class StreamScorer:
             self._producer.flush(timeout=self._patience)
         for future in sent:
             future.get(timeout=self._patience)
-
-
-def _is_about_own_fields(content: TransactionRow | BadMessage) -> bool:
-    return isinstance(content, BadMessage) and content.path.startswith("own_fields.")
 
 
 def _senders_spans(records: Mapping[Partition, Sequence[Record]]) -> list[Any]:

@@ -136,9 +136,12 @@ def file_rows(settings: Settings, path: Path, *, on_progress: Callable[[str], No
     """The valid rows of a file in order of time; reports the number of invalid ones."""
     trained_on = settings.data_path is not None and path.resolve() == settings.data_path.resolve()
     columns = parse_columns(settings.columns) if trained_on and settings.columns else None
-    source = FileSource(path.resolve(), columns=columns)
+    declaration = settings.declaration if trained_on else None
+    own_fields = declaration.own_fields if declaration else ()
+    source = FileSource(path.resolve(), columns=columns, declaration=declaration)
     start, end = pd.Timestamp(source.first_day, tz="UTC"), pd.Timestamp(source.last_day, tz="UTC") + _DAY
-    result = validate(source.transactions(start=start, end=end), now=pd.Timestamp.now(tz="UTC"))
+    raw = source.transactions(start=start, end=end)
+    result = validate(raw, now=pd.Timestamp.now(tz="UTC"), own_fields=own_fields)
     if len(result.rejected):
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in result.summary().items())
         on_progress(f"{path.name}: {len(result.rejected):,} invalid rows are not sent ({reasons})")
