@@ -80,6 +80,25 @@ class TestMigrations:
         assert versions == [("merchant_days", 3, 21_000), ("reports", 0, 0)]
         database.close()
 
+    def test_rows_survive_the_way_to_own_fields_and_back(self, database_url: str) -> None:
+        database = Database(database_url)
+        database.upgrade("0018")
+        columns = "transaction_id, event_time, customer_id, merchant_id, amount_cents, customer_version"
+        with database.transaction() as connection:
+            connection.execute(sa.text(f"INSERT INTO transactions ({columns}) VALUES ('t-1', 5, 'c-1', 'm-1', 99, 1)"))  # noqa: S608 - ours
+        database.upgrade()
+        own = row(2)._replace(own_fields='{"age":31}')
+        with scoring_batch(database) as batch:
+            batch.remember([own])
+            stored = {id_: event for id_, (event, _) in batch.stored(["t-1", "t-2"]).items()}
+        assert stored == {"t-1": TransactionRow("t-1", 5, "c-1", "m-1", 99), "t-2": own}
+        database.downgrade("0018")
+        with database.transaction() as connection:
+            rows = connection.execute(sa.text(f"SELECT {columns} FROM transactions ORDER BY transaction_id")).all()  # noqa: S608 - ours
+        assert rows[0] == ("t-1", 5, "c-1", "m-1", 99, 1)
+        assert len(rows) == 2
+        database.close()
+
     def test_they_make_the_tables_that_statements_expect(self, database: Database) -> None:
         with database.transaction() as connection:
             assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
@@ -176,7 +195,7 @@ class TestBatch:
     @pytest.mark.parametrize("more", [0, WORTH_COPYING])
     def test_few_and_many_events_are_stored_the_same_way(self, database: Database, more: int) -> None:
         """Each event keeps its customer's version, its empty fields and its accents."""
-        full = TransactionRow("t-0", NOON, "ÅB", "m-1", 99, "grocery", "pos", "SE", 59.3, -18.1)
+        full = TransactionRow("t-0", NOON, "ÅB", "m-1", 99, "grocery", "pos", "SE", 59.3, -18.1, '{"kind":"\\u00c5"}')
         rows = [full, *(row(number, customer=f"c-{number % 3}") for number in range(1, 6 + more))]
         with scoring_batch(database) as batch:
             batch.lock(["c-1"])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_pipeline.database.own_fields import own_texts, typed
+from fraud_pipeline.ingest.validation import validate
 from fraud_pipeline.schema.own_fields import OwnField, own_columns
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline_tests.support.entrances import GOOD, MICROSECONDS, NOW
@@ -102,15 +103,22 @@ def test_http_batch_and_kafka_give_the_same_row_or_the_same_problem(
 def test_what_was_accepted_has_the_same_values_as_the_table_of_a_served_day(
     drawn: tuple[tuple[OwnField, ...], dict[str, Any]],
 ) -> None:
-    """Request -> database -> table -> database -> table."""
+    """Request -> database -> raw table -> accepted table -> database -> table."""
     declared, sent = drawn
     row = outcome_of_http(sent, declared)
     if not isinstance(row, TransactionRow):
         return
-    served = typed(pd.DataFrame({"transaction_id": ["t-1"], "own_fields": [row.own_fields]}), declared)
+    raw = pd.DataFrame([GOOD | {"event_time": NOW, "own_fields": row.own_fields}])
+    served = validate(typed(raw, declared), now=pd.Timestamp(NOW), own_fields=declared).accepted
+    pd.testing.assert_frame_equal(
+        served[[field.name for field in declared]],
+        own_columns([row.own_fields], declared),
+        check_exact=True,
+        check_column_type=False,
+    )
     again = own_columns(own_texts(served), declared)
     pd.testing.assert_frame_equal(
-        again, served.drop(columns="transaction_id"), check_exact=True, check_column_type=False
+        again, served[[field.name for field in declared]], check_exact=True, check_column_type=False
     )
 
 

@@ -33,6 +33,7 @@ from fraud_pipeline.messaging.topics import (
     report_message,
     transaction_message,
 )
+from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
 from fraud_pipeline.scoring.scorer import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows, Scorer, now_microseconds
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
@@ -55,6 +56,7 @@ from fraud_pipeline_tests.support.streams import (
     transactions,
 )
 from fraud_pipeline_tests.support.waiting import until
+from serving.http.own_fields import DeclaredFields, nothing_declared
 from serving.stream.consumer import POLL_SECONDS, StreamConsumer
 from serving.stream.dead_letters import Replayed, replay
 from serving.stream.handler import BatchResult, Point, StreamScorer
@@ -110,7 +112,11 @@ class World:
         return Scorer(database=self.database, champion=lambda: None)
 
     def stream(
-        self, *, scorer: ScoresRows | None = None, reached: Callable[[Point], None] = lambda _point: None
+        self,
+        *,
+        scorer: ScoresRows | None = None,
+        reached: Callable[[Point], None] = lambda _point: None,
+        declared: DeclaredFields = nothing_declared,
     ) -> StreamScorer:
         """What handles batches; its clock is `later` than ours."""
         return StreamScorer(
@@ -120,6 +126,7 @@ class World:
             kafka=self.kafka,
             currency="EUR",
             clock=lambda: now_microseconds() + self.later,
+            declared=declared,
             acknowledge_within=2.0,
             reached=reached,
         )
@@ -149,7 +156,11 @@ class World:
         send(self.kafka, self.kafka.transactions_topic, [transaction_message(row, currency="EUR") for row in rows])
 
     def handle(
-        self, *, scorer: ScoresRows | None = None, reached: Callable[[Point], None] = lambda _point: None
+        self,
+        *,
+        scorer: ScoresRows | None = None,
+        reached: Callable[[Point], None] = lambda _point: None,
+        declared: DeclaredFields = nothing_declared,
     ) -> BatchResult:
         """Everything that was sent as one batch, by a reader who has just claimed it."""
         records = records_of(self.kafka, self.kafka.transactions_topic) | records_of(
@@ -157,7 +168,7 @@ class World:
         )
         positions = claim(self.database, records)
         rest = {at: found[positions[at].published_offset :] for at, found in records.items()}
-        return self.stream(scorer=scorer, reached=reached).handle(
+        return self.stream(scorer=scorer, reached=reached, declared=declared).handle(
             {at: found for at, found in rest.items() if found}, positions
         )
 
@@ -195,6 +206,10 @@ def world(broker: Broker, database: Database) -> Iterator[World]:
     ensure_topics(kafka)
     with closing(open_producer(kafka, max_block_ms=2_000)) as producer:
         yield World(kafka, database, producer)
+
+
+def declares_age() -> dict[str, OwnField]:
+    return {"age": OwnField(name="age", type="number")}
 
 
 def bad_messages() -> dict[str, Message]:
@@ -416,6 +431,25 @@ class TestOneBatch:
         assert world.handle().dead_letters == 1
         assert list(decided(world.database)) == ["old"]
         assert [header(letter, "reason") for letter in world.dead_letters()] == ["future_time"]
+
+    def test_a_champion_that_declares_otherwise_changes_nothing_about_what_was_read_before(self, world: World) -> None:
+        """One decision or one dead letter, also when a process ends between two champions."""
+        (row,) = transactions(1, customers=1, end=SENT)
+        world.send([row._replace(own_fields='{"age":"old"}')])
+        with pytest.raises(CrashError):
+            world.handle(reached=crash_at("stored"))
+        handled = world.handle(declared=declares_age)
+        assert (handled.replayed, handled.decided, handled.dead_letters) == (1, 0, 0)
+        assert world.published() == ["t0"]
+        world.send([row._replace(transaction_id="u0", own_fields='{"age":"old"}')])
+        with pytest.raises(CrashError):
+            world.handle(declared=declares_age, reached=crash_at("dead_letter_acknowledged"))
+        handled = world.handle()
+        assert (handled.replayed, handled.decided, handled.dead_letters) == (0, 0, 1)
+        assert list(decided(world.database)) == ["t0"]
+        letters = world.dead_letters()
+        assert len(sources(letters)) == 1
+        assert {header(letter, "path") for letter in letters} == {"own_fields.age", "own_fields"}
 
     def test_a_reader_who_was_replaced_stores_nothing(self, world: World) -> None:
         world.send(transactions(10, customers=2, end=SENT))
