@@ -17,8 +17,10 @@ _COLUMN, _FIELD, _TYPE = 24, 20, 11
 _PERSON: Final = {"field": "Fields", "own": "Own fields", "not_used": "Not used"}
 
 
-def table_of(inspection: Inspection, *, parts: Sequence[PlannedPart], problems: Sequence[str]) -> str:
-    """The table of columns, then span, rows, frauds, split, warnings and problems."""
+def table_of(
+    inspection: Inspection, *, parts: Sequence[PlannedPart], notes: Sequence[str], problems: Sequence[str]
+) -> str:
+    """The table of columns, then span, rows, frauds, split, warnings with `notes`, and problems."""
     lines: list[str] = []
     for use, title in _PERSON.items():
         places = [place for place in inspection.columns if place.use == use]
@@ -28,7 +30,7 @@ def table_of(inspection: Inspection, *, parts: Sequence[PlannedPart], problems: 
     lines += ["", *_totals(inspection)]
     if parts:
         lines += ["Planned split", *(_part(part) for part in parts)]
-    for title, sentences in (("Please check", inspection.warnings), ("Problems", problems)):
+    for title, sentences in (("Please check", [*inspection.warnings, *notes]), ("Problems", problems)):
         if sentences:
             lines += ["", title, *(line for sentence in sentences for line in _wrapped(sentence, "  - ", "    "))]
     return "\n".join(lines).strip("\n")
@@ -93,7 +95,8 @@ def _length(inspection: Inspection) -> timedelta:
 
 def _part(part: PlannedPart) -> str:
     start, end = f"{part.period.start:%Y-%m-%d %H:%M}", f"{part.period.end:%Y-%m-%d %H:%M}"
-    return f"  {part.name:<10}{start} to {end}  {part.rows:>11,} rows {part.frauds:>8,} frauds"
+    frauds = f"{part.frauds:>8,} fraud{'' if part.frauds == 1 else 's'}"
+    return f"  {part.name:<10}{start} to {end}  {part.rows:>11,} rows {frauds}"
 
 
 def _wrapped(text: str, first: str, further: str) -> Iterator[str]:

@@ -81,23 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_training(add: AddCommand) -> None:
     init = add("init", "init_command", "inspect a file of transactions and write fraud.toml: what each column is")
     init.add_argument("file", type=path, help="CSV or Parquet file, a directory of such files, or a pattern")
-    init.add_argument(
-        "--set",
-        action="append",
-        metavar="FIELD=COLUMN",
-        help="name the column of a field, refuse a guess (FIELD=-), leave a column out (COLUMN=-), or declare an own "
-        "field (NAME:type=COLUMN); may be repeated",
-    )
     init.add_argument("--output", type=Path, default=Path("fraud.toml"), help="file to write")
     init.add_argument("--yes", action="store_true", help="write it without asking, also over another one")
-    init.add_argument("--time-format", help="format of the event time, such as %%d/%%m/%%Y %%H:%%M")
-    init.add_argument(
-        "--time-unit",
-        choices=["s", "ms", "us", "ns", "minutes", "hours", "days"],
-        help="unit of an event time that is a number",
-    )
-    init.add_argument("--time-origin", type=instant, help="instant from which an event time counts that is a number")
-    init.add_argument("--time-zone", type=time_zone, help="zone of times without an offset (default: UTC)")
+    _add_inspection(init)
     init.add_argument("--label-delay", type=duration, help="time from event to report (default: FRAUD_LABEL_DELAY, 7d)")
     _add_json(init)
 
@@ -107,8 +93,10 @@ def _add_training(add: AddCommand) -> None:
     )
     train.add_argument("--synthetic", action="store_true", help="use the synthetic world, which later runs remember")
     train.add_argument(
-        "--columns", type=column_pairs, help="our_name=file_column,... (default: columns are recognized by name)"
+        "--columns", type=column_pairs, help="our_name=file_column,... (default: fraud.toml, or an inspection)"
     )
+    train.add_argument("--declaration", type=path, help="fraud.toml to use instead (default: ./fraud.toml, if any)")
+    _add_inspection(train)
     train.add_argument(
         "--label-delay",
         type=duration,
@@ -138,6 +126,23 @@ def _add_training(add: AddCommand) -> None:
         port=MLFLOW_PORT,
     )
     add("prepare-dagster", "dagster_commands", "create or upgrade Dagster's home directory and database")
+
+
+def _add_inspection(command: argparse.ArgumentParser) -> None:
+    """Options that overrule the guesses about a file's columns."""
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="name the column of a field, refuse a guess (FIELD=-), leave a column out (COLUMN=-), or declare an own "
+        "field (NAME:type=COLUMN); may be repeated",
+    )
+    command.add_argument("--time-format", help="format of the event time, such as %%d/%%m/%%Y %%H:%%M")
+    units = ["s", "ms", "us", "ns", "minutes", "hours", "days"]
+    command.add_argument("--time-unit", choices=units, help="unit of an event time that is a number")
+    command.add_argument("--time-origin", type=instant, help="instant from which an event time counts that is a number")
+    command.add_argument("--time-zone", type=time_zone, help="zone of times without an offset (default: UTC)")
 
 
 def _add_models(add: AddCommand) -> None:

@@ -41,10 +41,12 @@ class PlannedPart:
     frauds: int
 
 
-def waits_for(span: timedelta, *, label_delay: timedelta, gap: timedelta, given: bool = False) -> Waits:
-    """Delay and gap that leave most of a short span for training; a delay that a person gave stays as it is."""
+def waits_for(
+    span: timedelta, *, label_delay: timedelta, gap: timedelta, given: bool = False, gap_given: bool = False
+) -> Waits:
+    """Delay and gap that leave most of a short span for training; what a person gave stays as it is."""
     delay = label_delay if given else min(label_delay, _rounded(span / _DELAY_SHARE))
-    shorter_gap = min(gap, _rounded(span / _GAP_SHARE))
+    shorter_gap = gap if gap_given else min(gap, _rounded(span / _GAP_SHARE))
     notes = []
     if delay < label_delay:
         notes.append(
@@ -52,7 +54,7 @@ def waits_for(span: timedelta, *, label_delay: timedelta, gap: timedelta, given:
             f"{in_words(label_delay)}. Give the true time by --label-delay."
         )
     if shorter_gap < gap:
-        notes.append(f"The gap between training and test is {in_words(shorter_gap)} instead of {in_words(gap)}.")
+        notes.append(f"The gap between training and test is {in_words(shorter_gap)}, not {in_words(gap)}.")
     return Waits(delay, shorter_gap, tuple(notes))
 
 

@@ -10,7 +10,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fraud_pipeline.cli.init_command import time_options
 from fraud_pipeline.cli.training_plan import Flags, UsageError, plan_training
+from fraud_pipeline.ingest.inspection_overrides import parse_overrides
 from fraud_pipeline.ingest.source_choice import CHOICE_FILE, SourceChoiceError, read_choice, save_choice
 from fraud_pipeline.settings import Settings, explicit_settings, home_directory
 
@@ -22,6 +24,9 @@ def train(arguments: argparse.Namespace) -> int:
         data_path=arguments.data_path,
         synthetic=arguments.synthetic,
         columns=arguments.columns,
+        declaration=arguments.declaration,
+        overrides=parse_overrides(arguments.set),
+        time=time_options(arguments),
         label_delay=arguments.label_delay,
         transactions=arguments.transactions,
     )
@@ -36,6 +41,11 @@ def train(arguments: argparse.Namespace) -> int:
     except UsageError as error:
         print(f"fraud-detect train: {error}", file=sys.stderr)
         return 2
+    if plan.outlook is not None:
+        print(f"{plan.outlook.table()}\n", flush=True)
+        if plan.outlook.problems:
+            print(f"fraud-detect train: {plan.settings.source_name} cannot be trained on yet", file=sys.stderr)
+            return 1
     from fraud_pipeline.defs.instance import PipelineFailedError, run_pipeline  # noqa: PLC0415 - dagster takes seconds
 
     settings = plan.settings

@@ -13,6 +13,9 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from fraud_pipeline.cli.column_plan import ColumnFlags, plan_columns
+from fraud_pipeline.cli.outlook import Outlook
+from fraud_pipeline.cli.planned_split import Waits, waits_for
 from fraud_pipeline.ingest.column_mapping import parse_columns
 from fraud_pipeline.ingest.source_choice import FileChoice, SourceChoice, SyntheticChoice
 from fraud_pipeline.ingest.sources import FileSource, SourceError
@@ -20,27 +23,29 @@ from fraud_pipeline.settings import Settings, agrees, where_set, with_choice
 
 TRANSACTIONS_PER_DAY: Final = 833  # of the default synthetic world
 DEFAULT_TRANSACTIONS: Final = 100_000
-_OF_A_FILE: Final = ("columns", "first_day", "last_day")
+_OF_A_FILE: Final = ("columns", "declaration", "first_day", "last_day")
 
 
 class UsageError(ValueError):
     """Flags that do not go together; the message says which, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags(ColumnFlags):
     """What a person typed; None where nothing was."""
 
     data_path: Path | None = None
     synthetic: bool = False
-    columns: str | None = None
     label_delay: timedelta | None = None
     transactions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The settings and days of one run, what to remember of them, where the source is from, and further sentences."""
+    """The settings and days of one run, what to remember of them, where the source is from, and further sentences.
+
+    `outlook` is that of a file which was inspected for this run; its problems stop it.
+    """
 
     settings: Settings
     first: date
@@ -48,6 +53,7 @@ class Plan:
     choice: SourceChoice | None
     origin: str = ""
     notes: tuple[str, ...] = ()
+    outlook: Outlook | None = None
 
 
 def plan_training(flags: Flags, *, explicit: Settings, remembered: SourceChoice | None, now: datetime) -> Plan:
@@ -65,14 +71,24 @@ def plan_training(flags: Flags, *, explicit: Settings, remembered: SourceChoice 
         if flags.transactions is not None:
             raise UsageError(f"--transactions is for the synthetic world, and the source is {_named(flags, present)}")
         return _file(flags, explicit=explicit, remembered=remembered, present=present, now=now)
-    if flags.columns is not None or flags.label_delay is not None:
-        name = "--columns" if flags.columns is not None else "--label-delay"
+    if name := _flag_of_a_file(flags):
         raise UsageError(f"{name} is for a file, and the source is the {_named(flags, present)}: add --data-path FILE")
     if kind == "served":
         if flags.transactions is not None:
             raise UsageError("--transactions is for the synthetic world, and the source is what was served")
         return _served(present, now=now)
     return _synthetic(flags, explicit=explicit, remembered=remembered, now=now)
+
+
+def _flag_of_a_file(flags: Flags) -> str:
+    """A flag that only a file uses, if there is one."""
+    given = {
+        "--columns": flags.columns is not None,
+        "--declaration": flags.declaration is not None,
+        "--label-delay": flags.label_delay is not None,
+        "--set and --time-...": flags.inspects,
+    }
+    return next((name for name, is_given in given.items() if is_given), "")
 
 
 def _named(flags: Flags, present: Settings) -> str:
@@ -88,17 +104,34 @@ def _file(
     same = explicit.data_path is not None and explicit.data_path.resolve() == path
     base = _without_source(explicit, path=path)
     before = base if flags.data_path is not None else present
-    columns = before.columns if flags.columns is None else flags.columns
-    delay = before.label_delay if flags.label_delay is None else flags.label_delay
-    source = FileSource(path, columns=parse_columns(columns) if columns else None, label_delay=delay)
+    new = flags.data_path is not None and not same
+    plan = plan_columns(flags, path=path, before=before, new=new, label_delay=flags.label_delay)
+    source = FileSource(
+        path,
+        columns=parse_columns(plan.columns) if plan.columns else None,
+        label_delay=before.label_delay if flags.label_delay is None else flags.label_delay,
+        declaration=plan.declaration,
+    )
     first, last = source.first_day, source.last_day
+    waits = Waits(source.label_delay, before.gap)
+    if new and plan.declaration is not None:
+        waits = waits_for(
+            last - first + timedelta(days=1),
+            label_delay=source.label_delay,
+            gap=before.gap,
+            given=source.has_report_times or flags.label_delay is not None or "label_delay" in base.model_fields_set,
+            gap_given="gap" in base.model_fields_set,
+        )
+    delay = waits.label_delay
     choice = FileChoice(
         chosen_at=now,
         data_path=path,
-        columns=columns,
+        columns=plan.columns,
+        declaration=plan.declaration,
         label_delay=delay,
         # Every label of such a file is there after the delay, so nothing is gained by waiting longer.
         label_maturity=None if source.has_report_times else delay,
+        gap=None if waits.gap == Settings.model_fields["gap"].default else waits.gap,
         first_day=first,
         # A file that settings name may grow every night, and then so does the calendar.
         last_day=None if same else last,
@@ -108,7 +141,7 @@ def _file(
     values = {name: value for name, value in choice.settings().items() if name not in base.model_fields_set}
     # Tables are named by the path as it is written.
     written = explicit.data_path if same else path
-    values |= {"data_path": written, "columns": columns, "label_delay": delay}
+    values |= {"data_path": written, "columns": plan.columns, "declaration": plan.declaration, "label_delay": delay}
     settings = base.model_copy(update=values).checked()
     first, last = max(first, settings.first_day), min(last, settings.last_day or last)
     if first > last:
@@ -116,9 +149,11 @@ def _file(
             f"{path}: the file holds {source.first_day} to {source.last_day}, and FRAUD_FIRST_DAY and FRAUD_LAST_DAY "
             "leave no day of it: remove them or name days of the file"
         )
-    plan = _explained(Plan(settings, first, last, choice), flags, explicit=explicit, remembered=remembered)
+    made = Plan(settings, first, last, choice, outlook=plan.outlook)
+    made = _explained(made, flags, explicit=explicit, remembered=remembered)
     read = (f"Read {path.name}: {what} ({rows:,} rows)." for what, rows in source.notes.items())
-    return replace(plan, notes=(*plan.notes, *read))
+    short = () if plan.outlook else waits.notes
+    return replace(made, notes=(*made.notes, *([plan.note] if plan.note else []), *short, *read))
 
 
 def _synthetic(flags: Flags, *, explicit: Settings, remembered: SourceChoice | None, now: datetime) -> Plan:

@@ -35,6 +35,8 @@ _HISTORY: Final = re.compile(
 )
 _YES_WORDS: Final = r"fraud\w*|fradul\w*|betrug|bad|chargeback|scam|confirmed|positive|anomal\w*|malicious|suspicious"
 _NEGATION: Final = r"(?:no|non|not|nie|kein\w*)[ _\-]*"
+_NO_WORDS: Final = r"nein|non|nao|não|nie|nee|genuine|legit\w*|good|normal|negative|clean|valid|regular"
+_FOREIGN_YES: Final = ("ja", "oui", "si", "sì", "sí", "sim", "tak")
 _VALUES: Final = FIELDS["is_fraud"].allowed
 _MOST_VALUES: Final = 6
 
@@ -71,6 +73,13 @@ def label_rank(name: str) -> int | None:
     return next((rank for rank, pattern in enumerate(_NAMES) if re.fullmatch(pattern, words)), None)
 
 
+def speaks_of_fraud(profile: Profile) -> bool:
+    """Whether a column of another name has a few values, one of which is a word for fraud."""
+    if re.search(_NO_LABEL, spelled(profile.name)) or not 2 <= profile.distinct <= _MOST_VALUES:
+        return False
+    return any(re.search(r"\b(?:fraud|chargeback|scam|betrug)", value.lower()) for value in profile.counts)
+
+
 def is_about_label(name: str) -> bool:
     """Whether a name speaks of fraud, label or chargeback, and not of those before the transaction."""
     words = spelled(name)
@@ -79,21 +88,19 @@ def is_about_label(name: str) -> bool:
 
 def judge_label(profile: Profile) -> LabelGuess | str:
     """The label that a whole column holds, or why it is none."""
+    if not profile.filled:
+        return "it is empty"
     counts: dict[str, int] = {}
     for value, count in profile.counts.items() if profile.distinct <= 2 * _MOST_VALUES else ():
         counts[value.lower()] = counts.get(value.lower(), 0) + count
     if not counts or len(counts) > _MOST_VALUES:
-        return "it is empty" if not profile.filled else f"it has {profile.distinct:,} values, and a label has two"
+        return f"it has {profile.distinct:,} values, and a label has two"
     fraud = [value for value in counts if _meaning(value) == "fraud"]
     legitimate = [value for value in counts if _meaning(value) == "legitimate"]
-    if len(counts) == 1 and fraud and profile.filled < len(profile.text):
-        evidence = f"fraud is {fraud[0]} ({profile.filled:,}); only frauds are marked, so empty is legitimate"
-        return LabelGuess(profile.name, tuple(fraud), (), evidence)
     if len(counts) == 1:
-        return f"every filled cell is {next(iter(counts))}; a label has two values"
-    if len(counts) == 2 and len(fraud) == 1 and not legitimate and _is_word(fraud[0]):
-        # fraud beside any other word
-        legitimate = [value for value in counts if value not in fraud]
+        return _one_value(profile, fraud, legitimate, counts)
+    if len(counts) == 2 and len(fraud) == 1 and not legitimate and re.search(_YES_WORDS, fraud[0]):
+        legitimate = [value for value in counts if value not in fraud]  # fraud beside any other word
     if fraud and legitimate:
         others = [value for value in counts if value not in (*fraud, *legitimate)]
         return _guess(profile, fraud, legitimate, counts, others=others)
@@ -102,6 +109,17 @@ def judge_label(profile: Profile) -> LabelGuess | str:
     frequent, rare = sorted(counts, key=lambda value: -counts[value])
     warning = f"'{profile.name}': neither value is spelled as fraud, so {rare}, the rarer, is taken as fraud"
     return _guess(profile, [rare], [frequent], counts, others=[], warnings=(warning,))
+
+
+def _one_value(
+    profile: Profile, fraud: Sequence[str], legitimate: Sequence[str], counts: Mapping[str, int]
+) -> LabelGuess | str:
+    if fraud and profile.filled < len(profile.text):
+        evidence = f"fraud is {fraud[0]} ({profile.filled:,}); only frauds are marked, so empty is legitimate"
+        return LabelGuess(profile.name, tuple(fraud), (), evidence)
+    if fraud or legitimate:
+        return _guess(profile, fraud, legitimate, counts, others=[])
+    return f"every filled cell is {next(iter(counts))}; a label has two values"
 
 
 def _guess(
@@ -116,12 +134,14 @@ def _guess(
     frauds, genuine = (sum(counts[value] for value in side) for side in (fraud, legitimate))
     empty = len(profile.text) - profile.filled
     unknown = [*(f"{value} ({counts[value]:,})" for value in others), *([f"empty ({empty:,})"] if empty else [])]
-    evidence = f"fraud is {listed(list(fraud))} ({frauds:,}), legitimate is {listed(list(legitimate))} ({genuine:,})"
-    if unknown:
-        evidence += f", unknown is {listed(unknown)}"
-    if frauds > genuine:
+    sides = [
+        *([f"fraud is {listed(list(fraud))} ({frauds:,})"] if fraud else []),
+        *([f"legitimate is {listed(list(legitimate))} ({genuine:,})"] if legitimate else []),
+        *([f"unknown is {listed(unknown)}"] if unknown else []),
+    ]
+    if frauds > genuine > 0:
         warnings += (f"'{profile.name}': fraud is more frequent than legitimate; check that the sides are right",)
-    return LabelGuess(profile.name, tuple(fraud), tuple(legitimate), evidence, warnings)
+    return LabelGuess(profile.name, tuple(fraud), tuple(legitimate), ", ".join(sides), warnings)
 
 
 def _meaning(value: str) -> str | None:
@@ -129,17 +149,11 @@ def _meaning(value: str) -> str | None:
     for side in ("fraud", "legitimate"):
         if value in _spellings(side):
             return side
-    if re.search(rf"\b{_NEGATION}(?:{_YES_WORDS})", value):
+    if re.search(rf"\b{_NEGATION}(?:{_YES_WORDS})", value) or re.fullmatch(_NO_WORDS, value):
         return "legitimate"
-    if re.search(rf"\b(?:{_YES_WORDS})", value):
+    if re.search(rf"\b(?:{_YES_WORDS})", value) or value in _FOREIGN_YES:
         return "fraud"
-    return (
-        "legitimate" if re.fullmatch(r"(?:genuine|legit\w*|good|normal|negative|clean|valid|regular)", value) else None
-    )
-
-
-def _is_word(value: str) -> bool:
-    return bool(re.search(_YES_WORDS, value))
+    return None
 
 
 def _spellings(side: str) -> set[str]:

@@ -18,7 +18,15 @@ _JOINED: Final = (
     ("zipcode", "zip_code"),
 )
 """Words that many write together, and their parts."""
-_LETTERS: Final = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "AE", "đ": "d"})
+_LETTERS: Final = str.maketrans(
+    dict(
+        zip(
+            "äöüÄÖÜßøØłŁæÆđ",
+            ["ae", "oe", "ue", "Ae", "Oe", "Ue", "ss", "o", "O", "l", "L", "ae", "AE", "d"],
+            strict=True,
+        )
+    )
+)
 _LONGEST: Final = 63
 _ROW_INDEX: Final = re.compile(
     r"(unnamed(_[0-9]+)*|index|idx|(row|line|record)_?(id|num(ber)?|no|nr|index)?|level_0|x)?"

@@ -45,7 +45,6 @@ class Profile:
             text = pc.utf8_trim_whitespace(cells.cast(pa.string()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return pa.nulls(len(cells), pa.string())
-        text = pc.if_else(pc.match_substring_regex(text, r"^'[^']*'$"), pc.utf8_trim(text, "'"), text)
         nothing = pc.match_substring_regex(text, f"(?i)^{NOTHING_PATTERN}$")
         return pc.if_else(nothing, None, text)
 
@@ -92,7 +91,7 @@ class Profile:
         try:
             numbers = read_numbers(self.text, grouped=True)
         except AmbiguousNumbersError:
-            numbers = None
+            numbers = read_numbers(self.text, grouped=False)
         if numbers is None:
             return None
         values = numbers.values
@@ -117,6 +116,20 @@ class Profile:
     def is_whole(self) -> bool:
         """Whether the column holds whole numbers only."""
         return self.is_number and bool((self.present_numbers == np.trunc(self.present_numbers)).all())
+
+    @cached_property
+    def may_have_groups(self) -> bool:
+        """Whether the marks could stand between thousands as well as before decimals, as in 1.234 and 2.500."""
+        try:
+            read_numbers(self.text, grouped=True)
+        except AmbiguousNumbersError:
+            return True
+        return False
+
+    @cached_property
+    def has_groups(self) -> bool:
+        """Whether some cell marks its thousands, as 1.234,56 does."""
+        return bool(pc.any(pc.match_substring_regex(self.text, r"[0-9][.,' ][0-9]{3}[.,]")).as_py())
 
     @cached_property
     def has_leading_zeros(self) -> bool:

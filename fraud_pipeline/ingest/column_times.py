@@ -89,7 +89,7 @@ class TimeSpelling:
     @property
     def present(self) -> Times:
         """The readable times."""
-        return self.times[self.times != MISSING]
+        return np.asarray(self.times[self.times != MISSING], dtype=np.int64)
 
     @property
     def all_midnight(self) -> bool:

@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_pipeline.ingest.column_profiles import NEARLY_ALL, Profile
-from fraud_pipeline.ingest.column_times import MISSING, time_spelling
+from fraud_pipeline.ingest.column_times import MISSING, TimeSpelling, time_spelling
 from fraud_pipeline.ingest.field_names import field_rank
+from fraud_pipeline.ingest.time_guesses import TimeGuess
 from fraud_pipeline.schema.fields import FIELDS
 
 _SCIENTIFIC: Final = r"^[0-9][.,]?[0-9]*[eE][+-]?[0-9]+$"
 _MAX_LENGTH: Final = 64
 _MOST_CATEGORIES: Final = 2_000
+_FEWEST_IDS: Final = 20
 _CHANNELS: Final = tuple(
     spelling for value, others in FIELDS["channel"].allowed.items() for spelling in (value, *others)
 )
@@ -71,7 +73,7 @@ def guess_fields(
 
 
 def guess_report_time(
-    profiles: Sequence[Profile], *, event_time: np.ndarray[tuple[int], np.dtype[np.int64]] | None
+    profiles: Sequence[Profile], *, event: TimeGuess | None
 ) -> tuple[FieldGuess | None, dict[str, str]]:
     """The column of report times, and the columns that are named like one with the reason why they are none."""
     refused: dict[str, str] = {}
@@ -79,13 +81,16 @@ def guess_report_time(
         if field_rank("reported_at", profile.name) is None:
             continue
         spelling = time_spelling(profile)
-        if spelling is None or event_time is None:
+        if spelling is None or event is None:
             continue
-        if spelling.unit or spelling.format:
-            refused[profile.name] = "a report time, but not written as 2026-01-31T13:45:00Z; as an input it would leak"
+        if not _is_dated_alike(spelling, event):
+            refused[profile.name] = (
+                "a report time, but neither written as 2026-01-31T13:45:00Z nor as the event time is"
+            )
             continue
-        both = (spelling.times != MISSING) & (event_time != MISSING)
-        delays = spelling.times[both] - event_time[both]
+        happened = event.spelling.times
+        both = (spelling.times != MISSING) & (happened != MISSING)
+        delays = spelling.times[both] - happened[both]
         if len(delays) and (delays > 0).mean() > 0.5:
             days = float(np.median(delays)) / 86_400e6
             return FieldGuess(
@@ -93,6 +98,14 @@ def guess_report_time(
             ), refused
         refused[profile.name] = "named as the time of the label, but not later than the event: it tells no report time"
     return None, refused
+
+
+def _is_dated_alike(spelling: TimeSpelling, event: TimeGuess) -> bool:
+    """Whether the source can read a report time: it is year first, or written as the event time is."""
+    plain = not spelling.unit and not spelling.format
+    return plain or (
+        len(event.columns) == 1 and (spelling.unit, spelling.format) == (event.spelling.unit, event.spelling.format)
+    )
 
 
 def _is_id(profile: Profile) -> bool:
@@ -111,15 +124,20 @@ def _transaction_id(profile: Profile, _rank: int) -> str:
 
 
 def _customer_id(profile: Profile, rank: int) -> str:
-    if not _is_id(profile) or (rank and profile.distinct < 3) or profile.yes:
+    if not _is_id(profile) or profile.yes or (rank > 1 and not _has_many(profile)):
         return ""
     return f"{_many(profile)} in {len(profile.text):,} sampled rows"
 
 
-def _merchant_id(profile: Profile, _rank: int) -> str:
-    if not _is_id(profile) or profile.distinct < 2 or profile.yes:
+def _merchant_id(profile: Profile, rank: int) -> str:
+    if not _is_id(profile) or profile.yes or (rank > 1 and not _has_many(profile)):
         return ""
     return f"{_many(profile)} in {len(profile.text):,} sampled rows"
+
+
+def _has_many(profile: Profile) -> bool:
+    """Whether values are as many as customers or merchants are, and not the few of a kind of card or of a channel."""
+    return profile.distinct >= min(_FEWEST_IDS, 0.1 * len(profile.text))
 
 
 def _amount(profile: Profile, rank: int) -> str:
@@ -127,7 +145,11 @@ def _amount(profile: Profile, rank: int) -> str:
     if not len(numbers) or len(numbers) < 0.9 * len(profile.text) or profile.counts_rows or profile.yes:
         return ""
     positive = float((numbers > 0).mean())
-    if (rank > 1 and positive < 0.5) or np.abs(numbers).max() > FIELDS["amount"].maximum or profile.distinct < 3:
+    if (
+        (rank > 1 and positive < 0.5)
+        or np.abs(numbers).max() > FIELDS["amount"].maximum
+        or (rank and profile.distinct < 3)
+    ):
         return ""
     zero, negative = float((numbers == 0).mean()), float((numbers < 0).mean())
     kinds = [word for share, word in ((zero, "zero"), (negative, "negative")) if share]

@@ -48,7 +48,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         r"(?:.*_)?(?:time_stamp|date_time|date|time|seconds?|elapsed)(?:_.*)?",
     ),
     "amount": (
-        rf"(?:{_TX}_)?(?:amount|amt)(?:_(?:[a-z]{{3}}|in_[a-z]{{3}}|local|value|cents?))?",
+        rf"(?:(?:{_TX}|total|net|gross|paid|billed)_)?(?:amount|amt)(?:_(?:[a-z]{{3}}|in_[a-z]{{3}}|local|value|cents?))?",
         (
             rf"(?:{_TX}|sale|total|basket|cart|ticket|invoice|item)_(?:price|value|total|sum|cost|betrag)|"
             r"betrag|montant|importe|valor|bedrag|kwota|belopp|importo|summe|monto|umsatz|(?:total_)?price|value|total"

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fraud_pipeline.features.definitions import FEATURE_NAMES
-from fraud_pipeline.ingest.column_labels import LabelGuess, judge_label, label_rank
+from fraud_pipeline.ingest.column_labels import LabelGuess, judge_label, label_rank, speaks_of_fraud
 from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.column_names import our_name
 from fraud_pipeline.ingest.column_profiles import Profile
@@ -33,6 +33,7 @@ from fraud_pipeline.schema.own_fields import RESERVED_NAMES
 
 Use = Literal["field", "own", "not_used"]
 _REPEATED: Final = 0.001
+_OTHER_NAME: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +103,7 @@ def inspect(path: Path, *, overrides: Overrides | None = None, options: TimeOpti
     repeated = _drop_repeated_ids(full, fields, given=overrides.plain)
     sampled_time = None if time is None else time.spelling.times
     left = [profile for profile in others if profile.name not in {*used, *(guess.name for guess in fields.values())}]
-    report, refusals = (
-        (None, {}) if "reported_at" in overrides.refused else guess_report_time(left, event_time=sampled_time)
-    )
+    report, refusals = (None, {}) if "reported_at" in overrides.refused else guess_report_time(left, event=time)
     if "reported_at" in overrides.plain:
         report = FieldGuess("reported_at", overrides.plain["reported_at"], "given by you")
     if report is not None:
@@ -137,9 +136,11 @@ def _label(
     given = overrides.columns.get("is_fraud")
     taken = {*overrides.plain.values(), *overrides.time_columns, *overrides.own_columns}
     ranked = [
-        (rank, place, profile.name)
+        (_OTHER_NAME if rank is None else rank, place, profile.name)
         for place, profile in enumerate(profiles)
-        if (rank := label_rank(profile.name)) is not None and not profile.is_nested and profile.name not in taken
+        if ((rank := label_rank(profile.name)) is not None or speaks_of_fraud(profile))
+        and not profile.is_nested
+        and profile.name not in taken
     ]
     reasons: list[str] = []
     for name in [given] if given else [name for _, _, name in sorted(ranked)]:

@@ -63,7 +63,7 @@ def warnings_of(
     warnings += _missing_fields(declaration)
     if time is not None:
         warnings += time.spelling.warnings
-        if time.spelling.all_midnight:
+        if time.spelling.all_midnight and not time.spelling.unit:
             warnings.append(
                 f"All times of '{' + '.join(time.columns)}' are midnight, so that transactions of one day have no "
                 "order. If another column holds the time of day: --set event_time=DATE+TIME"

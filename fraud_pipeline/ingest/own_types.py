@@ -19,11 +19,14 @@ from fraud_pipeline.schema.own_fields import OwnType
 
 _CODE: Final = re.compile(
     r"(?:^|_)(?:zip|postal|postcode|plz|mcc|code|cd|bin|iin|area|region|state|branch|prefix|category|type|kind|class|"
-    r"segment|group|cluster|sector|status|currency|domain)(?:_|$|code)"
+    r"segment|group|cluster|sector|status|currency|domain|addr|address)(?:_|$|code)"
 )
 _ID: Final = re.compile(
     r"(?:^|_)(?:id|ids|uuid|guid|hash|token|phone|telephone|mobile|fax|iban|pan|device|account|card|number|num|ssn|"
     r"cookie|session|fingerprint|imei|serial)(?:_|$)"
+)
+_ENDS_AS_ID: Final = re.compile(
+    r"(?:^|_)(?:id|uuid|guid|hash|token|phone|telephone|mobile|iban|pan|device|account|card|ssn|terminal|no|nr)$"
 )
 _PERSON: Final = re.compile(
     r"(?:^|_)(?:(?:first|last|middle|full|sur|given|family|holder|customer|user|person|client|billing|shipping|"
@@ -39,6 +42,8 @@ _COUNT: Final = re.compile(
 )
 _COUNTRY: Final = re.compile(r"(?:^|_)(?:country|nationality|citizenship|land|nation|cntry)(?:_|$)")
 _MOST_CATEGORIES: Final = 1_000
+_MOST_CODES: Final = 256
+"""Categories of a model's input; a code of more values that hardly repeat is an identifier."""
 _FEW_CODES: Final = 12
 _LONG_TEXT: Final = 40
 _LONG_NUMBER: Final = 1e8
@@ -100,17 +105,21 @@ def _unused(profile: Profile) -> str:
 def _number(profile: Profile, words: str) -> TypeGuess:
     numbers, values = profile.present_numbers, plain_count(profile.distinct, "value")
     if profile.is_whole:
-        if _PERSON.search(words) or (numbers.min() >= _LONG_NUMBER and profile.distinct_share > 0.05):
+        counts = _COUNT.search(words) or _MONEY.search(words)
+        many = profile.distinct > _MOST_CODES and profile.distinct_share > 0.5
+        if numbers.min() >= _LONG_NUMBER and profile.distinct_share > 0.05:
             return TypeGuess("identifier", f"long numbers, {values}")
-        if _ID.search(words) and not _COUNT.search(words) and profile.distinct > _MOST_CATEGORIES // 2:
-            return TypeGuess("identifier", f"a number that names something, {values}")
-        if profile.has_leading_zeros or (_CODE.search(words) and not _MONEY.search(words)):
-            many = profile.distinct > _MOST_CATEGORIES and profile.distinct_share > 0.5
+        if _ENDS_AS_ID.search(words) and not counts:
+            return TypeGuess(
+                "identifier" if profile.distinct > _MOST_CODES else "category", f"names something, {values}"
+            )
+        if profile.has_leading_zeros or (_CODE.search(words) and not counts):
             return TypeGuess("identifier" if many else "category", f"a code, {values}")
         spread = float(numbers.max() - numbers.min()) + 1
-        if profile.distinct <= _FEW_CODES and spread > 3 * profile.distinct and not _COUNT.search(words):
+        if profile.distinct <= _FEW_CODES and spread > 3 * profile.distinct and not counts:
             return TypeGuess("category", f"few whole numbers with gaps between them, {values}")
-    if _MONEY.search(words) and (profile.distinct > _FEW_CODES or not profile.is_whole):
+    is_money = _MONEY.search(words) and (profile.distinct > _FEW_CODES or not profile.is_whole)
+    if profile.has_groups or (is_money and not profile.may_have_groups):
         return TypeGuess("money", _range(profile))
     return TypeGuess("number", _range(profile))
 

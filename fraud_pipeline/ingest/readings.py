@@ -76,9 +76,9 @@ def declared_readings(declaration: Declaration, header: Header) -> list[Reading]
     if column := declaration.fields.get("reported_at"):
         # A report is dated as its transaction is, unless that one has a column for the hour as well.
         alike = time and len(time.columns) == 1
-        update = {"columns": (column,)}
-        how = time.model_copy(update=update) if time and alike else TimeReading(columns=(column,))
-        readings.append(_time_reading("reported_at", how))
+        plain = TimeReading(columns=(column,))
+        how = time.model_copy(update={"columns": (column,)}) if time and alike else plain
+        readings.append(_time_reading("reported_at", how, otherwise=plain))
     if declaration.label:
         readings.append(_label_reading(declaration.label))
     return readings + [_own_reading(own) for own in declaration.own]
@@ -90,7 +90,8 @@ def unnamed_columns(declaration: Declaration, header: Header) -> list[str]:
     return [name for name in header.names if name not in named]
 
 
-def _time_reading(field: str, reading: TimeReading) -> Reading:
+def _time_reading(field: str, reading: TimeReading, *, otherwise: TimeReading | None = None) -> Reading:
+    """The reading of a time; text that `reading` does not fit is read by `otherwise`."""
     name = "+".join(reading.columns)
     zone = reading.zone or "UTC"
 
@@ -109,21 +110,23 @@ def _time_reading(field: str, reading: TimeReading) -> Reading:
             return local_times(stamps, zone=zone)
         return piece.cast(pa.string())
 
-    def combine(columns: tuple[pa.Array, ...], _: Place) -> Column:
+    def combine(columns: tuple[pa.Array, ...], place: Place) -> Column:
         try:
-            return Column(_times(columns, reading, zone=zone, name=name, field=field), {})
+            return Column(_times(columns, reading, zone=zone), {})
         except TimesError as error:
+            if otherwise is not None and otherwise != reading:
+                return _time_reading(field, otherwise).converted(columns, place)
             raise wrong_column(name, field, str(error)) from None
 
     return Reading(field, reading.columns, cast, combine)
 
 
-def _times(columns: tuple[pa.Array, ...], reading: TimeReading, *, zone: str, name: str, field: str) -> pa.Array:
+def _times(columns: tuple[pa.Array, ...], reading: TimeReading, *, zone: str) -> pa.Array:
     first = columns[0]
     if reading.unit:
         numbers = _whole_numbers(first)
         if is_text(numbers.type):
-            raise wrong_column(name, field, f"holds text, not numbers of {reading.unit}")
+            raise TimesError(f"holds text, not numbers of {reading.unit}")
         origin = int(reading.origin.timestamp()) * 1_000_000 + reading.origin.microsecond if reading.origin else 0
         return counted_times(numbers, unit=reading.unit, origin=origin)
     if first.type == _UTC:

@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 from fraud_pipeline.ingest.declaration import Declaration
 
 CHOICE_FILE: Final = "source.json"
+_DAYS: Final = ("first_day", "last_day")
 
 
 class SourceChoiceError(ValueError):
@@ -42,7 +43,7 @@ class SyntheticChoice(_Choice):
 
 
 class FileChoice(_Choice):
-    """A file, its reading options, and its days. A `label_maturity` of None leaves it to the settings.
+    """A file, its reading options, and its days. A `label_maturity` or `gap` of None leaves it to the settings.
 
     `declaration` is what fraud.toml said when the choice was made; a later change of that file changes nothing here.
     """
@@ -53,12 +54,13 @@ class FileChoice(_Choice):
     declaration: Declaration | None = None
     label_delay: timedelta = Field(ge=timedelta(0))
     label_maturity: timedelta | None = Field(None, ge=timedelta(0))
+    gap: timedelta | None = Field(None, ge=timedelta(0))
     first_day: date
     last_day: date | None = None
 
     def settings(self) -> dict[str, Any]:
         """Values of settings by name."""
-        names = ("data_path", "columns", "declaration", "label_delay", "label_maturity", "first_day", "last_day")
+        names = ("data_path", "columns", "declaration", "label_delay", "label_maturity", "gap", *_DAYS)
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 

@@ -58,7 +58,8 @@ def guess_time(profiles: Sequence[Profile], *, options: TimeOptions) -> TimeGues
         for place, profile in enumerate(profiles)
         if (rank := _rank(profile)) is not None and (spelling := spellings.get(profile.name)) is not None
     ]
-    for _, _, profile, spelling in sorted(named, key=lambda entry: entry[:2]):
+    # A date without hours comes after a time of a slightly less plain name.
+    for _, _, profile, spelling in sorted(named, key=lambda entry: (entry[0] + 1.5 * entry[3].all_midnight, entry[1])):
         return _with_clock(profile, spelling, profiles, options=options)
     if calendar := _calendar(profiles):
         return TimeGuess(tuple(part.name for part in calendar[0]), calendar[1], options.zone)

@@ -47,6 +47,7 @@ pytestmark = [
 COLUMNS = "transaction_id=TX ID,event_time=when,customer_id=card,merchant_id=shop,amount=EUR,is_fraud=fraudulent"
 COMMANDS = (
     *(
+        "init",
         "train",
         "ingest",
         "generate-data",

@@ -1,0 +1,73 @@
+"""How a training learns which column of a file is which: `--columns`, a fraud.toml, or an inspection.
+
+Belongs here: which of them is used. Must not be here: the source and its days (`training_plan.py`).
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from fraud_pipeline.cli.outlook import Outlook, outlook_of
+from fraud_pipeline.ingest.declaration import Declaration, read_declaration
+from fraud_pipeline.ingest.inspection import inspect
+from fraud_pipeline.ingest.inspection_overrides import Overrides
+from fraud_pipeline.ingest.sources import SourceError
+from fraud_pipeline.ingest.time_guesses import TimeOptions
+from fraud_pipeline.settings import Settings
+
+DECLARATION_FILE: Final = "fraud.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnFlags:
+    """What a person typed about columns; None or empty where nothing was."""
+
+    columns: str | None = None
+    declaration: Path | None = None
+    overrides: Overrides = field(default_factory=Overrides)
+    time: TimeOptions = field(default_factory=TimeOptions)
+
+    @property
+    def inspects(self) -> bool:
+        """Whether a flag is for the inspection of a file."""
+        return self.overrides != Overrides() or self.time != TimeOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPlan:
+    """The columns of a file in one of two forms; `outlook` is that of an inspection, `note` says where from."""
+
+    columns: str = ""
+    declaration: Declaration | None = None
+    outlook: Outlook | None = None
+    note: str = ""
+
+
+def plan_columns(
+    flags: ColumnFlags, *, path: Path, before: Settings, new: bool, label_delay: timedelta | None
+) -> ColumnPlan:
+    """The columns of a file. `before` holds explicit or remembered settings; a `new` file has none of its own.
+
+    Raises SourceError for a fraud.toml or a file that cannot be used.
+    """
+    if flags.columns is not None:
+        return ColumnPlan(columns=flags.columns)
+    if flags.declaration is not None:
+        return ColumnPlan(declaration=_read(flags.declaration), note=f"Columns: {flags.declaration}.")
+    here = Path(DECLARATION_FILE)
+    if here.exists() and not flags.inspects and (new or before.declaration is not None):
+        return ColumnPlan(declaration=_read(here), note=f"Columns: {here} in this directory.")
+    if new or flags.inspects:
+        outlook = outlook_of(
+            inspect(path, overrides=flags.overrides, options=flags.time), settings=before, label_delay=label_delay
+        )
+        return ColumnPlan(declaration=outlook.inspection.declaration, outlook=outlook)
+    return ColumnPlan(columns=before.columns, declaration=before.declaration)
+
+
+def _read(path: Path) -> Declaration:
+    try:
+        return read_declaration(path.read_text(encoding="utf-8"), path=path)
+    except (OSError, UnicodeError):
+        raise SourceError(f"{path}: no such file can be read; `fraud-detect init FILE` writes one") from None
