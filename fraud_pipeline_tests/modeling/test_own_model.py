@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def own_tables(tables: Tables) -> Tables:
     browser = np.where(generator.random(count) < np.where(fraud, 0.7, 0.05), "lynx", browser).astype(object)
     browser[generator.random(count) < 0.1] = None
     ages = generator.integers(0, 10**15, count)
-    own = {
+    own: dict[str, Any] = {
         "device": [f"d-{number}" for number in generator.integers(0, 500, count)],
         "browser": browser,
         "risk": np.where(generator.random(count) < 0.2, np.nan, generator.normal(size=count) + fraud),
@@ -176,7 +177,7 @@ class TestLeaks:
     def test_a_field_that_is_the_label_is_named(self, own_rows: pd.DataFrame, own_tables: Tables, field: str) -> None:
         rows, transactions = own_rows.sort_values("event_time"), own_tables.transactions
         fraud = transactions["transaction_id"].isin(rows.loc[rows["label"] == 1, "transaction_id"])
-        leaks = {
+        leaks: dict[str, Any] = {
             "browser": np.where(fraud, "chargeback desk", "shop"),
             "risk": fraud.astype("float64"),
             "is_new": fraud.astype("boolean"),
