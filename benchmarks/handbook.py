@@ -24,10 +24,11 @@ from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, His
 from fraud_pipeline.ingest.sources import FileSource
 from fraud_pipeline.ingest.validation import validate
 from fraud_pipeline.modeling.dataset import labels_as_of
+from fraud_pipeline.modeling.fitting import LabelledRows
 from fraud_pipeline.modeling.leakage import auc
 from fraud_pipeline.modeling.metrics import average_precision, rank_frauds
 from fraud_pipeline.modeling.model_directory import fit_booster
-from fraud_pipeline.modeling.tuning import LabelledRows, tune
+from fraud_pipeline.modeling.tuning import tune
 from fraud_pipeline.schema.transactions import TRANSACTIONS
 
 LABEL_DELAY = timedelta(days=7)

@@ -25,8 +25,9 @@ from synthetic_model import TRANSACTIONS_PER_DAY, training_rows
 
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.modeling.fitting import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, LabelledRows
 from fraud_pipeline.modeling.training import part
-from fraud_pipeline.modeling.tuning import EARLY_STOPPING_ROUNDS, MAX_ROUNDS, LabelledRows, tune
+from fraud_pipeline.modeling.tuning import tune
 from fraud_pipeline.settings import Settings
 
 SEED: Final = 7

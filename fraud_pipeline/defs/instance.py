@@ -22,6 +22,7 @@ from fraud_pipeline.defs.automation import due_runs
 from fraud_pipeline.defs.build import build_defs
 from fraud_pipeline.defs.calendar import RANGE_END_TAG, RANGE_START_TAG
 from fraud_pipeline.defs.event_batches import BATCH_SIZE, BATCH_VARIABLE, write_in_batches
+from fraud_pipeline.defs.promotion import GATE
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.settings import Settings
 
@@ -31,6 +32,7 @@ __all__ = [
     "RANGE_END_TAG",
     "RANGE_START_TAG",
     "WORKSPACE_FILE",
+    "ModelRejectedError",
     "PipelineFailedError",
     "ingest",
     "migrate_dagster",
@@ -46,6 +48,14 @@ WORKSPACE_FILE: Final = Path(__file__).with_name("workspace.yaml")
 
 class PipelineFailedError(RuntimeError):
     """The run failed; the message is the first cause and where to read more."""
+
+
+class ModelRejectedError(PipelineFailedError):
+    """The run trained and registered a model, and the gate rejected it; `run_id` is the run."""
+
+    def __init__(self, message: str, *, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
 def prepare_dagster_home(settings: Settings) -> Path:
@@ -86,7 +96,7 @@ def run_pipeline(
 
     `tell` receives a line for each step as it ends. `on_usable` is called once the source has proved to be large
     enough for a training. `accept_other_source` lets history and champion be followed by those of another source.
-    Raises PipelineFailedError with the cause of the first failure.
+    Raises PipelineFailedError with the cause of the first failure, and ModelRejectedError for the gate's verdict.
     """
     prepare_dagster_home(settings)
     job = build_defs(settings).resolve_job_def("source_to_champion_job")
@@ -154,9 +164,8 @@ def _run(
             raise_on_error=False,
         )
     if not result.success:
-        raise PipelineFailedError(
-            f"{progress.failure or 'the run failed'}\nrun {run_id}; `fraud-detect ui` shows its log under Runs"
-        )
+        message = f"{progress.failure or 'the run failed'}\nrun {run_id}; `fraud-detect ui` shows its log under Runs"
+        raise ModelRejectedError(message, run_id=run_id) if progress.rejected else PipelineFailedError(message)
     return run_id
 
 
@@ -179,6 +188,7 @@ class _Progress:
         self._started: dict[str, float] = {}
         self._listed: set[str] = set()
         self.failure = ""
+        self.rejected = False
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
@@ -208,6 +218,7 @@ class _Progress:
                     f"check {check.check_name} of {check.asset_key.to_user_string()}: {getattr(finding, 'value', '')}"
                 )
                 self.failure = f"{self.failure}\n{failed_check}".strip()
+                self.rejected |= check.check_name == GATE
         elif event.event_type is dg.DagsterEventType.STEP_FAILURE and not self.failure:
             error = event.step_failure_data.error
             cause = error.cause or error if error else None

@@ -5,7 +5,7 @@ Belongs here: loading both, one call, acting on the verdict. Must not be here: t
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import pandas as pd
@@ -31,6 +31,9 @@ from fraud_pipeline.storage.tables import TableStore
 
 logger = logging.getLogger(__name__)
 
+GATE: Final = "gate"
+"""The check that judges a challenger."""
+
 
 class GateConfig(dg.Config):
     """Configuration of one run in the launchpad."""
@@ -54,7 +57,7 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         output_required=False,
         check_specs=[
             dg.AssetCheckSpec(
-                "gate",
+                GATE,
                 asset="champion",
                 blocking=True,
                 description="May the challenger replace the champion? Both are judged on the same matured rows: those "
@@ -110,12 +113,12 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                     "history": _history_table(models),
                 },
                 data_version=dg.DataVersion(challenger.sha256),
-                check_results=[dg.AssetCheckResult(passed=True, check_name="gate", metadata=metadata)],
+                check_results=[dg.AssetCheckResult(passed=True, check_name=GATE, metadata=metadata)],
             )
             return
         # A model kept in shadow is a normal result; a rejected one needs a person's attention.
         severity = dg.AssetCheckSeverity.WARN if decision == "shadow_only" else dg.AssetCheckSeverity.ERROR
-        yield dg.AssetCheckResult(passed=False, check_name="gate", severity=severity, metadata=metadata)
+        yield dg.AssetCheckResult(passed=False, check_name=GATE, severity=severity, metadata=metadata)
 
     return [champion]
 

@@ -22,6 +22,7 @@ from fraud_pipeline.defs.metadata import image, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.features.own_inputs import not_inputs
 from fraud_pipeline.ingest.day_state import check_features
+from fraud_pipeline.modeling.comparison import compare
 from fraud_pipeline.modeling.dataset import censored_labels
 from fraud_pipeline.modeling.model_card import model_card
 from fraud_pipeline.modeling.training import (
@@ -189,6 +190,7 @@ def training_assets(
                 on_trial=on_trial,
             )
         digest = trained.model.save(workspace.candidate)
+        trained.plain.save(workspace.plain)
         trials = trained.tuning.trials
         finished = trials["value"].where(trials["state"] == "COMPLETE").to_numpy(np.float64)
         importance = {str(name): share for name, share in trained.model.importance().items()}
@@ -226,8 +228,14 @@ def training_assets(
         trained_on = store.fingerprint_whole("training_set")
         model, rows = workspace.candidate_of(trained_on), part(store.read_whole("training_set"), "test")
         found = evaluate_model(model, rows, policy=policy)
-        record = workspace.save_evaluation(found, training_set_sha256=trained_on)
+        plain = workspace.plain_of(trained_on)
         scores, labels = model.predict(rows), rows["label"].to_numpy(np.float64)
+        compared = compare(scores, plain.predict(rows), labels, customers=rows["customer_id"].to_numpy())
+        record = workspace.save_evaluation(
+            found,
+            training_set_sha256=trained_on,
+            beside_plain={**compared.to_dict(), "columns": list(plain.features)},
+        )
         drawn = {
             "precision_recall": to_png(
                 model_charts.precision_recall(scores, labels, precision_floor=settings.precision_floor)
@@ -240,6 +248,8 @@ def training_assets(
         return dg.MaterializeResult(
             metadata={
                 **{name: metric.value for name, metric in found.metrics.items() if np.isfinite(metric.value)},
+                "plain_average_precision": compared.plain.value,
+                "gain_over_plain": str(compared.gain),
                 "table": dg.MetadataValue.md(found.to_markdown()),
                 "model_card": dg.MetadataValue.md(card),
                 **{name: image(png, title=name.replace("_", " ")) for name, png in drawn.items()},
@@ -262,6 +272,7 @@ def training_assets(
             workspace.candidate,
             run_id=run_id,
             evaluation=found,
+            plain=workspace.plain,
             tags={
                 "average_precision": f"{found.metrics['average_precision'].value:.4f}",
                 RUN_TAG: context.run_id,

@@ -25,9 +25,11 @@ from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.features.own_inputs import FIXED_INPUTS, fit_own_inputs
 from fraud_pipeline.modeling.dataset import PART_NAMES, PartName, Split, labels_as_of, time_ordered_split
 from fraud_pipeline.modeling.evaluation import Evaluation, evaluate
+from fraud_pipeline.modeling.fitting import LabelledRows
 from fraud_pipeline.modeling.metrics import effective_number
 from fraud_pipeline.modeling.model_directory import Calibration, FraudModel, fit_booster, fit_calibration
-from fraud_pipeline.modeling.tuning import LabelledRows, TuningResult, tune
+from fraud_pipeline.modeling.plain_model import fit_plain_model, row_columns
+from fraud_pipeline.modeling.tuning import TuningResult, tune
 from fraud_pipeline.policy.decisions import CostModel, Policy, PolicyReport, choose_policy
 from fraud_pipeline.schema.joins import rows_of
 from fraud_pipeline.schema.own_fields import OwnField, own_column, with_own_columns
@@ -64,9 +66,10 @@ class TuningSettings:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model, with the results of its tuning and of the choice of its policy."""
+    """The model, the plain model beside it, and the results of its tuning and of the choice of its policy."""
 
     model: FraudModel
+    plain: FraudModel
     tuning: TuningResult
     policy_report: PolicyReport
 
@@ -146,6 +149,7 @@ def train_model(
         tune_on=tune_on,
         n_trials=tuning.n_trials,
         seed=tuning.seed,
+        plain=row_columns(config),
         timeout=tuning.timeout,
         workers=tuning.workers,
         journal=tuning.journal,
@@ -155,7 +159,7 @@ def train_model(
     )
     # The best trial was not fitted on the newest labelled days; the shipped trees are.
     newest = pd.concat([parts["train"], parts["tune"]])
-    fit_on = _labelled(newest, config)
+    fit_on = _labelled(newest, config).of(result.columns)
     booster = fit_booster(
         fit_on.features,
         fit_on.labels,
@@ -167,7 +171,7 @@ def train_model(
     calibrate = parts["calibrate"]
     raw = FraudModel(
         booster=booster,
-        features=config.feature_names,
+        features=result.columns,
         feature_config=config,
         calibration=Calibration(),
         policy=NEVER,
@@ -193,6 +197,7 @@ def train_model(
             "label_maturity_days": feature_config.label_maturity / timedelta(days=1),
             "parameters": dict(result.parameters),
             "rounds": result.rounds,
+            "history": result.history,
             "trained_from": training_set["event_time"].min().isoformat(),
             "trained_to": newest["event_time"].max().isoformat(),
             "evaluated_from": parts["test"]["event_time"].min().isoformat(),
@@ -206,7 +211,8 @@ def train_model(
     # Rows of one customer resemble each other, also in a sample.
     model = replace(model, lineage={**model.lineage, "reference_customers": effective_number(sample["customer_id"])})
     reference = model_frame(sample, config).assign(score=model.predict(sample))
-    return TrainedModel(model=replace(model, reference=reference), tuning=result, policy_report=report)
+    plain = fit_plain_model(train, tune_on, config=config, lineage=lineage, seed=tuning.seed)
+    return TrainedModel(model=replace(model, reference=reference), plain=plain, tuning=result, policy_report=report)
 
 
 def evaluate_model(model: FraudModel, rows: pd.DataFrame, *, policy: PolicySettings) -> Evaluation:
@@ -256,4 +262,5 @@ def _labelled(rows: pd.DataFrame, config: FeatureConfig) -> LabelledRows:
         features=model_frame(rows, config),
         labels=rows["label"].to_numpy(np.float64),
         feature_types=config.feature_types(config.feature_names),
+        customers=rows["customer_id"].to_numpy(),
     )

@@ -42,6 +42,11 @@ class Workspace:
         return self.directory / "candidate"
 
     @property
+    def plain(self) -> Path:
+        """The directory of the plain model that was trained beside it."""
+        return self.directory / "plain"
+
+    @property
     def evaluation_file(self) -> Path:
         return self.directory / "evaluation.json"
 
@@ -51,12 +56,26 @@ class Workspace:
         self._check_data(model.lineage, training_set_sha256)
         return model
 
-    def save_evaluation(self, evaluation: Evaluation, *, training_set_sha256: str) -> dict[str, Any]:
-        """Store the candidate's evaluation with the hashes of model and training set; returns the stored record."""
+    def plain_of(self, training_set_sha256: str) -> FraudModel:
+        """The plain model. Raises MismatchError when it was trained on another training set, or is missing."""
+        if not (self.plain / MANIFEST_FILE).is_file():
+            raise MismatchError(f"{self.plain}: no plain model was trained; materialize fraud_model again")
+        model = FraudModel.load(self.plain)
+        self._check_data(model.lineage, training_set_sha256)
+        return model
+
+    def save_evaluation(
+        self, evaluation: Evaluation, *, training_set_sha256: str, beside_plain: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Store the candidate's evaluation with the hashes of model and training set; returns the stored record.
+
+        `beside_plain` is `Comparison.to_dict` on the same rows, with the plain model's columns.
+        """
         record = {
             "model_sha256": self._model_sha256,
             "training_set_sha256": training_set_sha256,
             **evaluation.to_dict(),
+            **({"beside_plain": dict(beside_plain)} if beside_plain else {}),
         }
         unfinished = self.evaluation_file.with_name(f".{self.evaluation_file.name}.{os.getpid()}")
         unfinished.write_text(json.dumps(record, indent=2))

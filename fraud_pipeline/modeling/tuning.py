@@ -1,14 +1,17 @@
-"""The search for XGBoost hyper-parameters: a seeded, resumable Optuna study over one quantised matrix.
+"""The search for XGBoost hyper-parameters: a seeded, resumable Optuna study over shared quantised matrices.
 
-Belongs here: the search space, the objective, pruning, the study. Must not be here: the model, its evaluation.
+Belongs here: the search space, the objective, pruning, the study, the choice among its trials. Must not be here: the
+model, its evaluation.
+
+The first trials have fixed, sensible parameters: on all columns, then on those that need no history. Another trial is
+chosen only if it is better by more than its noise. With few frauds the best of many trials is often the luckiest.
 """
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,36 +19,31 @@ import numpy as np
 import optuna
 import pandas as pd
 import xgboost as xgb
-from numpy.typing import NDArray
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.metrics import average_precision_score
 
-from fraud_pipeline.modeling.model_directory import training_parameters
+from fraud_pipeline.modeling.comparison import compare
+from fraud_pipeline.modeling.evaluation import Interval
+from fraud_pipeline.modeling.fitting import MAX_BINS, Fitting, LabelledRows, sensible_parameters
 
-MAX_ROUNDS: Final = 400
-EARLY_STOPPING_ROUNDS: Final = 30
 REPORT_EVERY: Final = 10
-MAX_BINS: Final = (256, 1024, 4096)
+_FIXED: Final = "fixed"
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledRows:
-    """Feature rows (n, k) and their labels (n,) of 0 or 1; `feature_types` are XGBoost's, None for numbers only."""
-
-    features: pd.DataFrame
-    labels: NDArray[np.float64]
-    feature_types: list[str] | None = None
-
-
 @dataclass(frozen=True)
 class TuningResult:
-    """The best trial and all trials; `rounds` is the number of trees at its best iteration."""
+    """The chosen trial and all trials; `rounds` is the number of trees at its best iteration.
+
+    `columns` are those that it learned from, and `history` whether features from history are among them.
+    """
 
     parameters: Mapping[str, Any]
+    columns: tuple[str, ...]
+    history: bool
     rounds: int
     average_precision: float
     trials: pd.DataFrame
@@ -74,6 +72,7 @@ def tune(
     tune_on: LabelledRows,
     n_trials: int,
     seed: int,
+    plain: Sequence[str] = (),
     timeout: timedelta | None = None,
     workers: int = 1,
     threads: int = 0,
@@ -81,58 +80,45 @@ def tune(
     study_name: str = "fraud_model",
     on_trial: Callable[[int, float], None] | None = None,
 ) -> TuningResult:
-    """Search for the parameters with the best average precision on `tune_on`.
+    """Search for parameters with a high average precision on `tune_on`; fixed ones, unless others are clearly better.
 
-    A study with the same `journal` and `study_name` is resumed: only the missing trials run. Several workers share the
-    study and `threads`; the order of their trials is not reproducible. Raises ValueError when a part has no fraud or
-    nothing but fraud.
+    `plain` are the columns that need no history; with them the search may leave history out. A study with the same
+    `journal` and `study_name` is resumed: only the missing trials run. Several workers share the study and `threads`;
+    the order of their trials is not reproducible. Raises ValueError when a part has no fraud or nothing but fraud.
     """
     for name, rows in (("train", train), ("tune", tune_on)):
         if not 0 < rows.labels.sum() < len(rows.labels):
             raise ValueError(f"the {name} part needs both fraud and legitimate rows; give it more days")
-
-    types: dict[str, Any] = {
-        "feature_types": train.feature_types,
-        "enable_categorical": train.feature_types is not None,
-    }
-
-    # Quantising costs more than the trees of many trials, so each resolution is made once and shared by all.
-    @lru_cache(maxsize=len(MAX_BINS))
-    def quantised(max_bin: int) -> xgb.QuantileDMatrix:
-        return xgb.QuantileDMatrix(train.features, label=train.labels, max_bin=max_bin, **types)
-
-    # Predicting quantised rows takes longer than predicting plain ones, and every tree is evaluated.
-    watch = xgb.DMatrix(tune_on.features, label=tune_on.labels, **types)
-
-    threads_each = max(1, (threads or os.cpu_count() or 1) // workers)
+    histories = (True, False) if plain and len(plain) < train.features.shape[1] else (True,)
+    columns = {True: tuple(train.features.columns), False: tuple(plain)}
+    fitting = Fitting(
+        {history: (train.of(columns[history]), tune_on.of(columns[history])) for history in histories},
+        threads=max(1, (threads or os.cpu_count() or 1) // workers),
+        seed=seed,
+    )
 
     def objective(trial: Trial) -> float:
         parameters = suggest_parameters(trial)
-        booster = xgb.train(
-            {**training_parameters(parameters, threads=threads_each, seed=seed), "eval_metric": ["aucpr", "logloss"]},
-            quantised(parameters["max_bin"]),
-            num_boost_round=MAX_ROUNDS,
-            evals=[(watch, "tune")],
-            verbose_eval=False,
-            callbacks=[
-                # Average precision of few frauds jumps from tree to tree; log loss is smooth and decides when to stop.
-                xgb.callback.EarlyStopping(rounds=EARLY_STOPPING_ROUNDS, metric_name="logloss", save_best=True),
-                _Pruning(trial),
-            ],
-        )
+        history = len(histories) == 1 or bool(trial.suggest_categorical("history", histories))
+        booster = fitting.stopped_early(parameters, history=history, callbacks=[_Pruning(trial)])
         trial.set_user_attr("rounds", booster.num_boosted_rounds())
-        return float(average_precision_score(tune_on.labels, booster.predict(watch)))
+        return float(average_precision_score(tune_on.labels, fitting.scores(booster, history=history)))
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(journal=journal, name=study_name, seed=seed)
-    finished = [trial for trial in study.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    finished = _finished(study)
     if finished:
         logger.info("resuming study %s after %d trials", study_name, len(finished))
+    fixed = [
+        {**sensible_parameters(train.labels), **({"history": history} if len(histories) > 1 else {})}
+        for history in histories
+    ]
+    _enqueue_fixed(study, fixed[:n_trials])
 
-    def report(study: optuna.Study, _trial: optuna.trial.FrozenTrial) -> None:
+    def report(study: optuna.Study, _trial: FrozenTrial) -> None:
         if on_trial is not None:
-            best = study.best_value if any(t.state is TrialState.COMPLETE for t in study.trials) else float("nan")
-            on_trial(len(study.trials), best)
+            best = study.best_value if study.get_trials(states=[TrialState.COMPLETE]) else float("nan")
+            on_trial(len(_finished(study)), best)
 
     if len(finished) < n_trials:
         study.optimize(
@@ -143,12 +129,56 @@ def tune(
             callbacks=[report],
             gc_after_trial=False,
         )
+    chosen = _choose(study, fitting)
+    trials = study.trials_dataframe(attrs=("number", "value", "state", "duration", "params", "user_attrs"))
     return TuningResult(
-        parameters=dict(study.best_params),
-        rounds=int(study.best_trial.user_attrs["rounds"]),
-        average_precision=float(study.best_value),
-        trials=study.trials_dataframe(attrs=("number", "value", "state", "duration", "params", "user_attrs")),
+        parameters={name: value for name, value in chosen.params.items() if name != "history"},
+        columns=columns[_history(chosen)],
+        history=_history(chosen),
+        rounds=int(chosen.user_attrs["rounds"]),
+        average_precision=float(chosen.value or 0.0),
+        trials=trials[trials["state"] != "WAITING"].reset_index(drop=True),
     )
+
+
+def _choose(study: optuna.Study, fitting: Fitting) -> FrozenTrial:
+    """The better of the fixed trials, or the best of all where that is better by more than its noise."""
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    best = max(complete, key=_value)
+    fixed = max((trial for trial in complete if _FIXED in trial.user_attrs), key=_value, default=best)
+    return best if best.number == fixed.number or _gain(fitting, best, over=fixed).low > 0 else fixed
+
+
+def _gain(fitting: Fitting, trial: FrozenTrial, *, over: FrozenTrial) -> Interval:
+    """The average precision of a trial on the tune rows minus that of another, paired by customers."""
+    scores = [
+        fitting.scores(fitting.stopped_early(each.params, history=_history(each)), history=_history(each))
+        for each in (trial, over)
+    ]
+    rows = fitting.tune_rows
+    customers = np.arange(len(rows.labels)) if rows.customers is None else rows.customers
+    return compare(*scores, rows.labels, customers=customers).gain
+
+
+def _value(trial: FrozenTrial) -> float:
+    return float(trial.value or 0.0)
+
+
+def _history(trial: FrozenTrial) -> bool:
+    return bool(trial.params.get("history", True))
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+
+
+def _enqueue_fixed(study: optuna.Study, fixed: Sequence[Mapping[str, Any]]) -> None:
+    """Make the fixed trials the next ones; after a crash, those that did not end are among them again."""
+    states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING]
+    known = {trial.user_attrs.get(_FIXED) for trial in study.get_trials(deepcopy=False, states=states)}
+    for number, parameters in enumerate(fixed):
+        if number not in known:
+            study.enqueue_trial(dict(parameters), user_attrs={_FIXED: number})
 
 
 def _study(*, journal: Path | None, name: str, seed: int) -> optuna.Study:

@@ -1,0 +1,87 @@
+"""The summary at the end of `fraud-detect train`: what came out, beside plain XGBoost, and the verdict.
+
+Belongs here: words around figures that the run recorded. Must not be here: computing figures.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fraud_pipeline.ingest.source_choice import CHOICE_FILE
+from fraud_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from fraud_pipeline.modeling.comparison import Comparison  # pandas takes a second
+
+
+def short(directory: Path) -> str:
+    """Relative to the working directory where that is shorter."""
+    return os.path.relpath(directory) if directory.is_relative_to(Path.cwd()) else str(directory)
+
+
+def summary(settings: Settings, *, run_id: str, seconds: float) -> str:
+    """What came out of this run, where it is, and what to do next."""
+    from fraud_pipeline.modeling.comparison import Comparison  # noqa: PLC0415 - pandas takes a second
+    from fraud_pipeline.modeling.evaluation import Evaluation  # noqa: PLC0415 - the same
+    from fraud_pipeline.promotion.registry import Registry  # noqa: PLC0415 - mlflow takes seconds
+
+    registry = Registry(
+        tracking_uri=settings.tracking_uri,
+        model_name=settings.model_name,
+        artifact_directory=settings.artifact_directory,
+    )
+    model = registry.of_run(run_id)
+    record = registry.evaluation(model) or {}
+    evaluation = Evaluation.from_dict(record)
+    verdict = next(entry for entry in registry.history() if entry.version == model.version)
+    meaning = {
+        "average_precision": "ranking quality for rare fraud; chance is the fraud rate",
+        "roc_auc": "a fraud is scored above a legitimate row this often",
+        "precision": "alerts of the policy (review and block) that are right",
+        "recall": "frauds that the policy reviews or blocks",
+        "recall_at_precision": f"frauds caught when {settings.precision_floor:.0%} of alerts must be right",
+        "recall_at_budget": f"frauds caught with {settings.alert_budget_per_day:g} alerts a day",
+        "cost_saved": "share of the cost of doing nothing that the policy saves",
+        "calibration_error": "mean distance of probability and observed rate",
+        "brier": "mean squared error of the probability",
+        "observed_over_expected": "known frauds for each predicted one",
+        "card_precision": "compromised cards among the 100 most suspicious of a day",
+    }
+    rows, frauds = evaluation.counts["rows"], evaluation.counts["frauds"]
+    tested = f"Tested on {rows:,} later transactions with {frauds:,} known frauds"
+    lines = [
+        "",
+        f"{tested} (95 % intervals from resampled customers):",
+        *(f"  {name:<24}{metric!s:<26}{meaning[name]}" for name, metric in evaluation.metrics.items()),
+        *beside_plain(Comparison.from_dict(record["beside_plain"]), columns=record["beside_plain"]["columns"]),
+        "",
+        f"Verdict on version {verdict.version}: {verdict.action}; champion is version {verdict.champion or '-'}.",
+        *(f"  - {reason}" for reason in verdict.reasons),
+        "",
+        f"Champion directory  {short(settings.champion_directory)}",
+        "MLflow              fraud-detect mlflow",
+        "Dagster UI          make ui          (or: fraud-detect ui)",
+        "Versions            fraud-detect models, promote, rollback",
+        f"Source              a plain `fraud-detect train` repeats this one ({short(settings.home / CHOICE_FILE)})",
+        f"Done in {seconds:.0f} s.",
+    ]
+    return "\n".join(lines)
+
+
+def beside_plain(compared: "Comparison", *, columns: Sequence[str]) -> list[str]:
+    """Our line, that of the plain model, and what history added."""
+    gain = compared.gain
+    words = "level"
+    if gain.low > 0:
+        words = "history and search add this"
+    elif gain.high < 0:
+        words = "plain is better: history and search add nothing here"
+    signed = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    return [
+        "",
+        f"Average precision beside plain XGBoost on the row's own {len(columns)} columns, same rows:",
+        f"  {'ours':<24}{compared.ours}",
+        f"  {'plain':<24}{compared.plain}",
+        f"  {'difference':<24}{signed:<26}{words}",
+    ]
