@@ -210,7 +210,7 @@ def train_model(
     sample = unseen.sample(min(len(unseen), REFERENCE_ROWS), random_state=tuning.seed).sort_values("event_time")
     # Rows of one customer resemble each other, also in a sample.
     model = replace(model, lineage={**model.lineage, "reference_customers": effective_number(sample["customer_id"])})
-    reference = model_frame(sample, config).assign(score=model.predict(sample))
+    reference = model_frame(sample, config)[list(result.columns)].assign(score=model.predict(sample))
     plain = fit_plain_model(train, tune_on, config=config, lineage=lineage, seed=tuning.seed)
     return TrainedModel(model=replace(model, reference=reference), plain=plain, tuning=result, policy_report=report)
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
@@ -437,6 +438,35 @@ class TestTrain:
         assert (settings.first_day.isoformat(), str(settings.last_day)) == ("2026-01-01", "2026-02-09")
         metrics = json.loads((home / "models" / "evaluation.json").read_text())["metrics"]
         assert metrics["roc_auc"]["value"] > 0.7
+
+    def test_a_rejected_model_says_why_with_figures_and_ends_with_status_2(
+        self,
+        empty_home: Path,
+        file: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Labels by chance: no model ranks them, and none may become champion."""
+        monkeypatch.setenv("FRAUD_GAP", "1d")
+        monkeypatch.setenv("FRAUD_WARM_UP", "3d")
+        rows = pd.read_csv(file)
+        rows["fraudulent"] = (np.random.default_rng(0).random(len(rows)) < 0.03).astype(int)
+        rows.to_csv(tmp_path / "by-chance.csv", index=False)
+        argv = ["train", "--data-path", str(tmp_path / "by-chance.csv"), "--columns", COLUMNS, "--label-delay", "6d"]
+        assert main([*argv, "--n-trials", "2"]) == 2
+        told = capsys.readouterr()
+        assert "the gate rejected this model" in told.err
+        assert "Traceback" not in told.err
+        assert "Verdict on version 1: reject; champion is version -." in told.out
+        assert re.search(
+            r"floor: Average precision is 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\); with \d\.\d\d% fraud", told.out
+        )
+        for line in ("ours", "plain", "difference"):
+            assert re.search(
+                rf"^  {line} +[+-]?0\.\d{{3}} \([+-]?0\.\d{{3}} to [+-]?0\.\d{{3}}\)", told.out, re.MULTILINE
+            )
+        assert not (empty_home / "models" / "champion").exists()
 
     def test_data_that_cannot_be_learned_from_stop_with_the_cause(
         self, empty_home: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

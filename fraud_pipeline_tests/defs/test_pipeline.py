@@ -134,6 +134,7 @@ class TestMainJob:
             "compatibility",
             "frauds",
             "calibration",
+            "plain",
             "floor",
             "basis",
         ]

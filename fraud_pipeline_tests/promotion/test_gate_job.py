@@ -19,6 +19,7 @@ from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.features import record as feature_record
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURE_NAMES, History, merchant_days
+from fraud_pipeline.modeling.metrics import average_precision, rank_frauds
 from fraud_pipeline.modeling.model_directory import FraudModel, IncompatibleModelError
 from fraud_pipeline.modeling.training import TrainedModel, part
 from fraud_pipeline.promotion.registry import Promotion
@@ -48,12 +49,16 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield found
 
 
-def challenge(deployment: Deployment, model: FraudModel) -> int:
-    """Register a model; its version."""
+def challenge(deployment: Deployment, model: FraudModel, *, plain: FraudModel | None = None) -> int:
+    """Register a model, with the plain model beside it; its version."""
     client = MlflowClient(tracking_uri=deployment.settings.tracking_uri)
     run = client.create_run(deployment.registry.ensure_experiment("training")).info.run_id
     model.save(deployment.settings.home / "challenger-model")
-    return deployment.registry.register(deployment.settings.home / "challenger-model", run_id=run, tags={}).version
+    directories = deployment.settings.home / "challenger-model", deployment.settings.home / "plain-model"
+    if plain is not None:
+        plain.save(directories[1])
+    beside = None if plain is None else directories[1]
+    return deployment.registry.register(directories[0], run_id=run, tags={}, plain=beside).version
 
 
 def judge(deployment: Deployment, instance: dg.DagsterInstance, **config: Any) -> tuple[Promotion, dict[str, str]]:
@@ -119,6 +124,38 @@ def test_a_model_of_another_source_waits_until_a_person_accepts_that(
     assert "accept_other_source" in reasons["source"]
     _, reasons = judge(deployment, instance, accept_other_source=True)
     assert "told to accept" in reasons["source"]
+
+
+def test_a_model_below_its_plain_model_is_rejected_with_the_finding_in_the_check(
+    deployment: Deployment, instance: dg.DagsterInstance, trained: TrainedModel, tables: Tables
+) -> None:
+    """A bug that no test of training sees, such as features in another order, is caught by the floor."""
+    model = deployment.model
+    own = len(model.feature_config.own_inputs.names)
+    computed = len(model.features) - own
+    shuffled = (*model.features[:computed][::-1], *model.features[computed:])
+    number = challenge(deployment, replace(model, features=shuffled), plain=trained.plain)
+    decision, reasons = judge(deployment, instance)
+    assert (decision.action, decision.version, decision.champion) == ("reject", number, None)
+    test = part(tables.training_set(), "test")
+    of_plain = average_precision(
+        rank_frauds(trained.plain.predict(test), test["label"].to_numpy(np.float64), np.ones((1, len(test))))
+    )[0]
+    assert f"plain XGBoost on the row's own columns has {of_plain:.3f} on the same rows" in reasons["plain"]
+    record = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        [dg.AssetCheckKey(dg.AssetKey("champion"), "gate")]
+    )
+    (check,) = (each.event.get_dagster_event().asset_check_evaluation_data for each in record.values())  # type: ignore[union-attr]  # judged just now
+    assert f"plain: {reasons['plain']}" in str(check.metadata["finding"].value)
+
+
+def test_a_version_of_an_earlier_release_has_no_plain_model(
+    deployment: Deployment, instance: dg.DagsterInstance
+) -> None:
+    challenge(deployment, deployment.model)
+    _, reasons = judge(deployment, instance)
+    assert "plain" not in reasons
+    assert "no plain model was trained beside this version" in reasons["basis"]
 
 
 def test_what_a_settled_challenger_scored_is_removed_and_what_a_waiting_one_scored_stays(
