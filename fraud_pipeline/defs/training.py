@@ -189,8 +189,7 @@ def training_assets(
                 },
                 on_trial=on_trial,
             )
-        digest = trained.model.save(workspace.candidate)
-        trained.plain.save(workspace.plain)
+        digest = workspace.save_models(trained.model, plain=trained.plain)
         trials = trained.tuning.trials
         finished = trials["value"].where(trials["state"] == "COMPLETE").to_numpy(np.float64)
         importance = {str(name): share for name, share in trained.model.importance().items()}

@@ -56,6 +56,11 @@ class Workspace:
         self._check_data(model.lineage, training_set_sha256)
         return model
 
+    def save_models(self, model: FraudModel, *, plain: FraudModel) -> str:
+        """Store the candidate and the plain model beside it; returns the SHA-256 of the candidate."""
+        plain.save(self.plain)
+        return model.save(self.candidate)
+
     def plain_of(self, training_set_sha256: str) -> FraudModel:
         """The plain model. Raises MismatchError when it was trained on another training set, or is missing."""
         if not (self.plain / MANIFEST_FILE).is_file():
