@@ -8,13 +8,17 @@ import argparse
 import sys
 import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from fraud_pipeline.cli.init_command import time_options
 from fraud_pipeline.cli.training_plan import Flags, UsageError, plan_training
 from fraud_pipeline.cli.training_summary import short, summary
 from fraud_pipeline.ingest.inspection_overrides import parse_overrides
 from fraud_pipeline.ingest.source_choice import SourceChoiceError, read_choice, save_choice
-from fraud_pipeline.settings import explicit_settings, home_directory
+from fraud_pipeline.settings import Settings, explicit_settings, home_directory
+
+if TYPE_CHECKING:
+    from fraud_pipeline.defs.instance import PipelineFailedError
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -46,11 +50,7 @@ def train(arguments: argparse.Namespace) -> int:
         if plan.outlook.problems:
             print(f"fraud-detect train: {plan.settings.source_name} cannot be trained on yet", file=sys.stderr)
             return 1
-    from fraud_pipeline.defs.instance import (  # noqa: PLC0415 - dagster takes seconds
-        ModelRejectedError,
-        PipelineFailedError,
-        run_pipeline,
-    )
+    from fraud_pipeline.defs.instance import PipelineFailedError, run_pipeline  # noqa: PLC0415 - dagster takes seconds
 
     settings = plan.settings
     print(f"Training on the {settings.source_name}{plan.origin}, {plan.first} to {plan.last}", end="; ")
@@ -70,14 +70,21 @@ def train(arguments: argparse.Namespace) -> int:
             accept_other_source=arguments.accept_other_source,
             on_usable=remember,
         )
-    except ModelRejectedError as error:
-        print(summary(settings, run_id=error.run_id, seconds=time.monotonic() - started))
-        print("\nTraining stopped: the gate rejected this model; the reasons are above.", file=sys.stderr)
-        return 2
     except PipelineFailedError as error:
-        print(f"\nTraining stopped: {error}", file=sys.stderr)
-        return 1
+        return _stopped(error, settings, started=started)
     print(summary(settings, run_id=run_id, seconds=time.monotonic() - started))
     if plan.choice is not None and plan.choice != remembered:
         print("A Dagster UI or code location that is running now sees this source once it is reloaded (Deployment).")
     return 0
+
+
+def _stopped(error: "PipelineFailedError", settings: Settings, *, started: float) -> int:
+    """Say why a training stopped, for a rejected model with the summary of its figures; the exit status."""
+    from fraud_pipeline.defs.instance import ModelRejectedError  # noqa: PLC0415 - as above
+
+    if isinstance(error, ModelRejectedError):
+        print(summary(settings, run_id=error.run_id, seconds=time.monotonic() - started))
+        print("\nTraining stopped: the gate rejected this model; the reasons are above.", file=sys.stderr)
+        return 2
+    print(f"\nTraining stopped: {error}", file=sys.stderr)
+    return 1
