@@ -21,7 +21,9 @@ from fraud_pipeline.settings import load_settings
 
 def init(arguments: argparse.Namespace) -> int:
     """Inspect a file and write fraud.toml, which says what each column is."""
-    inspection = inspect(arguments.file, overrides=parse_overrides(arguments.set), options=time_options(arguments))
+    inspection = inspect(
+        arguments.file, overrides=parse_overrides(arguments.set or []), options=time_options(arguments)
+    )
     outlook = outlook_of(inspection, settings=load_settings(), label_delay=arguments.label_delay)
     if arguments.json:
         print(json.dumps(json_of(inspection, parts=outlook.parts, problems=outlook.problems), indent=2))

@@ -133,7 +133,6 @@ def _add_inspection(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set",
         action="append",
-        default=[],
         metavar="FIELD=COLUMN",
         help="name the column of a field, refuse a guess (FIELD=-), leave a column out (COLUMN=-), or declare an own "
         "field (NAME:type=COLUMN); may be repeated",

@@ -29,7 +29,7 @@ def train(arguments: argparse.Namespace) -> int:
         synthetic=arguments.synthetic,
         columns=arguments.columns,
         declaration=arguments.declaration,
-        overrides=parse_overrides(arguments.set),
+        overrides=parse_overrides(arguments.set or []),
         time=time_options(arguments),
         label_delay=arguments.label_delay,
         transactions=arguments.transactions,

@@ -20,7 +20,7 @@ _NAMES: Final = (
     rf"(?:{_ABOUT}_)*{_FRAUD_WORD}(?:_{_LABEL_WORD})*",
     rf"(?:{_ABOUT}_)*(?:label|chargeback|cbk|charge_back|chargedback)(?:_{_LABEL_WORD})*",
     rf"{_LABEL_WORD}_{_FRAUD_WORD}",
-    r"class|target|y|outcome|response|default|is_bad|bad|good_bad|result|anomaly|is_anomaly|is_suspicious|suspicious",
+    r"(?:is_)?(?:sar|laundering|money_laundering|illicit)|class|target|y|outcome|response|default|is_bad|bad|good_bad|result|anomaly|is_anomaly|is_suspicious|suspicious",
 )
 """Names of labels, the plainest first."""
 _NO_LABEL: Final = (

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_pipeline.ingest.column_names import spelled
 from fraud_pipeline.ingest.column_profiles import NEARLY_ALL, Profile
 from fraud_pipeline.ingest.column_times import MISSING, TimeSpelling, time_spelling
-from fraud_pipeline.ingest.field_names import field_rank
+from fraud_pipeline.ingest.field_names import NO_AMOUNT, field_rank
 from fraud_pipeline.ingest.time_guesses import TimeGuess
 from fraud_pipeline.schema.fields import FIELDS
 
@@ -142,6 +143,8 @@ def _has_many(profile: Profile) -> bool:
 
 def _amount(profile: Profile, rank: int) -> str:
     numbers = profile.present_numbers
+    if rank > 1 and NO_AMOUNT.search(spelled(profile.name)):
+        return ""
     if not len(numbers) or len(numbers) < 0.9 * len(profile.text) or profile.counts_rows or profile.yes:
         return ""
     positive = float((numbers > 0).mean())

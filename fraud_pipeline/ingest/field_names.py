@@ -28,13 +28,13 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         rf"(?:sender|from|source|originator|debtor|debit)(?:_(?:account|acct|{_ID}|account_{_ID}))?|nameorig",
         rf"(?:card|cc|credit_card|pan|karte)_{_ID}|card|cc|pan|card_1|card_{_ID}_hash|hashed_(?:card|pan)",
         rf"(?:policy|contract|insured|holder|person|employee|household|subscriber|email|phone)_{_ID}",
-        r"customer_email|email|email_address|p_emaildomain_id",
+        r"(?:customer|buyer|user|client|payer)_email|email|email_address|p_emaildomain_id",
     ),
     "merchant_id": (
         rf"(?:merchant|merch|vendor|shop|store|seller|retailer|haendler|laden|comercio|beneficiary|payee)(?:_{_ID})?",
         rf"(?:terminal|pos|acceptor|mid|tid)(?:_{_ID})?|name_dest|dest_(?:account|acct|{_ID})|namedest",
         (
-            rf"(?:merchant|merch|shop|store|vendor)_(?:name|code)|(?:receiver|recipient|destination|dest|counterparty|"
+            rf"(?:merchant|merch|shop|store|vendor)_(?:name|nm|code|cd|desc)|(?:receiver|recipient|destination|dest|counterparty|"
             rf"creditor|to)(?:_(?:account|acct|{_ID}|account_{_ID}))?"
         ),
     ),
@@ -60,7 +60,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         rf"(?:fraud|chargeback|label|dispute)_(?:reported|report|confirmed|notified|received)_{_TIME}",
     ),
     "category": (
-        r"mcc|merchant_category_code|(?:merchant_|merch_|shop_|tx_|transaction_)?category(?:_(?:code|id|name))?",
+        r"mcc(?:_cd)?|merchant_category_code|(?:merchant_|merch_|shop_|tx_|transaction_)?category(?:_(?:code|id|name))?",
         r"mcc_(?:code|group|desc.*)|merchant_(?:type|mcc|group|sector)|product_(?:category|type|cd)|kategorie|sector",
     ),
     "channel": (
@@ -71,6 +71,12 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "latitude": (rf"{_PLACE}_(?:lat|latitude)",),
     "longitude": (rf"{_PLACE}_(?:lon|long|lng|longitude)",),
 }
+
+NO_AMOUNT: Final = re.compile(
+    r"(?:^|_)(?:ratio|mean|avg|average|median|std|deviation|max|min|limit|balance|count|share|diff|delta|prev|previous|"
+    r"last|history|hist|past|log|score|rank|zscore|norm|scaled|\d+[hdw])(?:_|$)"
+)
+"""Names of figures about amounts of other transactions."""
 
 NO_EVENT_TIME: Final = re.compile(
     r"(?:^|_)(?:dob|birth\w*|born|expir\w*|signup|sign_up|register\w*|registration|open\w*|since|first|last|label|"

@@ -68,6 +68,7 @@ def read_content(
     if unnamed:
         notes[f"columns that fraud.toml does not name, so not used: {', '.join(unnamed)}"] = n_rows
     if declaration is not None:
+        _round_amounts(fields, notes)
         notes |= _fill_in(fields, n_rows=n_rows)
     _mark_unknown_labels(fields, notes)
     times = _usable_times(fields["event_time"])
@@ -108,6 +109,18 @@ def _fill_in(fields: dict[str, pa.Array], *, n_rows: int) -> dict[str, int]:
             notes["merchant_id: empty, so without a merchant"] = missing
         fields["merchant_id"] = fields["merchant_id"].fill_null(NO_MERCHANT)
     return notes
+
+
+def _round_amounts(fields: dict[str, pa.Array], notes: dict[str, int]) -> None:
+    """Round amounts of more than two decimals, as dinars and converted currencies have, to whole cents."""
+    amounts = fields.get("amount")
+    if amounts is None or not pa.types.is_float64(amounts.type):
+        return
+    rounded = pc.round(amounts, 2, round_mode="half_to_even")
+    changed = pc.greater(pc.abs(pc.subtract(amounts, rounded)), pc.add(pc.multiply(pc.abs(amounts), 1e-12), 1e-9))
+    if count := pc.sum(changed).as_py() or 0:
+        fields["amount"] = pc.if_else(changed, rounded, amounts)
+        notes["amount: more than two decimals, rounded to cents"] = count
 
 
 def order_times(n_rows: int) -> NDArray[np.int64]:

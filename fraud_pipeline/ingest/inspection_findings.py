@@ -72,6 +72,9 @@ def warnings_of(
         if 0 < unreadable <= WIDESPREAD * len(times):
             warnings.append(f"{plain_count(unreadable, 'row')} without a readable event time will be rejected.")
     warnings += _about_customers(sample, declaration)
+    amount = next((each for each in sample.profiles if each.name == declaration.fields.get("amount")), None)
+    if amount is not None and _finer_than_cents(amount) > WIDESPREAD:
+        warnings.append(f"Amounts in '{amount.name}' have more than two decimals and are rounded to cents.")
     currencies = [name for name in declaration.columns if "currency" in spelled(name)]
     if currencies:
         warnings.append(
@@ -80,6 +83,12 @@ def warnings_of(
     if unknown := int(np.isnan(labels).sum()) if declaration.label else 0:
         warnings.append(f"{plain_count(unknown, 'row')} without a label: history only, in no training or test row.")
     return tuple(warnings)
+
+
+def _finer_than_cents(amount: Profile) -> float:
+    """The share of amounts with more than two decimals."""
+    cents = amount.present_numbers * 100
+    return float((np.abs(cents - np.round(cents)) > 1e-6 * np.maximum(1, np.abs(cents))).mean()) if len(cents) else 0.0
 
 
 def _missing_fields(declaration: Declaration) -> list[str]:

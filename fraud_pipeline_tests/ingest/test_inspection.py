@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fraud_pipeline.ingest.column_mapping import SourceError
-from fraud_pipeline.ingest.column_names import our_name
+from fraud_pipeline.ingest.column_names import our_name, spelled
 from fraud_pipeline.ingest.declaration import declaration_toml, read_declaration
+from fraud_pipeline.ingest.field_names import NO_EVENT_TIME, field_rank
 from fraud_pipeline.ingest.inspection import Inspection, inspect
 from fraud_pipeline.ingest.inspection_overrides import parse_overrides
 from fraud_pipeline.ingest.sources import FileSource
@@ -285,6 +286,38 @@ class TestNumbers:
             start=pd.Timestamp("1990-01-01", tz="UTC"), end=pd.Timestamp.now(tz="UTC")
         )
         assert rows["balance"].max() == 99.539
+
+    def test_amounts_of_three_decimals_are_rounded_and_counted(self, tmp_path: Path) -> None:
+        amounts = [f"{number}.{number % 9}25" for number in range(1, 601)]
+        path = written(tmp_path, handbook().assign(TX_AMOUNT=amounts))
+        inspection = inspect(path)
+        source = FileSource(path, declaration=inspection.declaration)
+        assert source.notes["amount: more than two decimals, rounded to cents"] == 600
+        start, end = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp.now(tz="UTC")
+        assert source.transactions(start=start, end=end)["amount"].iloc[0] == 1.12
+        assert len(source.reports(start=start, end=end)) == inspection.frauds
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        *(("buyerEmail", "customer_id"), ("MERCH_NM", "merchant_id"), ("ACCT_NO", "customer_id")),
+        *(("TRAN_AMT", "amount"), ("totalAmount", "amount"), ("orderNumber", "transaction_id")),
+        *(("createdAt", "event_time"), ("trans_date", "event_time"), ("mcc_cd", "category")),
+    ],
+)
+def test_names_that_people_give_to_fields(name: str, field: str) -> None:
+    assert field_rank(field, name) is not None
+
+
+@pytest.mark.parametrize("name", ["dob", "signup_time", "LABEL_TIMESTAMP", "last_login_date"])
+def test_times_of_other_things_are_no_event_time(name: str) -> None:
+    assert NO_EVENT_TIME.search(spelled(name))
+
+
+def test_a_figure_about_other_amounts_is_no_amount(tmp_path: Path) -> None:
+    frame = handbook().rename(columns={"TX_AMOUNT": "ratio_to_median_purchase_price"})
+    assert "amount" not in inspected(tmp_path, frame).declaration.fields
 
 
 class TestOverrides:

@@ -330,7 +330,7 @@ def chargebacks(seed: int = 15) -> Frame:
             "created_at": when.as_unit("ms").astype("int64"),
             "transaction_amount": rng.lognormal(3, 1, N).round(2),
             "device_id": rng.choice([5.0, 6.0, np.nan], N),
-            "chargeback_date": np.where(label == 1, later, None),
+            "chargeback_date": pd.Series(later).where(label == 1),
             "has_cbk": np.where(label == 1, "TRUE", "FALSE"),
         }
     )
