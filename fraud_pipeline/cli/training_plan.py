@@ -86,7 +86,7 @@ def _flag_of_a_file(flags: Flags) -> str:
         "--columns": flags.columns is not None,
         "--declaration": flags.declaration is not None,
         "--label-delay": flags.label_delay is not None,
-        "--set and --time-...": flags.inspects,
+        "an option on columns or times": flags.inspects,
     }
     return next((name for name, is_given in given.items() if is_given), "")
 

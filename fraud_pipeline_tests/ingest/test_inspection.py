@@ -288,13 +288,13 @@ class TestNumbers:
         assert rows["balance"].max() == 99.539
 
     def test_amounts_of_three_decimals_are_rounded_and_counted(self, tmp_path: Path) -> None:
-        amounts = [f"{number}.{number % 9}25" for number in range(1, 601)]
+        amounts = [f"{3 * number}.{number % 9}25" for number in range(1, 601)]
         path = written(tmp_path, handbook().assign(TX_AMOUNT=amounts))
         inspection = inspect(path)
         source = FileSource(path, declaration=inspection.declaration)
         assert source.notes["amount: more than two decimals, rounded to cents"] == 600
         start, end = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp.now(tz="UTC")
-        assert source.transactions(start=start, end=end)["amount"].iloc[0] == 1.12
+        assert source.transactions(start=start, end=end)["amount"].iloc[0] == 3.12
         assert len(source.reports(start=start, end=end)) == inspection.frauds
 
 

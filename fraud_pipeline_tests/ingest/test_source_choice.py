@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fraud_pipeline.cli.training_plan import Flags, Plan, UsageError, plan_training
+from fraud_pipeline.ingest.declaration import declaration_toml
 from fraud_pipeline.ingest.source_choice import (
     CHOICE_FILE,
     FileChoice,
@@ -20,6 +21,7 @@ from fraud_pipeline.ingest.source_choice import (
     save_choice,
 )
 from fraud_pipeline.ingest.sources import SourceError
+from fraud_pipeline.ingest.time_guesses import TimeOptions
 from fraud_pipeline.settings import SETTINGS_FILE, explicit_settings, load_settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -237,6 +239,44 @@ class TestExplicit:
         assert served.source_id != before.source_id
 
 
+class TestColumns:
+    def test_a_declaration_in_the_directory_is_used_and_so_are_its_changes(
+        self, home: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(file.parent)
+        guessed = plan(home, data_path=file).settings.declaration
+        assert guessed is not None
+        others = {field: name for field, name in guessed.fields.items() if field != "merchant_id"}
+        edited = guessed.model_copy(update={"fields": others | {"category": "merchant_id"}})
+        Path("fraud.toml").write_text(declaration_toml(edited))
+        first = trained(home, data_path=file)
+        assert first.settings.declaration == edited
+        assert "Columns: fraud.toml in this directory." in plan_text(first)
+        Path("fraud.toml").write_text(declaration_toml(guessed))
+        assert plan(home).settings.declaration == guessed
+        Path("fraud.toml").unlink()
+        assert plan(home).settings == first.settings, "a choice holds what it was made from"
+
+    def test_columns_win_over_a_declaration_in_the_directory(
+        self, home: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(file.parent)
+        Path("fraud.toml").write_text("version = 1\n")
+        made = plan(home, data_path=file, columns="amount=amount")
+        assert (made.settings.columns, made.settings.declaration) == ("amount=amount", None)
+
+    def test_a_short_file_shortens_delay_and_gap_for_every_process(self, home: Path, file: Path) -> None:
+        made = trained(home, data_path=file)
+        assert (made.settings.label_delay, made.settings.gap) == (timedelta(days=1), timedelta(hours=12))
+        assert plan(home).settings == made.settings
+        assert load_settings().gap == timedelta(hours=12)
+
+    def test_what_a_person_says_about_delay_and_gap_stays(self, home: Path, file: Path) -> None:
+        explicitly(home, "FRAUD_GAP=2d")
+        made = plan(home, data_path=file, label_delay=WEEK)
+        assert (made.settings.label_delay, made.settings.gap) == (WEEK, timedelta(days=2))
+
+
 class TestUsage:
     @pytest.mark.parametrize(
         ("flags", "problem"),
@@ -246,6 +286,8 @@ class TestUsage:
             ({"synthetic": True, "columns": "amount=A"}, "--columns is for a file"),
             ({"synthetic": True, "label_delay": WEEK}, "--label-delay is for a file"),
             ({"columns": "amount=A"}, "--columns is for a file"),
+            ({"declaration": Path("fraud.toml")}, "--declaration is for a file"),
+            ({"time": TimeOptions(unit="s")}, "an option on columns or times is for a file"),
         ],
     )
     def test_a_flag_that_would_not_be_used_is_refused(self, home: Path, flags: dict[str, Any], problem: str) -> None:
