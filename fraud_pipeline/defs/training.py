@@ -109,8 +109,8 @@ def training_assets(
         features = store.read("features", first, last)
         blocked = _blocked(database, since=first, settings=settings)
         hidden = censored_labels(features, reports, blocked, as_of=as_of)
-        unknown = store.read(UNKNOWN, first, last, schema=UNKNOWN_LABELS, allow_missing=True)["transaction_id"]
-        unlabelled = censored_labels(features, reports, unknown, as_of=as_of) & ~hidden
+        unknown = store.read(UNKNOWN, first, last, schema=UNKNOWN_LABELS, allow_missing=True)
+        unlabelled = censored_labels(features, reports, set(unknown["transaction_id"]), as_of=as_of) & ~hidden
         rows, split = build_training_set(
             features[~(hidden | unlabelled)].reset_index(drop=True),
             transactions,

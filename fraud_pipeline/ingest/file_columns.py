@@ -154,11 +154,12 @@ def label_words(
     encoded = column.cast(pa.string()).dictionary_encode()
     words = _plain_words(encoded.dictionary)
     words = pc.if_else(pc.match_substring_regex(words, f"^{NOTHING_PATTERN}$"), None, words)
-    sides = ((fraud or _FRAUD), (legitimate or _LEGITIMATE))
-    means_fraud, means_legitimate = (pc.is_in(words, _plain_words(pa.array(side, type=pa.string()))) for side in sides)
-    return tuple(
-        flags.take(encoded.indices).fill_null(False) for flags in (means_fraud, means_legitimate, words.is_valid())
+    means_fraud, means_legitimate = (
+        pc.is_in(words, _plain_words(pa.array(side, type=pa.string())))
+        for side in (fraud or _FRAUD, legitimate or _LEGITIMATE)
     )
+    flags = [each.take(encoded.indices).fill_null(False) for each in (means_fraud, means_legitimate, words.is_valid())]
+    return flags[0], flags[1], flags[2]
 
 
 def _plain_words(words: pa.Array) -> pa.Array:

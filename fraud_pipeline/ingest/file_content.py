@@ -82,7 +82,7 @@ def read_content(
         order = np.argsort(times, kind="stable")
         table, times = table.take(pa.array(order)), times[order]
     n_misplaced = int(np.searchsorted(times, 0))
-    labels = [field for field in LABELS if field in fields]
+    labels: list[str] = [field for field in LABELS if field in fields]
     return FileContent(
         table=table, times=times[n_misplaced:], n_misplaced=n_misplaced, label_columns=labels, notes=notes
     )
@@ -194,9 +194,11 @@ def _hashable(values: pa.Array) -> NDArray[np.object_] | NDArray[np.int64]:
     """Values as whole numbers, or as text; a missing one unlike any other."""
     kind = values.type
     if pa.types.is_floating(kind):
-        return values.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False).view(np.int64)
+        numbers = np.asarray(values.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False))
+        return numbers.view(np.int64)
     if pa.types.is_integer(kind) or pa.types.is_timestamp(kind):
-        return values.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+        whole = values.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+        return np.asarray(whole, dtype=np.int64)
     return np.array(["" if value is None else f"={value}" for value in values.to_pylist()], dtype=object)
 
 

@@ -20,6 +20,7 @@ from fraud_pipeline.schema.transactions import TIME_DTYPE
 def check_own_column(raw: pd.DataFrame, field: OwnField, verdict: Verdict) -> pd.Series:
     """The values of an own field, typed as `own_fields.own_column` says."""
     cells = raw[field.name] if field.name in raw else pd.Series(np.full(len(raw), None, dtype=object))
+    values: pd.Series
     match field.type:
         case "number" | "money":
             numbers, usable = numbers_of(cells)
@@ -39,7 +40,7 @@ def check_own_column(raw: pd.DataFrame, field: OwnField, verdict: Verdict) -> pd
 def _booleans(cells: pd.Series) -> tuple[pd.Series, Flags]:
     if cells.dtype != object:
         usable = np.full(len(cells), pd.api.types.is_bool_dtype(cells.dtype))
-        return (cells.astype("boolean") if usable.all() else pd.Series(pd.NA, cells.index, dtype="boolean")), usable
+        return (cells if usable.all() else pd.Series(np.full(len(cells), None))).astype("boolean"), usable
     flags = {True: True, False: False, "true": True, "false": False}
     known = [isinstance(value, bool | np.bool_ | str) and value in flags for value in cells]
     values = [flags[value] if readable else pd.NA for value, readable in zip(cells, known, strict=True)]

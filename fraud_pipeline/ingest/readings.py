@@ -52,14 +52,17 @@ class Reading:
 def mapped_readings(names: Mapping[str, str]) -> list[Reading]:
     """The readings of fields that one column each gives."""
     return [
-        Reading(
-            field,
-            (name,),
-            lambda piece, name, field=field: typed(piece, name=name, field=field, kind=FIELDS[field].kind),  # type: ignore[misc]
-            lambda columns, place, name=name, field=field: converted(columns[0], name=name, field=field, place=place),  # type: ignore[misc]
-        )
+        Reading(field, (name,), partial(_typed_field, field), partial(_converted_field, field, name))
         for field, name in names.items()
     ]
+
+
+def _typed_field(field: str, piece: pa.Array, column: str) -> pa.Array:
+    return typed(piece, name=column, field=field, kind=FIELDS[field].kind)
+
+
+def _converted_field(field: str, column: str, columns: tuple[pa.Array, ...], place: Place) -> Column:
+    return converted(columns[0], name=column, field=field, place=place)
 
 
 def declared_readings(declaration: Declaration, header: Header) -> list[Reading]:

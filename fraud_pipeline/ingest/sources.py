@@ -146,7 +146,7 @@ class FileSource:
     def _report_versions(self) -> Mapping[date, str]:
         """The version of each day on which something was reported."""
         by_day = self._reports.groupby(self._reports["reported_at"].dt.date)
-        return {day: frame_version(reports.reset_index(drop=True)) for day, reports in by_day}
+        return {date.fromisoformat(str(day)): frame_version(reports.reset_index(drop=True)) for day, reports in by_day}
 
     @property
     def _content(self) -> FileContent:
