@@ -68,7 +68,7 @@ class Watched:
         """The report of a day, and the verdicts of the usual rules."""
         earlier = [day - 7 * weeks for weeks in range(WEEKS_BEFORE, 0, -1)]
         champion, today = self.world.champion, self.sample([day])
-        names = judgeable(history=timedelta(days=earlier[0]), own=champion.feature_config.own_inputs)
+        names = judgeable(history=timedelta(days=earlier[0]), features=champion.features)
         report = drift_report(
             self.world.first_day + timedelta(days=day),
             today,

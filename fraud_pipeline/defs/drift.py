@@ -159,7 +159,7 @@ def report_of(
         champion=champion.reference,
         champion_customers=champion.lineage.get("reference_customers"),
         weeks_before=weeks_before,
-        features=judgeable(history=history, own=champion.feature_config.own_inputs),
+        features=judgeable(history=history, features=champion.features),
     )
 
 

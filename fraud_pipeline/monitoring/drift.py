@@ -20,8 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from fraud_pipeline.features.definitions import FEATURES, WindowName
-from fraud_pipeline.features.own_inputs import NO_OWN_INPUTS, OwnInputs
+from fraud_pipeline.features.definitions import FEATURE_NAMES, FEATURES, WindowName
 from fraud_pipeline.modeling.metrics import effective_number
 
 Floats = NDArray[np.float64]
@@ -171,19 +170,18 @@ class DriftReport:
         )
 
 
-def judgeable(*, history: timedelta, own: OwnInputs = NO_OWN_INPUTS) -> list[str]:
-    """The features, own inputs and the score that can be judged after this much history: their windows are full.
+def judgeable(*, history: timedelta, features: Sequence[str] = FEATURE_NAMES) -> list[str]:
+    """The model's features, and the score, that can be judged after this much history: their windows are full.
 
     A window that is still filling shifts every day. Merchants' windows begin only when labels have matured, so they
     count as the longest. Calendar features are left out.
     """
-    names = [
+    young = {
         feature.name
         for feature in FEATURES
-        if feature.name not in _CALENDAR
-        and _REACH["60d" if feature.entity == "merchant" else feature.window] <= history
-    ]
-    return [*names, *own.names, SCORE]
+        if _REACH["60d" if feature.entity == "merchant" else feature.window] > history
+    }
+    return [*(name for name in features if name not in _CALENDAR | young), SCORE]
 
 
 def population_stability_index(baseline: Floats, current: Floats) -> tuple[float, int]:

@@ -205,6 +205,6 @@ class TestDrift:
             champion=model.reference,
             champion_customers=200.0,
             weeks_before=self.sample(model, test),
-            features=judgeable(history=timedelta(days=90), own=model.feature_config.own_inputs),
+            features=judgeable(history=timedelta(days=90), features=model.features),
         )
         assert (changed, "missing") in {(shift.feature, shift.kind) for shift in report.drifted}
