@@ -14,7 +14,6 @@ from fraud_pipeline.defs.features import engineer, feature_config, history_befor
 from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.schema.joins import rows_of
-from fraud_pipeline.schema.transactions import TRANSACTIONS, empty
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
 
@@ -29,8 +28,10 @@ def features_for(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, se
     rows, own = _with_features(model, store, rows, settings=settings), model.feature_config.own_inputs
     if set(own.names) <= set(rows.columns):
         return rows
+    if rows.empty:
+        return rows.reindex(columns=[*rows.columns, *(name for name in own.names if name not in rows)])
     stored = [store.read("transactions", day, day) for day in sorted(set(rows["event_time"].dt.date))]
-    return with_own_inputs(rows, pd.concat(stored, ignore_index=True) if stored else empty(TRANSACTIONS), own)
+    return with_own_inputs(rows, pd.concat(stored, ignore_index=True), own)
 
 
 def _with_features(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, settings: Settings) -> pd.DataFrame:
