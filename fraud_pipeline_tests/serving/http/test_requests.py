@@ -289,7 +289,9 @@ def test_http_and_files_give_the_same_row_or_the_same_reason(
         # What compares fields or clocks is judged once every field is of its type.
         assert first in verdict or first[1] in {"future_time", "finer_than_a_cent", "incomplete_position"}
     else:
-        assert known_to_files == []
+        # HTTP compares fields and clocks only once each field is good, so that a bad country hides what is found then.
+        hidden = {"incomplete_position", "future_time"} if ("country", "bad_country") in verdict else set[str]()
+        assert {reason for _, reason in known_to_files} <= hidden
 
 
 def test_noise_of_float_arithmetic_is_the_cent_that_it_means() -> None:

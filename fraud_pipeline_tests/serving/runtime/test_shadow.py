@@ -58,6 +58,11 @@ def decided(model: FraudModel, values: NDArray[np.float32]) -> list[ScoringResul
     ]
 
 
+def with_a_lost_feature(model: FraudModel) -> FraudModel:
+    """A model of a feature that nobody computes."""
+    return replace(model, features=("no_such_feature", *model.feature_config.own_inputs.names))
+
+
 def champion_of(trained: TrainedModel) -> LoadedModel:
     """Version 1, which decided."""
     return loaded(trained.model, CHAMPION, version="1")
@@ -155,7 +160,7 @@ def test_what_goes_wrong_is_told_once_and_the_next_batch_is_compared(
     trained: TrainedModel, values: NDArray[np.float32], caplog: pytest.LogCaptureFixture
 ) -> None:
     good = loaded(trained.model, CHALLENGER, version="3")
-    broken = replace(good, model=replace(good.model, features=("no_such_feature",)), version="2")
+    broken = replace(good, model=with_a_lost_feature(good.model), version="2")
     challengers = iter([broken, broken, good])
     shadow = Shadow(lambda: next(challengers))
     scored = decided(trained.model, values)
@@ -186,7 +191,7 @@ def test_a_report_is_whole_while_batches_are_compared(trained: TrainedModel, val
 def test_without_a_challenger_or_with_a_broken_one_nothing_happens(
     trained: TrainedModel, values: NDArray[np.float32], challenger: str | None
 ) -> None:
-    broken = replace(trained.model, features=("no_such_feature",))
+    broken = with_a_lost_feature(trained.model)
     model = loaded(broken, CHALLENGER, version="2") if challenger else None
     shadow = Shadow(lambda: model)
     shadow(values, decided(trained.model, values), champion_of(trained))

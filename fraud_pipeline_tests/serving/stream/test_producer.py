@@ -99,7 +99,7 @@ class TestFile:
     ) -> None:
         path = tmp_path / "bank.csv"
         lines = [f"old-{n},2026-01-{n:02d}T10:00:00Z,c-1,m-{n},{n}.5,,,," for n in range(1, 21)]
-        lines.append("bad,2026-01-05T10:00:00Z,c-1,m-1,-3,,,,")
+        lines.append("bad,2026-01-05T10:00:00Z,c-1,m-1,1000000000000,,,,")
         header = "transaction_id,event_time,customer_id,merchant_id,amount,category,country,latitude,longitude"
         path.write_text("\n".join([header, *reversed(lines)]))
         reported: list[str] = []
@@ -122,7 +122,9 @@ class TestFile:
         self, settings: Settings, kafka: KafkaSettings, tmp_path: Path
     ) -> None:
         path = tmp_path / "bank.csv"
-        path.write_text("transaction_id,event_time,customer_id,merchant_id,amount\nt-1,2026-01-05T10:00:00Z,c,m,-1\n")
+        path.write_text(
+            "transaction_id,event_time,customer_id,merchant_id,amount\nt-1,2026-01-05T10:00:00Z,c,m,1000000000000\n"
+        )
         with pytest.raises(ValueError, match="bank.csv has no valid row"):
             produce(settings, kafka, rate=1, data_path=path, on_progress=lambda _: None)
 
