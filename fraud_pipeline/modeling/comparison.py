@@ -42,11 +42,12 @@ class Comparison:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The comparison that `to_dict` wrote."""
-        intervals = {
-            name: Interval(**{bound: np.nan if x is None else x for bound, x in values[name].items()})
+        ours, plain, gain = (
+            Interval(**{bound: np.nan if x is None else x for bound, x in values[name].items()})
             for name in ("ours", "plain", "gain")
-        }
-        return cls(**{name: values[name] for name in ("rows", "frauds", "customers")}, **intervals)
+        )
+        counts = {name: int(values[name]) for name in ("rows", "frauds", "customers")}
+        return cls(**counts, ours=ours, plain=plain, gain=gain)
 
 
 def compare(
