@@ -1,4 +1,4 @@
-"""Materializations of many days in one write: Dagster's SQLite storage makes two transactions for each day.
+"""Events of many days in one write: Dagster's SQLite storage makes two transactions for each day.
 
 Belongs here: that one write. Must not be here: runs (`instance.py`).
 
@@ -15,6 +15,9 @@ from dagster._core.storage.event_log import SqlEventLogStorageTable, SqliteEvent
 
 BATCH_VARIABLE: Final = "DAGSTER_EVENT_BATCH_SIZE"
 BATCH_SIZE: Final = 500
+_OF_ASSETS: Final = frozenset(
+    {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED}
+)
 
 
 def write_in_batches(instance: dg.DagsterInstance) -> None:
@@ -27,7 +30,7 @@ def write_in_batches(instance: dg.DagsterInstance) -> None:
 def _store_batch(storage: SqliteEventLogStorage, events: Sequence[dg.EventLogEntry]) -> None:
     """What `SqliteEventLogStorage.store_event` does for each event, in two transactions for all of them."""
     kinds = {event.dagster_event_type for event in events}
-    if kinds != {dg.DagsterEventType.ASSET_MATERIALIZATION} or len({event.run_id for event in events}) > 1:
+    if not kinds <= _OF_ASSETS or len({event.run_id for event in events}) > 1:
         for event in events:
             storage.store_event(event)
         return
@@ -37,4 +40,10 @@ def _store_batch(storage: SqliteEventLogStorage, events: Sequence[dg.EventLogEnt
     with storage.index_transaction() as connection:
         ids = list(connection.execute(insert.returning(SqlEventLogStorageTable.c.id)).scalars())
         storage._store_asset_event_tags(connection, events, ids)  # noqa: SLF001 - as dagster-postgres does
-        storage._store_asset_event(connection, events[-1], ids[-1])  # noqa: SLF001
+        latest = {
+            event.dagster_event.asset_key: (event, id_)
+            for event, id_ in zip(events, ids, strict=True)
+            if event.dagster_event
+        }
+        for event, id_ in latest.values():
+            storage._store_asset_event(connection, event, id_)  # noqa: SLF001
