@@ -21,7 +21,7 @@ import pandas as pd
 import xgboost as xgb
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 from sklearn.metrics import average_precision_score
 
 from fraud_pipeline.modeling.comparison import compare
@@ -49,7 +49,7 @@ class TuningResult:
     trials: pd.DataFrame
 
 
-def suggest_parameters(trial: Trial) -> dict[str, Any]:
+def suggest_parameters(trial: BaseTrial) -> dict[str, Any]:
     """The search space. `max_bin` and `base_score` are in it because their defaults blur heavy-tailed amounts."""
     return {
         "max_depth": trial.suggest_int("max_depth", 3, 8),
@@ -151,13 +151,13 @@ def _choose(study: optuna.Study, fitting: Fitting) -> FrozenTrial:
 
 def _gain(fitting: Fitting, trial: FrozenTrial, *, over: FrozenTrial) -> Interval:
     """The average precision of a trial on the tune rows minus that of another, paired by customers."""
-    scores = [
+    of_trial, of_other = (
         fitting.scores(fitting.stopped_early(each.params, history=_history(each)), history=_history(each))
         for each in (trial, over)
-    ]
+    )
     rows = fitting.tune_rows
     customers = np.arange(len(rows.labels)) if rows.customers is None else rows.customers
-    return compare(*scores, rows.labels, customers=customers).gain
+    return compare(of_trial, of_other, rows.labels, customers=customers).gain
 
 
 def _value(trial: FrozenTrial) -> float:

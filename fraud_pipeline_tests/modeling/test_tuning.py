@@ -113,8 +113,8 @@ class TestChoice:
         # In the train part these columns tell everything, in the tune part nothing.
         tempting = pd.DataFrame(noise, columns=[f"h{n}" for n in range(30)]).assign(h0=TRAIN.labels)
         train = LabelledRows(features=pd.concat([TRAIN.features, tempting], axis=1), labels=TRAIN.labels)
-        noise = tempting.iloc[:600].assign(h0=0.5)
-        tune_on = LabelledRows(features=pd.concat([TUNE_ON.features, noise], axis=1), labels=TUNE_ON.labels)
+        silent = tempting.iloc[:600].assign(h0=0.5)
+        tune_on = LabelledRows(features=pd.concat([TUNE_ON.features, silent], axis=1), labels=TUNE_ON.labels)
         result = tune(train=train, tune_on=tune_on, n_trials=2, seed=0, threads=1, plain=["a", "b", "c", "d"])
         assert not result.history
         assert result.columns == ("a", "b", "c", "d")
