@@ -228,7 +228,9 @@ def animate(browser: Any, settings: Settings, *, board: str, service: str, train
     sent = json.dumps(payment)
     answered = "{" + ",\n ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in answer.items()) + "}"
     frames = [printed(terminal, "make run", training)] if training else []
-    frames.append(printed(terminal, f"curl http://127.0.0.1:8080/score -H \"$AUTHORIZATION\" -d '{sent}'", answered))
+    frames.append(
+        printed(terminal, f'curl http://127.0.0.1:8080/score -H "$AUTHORIZATION" -H "$JSON" -d \'{sent}\'', answered)
+    )
     page = logged_in(browser, settings, board, viewport=DESK)
     frames.append(settled(page))
     page.get_by_role("button", name=TAKE).click()
