@@ -1,7 +1,8 @@
-"""Makes the pictures of the README: the whole system runs for two minutes on a synthetic world in front of a browser.
+"""Makes the pictures and the animation of the README: the whole system runs on a synthetic world, and a browser looks.
 
-Usage: python docs/screenshots.py [--home DIRECTORY]   (a trained home saves a minute) It needs Chromium, and starts
-everything else itself: broker, service, consumer, producer, dashboard, Dagster.
+Usage: python docs/screenshots.py [--home DIRECTORY] [--phone DIRECTORY]
+A home that was trained before saves the training. `--phone` keeps each page of the dashboard as a phone shows it.
+It needs Chromium, and starts everything else itself: broker, service, consumer, producer, dashboard, Dagster.
 """
 
 import sys
@@ -12,6 +13,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # isort: split
 import argparse
+import html
+import io
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +29,7 @@ from typing import Any, Final
 
 import dagster as dg
 import httpx
+from PIL import Image
 
 from fraud_pipeline.definitions import build_defs
 from fraud_pipeline.defs.instance import RANGE_END_TAG, RANGE_START_TAG, prepare_dagster_home
@@ -39,42 +44,71 @@ from serving.stream.producer import synthetic_rows
 IMAGES: Final = Path(__file__).with_name("images")
 REPORT_DAYS: Final = 21
 LIVE_SECONDS: Final = 60
-SIZE: Final = {"width": 1500, "height": 950}
+DESK: Final = {"width": 1_440, "height": 900}
+PHONE: Final = {"width": 390, "height": 844}
+PAGES: Final = ("Traffic", "Drift", "Performance", "Missed fraud", "Models", "Stream")
+TAKE: Final = "Take the next"
+PAYMENT: Final = {"merchant_id": "m-1", "amount": 129.90, "currency": "EUR", "channel": "online", "country": "DE"}
+BURST: Final = 6
+TERMINAL_LINES: Final = 27
+FRAME_WIDTH: Final = 960
+FRAME_MILLISECONDS: Final = 3_500
 FRAUD_DETECT: Final = str(Path(sys.executable).with_name("fraud-detect"))
+_TERMINAL: Final = """<body style="margin:0;background:#1d2630;color:#dfe6ec;height:100vh;overflow:hidden;
+ display:flex;align-items:flex-end"><pre style="font:17px/1.5 monospace;margin:28px;white-space:pre-wrap">"""
 
 
 def main() -> None:
-    """Start everything, take the pictures, and stop everything."""
-    top = argparse.ArgumentParser(description=__doc__)
-    top.add_argument("--home", type=Path, help="a home directory with a champion")
-    given = top.parse_args().home
+    """Run everything, look, and stop everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, help="a home directory with a champion")
+    parser.add_argument("--phone", type=Path, help="where pages as a phone shows them are kept")
+    arguments = parser.parse_args()
     with ExitStack() as running:
-        home = given or Path(running.enter_context(tempfile.TemporaryDirectory(prefix="fraud-")))
+        home = arguments.home or Path(running.enter_context(tempfile.TemporaryDirectory(prefix="fraud-")))
         os.environ[HOME_VARIABLE] = str(home.resolve())
-        if not (home / "champion").exists():
-            subprocess.run([FRAUD_DETECT, "train"], check=True)
+        training = train(home)
         settings = load_settings()
         report_the_last_days(settings)
         broker = running.enter_context(running_broker())
         os.environ["FRAUD_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
-        service, board, dagster = free_port(), free_port(), free_port()
-        os.environ["FRAUD_SERVICE_URL"] = f"http://127.0.0.1:{service}"
+        service, board, dagster = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+        os.environ["FRAUD_SERVICE_URL"] = service
         for command in (
-            ["serve", f"--port={service}"],
+            ["serve", port_of(service)],
             ["consume"],
-            ["produce", "--rate=40", f"--count={60 * LIVE_SECONDS}"],
-            ["dashboard", f"--port={board}"],
-            ["ui", f"--port={dagster}"],
+            ["produce", "--rate=10", f"--count={600 * LIVE_SECONDS}"],
+            ["dashboard", port_of(board)],
+            ["ui", port_of(dagster)],
         ):
             running.enter_context(process(command, log=home / f"{command[0]}.log"))
-        wait_for_answer(f"http://127.0.0.1:{board}/_stcore/health")
-        wait_for_answer(f"http://127.0.0.1:{service}/readyz")
-        wait_for_answer(f"http://127.0.0.1:{dagster}/server_info")
+        wait_for_answer(f"{board}/_stcore/health")
+        wait_for_answer(f"{service}/readyz")
+        wait_for_answer(f"{dagster}/server_info")
         stop = Event()
         running.callback(stop.set)
-        Thread(target=send_payments, args=(settings, f"http://127.0.0.1:{service}"), kwargs={"stop": stop}).start()
+        Thread(target=send_payments, args=(settings, service), kwargs={"stop": stop}).start()
         time.sleep(LIVE_SECONDS)
-        take_pictures(settings, board=f"http://127.0.0.1:{board}", dagster=f"http://127.0.0.1:{dagster}")
+        with chromium() as browser:
+            take_pictures(browser, settings, board=board, dagster=dagster)
+            animate(browser, settings, board=board, service=service, training=training)
+            if arguments.phone:
+                take_phone_pictures(browser, settings, board=board, directory=arguments.phone)
+
+
+def port_of(url: str) -> str:
+    """The option with this URL's port."""
+    return f"--port={url.rpartition(':')[2]}"
+
+
+def train(home: Path) -> str:
+    """What the training of this home printed; it is trained now if it was not."""
+    output = home / "training.txt"
+    if not (home / "champion").exists():
+        home.mkdir(parents=True, exist_ok=True)
+        trained = subprocess.run([FRAUD_DETECT, "train"], check=True, capture_output=True, text=True)
+        output.write_text(trained.stdout.replace(str(home.resolve()), ".fraud"))
+    return output.read_text() if output.exists() else ""
 
 
 def report_the_last_days(settings: Settings) -> None:
@@ -110,48 +144,131 @@ def process(arguments: list[str], *, log: Path) -> Iterator[None]:
 
 def send_payments(settings: Settings, url: str, *, stop: Event) -> None:
     """Transactions over HTTP, about ten a second."""
-    token = issue_token_for(settings, subject="shop", scopes={"score"}, lifetime=timedelta(hours=1))
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
+    with client(settings, url) as http:
         for row in synthetic_rows(settings):
             fields = {name: value for name, value in row._asdict().items() if value is not None}
             amount = fields.pop("amount_cents") / 100
             payment = {"amount": amount, "currency": settings.currency, "event_time": datetime.now(UTC).isoformat()}
-            client.post("/score", json=fields | payment).raise_for_status()
+            http.post("/score", json=fields | payment).raise_for_status()
             if stop.wait(0.1):
                 return
 
 
-def take_pictures(settings: Settings, *, board: str, dagster: str) -> None:
-    """Every page of the dashboard, and the assets in Dagster."""
+def client(settings: Settings, url: str) -> httpx.Client:
+    """A client that may score."""
+    token = issue_token_for(settings, subject="shop", scopes={"score"}, lifetime=timedelta(hours=1))
+    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+
+def logged_in(browser: Any, settings: Settings, board: str, *, viewport: dict[str, int]) -> Any:
+    """The dashboard of an analyst who is also an administrator."""
     token = issue_token_for(settings, subject="ann", scopes={"feedback", "admin"}, lifetime=timedelta(hours=1))
-    with chromium() as browser:
-        page = browser.new_page(viewport=SIZE)
-        page.goto(board)
-        page.get_by_label("Token").fill(token)
-        picture(page, "dashboard-login")
-        page.get_by_role("button", name="Log in").click()
-        page.get_by_role("button", name="Take the next").click()
-        page.get_by_text("decided by").wait_for()
-        picture(page, "dashboard-alerts")
-        for title in ("Traffic", "Drift", "Performance", "Missed fraud", "Models", "Stream"):
-            page.get_by_role("link", name=title).click()
-            page.get_by_role("heading", name=title, exact=True).wait_for()
-            picture(page, f"dashboard-{title.lower().replace(' ', '-')}")
-        page.goto(f"{dagster}/asset-groups/")
-        page.get_by_text("monitoring", exact=True).first.wait_for(timeout=60_000)
-        page.set_viewport_size({"width": 1_900, "height": 1_200})
-        page.keyboard.press("Alt+e")  # expands all groups
-        page.wait_for_timeout(1_000)
-        page.reload()  # fits the view
-        page.get_by_text("drift_report").first.wait_for()
-        picture(page, "asset-graph")
+    page = browser.new_page(viewport=viewport)
+    page.set_default_timeout(90_000)
+    page.goto(board)
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("heading", name="Alerts", exact=True).wait_for()
+    return page
 
 
-def picture(page: Any, name: str) -> None:
-    """The page's picture after it has settled."""
+def take_pictures(browser: Any, settings: Settings, *, board: str, dagster: str) -> None:
+    """Every page of the dashboard, and the graph of assets."""
+    page = logged_in(browser, settings, board, viewport=DESK)
+    page.get_by_role("button", name=TAKE).click()
+    page.get_by_text("decided by").wait_for()
+    keep(settled(page), IMAGES / "dashboard-alerts.png")
+    for title in PAGES:
+        open_page(page, title)
+        keep(settled(page), IMAGES / f"dashboard-{title.lower().replace(' ', '-')}.png")
+    take_graph(browser, dagster=dagster)
+
+
+def take_graph(browser: Any, *, dagster: str) -> None:
+    """The assets in Dagster, all groups opened."""
+    page = browser.new_page(viewport={"width": 2_000, "height": 1_250})
+    page.goto(f"{dagster}/asset-groups/")
+    page.get_by_text("monitoring", exact=True).first.wait_for(timeout=60_000)
+    page.keyboard.press("Alt+e")  # expands all groups
+    page.wait_for_timeout(1_000)
+    page.reload()  # fits the view
+    page.get_by_text("drift_report").first.wait_for()
+    page.wait_for_timeout(6_000)  # for the colours of states
+    keep(settled(page), IMAGES / "asset-graph.png")
+
+
+def take_phone_pictures(browser: Any, settings: Settings, *, board: str, directory: Path) -> None:
+    """Every page of the dashboard at the width of a phone, whole."""
+    directory.mkdir(parents=True, exist_ok=True)
+    page = logged_in(browser, settings, board, viewport=PHONE)
+    keep(settled(page), directory / "alerts.png")
+    for title in PAGES:
+        open_page(page, title)
+        keep(settled(page), directory / f"{title.lower().replace(' ', '-')}.png")
+
+
+def open_page(page: Any, title: str) -> None:
+    """Go to a page of the dashboard by its menu."""
+    page.get_by_role("link", name=title, exact=True).click()
+    page.get_by_role("heading", name=title, exact=True).wait_for()
+    if title == "Models":  # it asks the registry first, which takes seconds
+        page.get_by_role("heading", name="Promotions").wait_for()
+
+
+def animate(browser: Any, settings: Settings, *, board: str, service: str, training: str) -> None:
+    """The way from `make run` to a resolved alert, as the GIF of the README."""
+    terminal = browser.new_page(viewport=DESK)
+    customer = f"c-{time.time_ns()}"
+    with client(settings, service) as http:
+        for number in range(1, BURST + 1):
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            payment = {"transaction_id": f"{customer}-{number}", "event_time": now, "customer_id": customer, **PAYMENT}
+            answer = http.post("/score", json=payment).raise_for_status().json()
+            time.sleep(1.1)  # payments of one second do not see each other
+    sent = json.dumps(payment)
+    answered = "{" + ",\n ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in answer.items()) + "}"
+    frames = [printed(terminal, "make run", training)] if training else []
+    frames.append(
+        printed(terminal, f'curl http://127.0.0.1:8080/score -H "$AUTHORIZATION" -H "$JSON" -d \'{sent}\'', answered)
+    )
+    page = logged_in(browser, settings, board, viewport=DESK)
+    frames.append(settled(page))
+    page.get_by_role("button", name=TAKE).click()
+    page.get_by_text("decided by").wait_for()
+    frames.append(settled(page))
+    page.get_by_role("button", name="Fraud", exact=True).click()
+    page.get_by_text("decided by").wait_for()
+    frames.append(settled(page))
+    open_page(page, "Traffic")
+    frames.append(settled(page))
+    height = round(FRAME_WIDTH * DESK["height"] / DESK["width"])
+    pictures = [Image.open(io.BytesIO(png)).convert("RGB").resize((FRAME_WIDTH, height)) for png in frames]
+    first, *others = [picture.quantize(255, dither=Image.Dither.NONE) for picture in pictures]
+    path = IMAGES / "from-run-to-alert.gif"
+    first.save(path, save_all=True, append_images=others, duration=FRAME_MILLISECONDS, loop=0, optimize=True)
+    print(path, path.stat().st_size, flush=True)
+
+
+def printed(page: Any, command: str, output: str) -> bytes:
+    """A terminal after a command, with the last lines of its output."""
+    lines = [f"<b>$ {html.escape(command)}</b>", *map(html.escape, output.strip().splitlines()[-TERMINAL_LINES:])]
+    page.set_content(f"{_TERMINAL}{chr(10).join(lines)}</pre></body>")
+    png: bytes = page.screenshot()
+    return png
+
+
+def settled(page: Any) -> bytes:
+    """What the page shows when it has settled."""
     page.wait_for_timeout(6_000)
-    page.screenshot(path=str(IMAGES / f"{name}.png"))
-    print(IMAGES / f"{name}.png", flush=True)
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+    png: bytes = page.screenshot()
+    return png
+
+
+def keep(png: bytes, path: Path) -> None:
+    """Write a picture without transparency, as small as PNG makes it."""
+    Image.open(io.BytesIO(png)).convert("RGB").save(path, optimize=True)
+    print(path, path.stat().st_size, flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ STATE_COLOURS: Final = {**dict(zip(STATES.values(), (GRID, AMBER, FRAUD), strict
 """White stays for days without a report."""
 _SHARES: Final = ("recall", "precision", "cost_saved")
 _TIME: Final = alt.Scale(type="utc")
+# On a phone long names would leave no room for the map; its tooltips hold them. A picture has no container.
+_NAMES: Final = alt.ExprRef("(containerSize()[0] || 800) < 500 ? 120 : 290")
 _DAYS: Final = alt.Axis(format="%d %b", labelOverlap=True, labelSeparation=8)
 # One legend for line and marker: the outline of a symbol is dashed as its line is.
 _KINDS: Final = alt.Legend(
@@ -187,7 +189,7 @@ def drift_map(states: pd.DataFrame, *, not_judged: Sequence[pd.Timestamp], top: 
             axis=alt.Axis(labelAngle=-45, labelOverlap=True),
             scale=alt.Scale(domain=[f"{day:%Y-%m-%d}" for day in pd.date_range(days[0], days[-1])]),
         ),
-        y=alt.Y("feature:N", title=None, axis=alt.Axis(labelLimit=220), sort=moved),
+        y=alt.Y("feature:N", title=None, axis=alt.Axis(labelLimit=_NAMES), sort=moved),
     )
     tiles = base.mark_rect(stroke="white").encode(
         color=alt.Color(

@@ -54,6 +54,8 @@ def test_the_printed_link_shows_the_runs_of_training_and_ctrl_c_ends_it(tmp_path
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl+C in a terminal does
         assert process.wait(60) == 128 + signal.SIGINT
         with socket.socket() as reused:
+            # Closed connections to the port do not count; a server that still listens does.
+            reused.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             reused.bind(("127.0.0.1", port))
     finally:
         if process.poll() is None:

@@ -20,7 +20,7 @@ MATURITY: Final = timedelta(days=5)
 ENGINEER: Final = FeatureEngineer(label_maturity=MATURITY)
 DAY: Final = pd.Timedelta(days=1)
 SECOND: Final = pd.Timedelta(seconds=1)
-EXAMPLES: Final = settings(max_examples=settings.default.max_examples * 3 // 5)
+EXAMPLES: Final = settings(max_examples=settings().max_examples * 3 // 5)
 """A world takes longer to compare than most examples, so there are fewer of them; `make test-fast` makes both fewer."""
 
 Row = dict[str, Any]

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -36,6 +37,7 @@ SENSOR_SECONDS = 120
 class Ui:
     url: str
     webhook: Webhook
+    environment: dict[str, str]
 
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30)
@@ -71,7 +73,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
             [*command, "ui", "--port", str(port)],
             env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-        running = Ui(url=f"http://127.0.0.1:{port}", webhook=webhook)
+        running = Ui(url=f"http://127.0.0.1:{port}", webhook=webhook, environment=environment)
         try:
             until(lambda: _answers(running.url), what="the UI's start", seconds=STARTUP_SECONDS)
             yield running
@@ -138,9 +140,9 @@ BACKFILL_STATUS = (
 )
 
 
-FIRST_TICK = """{ sensorOrError(sensorSelector: {
+TICKS = """{ sensorOrError(sensorSelector: {
   repositoryName: "__repository__", repositoryLocationName: "fraud_pipeline", sensorName: "run_failure_alert"
-}) { ... on Sensor { sensorState { ticks(limit: 1) { status } } } } }"""
+}) { ... on Sensor { sensorState { ticks(limit: 3) { timestamp } } } } }"""
 
 
 class TestDaemon:
@@ -166,10 +168,14 @@ class TestDaemon:
             }.items()
         )
 
+    def ticks_of_the_failure_sensor(self, ui: Ui) -> list[float]:
+        """When the sensor ticked, the newest first; the first tick only sets its cursor."""
+        return [tick["timestamp"] for tick in ui.graphql(TICKS)["sensorOrError"]["sensorState"]["ticks"]]
+
     def test_a_failed_run_posts_one_line_that_names_the_cause(self, ui: Ui) -> None:
         # The first tick of a run status sensor only sets its cursor; failures before it are not its business.
         until(
-            lambda: ui.graphql(FIRST_TICK)["sensorOrError"]["sensorState"]["ticks"],
+            lambda: self.ticks_of_the_failure_sensor(ui),
             what="the sensor's first tick",
             seconds=SENSOR_SECONDS,
         )
@@ -200,3 +206,32 @@ class TestDaemon:
             seconds=300,
         )
         assert status == "COMPLETED_SUCCESS"
+
+    def test_a_failed_run_of_the_command_line_is_posted_once_and_not_run_again(self, ui: Ui, tmp_path: Path) -> None:
+        """It runs in the terminal's process, and the daemon of the same home sees it end."""
+        until(lambda: self.ticks_of_the_failure_sensor(ui), what="the sensor's first tick", seconds=SENSOR_SECONDS)
+        header = "transaction_id,event_time,customer_id,merchant_id,amount,is_fraud"
+        rows = [f"row-{number},2026-01-01T08:{number:02d}:00Z,c-1,m-1,9.90,0" for number in range(60)]
+        (tmp_path / "one-hour.csv").write_text("\n".join([header, *rows]))
+        failed = subprocess.run(
+            [str(Path(sys.executable).with_name("fraud-detect")), "train", "--data-path", "one-hour.csv"],
+            env=ui.environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert failed.returncode == 1, failed.stdout + failed.stderr
+        run_id = failed.stderr.partition("\nrun ")[2].partition(";")[0]
+
+        def posts() -> list[str]:
+            return [post["run_id"] for post in ui.webhook.received if post["job"] == "source_to_champion_job"]
+
+        until(posts, what="the failure's message", seconds=SENSOR_SECONDS)
+        posted = time.time()
+        until(
+            # Two whole ticks later, a second post or a second run would have come.
+            lambda: sum(tick > posted for tick in self.ticks_of_the_failure_sensor(ui)) >= 2,
+            what="two more ticks of the sensor",
+            seconds=SENSOR_SECONDS,
+        )
+        assert posts() == [run_id]
+        query = '{ runsOrError(filter: {pipelineName: "source_to_champion_job"}) { ... on Runs { results { id } } } }'
+        newest, *others = (run["id"] for run in ui.graphql(query)["runsOrError"]["results"])
+        assert (newest, len(others)) == (run_id, 1), "the run that failed, and the training before it"

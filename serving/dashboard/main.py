@@ -37,6 +37,7 @@ PAGES: Final[dict[str, Callable[[Session], None]]] = {
 def main() -> None:
     """Show the requested page to a caller who may see it."""
     st.set_page_config(page_title="Fraud detection", layout="wide")
+    st.html("<style>.stMainBlockContainer { padding-top: 4rem }</style>")  # six leave the verdict below the fold
     session = require_login()
     if session is None:
         return

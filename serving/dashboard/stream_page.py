@@ -45,7 +45,8 @@ def _live(session: Session, kafka: KafkaSettings) -> None:
         ],
         columns=["topic", "partition", "read to", "end", "readers so far"],
     )
-    rows["lag"] = rows["end"] - rows["read to"]
+    # The ends were asked for a moment before the positions.
+    rows["lag"] = (rows["end"] - rows["read to"]).clip(lower=0)
     letters = sum(
         of_partition.end - of_partition.beginning
         for at, of_partition in bounds.items()
