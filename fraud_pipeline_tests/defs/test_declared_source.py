@@ -129,7 +129,7 @@ def test_an_unknown_label_is_in_no_part_of_the_training_set(store: TableStore) -
 
 def test_features_of_a_merchant_are_missing_without_one(store: TableStore) -> None:
     features = store.read("features", FIRST, LAST)
-    of_merchants = [name for name in features if name.startswith(("merchant_", "customer_same_merchant_"))]
+    of_merchants = [name for name in features.columns if str(name).startswith(("merchant_", "customer_same_merchant_"))]
     assert len(of_merchants) > 10
     assert features[of_merchants].isna().all(axis=None)
     assert store.read("merchant_days", FIRST, LAST).empty

@@ -28,9 +28,12 @@ def seen(directory: Path, monkeypatch: pytest.MonkeyPatch, *, batch_size: int) -
             write_in_batches(instance)
         single: list[Any] = []
         store_event = instance.event_log_storage.store_event
-        monkeypatch.setattr(
-            instance.event_log_storage, "store_event", lambda event: (single.append(event), store_event(event))
-        )
+
+        def counted(event: Any) -> None:
+            single.append(event)
+            store_event(event)
+
+        monkeypatch.setattr(instance.event_log_storage, "store_event", counted)
         heard: list[Any] = []
         job = dg.Definitions(assets=[days], jobs=[dg.define_asset_job("job", [days])]).resolve_job_def("job")
         instance.add_event_listener("6f5f3e4e-0000-4000-8000-000000000000", heard.append)
