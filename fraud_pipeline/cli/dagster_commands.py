@@ -17,7 +17,7 @@ from fraud_pipeline.settings import load_settings
 def ingest(_: argparse.Namespace) -> int:
     """Ingest every day up to yesterday that is missing or differs from its source, and renew stale features."""
     try:
-        ingest_due_days(load_settings(), tell=lambda line: print(line, flush=True))
+        ingest_due_days(load_settings(), on_progress=lambda line: print(line, flush=True))
     except PipelineFailedError as error:
         print(f"\nSome days could not be ingested: {error}", file=sys.stderr)
         return 1

@@ -51,7 +51,7 @@ def promote(arguments: argparse.Namespace) -> int:
     )
     print(f"v{decision.version} is champion (before: v{decision.previous_champion or '-'})")
     # A version that is champion now does not score in its own shadow.
-    export_challenger(registry, settings, tell=print)
+    export_challenger(registry, settings, on_progress=print)
     return 0
 
 
@@ -66,7 +66,7 @@ def rollback(arguments: argparse.Namespace) -> int:
         directory=settings.champion_directory,
     )
     print(f"v{decision.version} is champion again (before: v{decision.previous_champion})")
-    export_challenger(registry, settings, tell=print)
+    export_challenger(registry, settings, on_progress=print)
     return 0
 
 

@@ -65,7 +65,7 @@ def train(arguments: argparse.Namespace) -> int:
             settings,
             first=plan.first,
             last=plan.last,
-            tell=lambda line: print(line, flush=True),
+            on_progress=lambda line: print(line, flush=True),
             n_trials=arguments.n_trials,
             accept_other_source=arguments.accept_other_source,
             on_usable=remember,

@@ -219,13 +219,13 @@ def _stays(plan: Plan, explicit: Settings) -> tuple[str, ...]:
 
 def _wins(plan: Plan, explicit: Settings) -> tuple[str, ...]:
     """Explicit settings that this run uses instead of what the choice of its source says."""
-    said = {} if plan.choice is None else plan.choice.settings()
+    remembered = {} if plan.choice is None else plan.choice.settings()
     default = Settings.model_fields["label_maturity"].default
     used = {name: getattr(plan.settings, name) for name in ("first_day", "last_day", "label_maturity")}
     return tuple(
         f"{where_set(name)} is used: {value}."
         for name, value in used.items()
-        if name in explicit.model_fields_set and value != said.get(name, default) and value is not None
+        if name in explicit.model_fields_set and value != remembered.get(name, default) and value is not None
     )
 
 

@@ -7,7 +7,7 @@ Dagster knows only the last result of a check. A day that is not judged would th
 backfill of old days would raise or reset the alarm. So each run returns the state of the alarm.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Final
 
@@ -20,36 +20,33 @@ from fraud_pipeline.database.verdicts import ReportName, ReportVerdict, newest_v
 NO_CHAMPION: Final = "there is no champion yet; `fraud-detect train` makes one"
 
 
-def store_not_judged(database: Database, report: ReportName, *, days: Iterable[date], reason: str) -> str:
-    """Store that a report could judge none of these days, and why; the summary of the last one."""
-    summary = ""
+def not_judged_result(
+    database: Database,
+    report: ReportName,
+    *,
+    check: str,
+    days: Sequence[date],
+    reason: str,
+    further_checks: Sequence[dg.AssetCheckResult] = (),
+) -> dg.MaterializeResult:
+    """Store that a report could judge none of these days, and why; returns the result of that run."""
     for day in days:
         summary = f"{day} was not judged: {reason}."
-        replace_verdict(
-            database, ReportVerdict(report, pd.Timestamp(day, tz="UTC"), red=False, judged=False, summary=summary)
-        )
-    return summary
-
-
-def not_judged_result(
-    database: Database, report: ReportName, *, check: str, days: Sequence[date], reason: str
-) -> dg.MaterializeResult:
-    """The result of a run that could judge none of these days."""
-    summary = store_not_judged(database, report, days=days, reason=reason)
-    result = alarm_check(database, report, check=check, day=pd.Timestamp(days[-1], tz="UTC"), told=summary)
-    return dg.MaterializeResult(metadata={"summary": summary}, check_results=[result])
+        at = pd.Timestamp(day, tz="UTC")
+        replace_verdict(database, ReportVerdict(report, at, red=False, judged=False, summary=summary))
+    result = alarm_check(database, report, check=check, day=at, summary=summary)
+    return dg.MaterializeResult(metadata={"summary": summary}, check_results=[result, *further_checks])
 
 
 def alarm_check(
-    database: Database, report: ReportName, *, check: str, day: pd.Timestamp, told: str
+    database: Database, report: ReportName, *, check: str, day: pd.Timestamp, summary: str
 ) -> dg.AssetCheckResult:
-    """The state of the alarm of a report after `day` was stored; `told` is the finding of that day."""
+    """The state of the alarm of a report after `day` was stored; `summary` is the finding of that day."""
     newest = next((verdict for verdict in newest_verdicts(database) if verdict.report == report), None)
     passed = newest is None or not newest.red
+    finding = summary
     if newest is not None and newest.day != day:
         colour = "red" if newest.red else "green"
-        told = (
-            f"{told} The alarm stays {colour}, as the newest judged day has it, {newest.day:%Y-%m-%d}: {newest.summary}"
-        )
+        finding += f" The alarm stays {colour}, as of the newest judged day, {newest.day:%Y-%m-%d}: {newest.summary}"
     severity = dg.AssetCheckSeverity.WARN
-    return dg.AssetCheckResult(passed=passed, check_name=check, severity=severity, metadata={"finding": told})
+    return dg.AssetCheckResult(passed=passed, check_name=check, severity=severity, metadata={"finding": finding})

@@ -1,13 +1,14 @@
-"""The daily drift report: a day's features against what the champion learned from and the weeks before.
+"""The daily drift report: a day's features compared with the champion's training data and with the weeks before.
 
-Belongs here: loading, one call, storing, showing. Must not be here: measures and verdicts (`drift.py`), SQL
-(`database/drift.py`).
+Belongs here: the asset, which loads, calls, writes and returns metadata. Must not be here: measures and verdicts
+(`monitoring/drift.py`), SQL (`database/drift.py`).
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import dagster as dg
 import numpy as np
@@ -16,7 +17,7 @@ import pandas as pd
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.drift import DriftRow, read_drift, replace_drift
 from fraud_pipeline.database.verdicts import ReportVerdict, not_judged_days, replace_verdict
-from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, store_not_judged
+from fraud_pipeline.defs.alarms import NO_CHAMPION, alarm_check, not_judged_result
 from fraud_pipeline.defs.calendar import REPORTS_POOL, daily, span_of
 from fraud_pipeline.defs.metadata import image
 from fraud_pipeline.defs.model_features import features_for
@@ -33,6 +34,7 @@ from fraud_pipeline.monitoring.drift import (
     judgeable,
 )
 from fraud_pipeline.monitoring.drift_by_day import daily_states
+from fraud_pipeline.promotion.registry import RegisteredModel
 from fraud_pipeline.reporting.chart_style import Chart, to_png
 from fraud_pipeline.reporting.daily_charts import compared_values, drift_map
 from fraud_pipeline.reporting.report_pages import drift_page
@@ -51,19 +53,19 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
     @dg.asset(
         name="drift_report",
         **daily(settings, calendar, group="monitoring", pool=REPORTS_POOL) | {"kinds": {"python", "sql"}},
-        # As with features, Dagster is told of the same day only, although the weeks before are read, too.
+        # As with features, the declared dependency is the same day only, although the weeks before are read, too.
         deps=["features", "transactions"],
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,
                 asset="drift_report",
-                description="Features and score of the newest judged day are as the champion and the weeks before know "
-                "them. A day that is not judged, or older than it, changes nothing.",
+                description="Features and score of the newest judged day match the champion's training data or the "
+                "weeks before. Days that are not judged, or older, change nothing.",
             ),
             dg.AssetCheckSpec(
                 ENOUGH_ROWS,
                 asset="drift_report",
-                description="Each day brought enough transactions to be judged. No news is no good news.",
+                description="Each day brought enough transactions to be judged.",
             ),
         ],
         description="PSI, KS and missing values of the day against the champion's reference and the weeks before.",
@@ -76,57 +78,52 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
     ) -> dg.MaterializeResult:
         span, models, store = span_of(context), registry.registry(), tables.store()
         registered = models.with_alias("champion")
-        there = store.days("features")
-        if registered is None:
-            with database.opened() as online:
-                told = store_not_judged(online, "drift", days=span.days, reason=NO_CHAMPION)
-                check = alarm_check(online, "drift", check=CHECK, day=span.end, told=told)
-            rows = {day: len(store.read("features", day, day)) if day in there else 0 for day in span.days}
-            return dg.MaterializeResult(metadata={"summary": told}, check_results=[check, _enough_rows(rows)])
-        champion, rows = models.load(registered), {}
-        as_seen = partial(features_for, champion, store, settings=settings)
         with database.opened() as online:
+            if registered is None:
+                enough = _enough_rows({day: _stored_rows(store, day) for day in span.days})
+                return not_judged_result(
+                    online, "drift", check=CHECK, days=span.days, reason=NO_CHAMPION, further_checks=[enough]
+                )
+            champion, rows = models.load(registered), {}
+            as_seen = partial(features_for, champion, store, settings=settings)
             for day in span.days:
-                earlier = weekdays_before(day, there=there)
-                current = sample(store, champion, [day] if day in there else [], as_seen=as_seen)
-                before = sample(store, champion, earlier, as_seen=as_seen)
-                history = earlier[0] - min(there) if earlier else timedelta(0)
-                found = report_of(day, champion=champion, current=current, weeks_before=before, history=history)
-                rows[day] = len(current.values)
-                at, version = pd.Timestamp(day, tz="UTC"), str(registered.version)
-                replace_drift(online, day=at, rows=_rows(found, model_version=version))
-                page = None
-                if not found.not_judged or day == span.last:
-                    by_day = _by_day(online, found)
-                    pictures = _pictures(found, by_day, champion=champion, current=current, weeks_before=before)
-                    page = drift_page(found, pictures, model_version=version)
-                    path = settings.report_directory / f"drift-{day}.html"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_text(page, encoding="utf-8")
-                red, judged = bool(found.drifted), not found.not_judged
-                verdict = ReportVerdict("drift", at, red=red, summary=found.summary, judged=judged)
-                # The dashboard shows the page from there: it has no way into this home directory.
-                replace_verdict(online, verdict, page=page)
-            check = alarm_check(online, "drift", check=CHECK, day=at, told=found.summary)
-        return dg.MaterializeResult(
-            metadata={
-                "summary": found.summary,
-                "table": dg.MetadataValue.md(found.to_markdown()),
-                "page": dg.MetadataValue.path(path),
-                "judged_features": len({shift.feature for shift in found.shifts}),
-                "drifted_features": len({shift.feature for shift in found.drifted}),
-                **{title.replace(" ", "_"): image(png, title=title) for title, png in pictures.items()},
-            },
-            check_results=[check, _enough_rows(rows)],
-        )
+                evidence = _load(store, champion, day, as_seen=as_seen)
+                judged = report_of(day, champion=champion, **evidence._asdict())
+                rows[day] = judged.rows
+                shown = not judged.not_judged or day == span.last
+                pictures = _write(
+                    online,
+                    judged,
+                    evidence,
+                    champion=champion,
+                    registered=registered,
+                    page=_page(settings, day) if shown else None,
+                )
+            return _result(online, judged, pictures, page=_page(settings, span.last), enough_rows=_enough_rows(rows))
 
     return [report]
 
 
-def weekdays_before(day: date, *, there: Collection[date]) -> list[date]:
-    """The same weekday of the weeks before, of the days that are there, in order."""
-    wanted = [day - timedelta(weeks=weeks) for weeks in range(WEEKS_BEFORE, 0, -1)]
-    return [one for one in wanted if one in there]
+class _Evidence(NamedTuple):
+    """The rows that a day is judged on."""
+
+    current: Sample
+    weeks_before: Sample
+    history: timedelta
+
+
+def _load(
+    store: TableStore, champion: FraudModel, day: date, *, as_seen: Callable[[pd.DataFrame], pd.DataFrame]
+) -> _Evidence:
+    """Read a day and the same weekday of the weeks before, as far as they are stored."""
+    stored = store.days("features")
+    weekdays = [day - timedelta(weeks=weeks) for weeks in range(WEEKS_BEFORE, 0, -1)]
+    earlier = [weekday for weekday in weekdays if weekday in stored]
+    return _Evidence(
+        current=sample(store, champion, [day] if day in stored else [], as_seen=as_seen),
+        weeks_before=sample(store, champion, earlier, as_seen=as_seen),
+        history=earlier[0] - min(stored) if earlier else timedelta(0),
+    )
 
 
 def sample(
@@ -163,6 +160,37 @@ def report_of(
     )
 
 
+def _page(settings: Settings, day: date) -> Path:
+    return settings.report_directory / f"drift-{day}.html"
+
+
+def _write(
+    database: Database,
+    report: DriftReport,
+    evidence: _Evidence,
+    *,
+    champion: FraudModel,
+    registered: RegisteredModel,
+    page: Path | None,
+) -> dict[str, bytes]:
+    """Store the figures, the verdict and, if named, the page of a day; returns the pictures of the page."""
+    day, version = pd.Timestamp(report.day, tz="UTC"), str(registered.version)
+    replace_drift(database, day=day, rows=_rows(report, model_version=version))
+    pictures: dict[str, bytes] = {}
+    text = None
+    if page:
+        pictures = _pictures(report, _by_day(database, report), champion=champion, evidence=evidence)
+        text = drift_page(report, pictures, model_version=version)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(text, encoding="utf-8")
+    verdict = ReportVerdict(
+        "drift", day, red=bool(report.drifted), summary=report.summary, judged=not report.not_judged
+    )
+    # The dashboard reads the page from the database, because it cannot read this home directory.
+    replace_verdict(database, verdict, page=text)
+    return pictures
+
+
 def _by_day(database: Database, report: DriftReport) -> Chart:
     """The map of the days up to the report's, whose shifts are stored and whose verdict is not yet."""
     day = pd.Timestamp(report.day, tz="UTC")
@@ -175,17 +203,46 @@ def _by_day(database: Database, report: DriftReport) -> Chart:
     )
 
 
-def _pictures(
-    report: DriftReport, by_day: Chart, *, champion: FraudModel, current: Sample, weeks_before: Sample
-) -> dict[str, bytes]:
+def _pictures(report: DriftReport, by_day: Chart, *, champion: FraudModel, evidence: _Evidence) -> dict[str, bytes]:
     """The heat map of the days so far, and the feature that moved most."""
-    found = {"drift by day": to_png(by_day)}
+    pictures = {"drift by day": to_png(by_day)}
     if report.drifted:
         name = report.drifted[0].feature
-        samples = {"champion": champion.reference, "weeks before": weeks_before.values, "today": current.values}
+        samples = {
+            "champion": champion.reference,
+            "weeks before": evidence.weeks_before.values,
+            "today": evidence.current.values,
+        }
         values = {sample: frame[name].to_numpy(np.float64) for sample, frame in samples.items()}
-        found["largest shift"] = to_png(compared_values(values, name=name))
-    return found
+        pictures["largest shift"] = to_png(compared_values(values, name=name))
+    return pictures
+
+
+def _result(
+    database: Database,
+    report: DriftReport,
+    pictures: Mapping[str, bytes],
+    *,
+    page: Path,
+    enough_rows: dg.AssetCheckResult,
+) -> dg.MaterializeResult:
+    """The metadata of the last day's report, and the checks."""
+    day = pd.Timestamp(report.day, tz="UTC")
+    return dg.MaterializeResult(
+        metadata={
+            "summary": report.summary,
+            "table": dg.MetadataValue.md(report.to_markdown()),
+            "page": dg.MetadataValue.path(page),
+            "judged_features": len({shift.feature for shift in report.shifts}),
+            "drifted_features": len({shift.feature for shift in report.drifted}),
+            **{title.replace(" ", "_"): image(png, title=title) for title, png in pictures.items()},
+        },
+        check_results=[alarm_check(database, "drift", check=CHECK, day=day, summary=report.summary), enough_rows],
+    )
+
+
+def _stored_rows(store: TableStore, day: date) -> int:
+    return len(store.read("features", day, day)) if day in store.days("features") else 0
 
 
 def _rows(report: DriftReport, *, model_version: str) -> list[DriftRow]:
@@ -207,10 +264,10 @@ def _rows(report: DriftReport, *, model_version: str) -> list[DriftRow]:
 def _enough_rows(rows: Mapping[date, int]) -> dg.AssetCheckResult:
     """A warning for days that brought too little."""
     few = [f"{number:,} rows on {day}" for day, number in rows.items() if number < MIN_ROWS]
-    told = f"Too few to judge: {', '.join(few)}. Look whether the transactions of these days are there." if few else ""
+    problem = f"Too few to judge: {', '.join(few)}. Check that all transactions of these days have arrived."
     return dg.AssetCheckResult(
         passed=not few,
         check_name=ENOUGH_ROWS,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"finding": told or f"Each day brought at least {MIN_ROWS} rows."},
+        metadata={"finding": problem if few else f"Each day brought at least {MIN_ROWS} rows."},
     )

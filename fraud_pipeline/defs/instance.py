@@ -87,14 +87,14 @@ def run_pipeline(
     *,
     first: date,
     last: date,
-    tell: Callable[[str], None],
+    on_progress: Callable[[str], None],
     n_trials: int | None = None,
     accept_other_source: bool = False,
     on_usable: Callable[[], None] | None = None,
 ) -> str:
     """Materialize everything from the source to the champion for `first` to `last` in one run; returns its id.
 
-    `tell` receives a line for each step as it ends. `on_usable` is called once the source has proved to be large
+    `on_progress` receives a line for each step as it ends. `on_usable` is called once the source has proved to be large
     enough for a training. `accept_other_source` lets history and champion be followed by those of another source.
     Raises PipelineFailedError with the cause of the first failure, and ModelRejectedError for the gate's verdict.
     """
@@ -107,14 +107,14 @@ def run_pipeline(
         "champion": {"accept_other_source": accept_other_source},
     }
     tags = {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
-    return _run(job, tags=tags, steps=steps, progress=_Progress(tell, on_usable=on_usable))
+    return _run(job, tags=tags, steps=steps, progress=_Progress(on_progress, on_usable=on_usable))
 
 
-def ingest(settings: Settings, *, tell: Callable[[str], None]) -> None:
+def ingest(settings: Settings, *, on_progress: Callable[[str], None]) -> None:
     """Run the schedule daily_ingest now: bring days that are missing or differ, renew stale features.
 
-    `tell` receives a line for each step as it ends. A failed run does not keep the others from running; at the end
-    PipelineFailedError is raised with the causes. Raises SourceError when there is no source, or it cannot be read.
+    `on_progress` receives a line for each step as it ends. A failed run does not keep the others from running; at the
+    end PipelineFailedError is raised with the causes. Raises SourceError when there is no source, or it cannot be read.
     """
     prepare_dagster_home(settings)
     failures: list[str] = []
@@ -126,9 +126,9 @@ def ingest(settings: Settings, *, tell: Callable[[str], None]) -> None:
     while (requests := due(now=datetime.now(UTC))) and requests != done:
         failures, done = [], requests
         for request in requests:
-            tell(f"{request.tags[RANGE_START_TAG]} to {request.tags[RANGE_END_TAG]}")
+            on_progress(f"{request.tags[RANGE_START_TAG]} to {request.tags[RANGE_END_TAG]}")
             try:
-                _run(job, tags=request.tags, assets=request.asset_selection, progress=_Progress(tell))
+                _run(job, tags=request.tags, assets=request.asset_selection, progress=_Progress(on_progress))
             except PipelineFailedError as error:
                 failures.append(str(error))
     if failures:
@@ -182,8 +182,8 @@ def _show_in_overview(instance: dg.DagsterInstance, job: dg.JobDefinition) -> No
 class _Progress:
     """Turns Dagster's events into lines for a person."""
 
-    def __init__(self, tell: Callable[[str], None], *, on_usable: Callable[[], None] | None = None) -> None:
-        self._tell = tell
+    def __init__(self, on_progress: Callable[[str], None], *, on_usable: Callable[[], None] | None = None) -> None:
+        self._on_progress = on_progress
         self._on_usable = on_usable
         self._started: dict[str, float] = {}
         self._listed: set[str] = set()
@@ -194,7 +194,7 @@ class _Progress:
         event = entry.dagster_event
         if event is None:
             if entry.user_message.startswith(("trial ", "Another training ")):
-                self._tell(f"    {entry.user_message}")
+                self._on_progress(f"    {entry.user_message}")
             return
         step = event.step_key or ""
         if event.event_type is dg.DagsterEventType.STEP_START:
@@ -209,7 +209,7 @@ class _Progress:
                 self._listed.add(name)
                 count = event.step_materialization_data.materialization.metadata.get("dagster/row_count")
                 rows = f"{getattr(count, 'value', 0):>12,} rows" if count is not None else " " * 17
-                self._tell(f"  {name:<24}{rows}  {time.monotonic() - self._started[step]:6.1f} s")
+                self._on_progress(f"  {name:<24}{rows}  {time.monotonic() - self._started[step]:6.1f} s")
         elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed and check.blocking and check.severity is dg.AssetCheckSeverity.ERROR:

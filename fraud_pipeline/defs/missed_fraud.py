@@ -160,7 +160,7 @@ def _result(database: Database, report: MissedFraudReport, *, picture: bytes) ->
             "by_day": image(picture, title="missed fraud by day"),
             **_figures(report),
         },
-        check_results=[alarm_check(database, "missed_fraud", check=CHECK, day=day, told=report.summary)],
+        check_results=[alarm_check(database, "missed_fraud", check=CHECK, day=day, summary=report.summary)],
     )
 
 

@@ -161,7 +161,7 @@ def _result(database: Database, report: PerformanceReport, *, at_promotion: Eval
             "over_time": image(to_png(chart), title="performance over time"),
             **_figures(report.of_kind("matured")),
         },
-        check_results=[alarm_check(database, "performance", check=CHECK, day=day, told=report.summary)],
+        check_results=[alarm_check(database, "performance", check=CHECK, day=day, summary=report.summary)],
     )
 
 

@@ -140,7 +140,7 @@ def _settle(models: Registry, database: DatabaseResource, *, settings: Settings)
     """A challenger that waits is exported for runs that score; of others nothing stays that it scored."""
     with database.opened() as online:
         remove_settled_shadow_rows(online, judged=models.judged_pair())
-    export_challenger(models, settings, tell=logger.info)
+    export_challenger(models, settings, on_progress=logger.info)
 
 
 def _hidden_rows(store: TableStore) -> pd.DataFrame:

@@ -29,38 +29,38 @@ def export_aliases(
     *,
     interval: float,
     stop: threading.Event,
-    tell: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> None:
     """Keep each link at the model of its alias until `stop` is set, looking every `interval` seconds.
 
     An alias that is gone leaves the champion where it is, and takes the challenger away. What is wrong with one alias
     does not hold up the other.
     """
-    wait, said = interval, set[str]()
+    wait, reported = interval, set[str]()
     while not stop.is_set():
         causes: set[str] = set()
         for alias, link in links.items():
             try:
-                export_alias(registry, alias, link, tell=tell)
+                export_alias(registry, alias, link, on_progress=on_progress)
             except Exception as error:  # noqa: BLE001 - every kind of artifact store has errors of its own
                 cause = _in_one_line(error)
-                if cause not in said | causes:
-                    tell(f"the registry cannot be followed, what was exported stays: {cause}")
+                if cause not in reported | causes:
+                    on_progress(f"the registry cannot be followed, what was exported stays: {cause}")
                 causes.add(cause)
-        wait, said = (min(2 * wait, LONGEST_WAIT) if causes else interval), causes
+        wait, reported = (min(2 * wait, LONGEST_WAIT) if causes else interval), causes
         stop.wait(wait)
 
 
-def export_challenger(registry: Registry, settings: Settings, *, tell: Callable[[str], None]) -> None:
+def export_challenger(registry: Registry, settings: Settings, *, on_progress: Callable[[str], None]) -> None:
     """Bring the challenger's link of this home to its alias, where challengers score in shadow.
 
     Runs over ranges score with the models of the home that trains, where no follower runs. Raises as `export_alias`.
     """
     if settings.shadow_challenger:
-        export_alias(registry, "challenger", settings.challenger_directory, tell=tell)
+        export_alias(registry, "challenger", settings.challenger_directory, on_progress=on_progress)
 
 
-def export_alias(registry: Registry, alias: Alias, link: Path, *, tell: Callable[[str], None]) -> None:
+def export_alias(registry: Registry, alias: Alias, link: Path, *, on_progress: Callable[[str], None]) -> None:
     """Bring one link to the model of its alias, once; a challenger that is gone is taken away.
 
     Raises whatever MLflow raises, RegistryError and IncompatibleModelError; the link then stays as it is.
@@ -69,11 +69,11 @@ def export_alias(registry: Registry, alias: Alias, link: Path, *, tell: Callable
     if model is None:
         if alias == "challenger" and link.is_symlink():
             link.unlink()
-            tell("there is no challenger any more")
+            on_progress("there is no challenger any more")
         return
     if published_version(link) != (model.version, model.sha256):
         publish(registry.download(model), link=link, version=model.version)
-        tell(f"{alias} is version {model.version}")
+        on_progress(f"{alias} is version {model.version}")
 
 
 def _in_one_line(error: Exception) -> str:
@@ -99,7 +99,7 @@ def follow_until_stopped(settings: Settings, *, with_parent: bool = False) -> in
         artifact_directory=settings.artifact_directory,
     )
     interval = settings.champion_poll_interval.total_seconds()
-    export_aliases(registry, links, interval=interval, stop=stop, tell=lambda line: print(line, flush=True))  # noqa: T201 - a process of its own
+    export_aliases(registry, links, interval=interval, stop=stop, on_progress=lambda line: print(line, flush=True))  # noqa: T201 - a process of its own
     return 0
 
 

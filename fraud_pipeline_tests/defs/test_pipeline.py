@@ -83,20 +83,20 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(settings.dagster_home))
-        run_id = run_pipeline(settings, first=FIRST, last=LAST, tell=lines.append)
+        run_id = run_pipeline(settings, first=FIRST, last=LAST, on_progress=lines.append)
         yield Deployment(settings=settings, run_id=run_id, lines=tuple(lines))
 
 
 @pytest.fixture
 def instance(deployment: Deployment) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.from_config(str(deployment.settings.dagster_home)) as found:
-        yield found
+    with dg.DagsterInstance.from_config(str(deployment.settings.dagster_home)) as opened:
+        yield opened
 
 
 class TestMainJob:
     def test_a_person_sees_each_step_once(self, deployment: Deployment) -> None:
-        told = [line.split()[0] for line in deployment.lines if not line.startswith("    ")]
-        assert sorted(told) == sorted(
+        steps = [line.split()[0] for line in deployment.lines if not line.startswith("    ")]
+        assert sorted(steps) == sorted(
             [*DAILY, "training_set", "fraud_model", "evaluation", "registered_model", "online_history", "champion"]
         )
         assert sum(line.strip().startswith("trial ") for line in deployment.lines) == 2
@@ -245,10 +245,10 @@ class TestServedFeatures:
 
     def test_history_is_in_the_database_after_the_main_job(self, deployment: Deployment) -> None:
         database = Database(deployment.settings.database)
-        found = read_transactions(
+        stored = read_transactions(
             database, start=pd.Timestamp(FIRST, tz="UTC"), end=pd.Timestamp(LAST, tz="UTC") + pd.Timedelta(days=1)
         )
-        assert len(found) == len(deployment.store.read("transactions", FIRST, LAST))
+        assert len(stored) == len(deployment.store.read("transactions", FIRST, LAST))
         database.close()
 
     def test_rows_served_like_training_pass(self, deployment: Deployment, instance: dg.DagsterInstance) -> None:
@@ -298,7 +298,7 @@ class TestStops:
 
     def run(self, home: Path, data: Path, **changes: object) -> None:
         settings = settings_for(home, data_path=data, first_day=FIRST, last_day=LAST, **changes)
-        run_pipeline(settings, first=FIRST, last=LAST, tell=lambda _: None)
+        run_pipeline(settings, first=FIRST, last=LAST, on_progress=lambda _: None)
 
     def test_a_source_that_fills_a_column_only_for_frauds(self, deployment: Deployment, tmp_path: Path) -> None:
         data = self.file(deployment, tmp_path / "leak.parquet")
@@ -324,4 +324,4 @@ class TestStops:
     def test_data_too_short_to_learn_from(self, tmp_path: Path) -> None:
         settings = settings_for(tmp_path / "home")
         with pytest.raises(PipelineFailedError, match="bring"):
-            run_pipeline(settings, first=FIRST, last=FIRST + timedelta(days=6), tell=lambda _: None)
+            run_pipeline(settings, first=FIRST, last=FIRST + timedelta(days=6), on_progress=lambda _: None)

@@ -282,7 +282,7 @@ class TestReport:
         assert checks["enough_rows"].severity is dg.AssetCheckSeverity.WARN
         assert f"0 rows on {day}" in str(checks["enough_rows"].metadata["finding"].value)
         assert not checks["no_drift"].passed
-        assert f"The alarm stays red, as the newest judged day has it, {LAST_DAY}" in str(
+        assert f"The alarm stays red, as of the newest judged day, {LAST_DAY}" in str(
             checks["no_drift"].metadata["finding"].value
         )
         with closing(Database(deployment.settings.database)) as database:

@@ -36,17 +36,17 @@ pytestmark = [
 
 @pytest.fixture
 def deployment(tmp_path: Path, tables: Tables, trained: TrainedModel) -> Deployment:
-    found = deployment_in(
+    deployment_ = deployment_in(
         tmp_path, tables, trained.model, history_retention=timedelta(days=10_000), shadow_challenger=True
     )
-    TableStore(found.settings.tables_directory).write("training_set", tables.training_set())
-    return found
+    TableStore(deployment_.settings.tables_directory).write("training_set", tables.training_set())
+    return deployment_
 
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as found:
-        yield found
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance_:
+        yield instance_
 
 
 def challenge(deployment: Deployment, model: FraudModel, *, plain: FraudModel | None = None) -> int:
@@ -168,7 +168,10 @@ def test_what_a_settled_challenger_scored_is_removed_and_what_a_waiting_one_scor
         of_pairs = [("1", "2"), ("0", "2"), ("1", "0")]
         add_shadow_rows(
             database,
-            [ShadowRow(f"t-{one}-{other}", 0, one, other, "allow", "allow", 0.1, 0.1) for one, other in of_pairs],
+            [
+                ShadowRow(f"t-{champion}-{challenger}", 0, champion, challenger, "allow", "allow", 0.1, 0.1)
+                for champion, challenger in of_pairs
+            ],
         )
 
         def left() -> int:

@@ -28,34 +28,34 @@ pytestmark = [
 @pytest.fixture
 def registry(tmp_path: Path, trained: TrainedModel) -> Registry:
     """A registry with two versions, the first of them champion and the second challenger."""
-    found = Registry(
+    registry_ = Registry(
         tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}",
         model_name="fraud_model",
         artifact_directory=tmp_path / "artifacts",
     )
-    experiment = found.ensure_experiment("training")
+    experiment = registry_.ensure_experiment("training")
     for number, threshold in enumerate((0.2, 0.3)):
         model = replace(trained.model, policy=Policy(review_threshold=threshold, block_threshold=0.9))
         model.save(tmp_path / f"model-{number}")
-        run = found._client.create_run(experiment)
-        found.register(tmp_path / f"model-{number}", run_id=run.info.run_id, tags={})
-    found.decide(1, action="promote", reasons=["first"])
-    return found
+        run = registry_._client.create_run(experiment)
+        registry_.register(tmp_path / f"model-{number}", run_id=run.info.run_id, tags={})
+    registry_.decide(1, action="promote", reasons=["first"])
+    return registry_
 
 
 @contextmanager
 def following(registry: Registry, **links: Path) -> Iterator[list[str]]:
     """The follower at work, and what it told."""
-    told: list[str] = []
+    lines: list[str] = []
     stop = threading.Event()
     thread = threading.Thread(
         target=export_aliases,
         args=(registry, links),
-        kwargs={"interval": 0.05, "stop": stop, "tell": told.append},
+        kwargs={"interval": 0.05, "stop": stop, "on_progress": lines.append},
     )
     thread.start()
     try:
-        yield told
+        yield lines
     finally:
         stop.set()
         thread.join()
@@ -68,20 +68,20 @@ def change_registered(directory: Path, threshold: str, by: str) -> None:
         manifest.write_text(manifest.read_text().replace(old, f'"review_threshold": {by},'))
 
 
-def wait_for(*, told: list[str], line: str) -> None:
+def wait_for(*, lines: list[str], line: str) -> None:
     """Until a line was told."""
-    until(lambda: any(line in one for one in told), what=line)
+    until(lambda: any(line in text for text in lines), what=line)
 
 
 def test_the_link_and_then_the_service_follow_the_alias(registry: Registry, tmp_path: Path) -> None:
     link = tmp_path / "champion"
     holder = ChampionHolder(link)
-    with following(registry, champion=link) as told:
-        wait_for(told=told, line="champion is version 1")
+    with following(registry, champion=link) as lines:
+        wait_for(lines=lines, line="champion is version 1")
         holder.check_now()
         first = holder.current()
         registry.decide(2, action="promote", reasons=["better"])
-        wait_for(told=told, line="champion is version 2")
+        wait_for(lines=lines, line="champion is version 2")
     holder.check_now()
     second = holder.current()
     assert first is not None
@@ -93,11 +93,11 @@ def test_the_link_and_then_the_service_follow_the_alias(registry: Registry, tmp_
 
 def test_a_challenger_that_is_gone_is_taken_away_and_the_champion_never_is(registry: Registry, tmp_path: Path) -> None:
     links = {"champion": tmp_path / "champion", "challenger": tmp_path / "challenger"}
-    with following(registry, **links) as told:
-        wait_for(told=told, line="challenger is version 2")
+    with following(registry, **links) as lines:
+        wait_for(lines=lines, line="challenger is version 2")
         for alias in links:
             registry._client.delete_registered_model_alias("fraud_model", alias)
-        wait_for(told=told, line="no challenger")
+        wait_for(lines=lines, line="no challenger")
     assert not links["challenger"].exists()
     assert FraudModel.load(links["champion"])
 
@@ -108,13 +108,13 @@ def test_a_registry_that_is_away_is_told_once_and_the_export_stays(
     for name, value in PATIENCE.items():
         monkeypatch.setenv(name, value)
     link = tmp_path / "champion"
-    with following(registry, champion=link) as told:
-        wait_for(told=told, line="champion is version 1")
+    with following(registry, champion=link) as lines:
+        wait_for(lines=lines, line="champion is version 1")
     away = Registry(tracking_uri="http://127.0.0.1:1", model_name="fraud_model")
-    with following(away, champion=link) as told:
-        wait_for(told=told, line="what was exported stays")
+    with following(away, champion=link) as lines:
+        wait_for(lines=lines, line="what was exported stays")
         time.sleep(1)  # it tries several times more
-    assert len(told) == 1
+    assert len(lines) == 1
     assert published_version(link) is not None
 
 
@@ -122,44 +122,44 @@ def test_the_password_of_the_server_is_not_told(tmp_path: Path, monkeypatch: pyt
     for name, value in PATIENCE.items():
         monkeypatch.setenv(name, value)
     away = Registry(tracking_uri="http://ann:s3cret@127.0.0.1:1", model_name="fraud_model")
-    with following(away, champion=tmp_path / "champion") as told:
-        wait_for(told=told, line="http://127.0.0.1:1")
-    assert "s3cret" not in " ".join(told)
+    with following(away, champion=tmp_path / "champion") as lines:
+        wait_for(lines=lines, line="http://127.0.0.1:1")
+    assert "s3cret" not in " ".join(lines)
 
 
 def test_a_bad_champion_does_not_hold_up_the_challenger(registry: Registry, tmp_path: Path) -> None:
     change_registered(tmp_path, "0.2", "0.21")
-    with following(registry, champion=tmp_path / "champion", challenger=tmp_path / "challenger") as told:
-        wait_for(told=told, line="challenger is version 2")
-    assert "version 1 was changed after registration" in told[0]
+    with following(registry, champion=tmp_path / "champion", challenger=tmp_path / "challenger") as lines:
+        wait_for(lines=lines, line="challenger is version 2")
+    assert "version 1 was changed after registration" in lines[0]
     assert not (tmp_path / "champion").exists()
 
 
 def test_files_that_are_gone_from_the_registry_are_told_and_it_goes_on(registry: Registry, tmp_path: Path) -> None:
     shutil.move(tmp_path / "artifacts", tmp_path / "elsewhere")
-    with following(registry, champion=tmp_path / "champion") as told:
-        wait_for(told=told, line="what was exported stays")
+    with following(registry, champion=tmp_path / "champion") as lines:
+        wait_for(lines=lines, line="what was exported stays")
         shutil.move(tmp_path / "elsewhere", tmp_path / "artifacts")
-        wait_for(told=told, line="champion is version 1")
+        wait_for(lines=lines, line="champion is version 1")
 
 
 def test_an_export_that_was_damaged_is_renewed(registry: Registry, tmp_path: Path) -> None:
     link = tmp_path / "champion"
-    with following(registry, champion=link) as told:
-        wait_for(told=told, line="champion is version 1")
-        told.clear()
+    with following(registry, champion=link) as lines:
+        wait_for(lines=lines, line="champion is version 1")
+        lines.clear()
         (link / BOOSTER_FILE).write_bytes(b"no booster")
-        wait_for(told=told, line="champion is version 1")
+        wait_for(lines=lines, line="champion is version 1")
     assert FraudModel.load(link)
 
 
 def test_a_version_changed_after_registration_is_not_exported(registry: Registry, tmp_path: Path) -> None:
     link = tmp_path / "champion"
-    with following(registry, champion=link) as told:
-        wait_for(told=told, line="champion is version 1")
+    with following(registry, champion=link) as lines:
+        wait_for(lines=lines, line="champion is version 1")
         change_registered(tmp_path, "0.3", "0.31")
         registry.decide(2, action="promote", reasons=["better"])
-        wait_for(told=told, line="changed after registration")
+        wait_for(lines=lines, line="changed after registration")
     published = published_version(link)
     assert published is not None
     assert published[0] == 1

@@ -73,8 +73,8 @@ class Place:
         return before
 
     def champion(self) -> int | None:
-        found = self.registry.with_alias("champion")
-        return found.version if found else None
+        champion = self.registry.with_alias("champion")
+        return champion.version if champion else None
 
     def served_version(self) -> int | None:
         """What a service that knows no MLflow says it serves."""

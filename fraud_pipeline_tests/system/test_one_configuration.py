@@ -104,7 +104,7 @@ def test_a_model_of_another_home_is_served_over_http_and_stream_with_the_same_bi
     registry = a_registry(tmp_path / "learning", trained.model)
     serving = Settings(home=tmp_path / "serving", database_url=empty_postgres_url)
     assert serving.label_maturity != trained.model.feature_config.label_maturity
-    export_alias(registry, "champion", serving.champion_directory, tell=lambda _line: None)
+    export_alias(registry, "champion", serving.champion_directory, on_progress=lambda _line: None)
     kafka = topics_of_our_own(broker)
     ensure_topics(kafka)
     messages = [transaction_message(row, currency="EUR") for row in rows]

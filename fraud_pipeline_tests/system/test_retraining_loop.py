@@ -115,7 +115,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
         }.items():
             patch.setenv(name, value)
         settings = load_settings()
-        run_pipeline(settings, first=day(0), last=day(QUIET_DAYS - 1), tell=print)
+        run_pipeline(settings, first=day(0), last=day(QUIET_DAYS - 1), on_progress=print)
         server = start(home)
         with dg.DagsterInstance.get() as instance:
             yield Life(settings=settings, instance=instance, server=server, truth=truth)

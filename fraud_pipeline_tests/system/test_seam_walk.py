@@ -55,7 +55,7 @@ from fraud_pipeline.settings import load_settings
 import dagster as dg
 settings = load_settings()
 if "ingest" in sys.argv:
-    ingest(settings, tell=print)
+    ingest(settings, on_progress=print)
 with dg.DagsterInstance.get() as instance:
     build_defs(settings).resolve_job_def("online_history_job").execute_in_process(instance=instance)
 """

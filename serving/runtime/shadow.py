@@ -62,7 +62,7 @@ class ShadowReport:
             "compared": self.compared,
             "disagreements": self.disagreements,
             "mean_probability_difference": self.mean_difference,
-            "decisions": {f"{one} -> {other}": number for (one, other), number in sorted(self.decisions.items())},
+            "decisions": {f"{ours} -> {theirs}": number for (ours, theirs), number in sorted(self.decisions.items())},
             "dropped": self.dropped,
             "refused": self.refused,
         }
@@ -128,7 +128,7 @@ class Shadow:
             champion=tally.versions[0],
             challenger=tally.versions[1],
             compared=compared,
-            disagreements=sum(number for (one, other), number in tally.decisions.items() if one != other),
+            disagreements=sum(number for (ours, theirs), number in tally.decisions.items() if ours != theirs),
             mean_difference=tally.difference / max(compared, 1),
             decisions=tally.decisions,
             dropped=self._dropped - self._dropped_before,
@@ -180,7 +180,7 @@ class Shadow:
         self._on_refused(refusal, len(scored))
 
     def _compare(self, values: NDArray[np.float32], scored: Sequence[ScoringResult], *, loaded: ScoringModel) -> None:
-        rows = [position for position, one in enumerate(scored) if one.probability is not None]
+        rows = [position for position, result in enumerate(scored) if result.probability is not None]
         if not rows:
             return
         names = loaded.model.feature_config.feature_names

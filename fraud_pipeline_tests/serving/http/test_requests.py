@@ -191,8 +191,8 @@ def test_what_json_allows_but_we_do_not(sent: bytes, path: str, problem: str) ->
     ids=lambda sent: f"{sent[:12]!r}",
 )
 def test_what_is_no_json_is_400(sent: bytes) -> None:
-    found = refusal(sent)
-    assert (found.status, [field.path for field in found.fields]) == (400, ["body"])
+    refused = refusal(sent)
+    assert (refused.status, [field.path for field in refused.fields]) == (400, ["body"])
 
 
 def test_all_fields_of_a_body_are_reported_together_and_in_a_batch_with_their_place() -> None:
@@ -214,14 +214,14 @@ def test_all_fields_of_a_body_are_reported_together_and_in_a_batch_with_their_pl
 def test_a_batch_has_at_least_one_transaction_and_at_most_the_limit() -> None:
     assert problems(b'{"transactions": []}', batch=True) == [("transactions", "too_short")]
     assert problems(b'{"transactions": {}}', batch=True) == [("transactions", "wrong_type")]
-    found = refusal(json.dumps({"transactions": [GOOD] * 6}).encode(), batch=True)
-    assert (found.status, found.fields[0].path) == (413, "transactions")
+    refused = refusal(json.dumps({"transactions": [GOOD] * 6}).encode(), batch=True)
+    assert (refused.status, refused.fields[0].path) == (413, "transactions")
 
 
 def test_many_problems_are_counted_not_listed() -> None:
-    found = refusal(json.dumps({"transactions": [{}] * 5}).encode(), batch=True)
-    assert len(found.fields) == MAX_FIELDS_SHOWN
-    assert "10 more problems" in found.message
+    refused = refusal(json.dumps({"transactions": [{}] * 5}).encode(), batch=True)
+    assert len(refused.fields) == MAX_FIELDS_SHOWN
+    assert "10 more problems" in refused.message
 
 
 def test_a_currency_without_cents_takes_whole_amounts() -> None:
@@ -326,10 +326,10 @@ def test_white_space_alone_is_no_id_in_http_as_in_files() -> None:
 def test_any_json_is_accepted_or_refused_with_a_remedy_and_never_repeated(document: Any) -> None:
     card = "4111-1111-1111-1111"
     for sent in (document, {"transactions": document}, GOOD | {"category": [card, document]}, {card: document}):
-        found = refusal(json.dumps(sent).encode(), batch=isinstance(sent, dict) and "transactions" in sent)
-        assert found.status in {413, 422}
-        assert all(field.path and field.remedy for field in found.fields)
-        assert card not in repr((found.message, found.fields))
+        refused = refusal(json.dumps(sent).encode(), batch=isinstance(sent, dict) and "transactions" in sent)
+        assert refused.status in {413, 422}
+        assert all(field.path and field.remedy for field in refused.fields)
+        assert card not in repr((refused.message, refused.fields))
 
 
 @given(st.binary())

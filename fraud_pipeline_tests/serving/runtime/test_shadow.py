@@ -82,8 +82,8 @@ def threads_taking_turns_at_every_step() -> Iterator[None]:
 def test_it_counts_how_often_the_challenger_would_decide_otherwise(
     trained: TrainedModel, other: LoadedModel, values: NDArray[np.float32]
 ) -> None:
-    told: list[tuple[Decision, Decision]] = []
-    shadow = Shadow(lambda: other, on_compared=lambda ours, theirs: told.extend(zip(ours, theirs, strict=True)))
+    compared: list[tuple[Decision, Decision]] = []
+    shadow = Shadow(lambda: other, on_compared=lambda ours, theirs: compared.extend(zip(ours, theirs, strict=True)))
     scored = decided(trained.model, values)
     for start in range(0, len(values), 100):
         shadow(values[start : start + 100], scored[start : start + 100], champion_of(trained))
@@ -91,8 +91,8 @@ def test_it_counts_how_often_the_challenger_would_decide_otherwise(
     report = shadow.report()
     assert report is not None
     probabilities = other.model.probabilities(values)
-    both = list(zip([one.decision for one in scored], decide(probabilities, CHALLENGER), strict=True))
-    assert told == both
+    both = list(zip([result.decision for result in scored], decide(probabilities, CHALLENGER), strict=True))
+    assert compared == both
     assert report.decisions == Counter(both)
     assert report.compared == len(values)
     assert 0 < report.disagreements == sum(ours != theirs for ours, theirs in both)
@@ -131,11 +131,11 @@ def test_every_row_is_kept_for_the_day_its_label_is_known(
     scored = decided(trained.model, values[:20])
     shadow(values[:21], [*scored, by_rules], champion_of(trained))
     shadow.close()
-    assert [row.transaction_id for row in kept] == [one.transaction_id for one in scored]
+    assert [row.transaction_id for row in kept] == [result.transaction_id for result in scored]
     probabilities = other.model.probabilities(values[:20])
     assert [row.challenger_probability for row in kept] == probabilities.tolist()
-    assert [row.champion_probability for row in kept] == [one.probability for one in scored]
-    assert [row.champion_decision for row in kept] == [one.decision for one in scored]
+    assert [row.champion_probability for row in kept] == [result.probability for result in scored]
+    assert [row.champion_decision for row in kept] == [result.decision for result in scored]
     assert [row.challenger_decision for row in kept] == decide(probabilities, CHALLENGER).tolist()
     assert {(row.champion, row.challenger) for row in kept} == {("1", "2")}
     add_shadow_rows(database, kept)  # scored again after a crash
@@ -308,7 +308,7 @@ def check_refused(
     shadow(values[:10], scored[:10], champion)
     shadow.close()
     assert counts == {refusal: 2 * len(scored)}
-    assert [row.transaction_id for row in kept] == [one.transaction_id for one in scored[:10]]
+    assert [row.transaction_id for row in kept] == [result.transaction_id for result in scored[:10]]
     report = shadow.report()
     assert report is not None
     assert (report.challenger, report.compared, report.refused) == ("2", 10, None)
