@@ -188,10 +188,11 @@ def accept(
     accepted = result.accepted
     holding = other_days | dict(iter(accepted["transaction_id"].groupby(accepted["event_time"].dt.date)))
     repeated = result.rejected[result.rejected["reason"] == "duplicate_id"]
+    again_on = dict(iter(repeated["transaction_id"].groupby(repeated["event_time"].dt.date)))
     notes = {}
     for day, version in judged.items():
-        again = repeated.loc[repeated["event_time"].dt.date == day, "transaction_id"]
-        holders = [holder for holder, held in holding.items() if holder != day and held.isin(again).any()]
+        again = again_on.get(day)
+        holders = [] if again is None else [h for h, held in holding.items() if h != day and held.isin(again).any()]
         read = {holder.isoformat(): judged.get(holder) or _judged_raw(store, holder) for holder in holders}
         notes[day] = json.dumps({"raw": version, "holders": read})
     return result, notes
