@@ -15,7 +15,7 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import decisions_on
 from fraud_pipeline.database.verdicts import newest_verdicts, read_page
 from fraud_pipeline.definitions import build_defs
-from fraud_pipeline.modeling.training import TrainedModel
+from fraud_pipeline.modeling.training import NEVER, TrainedModel
 from fraud_pipeline.monitoring.missed_fraud import (
     ACTIVE_DAYS,
     MissedFraudReport,
@@ -293,9 +293,9 @@ def plant_surge(deployment: Deployment, tables: Tables) -> None:
 class TestAsset:
     @pytest.fixture
     def deployment(self, tmp_path: Path, tables: Tables, trained: TrainedModel) -> Deployment:
-        """A champion whose test part began on the sixth day."""
+        """A champion whose test part began on the sixth day; it allows everything, also what it was trained on."""
         lineage = {**trained.model.lineage, "evaluated_from": "2026-01-06T00:00:00+00:00"}
-        return deployment_in(tmp_path, tables, replace(trained.model, lineage=lineage))
+        return deployment_in(tmp_path, tables, replace(trained.model, lineage=lineage, policy=NEVER))
 
     def test_without_a_champion_it_says_so_and_passes(self, deployment: Deployment) -> None:
         metadata, checks = deployment.checked(LAST_DAY, asset="missed_fraud_report")
