@@ -18,7 +18,7 @@ from fraud_pipeline.features.merchant_days import FINAL_MERCHANT_DAYS
 from fraud_pipeline.modeling.training import training_set_schema
 from fraud_pipeline.schema.own_fields import OwnField, transactions_schema
 from fraud_pipeline.schema.raw_transactions import RAW_TRANSACTIONS
-from fraud_pipeline.schema.transactions import FRAUD_REPORTS, REJECTED_TRANSACTIONS, TRANSACTIONS
+from fraud_pipeline.schema.transactions import FRAUD_REPORTS, REJECTED_TRANSACTIONS, TRANSACTIONS, UNKNOWN_LABELS
 from fraud_pipeline.settings import Settings
 
 STORED_TABLES: Final[Mapping[str, DataFrameSchema]] = {
@@ -31,6 +31,16 @@ STORED_TABLES: Final[Mapping[str, DataFrameSchema]] = {
     "training_set": training_set_schema(),
 }
 """The schema of each table of the table store, by the asset that writes it, where no own fields are declared."""
+
+HIDDEN_ROWS: Final = "hidden_rows"
+"""Feature rows that were blocked and never reported, and are therefore not in the training set."""
+UNKNOWN: Final = "unknown_labels"
+"""The accepted transactions whose label the source does not know; the table exists where there are some."""
+TABLES_BESIDE: Final[Mapping[str, tuple[str, DataFrameSchema]]] = {
+    HIDDEN_ROWS: ("training_set", features_schema()),
+    UNKNOWN: ("transactions", UNKNOWN_LABELS),
+}
+"""Each table that an asset writes beside its own: that asset, and the schema of the table."""
 
 DATABASE_TABLES: Final = {
     "online_history": database_tables.TRANSACTIONS,

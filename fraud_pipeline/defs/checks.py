@@ -15,7 +15,7 @@ from pandera.errors import SchemaErrors
 from pandera.pandas import DataFrameSchema
 
 from fraud_pipeline.defs.calendar import days_of_run
-from fraud_pipeline.defs.catalog import stored_tables
+from fraud_pipeline.defs.catalog import HIDDEN_ROWS, TABLES_BESIDE, stored_tables
 from fraud_pipeline.defs.resources import TablesResource
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.features.own_inputs import fit_own_inputs
@@ -33,17 +33,19 @@ from fraud_pipeline.storage.tables import TableStore
 
 SCHEMA: Final = "schema"
 _DAYS_AT_ONCE: Final = 31
+_WHOLE: Final = ("training_set", HIDDEN_ROWS)
 
 
 def schema_checks(*, own_fields: Sequence[OwnField] = ()) -> list[dg.AssetChecksDefinition]:
     """A check for each stored table: what is stored follows the table's schema."""
-    return [_schema_check(table, schema) for table, schema in stored_tables(own_fields).items()]
+    own = [_schema_check(table, schema, asset=table) for table, schema in stored_tables(own_fields).items()]
+    return own + [_schema_check(table, schema, asset=asset) for table, (asset, schema) in TABLES_BESIDE.items()]
 
 
-def _schema_check(table: str, schema: DataFrameSchema) -> dg.AssetChecksDefinition:
+def _schema_check(table: str, schema: DataFrameSchema, *, asset: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=table,
-        name=SCHEMA,
+        asset=asset,
+        name=SCHEMA if table == asset else f"{table}_{SCHEMA}",
         blocking=True,
         description="Columns, types and values of the stored rows follow the schema of the table.",
     )
@@ -60,7 +62,7 @@ def _schema_check(table: str, schema: DataFrameSchema) -> dg.AssetChecksDefiniti
 
 def _stored_frames(store: TableStore, table: str, *, tags: Mapping[str, str]) -> Iterator[pd.DataFrame]:
     """The rows of the run's days, or of all days for a run without days, a month at a time."""
-    if table == "training_set":
+    if table in _WHOLE:
         yield store.read_whole(table)
         return
     span = days_of_run(tags)

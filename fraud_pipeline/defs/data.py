@@ -3,12 +3,10 @@
 Belongs here: daily tables of events. Must not be here: rules about rows (`ingest/validation.py`), features.
 """
 
-from typing import Final
-
 import dagster as dg
 
 from fraud_pipeline.defs.calendar import DAYS_POOL, daily, span_of
-from fraud_pipeline.defs.catalog import own_fields
+from fraud_pipeline.defs.catalog import UNKNOWN, own_fields
 from fraud_pipeline.defs.checks import broken_rules
 from fraud_pipeline.defs.metadata import counts_table, stored_version
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
@@ -17,9 +15,6 @@ from fraud_pipeline.ingest.sources import FileSource
 from fraud_pipeline.ingest.validation import check_rejected_share
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS
 from fraud_pipeline.settings import Settings
-
-UNKNOWN: Final = "unknown_labels"
-"""The table of accepted transactions whose label the source does not know; it exists where there are some."""
 
 
 def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:

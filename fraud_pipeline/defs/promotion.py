@@ -15,9 +15,9 @@ from pydantic import Field
 from fraud_pipeline.database.history import read_reports
 from fraud_pipeline.database.performance import shadow_rows
 from fraud_pipeline.database.retention import remove_settled_shadow_rows
+from fraud_pipeline.defs.catalog import HIDDEN_ROWS
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
-from fraud_pipeline.defs.training import HIDDEN_ROWS
 from fraud_pipeline.features.definitions import features_schema
 from fraud_pipeline.modeling.training import part
 from fraud_pipeline.promotion.judgement import Contender, Judgement, judge_by_test_part, judge_live

@@ -6,7 +6,7 @@ Belongs here: loading, one call, writing, showing. Must not be here: how to trai
 
 import logging
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -15,8 +15,7 @@ from dagster_mlflow import end_mlflow_on_run_finished
 from tqdm import tqdm
 
 from fraud_pipeline.database.performance import blocked_ids
-from fraud_pipeline.defs.catalog import own_fields
-from fraud_pipeline.defs.data import UNKNOWN
+from fraud_pipeline.defs.catalog import HIDDEN_ROWS, UNKNOWN, own_fields
 from fraud_pipeline.defs.features import feature_config, window_of
 from fraud_pipeline.defs.metadata import image, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
@@ -43,9 +42,6 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
 
 logger = logging.getLogger(__name__)
-
-HIDDEN_ROWS: Final = "hidden_rows"
-"""Feature rows that were blocked and never reported, and are therefore not in the training set."""
 
 # dagster-mlflow builds its methods from mlflow's at run time, so there is no type to name.
 MlflowRun = dg.ResourceParam[Any]

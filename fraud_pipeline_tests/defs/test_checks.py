@@ -8,10 +8,11 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from fraud_pipeline.defs.catalog import STORED_TABLES
+from fraud_pipeline.defs.catalog import HIDDEN_ROWS, STORED_TABLES, UNKNOWN
 from fraud_pipeline.defs.checks import SCHEMA, schema_checks
 from fraud_pipeline.defs.resources import TablesResource
-from fraud_pipeline.schema.transactions import TIME_DTYPE, TRANSACTIONS, empty
+from fraud_pipeline.features.definitions import features_schema
+from fraud_pipeline.schema.transactions import TIME_DTYPE, TRANSACTIONS, UNKNOWN_LABELS, empty
 from fraud_pipeline.storage.tables import TableStore
 
 DAYS = [date(2026, 1, 1), date(2026, 1, 2)]
@@ -28,6 +29,7 @@ def store(tmp_path: Path) -> TableStore:
             store.write(table, frame)
         else:
             store.write_days(table, frame, time_column=column, days=DAYS)
+    store.write(HIDDEN_ROWS, empty(features_schema()))
     return store
 
 
@@ -60,14 +62,14 @@ def failed_checks(store: TableStore, *, day: date | None = None) -> dict[str, st
             instance=instance, tags={"dagster/partition": day.isoformat()} if day else {}, raise_on_error=False
         )
     evaluations = result.get_asset_check_evaluations()
-    assert {(check.asset_key.to_user_string(), check.check_name) for check in evaluations} == {
-        (table, SCHEMA) for table in STORED_TABLES
-    }
-    return {
-        check.asset_key.to_user_string(): str(check.metadata["finding"].value)
+    findings = {
+        check.asset_key.to_user_string() if check.check_name == SCHEMA else check.check_name.removesuffix("_schema"): (
+            "" if check.passed else str(check.metadata["finding"].value)
+        )
         for check in evaluations
-        if not check.passed
     }
+    assert set(findings) == {*STORED_TABLES, HIDDEN_ROWS, UNKNOWN}
+    return {table: finding for table, finding in findings.items() if finding}
 
 
 def test_tables_that_follow_their_schema_pass(store: TableStore) -> None:
@@ -100,3 +102,12 @@ def test_a_missing_column_is_found_in_every_table(store: TableStore, table: str)
     dropped = next(name for name in frame.columns if name != column)
     store.write_days(table, frame.drop(columns=dropped), time_column=column, days=DAYS)
     assert dropped in failed_checks(store)[table]
+
+
+def test_tables_that_an_asset_writes_beside_its_own_are_judged_too(store: TableStore) -> None:
+    store.write(HIDDEN_ROWS, empty(features_schema()).drop(columns="event_time"))
+    store.write_days(UNKNOWN, empty(UNKNOWN_LABELS).assign(extra=1), time_column="event_time", days=DAYS)
+    findings = failed_checks(store)
+    assert set(findings) == {HIDDEN_ROWS, UNKNOWN}
+    assert "event_time" in findings[HIDDEN_ROWS]
+    assert "extra" in findings[UNKNOWN]

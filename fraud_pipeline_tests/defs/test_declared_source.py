@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fraud_pipeline.defs.build import build_defs
-from fraud_pipeline.defs.data import UNKNOWN
+from fraud_pipeline.defs.catalog import UNKNOWN
 from fraud_pipeline.defs.features import window_of
 from fraud_pipeline.defs.instance import RANGE_END_TAG, RANGE_START_TAG
 from fraud_pipeline.ingest.day_state import plan_of

@@ -140,7 +140,15 @@ def test_daily_assets_do_a_day_or_a_year_in_one_run(definitions: dg.Definitions)
 
 def test_checks_before_training_and_promotion_block(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
-    names = ["schema", "future_invariance", "single_feature_auc", "null_pattern_auc", "segment_base_rate"]
+    names = [
+        "schema",
+        "hidden_rows_schema",
+        "unknown_labels_schema",
+        "future_invariance",
+        "single_feature_auc",
+        "null_pattern_auc",
+        "segment_base_rate",
+    ]
     assert {key.name for key in graph.asset_check_keys if graph.get_check_spec(key).blocking} == {
         *names,
         "served_features",

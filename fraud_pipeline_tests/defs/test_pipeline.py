@@ -17,12 +17,11 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import read_transactions
 from fraud_pipeline.database.tables import DECISIONS
 from fraud_pipeline.definitions import build_defs
-from fraud_pipeline.defs.catalog import STORED_TABLES
+from fraud_pipeline.defs.catalog import HIDDEN_ROWS, STORED_TABLES
 from fraud_pipeline.defs.checks import SCHEMA
 from fraud_pipeline.defs.instance import PipelineFailedError, run_pipeline
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import build_resources
-from fraud_pipeline.defs.training import HIDDEN_ROWS
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.features.own_inputs import FIXED_INPUTS
 from fraud_pipeline.modeling.model_directory import FraudModel

@@ -16,8 +16,8 @@ from fraud_pipeline.database import Database, StoredDecision, scoring_batch
 from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.performance import ShadowRow, add_shadow_rows, shadow_rows
 from fraud_pipeline.definitions import build_defs
+from fraud_pipeline.defs.catalog import HIDDEN_ROWS
 from fraud_pipeline.defs.resources import build_resources
-from fraud_pipeline.defs.training import HIDDEN_ROWS
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.promotion.live_rows import live_rows
