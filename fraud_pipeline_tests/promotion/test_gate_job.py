@@ -76,7 +76,7 @@ def test_a_champion_of_another_release_is_not_judged_as_if_there_were_none(
 ) -> None:
     """Else a release that changes a feature would let any model in over the low bar of a first one."""
     with pytest.MonkeyPatch.context() as other_release:
-        other_release.setattr(feature_record, "_code", lambda: "another release")
+        other_release.setattr(feature_record, "_code", lambda _config: "another release")
         other_release.setattr(feature_record, "value_hashes", lambda _engineer: dict.fromkeys(FEATURE_NAMES, "other"))
         deployment.promote(None)
     with pytest.raises(IncompatibleModelError):

@@ -78,7 +78,7 @@ CASES: Final = (
     Case("customer_id", {"max_length": 10}, _LONG, "", "too_long"),
     Case("merchant_id", {"max_length": 80}, "m" * 70, "too_long", ""),
     Case("amount", {"maximum": 1_000}, 1_000.01, "", "out_of_range"),
-    Case("amount", {"above": 5}, 5.0, "", "out_of_range"),
+    Case("amount", {"minimum": 6}, 5.0, "", "out_of_range"),
     Case("category", {"max_length": 10}, _LONG, "", "too_long"),
     Case("category", {"required": True}, None, "", "missing"),
     Case("channel", {"allowed": {"chip": [], "drone": []}}, "online", "", "unknown_channel"),

@@ -31,7 +31,7 @@ from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit
 from fraud_pipeline.policy.decisions import Policy
-from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
+from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow, microseconds
 from fraud_pipeline.scoring.decide import provisional_decisions
 from fraud_pipeline.scoring.scorer import (
     Conflict,
@@ -93,21 +93,19 @@ def stored_bits(database: Database) -> dict[str, NDArray[np.uint32]]:
     }
 
 
-def audited(database: Database) -> Audit:
+def audited(database: Database, *, config: FeatureConfig) -> Audit:
     known = Known(
         transactions=read_transactions(database, start=BEGINNING, end=END, with_version=True),
         reports=read_reports(database, start=BEGINNING, end=END, with_version=True),
         merchant_days=read_merchant_days(database, start=BEGINNING, end=END, label_maturity=LABEL_MATURITY),
     )
-    return audit(
-        read_newest_decisions(database, limit=100_000), known, config=FeatureConfig(label_maturity=LABEL_MATURITY)
-    )
+    return audit(read_newest_decisions(database, limit=100_000), known, config=config)
 
 
 class TestExactness:
     @pytest.mark.slow
     def test_served_as_it_happened_every_feature_has_the_bits_that_training_sees(
-        self, database: Database, make_scorer: Callable[..., Scorer], tables: Tables
+        self, database: Database, make_scorer: Callable[..., Scorer], tables: Tables, loaded: Loaded
     ) -> None:
         """The last days of the world through two entrances with little memory, the days before them loaded."""
         start = tables.as_of.floor("D") - pd.Timedelta(days=4)
@@ -134,16 +132,19 @@ class TestExactness:
                 entrances[int(generator.integers(2))].score(rows)
         served_bits = stored_bits(database)
         assert len(served_bits) == len(served) > 2_000
-        offline = tables.features.set_index("transaction_id")[list(FEATURE_NAMES)].loc[list(served_bits)]
-        expected = np.ascontiguousarray(offline.to_numpy(np.float32)).view(np.uint32)
+        offline = tables.model_rows.set_index("transaction_id").loc[list(served_bits)]
+        config = loaded.model.feature_config
+        own = config.own_inputs.values(offline, microseconds(offline["event_time"]))
+        rows = config.whole_rows(offline[list(FEATURE_NAMES)].to_numpy(np.float32), own)
+        expected = np.ascontiguousarray(rows).view(np.uint32)
         wrong = (np.stack(list(served_bits.values())) != expected).sum(axis=0)
-        assert {name: int(n) for name, n in zip(FEATURE_NAMES, wrong, strict=True) if n} == {}
-        verdict = audited(database)
+        assert {name: int(n) for name, n in zip(config.feature_names, wrong, strict=True) if n} == {}
+        verdict = audited(database, config=loaded.model.feature_config)
         assert verdict.passed, verdict.finding
         assert verdict.compared == len(served)
 
     def test_entrances_at_the_same_time_see_each_others_events_or_wait(
-        self, database: Database, make_scorer: Callable[..., Scorer]
+        self, database: Database, make_scorer: Callable[..., Scorer], loaded: Loaded
     ) -> None:
         """Four entrances and few customers: each decision's version gives its history, and its features recompute."""
         rows = [row(number, customer=f"c-{number % 3}", cents=100 + number) for number in range(240)]
@@ -163,22 +164,24 @@ class TestExactness:
         for thread in threads:
             thread.join()
         assert errors == []
-        verdict = audited(database)
+        verdict = audited(database, config=loaded.model.feature_config)
         assert verdict.compared == len(rows)
         assert verdict.passed, verdict.finding
 
-    def test_the_audit_distinguishes_a_late_event_from_skew(self, database: Database, scorer: Scorer) -> None:
+    def test_the_audit_distinguishes_a_late_event_from_skew(
+        self, database: Database, scorer: Scorer, loaded: Loaded
+    ) -> None:
         scorer.score([row(5)])
         scorer.score([row(3)])
-        verdict = audited(database)
+        verdict = audited(database, config=loaded.model.feature_config)
         assert (verdict.compared, verdict.explained_by_later_knowledge, verdict.different) == (2, 1, 0)
         with database.transaction() as connection:
             connection.execute(
                 sa.update(DECISIONS)
                 .where(DECISIONS.c.transaction_id == "t-3")
-                .values(features=np.ones(len(FEATURE_NAMES), np.float32).tobytes())
+                .values(features=np.ones(len(loaded.model.feature_config.feature_names), np.float32).tobytes())
             )
-        verdict = audited(database)
+        verdict = audited(database, config=loaded.model.feature_config)
         assert not verdict.passed
         assert verdict.transaction_ids == ("t-3",)
         assert "amount" in verdict.features
@@ -286,7 +289,7 @@ class TestModes:
     def test_a_failing_model_raises_and_nothing_is_stored(
         self, database: Database, make_scorer: Callable[..., Scorer], loaded: Loaded
     ) -> None:
-        broken = Loaded(replace(loaded.model, features=(*FEATURE_NAMES[:-1], "no_such_feature")))
+        broken = Loaded(replace(loaded.model, features=("no_such_feature", *loaded.model.features[1:])))
         with pytest.raises(ModelUnavailableError):
             make_scorer(champion=lambda: broken).score([row(1)])
         assert count(database, DECISIONS) == count(database, TRANSACTIONS) == 0
@@ -329,7 +332,9 @@ class TestMemory:
     def test_a_rolled_back_batch_is_not_cached(
         self, database: Database, make_scorer: Callable[..., Scorer], loaded: Loaded
     ) -> None:
-        answers = iter([loaded, Loaded(replace(loaded.model, features=("no_such_feature",))), loaded])
+        answers = iter(
+            [loaded, Loaded(replace(loaded.model, features=("no_such_feature", *loaded.model.features[1:]))), loaded]
+        )
         scorer = make_scorer(champion=lambda: next(answers))
         scorer.score([row(1)])
         with pytest.raises(ModelUnavailableError):
@@ -337,13 +342,13 @@ class TestMemory:
         scorer.score([row(3)])
         values = stored_bits(database)["t-3"].view(np.float32)
         assert values[FEATURE_NAMES.index("customer_transaction_count_24h")] == 1
-        assert audited(database).passed
+        assert audited(database, config=loaded.model.feature_config).passed
 
     def test_months_of_events_leave_memory_bounded_and_features_exact(
-        self, database: Database, make_scorer: Callable[..., Scorer]
+        self, database: Database, make_scorer: Callable[..., Scorer], loaded: Loaded
     ) -> None:
         scorer = make_scorer(cache_events=50)
         for number in range(150):
             scorer.score([row(number, at=20_000 * DAY + number * 12 * HOUR, customer=f"c-{number % 2}")])
         assert scorer._cache.size < 200
-        assert audited(database).passed
+        assert audited(database, config=loaded.model.feature_config).passed

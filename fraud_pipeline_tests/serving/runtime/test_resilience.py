@@ -121,7 +121,11 @@ class Champion:
 
     def __call__(self) -> Loaded:
         self.calls += 1
-        return Loaded(replace(self.good.model, features=("no_such_feature",))) if self.damaged else self.good
+        return (
+            Loaded(replace(self.good.model, features=("no_such_feature", *self.good.model.features[1:])))
+            if self.damaged
+            else self.good
+        )
 
 
 @dataclass
