@@ -69,7 +69,7 @@ def remember_before(database: Database, rows: Sequence[TransactionRow]) -> None:
     """Store history before these rows: events of the same customers and shops, frauds, merchant days."""
     customers = len({row.customer_id for row in rows})
     before = transactions(3_000, customers=customers, end=rows[0].event_time - 2 * DAY, seed=11, prefix="before-")
-    events = pd.DataFrame(before, columns=list(TRANSACTION_COLUMNS))
+    events = pd.DataFrame(before, columns=TransactionRow._fields)[list(TRANSACTION_COLUMNS)]
     events["event_time"] = times(events["event_time"].to_numpy())
     reports = events.iloc[::25].assign(is_fraud=True)
     reports["reported_at"] = reports["event_time"] + pd.Timedelta(days=1)

@@ -77,7 +77,7 @@ def present(now: int, *, count: int, prefix: str = "t") -> list[TransactionRow]:
 
 
 def frame(rows: Sequence[TransactionRow]) -> pd.DataFrame:
-    events = pd.DataFrame(rows, columns=list(TRANSACTION_COLUMNS))
+    events = pd.DataFrame(rows, columns=TransactionRow._fields)[list(TRANSACTION_COLUMNS)]
     places = {name: events[name].astype("float64") for name in ("latitude", "longitude")}
     return events.assign(event_time=times(events["event_time"].to_numpy()), **places)
 
