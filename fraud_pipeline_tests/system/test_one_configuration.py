@@ -37,6 +37,7 @@ from fraud_pipeline.schema.transactions import (
     SECOND,
     TRANSACTION_COLUMNS,
     TransactionRow,
+    microseconds,
     times,
 )
 from fraud_pipeline.scoring.scorer import Scorer, now_microseconds
@@ -131,10 +132,12 @@ def test_a_model_of_another_home_is_served_over_http_and_stream_with_the_same_bi
         reports=reports,
         merchant_days=merchant_days(before, reports, label_maturity=LABEL_MATURITY),
     )
-    offline = OF_MODEL.engineer().compute(history=history, new=frame(rows))[list(FEATURE_NAMES)]
-    expected = np.ascontiguousarray(offline.to_numpy(np.float32)).view(np.uint32)
+    config, new = trained.model.feature_config, frame(rows)
+    offline = config.engineer().compute(history=history, new=new)[list(FEATURE_NAMES)]
+    own = config.own_inputs.values(new, microseconds(new["event_time"]))
+    expected = np.ascontiguousarray(config.whole_rows(offline.to_numpy(np.float32), own)).view(np.uint32)
     differing = (served.reshape(expected.shape) != expected).sum(axis=0)
-    assert {name: int(number) for name, number in zip(FEATURE_NAMES, differing, strict=True) if number} == {}
+    assert {name: int(number) for name, number in zip(config.feature_names, differing, strict=True) if number} == {}
     assert offline["merchant_cleared_count_30d"].nunique() > 5
 
 
@@ -146,7 +149,9 @@ def test_each_decision_is_audited_with_the_configuration_that_it_was_made_with(
     remember(database, *past(now))
     rows = present(now, count=90)
     first = Loaded(trained.model, version="1", sha256="1" * 64)
-    second = Loaded(replace(trained.model, feature_config=SHORTER), version="2", sha256="2" * 64)
+    of_model = trained.model.feature_config
+    shorter = replace(of_model, label_maturity=SHORTER.label_maturity)
+    second = Loaded(replace(trained.model, feature_config=shorter), version="2", sha256="2" * 64)
     serving: list[Loaded | None] = [first]
     scorer = Scorer(database=database, champion=lambda: serving[0])
     for champion, part in ((first, rows[:30]), (second, rows[30:60]), (None, rows[60:])):
@@ -154,7 +159,7 @@ def test_each_decision_is_audited_with_the_configuration_that_it_was_made_with(
         scorer.score(part)
     decisions = read_newest_decisions(database, limit=100_000)
     configs = {id_: FeatureConfig.from_json(content) for id_, content in read_feature_configs(database).items()}
-    assert {configs[id_] for id_ in decisions["feature_config"]} == {OF_MODEL, SHORTER, DEFAULT_FEATURE_CONFIG}
+    assert {configs[id_] for id_ in decisions["feature_config"]} == {of_model, shorter, DEFAULT_FEATURE_CONFIG}
 
     def known(config: FeatureConfig) -> Known:
         return Known(
@@ -163,16 +168,19 @@ def test_each_decision_is_audited_with_the_configuration_that_it_was_made_with(
             merchant_days=read_merchant_days(database, start=BEGINNING, end=END, label_maturity=config.label_maturity),
         )
 
-    verdict = audit_each(decisions, known, configs=configs, unnamed=SHORTER)
+    verdict = audit_each(decisions, known, configs=configs, unnamed=shorter)
     assert (verdict.compared, verdict.different) == (90, 0), verdict.finding
-    mistaken = audit_each(decisions, known, configs=dict.fromkeys(configs, DEFAULT_FEATURE_CONFIG), unnamed=SHORTER)
+    others = {
+        id_: replace(config, label_maturity=DEFAULT_FEATURE_CONFIG.label_maturity) for id_, config in configs.items()
+    }
+    mistaken = audit_each(decisions, known, configs=others, unnamed=shorter)
     assert 0 < mistaken.different <= 60
     assert "merchant_cleared_count_30d" in mistaken.features
-    lost = audit_each(decisions, known, configs={}, unnamed=SHORTER)
+    lost = audit_each(decisions, known, configs={}, unnamed=shorter)
     assert lost.different == 90
     assert "configuration that is not kept" in lost.finding
-    of_earlier_releases = decisions[decisions["feature_config"] == SHORTER.id].assign(feature_config=None)
-    assert audit_each(of_earlier_releases, known, configs={}, unnamed=SHORTER).passed
+    of_earlier_releases = decisions[decisions["feature_config"] == shorter.id].assign(feature_config=None)
+    assert audit_each(of_earlier_releases, known, configs={}, unnamed=shorter).passed
 
 
 def a_registry(home: Path, champion: FraudModel) -> Registry:
