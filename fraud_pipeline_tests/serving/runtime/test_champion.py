@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.modeling.model_directory import MANIFEST_FILE, FraudModel, file_hash
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
@@ -212,7 +211,7 @@ def test_readers_see_one_whole_model_during_swaps(tmp_path: Path, models: tuple[
     wrong: list[object] = []
     seen: set[str] = set()
     done = threading.Event()
-    row = np.full((1, len(FEATURE_NAMES)), np.nan, np.float32)
+    row = np.full((1, len(FraudModel.load(models[0]).features)), np.nan, np.float32)
 
     def read() -> None:
         while not done.is_set():
