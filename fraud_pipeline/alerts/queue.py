@@ -56,7 +56,7 @@ def take(database: Database, transaction_id: str, *, who: str, version: int, not
 
 
 def add_note(database: Database, transaction_id: str, *, who: str, note: str) -> Alert:
-    """Add a note to an alert, whoever has it in review. Raises AlertError."""
+    """Add a note to an alert, also to one that another person has in review. Raises AlertError."""
     _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)

@@ -27,7 +27,7 @@ def held_out(transaction_id: str, *, share: float, key: str) -> bool:
     """Whether this would-be block is held out; that is true for a `share` (0 to 1) of all ids.
 
     The same id and key always give the same draw, so retries, HTTP and stream agree. The key is a secret of the
-    database, because whoever knows it can choose an id that is held out; answers do not reveal the draw.
+    database, because a person who knows it can choose an id that is held out; answers do not reveal the draw.
     """
     digest = hmac.digest(key.encode(), transaction_id.encode(), "sha256")
     return int.from_bytes(digest[:8]) < share * _DRAWS

@@ -15,6 +15,7 @@ from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.browser import chromium
 from fraud_pipeline_tests.support.services import free_port, wait_for_answer
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,10 +50,10 @@ def test_the_printed_link_shows_the_runs_of_training_and_ctrl_c_ends_it(tmp_path
         with chromium() as browser:
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(link.group())
-            page.get_by_text("a training of last night").first.wait_for(timeout=60_000)
+            page.get_by_text("a training of last night").first.wait_for(timeout=1000 * LIMIT_SECONDS)
             assert f"/experiments/{experiment}/runs" in page.url, "the page of training, not of generative AI"
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl+C in a terminal does
-        assert process.wait(60) == 128 + signal.SIGINT
+        assert process.wait(LIMIT_SECONDS) == 128 + signal.SIGINT
         with socket.socket() as reused:
             # Closed connections to the port do not count; a server that still listens does.
             reused.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

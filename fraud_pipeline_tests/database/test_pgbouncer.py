@@ -21,7 +21,7 @@ from fraud_pipeline.database import Database, DatabaseUnavailableError
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.services import check_may_start, free_port, start, stop
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 
 PROGRAM: Final = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 # Fewer sessions than clients, so that a client meets another one's session all the time.
@@ -64,7 +64,7 @@ def pgbouncer(url: sa.URL) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(LIMIT_SECONDS)
         shutil.rmtree(directory)
 
 

@@ -46,5 +46,5 @@ def test_with_the_variable_runs_and_events_are_in_postgres_and_the_password_is_n
         run = again.get_run_by_id(result.run_id)
         assert run is not None
         assert run.status is dg.DagsterRunStatus.SUCCESS
-        assert again.get_latest_materialization_event(dg.AssetKey("one")) is not None
+        assert again.get_latest_materialization_event(an_asset.key) is not None
     assert not list(home.rglob("runs.db"))

@@ -416,10 +416,10 @@ def test_a_daemon_scores_the_stream_by_itself(broker: Broker, tmp_path: Path) ->
                 command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
             try:
-                until(lambda: len(deployment_.decided()) == len(rows), seconds=120)
+                until(lambda: len(deployment_.decided()) == len(rows))
                 # The daemon continues: a later run scores later records.
                 later = deployment_.send(7, prefix="later")
-                until(lambda: len(deployment_.decided()) == len(rows) + len(later), seconds=120)
+                until(lambda: len(deployment_.decided()) == len(rows) + len(later))
             except AssertionError:
                 pytest.fail((tmp_path / "daemon.log").read_text()[-5_000:])
             finally:

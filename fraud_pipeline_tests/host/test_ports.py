@@ -13,6 +13,7 @@ import pytest
 
 from fraud_pipeline.host.ports import CannotListenError, check_port
 from fraud_pipeline_tests.support.services import free_port
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 
 COMMANDS: Final = {"serve": "--port", "dashboard": "--port", "ui": "--port", "consume": "--metrics-port"}
 FIRST_FREE: Final = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
@@ -37,7 +38,7 @@ def refused(home: Path, *command: str, prefix: tuple[str, ...] = ()) -> str:
         text=True,
         start_new_session=True,
     )
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=LIMIT_SECONDS)
     assert process.returncode == 1, output
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

@@ -26,6 +26,7 @@ from fraud_pipeline.messaging.topics import (
 )
 from fraud_pipeline.settings import HOME_VARIABLE, SETTINGS_FILE
 from fraud_pipeline_tests.support.brokers import Broker, BrokerMissingError, apache_kafka, topics_of_our_own
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 
 SOON = timedelta(seconds=1)
 SASL: dict[str, Any] = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "fraud", "sasl_password": "hunter2"}
@@ -191,7 +192,7 @@ class TestSecured:
         assert ensure_topics(guarded) == dict.fromkeys(guarded.topics, 4)
         with closing(open_producer(guarded)) as producer:
             future = producer.send(guarded.reports_topic, **message("key", {"number": 1})._asdict())
-            assert future.get(timeout=30).offset == 0
+            assert future.get(timeout=LIMIT_SECONDS).offset == 0
 
     @pytest.mark.parametrize(
         ("without", "message"),

@@ -35,6 +35,7 @@ from fraud_pipeline.modeling.model_directory import (
 )
 from fraud_pipeline.modeling.training import TrainedModel, part
 from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 
 FILES = (BOOSTER_FILE, MANIFEST_FILE, REFERENCE_FILE)
 POLICY = Policy(review_threshold=0.2, block_threshold=0.7)
@@ -365,7 +366,7 @@ class TestSaving:
             model.save(directory)
             argv = [sys.executable, "-c", KILLED_WHILE_SAVING, str(tmp_path / "new"), str(directory)]
             victims.append((directory, subprocess.Popen([*argv, event, suffix, str(nth)])))
-        assert [process.wait(60) for _, process in victims] == [-signal.SIGKILL] * len(steps)
+        assert [process.wait(LIMIT_SECONDS) for _, process in victims] == [-signal.SIGKILL] * len(steps)
         old = model.predict(rows).tobytes()
         outcomes = []
         for directory, _ in victims:

@@ -18,6 +18,7 @@ from fraud_pipeline.modeling.training_workspace import MismatchError, Workspace,
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline_tests.support.reports import deployment_in
 from fraud_pipeline_tests.support.small_world import Tables
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 
 # MLflow and its dependencies warn about themselves; nothing here can mend that.
 pytestmark = [
@@ -147,7 +148,7 @@ def test_two_processes_that_train_at_once_register_each_model_with_its_own_evalu
     with ExitStack() as both:
         trainings = [both.enter_context(started(TRAIN, home, str(seed))) for seed in (1, 2)]
         for training in trainings:
-            _, errors = training.communicate(timeout=540)
+            _, errors = training.communicate(timeout=LIMIT_SECONDS)
             assert training.returncode == 0, errors[-3_000:]
     versions = deployment.registry.versions()
     assert len({version.sha256 for version in versions}) == len(versions) == 2

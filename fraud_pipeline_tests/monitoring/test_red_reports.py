@@ -157,7 +157,6 @@ class TestGauge:
             until(
                 lambda: 'fraud_report_red{report="drift"} 1.0' in client.get("/metrics").text,
                 what="the service's gauge",
-                seconds=90,
             )
 
 

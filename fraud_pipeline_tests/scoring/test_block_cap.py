@@ -24,6 +24,7 @@ from fraud_pipeline.scoring.block_overrides import BLOCK_CAP
 from fraud_pipeline.scoring.scorer import Scorer, ScoringResult
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.metrics_text import metric_value
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 from serving.runtime.prometheus_metrics import Metrics
 
 SOME_DAY = 20_000 * DAY
@@ -77,7 +78,7 @@ def test_all_entrances_share_the_cap_and_blocks_beyond_it_are_counted_reviews(
 
 
 def test_concurrent_entrances_share_the_cap(entrance: Callable[..., Scorer]) -> None:
-    entrances, together = [entrance(50) for _ in range(4)], threading.Barrier(4, timeout=20)
+    entrances, together = [entrance(50) for _ in range(4)], threading.Barrier(4, timeout=LIMIT_SECONDS)
 
     def attack(number: int) -> Counter[str]:
         together.wait()

@@ -33,12 +33,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, open_admin
 from fraud_pipeline_tests.support.services import check_may_start
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 
 KAFKA_VERSION: Final = "4.3.1"
 _HERE: Final = Path(__file__).resolve().parent
 _JARS: Final = _HERE.parents[1] / "build" / f"kafka-{KAFKA_VERSION}"
-_START_SECONDS: Final = 60.0
 # Started for seconds: the quickest start counts, not the best code.
 _JAVA: Final = (
     *("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"),
@@ -296,7 +295,7 @@ def _started(
 
 
 def _wait_until_it_answers(broker: Broker, process: subprocess.Popen[bytes], *, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + LIMIT_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
             with closing(open_admin(topics_of_our_own(broker))):

@@ -25,6 +25,7 @@ import pytest
 from fraud_pipeline.messaging.topics import KafkaSettings, load_kafka_settings
 from fraud_pipeline_tests.support.brokers import BrokerMissingError, apache_kafka_with
 from fraud_pipeline_tests.support.services import free_port
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BIN: Final = Path(sys.executable).parent
@@ -155,7 +156,9 @@ class Deployment:
             options = ("--subject=a-test", f"--scopes={','.join(scopes)}")
             token = self.run("dashboard", "fraud-detect", "token", *options).strip()
         return httpx.Client(
-            base_url=f"http://127.0.0.1:{self.ports[8080]}", headers={"Authorization": f"Bearer {token}"}, timeout=30
+            base_url=f"http://127.0.0.1:{self.ports[8080]}",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=LIMIT_SECONDS,
         )
 
     def kafka_settings(self) -> KafkaSettings:
@@ -291,7 +294,7 @@ def image_files() -> Sequence[str]:
 
 def _ended(process: "subprocess.Popen[bytes]") -> int:
     try:
-        return process.wait(60)
+        return process.wait(LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()

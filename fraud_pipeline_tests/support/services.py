@@ -18,10 +18,9 @@ import httpx
 import pytest
 
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 from serving.auth.tokens import SCOPES, issue_token_for
 
-START_SECONDS: Final = 60
 MAY_START_SERVERS: Final = "TEST_MAY_START_SERVERS"
 """A variable of the environment that conftest.py sets for each test."""
 _SERVE: Final = """
@@ -45,7 +44,7 @@ class Server:
         """A client with all scopes, or with another token; an empty one sends none."""
         token = self.token if token is None else token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=LIMIT_SECONDS)
 
 
 def free_port() -> int:
@@ -70,7 +69,7 @@ def start(home: Path, **settings: str) -> Server:
     with (home / "server.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=home)
     url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if httpx.get(f"{url}/readyz").status_code == 200:
@@ -87,9 +86,9 @@ def start(home: Path, **settings: str) -> Server:
 
 def stop(server: Server) -> int:
     server.process.send_signal(signal.SIGTERM)
-    return server.process.wait(30)
+    return server.process.wait(LIMIT_SECONDS)
 
 
 def wait_for_answer(url: str) -> None:
     """Until something answers well there."""
-    until(lambda: httpx.get(url).is_success, what=f"an answer at {url}", seconds=2 * START_SECONDS)
+    until(lambda: httpx.get(url).is_success, what=f"an answer at {url}")

@@ -34,6 +34,7 @@ from fraud_pipeline.schema.transactions import (
 from fraud_pipeline.scoring.scorer import Scorer, ScoringResult, now_microseconds
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.small_world import LABEL_MATURITY
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 from serving.stream.consumer import Away
 from serving.stream.handler import BatchResult, StreamScorer
 from serving.stream.known_record import ScoresRows
@@ -102,7 +103,7 @@ def send(kafka: KafkaSettings, topic: str, messages: Iterable[Message], *, parti
         sent = [producer.send(topic, partition=partition, **message._asdict()) for message in messages]
         producer.flush()
         for sent_message in sent:
-            sent_message.get(timeout=10)
+            sent_message.get(timeout=LIMIT_SECONDS)
 
 
 def everything(kafka: KafkaSettings, topic: str) -> list[Any]:

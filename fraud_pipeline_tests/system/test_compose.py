@@ -45,7 +45,7 @@ from fraud_pipeline_tests.support.deployment import (
 )
 from fraud_pipeline_tests.support.prometheus import RULES, program, queries
 from fraud_pipeline_tests.support.services import free_port
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 
 PUBLISHED: Final = {"service", "dashboard", "dagster-webserver", "mlflow", "prometheus", "grafana"}
 ENDING: Final = {"migrate", "prepare-dagster", "metrics-token"}
@@ -329,7 +329,9 @@ class TestRunning:
             try:
                 until(lambda: up(url) == {("consumer", "up"), ("service", "up")}, what="the scrapes")
                 for query in queries():
-                    answer = httpx.get(f"{url}/api/v1/query", params={"query": query.text}, timeout=30).json()
+                    answer = httpx.get(
+                        f"{url}/api/v1/query", params={"query": query.text}, timeout=LIMIT_SECONDS
+                    ).json()
                     assert answer["status"] == "success", query
                 decided = httpx.get(f"{url}/api/v1/query", params={"query": "sum by (job) (fraud_decisions_total)"})
                 up_by_job = {
@@ -384,9 +386,9 @@ class TestRunning:
     def test_dagster_knows_the_assets_and_its_daemon_is_awake(self, running: Deployment) -> None:
         query = """{ instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
                      assetNodes { assetKey { path } repository { location { name } } } }"""
-        data = httpx.post(f"http://127.0.0.1:{running.ports[3000]}/graphql", json={"query": query}, timeout=60).json()[
-            "data"
-        ]
+        data = httpx.post(
+            f"http://127.0.0.1:{running.ports[3000]}/graphql", json={"query": query}, timeout=LIMIT_SECONDS
+        ).json()["data"]
         assert {node["repository"]["location"]["name"] for node in data["assetNodes"]} == {"fraud_pipeline"}
         assert ["champion"] in [node["assetKey"]["path"] for node in data["assetNodes"]]
         needed = [status for status in data["instance"]["daemonHealth"]["allDaemonStatuses"] if status["required"]]

@@ -16,7 +16,7 @@ import pytest
 
 from fraud_pipeline_tests.support.browser import chromium
 from fraud_pipeline_tests.support.services import free_port
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 from fraud_pipeline_tests.support.webhooks import Webhook
 
 pytestmark = pytest.mark.slow
@@ -29,8 +29,6 @@ DAILY = (
     "merchant_days",
     "features",
 )
-STARTUP_SECONDS = 120
-SENSOR_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Ui:
     environment: dict[str, str]
 
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
-        answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30)
+        answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=LIMIT_SECONDS)
         data: dict[str, Any] = answer.raise_for_status().json()["data"]
         return data
 
@@ -75,14 +73,11 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         )  # fmt: skip
         running = Ui(url=f"http://127.0.0.1:{port}", webhook=webhook, environment=environment)
         try:
-            until(lambda: _answers(running.url), what="the UI's start", seconds=STARTUP_SECONDS)
+            until(lambda: _answers(running.url), what="the UI's start")
             yield running
         finally:
             os.killpg(process.pid, signal.SIGINT)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(LIMIT_SECONDS)
             webhook.server.shutdown()
             webhook.server.server_close()
 
@@ -105,17 +100,17 @@ class TestBrowser:
     def test_the_asset_graph_shows_the_groups_and_offers_to_materialize_all(self, ui: Ui, page: Any) -> None:
         page.goto(f"{ui.url}/asset-groups/")
         for group in ("data", "features", "training"):
-            page.get_by_text(group, exact=True).first.wait_for(timeout=30_000)
-        page.get_by_text("Materialize all").first.wait_for(timeout=30_000)
+            page.get_by_text(group, exact=True).first.wait_for(timeout=1000 * LIMIT_SECONDS)
+        page.get_by_text("Materialize all").first.wait_for(timeout=1000 * LIMIT_SECONDS)
 
     def test_a_materialized_asset_shows_its_figures_and_plots(self, ui: Ui, page: Any) -> None:
         page.goto(f"{ui.url}/assets/evaluation")
         for text in ("average_precision", "precision_recall", "model_card", "fraud-ml@example.com"):
-            page.get_by_text(text).first.wait_for(timeout=30_000)
+            page.get_by_text(text).first.wait_for(timeout=1000 * LIMIT_SECONDS)
 
     def test_the_run_of_the_command_line_is_visible(self, ui: Ui, page: Any) -> None:
         page.goto(f"{ui.url}/runs")
-        page.get_by_text("source_to_champion_job").first.wait_for(timeout=30_000)
+        page.get_by_text("source_to_champion_job").first.wait_for(timeout=1000 * LIMIT_SECONDS)
 
 
 LAUNCH = """
@@ -177,12 +172,11 @@ class TestDaemon:
         until(
             lambda: self.ticks_of_the_failure_sensor(ui),
             what="the sensor's first tick",
-            seconds=SENSOR_SECONDS,
         )
         # Without a day, the first step cannot know which rows to read.
         launched = ui.graphql(LAUNCH, job="ingest_job", tags=[])
         assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
-        (post,) = until(lambda: ui.webhook.received, what="the failure's message", seconds=SENSOR_SECONDS)
+        (post,) = until(lambda: ui.webhook.received, what="the failure's message")
         assert post["run_id"] == launched["launchRun"]["run"]["id"]
         assert post["job"] == "ingest_job"
         assert "ingest_job failed in raw_transactions: " in post["text"]
@@ -203,13 +197,12 @@ class TestDaemon:
                 else None
             ),
             what="the end of the backfill",
-            seconds=300,
         )
         assert status == "COMPLETED_SUCCESS"
 
     def test_a_failed_run_of_the_command_line_is_posted_once_and_not_run_again(self, ui: Ui, tmp_path: Path) -> None:
         """It runs in the terminal's process, and the daemon of the same home sees it end."""
-        until(lambda: self.ticks_of_the_failure_sensor(ui), what="the sensor's first tick", seconds=SENSOR_SECONDS)
+        until(lambda: self.ticks_of_the_failure_sensor(ui), what="the sensor's first tick")
         header = "transaction_id,event_time,customer_id,merchant_id,amount,is_fraud"
         rows = [f"row-{number},2026-01-01T08:{number:02d}:00Z,c-1,m-1,9.90,0" for number in range(60)]
         (tmp_path / "one-hour.csv").write_text("\n".join([header, *rows]))
@@ -223,13 +216,12 @@ class TestDaemon:
         def posts() -> list[str]:
             return [post["run_id"] for post in ui.webhook.received if post["job"] == "source_to_champion_job"]
 
-        until(posts, what="the failure's message", seconds=SENSOR_SECONDS)
+        until(posts, what="the failure's message")
         posted = time.time()
         until(
             # Two whole ticks later, a second post or a second run would have come.
             lambda: sum(tick > posted for tick in self.ticks_of_the_failure_sensor(ui)) >= 2,
             what="two more ticks of the sensor",
-            seconds=SENSOR_SECONDS,
         )
         assert posts() == [run_id]
         query = '{ runsOrError(filter: {pipelineName: "source_to_champion_job"}) { ... on Runs { results { id } } } }'

@@ -101,7 +101,7 @@ class Bank:
 
     def wait(self) -> None:
         """Wait until every payment that was sent is decided on."""
-        until(lambda: len(self.decisions()) == len(self.sent), what=f"{len(self.sent)} decisions", seconds=180)
+        until(lambda: len(self.decisions()) == len(self.sent), what=f"{len(self.sent)} decisions")
 
     def report(self, ids: Sequence[str], *, at: int) -> None:
         """Send fraud reports made at an instant, and wait until they are stored."""
@@ -111,7 +111,7 @@ class Bank:
                 message = report_message(transaction_id, is_fraud=True)
                 producer.send(kafka.reports_topic, timestamp_ms=at // MILLISECOND, **message._asdict())
             producer.flush()
-        until(lambda: len(self.reports()) == before + len(ids), what="the reports", seconds=180)
+        until(lambda: len(self.reports()) == before + len(ids), what="the reports")
 
     def night(self, *, ingest: bool = True) -> None:
         """Run the schedules: the training tables up to yesterday, and the online history as of midnight."""

@@ -22,8 +22,8 @@ from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import good_transaction
 from fraud_pipeline_tests.support.deployment import BIN, ROOT
-from fraud_pipeline_tests.support.services import START_SECONDS, free_port
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.services import free_port
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 
 LISTS: Final = ("requirements.txt", "deploy/requirements.txt", "deploy/serving-requirements.txt")
 KNOWN: Final[Mapping[str, Any]] = tomllib.loads((ROOT / "deploy" / "advisories.toml").read_text())
@@ -183,12 +183,12 @@ class TestBento:
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         try:
-            until(lambda: process.poll() is not None or _ready(port), what="the bento", seconds=START_SECONDS)
+            until(lambda: process.poll() is not None or _ready(port), what="the bento")
             assert process.poll() is None, (tmp_path / "log").read_text()
             yield f"http://127.0.0.1:{port}", home
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(LIMIT_SECONDS)
 
     def test_it_scores_with_the_serving_extra_alone(self, served: tuple[str, Path], without_the_rest: Path) -> None:
         url, home = served
@@ -196,7 +196,7 @@ class TestBento:
         command = [sys.executable, "-m", "fraud_pipeline.cli.main", "token", "--subject", "a-test"]
         token = subprocess.check_output(command, env=environment, text=True).strip()
         answer = httpx.post(
-            f"{url}/score", json=good_transaction(), headers={"Authorization": f"Bearer {token}"}, timeout=30
+            f"{url}/score", json=good_transaction(), headers={"Authorization": f"Bearer {token}"}, timeout=LIMIT_SECONDS
         )
         assert answer.status_code == 200
         assert (answer.json()["decided_by"], answer.json()["model_version"]) == ("model", "1")

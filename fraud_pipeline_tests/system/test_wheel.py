@@ -21,8 +21,8 @@ from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import good_transaction
 from fraud_pipeline_tests.support.deployment import BIN, ROOT
-from fraud_pipeline_tests.support.services import START_SECONDS, free_port
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.services import free_port
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 
 pytestmark = pytest.mark.slow
 
@@ -63,13 +63,13 @@ class Installed:
             )  # fmt: skip
         try:
             # Compiling the kernels takes a minute in a new environment.
-            until(lambda: process.poll() is not None or _answers(ready), what=ready, seconds=6 * START_SECONDS)
+            until(lambda: process.poll() is not None or _answers(ready), what=ready)
             assert process.poll() is None, log.read_text()
             yield
         finally:
             os.killpg(process.pid, signal.SIGINT)
             try:
-                process.wait(60)
+                process.wait(LIMIT_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -151,7 +151,7 @@ def test_the_serving_extra_scores(install: Callable[[str], Installed], trained: 
         token = serving.run("token", "--subject", "a-test").stdout.strip()
         answer = httpx.post(
             f"http://127.0.0.1:{port}/score",
-            json=good_transaction(), headers={"Authorization": f"Bearer {token}"}, timeout=30,
+            json=good_transaction(), headers={"Authorization": f"Bearer {token}"}, timeout=LIMIT_SECONDS,
         )  # fmt: skip
     assert answer.status_code == 200, answer.text
     assert (answer.json()["decided_by"], answer.json()["model_version"]) == ("model", "1")
@@ -169,7 +169,7 @@ def test_the_training_extra_trains_and_shows_the_run(install: Callable[[str], In
         runsOrError { ... on Runs { results { jobName status } } }
     }"""
     with training.running("ui", "--port", str(port), ready=f"{url}/server_info"):
-        answer = httpx.post(f"{url}/graphql", json={"query": query}, timeout=60).json()["data"]
+        answer = httpx.post(f"{url}/graphql", json={"query": query}, timeout=LIMIT_SECONDS).json()["data"]
     (location,) = answer["workspaceOrError"]["locationEntries"]
     assert (location["name"], location["locationOrLoadError"]["__typename"]) == ("fraud_pipeline", "RepositoryLocation")
     assert {"jobName": "source_to_champion_job", "status": "SUCCESS"} in answer["runsOrError"]["results"]

@@ -193,7 +193,7 @@ def _provisional(rows: Sequence[TransactionRow]) -> list[dict[str, Any]]:
 def _storage_away(**provisional: Any) -> Response:
     body = error_body(
         code="storage_unavailable",
-        message="Decisions cannot be stored now, so none was made; send the same request again.",
+        message="Not everything could be stored. Send the same request again: stored decisions are answered unchanged.",
     )
     return answer(body | provisional, status=503, headers={"Retry-After": "5"})
 

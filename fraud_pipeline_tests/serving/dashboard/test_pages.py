@@ -44,7 +44,7 @@ from fraud_pipeline_tests.support.browser import chromium
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.services import Server, free_port, wait_for_answer
 from fraud_pipeline_tests.support.small_world import DAYS, LABEL_MATURITY, Tables, tables_of
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 from serving.auth.keys import rotate_keys
 from serving.auth.tokens import Scope, issue_token_for
 from serving.dashboard.formatting import plain
@@ -61,7 +61,6 @@ from serving.dashboard.service_metrics import (
     stage_times,
 )
 
-APP_SECONDS = 240  # the page of models waits for MLflow to make its tables
 PAGES = ("alerts", "traffic", "drift", "performance", "missed_fraud", "models", "stream")
 PAGE_TITLES = ("Alerts", "Traffic", "Drift", "Performance", "Missed fraud", "Models", "Stream")
 BEACON = "![](http://127.0.0.1:9/beacon.png)"
@@ -209,7 +208,7 @@ def opened(page: str, *, with_token: str | None) -> AppTest:
         "here = require_login()\n"
         "if here is not None:\n"
         f"    {page}_page.show(here)\n",
-        default_timeout=APP_SECONDS,
+        default_timeout=LIMIT_SECONDS,
     )
     if with_token is not None:
         app.session_state["token"] = with_token
@@ -224,7 +223,7 @@ class TestLogin:
         assert not list(settings.home.glob("*.db"))
 
     def test_the_token_of_an_analyst_opens_the_pages(self, settings: Settings) -> None:
-        app = AppTest.from_file(str(MAIN), default_timeout=APP_SECONDS).run()
+        app = AppTest.from_file(str(MAIN), default_timeout=LIMIT_SECONDS).run()
         app.text_input[0].set_value(token(settings, "feedback"))
         app.button[0].click().run()
         assert not app.exception
@@ -274,7 +273,7 @@ class TestLogin:
             "if here is not None:\n"
             "    load_settings().keys_file.unlink()\n"
             f"    {page}_page.show(here)\n",
-            default_timeout=APP_SECONDS,
+            default_timeout=LIMIT_SECONDS,
         )
         app.session_state["token"] = token(settings, "feedback")
         app.run()
@@ -491,7 +490,7 @@ def test_text_from_outside_keeps_no_markup(text: str) -> None:
 def page() -> Iterator[Any]:
     with chromium() as browser:
         new_page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        new_page.set_default_timeout(120_000)
+        new_page.set_default_timeout(1000 * LIMIT_SECONDS)
         yield new_page
 
 
@@ -507,7 +506,7 @@ def board(settings: Settings) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(LIMIT_SECONDS) == 0
 
 
 def log_in(page: Any, url: str, token: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 from serving.http.batching import MicroBatcher, OverloadedError
 
 
@@ -32,7 +33,7 @@ class Doubling:
     def __call__(self, rows: Sequence[int]) -> list[int]:
         self.rounds.append(list(rows))
         self.busy.set()
-        assert self.free.wait(10)
+        assert self.free.wait(LIMIT_SECONDS)
         if self.bad & set(rows):
             raise self.error
         return [2 * row for row in rows]

@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fraud_pipeline_tests.support.services import free_port
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 from serving.http import limits
 from serving.http.limits import STORAGE_RETRY, BodyLimit, ConcurrencyLimit, RateLimiter
 
@@ -143,7 +143,7 @@ class TestRateLimiter:
             async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
                 url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
                 limiter = RateLimiter(per_second=10, storage=url, on_storage_failure=lambda: failures.append("away"))
-                assert await asyncio.wait_for(limiter.hit("shop-7"), timeout=30) is None
+                assert await asyncio.wait_for(limiter.hit("shop-7"), timeout=LIMIT_SECONDS) is None
                 await limiter.close()
 
         asyncio.run(story())

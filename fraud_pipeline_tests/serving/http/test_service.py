@@ -22,6 +22,7 @@ from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import BAD_INPUTS, CARD, BadInput, transaction_with_id
 from fraud_pipeline_tests.support.services import Server, free_port, start, stop
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 from serving.http.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
 from serving.http.launch import SERVICE
 
@@ -176,7 +177,7 @@ def test_a_body_that_never_ends_is_given_up(server: Server) -> None:
         f"POST /score HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {server.token}\r\n"
         "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
     )
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
+    with socket.create_connection((host, int(port)), timeout=LIMIT_SECONDS) as connection:
         connection.sendall(head.encode() + b"{")
         assert connection.recv(4_096).startswith(b"HTTP/1.1 503 ")
 
@@ -185,7 +186,7 @@ def test_a_body_that_never_ends_is_given_up(server: Server) -> None:
 def test_a_wrong_setting_ends_the_server_with_one_line(tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--port", str(free_port())]
     environment = os.environ | {"FRAUD_HOME": str(tmp_path), "BENTOML_HOME": str(tmp_path / "bentoml"), name: "garbage"}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     assert ended.returncode == 1
     (line,) = [line for line in ended.stderr.splitlines() if line]
     assert line.startswith("serving.service: ")
@@ -255,13 +256,13 @@ def test_sigterm_ends_connections_by_their_answers_so_that_no_request_is_lost(ho
                     answer = client.post("/score", json=transaction_with_id(f"loop-{caller}-{number}"))
                 statuses.append(answer.status_code)
                 if number == 0:
-                    first_answers.wait(60)
+                    first_answers.wait(LIMIT_SECONDS)
                 if answer.headers.get("connection") == "close":
                     break
         return statuses
 
     with ThreadPoolExecutor(8) as threads:
         callers = [threads.submit(send_until_closed, caller) for caller in range(8)]
-        first_answers.wait(60)
+        first_answers.wait(LIMIT_SECONDS)
         assert stop(server) == 0
         assert {status for caller in callers for status in caller.result()} == {200}

@@ -29,7 +29,7 @@ from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.services import Server, start, stop
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ class Postgres:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         with suppress(psutil.NoSuchProcess):
-            postmaster.wait(10)
+            postmaster.wait(LIMIT_SECONDS)
 
     def start(self) -> None:
         self._server.ensure_postgres_running()

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 from serving.runtime.breaker import (
     BreakerCounts,
     BreakerOpenError,
@@ -168,7 +169,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def agrees_with_the_model_and_answers_other_threads_during_calls(self) -> None:
         self.expected.at(self.clock.now)
-        assert self.elsewhere.submit(lambda: self.breaker.state).result(timeout=10) == self.expected.state
+        assert self.elsewhere.submit(lambda: self.breaker.state).result(timeout=LIMIT_SECONDS) == self.expected.state
 
     @invariant()
     def tells_every_change_in_order(self) -> None:
@@ -247,7 +248,7 @@ class TestCalls:
 
 class TestThreads:
     def test_calls_run_side_by_side(self, breaker: CircuitBreaker) -> None:
-        together = threading.Barrier(8, timeout=20)
+        together = threading.Barrier(8, timeout=LIMIT_SECONDS)
         with ThreadPoolExecutor(8) as pool:
             assert len({pool.submit(breaker.run, together.wait) for _ in range(8)}) == 8
         assert breaker.counts.good == 8
@@ -263,7 +264,8 @@ class TestThreads:
 
 def race(breaker: CircuitBreaker, *, threads: int) -> list[str]:
     """The names of admitted threads among those that call at once; they stay inside until all have called."""
-    start, permitted, leave = threading.Barrier(threads, timeout=20), threading.Semaphore(0), threading.Event()
+    start = threading.Barrier(threads, timeout=LIMIT_SECONDS)
+    permitted, leave = threading.Semaphore(0), threading.Event()
     let_through: list[str] = []
 
     def call() -> None:
@@ -272,13 +274,13 @@ def race(breaker: CircuitBreaker, *, threads: int) -> list[str]:
             with breaker.call():
                 let_through.append(threading.current_thread().name)
                 permitted.release()
-                assert leave.wait(20)
+                assert leave.wait(LIMIT_SECONDS)
         except BreakerOpenError:
             permitted.release()
 
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(call) for _ in range(threads)]
-        assert all(permitted.acquire(timeout=20) for _ in range(threads))
+        assert all(permitted.acquire(timeout=LIMIT_SECONDS) for _ in range(threads))
         leave.set()
         for future in futures:
             future.result()

@@ -24,7 +24,7 @@ from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Decision, Policy, decide
 from fraud_pipeline.scoring.scorer import ScoringResult
-from fraud_pipeline_tests.support.waiting import until
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 from serving.runtime.champion import LoadedModel
 from serving.runtime.shadow import MAX_WAITING, Shadow
 
@@ -261,7 +261,7 @@ def test_a_slow_challenger_holds_nobody_up_and_what_it_missed_is_counted(
     challenger = loaded(trained.model, CHALLENGER, version="2")
 
     def slow() -> LoadedModel:
-        go_on.wait(30)
+        go_on.wait(LIMIT_SECONDS)
         return challenger
 
     shadow = Shadow(slow)

@@ -23,6 +23,7 @@ from fraud_pipeline.messaging.topics import (
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
+from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
 from serving.stream.messages import BadMessage, MessageReader
 from serving.stream.producer import MAX_IN_FLIGHT, Deliveries, ProduceReport, pause_before, produce
 
@@ -186,10 +187,10 @@ class TestTrouble:
             consumer.assign([TopicPartition(kafka.transactions_topic, partition) for partition in range(PARTITIONS)])
             next(consumer)
         with broker.away():
-            sender.join(timeout=60)
+            sender.join(timeout=LIMIT_SECONDS)
             (report,) = reports
         for left in [thread for thread in threading.enumerate() if type(thread).__name__ == "Sender"]:
-            left.join(timeout=60)
+            left.join(timeout=LIMIT_SECONDS)
             assert not left.is_alive()
         assert report.acknowledged > 0
         assert (report.failed, report.errors) == (MAX_IN_FLIGHT, {"unanswered": MAX_IN_FLIGHT})
