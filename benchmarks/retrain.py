@@ -118,7 +118,7 @@ class Life:
             model.predict(test),
             champion.model.predict(test) if champion else None,
             test["label"].to_numpy(np.float64),
-            amounts_cents=test["amount_cents"].to_numpy(np.int64),
+            at_stake=test["amount_cents"].to_numpy(np.float64),
             customers=test["customer_id"].to_numpy(),
             days=days(test),
             alert_budget_per_day=self.policy.alert_budget_per_day,

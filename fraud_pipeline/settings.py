@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     alert_budget_per_day: float = Field(20, gt=0, description="transactions per day that analysts can review")
     review_cost_cents: int = Field(500, ge=0, description="one analyst looking at one transaction")
     false_block_cost_cents: int = Field(2_000, ge=0, description="one good customer turned away")
+    zero_amount_fraud_cost_cents: int = Field(
+        10_000, gt=0, description="what a fraud costs whose amount is 0, as in files without amounts"
+    )
     holdout_share: float = Field(
         0.0, ge=0, le=0.2, description="of the model's would-be blocks, reviewed instead to keep it measurable"
     )

@@ -18,6 +18,7 @@ from fraud_pipeline.database.retention import remove_settled_shadow_rows
 from fraud_pipeline.defs.catalog import HIDDEN_ROWS
 from fraud_pipeline.defs.model_features import features_for
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
+from fraud_pipeline.defs.training import policy_settings
 from fraud_pipeline.features.definitions import features_schema
 from fraud_pipeline.modeling.training import part
 from fraud_pipeline.promotion.judgement import Contender, Judgement, judge_by_test_part, judge_live
@@ -80,6 +81,7 @@ def promotion_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         live = _live_rows(database, current, challenger, settings=settings)
         new, old = Contender.load(models, challenger), Contender.load(models, current) if current else None
         terms: dict[str, Any] = {
+            "costs": policy_settings(settings).costs,
             "alert_budget_per_day": settings.alert_budget_per_day,
             "accept_other_source": config.accept_other_source,
         }

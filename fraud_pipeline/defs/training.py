@@ -71,7 +71,9 @@ def policy_settings(settings: Settings) -> PolicySettings:
     """What this deployment wants of decisions."""
     return PolicySettings(
         costs=CostModel(
-            review_cost_cents=settings.review_cost_cents, false_block_cost_cents=settings.false_block_cost_cents
+            review_cost_cents=settings.review_cost_cents,
+            false_block_cost_cents=settings.false_block_cost_cents,
+            zero_amount_fraud_cost_cents=settings.zero_amount_fraud_cost_cents,
         ),
         precision_floor=settings.precision_floor,
         alert_budget_per_day=settings.alert_budget_per_day,

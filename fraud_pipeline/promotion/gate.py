@@ -49,7 +49,7 @@ def gate_verdict(
     champion: Floats | None,
     labels: Floats,
     *,
-    amounts_cents: NDArray[np.int64],
+    at_stake: Floats,
     customers: NDArray[Any],
     days: NDArray[np.int64],
     alert_budget_per_day: float,
@@ -97,7 +97,7 @@ def gate_verdict(
             if labels[rows].sum() >= rules.min_frauds_per_segment
         }
         gain = ranking.gains(challenger, champion, groups=groups)
-        more = ranking.more_saved(challenger, champion, amounts_cents, days, budget=alert_budget_per_day)
+        more = ranking.more_saved(challenger, champion, at_stake, days, budget=alert_budget_per_day)
         reasons.append(not_worse(gain.pop(_ALL), rules=rules))
         reasons.append(saves_as_much(more, rules=rules))
         reasons.append(no_segment_worse(gain, rules=rules))
@@ -154,14 +154,12 @@ class _Ranking:
                 blocks[key].append(of_new - of_old)
         return {key: Interval.of(np.concatenate(of)) for key, of in blocks.items()}
 
-    def more_saved(
-        self, new: Floats, old: Floats, amounts_cents: NDArray[np.int64], days: NDArray[np.int64], *, budget: float
-    ) -> Interval:
+    def more_saved(self, new: Floats, old: Floats, lost: Floats, days: NDArray[np.int64], *, budget: float) -> Interval:
         """The money that `new` catches within the alert budget and `old` does not, as a share of all that is lost."""
         fraud = self.labels == 1
-        lost, blocks = amounts_cents[fraud].astype(np.float64), []
+        blocks = []
         for weights in self._weights():
             of_new, of_old = (budget_shares(of, self.labels, days, weights, budget=budget) for of in (new, old))
-            at_stake = weights[:, fraud] * lost
+            at_stake = weights[:, fraud] * lost[fraud]
             blocks.append(ratio(((of_new - of_old) * at_stake).sum(axis=1), at_stake.sum(axis=1)))
         return Interval.of(np.concatenate(blocks))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.modeling.model_directory import FraudModel, IncompatibleModelError, read_manifest
 from fraud_pipeline.modeling.training import days, segments
-from fraud_pipeline.policy.decisions import decide
+from fraud_pipeline.policy.decisions import CostModel, decide
 from fraud_pipeline.promotion.eligibility import Source, Sources
 from fraud_pipeline.promotion.gate import gate_verdict
 from fraud_pipeline.promotion.live_rows import LiveRows
@@ -79,6 +79,7 @@ def judge_live(
     champion: Contender,
     live: LiveRows,
     *,
+    costs: CostModel,
     alert_budget_per_day: float,
     accept_other_source: bool,
 ) -> Judgement:
@@ -90,7 +91,7 @@ def judge_live(
         sources=_sources(challenger, champion, accept_other_source=accept_other_source),
         row_weights=rows["weight"].to_numpy(np.float64),
         hidden=hidden,
-        **_about(rows, alert_budget_per_day=alert_budget_per_day),
+        **_about(rows, costs=costs, alert_budget_per_day=alert_budget_per_day),
     )
     return Judgement(verdict, basis=str(live), blocked_and_never_reported=len(hidden))
 
@@ -102,6 +103,7 @@ def judge_by_test_part(
     *,
     hidden_rows: pd.DataFrame,
     features_for: FeaturesFor,
+    costs: CostModel,
     alert_budget_per_day: float,
     accept_other_source: bool,
 ) -> Judgement:
@@ -121,15 +123,15 @@ def judge_by_test_part(
         champion_incomparable=champion.problem if champion else None,
         sources=_sources(challenger, champion, accept_other_source=accept_other_source) if champion else None,
         hidden=hidden,
-        **_about(rows, alert_budget_per_day=alert_budget_per_day),
+        **_about(rows, costs=costs, alert_budget_per_day=alert_budget_per_day),
     )
     return Judgement(verdict, basis=basis, blocked_and_never_reported=0 if hidden is None else len(hidden))
 
 
-def _about(rows: pd.DataFrame, *, alert_budget_per_day: float) -> dict[str, Any]:
+def _about(rows: pd.DataFrame, *, costs: CostModel, alert_budget_per_day: float) -> dict[str, Any]:
     return {
         "labels": rows["label"].to_numpy(np.float64),
-        "amounts_cents": rows["amount_cents"].to_numpy(np.int64),
+        "at_stake": costs.at_stake(rows["amount_cents"].to_numpy(np.int64)),
         "customers": rows["customer_id"].to_numpy(),
         "days": days(rows),
         "alert_budget_per_day": alert_budget_per_day,

@@ -275,3 +275,21 @@ class TestShippedRules:
         decisions, codes = rules_decide(features)
         assert time.process_time() - started < 1
         assert len(decisions) == len(codes) == 100_000
+
+
+@pytest.mark.parametrize("amounts", [np.zeros(400, np.int64), np.full(400, 100_00)], ids=["none", "100 each"])
+def test_frauds_without_an_amount_are_worth_a_review(amounts: NDArray[np.int64]) -> None:
+    """A file without amounts has amount 0 everywhere; its frauds must not look free."""
+    labels = np.repeat([1.0, 0.0], [40, 360])
+    rows = Rows(np.repeat([0.9, 0.2], [40, 360]), labels, amounts, np.arange(400) % 20)
+
+    policy, report = rows.choose(floor=0.999999, min_alerts=1_000)
+
+    assert policy == Policy(review_threshold=0.9, block_threshold=NEVER)
+    assert report.do_nothing_cents_per_day == 40 * 100_00 / 20
+
+
+def test_a_refund_is_at_stake_like_a_payment() -> None:
+    at_stake = COSTS.at_stake(np.array([-250, 0, 250]))
+
+    assert at_stake.tolist() == [250.0, COSTS.zero_amount_fraud_cost_cents, 250.0]
