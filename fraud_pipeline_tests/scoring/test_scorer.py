@@ -135,8 +135,8 @@ class TestExactness:
         offline = tables.model_rows.set_index("transaction_id").loc[list(served_bits)]
         config = loaded.model.feature_config
         own = config.own_inputs.values(offline, microseconds(offline["event_time"]))
-        rows = config.whole_rows(offline[list(FEATURE_NAMES)].to_numpy(np.float32), own)
-        expected = np.ascontiguousarray(rows).view(np.uint32)
+        values = config.whole_rows(offline[list(FEATURE_NAMES)].to_numpy(np.float32), own)
+        expected = np.ascontiguousarray(values).view(np.uint32)
         wrong = (np.stack(list(served_bits.values())) != expected).sum(axis=0)
         assert {name: int(n) for name, n in zip(config.feature_names, wrong, strict=True) if n} == {}
         verdict = audited(database, config=loaded.model.feature_config)
