@@ -367,6 +367,7 @@ class TestToken:
         assert {path.name for path in tmp_path.iterdir()} == {"token", empty_home.name}
 
 
+@pytest.mark.slow
 class TestGenerateData:
     def test_it_writes_what_happened_what_was_reported_and_the_truth(
         self, empty_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -33,6 +33,7 @@ from fraud_pipeline.storage.tables import TableStore
 
 # Warnings of MLflow and its dependencies about themselves.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
@@ -164,7 +165,6 @@ class TestNights:
         assert home.differing(0, 11) == 0
         assert home.requests(11) == []
 
-    @pytest.mark.slow
     def test_what_comes_after_its_night_is_learned_the_next(self, home: Home, world: World) -> None:
         transactions, reports = world
         noon = midnight(8) + pd.Timedelta(hours=12)
@@ -250,7 +250,6 @@ class TestGaps:
 class TestStale:
     """Features record the versions of their inputs."""
 
-    @pytest.mark.slow
     def test_a_filled_day_makes_later_features_stale_and_the_night_makes_them_again(
         self, home: Home, world: World
     ) -> None:
@@ -368,7 +367,6 @@ class TestIds:
         stored = home.store.days("transactions")
         return [number for number in range(6) if day(number) in stored and "shared" in home.learned(number)]
 
-    @pytest.mark.slow
     def test_days_of_separate_runs_accept_it_once_and_the_first_keeps_it(self, shared: Home) -> None:
         shared.ingest(0, 3)
         shared.ingest(4, 5)
@@ -380,7 +378,6 @@ class TestIds:
             shared.ingest(number, number)
             assert self.holders(shared) == [1]
 
-    @pytest.mark.slow
     def test_an_id_that_another_day_gave_up_is_accepted_the_next_night(self, shared: Home) -> None:
         shared.ingest(0, 5)
         path = shared.settings.data_path
@@ -396,7 +393,6 @@ class TestIds:
         assert "own" in shared.learned(1)
         assert shared.requests(5) == []
 
-    @pytest.mark.slow
     def test_two_runs_at_once_do_not_both_accept_it(self, shared: Home) -> None:
         shared.ingest(0, 3)
         first = shared.store.read("transactions", day(1), day(1))

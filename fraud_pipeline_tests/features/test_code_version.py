@@ -111,6 +111,7 @@ VALUES: Final = (
 
 
 class TestTheHashOfTheCode:
+    @pytest.mark.slow
     def test_comments_do_not_change_the_hash_and_deciding_code_does(self, tmp_path: Path) -> None:
         shutil.copytree(PACKAGE, tmp_path / "fraud_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
         printed = subprocess.run(

@@ -47,6 +47,7 @@ def refused(home: Path, *command: str, prefix: tuple[str, ...] = ()) -> str:
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_used_port_is_named_with_its_likely_program_and_the_option(
     command: str, used_port: int, tmp_path: Path

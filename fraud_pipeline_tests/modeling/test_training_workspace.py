@@ -73,6 +73,7 @@ def output_line(process: "subprocess.Popen[str]") -> str:
 
 
 class TestLock:
+    @pytest.mark.slow
     def test_a_second_training_waits_and_names_the_first_until_that_ends(self, tmp_path: Path) -> None:
         with started(HOLD, str(tmp_path), "Dagster run one") as first:
             assert output_line(first) == "has it"

@@ -229,6 +229,7 @@ def deployment(tmp_path: Path, tables: Tables, trained: TrainedModel) -> Deploym
     return deployment_in(tmp_path, tables, trained.model)
 
 
+@pytest.mark.slow
 class TestAsset:
     def test_without_a_champion_it_says_so_and_passes(self, deployment: Deployment) -> None:
         metadata, check = deployment.report(LAST_DAY)
