@@ -74,7 +74,7 @@ def beside_plain(home: Path) -> dict[str, Any]:
     return {
         "test_rows": compared.rows,
         "test_frauds": compared.frauds,
-        "ours": _rounded(record["ours"]),
+        "ours": _rounded(record["model"]),
         "plain": _rounded(record["plain"]),
         "plain_columns": len(record["columns"]),
         "gain": _rounded(record["gain"]),

@@ -55,9 +55,9 @@ def plan_columns(
         return ColumnPlan(columns=flags.columns)
     if flags.declaration is not None:
         return ColumnPlan(declaration=_read(flags.declaration), note=f"Columns: {flags.declaration}.")
-    here = Path(DECLARATION_FILE)
-    if here.exists() and not flags.inspects and (new or before.declaration is not None):
-        return ColumnPlan(declaration=_read(here), note=f"Columns: {here} in this directory.")
+    file = Path(DECLARATION_FILE)
+    if file.exists() and not flags.inspects and (new or before.declaration is not None):
+        return ColumnPlan(declaration=_read(file), note=f"Columns: {file} in this directory.")
     if new or flags.inspects:
         outlook = outlook_of(
             inspect(path, overrides=flags.overrides, options=flags.time), settings=before, label_delay=label_delay

@@ -191,8 +191,8 @@ def _explained(plan: Plan, flags: Flags, *, explicit: Settings, remembered: Sour
         notes = () if remembered is None or agrees(explicit, remembered) else (f"It wins over {_words(remembered)}.",)
         return replace(plan, origin=f" ({where_set(explicitly)})", notes=(*notes, *_wins(plan, explicit)))
     if remembered is not None:
-        others = {"file": "--synthetic for the synthetic world", "synthetic": "--data-path FILE for your own"}
-        origin = f" (remembered from {remembered.chosen_at:%Y-%m-%d}; {others[remembered.kind]})"
+        alternatives = {"file": "--synthetic for the synthetic world", "synthetic": "--data-path FILE for your own"}
+        origin = f" (remembered from {remembered.chosen_at:%Y-%m-%d}; {alternatives[remembered.kind]})"
         return replace(plan, origin=origin, notes=_wins(plan, explicit))
     note = (
         "No source was named before, so this is a first look at the synthetic world, which is remembered. Your own "

@@ -81,7 +81,7 @@ def beside_plain(compared: "Comparison", *, columns: Sequence[str]) -> list[str]
     return [
         "",
         f"Average precision beside plain XGBoost on the row's own {len(columns)} columns, same rows:",
-        f"  {'ours':<24}{compared.ours}",
+        f"  {'ours':<24}{compared.model}",
         f"  {'plain':<24}{compared.plain}",
         f"  {'difference':<24}{signed:<26}{words}",
     ]

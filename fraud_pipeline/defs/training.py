@@ -224,12 +224,12 @@ def training_assets(
         store = tables.store()
         trained_on = store.fingerprint_whole("training_set")
         model, rows = workspace.candidate_of(trained_on), part(store.read_whole("training_set"), "test")
-        found = evaluate_model(model, rows, policy=policy)
+        figures = evaluate_model(model, rows, policy=policy)
         plain = workspace.plain_of(trained_on)
         scores, labels = model.predict(rows), rows["label"].to_numpy(np.float64)
         compared = compare(scores, plain.predict(rows), labels, customers=rows["customer_id"].to_numpy())
         record = workspace.save_evaluation(
-            found,
+            figures,
             training_set_sha256=trained_on,
             beside_plain={**compared.to_dict(), "columns": list(plain.features)},
         )
@@ -240,14 +240,14 @@ def training_assets(
             "calibration": to_png(model_charts.calibration(scores, labels)),
             "score_distribution": to_png(model_charts.score_distribution(scores, labels, model.policy)),
         }
-        card = model_card(model, found)
-        _run(mlflow).log_evaluation(found, record=record, model_card=card, plots=drawn)
+        card = model_card(model, figures)
+        _run(mlflow).log_evaluation(figures, record=record, model_card=card, plots=drawn)
         return dg.MaterializeResult(
             metadata={
-                **{name: metric.value for name, metric in found.metrics.items() if np.isfinite(metric.value)},
+                **{name: metric.value for name, metric in figures.metrics.items() if np.isfinite(metric.value)},
                 "plain_average_precision": compared.plain.value,
                 "gain_over_plain": str(compared.gain),
-                "table": dg.MetadataValue.md(found.to_markdown()),
+                "table": dg.MetadataValue.md(figures.to_markdown()),
                 "model_card": dg.MetadataValue.md(card),
                 **{name: image(png, title=name.replace("_", " ")) for name, png in drawn.items()},
             }
@@ -263,15 +263,15 @@ def training_assets(
     def registered_model(
         context: dg.AssetExecutionContext, tables: TablesResource, workspace: HeldWorkspace, registry: RegistryResource
     ) -> dg.MaterializeResult:
-        lineage, found = workspace.evaluated_candidate(tables.store().fingerprint_whole("training_set"))
+        lineage, figures = workspace.evaluated_candidate(tables.store().fingerprint_whole("training_set"))
         run_id = str(lineage["mlflow_run_id"])
         version = registry.registry().register(
             workspace.candidate,
             run_id=run_id,
-            evaluation=found,
+            evaluation=figures,
             plain=workspace.plain,
             tags={
-                "average_precision": f"{found.metrics['average_precision'].value:.4f}",
+                "average_precision": f"{figures.metrics['average_precision'].value:.4f}",
                 RUN_TAG: context.run_id,
             },
         )

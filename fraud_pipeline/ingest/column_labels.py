@@ -102,13 +102,13 @@ def judge_label(profile: Profile) -> LabelGuess | str:
     if len(counts) == 2 and len(fraud) == 1 and not legitimate and re.search(_YES_WORDS, fraud[0]):
         legitimate = [value for value in counts if value not in fraud]  # fraud beside any other word
     if fraud and legitimate:
-        others = [value for value in counts if value not in (*fraud, *legitimate)]
-        return _guess(profile, fraud, legitimate, counts, others=others)
+        unclear = [value for value in counts if value not in (*fraud, *legitimate)]
+        return _guess(profile, fraud, legitimate, counts, unclear=unclear)
     if len(counts) > 2:
         return f"it has {len(counts)} values, none of which is spelled as fraud and another as legitimate"
     frequent, rare = sorted(counts, key=lambda value: -counts[value])
     warning = f"'{profile.name}': neither value is spelled as fraud, so {rare}, the rarer, is taken as fraud"
-    return _guess(profile, [rare], [frequent], counts, others=[], warnings=(warning,))
+    return _guess(profile, [rare], [frequent], counts, unclear=[], warnings=(warning,))
 
 
 def _one_value(
@@ -118,7 +118,7 @@ def _one_value(
         evidence = f"fraud is {fraud[0]} ({profile.filled:,}); only frauds are marked, so empty is legitimate"
         return LabelGuess(profile.name, tuple(fraud), (), evidence)
     if fraud or legitimate:
-        return _guess(profile, fraud, legitimate, counts, others=[])
+        return _guess(profile, fraud, legitimate, counts, unclear=[])
     return f"every filled cell is {next(iter(counts))}; a label has two values"
 
 
@@ -128,12 +128,12 @@ def _guess(
     legitimate: Sequence[str],
     counts: Mapping[str, int],
     *,
-    others: Sequence[str],
+    unclear: Sequence[str],
     warnings: tuple[str, ...] = (),
 ) -> LabelGuess:
     frauds, genuine = (sum(counts[value] for value in side) for side in (fraud, legitimate))
     empty = len(profile.text) - profile.filled
-    unknown = [*(f"{value} ({counts[value]:,})" for value in others), *([f"empty ({empty:,})"] if empty else [])]
+    unknown = [*(f"{value} ({counts[value]:,})" for value in unclear), *([f"empty ({empty:,})"] if empty else [])]
     sides = [
         *([f"fraud is {listed(list(fraud))} ({frauds:,})"] if fraud else []),
         *([f"legitimate is {listed(list(legitimate))} ({genuine:,})"] if legitimate else []),

@@ -92,17 +92,19 @@ def inspect(path: Path, *, overrides: Overrides | None = None, options: TimeOpti
     overrides.check(sample.names)
     profiles = [profile for profile in sample.profiles if profile.name not in overrides.unused]
     label, label_notes = _label(sample, profiles, overrides)
-    _check_header(sample, path, found=label is not None or overrides.names_something)
-    others = [profile for profile in profiles if label is None or profile.name != label.name]
-    time = _time(others, overrides, options)
+    _check_header(sample, path, has_names=label is not None or overrides.names_something)
+    candidates = [profile for profile in profiles if label is None or profile.name != label.name]
+    time = _time(candidates, overrides, options)
     used = {*(time.columns if time else ()), *([label.name] if label else [])}
     fields = guess_fields(
-        others, given=overrides.plain, refused=overrides.refused, used={*used, *overrides.own_columns}
+        candidates, given=overrides.plain, refused=overrides.refused, used={*used, *overrides.own_columns}
     )
     full = sample.columns([*used, *(guess.name for guess in fields.values() if guess.field == "transaction_id")])
     repeated = _drop_repeated_ids(full, fields, given=overrides.plain)
     sampled_time = None if time is None else time.spelling.times
-    left = [profile for profile in others if profile.name not in {*used, *(guess.name for guess in fields.values())}]
+    left = [
+        profile for profile in candidates if profile.name not in {*used, *(guess.name for guess in fields.values())}
+    ]
     report, refusals = (None, {}) if "reported_at" in overrides.refused else guess_report_time(left, event=time)
     if "reported_at" in overrides.plain:
         report = FieldGuess("reported_at", overrides.plain["reported_at"], "given by you")
@@ -153,9 +155,9 @@ def _label(
     return None, tuple(reasons)
 
 
-def _check_header(sample: Sample, path: Path, *, found: bool) -> None:
+def _check_header(sample: Sample, path: Path, *, has_names: bool) -> None:
     """Raise SourceError where the first line may be data, so that its words must not be shown as names."""
-    if sample.certain or found:
+    if sample.certain or has_names:
         return
     guess = next((part.header.guess for part in sample.parts if not part.header.certain), "")
     raise SourceError(f"{path.name}: the file has {len(sample.names)} columns, and {guess}")

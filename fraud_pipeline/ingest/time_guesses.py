@@ -45,9 +45,11 @@ class TimeGuess:
     @property
     def reading(self) -> TimeReading:
         """The declaration."""
-        found = self.spelling
-        origin = found.origin if found.unit else None
-        return TimeReading(columns=self.columns, unit=found.unit, format=found.format, origin=origin, zone=self.zone)
+        spelling = self.spelling
+        origin = spelling.origin if spelling.unit else None
+        return TimeReading(
+            columns=self.columns, unit=spelling.unit, format=spelling.format, origin=origin, zone=self.zone
+        )
 
 
 def guess_time(profiles: Sequence[Profile], *, options: TimeOptions) -> TimeGuess | None:

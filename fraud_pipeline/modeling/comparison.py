@@ -18,12 +18,12 @@ from fraud_pipeline.modeling.metrics import Floats, average_precision, customer_
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Average precision of our model and of the plain one on the same rows, and ours minus the plain one's."""
+    """Average precision of the model, of the plain one, and their difference, on the same rows."""
 
     rows: int
     frauds: int
     customers: int
-    ours: Interval
+    model: Interval
     plain: Interval
     gain: Interval
 
@@ -35,23 +35,23 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; undefined figures are None."""
         values = asdict(self)
-        for name in ("ours", "plain", "gain"):
+        for name in ("model", "plain", "gain"):
             values[name] = {bound: None if np.isnan(x) else x for bound, x in values[name].items()}
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The comparison that `to_dict` wrote."""
-        ours, plain, gain = (
+        model, plain, gain = (
             Interval(**{bound: np.nan if x is None else x for bound, x in values[name].items()})
-            for name in ("ours", "plain", "gain")
+            for name in ("model", "plain", "gain")
         )
         counts = {name: int(values[name]) for name in ("rows", "frauds", "customers")}
-        return cls(**counts, ours=ours, plain=plain, gain=gain)
+        return cls(**counts, model=model, plain=plain, gain=gain)
 
 
 def compare(
-    ours: Floats,
+    model: Floats,
     plain: Floats,
     labels: Floats,
     *,
@@ -64,14 +64,14 @@ def compare(
     precision: tuple[list[Floats], list[Floats]] = ([], [])
     for drawn in customer_resamples(len(names), len(labels), replicates=replicates, seed=seed):
         weights = drawn[:, codes]
-        for scores, blocks in zip((ours, plain), precision, strict=True):
+        for scores, blocks in zip((model, plain), precision, strict=True):
             blocks.append(average_precision(rank_frauds(scores, labels, weights)))
-    of_ours, of_plain = (np.concatenate(blocks) for blocks in precision)
+    of_model, of_plain = (np.concatenate(blocks) for blocks in precision)
     return Comparison(
         rows=len(labels),
         frauds=int(labels.sum()),
         customers=len(names),
-        ours=Interval.of(of_ours),
+        model=Interval.of(of_model),
         plain=Interval.of(of_plain),
-        gain=Interval.of(of_ours - of_plain),
+        gain=Interval.of(of_model - of_plain),
     )

@@ -31,10 +31,10 @@ class LiveRows:
     held_out: int
 
     def __str__(self) -> str:
-        told = f"{len(self.rows):,} transactions that the challenger scored in shadow, with matured labels"
+        basis = f"{len(self.rows):,} transactions that the challenger scored in shadow, with matured labels"
         if self.held_out:
-            return f"{told}; {self.held_out:,} held out count for what was blocked"
-        return f"{told}; {len(self.hidden):,} more were blocked and never reported" if len(self.hidden) else told
+            return f"{basis}; {self.held_out:,} held out count for what was blocked"
+        return f"{basis}; {len(self.hidden):,} more were blocked and never reported" if len(self.hidden) else basis
 
 
 def live_rows(
@@ -52,9 +52,9 @@ def live_rows(
     holdout = Holdout.of(rows["transaction_id"], stopped, days=days)
     hidden = censored_labels(rows, reports, rows.loc[blocked, "transaction_id"], as_of=as_of) & (not holdout.enough)
     kept = (holdout.weights > 0) & ~hidden
-    found = LiveRows(
+    live = LiveRows(
         rows=rows.assign(weight=holdout.weights)[kept].reset_index(drop=True),
         hidden=rows[hidden].reset_index(drop=True),
         held_out=int((holdout.held_out & kept).sum()) if holdout.enough else 0,
     )
-    return found if found.rows["label"].sum() >= rules.min_frauds else None
+    return live if live.rows["label"].sum() >= rules.min_frauds else None

@@ -40,12 +40,12 @@ def calibrated(miscalibration: Interval, *, rules: GateRules) -> GateReason:
         "high": miscalibration.high,
         "limit": limit,
     }
-    found = f"Observed over predicted frauds is {miscalibration}"
+    finding = f"Observed over predicted frauds is {miscalibration}"
     # Few frauds make the ratio uncertain; only a model that is beyond doubt off by more than the limit is held back.
     if miscalibration.low <= limit and miscalibration.high >= 1 / limit:
-        return GateReason("calibration", "promote", f"{found}; a factor of {limit:g} is allowed.", figures)
+        return GateReason("calibration", "promote", f"{finding}; a factor of {limit:g} is allowed.", figures)
     detail = (
-        f"{found}, clearly beyond a factor of {limit:g}: thresholds would not mean what they say; "
+        f"{finding}, clearly beyond a factor of {limit:g}: thresholds would not mean what they say; "
         "calibrate on newer data."
     )
     return GateReason("calibration", "shadow_only", detail, figures)
@@ -62,15 +62,15 @@ def above_floor(precision: Interval, *, base_rate: float, rules: GateRules) -> G
     figures = {"average_precision": precision.value, "low": precision.low, "base_rate": base_rate, "floor": floor}
     if np.isnan(precision.value) or np.isnan(precision.low):
         return _undefined("floor", figures)
-    found = (
+    finding = (
         f"Average precision is {precision}; with {base_rate:.2%} fraud the floor is {floor:.3f}, where the odds of a "
         f"right alert are {times:g} times those of a random row"
     )
     if precision.low >= floor:
-        return GateReason("floor", "promote", f"{found}, and rules alone are the alternative.", figures)
+        return GateReason("floor", "promote", f"{finding}, and rules alone are the alternative.", figures)
     if precision.value < floor:
-        return GateReason("floor", "reject", f"{found}: check features and labels before training again.", figures)
-    return GateReason("floor", "shadow_only", f"{found}: judge again on a longer window.", figures)
+        return GateReason("floor", "reject", f"{finding}: check features and labels before training again.", figures)
+    return GateReason("floor", "shadow_only", f"{finding}: judge again on a longer window.", figures)
 
 
 def level_with_plain(compared: Comparison, *, rules: GateRules) -> GateReason:
@@ -81,7 +81,7 @@ def level_with_plain(compared: Comparison, *, rules: GateRules) -> GateReason:
     """
     gain, reach = compared.gain, max(compared.plain.value - compared.base_rate, 0.0)
     figures = {
-        "average_precision": compared.ours.value,
+        "average_precision": compared.model.value,
         "plain": compared.plain.value,
         "gain": gain.value,
         "low": gain.low,
@@ -90,20 +90,20 @@ def level_with_plain(compared: Comparison, *, rules: GateRules) -> GateReason:
     }
     if np.isnan(gain.value):
         return _undefined("plain", figures)
-    found = (
-        f"Average precision is {compared.ours.value:.3f}; plain XGBoost on the row's own columns has "
+    finding = (
+        f"Average precision is {compared.model.value:.3f}; plain XGBoost on the row's own columns has "
         f"{compared.plain.value:.3f} on the same rows. The difference is {gain.value:+.3f} "
         f"({gain.low:+.3f} to {gain.high:+.3f})"
     )
     if gain.low > _ROUNDING:
-        return GateReason("plain", "promote", f"{found}: history and search add that much.", figures)
+        return GateReason("plain", "promote", f"{finding}: history and search add that much.", figures)
     surely, plainly = gain.high < -_ROUNDING, gain.value < -rules.max_loss_to_plain * reach - _ROUNDING
     if surely or plainly:
         how = "worse beyond doubt" if surely else f"less than {1 - rules.max_loss_to_plain:.0%} of what plain gains"
-        return GateReason("plain", "reject", f"{found}, {how}. {_REMEDY}", figures)
+        return GateReason("plain", "reject", f"{finding}, {how}. {_REMEDY}", figures)
     if gain.value >= -rules.plain_tolerance * reach - _ROUNDING:
-        return GateReason("plain", "promote", f"{found}: level.", figures)
-    return GateReason("plain", "shadow_only", f"{found}: perhaps worse, perhaps by chance. {_REMEDY}", figures)
+        return GateReason("plain", "promote", f"{finding}: level.", figures)
+    return GateReason("plain", "shadow_only", f"{finding}: perhaps worse, perhaps by chance. {_REMEDY}", figures)
 
 
 def not_worse(gain: Interval, *, rules: GateRules) -> GateReason:
@@ -111,12 +111,14 @@ def not_worse(gain: Interval, *, rules: GateRules) -> GateReason:
     figures = {"gain": gain.value, "low": gain.low, "high": gain.high, "tolerance": rules.ap_tolerance}
     if np.isnan(gain.value):
         return _undefined("average_precision", figures)
-    found = f"Average precision differs from the champion's by {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    finding = (
+        f"Average precision differs from the champion's by {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    )
     if gain.high < -_ROUNDING:
-        return GateReason("average_precision", "reject", f"{found}, clearly worse: keep the champion.", figures)
+        return GateReason("average_precision", "reject", f"{finding}, clearly worse: keep the champion.", figures)
     if gain.value >= -_ROUNDING and gain.low > -rules.ap_tolerance:
-        return GateReason("average_precision", "promote", f"{found}: no loss beyond {rules.ap_tolerance:g}.", figures)
-    detail = f"{found}, inconclusive: let it score in shadow and judge again on a longer window."
+        return GateReason("average_precision", "promote", f"{finding}: no loss beyond {rules.ap_tolerance:g}.", figures)
+    detail = f"{finding}, inconclusive: let it score in shadow and judge again on a longer window."
     return GateReason("average_precision", "shadow_only", detail, figures)
 
 
@@ -125,10 +127,12 @@ def saves_as_much(more: Interval, *, rules: GateRules) -> GateReason:
     figures = {"more": more.value, "low": more.low, "high": more.high, "tolerance": rules.cost_tolerance}
     if np.isnan(more.value):
         return _undefined("cost_at_budget", figures)
-    found = f"Within the alert budget it catches {more.value:+.1%} of the money at stake compared with the champion"
+    finding = f"Within the alert budget it catches {more.value:+.1%} of the money at stake compared with the champion"
     if more.value >= -rules.cost_tolerance:
-        return GateReason("cost_at_budget", "promote", f"{found}: no loss beyond {rules.cost_tolerance:.0%}.", figures)
-    detail = f"{found}: look at the large frauds that it ranks lower, or raise their weight in training."
+        return GateReason(
+            "cost_at_budget", "promote", f"{finding}: no loss beyond {rules.cost_tolerance:.0%}.", figures
+        )
+    detail = f"{finding}: look at the large frauds that it ranks lower, or raise their weight in training."
     return GateReason("cost_at_budget", "shadow_only", detail, figures)
 
 
@@ -153,14 +157,14 @@ def stops_what_was_blocked(decisions: NDArray[np.object_], *, rules: GateRules) 
     """Whether most of what the champion blocked, and nobody reported, would be stopped, too."""
     share = float((decisions == "allow").mean())
     figures = {"blocked": float(len(decisions)), "let_through": share, "limit": rules.max_let_through}
-    found = (
+    finding = (
         f"It would let {share:.0%} of {len(decisions)} transactions through that were blocked and never reported, "
         "so that nobody knows whether they are frauds"
     )
     if share <= rules.max_let_through or len(decisions) < rules.min_blocked:
-        return GateReason("blocked", "promote", f"{found}; {rules.max_let_through:.0%} are allowed.", figures)
+        return GateReason("blocked", "promote", f"{finding}; {rules.max_let_through:.0%} are allowed.", figures)
     detail = (
-        f"{found}; more than {rules.max_let_through:.0%}. Resolve alerts of blocks, or hold a few out "
+        f"{finding}; more than {rules.max_let_through:.0%}. Resolve alerts of blocks, or hold a few out "
         "(FRAUD_HOLDOUT_SHARE), and judge again."
     )
     return GateReason("blocked", "shadow_only", detail, figures)

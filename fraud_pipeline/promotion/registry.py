@@ -99,13 +99,13 @@ class Registry:
         """The id of an experiment, created when missing."""
         # Without the kind MLflow opens an experiment as one of generative AI.
         tags = {"mlflow.experimentKind": "custom_model_development", NOTE_TAG: description}
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
             location = self._artifact_directory.joinpath(name).as_uri() if self._artifact_directory else None
             return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
-        for tag in tags.keys() - found.tags.keys():  # an experiment of an earlier release
-            self._client.set_experiment_tag(found.experiment_id, tag, tags[tag])
-        return str(found.experiment_id)
+        for tag in tags.keys() - experiment.tags.keys():  # an experiment of an earlier release
+            self._client.set_experiment_tag(experiment.experiment_id, tag, tags[tag])
+        return str(experiment.experiment_id)
 
     def register(
         self,
@@ -151,11 +151,11 @@ class Registry:
 
     def get(self, version: int) -> RegisteredModel:
         """One version. Raises RegistryError when it does not exist."""
-        found = {model.version: model for model in self.versions()}
-        if version not in found:
-            known = ", ".join(str(known) for known in sorted(found)) or "none"
-            raise RegistryError(f"{self.model_name} has no version {version}; versions are: {known}")
-        return found[version]
+        by_number = {model.version: model for model in self.versions()}
+        if version not in by_number:
+            existing = ", ".join(map(str, sorted(by_number))) or "none"
+            raise RegistryError(f"{self.model_name} has no version {version}; versions are: {existing}")
+        return by_number[version]
 
     def of_run(self, dagster_run_id: str) -> RegisteredModel:
         """The version that a Dagster run registered. Raises RegistryError when it registered none."""
@@ -172,7 +172,7 @@ class Registry:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return ()
-        found = self._client.search_model_versions(f"name = '{self.model_name}'", max_results=1_000)
+        entries = self._client.search_model_versions(f"name = '{self.model_name}'", max_results=1_000)
         models = [
             RegisteredModel(
                 version=int(entry.version),
@@ -183,7 +183,7 @@ class Registry:
                 created_at=_moment(entry.creation_timestamp),
                 tags=entry.tags,
             )
-            for entry in found
+            for entry in entries
         ]
         return tuple(sorted(models, key=lambda model: -model.version))
 
@@ -255,8 +255,8 @@ class Registry:
         file = mlflow.artifacts.download_artifacts(
             run_id=model.run_id, artifact_path=name, tracking_uri=self.tracking_uri
         )
-        found: dict[str, Any] = json.loads(Path(file).read_text())
-        return found
+        figures: dict[str, Any] = json.loads(Path(file).read_text())
+        return figures
 
     def decide(self, version: int, *, action: Action, reasons: Sequence[str]) -> Promotion:
         """Record a decision about a version and, for `promote` and `rollback`, make it the champion.

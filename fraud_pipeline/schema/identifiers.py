@@ -190,8 +190,8 @@ def _read_each(column: pa.Array, rows_of: NDArray[np.int64], *, exact: bool) -> 
         return IdentifierColumn(column, {}, {})
     rules: Counter[str] = Counter()
     rules["padding"] = int(rows_of[padded & ~needs].sum())
-    asked = pc.filter(column, pa.array(needs)).to_pylist()
-    readings = [read_identifier(text, exact=exact) for text in asked]
+    unusual = pc.filter(column, pa.array(needs)).to_pylist()
+    readings = [read_identifier(text, exact=exact) for text in unusual]
     positions = np.flatnonzero(needs)
     for reading, rows in zip(readings, rows_of[positions].tolist(), strict=True):
         rules.update(dict.fromkeys(reading.rules, rows))

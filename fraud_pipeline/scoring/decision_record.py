@@ -83,26 +83,28 @@ def store(
     return batch.add_decisions(
         [
             StoredDecision(
-                transaction_id=one.transaction_id,
-                decided_at=one.decided_at,
-                decision=one.decision,
-                probability=one.probability,
-                decided_by=one.decided_by,
-                mode=one.mode,
-                missing=" ".join(one.missing),
-                reasons=json.dumps([[reason.code, reason.text] for reason in one.reasons]) if one.reasons else "[]",
-                model_version=one.model_version,
+                transaction_id=result.transaction_id,
+                decided_at=result.decided_at,
+                decision=result.decision,
+                probability=result.probability,
+                decided_by=result.decided_by,
+                mode=result.mode,
+                missing=" ".join(result.missing),
+                reasons=json.dumps([[reason.code, reason.text] for reason in result.reasons])
+                if result.reasons
+                else "[]",
+                model_version=result.model_version,
                 model_sha256=loaded.sha256 if loaded else None,
                 features=values.tobytes(),
                 customer_version=versions.customers[row.customer_id],
                 reports_version=versions.reports,
                 merchant_days_version=days_version,
-                holdout_share=holdout_share if holdout_share and loaded and _drawn(one) else None,
+                holdout_share=holdout_share if holdout_share and loaded and _drawn(result) else None,
                 feature_config=config_id,
-                request_id=one.request_id,
-                unused_fields=json.dumps(one.unused_fields) if one.unused_fields else None,
+                request_id=result.request_id,
+                unused_fields=json.dumps(result.unused_fields) if result.unused_fields else None,
             )
-            for row, one, values in zip(new, scored, features, strict=True)
+            for row, result, values in zip(new, scored, features, strict=True)
         ]
     )
 
@@ -130,6 +132,6 @@ def unused_fields(row: TransactionRow, declared: Collection[str]) -> tuple[str, 
     return tuple(name for name in json.loads(row.own_fields or "{}") if name not in declared)
 
 
-def _drawn(one: ScoringResult) -> bool:
+def _drawn(result: ScoringResult) -> bool:
     """Whether the model would block and a draw decided whether a person does instead."""
-    return one.decision == "block" or (bool(one.reasons) and one.reasons[-1].code == HOLDOUT)
+    return result.decision == "block" or (bool(result.reasons) and result.reasons[-1].code == HOLDOUT)

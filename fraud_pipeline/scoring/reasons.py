@@ -44,7 +44,7 @@ def explain(
     and the transaction's own features, because a count of 0 would then be wrong.
     """
     reasons = [Reason(f"rule.{name}", _RULE_TEXTS[name]) for name in rules_fired]
-    own = {one.name: one for one in own_inputs.inputs}
+    own = {own_input.name: own_input for own_input in own_inputs.inputs}
     texts: dict[str, str] = {}
     for position in np.argsort(-contributions, kind="stable"):
         name = features[position]

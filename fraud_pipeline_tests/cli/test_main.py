@@ -456,16 +456,16 @@ class TestTrain:
         rows.to_csv(tmp_path / "by-chance.csv", index=False)
         argv = ["train", "--data-path", str(tmp_path / "by-chance.csv"), "--columns", COLUMNS, "--label-delay", "6d"]
         assert main([*argv, "--n-trials", "2"]) == 2
-        told = capsys.readouterr()
-        assert "the gate rejected this model" in told.err
-        assert "Traceback" not in told.err
-        assert "Verdict on version 1: reject; champion is version -." in told.out
+        printed = capsys.readouterr()
+        assert "the gate rejected this model" in printed.err
+        assert "Traceback" not in printed.err
+        assert "Verdict on version 1: reject; champion is version -." in printed.out
         assert re.search(
-            r"floor: Average precision is 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\); with \d\.\d\d% fraud", told.out
+            r"floor: Average precision is 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\); with \d\.\d\d% fraud", printed.out
         )
         for line in ("ours", "plain", "difference"):
             assert re.search(
-                rf"^  {line} +[+-]?0\.\d{{3}} \([+-]?0\.\d{{3}} to [+-]?0\.\d{{3}}\)", told.out, re.MULTILINE
+                rf"^  {line} +[+-]?0\.\d{{3}} \([+-]?0\.\d{{3}} to [+-]?0\.\d{{3}}\)", printed.out, re.MULTILINE
             )
         assert not (empty_home / "models" / "champion").exists()
 

@@ -194,8 +194,8 @@ class TestWithoutAChampion:
         assert result.decision == outcomes(result)["floor"] == "reject"
 
     def test_a_doubtful_model_waits_in_shadow(self) -> None:
-        found = next(reason for reason in verdict(TRUTH, None).reasons if reason.check == "floor").figures
-        between, base = (found["average_precision"] + found["low"]) / 2, found["base_rate"]
+        figures = next(reason for reason in verdict(TRUTH, None).reasons if reason.check == "floor").figures
+        between, base = (figures["average_precision"] + figures["low"]) / 2, figures["base_rate"]
         times = between / (1 - between) * (1 - base) / base
         assert verdict(TRUTH, None, rules=GateRules(min_odds_without_champion=times)).decision == "shadow_only"
 
@@ -238,14 +238,14 @@ class TestAgainstThePlainModel:
         result = verdict(noisy(1.5), champion, plain=TRUTH)
         assert result.decision == outcomes(result)["plain"] == "reject"
         figures = next(reason for reason in result.reasons if reason.check == "plain").figures
-        said = detail(result, "plain")
+        sentence = detail(result, "plain")
         assert figures["average_precision"] < figures["plain"]
         assert figures["gain"] == pytest.approx(figures["average_precision"] - figures["plain"])
         assert figures["high"] < 0
         expected = [f"{figures[name]:.3f}" for name in ("average_precision", "plain", "gain", "low", "high")]
-        assert all(figure in said for figure in expected)
-        assert "worse beyond doubt. See that the columns of customer" in said
-        assert result.finding == f"plain: {said}"
+        assert all(figure in sentence for figure in expected)
+        assert "worse beyond doubt. See that the columns of customer" in sentence
+        assert result.finding == f"plain: {sentence}"
 
     def test_the_same_ranking_is_level(self) -> None:
         result = verdict(TRUTH, None, plain=TRUTH**2)
@@ -325,8 +325,10 @@ class TestProperties:
     @settings(max_examples=15)
     @given(st.integers(0, 1_000), st.sampled_from([0.1, 1.0]))
     def test_two_models_are_never_both_better_than_each_other(self, seed: int, noise: float) -> None:
-        one, other = noisy(noise, seed=seed), noisy(noise, seed=seed + 1)
-        checks = [outcomes(verdict(*pair, replicates=20))["average_precision"] for pair in ((one, other), (other, one))]
+        first, second = noisy(noise, seed=seed), noisy(noise, seed=seed + 1)
+        checks = [
+            outcomes(verdict(*pair, replicates=20))["average_precision"] for pair in ((first, second), (second, first))
+        ]
         assert checks != ["promote", "promote"]
 
     @settings(max_examples=10)
@@ -380,21 +382,21 @@ class TestHiddenLabels:
         return rows, reports.assign(reported_at=reports["event_time"])
 
     def live(self, rows: pd.DataFrame, reports: pd.DataFrame) -> LiveRows:
-        found = live_rows(
+        live = live_rows(
             rows,
             reports,
             as_of=pd.Timestamp("2026-06-01", tz="UTC"),
             label_maturity=timedelta(days=21),
             rules=GateRules(),
         )
-        assert found is not None
-        return found
+        assert live is not None
+        return live
 
     def judged(self, live: LiveRows, *, same: bool = False) -> GateVerdict:
         """The verdict on the challenger, or on one that is the same as the champion."""
-        rows, mine = live.rows, "champion" if same else "challenger"
+        rows, own = live.rows, "champion" if same else "challenger"
         return gate_verdict(
-            rows[f"{mine}_probability"].to_numpy(),
+            rows[f"{own}_probability"].to_numpy(),
             rows["champion_probability"].to_numpy(),
             rows["label"].to_numpy(np.float64),
             at_stake=rows["amount_cents"].to_numpy(np.float64),
@@ -403,7 +405,7 @@ class TestHiddenLabels:
             alert_budget_per_day=30,
             rules=GateRules(max_miscalibration=50),
             row_weights=rows["weight"].to_numpy(np.float64),
-            hidden=live.hidden[f"{mine}_decision"].to_numpy(object),
+            hidden=live.hidden[f"{own}_decision"].to_numpy(object),
             replicates=60,
         )
 
@@ -412,21 +414,21 @@ class TestHiddenLabels:
         assert (live.hidden["champion_decision"] == "block").all()
         assert f"{len(live.hidden)} more were blocked and never reported" in str(live)
         assert not set(live.hidden["transaction_id"]) & set(live.rows["transaction_id"])
-        found = self.judged(live)
-        assert found.decision == outcomes(found)["blocked"] == "shadow_only"
-        assert "let 100%" in detail(found, "blocked")
+        judged = self.judged(live)
+        assert judged.decision == outcomes(judged)["blocked"] == "shadow_only"
+        assert "let 100%" in detail(judged, "blocked")
         assert self.judged(live, same=True).decision == "promote"
 
     def test_a_report_or_a_verdict_makes_a_blocked_row_one_like_others(self) -> None:
         rows, reports = self.shadowed()
         blocked = rows.loc[rows["champion_decision"] == "block", ["transaction_id", "event_time"]]
-        said = blocked.assign(is_fraud=np.arange(len(blocked)) > 2, reported_at=blocked["event_time"])
-        live = self.live(rows, pd.concat([reports, said]))
+        new_reports = blocked.assign(is_fraud=np.arange(len(blocked)) > 2, reported_at=blocked["event_time"])
+        live = self.live(rows, pd.concat([reports, new_reports]))
         assert live.hidden.empty
         assert len(live.rows) == len(rows)
-        found = self.judged(live)
-        assert outcomes(found)["average_precision"] == "reject"
-        assert "blocked" not in outcomes(found)
+        judged = self.judged(live)
+        assert outcomes(judged)["average_precision"] == "reject"
+        assert "blocked" not in outcomes(judged)
 
     def test_those_held_out_count_for_what_was_blocked(self) -> None:
         rows, reports = self.shadowed(share=0.2)

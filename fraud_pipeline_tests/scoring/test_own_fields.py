@@ -239,14 +239,14 @@ def test_a_challenger_of_other_own_inputs_is_compared_on_its_own_encoding(databa
         alone.upgrade()
         by_challenger = Scorer(database=alone, champion=lambda: challenger)
         for version, model in (("1", own_model()), ("3", own_model(OWN_FIELDS[6:8], seed=5))):
-            ours = [row._replace(transaction_id=f"{version}-{row.transaction_id}") for row in rows]
+            renamed = [row._replace(transaction_id=f"{version}-{row.transaction_id}") for row in rows]
             champion, shadow = (
                 Loaded(model, version=version, sha256=version * 64),
                 Shadow(lambda: challenger, keep=kept.extend),
             )
-            Scorer(database=database, champion=partial(get, champion), shadow=shadow).score(ours)
+            Scorer(database=database, champion=partial(get, champion), shadow=shadow).score(renamed)
             shadow.close()
-            expected += results(by_challenger.score(ours))
+            expected += results(by_challenger.score(renamed))
     assert {row.champion for row in kept} == {"1", "3"}
     assert {row.transaction_id: row.challenger_probability for row in kept} == {
         result.transaction_id: result.probability for result in expected

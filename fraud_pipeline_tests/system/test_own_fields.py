@@ -95,7 +95,7 @@ def test_forty_own_fields_have_the_same_bits_over_http_over_the_stream_and_in_tr
     (letter,) = everything(kafka, kafka.dead_letter_topic)
     assert dict(letter.headers)["dead-letter-path"] == b"own_fields.age"
     published = [json.loads(record.value) for record in everything(kafka, kafka.decisions_topic)]
-    unused = {one["transaction_id"]: one["unused_fields"] for one in (*answers, *published)}
+    unused = {answer["transaction_id"]: answer["unused_fields"] for answer in (*answers, *published)}
     assert unused == {
         row.transaction_id: ["undeclared"] if "undeclared" in sent_own_fields(number) else []
         for number, row in enumerate(rows)

@@ -23,40 +23,40 @@ _VERDICTS: Final[tuple[AnalystVerdict, ...]] = get_args(AnalystVerdict)
 _BUTTONS: Final = {"confirmed_fraud": "Fraud", "legitimate": "Legitimate", "duplicate": "Duplicate"}
 
 
-def show(here: Session) -> None:
+def show(session: Session) -> None:
     """The page."""
-    me = here.caller.subject
-    mine = listed(here.database, status="in_review", assignee=me, limit=SHOWN)
-    waiting = listed(here.database, status="open", limit=SHOWN)
-    _heads(here, mine=mine, waiting=waiting)
-    if here.may("feedback"):
+    me = session.caller.subject
+    my_alerts = listed(session.database, status="in_review", assignee=me, limit=SHOWN)
+    waiting = listed(session.database, status="open", limit=SHOWN)
+    _heads(session, my_alerts=my_alerts, waiting=waiting)
+    if session.may("feedback"):
         if st.button("Take the next", type="primary", disabled=not waiting):
-            taken = take_next(here.database, who=me)
+            taken = take_next(session.database, who=me)
             if taken is not None:
                 st.session_state[_CHOSEN] = taken.number
             st.rerun()
     else:
         st.info("A token with the scope feedback may take and resolve alerts.")
-    if mine:
-        numbers = {alert.number: alert for alert in mine}
+    if my_alerts:
+        numbers = {alert.number: alert for alert in my_alerts}
         if st.session_state.get(_CHOSEN) not in numbers:
-            st.session_state[_CHOSEN] = mine[0].number
+            st.session_state[_CHOSEN] = my_alerts[0].number
         st.pills("In your review", list(numbers), key=_CHOSEN, required=True)
-        _review(here, numbers[st.session_state[_CHOSEN]])
+        _review(session, numbers[st.session_state[_CHOSEN]])
     elif waiting:
         st.info("Nothing is in your review: take the next.")
     else:
         st.success("No alert is open.")
-    _others(here, waiting=waiting)
+    _other_alerts(session, waiting=waiting)
 
 
-def _heads(here: Session, *, mine: list[Alert], waiting: list[Alert]) -> None:
-    counts = count_alerts(here.database)
+def _heads(session: Session, *, my_alerts: list[Alert], waiting: list[Alert]) -> None:
+    counts = count_alerts(session.database)
     oldest = age(time.time() - waiting[0].created_at / 1e6) if waiting else "-"
     figures = {
         "Open": f"{counts.get('open', 0):,}",
         "Oldest open": oldest,
-        "In your review": f"{len(mine):,}",
+        "In your review": f"{len(my_alerts):,}",
         "In any review": f"{counts.get('in_review', 0):,}",
         "Confirmed fraud": f"{counts.get('confirmed_fraud', 0):,}",
         "Legitimate": f"{counts.get('legitimate', 0):,}",
@@ -64,19 +64,19 @@ def _heads(here: Session, *, mine: list[Alert], waiting: list[Alert]) -> None:
     show_figures(figures)
 
 
-def _review(here: Session, alert: Alert) -> None:
-    case = read_case(here.database, alert.transaction_id)
+def _review(session: Session, alert: Alert) -> None:
+    case = read_case(session.database, alert.transaction_id)
     left, right = st.columns([2, 5], gap="large")
     with left:
         if case is None:
             st.warning("The decision behind this alert is no longer there.")
         else:
             _case(case)
-        _verdict(here, alert)
+        _verdict(session, alert)
     with right:
         st.subheader(f"Customer {plain(alert.customer_id)}")
-        _customer(here, alert)
-        events = history(here.database, alert.transaction_id)
+        _customer(session, alert)
+        events = history(session.database, alert.transaction_id)
         st.text(
             "\n".join(
                 f"{pd.Timestamp(e.at, unit='us'):%Y-%m-%d %H:%M} {e.who}: {words(e.what)} {e.note}" for e in events
@@ -111,8 +111,8 @@ def _own_fields(case: Case) -> None:
         st.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
-def _verdict(here: Session, alert: Alert) -> None:
-    if not here.may("feedback"):
+def _verdict(session: Session, alert: Alert) -> None:
+    if not session.may("feedback"):
         return
     note = st.text_input("Note", key=f"note-{alert.number}", max_chars=1_000)
     buttons = st.container(horizontal=True)
@@ -123,15 +123,12 @@ def _verdict(here: Session, alert: Alert) -> None:
             type="primary" if verdict == "confirmed_fraud" else "secondary",
         )
         if pressed:
-            _try(
-                partial(
-                    resolve, here.database, alert.transaction_id, who=here.caller.subject, verdict=verdict, note=note
-                )
-            )
+            database, who = session.database, session.caller.subject
+            _try(partial(resolve, database, alert.transaction_id, who=who, verdict=verdict, note=note))
 
 
-def _customer(here: Session, alert: Alert) -> None:
-    rows = read_customer(here.database, alert.customer_id, limit=SHOWN)
+def _customer(session: Session, alert: Alert) -> None:
+    rows = read_customer(session.database, alert.customer_id, limit=SHOWN)
     rows["reported_fraud"] = rows["reported_fraud"].map({1: "fraud", 0: "legitimate"}).fillna("")
     rows["amount_cents"] /= 100
     rows.insert(0, "this", rows.pop("transaction_id") == alert.transaction_id)
@@ -149,30 +146,28 @@ def _customer(here: Session, alert: Alert) -> None:
     )
 
 
-def _others(here: Session, *, waiting: list[Alert]) -> None:
-    elsewhere = [
-        one for one in listed(here.database, status="in_review", limit=SHOWN) if one.assignee != here.caller.subject
-    ]
+def _other_alerts(session: Session, *, waiting: list[Alert]) -> None:
+    database, who = session.database, session.caller.subject
+    in_review = listed(database, status="in_review", limit=SHOWN)
+    queue = [*(alert for alert in in_review if alert.assignee != who), *waiting]
     with st.expander(f"The queue ({SHOWN} oldest)"):
         rows = [
             {
-                "alert": one.number,
-                "opened": pd.Timestamp(one.created_at, unit="us", tz="UTC"),
-                "decision": one.decision,
-                "status": words(one.status),
-                "assignee": one.assignee or "",
+                "alert": alert.number,
+                "opened": pd.Timestamp(alert.created_at, unit="us", tz="UTC"),
+                "decision": alert.decision,
+                "status": words(alert.status),
+                "assignee": alert.assignee or "",
             }
-            for one in (*elsewhere, *waiting)
+            for alert in queue
         ]
         st.dataframe(pd.DataFrame(rows), hide_index=True)
-        by_number = {one.number: one for one in (*elsewhere, *waiting)}
-        if here.may("feedback") and by_number:
+        by_number = {alert.number: alert for alert in queue}
+        if session.may("feedback") and by_number:
             number = st.selectbox("Take a particular one, from a colleague too", list(by_number), index=None)
             if st.button("Take it", disabled=number is None) and number is not None:
                 chosen = by_number[number]
-                _try(
-                    partial(take, here.database, chosen.transaction_id, who=here.caller.subject, version=chosen.version)
-                )
+                _try(partial(take, database, chosen.transaction_id, who=who, version=chosen.version))
 
 
 def _try(change: Callable[[], object]) -> None:

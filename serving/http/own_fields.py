@@ -46,16 +46,16 @@ def nothing_declared() -> Mapping[str, OwnField]:
 def own_field_problems(sent: Mapping[str, object], declared: Mapping[str, OwnField]) -> list[tuple[str, str]]:
     """Path and problem of each own field that is refused."""
     problems: list[tuple[str, str]] = []
-    others = 0
+    undeclared = 0
     for name, value in sent.items():
         if name in declared:
             problem, shown = _declared_problem(declared[name], value), name
         else:
-            others += 1
+            undeclared += 1
             problem, shown = "bad_name" if _is_bad_name(name) else _other_problem(value), shown_name(name)
         if problem:
             problems.append((f"own_fields.{shown}", problem))
-    if others > MAX_OTHER_FIELDS:
+    if undeclared > MAX_OTHER_FIELDS:
         problems.append(("own_fields", "too_many_own_fields"))
     if sum(len(name) + (len(value) if isinstance(value, str) else 0) for name, value in sent.items()) > MAX_CHARACTERS:
         problems.append(("own_fields", "own_fields_too_large"))

@@ -178,8 +178,8 @@ class Metrics:
 
     def shadowed(self, champion: NDArray[np.object_], challenger: NDArray[np.object_]) -> None:
         """Count the decisions of both models on the same transactions, each of shape (n,)."""
-        for (ours, theirs), number in Tally(zip(champion, challenger, strict=True)).items():
-            self._shadow.labels(ours, theirs).inc(number)
+        for pair, number in Tally(zip(champion, challenger, strict=True)).items():
+            self._shadow.labels(*pair).inc(number)
 
     def shadow_refused(self, refusal: Refusal, rows: int) -> None:
         """Count transactions that were not compared, because the challenger cannot be compared with this champion."""

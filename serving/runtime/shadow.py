@@ -62,7 +62,7 @@ class ShadowReport:
             "compared": self.compared,
             "disagreements": self.disagreements,
             "mean_probability_difference": self.mean_difference,
-            "decisions": {f"{ours} -> {theirs}": number for (ours, theirs), number in sorted(self.decisions.items())},
+            "decisions": {" -> ".join(pair): number for pair, number in sorted(self.decisions.items())},
             "dropped": self.dropped,
             "refused": self.refused,
         }
@@ -128,7 +128,7 @@ class Shadow:
             champion=tally.versions[0],
             challenger=tally.versions[1],
             compared=compared,
-            disagreements=sum(number for (ours, theirs), number in tally.decisions.items() if ours != theirs),
+            disagreements=sum(number for pair, number in tally.decisions.items() if len(set(pair)) > 1),
             mean_difference=tally.difference / max(compared, 1),
             decisions=tally.decisions,
             dropped=self._dropped - self._dropped_before,
@@ -186,8 +186,8 @@ class Shadow:
         names = loaded.model.feature_config.feature_names
         columns = [names.index(name) for name in loaded.model.features]
         probabilities = loaded.model.probabilities(np.ascontiguousarray(values[np.ix_(rows, columns)]))
-        theirs = decide(probabilities, loaded.model.policy)
-        ours = np.array([scored[position].decision for position in rows], dtype=object)
+        of_challenger = decide(probabilities, loaded.model.policy)
+        of_champion = np.array([scored[position].decision for position in rows], dtype=object)
         champion = np.array([scored[position].probability for position in rows], np.float64)
         versions = (str(scored[rows[0]].model_version), loaded.version)
         if self._tally is not None and (self._tally.versions != versions or self._tally.refused):
@@ -195,10 +195,10 @@ class Shadow:
         before = self._tally or _Tally(versions, {}, 0.0)
         self._tally = _Tally(
             versions,
-            decisions=Counter(before.decisions) + Counter(zip(ours, theirs, strict=True)),
+            decisions=Counter(before.decisions) + Counter(zip(of_champion, of_challenger, strict=True)),
             difference=before.difference + float(np.abs(champion - probabilities).sum()),
         )
-        self._on_compared(ours, theirs)
+        self._on_compared(of_champion, of_challenger)
         if self._keep:
             self._keep(
                 [
@@ -207,8 +207,8 @@ class Shadow:
                         decided_at=scored[position].decided_at,
                         champion=versions[0],
                         challenger=versions[1],
-                        champion_decision=ours[number],
-                        challenger_decision=theirs[number],
+                        champion_decision=of_champion[number],
+                        challenger_decision=of_challenger[number],
                         champion_probability=float(champion[number]),
                         challenger_probability=float(probabilities[number]),
                     )

@@ -173,8 +173,8 @@ class StreamScorer:
     ) -> BatchResult:
         read = [
             self._read(at, record, stored_before=positions[at].next_offset)
-            for at, found in records.items()
-            for record in found
+            for at, of_partition in records.items()
+            for record in of_partition
         ]
         stored = self._store(read, positions)
         self._reached("stored")
@@ -185,10 +185,10 @@ class StreamScorer:
         self._reached("published")
         published = {
             at: replace(
-                stored.positions[at], published_offset=max(positions[at].published_offset, found[-1].offset + 1)
+                stored.positions[at], published_offset=max(positions[at].published_offset, of_partition[-1].offset + 1)
             )
-            for at, found in records.items()
-            if found
+            for at, of_partition in records.items()
+            if of_partition
         }
         with scoring_batch(self._database) as batch:
             for at, position in published.items():
@@ -197,8 +197,8 @@ class StreamScorer:
         scored = [answer for _, answer in stored.answers if isinstance(answer, ScoringResult)]
         return BatchResult(
             positions=published,
-            decided=sum(not one.replayed for one in scored),
-            replayed=sum(one.replayed for one in scored),
+            decided=sum(not result.replayed for result in scored),
+            replayed=sum(result.replayed for result in scored),
             dead_letters=len(dead_letters),
             reports=stored.reports,
         )
@@ -247,21 +247,21 @@ class StreamScorer:
                 return first + self._store(read[middle:], {**positions, **first.positions})
             if not read or isinstance(read[0].content, BadMessage):
                 raise
-            (one,) = read
-            return self._store_at_once([replace(one, content=_failed(one.at, one.record, error))], positions)
+            (item,) = read
+            return self._store_at_once([replace(item, content=_failed(item.at, item.record, error))], positions)
 
     def _store_at_once(self, read: Sequence[_Read], positions: Mapping[Partition, Position]) -> _Stored:
-        rows = [one.content for one in read if isinstance(one.content, TransactionRow)]
-        new = [one for one in read if one.record.offset >= positions[one.at].next_offset]
-        ends = {one.at: one.record.offset + 1 for one in read}
+        rows = [item.content for item in read if isinstance(item.content, TransactionRow)]
+        new = [item for item in read if item.record.offset >= positions[item.at].next_offset]
+        ends = {item.at: item.record.offset + 1 for item in read}
         after = {
             at: replace(positions[at], next_offset=max(positions[at].next_offset, end)) for at, end in ends.items()
         }
-        reports = [(one.content, one.at, one.record) for one in new if isinstance(one.content, Report)]
+        reports = [(item.content, item.at, item.record) for item in new if isinstance(item.content, Report)]
         request_ids = {
-            one.content.transaction_id: ids.request_id
-            for one in reversed(read)
-            if isinstance(one.content, TransactionRow) and (ids := record_request_ids(one.record.headers))
+            item.content.transaction_id: ids.request_id
+            for item in reversed(read)
+            if isinstance(item.content, TransactionRow) and (ids := record_request_ids(item.record.headers))
         }
         with self._scorer.transaction(rows, request_ids=request_ids) as scored:
             overdue = self._reports.add(scored.batch, reports, transaction_ids=[row.transaction_id for row in rows])
@@ -270,11 +270,11 @@ class StreamScorer:
             self._reached("in_transaction")
         by_row = iter(scored.answers)
         dead_letters = []
-        for one in read:
-            answer = next(by_row) if isinstance(one.content, TransactionRow) else None
-            why = BadMessage("conflict", "transaction_id") if isinstance(answer, Conflict) else one.content
-            if isinstance(why, BadMessage) and one.record.offset >= positions[one.at].published_offset:
-                dead_letters.append(one.dead_letter(why))
+        for item in read:
+            answer = next(by_row) if isinstance(item.content, TransactionRow) else None
+            why = BadMessage("conflict", "transaction_id") if isinstance(answer, Conflict) else item.content
+            if isinstance(why, BadMessage) and item.record.offset >= positions[item.at].published_offset:
+                dead_letters.append(item.dead_letter(why))
         return _Stored(after, list(zip(rows, scored.answers, strict=True)), dead_letters, list(overdue), len(reports))
 
     def _send_dead_letters(self, dead_letters: Sequence[Message]) -> None:
@@ -311,8 +311,8 @@ def _senders_spans(records: Mapping[Partition, Sequence[Record]]) -> list[Any]:
         return []
     return [
         remote_span(value)
-        for found in records.values()
-        for record in found
+        for of_partition in records.values()
+        for record in of_partition
         for name, value in record.headers
         if name.lower() == "traceparent"
     ]

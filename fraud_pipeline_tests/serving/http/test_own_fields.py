@@ -59,7 +59,7 @@ def outcome_of_batch(sent: object, declared: tuple[OwnField, ...]) -> Transactio
     try:
         (row,) = parser(*declared).batch(content, now=MICROSECONDS)
     except RequestError as error:
-        return {(one.path.removeprefix("transactions[0]."), one.problem) for one in error.fields}
+        return {(field.path.removeprefix("transactions[0]."), field.problem) for field in error.fields}
     return row
 
 
@@ -67,7 +67,7 @@ def outcome_of_http(sent: object, declared: tuple[OwnField, ...]) -> Transaction
     try:
         return read(sent, *declared)
     except RequestError as error:
-        return {(one.path, one.problem) for one in error.fields}
+        return {(field.path, field.problem) for field in error.fields}
 
 
 def outcome_of_stream(sent: object, declared: tuple[OwnField, ...]) -> TransactionRow | BadMessage:
@@ -88,14 +88,14 @@ def test_http_batch_and_kafka_give_the_same_row_or_the_same_problem(
     drawn: tuple[tuple[OwnField, ...], dict[str, Any]],
 ) -> None:
     declared, sent = drawn
-    one, stream = outcome_of_http(sent, declared), outcome_of_stream(sent, declared)
-    assert outcome_of_batch(sent, declared) == one
-    if isinstance(one, TransactionRow):
-        assert stream == one
+    single, stream = outcome_of_http(sent, declared), outcome_of_stream(sent, declared)
+    assert outcome_of_batch(sent, declared) == single
+    if isinstance(single, TransactionRow):
+        assert stream == single
     else:
         assert isinstance(stream, BadMessage)
-        assert (stream.path, stream.reason) in one
-        assert all(problem in REMEDIES for _, problem in one)
+        assert (stream.path, stream.reason) in single
+        assert all(problem in REMEDIES for _, problem in single)
         assert stream.remedy
 
 
@@ -158,16 +158,16 @@ def test_no_own_fields_are_the_same_as_none(sent: object) -> None:
     ],
 )
 def test_a_wrong_own_field_is_named_with_its_problem_and_remedy(sent: object, path: str, problem: str) -> None:
-    (found,) = refused(sent, AGE, OPENED, DEVICE)
-    assert (found.path, found.problem) == (path, problem)
-    assert found.remedy
+    (field,) = refused(sent, AGE, OPENED, DEVICE)
+    assert (field.path, field.problem) == (path, problem)
+    assert field.remedy
 
 
 def test_a_repeated_own_field_is_refused() -> None:
     content = body({"age": 31}).replace(b'{"age": 31}', b'{"age": 31, "age": 32}')
     with pytest.raises(RequestError) as caught:
         parser().transaction(content, now=MICROSECONDS)
-    assert [(one.path, one.problem) for one in caught.value.fields] == [("own_fields.age", "duplicate_key")]
+    assert [(field.path, field.problem) for field in caught.value.fields] == [("own_fields.age", "duplicate_key")]
 
 
 def test_hundreds_of_declared_fields_are_read_beside_others() -> None:
@@ -185,7 +185,7 @@ def test_no_other_object_may_have_hundreds_of_keys() -> None:
         read_ = parser().batch if "transactions" in content else parser().transaction
         with pytest.raises(RequestError) as caught:
             read_(json.dumps(content).encode(), now=MICROSECONDS)
-        assert [one.problem for one in caught.value.fields] == ["unknown_field"]
+        assert [field.problem for field in caught.value.fields] == ["unknown_field"]
 
 
 def test_openapi_describes_what_the_champion_declares_and_the_limits_of_the_rest() -> None:

@@ -167,9 +167,9 @@ class World:
             self.kafka, self.kafka.reports_topic
         )
         positions = claim(self.database, records)
-        rest = {at: found[positions[at].published_offset :] for at, found in records.items()}
+        rest = {at: of_partition[positions[at].published_offset :] for at, of_partition in records.items()}
         return self.stream(scorer=scorer, reached=reached, declared=declared).handle(
-            {at: found for at, found in rest.items() if found}, positions
+            {at: of_partition for at, of_partition in rest.items() if of_partition}, positions
         )
 
     def dead_letters(self) -> list[Any]:
@@ -177,12 +177,12 @@ class World:
 
     def reports(self) -> dict[str, list[tuple[int, bool]]]:
         """What was reported of which transaction, and when."""
-        found: dict[str, list[tuple[int, bool]]] = {}
+        reports: dict[str, list[tuple[int, bool]]] = {}
         columns = (FRAUD_REPORTS.c[name] for name in ("transaction_id", "reported_at", "is_fraud"))
         with self.database.transaction(read_only=True) as connection:
             for id_, *report in connection.execute(sa.select(*columns).order_by(FRAUD_REPORTS.c.reported_at)):
-                found.setdefault(id_, []).append((report[0], report[1]))
-        return found
+                reports.setdefault(id_, []).append((report[0], report[1]))
+        return reports
 
     def pending(self) -> int:
         """How many reports wait for their transaction."""
@@ -268,8 +268,8 @@ class TestOneBatch:
         world.send(rows)
         world.handle()
         for customer in {row.customer_id for row in rows}:
-            found = [record for record in world.published_records() if record.key == customer.encode()]
-            assert [json.loads(record.value)["transaction_id"] for record in found] == [
+            published = [record for record in world.published_records() if record.key == customer.encode()]
+            assert [json.loads(record.value)["transaction_id"] for record in published] == [
                 row.transaction_id for row in rows if row.customer_id == customer
             ]
 
@@ -301,10 +301,10 @@ class TestOneBatch:
         world.send(transactions(40, customers=1, end=SENT))
         with pytest.raises(CrashError):
             world.handle(reached=crash_at("stored"))
-        ((at, found),) = records_of(world.kafka, world.kafka.transactions_topic).items()
+        ((at, records),) = records_of(world.kafka, world.kafka.transactions_topic).items()
         positions = claim(world.database, [at])
         for first in range(0, 40, 15):
-            positions = dict(world.stream().handle({at: found[first : first + 15]}, positions).positions)
+            positions = dict(world.stream().handle({at: records[first : first + 15]}, positions).positions)
             assert world.passed() == (40, min(40, first + 15))
         assert sorted(world.published()) == sorted(decided(world.database))
 
@@ -314,8 +314,8 @@ class TestOneBatch:
             world.handle(reached=crash_at("published"))
         world.handle()
         records = world.published_records()
-        assert [one.value for one in records[:5]] == [one.value for one in records[5:]]
-        assert [one.headers for one in records[:5]] == [one.headers for one in records[5:]]
+        assert [record.value for record in records[:5]] == [record.value for record in records[5:]]
+        assert [record.headers for record in records[:5]] == [record.headers for record in records[5:]]
 
     def test_a_bad_message_is_put_aside_as_it_came_with_where_it_stood_and_why(self, world: World) -> None:
         bad = Message(b"c1", b'{"schema": 1}', [("trace", b"4bf9")])
@@ -360,7 +360,11 @@ class TestOneBatch:
         assert world.reports() == {}
         world.send(transactions(3, customers=1, end=SENT))
         assert world.handle().dead_letters == 0
-        (sent,) = (one.timestamp for one in everything(world.kafka, world.kafka.reports_topic) if one.value == early[1])
+        (sent,) = (
+            record.timestamp
+            for record in everything(world.kafka, world.kafka.reports_topic)
+            if record.value == early[1]
+        )
         assert world.reports() == {"t1": [(sent * 1_000, True)]}
         assert world.pending() == 0
 
@@ -386,7 +390,9 @@ class TestOneBatch:
         assert world.handle().dead_letters == 1
         letters = world.dead_letters()
         assert sources(letters) == {(world.kafka.reports_topic, 1, 0)}
-        assert {(one.value, header(one, "reason")) for one in letters} == {(unknown.value, "unknown_transaction")}
+        assert {(letter.value, header(letter, "reason")) for letter in letters} == {
+            (unknown.value, "unknown_transaction")
+        }
         assert (world.handle().dead_letters, world.pending()) == (0, 1)
 
     def test_a_report_is_of_when_it_was_sent_and_never_before_its_transaction_or_after_now(self, world: World) -> None:
@@ -400,9 +406,9 @@ class TestOneBatch:
                 sent = report_message(id_, is_fraud=True)
                 producer.send(world.kafka.reports_topic, **sent._asdict(), timestamp_ms=time).get(10)
         world.handle()
-        found = {id_: reported_at for id_, ((reported_at, _),) in world.reports().items()}
-        assert (found["t0"], found["t1"]) == (SENT // 1_000 * 1_000, rows[1].event_time)
-        assert SENT < found["t2"] <= now_microseconds()
+        reported_at = {id_: reported_at for id_, ((reported_at, _),) in world.reports().items()}
+        assert (reported_at["t0"], reported_at["t1"]) == (SENT // 1_000 * 1_000, rows[1].event_time)
+        assert SENT < reported_at["t2"] <= now_microseconds()
 
     def test_a_report_that_comes_late_does_not_undo_what_was_said_since(self, world: World) -> None:
         world.send(transactions(1, customers=1, end=SENT - HOUR))
@@ -411,10 +417,10 @@ class TestOneBatch:
         with closing(open_producer(world.kafka)) as producer:
             first, again = report_message("t0", is_fraud=True), report_message("t0", is_fraud=True)
             producer.send(world.kafka.reports_topic, **first._asdict(), timestamp_ms=SENT // 1_000 - 2_000).get(10)
-            said = scorer.report("t0", is_fraud=False)
+            reported_at = scorer.report("t0", is_fraud=False)
             producer.send(world.kafka.reports_topic, **again._asdict(), timestamp_ms=SENT // 1_000 - 1_000).get(10)
         world.handle()
-        assert world.reports() == {"t0": [(SENT // 1_000 * 1_000 - 2_000_000, True), (said, False)]}
+        assert world.reports() == {"t0": [(SENT // 1_000 * 1_000 - 2_000_000, True), (reported_at, False)]}
 
     def test_a_transaction_is_judged_by_when_it_was_sent(self, world: World) -> None:
         # A backlog of any age is scored, and what was in the future then is bad for ever.
@@ -593,11 +599,11 @@ class TestTheLoop:
             until(lambda: world.passed() == (60, 60))
         with closing(open_consumer(world.kafka, group_id="seen")) as anybody:
             positions = standing(world.database, world.kafka.transactions_topic)
-            told = {
+            expected = {
                 number: anybody.committed(TopicPartition(world.kafka.transactions_topic, number))
                 for number in positions
             }
-        assert told == {number: position.published_offset for number, position in positions.items()}
+        assert expected == {number: position.published_offset for number, position in positions.items()}
 
     def test_offsets_that_kafka_lost_lose_nothing(self, world: World) -> None:
         world.send(transactions(60, customers=40, end=SENT))
@@ -621,8 +627,8 @@ class TestTheLoop:
             with closing(open_admin(world.kafka)) as admin:
                 admin.create_partitions({topic: 6})
             until(lambda: len(heard.lags) == 10, what="reading two partitions more")
-            one = transaction_message(transactions(1, customers=1, end=SENT)[0], currency="EUR")
-            send(world.kafka, topic, [one], partition=5)
+            message = transaction_message(transactions(1, customers=1, end=SENT)[0], currency="EUR")
+            send(world.kafka, topic, [message], partition=5)
             until(lambda: world.passed() == (1, 1))
 
     @pytest.mark.chaos
@@ -666,8 +672,10 @@ class TestTheLoop:
 
     def test_two_groups_by_mistake_decide_no_transaction_twice(self, world: World) -> None:
         world.send(transactions(600, customers=40, end=SENT))
-        one, two = Heard(), Heard()
-        loops = [world.loop(heard, group=group, max_records=50).run for heard, group in ((one, "one"), (two, "two"))]
+        first, second = Heard(), Heard()
+        loops = [
+            world.loop(heard, group=group, max_records=50).run for heard, group in ((first, "one"), (second, "two"))
+        ]
         with running(loops):
             until(lambda: world.passed() == (600, 600))
         assert len(decided(world.database)) == 600
@@ -741,11 +749,11 @@ class TestTheLoop:
         assert set(world.published()) == set(decided(world.database))
 
 
-def crash_at(wanted: Point) -> Callable[[Point], None]:
+def crash_at(place: Point) -> Callable[[Point], None]:
     """The process ends at that point."""
 
     def reached(point: Point) -> None:
-        if point == wanted:
+        if point == place:
             raise CrashError(point)
 
     return reached
