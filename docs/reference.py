@@ -177,7 +177,7 @@ def fields_page() -> str:
     rows = [
         [
             f"`{field.name}`",
-            "yes" if field.required else "no",
+            "yes" if field.required and not field.when_missing else "no",
             ", ".join(WAYS[entrance] for entrance in field.entrances),
             limits(field),
             field.description,

@@ -25,7 +25,7 @@ from fraud_pipeline.database.tables import (
     whole_microseconds,
 )
 from fraud_pipeline.features.merchant_days import NEVER, days_to_clear
-from fraud_pipeline.schema.identifiers import NO_MERCHANT
+from fraud_pipeline.schema.fields import NO_MERCHANT
 from fraud_pipeline.schema.transactions import DAY
 
 DAY_COLUMNS: Final = tuple(

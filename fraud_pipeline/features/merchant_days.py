@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from fraud_pipeline.schema.identifiers import NO_MERCHANT
+from fraud_pipeline.schema.fields import NO_MERCHANT
 from fraud_pipeline.schema.transactions import TIME_DTYPE
 
 NEVER: Final = np.iinfo(np.int64).min // 4

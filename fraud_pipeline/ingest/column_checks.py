@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.ingest.verdict import Flags, Objects, Verdict
 from fraud_pipeline.schema.amounts import whole_cents
 from fraud_pipeline.schema.fields import Field
-from fraud_pipeline.schema.identifiers import NO_MERCHANT, read_identifiers
+from fraud_pipeline.schema.identifiers import read_identifiers
 from fraud_pipeline.schema.transactions import TIME_DTYPE
 
 _A_PATTERN: Final = 0.02
@@ -58,10 +58,7 @@ def _texts(raw: pd.DataFrame, field: Field, verdict: Verdict) -> Objects:
     nothing = text.arrow.is_valid().to_numpy(zero_copy_only=False) & column.texts.is_null().to_numpy(
         zero_copy_only=False
     )
-    # No cell of a file and no request comes here as this word; only a source that knows of no merchant gives it.
-    nobody = flags_of(pc.equal(text.arrow, NO_MERCHANT)) & (name == "merchant_id")
-    nothing &= ~nobody
-    if field.required:
+    if field.required and not field.when_missing:
         verdict.reject(~text.present | nothing, field=name, reason="missing")
     verdict.reject(text.present & ~text.is_text, field=name, reason="wrong_type")
     problems = {"control_character": text.broken} | column.problems
@@ -74,8 +71,10 @@ def _texts(raw: pd.DataFrame, field: Field, verdict: Verdict) -> Objects:
     long = flags_of(pc.greater(pc.utf8_length(column.texts), field.max_length))
     verdict.reject(long, field=name, reason="too_long")
     texts = column.texts.to_numpy(zero_copy_only=False) if column.rules else text.values
-    texts = np.where(nobody, text.values, texts)
-    return only(texts, text.is_text & ~(unusable | long))
+    usable = only(texts, text.is_text & ~(unusable | long))
+    if field.when_missing:
+        usable[~text.present | nothing] = field.when_missing
+    return usable
 
 
 def _words(raw: pd.DataFrame, field: Field, verdict: Verdict) -> Objects:

@@ -23,7 +23,7 @@ from fraud_pipeline.ingest.declaration import Declaration
 from fraud_pipeline.ingest.file_parts import Part
 from fraud_pipeline.ingest.file_tables import read_parts
 from fraud_pipeline.ingest.readings import Reading, declared_readings, mapped_readings, unnamed_columns
-from fraud_pipeline.schema.identifiers import NO_MERCHANT
+from fraud_pipeline.schema.fields import NO_MERCHANT
 from fraud_pipeline.schema.raw_transactions import LABEL_UNKNOWN
 from fraud_pipeline.schema.transactions import DAY, EARLIEST_EVENT_TIME, microsecond
 
@@ -101,13 +101,11 @@ def _fill_in(fields: dict[str, pa.Array], *, n_rows: int) -> dict[str, int]:
     add("transaction_id", numbered, "rows are numbered, which serves training only")
     add("customer_id", fields["transaction_id"], "each transaction is its own customer's")
     add("amount", pa.array(np.zeros(n_rows)), "it is 0")
-    add("merchant_id", pa.nulls(n_rows, pa.string()), "features of merchants are missing")
+    add("merchant_id", pa.array([NO_MERCHANT] * n_rows), "features of merchants are missing")
     moments = pa.array(order_times(n_rows)).cast(pa.timestamp("us")).cast(_utc())
     add("event_time", moments, "the order of the rows is their time")
     if missing := fields["merchant_id"].null_count:
-        if missing < n_rows:
-            notes["merchant_id: empty, so without a merchant"] = missing
-        fields["merchant_id"] = fields["merchant_id"].fill_null(NO_MERCHANT)
+        notes["merchant_id: empty, so without a merchant"] = missing
     return notes
 
 

@@ -27,6 +27,9 @@ Entrance = Literal["file", "request", "feedback"]
 """Files; transactions over HTTP and Kafka; labels over HTTP and Kafka."""
 
 
+NO_MERCHANT: Final = "none"
+"""The merchant of a transaction that has none; as an id this text holds nothing, so no merchant can have it."""
+
 _MAX_TEXT_LENGTH: Final = 64
 _EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 
@@ -35,7 +38,8 @@ _EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 class Field:
     """One field; a limit that its kind does not use is empty.
 
-    `column` is its name in stored tables. `reason` is the code for text that is not what the field holds, `remedy` what
+    `column` is its name in stored tables; `when_missing` is what is stored there of a transaction that has none, which
+    a required field without it refuses. `reason` is the code for text that is not what the field holds, `remedy` what
     to do then. `allowed` maps each value to its other spellings in files, `synonyms` are names of columns in files.
     """
 
@@ -44,6 +48,7 @@ class Field:
     description: str
     example: str | float | bool
     required: bool = False
+    when_missing: str = ""
     entrances: tuple[Entrance, ...] = ("file", "request")
     column: str = ""
     max_length: int = 0
@@ -102,9 +107,10 @@ _TABLE: Final = (
     Field(
         name="merchant_id",
         kind="identifier",
-        description="who is paid: a merchant or terminal",
+        description="who is paid: a merchant or terminal; empty where nobody is, as at a cash machine",
         example="m-0815",
         required=True,
+        when_missing=NO_MERCHANT,
         max_length=_MAX_TEXT_LENGTH,
         synonyms=("merchant", "terminal_id", "merchant_name", "vendor_id"),
     ),

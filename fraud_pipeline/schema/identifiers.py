@@ -41,9 +41,6 @@ PROBLEMS: Final = MappingProxyType(
 )
 """What is wrong with an id -> what to do about it, beside the problems that any text can have."""
 
-NO_MERCHANT: Final = "none"
-"""The merchant of a transaction that has none; as an id this text holds nothing, so no merchant can have it."""
-
 _WHITE: Final = " \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """White space, spelled out, because \\s means another set in each dialect of patterns."""
 _INVISIBLE: Final = "\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"

@@ -15,7 +15,7 @@ from fraud_pipeline.database.history import load_history, read_merchant_days, re
 from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.database.tables import METADATA
 from fraud_pipeline.features.merchant_days import days_to_clear, merchant_days
-from fraud_pipeline.schema.identifiers import NO_MERCHANT
+from fraud_pipeline.schema.fields import NO_MERCHANT
 from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, HOUR, TransactionRow, empty, microseconds, times
 
 START = 20_000 * DAY

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fraud_pipeline.ingest.declaration import read_declaration
 from fraud_pipeline.ingest.sources import FileSource, SourceError
 from fraud_pipeline.ingest.validation import ValidationResult, validate
-from fraud_pipeline.schema.identifiers import NO_MERCHANT
+from fraud_pipeline.schema.fields import NO_MERCHANT
 from fraud_pipeline.schema.own_fields import (
     OwnField,
     OwnValueError,

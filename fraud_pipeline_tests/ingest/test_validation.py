@@ -16,7 +16,7 @@ from fraud_pipeline.ingest.validation import (
     check_rejected_share,
     validate,
 )
-from fraud_pipeline.schema.fields import FIELDS
+from fraud_pipeline.schema.fields import FIELDS, NO_MERCHANT
 from fraud_pipeline.schema.identifiers import read_identifier
 from fraud_pipeline.schema.reasons import REASONS, remedy
 from fraud_pipeline.schema.transactions import (
@@ -74,8 +74,14 @@ def test_absent_optional_columns_are_missing_not_zero() -> None:
 
 
 def test_absent_required_columns_reject_every_row() -> None:
-    result = validate(raw({}, {}).drop(columns="merchant_id"), now=NOW)
-    assert reasons(result) == [(0, "merchant_id", "missing"), (1, "merchant_id", "missing")]
+    result = validate(raw({}, {}).drop(columns="customer_id"), now=NOW)
+    assert reasons(result) == [(0, "customer_id", "missing"), (1, "customer_id", "missing")]
+
+
+@pytest.mark.parametrize("cell", [None, "", "  ", "NULL", NO_MERCHANT])
+def test_a_transaction_without_a_merchant_is_accepted_without_one(cell: str | None) -> None:
+    result = validate(raw({"merchant_id": cell}), now=NOW)
+    assert result.accepted["merchant_id"].tolist() == [NO_MERCHANT]
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame(), raw({}).iloc[:0]])

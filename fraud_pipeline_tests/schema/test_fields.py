@@ -108,8 +108,11 @@ def test_a_change_in_the_table_changes_every_entrance(tmp_path: Path) -> None:
     unchanged = [case | {"limits": {}} for case in changed]
     results = becomes([*unchanged, *changed], tmp_path)
     for case, before, after in zip(CASES, results[: len(CASES)], results[len(CASES) :], strict=True):
-        assert before["reasons"] == dict.fromkeys(before["reasons"], case.before), case
-        assert after["reasons"] == dict.fromkeys(after["reasons"], case.after), case
+        for result, reason in ((before, case.before), (after, case.after)):
+            # An unknown word of an export becomes a missing cell; a program that sends it is refused.
+            in_files = "" if FIELDS[case.field].kind in ("choice", "code") else reason
+            expected = {name: reason if name in ("HTTP", "Kafka") else in_files for name in result["reasons"]}
+            assert result["reasons"] == expected, case
         if case.in_json_schema:
             assert (before["described"], after["described"]) == (case.before == "", case.after == ""), case
         if not case.limits.keys() & {"max_ahead", "reason"}:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from fraud_pipeline.schema.fields import fields_of
+
+REQUIRED: Final = tuple(field.name for field in fields_of("request") if field.required and not field.when_missing)
 CARD: Final = "411111"
 MAX_BATCH: Final = 1_000
 MAX_BODY: Final = 1_000_000
@@ -101,8 +104,8 @@ BAD_INPUTS: Final[tuple[BadInput, ...]] = (
     BadInput("null", 422, "body", b"null"),
     BadInput("NaN alone", 422, "body", b"NaN"),
     BadInput("500 keys", 422, "body", json.dumps({f"k{number}{CARD}": 1 for number in range(500)}).encode()),
-    *(_without(name) for name in good_transaction()),
-    *(_field(f"null {name}", name, **{name: None}) for name in good_transaction()),
+    *(_without(name) for name in REQUIRED),
+    *(_field(f"null {name}", name, **{name: None}) for name in REQUIRED),
     _field("unknown field", "label", label=CARD),
     _field("card number as a key", "(name)", **{f"{CARD}1111111111": 1}),
     _field("amount as text", "amount", amount="411111.11"),

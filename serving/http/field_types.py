@@ -37,10 +37,6 @@ _NEVER: Final = r"\x00-\x1f\x7f\ufffd"
 _AROUND: Final = f"[\\t{EDGES}]*"
 # Patterns of JSON Schema have no flag for letter case.
 _NOTHING: Final = re.sub(r"(?<!\\)[a-z]", lambda letter: f"[{letter[0]}{letter[0].upper()}]", NOTHING_PATTERN)
-_REFUSED: Final = {
-    "identifier": f"(?!{_AROUND}{WHOLE_PATTERN}{_AROUND}$){BEFORE_PATTERN}(?:{_NOTHING}|{REFUSED_PATTERN})",
-    "text": BEFORE_PATTERN + _NOTHING,
-}
 
 
 def request_type(field: Field) -> Any:
@@ -91,8 +87,16 @@ def _text_schema(field: Field) -> dict[str, str]:
     """The JSON Schema of an id or text. Its length counts without the padding, which no maxLength could say."""
     ends = f"[^{_NEVER}{EDGES}]"
     text = f"{ends}(?:[^{_NEVER}]{{0,{field.max_length - 2}}}{ends})?"
+    refused = [_NOTHING] if not field.when_missing else []
+    if field.when_missing:
+        text = f"(?:{text})?"
+    before = BEFORE_PATTERN
+    if field.kind == "identifier":
+        refused.append(REFUSED_PATTERN)
+        before = f"(?!{_AROUND}{WHOLE_PATTERN}{_AROUND}$){BEFORE_PATTERN}"
+    never = f"(?!{before}(?:{'|'.join(refused)}){AFTER_PATTERN}$)"
     # In some dialects $ also stands before a last line feed.
-    return {"type": "string", "pattern": f"^(?!{_REFUSED[field.kind]}{AFTER_PATTERN}$){_AROUND}{text}{_AROUND}(?!\\n)$"}
+    return {"type": "string", "pattern": f"^{never}{_AROUND}{text}{_AROUND}(?!\\n)$"}
 
 
 def _reader(field: Field) -> Callable[[object], object]:
@@ -104,7 +108,7 @@ def _reader(field: Field) -> Callable[[object], object]:
         reading = read_identifier(text, exact=exact)
         if reading.problem is not None:
             raise _refused(reading.problem)
-        return reading.text or ""
+        return reading.text or field.when_missing
 
     return read
 

@@ -6,7 +6,7 @@ answers (`answers.py`).
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as ModelField
 
 from fraud_pipeline.schema.fields import Entrance, Field, fields_of
@@ -29,7 +29,12 @@ def body_model(name: str, entrance: Entrance, *, doc: str, base: type[Body] = Bo
 def _definition(field: Field) -> tuple[Any, Any]:
     kind, extra = request_type(field), describe_field(field)
     info: dict[str, Any] = {"description": extra.pop("description"), "json_schema_extra": extra or None}
-    return (kind, ModelField(**info)) if field.required else (kind | None, ModelField(None, **info))
+    if field.required and not field.when_missing:
+        return kind, ModelField(**info)
+    if not field.when_missing:
+        return kind | None, ModelField(None, **info)
+    filled = AfterValidator(lambda value: field.when_missing if value is None else value)
+    return Annotated[kind | None, filled], ModelField(None, validate_default=True, **info)
 
 
 def _own_fields(sent: object) -> object:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fraud_pipeline.features.kernels.windows import Floats, Ints, kernel
-from fraud_pipeline.schema.identifiers import NO_MERCHANT
+from fraud_pipeline.schema.fields import NO_MERCHANT
 
 MISSING_CODE: Final = -1
 

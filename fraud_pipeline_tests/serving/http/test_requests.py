@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.schema.fields import NO_MERCHANT
 from fraud_pipeline.schema.reasons import REASONS
 from fraud_pipeline.schema.transactions import MAX_AMOUNT_CENTS, TransactionRow
 from fraud_pipeline_tests.support.spellings import SPELLINGS
@@ -68,6 +69,13 @@ def test_a_transaction_becomes_a_row_of_cents_and_microseconds() -> None:
     assert parsed(body()) == ROW
     assert parsed(body(**optional)) == ROW._replace(**optional)
     assert parsed(body(**dict.fromkeys(optional))) == ROW
+
+
+@pytest.mark.parametrize("merchant", [None, "", " ", "NULL", "-"])
+def test_a_transaction_may_have_no_merchant(merchant: str | None) -> None:
+    without = {name: value for name, value in GOOD.items() if name != "merchant_id"}
+    for sent in (json.dumps(without).encode(), body(merchant_id=merchant)):
+        assert parsed(sent) == ROW._replace(merchant_id=NO_MERCHANT)
 
 
 def test_a_batch_keeps_the_order() -> None:
