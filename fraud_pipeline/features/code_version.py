@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import re
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import cache
@@ -21,6 +22,10 @@ from typing import Any, Final
 import numpy as np
 
 _PACKAGE: Final = __name__.partition(".")[0]
+
+
+# Python 3.11 fails where two threads parse at once ("AST constructor recursion depth mismatch").
+_PARSING: Final = threading.Lock()
 
 
 def code_hash(*functions: Callable[..., Any]) -> str:
@@ -39,7 +44,8 @@ def code_hash(*functions: Callable[..., Any]) -> str:
         if not _is_ours(source):
             texts[name] = _constant_text(name, value)
             continue
-        tree = _without_words(ast.parse(textwrap.dedent(inspect.getsource(source))))
+        with _PARSING:
+            tree = _without_words(ast.parse(textwrap.dedent(inspect.getsource(source))))
         texts[name] = ast.unparse(tree)
         waiting += _references(tree, inspect.getmodule(source))
     return hashlib.sha256("\n".join(f"{name}: {text}" for name, text in sorted(texts.items())).encode()).hexdigest()

@@ -13,6 +13,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -69,8 +70,13 @@ def _code(config: FeatureConfig) -> str:
     libraries = [f"{name} {version(name)}" for name in ("numba", "numpy", "pandas")]
     described = [FeatureEngineer.code_version(), platform.machine(), *libraries]
     if config.own_inputs.inputs:
-        described.append(code_hash(OwnInputs.values, OwnInputs.values_of_rows, own_values, own_columns))
+        described.append(_own_inputs_code())
     return hashlib.sha256("\n".join(described).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _own_inputs_code() -> str:
+    return code_hash(OwnInputs.values, OwnInputs.values_of_rows, own_values, own_columns)
 
 
 def _values(features: Sequence[str], config: FeatureConfig) -> dict[str, str]:
