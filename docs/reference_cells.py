@@ -18,6 +18,7 @@ TYPES: Final = {
     "int": "whole number",
     "float": "number",
     "Path": "path",
+    "DataUrl": "URL",
     "timedelta": "time span",
     "Declaration": "path",
     "FilePath": "path of a file",
@@ -40,6 +41,8 @@ def type_name(annotation: Any) -> str:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if hasattr(annotation, "__metadata__"):
         return type_name(get_args(annotation)[0])
+    if len(kinds := get_args(annotation)) > 1:
+        return " or ".join(map(type_name, kinds))
     return TYPES.get(annotation.__name__, str(annotation.__name__))
 
 

@@ -19,6 +19,7 @@ from pandera.pandas import DataFrameSchema
 from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.features.definitions import FEATURE_NAMES
 from fraud_pipeline.features.engineer import History, merchant_days
+from fraud_pipeline.host.data_location import data_location
 from fraud_pipeline.ingest.column_mapping import parse_columns
 from fraud_pipeline.ingest.declaration import read_declaration
 from fraud_pipeline.ingest.sources import FileSource
@@ -70,7 +71,7 @@ def read_transactions(
     declaration: Path | str | None = None,
     label_delay: timedelta = timedelta(days=7),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Transactions and fraud reports of a CSV or Parquet file, as `fraud-detect train` reads it.
+    """Transactions and fraud reports of a file or URL, as `fraud-detect train` reads it.
 
     `columns` maps our names to the file's (`amount=EUR,...`); obvious names need no mapping. `declaration` is a
     fraud.toml instead, whose own fields follow as typed columns. Frauds without a report
@@ -81,7 +82,7 @@ def read_transactions(
     if declaration is not None:
         declared = read_declaration(Path(declaration).read_text(encoding="utf-8"), path=Path(declaration))
     source = FileSource(
-        Path(path),
+        data_location(path),
         columns=parse_columns(columns) if columns else None,
         declaration=declared,
         label_delay=label_delay,

@@ -18,7 +18,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from fraud_pipeline.host.local_paths import local_path
 from fraud_pipeline.host.logs import LogFormat, LogLevel
 from fraud_pipeline.ingest.declaration import Declaration, read_declaration
-from fraud_pipeline.ingest.source_choice import FileChoice, SourceChoice, SyntheticChoice, read_choice
+from fraud_pipeline.ingest.source_choice import (
+    DatabaseUrl,
+    DataPath,
+    FileChoice,
+    SourceChoice,
+    SyntheticChoice,
+    read_choice,
+)
 
 SourceKind = Literal["served", "file", "synthetic", "none"]
 HOME_VARIABLE: Final = "FRAUD_HOME"
@@ -56,8 +63,11 @@ class Settings(BaseSettings):
     # Data
     first_day: date = Field(date(2026, 1, 1), description="first day of the calendar of daily partitions")
     last_day: date | None = Field(None, description="last day of the calendar; empty: it grows every day")
-    data_path: Annotated[Path, BeforeValidator(local_path)] | None = Field(
-        None, description="CSV or Parquet file of transactions; nothing is learned without a source"
+    data_path: Annotated[DataPath | None, NoDecode] = Field(
+        None, description="file, directory, pattern or Delta table, here or at s3://, gs:// or az://; empty: no source"
+    )
+    data_url: DatabaseUrl = Field(
+        "", description="SQLAlchemy URL, without a password, of the database on which the query in data_path runs"
     )
     synthetic: bool = Field(
         False, description="days come from the synthetic world: for a first look, never mixed with a bank's"
@@ -209,6 +219,8 @@ class Settings(BaseSettings):
         """
         if self.synthetic and self.data_path is not None:
             raise ValueError("FRAUD_DATA_PATH and FRAUD_SYNTHETIC name two sources: keep one of them")
+        if self.data_url and self.data_path is None:
+            raise ValueError("FRAUD_DATA_URL is the database of a query: set FRAUD_DATA_PATH to its file, too")
         if self.columns and self.declaration is not None:
             raise ValueError("columns and declaration both say what the columns of the file are: keep one of them")
         if self.history_retention < self.label_maturity + _MATURED_DAYS:
@@ -250,13 +262,18 @@ class Settings(BaseSettings):
         Served rows have the identity of the same bank's history. How a file is read does not change the identity.
         """
         if self.data_path is not None:
-            return f"file-{hashlib.sha256(str(self.data_path.resolve()).encode()).hexdigest()[:16]}"
+            return f"file-{hashlib.sha256(f'{self.data_path.resolve()}{self._database}'.encode()).hexdigest()[:16]}"
         return self._world if self.synthetic else self.source_kind
 
     @property
     def source_name(self) -> str:
         """The source in words."""
-        history = {"file": f"file {self.data_path and self.data_path.name}", "synthetic": "synthetic world", "none": ""}
+        named = f"{'query' if self.data_url else 'file'} {self.data_path and self.data_path.name}"
+        history = {
+            "file": named,
+            "synthetic": "synthetic world",
+            "none": "",
+        }
         name = history[self.history_kind]
         if self.learn_from_served:
             return f"served transactions ({name} before them)" if name else "served transactions"
@@ -287,9 +304,14 @@ class Settings(BaseSettings):
             return f"synthetic-{self.seed}-{self.difficulty:g}"
         # Own fields may come and go; what the fixed ones are read from decides whose events and labels these are.
         reading = self.declaration.fixed_id if self.declaration else self.columns
-        source = f"{self.data_path}\n{reading}\n{self.label_delay.total_seconds()}"
+        source = f"{self.data_path}{self._database}\n{reading}\n{self.label_delay.total_seconds()}"
         stem = re.sub(r"[*?\[\]]", "_", self.data_path.stem)  # of a pattern; a URL of SQLite would end at its `?`
         return f"{stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+
+    @property
+    def _database(self) -> str:
+        """The database of a query as a part of the source's identity; other sources have none."""
+        return f"\n{self.data_url}" if self.data_url else ""
 
     @property
     def model_directory(self) -> Path:
@@ -369,7 +391,9 @@ def with_choice(explicit: Settings, choice: SourceChoice | None) -> Settings:
 def agrees(explicit: Settings, choice: SourceChoice) -> bool:
     """Whether explicit settings name the source of the choice, or none."""
     if explicit.data_path is not None:
-        return isinstance(choice, FileChoice) and choice.data_path == explicit.data_path.resolve()
+        if not isinstance(choice, FileChoice) or explicit.data_url not in ("", choice.data_url):
+            return False
+        return choice.data_path == explicit.data_path.resolve()
     if explicit.synthetic:
         return isinstance(choice, SyntheticChoice)
     # An earlier choice of the synthetic world says nothing about the transactions that are served now.

@@ -30,6 +30,7 @@ from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, running_broker
 from fraud_pipeline_tests.support.postgres import new_database
 from fraud_pipeline_tests.support.proof import proven
+from fraud_pipeline_tests.support.s3 import S3Server, running_s3
 from fraud_pipeline_tests.support.services import MAY_START_SERVERS, Server, check_may_start, start, stop
 from fraud_pipeline_tests.support.small_world import DAYS, LABEL_MATURITY, Tables, tables_of
 
@@ -45,8 +46,8 @@ if "FRAUD_DATABASE_URL" in os.environ:
 GIVEN_DATABASE: Final = os.environ.get("GIVEN_DATABASE_URL", "")
 
 
-SERVER_FIXTURES: Final = frozenset({"broker", "guarded", "postgres_url", "server", "two_workers"})
-"""Fixtures that start a broker, PostgreSQL or the HTTP service."""
+SERVER_FIXTURES: Final = frozenset({"broker", "guarded", "postgres_url", "s3", "server", "two_workers"})
+"""Fixtures that start a broker, PostgreSQL, an S3 server or the HTTP service."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -140,6 +141,21 @@ def broker() -> Iterator[Broker]:
     """A broker that tests share; each has topics of its own."""
     with running_broker() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3 server that tests share; each has a bucket of its own."""
+    with running_s3() as started:
+        yield started
+
+
+@pytest.fixture
+def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new bucket; the environment names the server and its credentials."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3.new_bucket()
 
 
 @pytest.fixture

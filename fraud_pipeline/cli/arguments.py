@@ -8,6 +8,7 @@ import argparse
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from fraud_pipeline.host.data_location import DataLocation, data_location, database_url
 from fraud_pipeline.host.local_paths import local_path
 from fraud_pipeline.ingest.column_mapping import SourceError, parse_columns
 
@@ -47,6 +48,22 @@ def path(text: str) -> Path:
     """A path of this machine."""
     try:
         return local_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def location(text: str) -> DataLocation:
+    """A path of this machine, or a URL of an object store."""
+    try:
+        return data_location(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def database(text: str) -> str:
+    """The URL of a bank's database, without a password."""
+    try:
+        return database_url(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from fraud_pipeline.cli.outlook import Outlook, outlook_of
+from fraud_pipeline.database.query_source import query_sample
+from fraud_pipeline.host.data_location import DataLocation
 from fraud_pipeline.ingest.declaration import Declaration, read_declaration
-from fraud_pipeline.ingest.inspection import inspect
+from fraud_pipeline.ingest.inspection import Inspection, inspect
 from fraud_pipeline.ingest.inspection_overrides import Overrides
 from fraud_pipeline.ingest.sources import SourceError
 from fraud_pipeline.ingest.time_guesses import TimeOptions
@@ -45,9 +47,11 @@ class ColumnPlan:
 
 
 def plan_columns(
-    flags: ColumnFlags, *, path: Path, before: Settings, new: bool, label_delay: timedelta | None
+    flags: ColumnFlags, *, path: DataLocation, url: str, before: Settings, new: bool, label_delay: timedelta | None
 ) -> ColumnPlan:
-    """The columns of a file. `before` holds explicit or remembered settings; a `new` file has none of its own.
+    """The columns of a file, or of a query of the database at `url`.
+
+    `before` holds explicit or remembered settings; a `new` file has none of its own.
 
     Raises SourceError for a fraud.toml or a file that cannot be used.
     """
@@ -60,10 +64,18 @@ def plan_columns(
         return ColumnPlan(declaration=_read(file), note=f"Columns: {file} in this directory.")
     if new or flags.inspects:
         outlook = outlook_of(
-            inspect(path, overrides=flags.overrides, options=flags.time), settings=before, label_delay=label_delay
+            inspect_source(path, url=url, overrides=flags.overrides, options=flags.time),
+            settings=before,
+            label_delay=label_delay,
         )
         return ColumnPlan(declaration=outlook.inspection.declaration, outlook=outlook)
     return ColumnPlan(columns=before.columns, declaration=before.declaration)
+
+
+def inspect_source(location: DataLocation, *, url: str, overrides: Overrides, options: TimeOptions) -> Inspection:
+    """Inspect a file, or a query of the database at `url`. Raises SourceError."""
+    sample = query_sample(location, url=url) if url else None
+    return inspect(location, overrides=overrides, options=options, sample=sample)
 
 
 def _read(path: Path) -> Declaration:

@@ -9,11 +9,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from fraud_pipeline.cli.column_plan import DECLARATION_FILE
+from fraud_pipeline.cli.column_plan import DECLARATION_FILE, inspect_source
 from fraud_pipeline.cli.inspection_table import json_of
 from fraud_pipeline.cli.outlook import outlook_of
 from fraud_pipeline.ingest.declaration import declaration_toml
-from fraud_pipeline.ingest.inspection import inspect
 from fraud_pipeline.ingest.inspection_overrides import parse_overrides
 from fraud_pipeline.ingest.time_guesses import TimeOptions
 from fraud_pipeline.settings import load_settings
@@ -21,8 +20,11 @@ from fraud_pipeline.settings import load_settings
 
 def init(arguments: argparse.Namespace) -> int:
     """Inspect a file and write fraud.toml, which says what each column is."""
-    inspection = inspect(
-        arguments.file, overrides=parse_overrides(arguments.set or []), options=time_options(arguments)
+    inspection = inspect_source(
+        arguments.file,
+        url=arguments.data_url or "",
+        overrides=parse_overrides(arguments.set or []),
+        options=time_options(arguments),
     )
     outlook = outlook_of(inspection, settings=load_settings(), label_delay=arguments.label_delay)
     if arguments.json:
@@ -40,7 +42,8 @@ def init(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         option = "" if output == Path(DECLARATION_FILE) else f" --declaration {shlex.quote(str(output))}"
         print(f"Wrote {output}. Change it where it is wrong, or repeat with --set field=COLUMN or --set field=-")
-        print(f"Next: fraud-detect train --data-path {shlex.quote(str(arguments.file))}{option}")
+        url = f" --data-url {shlex.quote(arguments.data_url)}" if arguments.data_url else ""
+        print(f"Next: fraud-detect train --data-path {shlex.quote(str(arguments.file))}{url}{option}")
     return 0
 
 

@@ -13,7 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from fraud_pipeline.cli.arguments import column_pairs, duration, instant, path, time_zone, whole_number
+from fraud_pipeline.cli.arguments import (
+    column_pairs,
+    database,
+    duration,
+    instant,
+    location,
+    path,
+    time_zone,
+    whole_number,
+)
 
 UI_PORT: Final = 3000
 MLFLOW_PORT: Final = 5000
@@ -80,7 +89,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_training(add: AddCommand) -> None:
     init = add("init", "init_command", "inspect a file of transactions and write fraud.toml: what each column is")
-    init.add_argument("file", type=path, help="CSV or Parquet file, a directory of such files, or a pattern")
+    init.add_argument(
+        "file", type=location, help="file, directory, pattern or Delta table; a path, s3://, gs:// or az://"
+    )
+    _add_database(init)
     init.add_argument("--output", type=Path, default=Path("fraud.toml"), help="file to write")
     init.add_argument("--yes", action="store_true", help="write it without asking, also over another one")
     _add_inspection(init)
@@ -89,8 +101,12 @@ def _add_training(add: AddCommand) -> None:
 
     train = add("train", "training_command", "train a model on your transactions, judge it and promote it")
     train.add_argument(
-        "--data-path", type=path, help="CSV or Parquet file, which later runs remember (default: the remembered source)"
+        "--data-path",
+        type=location,
+        help="file, directory, pattern or Delta table, which later runs remember; a path, s3://, gs:// or az:// "
+        "(default: the remembered source)",
     )
+    _add_database(train)
     train.add_argument("--synthetic", action="store_true", help="use the synthetic world, which later runs remember")
     train.add_argument(
         "--columns", type=column_pairs, help="our_name=file_column,... (default: fraud.toml, or an inspection)"
@@ -126,6 +142,15 @@ def _add_training(add: AddCommand) -> None:
         port=MLFLOW_PORT,
     )
     add("prepare-dagster", "dagster_commands", "create or upgrade Dagster's home directory and database")
+
+
+def _add_database(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data-url",
+        type=database,
+        help="SQLAlchemy URL of the database, if the file is an SQL query with :start and :end; its password is read "
+        "from FRAUD_DATA_PASSWORD",
+    )
 
 
 def _add_inspection(command: argparse.ArgumentParser) -> None:
@@ -196,7 +221,7 @@ def _add_stream(add: AddCommand) -> None:
         "--count", type=int, help="number of transactions (default: until Ctrl+C or the end of the file)"
     )
     produce.add_argument(
-        "--data-path", type=path, help="file to replay as if it happened now (default: the synthetic world)"
+        "--data-path", type=location, help="file to replay as if it happened now (default: the synthetic world)"
     )
 
     consume = add("consume", "stream_commands", "score the Kafka topic, each transaction exactly once")

@@ -26,6 +26,7 @@ def train(arguments: argparse.Namespace) -> int:
     started, home = time.monotonic(), home_directory()
     flags = Flags(
         data_path=arguments.data_path,
+        data_url=arguments.data_url,
         synthetic=arguments.synthetic,
         columns=arguments.columns,
         declaration=arguments.declaration,

@@ -16,9 +16,11 @@ from typing import Final
 from fraud_pipeline.cli.column_plan import ColumnFlags, plan_columns
 from fraud_pipeline.cli.outlook import Outlook
 from fraud_pipeline.cli.planned_split import Waits, waits_for
+from fraud_pipeline.database.query_source import data_source
+from fraud_pipeline.host.data_location import DataLocation
 from fraud_pipeline.ingest.column_mapping import parse_columns
 from fraud_pipeline.ingest.source_choice import FileChoice, SourceChoice, SyntheticChoice
-from fraud_pipeline.ingest.sources import FileSource, SourceError
+from fraud_pipeline.ingest.sources import SourceError
 from fraud_pipeline.settings import Settings, agrees, where_set, with_choice
 
 TRANSACTIONS_PER_DAY: Final = 833  # of the default synthetic world
@@ -34,7 +36,8 @@ class UsageError(ValueError):
 class Flags(ColumnFlags):
     """What a person typed; None where nothing was."""
 
-    data_path: Path | None = None
+    data_path: DataLocation | None = None
+    data_url: str | None = None
     synthetic: bool = False
     label_delay: timedelta | None = None
     transactions: int | None = None
@@ -66,6 +69,8 @@ def plan_training(flags: Flags, *, explicit: Settings, remembered: SourceChoice 
     present = explicit if named else with_choice(explicit, remembered)
     if flags.synthetic and flags.data_path is not None:
         raise UsageError("--synthetic and --data-path name two sources: keep one of them")
+    if flags.data_url and flags.data_path is None:
+        raise UsageError("--data-url is the database of a query: add --data-path QUERY.sql")
     kind = "synthetic" if flags.synthetic else "file" if flags.data_path else present.source_kind
     if kind == "file":
         if flags.transactions is not None:
@@ -101,13 +106,17 @@ def _file(
     flags: Flags, *, explicit: Settings, remembered: SourceChoice | None, present: Settings, now: datetime
 ) -> Plan:
     path = (flags.data_path or present.data_path or Path()).resolve()
-    same = explicit.data_path is not None and explicit.data_path.resolve() == path
+    named = explicit.data_path is not None and explicit.data_path.resolve() == path
+    known = present.data_url if flags.data_path is None else explicit.data_url if named else ""
+    url = flags.data_url or known
+    same = named and explicit.data_url in ("", url)
     base = _without_source(explicit, path=path)
     before = base if flags.data_path is not None else present
     new = flags.data_path is not None and not same
-    plan = plan_columns(flags, path=path, before=before, new=new, label_delay=flags.label_delay)
-    source = FileSource(
+    plan = plan_columns(flags, path=path, url=url, before=before, new=new, label_delay=flags.label_delay)
+    source = data_source(
         path,
+        url=url,
         columns=parse_columns(plan.columns) if plan.columns else None,
         label_delay=before.label_delay if flags.label_delay is None else flags.label_delay,
         declaration=plan.declaration,
@@ -126,6 +135,7 @@ def _file(
     choice = FileChoice(
         chosen_at=now,
         data_path=path,
+        data_url=url,
         columns=plan.columns,
         declaration=plan.declaration,
         label_delay=delay,
@@ -133,17 +143,25 @@ def _file(
         label_maturity=None if source.has_report_times else delay,
         gap=None if waits.gap == Settings.model_fields["gap"].default else waits.gap,
         first_day=first,
-        # A file that settings name may grow every night, and then so does the calendar.
-        last_day=None if same else last,
+        # A database, and a file that settings name, may grow every night, and then so does the calendar.
+        last_day=None if same or url else last,
     )
     if isinstance(remembered, FileChoice) and choice.settings() == remembered.settings():
         choice = remembered
     values = {name: value for name, value in choice.settings().items() if name not in base.model_fields_set}
     # Tables are named by the path as it is written.
     written = explicit.data_path if same else path
-    values |= {"data_path": written, "columns": plan.columns, "declaration": plan.declaration, "label_delay": delay}
+    values |= {
+        "data_path": written,
+        "data_url": url,
+        "columns": plan.columns,
+        "declaration": plan.declaration,
+        "label_delay": delay,
+    }
     settings = base.model_copy(update=values).checked()
     first, last = max(first, settings.first_day), min(last, settings.last_day or last)
+    # Today's rows are still coming into a database.
+    last = min(last, (now - timedelta(days=1)).date()) if url else last
     if first > last:
         raise SourceError(
             f"{path}: the file holds {source.first_day} to {source.last_day}, and FRAUD_FIRST_DAY and FRAUD_LAST_DAY "
@@ -174,10 +192,10 @@ def _served(present: Settings, *, now: datetime) -> Plan:
     return Plan(present, first, last, choice=None, origin=f" ({where_set('learn_from_served')})")
 
 
-def _without_source(explicit: Settings, *, path: Path | None) -> Settings:
+def _without_source(explicit: Settings, *, path: DataLocation | None) -> Settings:
     """Explicit settings without a source; columns and days of a file that they name stay only for that file."""
     other = explicit.data_path is not None and explicit.data_path.resolve() != path
-    dropped = {"data_path", "synthetic", "learn_from_served", *(_OF_A_FILE if other else ())}
+    dropped = {"data_path", "data_url", "synthetic", "learn_from_served", *(_OF_A_FILE if other else ())}
     kept = {name: getattr(explicit, name) for name in explicit.model_fields_set - dropped}
     return Settings.model_construct(**kept)
 

@@ -5,6 +5,7 @@ Belongs here: daily tables of events. Must not be here: rules about rows (`inges
 
 import dagster as dg
 
+from fraud_pipeline.database.query_source import QuerySource
 from fraud_pipeline.defs.calendar import DAYS_POOL, daily, span_of
 from fraud_pipeline.defs.catalog import UNKNOWN, own_fields
 from fraud_pipeline.defs.checks import broken_rules
@@ -43,7 +44,7 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
             misplaced_day=span.first,
             notes=source_notes(versions, reports=False),
         )
-        recognised = counts_table(origin.notes if isinstance(origin, FileSource) else {})
+        recognised = counts_table(origin.notes if isinstance(origin, FileSource | QuerySource) else {})
         return dg.MaterializeResult(
             metadata={"dagster/row_count": len(raw), "days": len(span.days), "recognised_in_the_source": recognised},
             data_version=stored_version(tables.store(), "raw_transactions", span),

@@ -15,11 +15,13 @@ from dagster_mlflow.resources import CONFIG_SCHEMA, MlFlow
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history_source import HistorySource
+from fraud_pipeline.database.query_source import data_source
 from fraud_pipeline.database.source import DatabaseSource
 from fraud_pipeline.defs.named_source import NO_SOURCE
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
+from fraud_pipeline.host.data_location import data_location
 from fraud_pipeline.ingest.declaration import Declaration
-from fraud_pipeline.ingest.sources import FileSource, SourceError, TransactionSource, parse_columns
+from fraud_pipeline.ingest.sources import SourceError, TransactionSource, parse_columns
 from fraud_pipeline.modeling.training_workspace import Workspace, locked_workspace
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.settings import Settings, SourceKind
@@ -49,6 +51,7 @@ class SourceResource(dg.ConfigurableResource):
     served_by: str = ""
     retention_seconds: float = 0
     data_path: str = ""
+    data_url: str = ""
     columns: str = ""
     declaration: str = ""
     label_delay_seconds: float
@@ -68,8 +71,9 @@ class SourceResource(dg.ConfigurableResource):
                     own_fields=declaration.own_fields if declaration else (),
                 )
             case "file":
-                return FileSource(
-                    Path(self.data_path),
+                return data_source(
+                    data_location(self.data_path),
+                    url=self.data_url,
                     columns=parse_columns(self.columns) if self.columns else None,
                     declaration=declaration,
                     label_delay=timedelta(seconds=self.label_delay_seconds),
@@ -150,6 +154,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
             served_by=settings.database if settings.learn_from_served else "",
             retention_seconds=settings.history_retention.total_seconds(),
             data_path=str(settings.data_path) if settings.data_path else "",
+            data_url=settings.data_url,
             columns=settings.columns,
             declaration=settings.declaration.model_dump_json() if settings.declaration else "",
             label_delay_seconds=settings.label_delay.total_seconds(),

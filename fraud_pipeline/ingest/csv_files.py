@@ -10,7 +10,6 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -18,8 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from fraud_pipeline.host.data_location import DataLocation
 from fraud_pipeline.ingest.column_mapping import ROW, Header, SourceError, known_names
 from fraud_pipeline.ingest.file_formats import SAMPLE_BYTES, damaged, encoding_of, looks_like, open_bytes, start_of
+from fraud_pipeline.storage.object_store import open_file
 
 # "NA" is not a null: it is Namibia's country code.
 _NULLS: Final = ["", "NULL", "Null", "null", "NaN", "nan", "None", "N/A", "n/a", "#N/A", r"\N", "(null)", "<NA>", "nil"]
@@ -34,7 +35,7 @@ _NOT_UTF8: Final = (
     "the file is not UTF-8 text, or damaged, because some of it is UTF-8 and some is not: save it as CSV in UTF-8, or "
     "as Parquet"
 )
-_WINDOWS: Final = "cp1252"
+WINDOWS: Final = "cp1252"
 _UTF8_LETTER: Final = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")
 """Two bytes that are one letter in UTF-8, and hardly ever neighbours in Windows-1252 or Latin-1."""
 _MALFORMED: Final = "the file is no well-formed CSV (open quotes, or a line longer than 1 MB): export it again"
@@ -45,14 +46,14 @@ _ENOUGH_KNOWN: Final = 3
 class TextTable:
     """The layout of a text file; there are `hint_lines` lines before the header."""
 
-    path: Path
+    path: DataLocation
     header: Header
     delimiter: str
     encoding: str
     hint_lines: int
 
 
-def inspect(path: Path, start: bytes) -> TextTable:
+def inspect(path: DataLocation, start: bytes) -> TextTable:
     """Detect the layout of a text file from its first bytes. Raises SourceError."""
     encoding, text = _decoded(start)
     hint = _HINT.match(text)
@@ -79,7 +80,7 @@ def read(table: TextTable, names: Sequence[str]) -> tuple[pa.Table, int]:
         with open_bytes(table.path) as file:
             if table.encoding != "utf8" or _UTF8_LETTER.search(file.read()):
                 raise
-        return _read(replace(table, encoding=_WINDOWS), names)
+        return _read(replace(table, encoding=WINDOWS), names)
 
 
 def read_piece(table: TextTable, place: float, length: int) -> pa.Table | None:
@@ -87,11 +88,12 @@ def read_piece(table: TextTable, place: float, length: int) -> pa.Table | None:
 
     Only the head of a compressed or UTF-16 file can be read. Rows that the cut damaged are left out.
     """
-    with table.path.open("rb") as file:
-        plain = start_of(table.path).startswith(file.read(64)) and table.encoding in ("utf8", _WINDOWS)
+    with open_file(table.path) as file:
+        size = file.size()
+        plain = start_of(table.path).startswith(file.read(64)) and table.encoding in ("utf8", WINDOWS)
         if place and not plain:
             return None
-        start = int(place * max(0, table.path.stat().st_size - length)) if plain else 0
+        start = int(place * max(0, size - length)) if plain else 0
         file.seek(start)
         content = file.read(length) if plain else b""
     if not plain:
@@ -101,7 +103,7 @@ def read_piece(table: TextTable, place: float, length: int) -> pa.Table | None:
     lines = text if "\n" in text else text.replace("\r", "\n")
     if start:
         lines = lines[lines.find("\n") + 1 :]
-    if start + length < table.path.stat().st_size or not plain:
+    if start + length < size or not plain:
         lines = lines[: lines.rfind("\n") + 1]
     skipped = 0 if start else table.hint_lines + 1
     try:
@@ -148,8 +150,8 @@ def _read(table: TextTable, names: Sequence[str]) -> tuple[pa.Table, int]:
                 ),
                 convert_options=_as_text(names),
             )
-    except OSError:
-        raise damaged() from None
+    except OSError as error:
+        raise damaged(table.path, error) from None
     except UnicodeError:
         raise _NotUtf8Error(_NOT_UTF8) from None
     except pa.ArrowException as error:
@@ -192,7 +194,7 @@ def _decoded(start: bytes) -> tuple[str, str]:
         pass
     try:
         if encoding == "utf8" and not _UTF8_LETTER.search(start):
-            return _WINDOWS, start.decode(_WINDOWS)
+            return WINDOWS, start.decode(WINDOWS)
     except UnicodeError:
         pass
     raise SourceError(_NOT_UTF8)

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.ingest.column_mapping import Header, SourceError, resolve_columns
 from fraud_pipeline.ingest.declaration import Declaration
-from fraud_pipeline.ingest.file_parts import Part
 from fraud_pipeline.ingest.file_tables import read_parts
-from fraud_pipeline.ingest.readings import Reading, declared_readings, mapped_readings, unnamed_columns
+from fraud_pipeline.ingest.readings import Reading, declared_readings, mapped_readings, unnamed_columns, unnamed_note
+from fraud_pipeline.ingest.source_part import Part
 from fraud_pipeline.schema.fields import NO_MERCHANT
 from fraud_pipeline.schema.raw_transactions import LABEL_UNKNOWN
 from fraud_pipeline.schema.transactions import DAY, EARLIEST_EVENT_TIME, microsecond
@@ -64,13 +64,14 @@ def read_content(
 
     source = read_parts(parts, choose=choose)
     fields, notes = source.fields, source.notes
+    if not all(part.ordered for part in parts):
+        fields = _in_order_of_content(fields)
     n_rows = len(fields["file_row"])
     if unnamed:
-        notes[f"columns that fraud.toml does not name, so not used: {', '.join(unnamed)}"] = n_rows
+        notes[unnamed_note(unnamed)] = n_rows
     if declaration is not None:
-        _round_amounts(fields, notes)
-        notes |= _fill_in(fields, n_rows=n_rows)
-    _mark_unknown_labels(fields, notes)
+        complete_fields(fields, notes, n_rows=n_rows)
+    mark_unknown_labels(fields, notes)
     times = _usable_times(fields["event_time"])
     if (times < 0).all():
         raise SourceError(
@@ -86,6 +87,22 @@ def read_content(
     return FileContent(
         table=table, times=times[n_misplaced:], n_misplaced=n_misplaced, label_columns=labels, notes=notes
     )
+
+
+def complete_fields(fields: dict[str, pa.Array], notes: dict[str, int], *, n_rows: int) -> None:
+    """Round amounts, and add the required fields that no column gives; with notes on both."""
+    _round_amounts(fields, notes)
+    notes |= _fill_in(fields, n_rows=n_rows)
+
+
+def _in_order_of_content(fields: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """Rows of a table in an order that its content alone decides. Raises SourceError without times."""
+    if "event_time" not in fields:
+        raise SourceError("the rows of a table are in no order, so a column must give their time: event_time=COLUMN")
+    table = pa.table(fields)
+    contents = row_hashes(table.drop_columns([name for name in _PLACES if name in fields]))
+    order = pa.array(np.lexsort((contents, _usable_times(fields["event_time"]))))
+    return {name: column.take(order) for name, column in fields.items()}
 
 
 def _fill_in(fields: dict[str, pa.Array], *, n_rows: int) -> dict[str, int]:
@@ -126,15 +143,21 @@ def order_times(n_rows: int) -> NDArray[np.int64]:
     return _ORDER_START + np.arange(n_rows, dtype=np.int64) * (_ORDER_SPAN // max(1, n_rows))
 
 
-def _mark_unknown_labels(fields: dict[str, pa.Array], notes: dict[str, int]) -> None:
-    """Mark rows whose label is empty; a column that marks frauds only leaves the others legitimate."""
+def mark_unknown_labels(
+    fields: dict[str, pa.Array], notes: dict[str, int], *, marks_legitimate: bool | None = None
+) -> None:
+    """Mark rows whose label is empty; a column that marks frauds only leaves the others legitimate.
+
+    `marks_legitimate` says which of these it is; by default the rows show it, because they are all rows.
+    """
     labels = fields.get("is_fraud")
-    if labels is not None and labels.null_count:
-        if pc.any(pc.invert(labels)).as_py():
+    if labels is not None and (labels.null_count or marks_legitimate):
+        if pc.any(pc.invert(labels)).as_py() if marks_legitimate is None else marks_legitimate:
             fields[LABEL_UNKNOWN] = labels.is_null()
-            notes["is_fraud: unknown, so in no training and no test"] = labels.null_count
+            what = "is_fraud: unknown, so in no training and no test"
         else:
-            notes["is_fraud: empty beside frauds only, so legitimate"] = labels.null_count
+            what = "is_fraud: empty beside frauds only, so legitimate"
+        notes |= {what: labels.null_count} if labels.null_count else {}
     if "reported_at" in fields:
         reported = fields["reported_at"].is_valid()
         fields["is_fraud"] = pc.and_kleene(reported if labels is None else labels, reported)
@@ -163,7 +186,7 @@ def transaction_versions(content: FileContent, declared: str) -> Mapping[date, s
     table = content.table.drop_columns(
         [name for name in (*_PLACES, *content.label_columns) if name in content.table.schema.names]
     )
-    rows = _row_hashes(table)
+    rows = row_hashes(table)
     days = content.times // DAY
     starts = np.flatnonzero(np.diff(days, prepend=days[0] - 1))
     bounds = [*starts.tolist(), len(days)]
@@ -178,7 +201,7 @@ def transaction_versions(content: FileContent, declared: str) -> Mapping[date, s
     return versions
 
 
-def _row_hashes(table: pa.Table) -> NDArray[np.uint64]:
+def row_hashes(table: pa.Table) -> NDArray[np.uint64]:
     """A number for the values of each row, shape (n,)."""
     hashes = np.zeros(len(table), dtype=np.uint64)
     for column in table.columns:

@@ -7,12 +7,13 @@ import io
 import lzma
 import re
 import zipfile
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 
+from fraud_pipeline.host.data_location import DataLocation
 from fraud_pipeline.ingest.column_mapping import SourceError
+from fraud_pipeline.storage.object_store import open_file, store_problem
 
 SAMPLE_BYTES: Final = 1 << 17
 _REMEDY: Final = "export it as CSV with a header line, or as Parquet"
@@ -38,34 +39,35 @@ _TEXTS: Final = (
 _TAR_AT: Final = 257
 
 
-def open_bytes(path: Path) -> pa.NativeFile:
+def open_bytes(path: DataLocation) -> pa.NativeFile:
     """The content of a file, decompressed if needed. Raises SourceError for archives of several files and for damaged
     files.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(8)
     if start.startswith(b"PK\x03\x04"):
         return pa.BufferReader(_only_member(path))
     if start.startswith(b"\xfd7zXZ\x00"):
         try:
-            return pa.BufferReader(lzma.decompress(path.read_bytes()))
-        except lzma.LZMAError:
-            raise damaged() from None
+            with open_file(path) as file:
+                return pa.BufferReader(lzma.decompress(file.read()))
+        except lzma.LZMAError as error:
+            raise damaged(path, error) from None
     codec = next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), None)
-    return pa.input_stream(str(path), compression=codec)
+    return pa.input_stream(open_file(path), compression=codec)
 
 
-def start_of(path: Path) -> bytes:
+def start_of(path: DataLocation) -> bytes:
     """The first bytes of a file's content. Raises SourceError."""
     try:
         with open_bytes(path) as file:
             start: bytes = file.read(SAMPLE_BYTES)
-    except OSError:
-        raise damaged() from None
+    except OSError as error:
+        raise damaged(path, error) from None
     return start
 
 
-def is_parquet(path: Path, start: bytes) -> bool:
+def is_parquet(path: DataLocation, start: bytes) -> bool:
     """Whether a file is Parquet, by its content or its name."""
     return start.startswith(b"PAR1") or path.suffix.lower() in {".parquet", ".pq"}
 
@@ -101,13 +103,16 @@ def looks_like(text: str) -> str:
     return "the first line looks like data, or like no CSV at all: add a header line with the names of the columns"
 
 
-def damaged() -> SourceError:
-    return SourceError("the file is cut off or damaged: copy or export it again")
+def damaged(
+    path: DataLocation, error: Exception, *, problem: str = "the file is cut off or damaged: copy or export it again"
+) -> SourceError:
+    """The error of a file that cannot be read to its end; it names the store where that is the cause."""
+    return SourceError(store_problem(path, error) or problem)
 
 
-def _only_member(path: Path) -> bytes:
+def _only_member(path: DataLocation) -> bytes:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             members = [
                 member
                 for member in archive.infolist()
@@ -118,5 +123,5 @@ def _only_member(path: Path) -> bytes:
             if len(members) != 1:
                 raise SourceError(f"the archive holds {len(members)} files: unpack it, and give the directory")
             return archive.read(members[0])
-    except (zipfile.BadZipFile, io.UnsupportedOperation, NotImplementedError, RuntimeError, EOFError):
-        raise damaged() from None
+    except (zipfile.BadZipFile, io.UnsupportedOperation, NotImplementedError, RuntimeError, EOFError) as error:
+        raise damaged(path, error) from None

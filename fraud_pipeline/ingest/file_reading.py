@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fraud_pipeline.host.data_location import DataUrl
 from fraud_pipeline.ingest import csv_files
 from fraud_pipeline.ingest.column_mapping import ROW, Header, SourceError
-from fraud_pipeline.ingest.file_formats import is_parquet, open_bytes, start_of
-from fraud_pipeline.ingest.file_parts import Part
+from fraud_pipeline.ingest.file_formats import damaged, is_parquet, open_bytes, start_of
+from fraud_pipeline.ingest.source_part import Part
+from fraud_pipeline.storage.object_store import open_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +69,26 @@ def _read_parquet(part: Part, names: Sequence[str]) -> pa.Table:
     with _open_parquet(part) as file:
         try:
             table = file.read(columns=list(names))
-        except (OSError, pa.ArrowException):
-            raise _damaged_parquet() from None
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged_parquet(part, error) from None
     return table.append_column(ROW, pa.array(np.arange(1, len(table) + 1)))
 
 
 def _open_parquet(part: Part) -> pq.ParquetFile:
     try:
-        with part.path.open("rb") as file:
+        with open_file(part.path) as file:
             plain = file.read(4) == b"PAR1" or part.path.suffix.lower() in {".parquet", ".pq"}
-        return pq.ParquetFile(part.path if plain else pa.BufferReader(open_bytes(part.path).read()))
-    except (OSError, pa.ArrowException):
-        raise _damaged_parquet() from None
+        # Columns of a distant file are fetched in few large requests.
+        distant = isinstance(part.path, DataUrl)
+        opened = open_file(part.path) if plain else pa.BufferReader(open_bytes(part.path).read())
+        return pq.ParquetFile(opened, pre_buffer=distant)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged_parquet(part, error) from None
 
 
-def _damaged_parquet() -> SourceError:
-    return SourceError("the file is no complete Parquet file, perhaps cut off while copying: copy or export it again")
+def _damaged_parquet(part: Part, error: Exception) -> SourceError:
+    return damaged(
+        part.path,
+        error,
+        problem="the file is no complete Parquet file, perhaps cut off while copying: copy or export it again",
+    )

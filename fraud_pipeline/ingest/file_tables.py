@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from fraud_pipeline.ingest.column_mapping import ROW, Header, SourceError
-from fraud_pipeline.ingest.file_parts import Part
 from fraud_pipeline.ingest.file_reading import OpenPart, PartRows, open_part
 from fraud_pipeline.ingest.readings import Reading
+from fraud_pipeline.ingest.source_part import Part
 
 Choose = Callable[[Header], list[Reading]]
 """The readings of a file with this header; raises SourceError."""

@@ -6,7 +6,6 @@ the terminal.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fraud_pipeline.features.definitions import FEATURE_NAMES
+from fraud_pipeline.host.data_location import DataLocation
 from fraud_pipeline.ingest.column_labels import LabelGuess, judge_label, label_rank, speaks_of_fraud
 from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.column_names import our_name
@@ -54,7 +54,7 @@ class Inspection:
     `problems` stop a training; each names the option that helps.
     """
 
-    path: Path
+    path: DataLocation
     declaration: Declaration
     columns: tuple[ColumnPlace, ...]
     warnings: tuple[str, ...]
@@ -86,9 +86,18 @@ class Inspection:
         return pd.Timestamp(int(known.min()), unit="us", tz="UTC"), pd.Timestamp(int(known.max()), unit="us", tz="UTC")
 
 
-def inspect(path: Path, *, overrides: Overrides | None = None, options: TimeOptions | None = None) -> Inspection:
-    """Inspect a file, directory or pattern. Raises SourceError for what cannot be read, and for wrong overrides."""
-    sample, overrides, options = sample_of(path), overrides or Overrides(), options or TimeOptions()
+def inspect(
+    path: DataLocation,
+    *,
+    overrides: Overrides | None = None,
+    options: TimeOptions | None = None,
+    sample: Sample | None = None,
+) -> Inspection:
+    """Inspect a file, directory, pattern or table, or another source by its `sample`.
+
+    Raises SourceError for what cannot be read, and for wrong overrides.
+    """
+    sample, overrides, options = sample or sample_of(path), overrides or Overrides(), options or TimeOptions()
     overrides.check(sample.names)
     profiles = [profile for profile in sample.profiles if profile.name not in overrides.unused]
     label, label_notes = _label(sample, profiles, overrides)
@@ -155,11 +164,11 @@ def _label(
     return None, tuple(reasons)
 
 
-def _check_header(sample: Sample, path: Path, *, has_names: bool) -> None:
+def _check_header(sample: Sample, path: DataLocation, *, has_names: bool) -> None:
     """Raise SourceError where the first line may be data, so that its words must not be shown as names."""
     if sample.certain or has_names:
         return
-    guess = next((part.header.guess for part in sample.parts if not part.header.certain), "")
+    guess = next((header.guess for header in sample.headers if not header.certain), "")
     raise SourceError(f"{path.name}: the file has {len(sample.names)} columns, and {guess}")
 
 

@@ -24,7 +24,6 @@ FEWEST_FRAUDS: Final = 20
 """Below this number the four parts of a split cannot all hold frauds that judge anything."""
 _AMAZON: Final = frozenset({"EVENT_TIMESTAMP", "EVENT_LABEL"})
 _ROWS_PER_CUSTOMER: Final = 1.1
-_WINDOWS: Final = "cp1252"
 
 
 def column_of(table: pa.Table, name: str) -> pa.Array:
@@ -58,7 +57,7 @@ def warnings_of(
     warnings: list[str] = []
     if set(sample.names) >= _AMAZON:
         warnings.append("The columns are those of an Amazon Fraud Detector export.")
-    if any(part.text is not None and part.text.encoding == _WINDOWS for part in sample.parts):
+    if sample.windows_encoding:
         warnings.append("The file is no UTF-8 text; it is read as Windows-1252. Check names with accents.")
     warnings += _missing_fields(declaration)
     if time is not None:
@@ -108,7 +107,7 @@ def _missing_fields(declaration: Declaration) -> list[str]:
 def _about_customers(sample: Sample, declaration: Declaration) -> list[str]:
     name = declaration.fields.get("customer_id")
     profile = next((profile for profile in sample.profiles if profile.name == name), None)
-    if profile is None or sample.content is None or len(sample.table) < len(sample.content):
+    if profile is None or not sample.whole:
         return []
     if profile.filled < _ROWS_PER_CUSTOMER * profile.distinct and profile.distinct > FEWEST_FRAUDS:
         return [f"Nearly every '{name}' has one row, so features of a customer's history will be empty."]

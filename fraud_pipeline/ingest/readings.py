@@ -3,7 +3,7 @@
 Belongs here: one reading per field. Must not be here: files, the conversion of plain fields (`file_columns.py`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -65,8 +65,11 @@ def _converted_field(field: str, column: str, columns: tuple[pa.Array, ...], pla
     return converted(columns[0], name=column, field=field, place=place)
 
 
-def declared_readings(declaration: Declaration, header: Header) -> list[Reading]:
-    """The readings of a declaration. Raises SourceError when the file lacks one of its columns."""
+def declared_readings(declaration: Declaration, header: Header, *, all_rows: bool = True) -> list[Reading]:
+    """The readings of a declaration. Raises SourceError when the file lacks one of its columns.
+
+    Where they read not `all_rows`, as of one day, no label may be known.
+    """
     listing = header.listing()
     if absent := [column for column in declaration.columns if column not in header.names]:
         raise SourceError(f"fraud.toml: no such column: {', '.join(absent)}. Correct it there. {listing}")
@@ -83,7 +86,7 @@ def declared_readings(declaration: Declaration, header: Header) -> list[Reading]
         how = time.model_copy(update={"columns": (column,)}) if time and alike else plain
         readings.append(_time_reading("reported_at", how, otherwise=plain))
     if declaration.label:
-        readings.append(_label_reading(declaration.label))
+        readings.append(_label_reading(declaration.label, all_rows=all_rows))
     return readings + [_own_reading(own) for own in declaration.own]
 
 
@@ -91,6 +94,11 @@ def unnamed_columns(declaration: Declaration, header: Header) -> list[str]:
     """The columns of a file that its declaration does not name."""
     named = {*declaration.columns, *declaration.not_used}
     return [name for name in header.names if name not in named]
+
+
+def unnamed_note(columns: Sequence[str]) -> str:
+    """What is said of such columns."""
+    return f"columns that fraud.toml does not name, so not used: {', '.join(columns)}"
 
 
 def _time_reading(field: str, reading: TimeReading, *, otherwise: TimeReading | None = None) -> Reading:
@@ -152,7 +160,7 @@ def _whole_numbers(column: pa.Array) -> pa.Array:
         return column if numbers is None or is_text(numbers.values.type) else numbers.values
 
 
-def _label_reading(label: LabelReading) -> Reading:
+def _label_reading(label: LabelReading, *, all_rows: bool) -> Reading:
     def cast(piece: pa.Array, column: str) -> pa.Array:
         return typed(piece, name=column, field="is_fraud", kind="flag")
 
@@ -163,7 +171,7 @@ def _label_reading(label: LabelReading) -> Reading:
             legitimate=[spelling(word) for word in label.legitimate],
         )
         unread = pc.sum(pc.and_(known, pc.invert(pc.or_(fraud, legitimate)))).as_py() or 0
-        if not pc.any(pc.or_(fraud, legitimate)).as_py():
+        if all_rows and not pc.any(pc.or_(fraud, legitimate)).as_py():
             raise wrong_column(
                 label.column, "is_fraud", "holds no label that is known: list the spellings in fraud.toml"
             )

@@ -13,12 +13,30 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+)
 
+from fraud_pipeline.host.data_location import DataUrl, data_location, database_url
 from fraud_pipeline.ingest.declaration import Declaration
 
 CHOICE_FILE: Final = "source.json"
 _DAYS: Final = ("first_day", "last_day")
+
+DataPath = Annotated[
+    Path | DataUrl, PlainValidator(data_location), PlainSerializer(str, return_type=str, when_used="json")
+]
+"""The location of a source as a field, stored as text."""
+DatabaseUrl = Annotated[str, AfterValidator(lambda text: database_url(text) if text else "")]
+"""The URL of a bank's database as a field; it holds no password."""
 
 
 class SourceChoiceError(ValueError):
@@ -49,7 +67,8 @@ class FileChoice(_Choice):
     """
 
     kind: Literal["file"] = "file"
-    data_path: Path
+    data_path: DataPath
+    data_url: DatabaseUrl = ""
     columns: str
     declaration: Declaration | None = None
     label_delay: timedelta = Field(ge=timedelta(0))
@@ -60,7 +79,7 @@ class FileChoice(_Choice):
 
     def settings(self) -> dict[str, Any]:
         """Values of settings by name."""
-        names = ("data_path", "columns", "declaration", "label_delay", "label_maturity", "gap", *_DAYS)
+        names = ("data_path", "data_url", "columns", "declaration", "label_delay", "label_maturity", "gap", *_DAYS)
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 

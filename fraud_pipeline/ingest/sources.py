@@ -7,27 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from fraud_pipeline.host.local_paths import local_path
+from fraud_pipeline.host.data_location import DataLocation, DataUrl, data_location
 from fraud_pipeline.ingest.column_mapping import SourceError, parse_columns
 from fraud_pipeline.ingest.day_plan import SourceDay, days_between
 from fraud_pipeline.ingest.declaration import Declaration
 from fraud_pipeline.ingest.file_content import FileContent, day_of, read_content, transaction_versions
 from fraud_pipeline.ingest.file_parts import parts_of
-from fraud_pipeline.ingest.validation import validate
-from fraud_pipeline.schema.transactions import (
-    FRAUD_REPORTS,
-    REPORT_COLUMNS,
-    TIME_DTYPE,
-    empty,
-)
-from fraud_pipeline.storage.content_version import NO_ROWS, frame_version
+from fraud_pipeline.ingest.file_reports import report_versions, reports_of
+from fraud_pipeline.ingest.source_part import Part
+from fraud_pipeline.storage.content_version import NO_ROWS
 
 __all__ = ["FileSource", "SourceError", "TransactionSource", "parse_columns"]
 
@@ -54,20 +47,21 @@ class TransactionSource(Protocol):
 
 @dataclass(frozen=True)
 class FileSource:
-    """Transactions of one CSV or Parquet file, of a directory of such parts, or of a pattern such as `day-*.csv`.
+    """Transactions of a CSV or Parquet file, a directory of such parts, a pattern such as `day-*.csv`, or a Delta
+    table, on this machine or in an object store.
 
     A `declaration` says which column is which field; without one `columns` maps fields to the file's columns, and
     obvious names need no mapping. A file with labels but without report times gets `reported_at = event_time +
     label_delay`. A process reads each version of a file once.
     """
 
-    path: Path
+    path: DataLocation
     columns: Mapping[str, str] | None = None
     label_delay: timedelta = timedelta(days=7)
     declaration: Declaration | None = None
 
     def __post_init__(self) -> None:
-        local_path(self.path)
+        object.__setattr__(self, "path", data_location(self.path))
         if self.columns and self.declaration is not None:
             raise SourceError("--columns and fraud.toml both say which column is which field: keep one of them")
 
@@ -123,35 +117,22 @@ class FileSource:
 
     @cached_property
     def _reports(self) -> pd.DataFrame:
-        content = self._content
-        if not content.label_columns:
-            return empty(FRAUD_REPORTS)
-        dated = content.table.slice(content.n_misplaced)
-        # Validation keeps the first valid row of an id, and only the label of that row counts.
-        fraud_ids = dated.filter(pc.field("is_fraud")).column("transaction_id").combine_chunks()
-        frauds = dated.filter(pc.is_in(dated.column("transaction_id"), value_set=fraud_ids)).to_pandas()
-        times = frauds["event_time"] + self.label_delay
-        if self.has_report_times:
-            # A report before its transaction is an error in the file; using its time would let features see the future.
-            times = frauds["reported_at"].where(frauds["reported_at"].ge(frauds["event_time"]), times)
-        frauds["reported_at"] = times.astype(TIME_DTYPE)
-        result = validate(frauds, now=pd.Timestamp.now(tz="UTC"))
-        kept = frauds.drop(result.rejected["row"]).reset_index(drop=True)
-        reports = result.accepted.assign(reported_at=kept["reported_at"], is_fraud=True)[list(REPORT_COLUMNS)]
-        reports = reports[kept["is_fraud"].eq(True)]
-        ordered: pd.DataFrame = reports.sort_values("reported_at", kind="stable").reset_index(drop=True)
-        return ordered
+        return reports_of(self._content, label_delay=self.label_delay)
 
     @cached_property
     def _report_versions(self) -> Mapping[date, str]:
         """The version of each day on which something was reported."""
-        by_day = self._reports.groupby(self._reports["reported_at"].dt.date)
-        return {date.fromisoformat(str(day)): frame_version(reports.reset_index(drop=True)) for day, reports in by_day}
+        return report_versions(self._reports)
+
+    @cached_property
+    def _parts(self) -> tuple[Part, ...]:
+        return parts_of(self.path)
 
     @property
     def _content(self) -> FileContent:
         mapping = tuple(sorted(self.columns.items())) if self.columns else ()
-        parts = parts_of(self.path)
+        # A store is listed once by each source, a directory of this machine each time.
+        parts = self._parts if isinstance(self.path, DataUrl) else parts_of(self.path)
         try:
             return read_content(parts, mapping, self.declaration)
         except SourceError as error:

@@ -184,7 +184,7 @@ def test_a_home_that_is_not_a_directory(
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://bucket/t.csv", "gs://b/t.parquet", "https://user:hidden@host/t.csv", "file:///t"]
+    "url", ["ftp://bucket/t.csv", "hdfs://b/t.parquet", "https://user:hidden@host/t.csv", "file:///t"]
 )
 def test_a_url_is_no_data_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str

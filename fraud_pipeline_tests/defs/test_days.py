@@ -381,7 +381,7 @@ class TestIds:
     def test_an_id_that_another_day_gave_up_is_accepted_the_next_night(self, shared: Home) -> None:
         shared.ingest(0, 5)
         path = shared.settings.data_path
-        assert path is not None
+        assert isinstance(path, Path)
         rows = pd.read_parquet(path)
         rows.loc[
             rows["event_time"].dt.date.eq(day(1)).to_numpy() & rows["transaction_id"].eq("shared"), "transaction_id"

@@ -133,15 +133,16 @@ def test_a_new_version_of_one_part_is_read_again(tmp_path: Path) -> None:
     assert after.drop("z").equals(before.drop("z"))
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/tx.parquet", "gs://b/tx", "https://x.y/tx.csv", "hdfs://a/b"])
-def test_object_stores_are_refused_in_one_sentence(path: str) -> None:
+@pytest.mark.parametrize("path", ["ftp://bucket/tx.parquet", "file:///b/tx", "https://x.y/tx.csv", "hdfs://a/b"])
+def test_other_urls_are_refused_in_one_sentence(path: str) -> None:
     with pytest.raises(ValueError, match=r"is a URL, and only files of this machine are read"):
         raw(Path(path))
 
 
-def test_a_delta_table_is_no_directory_of_parts(tmp_path: Path) -> None:
-    (tmp_path / "_delta_log").mkdir()
-    with pytest.raises(SourceError, match="Delta Lake table, whose files are not all of its present content"):
+@pytest.mark.parametrize(("name", "table_format"), [("metadata", "Iceberg"), (".hoodie", "Hudi")])
+def test_a_table_of_another_format_is_no_directory_of_parts(tmp_path: Path, name: str, table_format: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(SourceError, match=f"{table_format} table, whose files are not all of its present content"):
         raw(tmp_path)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 N: Final = 600
 Frame = pd.DataFrame
@@ -345,3 +346,18 @@ SHAPES: Final[dict[str, Callable[[], Frame]]] = {
     )
 }
 """A function for each shape by its name."""
+
+
+def day_rows(day: int, *, n: int = 20) -> pa.Table:
+    """Rows of one day of January 2026 with the fields' own names; the first row of a day is a fraud."""
+    times = pd.date_range(f"2026-01-{day:02}", periods=n, freq="1h", tz="UTC").as_unit("us")
+    return pa.table(
+        {
+            "transaction_id": [f"t{day}-{number}" for number in range(n)],
+            "event_time": times,
+            "customer_id": [f"c{number % 7}" for number in range(n)],
+            "merchant_id": [f"m{number % 3}" for number in range(n)],
+            "amount": [float(10 + number) + day / 100 for number in range(n)],
+            "is_fraud": [number == 0 for number in range(n)],
+        }
+    )

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from fraud_pipeline.cli.parser import build_parser
+from fraud_pipeline.database.query import PASSWORD_VARIABLE
 from fraud_pipeline.messaging.topics import KafkaSettings
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.deployment import ROOT
@@ -103,7 +104,7 @@ def test_every_command_and_option_that_is_mentioned_exists(page: Path) -> None:
 
 @every_page
 def test_every_setting_exists(page: Path) -> None:
-    known = {f"FRAUD_{name.upper()}" for name in Settings.model_fields} | {"FRAUD_NAME"}
+    known = {f"FRAUD_{name.upper()}" for name in Settings.model_fields} | {"FRAUD_NAME", PASSWORD_VARIABLE}
     known |= {f"FRAUD_KAFKA_{name.upper()}" for name in KafkaSettings.model_fields}
     assert set(re.findall(r"\bFRAUD_[A-Z][A-Z_]*", page.read_text())) <= known
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from itertools import count as counting
-from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import Final
 from uuid import uuid4
@@ -22,8 +21,10 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from tqdm import tqdm
 
 from fraud_pipeline.database.own_fields import own_texts
+from fraud_pipeline.database.query_source import data_source
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
-from fraud_pipeline.ingest.sources import FileSource, parse_columns
+from fraud_pipeline.host.data_location import DataLocation
+from fraud_pipeline.ingest.column_mapping import parse_columns
 from fraud_pipeline.ingest.validation import validate
 from fraud_pipeline.messaging.topics import (
     BrokerUnavailableError,
@@ -71,7 +72,7 @@ def produce(
     *,
     rate: float,
     count: int | None = None,
-    data_path: Path | None = None,
+    data_path: DataLocation | None = None,
     topic: str | None = None,
     on_progress: Callable[[str], None] = print,
     patience: float = 120.0,
@@ -132,13 +133,21 @@ def synthetic_rows(settings: Settings) -> Iterator[TransactionRow]:
         yield from _rows(validate(world.transactions(start=start, end=end), now=end).accepted)
 
 
-def file_rows(settings: Settings, path: Path, *, on_progress: Callable[[str], None]) -> Iterator[TransactionRow]:
+def file_rows(
+    settings: Settings, path: DataLocation, *, on_progress: Callable[[str], None]
+) -> Iterator[TransactionRow]:
     """The valid rows of a file in order of time; reports the number of invalid ones."""
     trained_on = settings.data_path is not None and path.resolve() == settings.data_path.resolve()
     columns = parse_columns(settings.columns) if trained_on and settings.columns else None
     declaration = settings.declaration if trained_on else None
     own_fields = declaration.own_fields if declaration else ()
-    source = FileSource(path.resolve(), columns=columns, declaration=declaration)
+    source = data_source(
+        path.resolve(),
+        url=settings.data_url if trained_on else "",
+        columns=columns,
+        declaration=declaration,
+        label_delay=settings.label_delay,
+    )
     start, end = pd.Timestamp(source.first_day, tz="UTC"), pd.Timestamp(source.last_day, tz="UTC") + _DAY
     raw = source.transactions(start=start, end=end)
     result = validate(raw, now=pd.Timestamp.now(tz="UTC"), own_fields=own_fields)
