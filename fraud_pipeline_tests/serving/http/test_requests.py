@@ -204,7 +204,7 @@ def test_what_is_no_json_is_400(sent: bytes) -> None:
 
 
 def test_all_fields_of_a_body_are_reported_together_and_in_a_batch_with_their_place() -> None:
-    assert problems(b"{}") == [(name, "missing") for name in GOOD]
+    assert problems(b"{}") == [(name, "missing") for name in GOOD if name != "merchant_id"]
     wrong = {"transactions": [GOOD, GOOD | {"amount": 10**9, "channel": 5}]}
     assert problems(json.dumps(wrong).encode(), batch=True) == [
         ("transactions[1].amount", "out_of_range"),
@@ -229,7 +229,7 @@ def test_a_batch_has_at_least_one_transaction_and_at_most_the_limit() -> None:
 def test_many_problems_are_counted_not_listed() -> None:
     refused = refusal(json.dumps({"transactions": [{}] * 5}).encode(), batch=True)
     assert len(refused.fields) == MAX_FIELDS_SHOWN
-    assert "10 more problems" in refused.message
+    assert "5 more problems" in refused.message
 
 
 def test_a_currency_without_cents_takes_whole_amounts() -> None:
