@@ -40,8 +40,7 @@ from fraud_pipeline.database.history import load_history
 from fraud_pipeline.database.merchant_day_refresh import refresh_merchant_days
 from fraud_pipeline.features.engineer import FeatureEngineer
 from fraud_pipeline.messaging.topics import transaction_message
-from fraud_pipeline.schema.transactions import DAY, TRANSACTION_COLUMNS, TransactionRow, times
-from fraud_pipeline.scoring.scorer import now_microseconds
+from fraud_pipeline.schema.transactions import DAY, TRANSACTION_COLUMNS, TransactionRow, now_microseconds, times
 from fraud_pipeline_tests.support.services import start, stop
 
 CUSTOMERS: Final = 2_000

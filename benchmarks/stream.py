@@ -62,8 +62,7 @@ from fraud_pipeline.messaging.topics import (
 from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, train_model
 from fraud_pipeline.policy.decisions import CostModel
 from fraud_pipeline.promotion.published_model import publish
-from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow
-from fraud_pipeline.scoring.scorer import now_microseconds
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, running_broker, topics_of_our_own
 from fraud_pipeline_tests.support.services import free_port

@@ -31,9 +31,10 @@ from fraud_pipeline.database import DatabaseUnavailableError, DatabaseUnsuitable
 from fraud_pipeline.database.urls import read_url
 from fraud_pipeline.host.logs import configure_logging
 from fraud_pipeline.host.tracing import start_tracing
-from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.schema.transactions import TransactionRow, now_microseconds
 from fraud_pipeline.scoring.decide import provisional_decisions
-from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageUnavailableError, now_microseconds
+from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
+from fraud_pipeline.scoring.errors import StorageUnavailableError
 from fraud_pipeline.settings import Settings, in_one_line, load_settings
 from serving.auth.keys import open_keys
 from serving.auth.tokens import TokenVerifier

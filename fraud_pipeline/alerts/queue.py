@@ -6,11 +6,10 @@ words for a shell.
     open -> in_review -> confirmed_fraud | legitimate | duplicate
 """
 
-import time
-
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.alerts import Alert, AlertEvent, Alerts, AnalystVerdict, Status
 from fraud_pipeline.database.batch import Batch
+from fraud_pipeline.schema.transactions import now_microseconds
 
 __all__ = ["Alert", "AlertError", "AlertEvent", "add_note", "history", "listed", "resolve", "take", "take_next"]
 
@@ -60,7 +59,9 @@ def add_note(database: Database, transaction_id: str, *, who: str, note: str) ->
     _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)
-        return alerts.change(_existing(alerts, transaction_id), event=AlertEvent(_now(), who, "noted", note))
+        return alerts.change(
+            _existing(alerts, transaction_id), event=AlertEvent(now_microseconds(), who, "noted", note)
+        )
 
 
 def resolve(database: Database, transaction_id: str, *, who: str, verdict: AnalystVerdict, note: str = "") -> Alert:
@@ -71,7 +72,7 @@ def resolve(database: Database, transaction_id: str, *, who: str, verdict: Analy
     """
     _check_texts(who, note)
     with database.transaction() as connection:
-        alerts, now = Alerts(connection), _now()
+        alerts, now = Alerts(connection), now_microseconds()
         alert = _existing(alerts, transaction_id)
         if alert.status == verdict and alert.assignee == who:
             return alert
@@ -94,7 +95,7 @@ def _check_texts(*texts: str) -> None:
 
 
 def _taken(alerts: Alerts, alert: Alert, *, who: str, note: str) -> Alert:
-    now = _now()
+    now = now_microseconds()
     event = AlertEvent(now, who, "taken", note)
     return alerts.change(alert, event=event, status="in_review", assignee=who, taken_at=now)
 
@@ -108,7 +109,3 @@ def _existing(alerts: Alerts, transaction_id: str) -> Alert:
 
 def _named(alert: Alert) -> str:
     return f"alert {alert.number}"
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000

@@ -29,6 +29,7 @@ from fraud_pipeline.ingest.day_state import REMEDY, expected_last, feature_windo
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, load_kafka_settings, partitions_of
 from fraud_pipeline.modeling.model_directory import FraudModel, IncompatibleModelError
 from fraud_pipeline.promotion.published_model import published_version
+from fraud_pipeline.schema.transactions import now_microseconds
 from fraud_pipeline.scoring.rehearsal import rehearse
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings, setting_errors
 from fraud_pipeline.storage.tables import TableStore
@@ -132,7 +133,7 @@ def check_database(settings: Settings) -> Diagnosis:
 def _rehearsed(database: Database) -> list[str]:
     """The reason why a rehearsal of scoring fails; empty if it succeeds."""
     try:
-        rehearse(database, now=time.time_ns() // 1_000)
+        rehearse(database, now=now_microseconds())
     except DatabaseUnavailableError as error:
         return [str(error)]
     return []

@@ -31,7 +31,7 @@ from fraud_pipeline.database import (
 from fraud_pipeline.defs.calendar import time_limit
 from fraud_pipeline.defs.external import REPORTS_TOPIC, TRANSACTIONS_TOPIC
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings
-from fraud_pipeline.scoring.scorer import NotStoredError
+from fraud_pipeline.scoring.errors import NotStoredError
 from fraud_pipeline.settings import Settings
 from serving.stream.handler import BatchResult
 from serving.stream.known_record import EveryRecordFailsError

@@ -7,6 +7,7 @@ Money is integer cents. Time is whole microseconds UTC: `datetime64[us, UTC]` in
 Absent optional values are missing (`None` or NaN), never zero and never an empty string.
 """
 
+import time
 from math import ceil, floor
 from typing import Final, NamedTuple
 
@@ -132,6 +133,11 @@ def microseconds(times: pd.Series) -> NDArray[np.int64]:
 def microsecond(moment: pd.Timestamp) -> int:
     """The instant as microseconds since 1970-01-01 UTC."""
     return int(moment.value // 1_000)
+
+
+def now_microseconds() -> int:
+    """The present instant as microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000
 
 
 def times(values: NDArray[np.int64]) -> pd.Series:

@@ -5,6 +5,7 @@ storage.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,14 @@ from fraud_pipeline.policy.decisions import FAIL_SAFE_RULES, Decision, Rule, dec
 from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow
 from fraud_pipeline.scoring.history_cache import NO_MERCHANT_DAYS, NO_REPORTS, NO_TRANSACTIONS, rows_to_table
 from fraud_pipeline.scoring.reasons import Reason, explain
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Rows (n, features and own inputs) in the order of the configuration, and what was missing for all of them."""
+
+    values: NDArray[np.float32]
+    missing: tuple[str, ...]
 
 
 def no_history(rows: int) -> HistoryTables:

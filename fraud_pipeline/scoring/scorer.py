@@ -2,19 +2,16 @@
 
 Belongs here: the order of these steps, and what each mode does without. Must not be here: SQL (`database/`), what is
 kept between transactions (`history_cache.py`), how a decision is made (`decide.py`) and stored (`decision_record.py`),
-when to change the mode (`serving/runtime/resilience.py`).
+when to change the mode (`serving/runtime/resilience.py`). Stored answers and alerts are in `micro_batch.py`.
 
 A micro-batch is one database transaction. It locks its customers, so that two entrances may touch one customer at
 once; decision, event and alert are stored together or not at all. The same id with the same content gets the stored
 answer again, so every delivery may be repeated.
 """
 
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Final, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +27,13 @@ from fraud_pipeline.database import (
 from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS
 from fraud_pipeline.features.kernels.columns import Table
-from fraud_pipeline.host.tracing import span
 from fraud_pipeline.policy.decisions import FAIL_SAFE_RULES, RULES
-from fraud_pipeline.schema.transactions import DAY, TransactionRow
+from fraud_pipeline.schema.transactions import DAY, TransactionRow, now_microseconds
 from fraud_pipeline.scoring.block_overrides import BlockOverrides
 from fraud_pipeline.scoring.customer_cache import CrowdedHistoryError
-from fraud_pipeline.scoring.decide import decide_with_model, decide_with_rules, no_history
+from fraud_pipeline.scoring.decide import Features, decide_with_model, decide_with_rules, no_history
 from fraud_pipeline.scoring.decision_record import (
     Conflict,
-    DecidedBy,
     Mode,
     ScoringModel,
     ScoringResult,
@@ -46,36 +41,19 @@ from fraud_pipeline.scoring.decision_record import (
     store,
     unused_fields,
 )
-from fraud_pipeline.scoring.errors import (
-    HistoryUnavailableError,
-    ModelUnavailableError,
-    NotStoredError,
-    StorageRefusedError,
-    StorageUnavailableError,
-    storage_errors,
-    with_retry,
-)
+from fraud_pipeline.scoring.errors import HistoryUnavailableError, ModelUnavailableError, storage_errors, with_retry
 from fraud_pipeline.scoring.history_cache import HistoryCache
 from fraud_pipeline.scoring.history_reader import read_history
-from fraud_pipeline.scoring.reasons import Reason
-
-__all__ = [
-    "Conflict",
-    "DecidedBy",
-    "HistoryUnavailableError",
-    "MicroBatch",
-    "Mode",
-    "ModelUnavailableError",
-    "NotStoredError",
-    "Reason",
-    "Scorer",
-    "ScoringModel",
-    "ScoringResult",
-    "StorageRefusedError",
-    "StorageUnavailableError",
-]
-
-Stage = Literal["history", "features", "model", "store"]
+from fraud_pipeline.scoring.micro_batch import (
+    NO_REQUEST_IDS,
+    Answer,
+    MicroBatch,
+    RequestIdsOfRows,
+    answer_to,
+    open_alerts,
+    stored_answers,
+)
+from fraud_pipeline.scoring.stage_clock import Stage, StageClock
 
 _CUSTOMER_WINDOW: Final = max(CUSTOMER_WINDOWS.values())
 # One is enough unless a customer gets more than a thousand versions meanwhile.
@@ -87,47 +65,8 @@ _MISSING: Final[Mapping[Mode, tuple[str, ...]]] = {
     "fail_safe": ("history", "model"),
 }
 
-RequestIdsOfRows = Mapping[str, str]
-"""Transaction id -> id of the request that it came with."""
-NO_REQUEST_IDS: Final[RequestIdsOfRows] = MappingProxyType({})
-
 Shadow = Callable[[NDArray[np.float32], Sequence[ScoringResult], ScoringModel, Sequence[TransactionRow]], None]
-
-
-def no_shadow(
-    _values: NDArray[np.float32],
-    _scored: Sequence[ScoringResult],
-    _loaded: ScoringModel,
-    _rows: Sequence[TransactionRow],
-) -> None:
-    """Nobody else looks at what was decided."""
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """Rows (n, features and own inputs) in the order of the configuration, and what was missing for all of them."""
-
-    values: NDArray[np.float32]
-    missing: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MicroBatch:
-    """Answers to rows, in order, and the open transaction that holds them: it takes more statements of the caller."""
-
-    batch: Batch
-    answers: list[ScoringResult | Conflict]
-
-
-def now_microseconds() -> int:
-    """The present instant."""
-    return time.time_ns() // 1_000
-
-
-def answers_of(transaction: AbstractContextManager[MicroBatch]) -> list[ScoringResult | Conflict]:
-    """The answers of a transaction without more statements, committed."""
-    with transaction as scored:
-        return scored.answers
+"""Gets feature rows, their results, the model that decided and the transactions."""
 
 
 class Scorer:
@@ -147,26 +86,30 @@ class Scorer:
         max_blocks_per_minute: int | None = None,
         holdout_share: float = 0.0,
         observe: Callable[[Stage, float], None] = lambda _stage, _seconds: None,
-        shadow: Shadow = no_shadow,
+        shadow: Shadow | None = None,
         clock: Callable[[], int] = now_microseconds,
     ) -> None:
         self._database = database
         self._champion = champion
         self._holdout_share = holdout_share
         self._block_overrides = BlockOverrides(max_per_minute=max_blocks_per_minute, holdout_share=holdout_share)
-        self._observe = observe
         self._shadow = shadow
         self._clock = clock
         self._cache = HistoryCache(window=_CUSTOMER_WINDOW, max_rows=cache_events)
         self._config = DEFAULT_FEATURE_CONFIG
         self._kept_configs: set[FeatureConfig] = set()
-        self._spent: dict[Stage, float] = {}
+        self._stages = StageClock(observe)
 
     def score(
         self, rows: Sequence[TransactionRow], *, mode: Mode = "full", request_ids: RequestIdsOfRows = NO_REQUEST_IDS
-    ) -> list[ScoringResult | Conflict]:
+    ) -> list[Answer]:
         """One stored decision per row, in order. Raises what `transaction` raises."""
-        return with_retry(lambda: answers_of(self.transaction(rows, mode=mode, request_ids=request_ids)))
+
+        def committed_answers() -> list[Answer]:
+            with self.transaction(rows, mode=mode, request_ids=request_ids) as scored:
+                return scored.answers
+
+        return with_retry(committed_answers)
 
     @contextmanager
     def transaction(
@@ -188,9 +131,9 @@ class Scorer:
         return from_stored(decision) if decision else None
 
     def report(self, transaction_id: str, *, is_fraud: bool) -> int | None:
-        """Remember what was said about a transaction; when it was said, or None for an unknown id.
+        """Store a fraud report; returns the time of the report, or None for an unknown id.
 
-        Saying the same again changes nothing. Raises NotStoredError.
+        The same report again changes nothing. Raises NotStoredError.
         """
         with storage_errors(), scoring_batch(self._database) as batch:
             return batch.add_report(transaction_id, reported_at=self._clock(), is_fraud=is_fraud)
@@ -218,13 +161,11 @@ class Scorer:
                 retries -= 1
 
     def _read_ahead(self, crowded: CrowdedHistoryError) -> None:
-        started = time.perf_counter()
         try:
-            with scoring_batch(self._database, read_only=True) as batch:
+            with self._stages.alone("history"), scoring_batch(self._database, read_only=True) as batch:
                 self._cache.read_ahead(crowded.since, read=batch.customers)
         except HistoryReadError as error:
             raise HistoryUnavailableError(str(error)) from error
-        self._observe("history", time.perf_counter() - started)
 
     @contextmanager
     def _scored(
@@ -242,18 +183,18 @@ class Scorer:
         first: dict[str, TransactionRow] = {}
         for row in rows:
             first.setdefault(row.transaction_id, row)
-        self._spent.clear()
-        started = time.perf_counter()
-        with span("transaction"), scoring_batch(self._database) as batch:
+        with self._stages.transaction(), scoring_batch(self._database) as batch:
             versions, added = batch.remember(list(first.values()))
-            answers = self._stored_answers(batch, first, added)
+            answers = stored_answers(batch, first, added)
             new = [row for id_, row in first.items() if id_ not in answers]
             table = self._cache.table(new)
             known = np.array([row.transaction_id not in added for row in new], np.bool_)
             if new:
                 features = self._features(batch, new, table, versions, config, known=known, mode=mode)
                 scored = self._decide(batch, new, features, mode=mode, loaded=loaded, request_ids=request_ids)
-                self._keep(batch, config)
+                # What the id in the decisions stands for is written once by each process.
+                if config not in self._kept_configs:
+                    batch.add_feature_config(config.id, config.to_json())
                 decided = store(
                     batch,
                     new,
@@ -264,55 +205,17 @@ class Scorer:
                     loaded=loaded,
                     holdout_share=self._holdout_share,
                 )
-                self._open_alerts(batch, new, scored, decided)
+                open_alerts(batch, new, scored, decided)
                 # An event that was pruned leaves its decision behind: its id stays taken.
-                answers |= {
-                    result.transaction_id: result
-                    if result.transaction_id in decided
-                    else Conflict(result.transaction_id)
-                    for result in scored
-                }
-            yield MicroBatch(batch, [self._answer(row, answers, first) for row in rows])
-        self._observe_stages(time.perf_counter() - started)
+                for result in scored:
+                    id_ = result.transaction_id
+                    answers[id_] = result if id_ in decided else Conflict(id_)
+            yield MicroBatch(batch, [answer_to(row, answers, first) for row in rows])
         self._cache.committed(versions.customers, {name: column[~known] for name, column in table.items()})
         if new:
             self._kept_configs.add(config)
-            if loaded is not None:
+            if loaded is not None and self._shadow is not None:
                 self._shadow(features.values, scored, loaded, new)
-
-    @staticmethod
-    def _stored_answers(
-        batch: Batch, first: Mapping[str, TransactionRow], added: Collection[str]
-    ) -> dict[str, ScoringResult | Conflict]:
-        """Answers to ids that were decided on before, or that were used for another transaction."""
-        stored = batch.stored([id_ for id_ in first if id_ not in added]) if len(added) < len(first) else {}
-        answers: dict[str, ScoringResult | Conflict] = {}
-        for id_, (event, decision) in stored.items():
-            if event is not None and event != first[id_]:
-                answers[id_] = Conflict(id_)
-            elif decision is not None:
-                answers[id_] = from_stored(decision)
-        return answers
-
-    @staticmethod
-    def _open_alerts(
-        batch: Batch, new: Sequence[TransactionRow], scored: Sequence[ScoringResult], decided: Collection[str]
-    ) -> None:
-        """Open an alert for each new decision that a person should look at."""
-        both = zip(new, scored, strict=True)
-        alerts = [(row, result) for row, result in both if result.decision != "allow" and row.transaction_id in decided]
-        if alerts:
-            batch.add_alerts(
-                ids=[row.transaction_id for row, _ in alerts],
-                customers=[row.customer_id for row, _ in alerts],
-                decisions=[result.decision for _, result in alerts],
-                created_at=alerts[0][1].decided_at,
-            )
-
-    def _keep(self, batch: Batch, config: FeatureConfig) -> None:
-        """What the id in the decisions stands for: written once by each process, and known once that is committed."""
-        if config not in self._kept_configs:
-            batch.add_feature_config(config.id, config.to_json())
 
     def _loaded(self, mode: Mode) -> ScoringModel | None:
         """The model that decides; rules that stand in for it see the features that it would have seen."""
@@ -321,15 +224,6 @@ class Scorer:
         loaded = self._champion()
         self._config = loaded.model.feature_config if loaded else DEFAULT_FEATURE_CONFIG
         return loaded
-
-    @staticmethod
-    def _answer(
-        row: TransactionRow, answers: Mapping[str, ScoringResult | Conflict], first: Mapping[str, TransactionRow]
-    ) -> ScoringResult | Conflict:
-        chosen, answer = first[row.transaction_id], answers[row.transaction_id]
-        if row is chosen or isinstance(answer, Conflict):
-            return answer
-        return replace(answer, replayed=True) if row == chosen else Conflict(row.transaction_id)
 
     def _features(
         self,
@@ -345,11 +239,11 @@ class Scorer:
         missing = _MISSING[mode]
         history = no_history(len(known))
         if "history" not in missing:
-            with self._stage("history"):
+            with self._stages.measured("history"):
                 history = read_history(self._cache, batch, new, versions, config, known=known)
             if versions.merchant_days(config.label_maturity).as_of < int(new["event_time"].max()) // DAY * DAY:
                 missing = (*missing, "merchant_days")
-        with self._stage("features"):
+        with self._stages.measured("features"):
             values = config.engineer().values(history=history, new=new)
             if config.own_inputs.inputs:
                 values = config.whole_rows(values, config.own_inputs.values_of_rows(rows))
@@ -373,7 +267,7 @@ class Scorer:
         else:
             by = "model"
             try:
-                with self._stage("model"):
+                with self._stages.measured("model"):
                     decisions, probabilities, reasons = decide_with_model(
                         features.values, loaded.model, without_history=mode == "no_history"
                     )
@@ -402,16 +296,3 @@ class Scorer:
                 )
             )
         return scored
-
-    @contextmanager
-    def _stage(self, stage: Stage) -> Iterator[None]:
-        started = time.perf_counter()
-        with span(stage):
-            yield
-        self._spent[stage] = time.perf_counter() - started
-
-    def _observe_stages(self, total: float) -> None:
-        """What is not another stage is waiting for the database to lock, store and commit."""
-        for stage, seconds in self._spent.items():
-            self._observe(stage, seconds)
-        self._observe("store", total - sum(self._spent.values()))

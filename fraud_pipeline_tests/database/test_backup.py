@@ -21,7 +21,8 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.database.tables import METADATA
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.promotion.published_model import publish, published_version
-from fraud_pipeline.scoring.scorer import Scorer, now_microseconds
+from fraud_pipeline.schema.transactions import now_microseconds
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.deployment import ROOT, Postgres, make_env, postgres_with_passwords, read_compose
 from fraud_pipeline_tests.support.streams import transactions

@@ -14,7 +14,8 @@ from fraud_pipeline.database.retention import remove_expired
 from fraud_pipeline.database.statements import WORTH_COPYING
 from fraud_pipeline.database.tables import DECISIONS, SPENT_IDS
 from fraud_pipeline.schema.transactions import TransactionRow, microsecond
-from fraud_pipeline.scoring.scorer import Conflict, Scorer, ScoringResult
+from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
+from fraud_pipeline.scoring.scorer import Scorer
 
 NOW = pd.Timestamp("2030-05-10", tz="UTC")
 

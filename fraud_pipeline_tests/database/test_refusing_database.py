@@ -30,9 +30,9 @@ from fraud_pipeline.messaging.topics import (
     report_message,
     transaction_message,
 )
-from fraud_pipeline.schema.transactions import SECOND, TransactionRow
+from fraud_pipeline.schema.transactions import SECOND, TransactionRow, now_microseconds
+from fraud_pipeline.scoring.micro_batch import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows
 from fraud_pipeline.scoring.rehearsal import rehearse
-from fraud_pipeline.scoring.scorer import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import transaction_with_id
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own

@@ -39,8 +39,7 @@ from fraud_pipeline.messaging.topics import (
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.promotion.published_model import publish
-from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, HOUR, SECOND, TransactionRow, empty
-from fraud_pipeline.scoring.scorer import now_microseconds
+from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, HOUR, SECOND, TransactionRow, empty, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own

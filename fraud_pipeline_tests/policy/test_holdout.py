@@ -22,7 +22,8 @@ from fraud_pipeline.monitoring.performance import NO_BLOCKS, Assessment, Evaluat
 from fraud_pipeline.policy.decisions import Policy, decide
 from fraud_pipeline.policy.holdout import MIN_HELD_OUT, Holdout, held_out
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline.scoring.scorer import Scorer, ScoringResult
+from fraud_pipeline.scoring.decision_record import ScoringResult
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.metrics_text import metric_value

@@ -21,7 +21,8 @@ from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.schema.transactions import DAY, SECOND, TransactionRow
 from fraud_pipeline.scoring.block_overrides import BLOCK_CAP
-from fraud_pipeline.scoring.scorer import Scorer, ScoringResult
+from fraud_pipeline.scoring.decision_record import ScoringResult
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.metrics_text import metric_value
 from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS

@@ -26,9 +26,10 @@ from fraud_pipeline.features.own_inputs import OwnInput, OwnInputs
 from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit_each, with_tables
 from fraud_pipeline.schema.own_fields import OwnField, own_fields_json
 from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, TransactionRow, empty, microseconds
+from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
 from fraud_pipeline.scoring.reason_texts import own_sentence
 from fraud_pipeline.scoring.reasons import Reason, explain
-from fraud_pipeline.scoring.scorer import Conflict, Scorer, ScoringResult
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.own_models import OWN_FIELDS, own_model, with_own_fields
 from fraud_pipeline_tests.support.small_world import LABEL_MATURITY

@@ -33,14 +33,9 @@ from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow, microseconds
 from fraud_pipeline.scoring.decide import provisional_decisions
-from fraud_pipeline.scoring.scorer import (
-    Conflict,
-    HistoryUnavailableError,
-    ModelUnavailableError,
-    Scorer,
-    ScoringResult,
-    StorageUnavailableError,
-)
+from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
+from fraud_pipeline.scoring.errors import HistoryUnavailableError, ModelUnavailableError, StorageUnavailableError
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
 from fraud_pipeline_tests.support.transaction_rows import transaction_rows

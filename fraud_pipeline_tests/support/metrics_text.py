@@ -10,7 +10,8 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from fraud_pipeline.policy.decisions import Decision
-from fraud_pipeline.scoring.scorer import Conflict, DecidedBy, Mode, Reason, ScoringResult
+from fraud_pipeline.scoring.decision_record import Conflict, DecidedBy, Mode, ScoringResult
+from fraud_pipeline.scoring.reasons import Reason
 from serving.runtime.prometheus_metrics import Metrics
 
 SOME_ID: Final = "id-that-nobody-may-see"

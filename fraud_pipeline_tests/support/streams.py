@@ -29,9 +29,11 @@ from fraud_pipeline.schema.transactions import (
     SECOND,
     TRANSACTION_COLUMNS,
     TransactionRow,
+    now_microseconds,
     times,
 )
-from fraud_pipeline.scoring.scorer import Scorer, ScoringResult, now_microseconds
+from fraud_pipeline.scoring.decision_record import ScoringResult
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.small_world import LABEL_MATURITY
 from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS

@@ -28,7 +28,8 @@ from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.transactions import OPTIONAL_COLUMNS
-from fraud_pipeline.scoring.scorer import Scorer, ScoringResult
+from fraud_pipeline.scoring.decision_record import ScoringResult
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline_tests.support.loaded import Loaded
 from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
 from fraud_pipeline_tests.support.transaction_rows import transaction_rows

@@ -34,8 +34,8 @@ from fraud_pipeline.messaging.topics import (
     transaction_message,
 )
 from fraud_pipeline.modeling.training import TrainedModel
-from fraud_pipeline.schema.transactions import DAY, TransactionRow
-from fraud_pipeline.scoring.scorer import Scorer, now_microseconds
+from fraud_pipeline.schema.transactions import DAY, TransactionRow, now_microseconds
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.consumer_process import Consumers, Death, consumers

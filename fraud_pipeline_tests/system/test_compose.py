@@ -30,8 +30,7 @@ from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.promotion.published_model import published_version
 from fraud_pipeline.promotion.registry import Registry
-from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.scorer import now_microseconds
+from fraud_pipeline.schema.transactions import TransactionRow, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.bad_inputs import good_transaction
 from fraud_pipeline_tests.support.deployment import (

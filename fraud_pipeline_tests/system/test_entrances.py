@@ -11,7 +11,7 @@ import pytest
 from fraud_pipeline.database import Database
 from fraud_pipeline.messaging.topics import KafkaSettings, ensure_topics, transaction_message
 from fraud_pipeline.modeling.training import TrainedModel
-from fraud_pipeline.scoring.scorer import now_microseconds
+from fraud_pipeline.schema.transactions import now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.consumer_process import consumers

@@ -38,9 +38,10 @@ from fraud_pipeline.schema.transactions import (
     TRANSACTION_COLUMNS,
     TransactionRow,
     microseconds,
+    now_microseconds,
     times,
 )
-from fraud_pipeline.scoring.scorer import Scorer, now_microseconds
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.consumer_process import consumers

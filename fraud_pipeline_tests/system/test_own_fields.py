@@ -26,8 +26,8 @@ from fraud_pipeline.schema.transactions import (
     TransactionRow,
     empty,
     microseconds,
+    now_microseconds,
 )
-from fraud_pipeline.scoring.scorer import now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.consumer_process import consumers

@@ -12,7 +12,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from fraud_pipeline.policy.decisions import Decision
-from fraud_pipeline.scoring.scorer import Mode
+from fraud_pipeline.scoring.decision_record import Mode
 from fraud_pipeline_tests.support.deployment import make_env, read_compose
 from fraud_pipeline_tests.support.metrics_text import record_every_event, scoring_result
 from fraud_pipeline_tests.support.prometheus import (

@@ -13,7 +13,8 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from fraud_pipeline.policy.decisions import Decision
-from fraud_pipeline.scoring.scorer import Conflict, DecidedBy, Mode, Reason, ScoringResult
+from fraud_pipeline.scoring.decision_record import Conflict, DecidedBy, Mode, ScoringResult
+from fraud_pipeline.scoring.reasons import Reason
 from serving.errors import FieldProblem
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

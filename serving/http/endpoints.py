@@ -18,9 +18,10 @@ from starlette.responses import Response
 
 from fraud_pipeline.host.logs import REQUEST
 from fraud_pipeline.host.tracing import current_span
-from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.schema.transactions import TransactionRow, now_microseconds
 from fraud_pipeline.scoring.decide import provisional_decisions
-from fraud_pipeline.scoring.scorer import Conflict, NotStoredError, ScoringResult, now_microseconds
+from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
+from fraud_pipeline.scoring.errors import NotStoredError
 from serving.errors import FieldProblem, RequestError
 from serving.http.answers import answer, batch_body, conflict_body, decision_body, error_body, reasons_body, time_of
 from serving.http.batching import MicroBatcher, OverloadedError

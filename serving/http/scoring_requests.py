@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fraud_pipeline.host.tracing import span, tracing_is_on
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.scorer import Conflict, ScoringResult
+from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
 from serving.runtime.resilience import ResilientScorer
 
 

@@ -24,7 +24,7 @@ from fraud_pipeline.database.verdicts import ReportName
 from fraud_pipeline.policy.decisions import DECISIONS, FAIL_SAFE_RULES
 from fraud_pipeline.policy.holdout import HOLDOUT
 from fraud_pipeline.scoring.block_overrides import BLOCK_CAP
-from fraud_pipeline.scoring.scorer import Conflict, DecidedBy, Mode, ScoringResult
+from fraud_pipeline.scoring.decision_record import Conflict, DecidedBy, Mode, ScoringResult
 from serving.runtime.breaker import State
 from serving.runtime.shadow import Refusal
 

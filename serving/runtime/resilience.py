@@ -14,19 +14,15 @@ from types import MappingProxyType
 from typing import Final, Literal, Protocol, Self
 
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.errors import with_retry
-from fraud_pipeline.scoring.scorer import (
-    NO_REQUEST_IDS,
-    Conflict,
+from fraud_pipeline.scoring.decision_record import Conflict, Mode, ScoringResult
+from fraud_pipeline.scoring.errors import (
     HistoryUnavailableError,
-    MicroBatch,
-    Mode,
     ModelUnavailableError,
-    RequestIdsOfRows,
-    ScoringResult,
     StorageUnavailableError,
-    answers_of,
+    with_retry,
 )
+from fraud_pipeline.scoring.micro_batch import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows
+from fraud_pipeline.scoring.scorer import answers_of
 from serving.runtime.breaker import BreakerOpenError, BreakerPolicy, CircuitBreaker, Permit, State
 
 Clock = Callable[[], float]

@@ -14,7 +14,7 @@ from typing import Final
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import add_shadow_rows
 from fraud_pipeline.schema.own_fields import OwnField
-from fraud_pipeline.scoring.scorer import Scorer, no_shadow
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline.settings import Settings
 from serving.runtime.champion import ChampionHolder
 from serving.runtime.prometheus_metrics import Metrics
@@ -63,7 +63,7 @@ class ScoringRuntime:
                 max_blocks_per_minute=settings.max_blocks_per_minute,
                 holdout_share=settings.holdout_share,
                 observe=metrics.stage,
-                shadow=self._shadow or no_shadow,
+                shadow=self._shadow,
             ),
             breakers=Breakers.build(on_change=metrics.breaker_changed),
             policy=DegradationPolicy(),

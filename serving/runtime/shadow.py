@@ -23,7 +23,7 @@ from fraud_pipeline.database.performance import ShadowRow
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.policy.decisions import Decision, decide
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.scorer import ScoringModel, ScoringResult
+from fraud_pipeline.scoring.decision_record import ScoringModel, ScoringResult
 
 log = logging.getLogger(__name__)
 

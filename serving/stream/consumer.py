@@ -20,7 +20,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from fraud_pipeline.database import Database, DatabaseUnavailableError, FencedError, Position, scoring_batch
-from fraud_pipeline.scoring.scorer import StorageUnavailableError
+from fraud_pipeline.scoring.errors import StorageUnavailableError
 from serving.stream.handler import BatchResult, Point, StreamScorer
 from serving.stream.known_record import EveryRecordFailsError
 from serving.stream.records import Partition, Record

@@ -20,7 +20,7 @@ from prometheus_client import start_http_server
 
 from fraud_pipeline.host.tracing import start_tracing
 from fraud_pipeline.messaging.topics import KafkaSettings, ensure_topics, open_consumer, open_producer
-from fraud_pipeline.scoring.scorer import now_microseconds
+from fraud_pipeline.schema.transactions import now_microseconds
 from fraud_pipeline.settings import Settings
 from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.scoring_runtime import open_scoring_runtime

@@ -39,8 +39,8 @@ from fraud_pipeline.host.tracing import remote_span, span, tracing_is_on
 from fraud_pipeline.messaging.corrupt_record_patch import UnreadableRecord
 from fraud_pipeline.messaging.topics import KafkaSettings, Message
 from fraud_pipeline.schema.transactions import MILLISECOND, TransactionRow
-from fraud_pipeline.scoring.errors import with_retry
-from fraud_pipeline.scoring.scorer import Conflict, ScoringResult, StorageRefusedError, StorageUnavailableError
+from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
+from fraud_pipeline.scoring.errors import StorageRefusedError, StorageUnavailableError, with_retry
 from serving.http.own_fields import DeclaredFields, nothing_declared
 from serving.request_ids import record_request_ids
 from serving.stream.known_record import ScoresRows, check_known_record

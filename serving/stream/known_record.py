@@ -11,15 +11,10 @@ from typing import Final, Protocol
 
 from fraud_pipeline.messaging.topics import report_message, transaction_message
 from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.scoring.decision_record import ScoringResult
+from fraud_pipeline.scoring.errors import StorageRefusedError, StorageUnavailableError
+from fraud_pipeline.scoring.micro_batch import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows
 from fraud_pipeline.scoring.rehearsal import UndoneError, go_through, undone
-from fraud_pipeline.scoring.scorer import (
-    NO_REQUEST_IDS,
-    MicroBatch,
-    RequestIdsOfRows,
-    ScoringResult,
-    StorageRefusedError,
-    StorageUnavailableError,
-)
 from serving.stream.messages import BadMessage, MessageReader, decision_message, report_of
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from typing import Final
 
 from fraud_pipeline.messaging.topics import SCHEMA, SCHEMA_HEADER, Message, message
 from fraud_pipeline.schema.transactions import TransactionRow
-from fraud_pipeline.scoring.scorer import ScoringResult
+from fraud_pipeline.scoring.decision_record import ScoringResult
 from serving.errors import REMEDIES, FieldProblem, RequestError
 from serving.http.answers import decision_body
 from serving.http.json_documents import decode

@@ -34,7 +34,7 @@ from fraud_pipeline.messaging.topics import (
     open_producer,
     transaction_message,
 )
-from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow, microseconds
+from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow, microseconds, now_microseconds
 from fraud_pipeline.settings import Settings
 
 CUSTOMERS: Final = 50_000
@@ -98,7 +98,7 @@ def produce(
         try:
             for position, row in enumerate(islice(rows, count)):
                 time.sleep(pause_before(position, rate=rate, elapsed=time.monotonic() - started))
-                now = time.time_ns() // 1_000
+                now = now_microseconds()
                 retimed = row._replace(transaction_id=f"{run}-{position}", event_time=now)
                 deliveries.send(client, name, transaction_message(retimed, currency=settings.currency))
                 bar.update(deliveries.acknowledged - bar.n)

@@ -18,7 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.messaging.topics import KafkaSettings, open_consumer, open_producer
-from fraud_pipeline.scoring.scorer import now_microseconds
+from fraud_pipeline.schema.transactions import now_microseconds
 from fraud_pipeline.settings import Settings
 from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.scoring_runtime import open_scoring_runtime

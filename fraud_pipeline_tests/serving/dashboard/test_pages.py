@@ -36,8 +36,8 @@ from fraud_pipeline.monitoring.drift import STATES
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.reporting.daily_charts import DECISION_COLOURS, drift_map, metric_over_time
-from fraud_pipeline.schema.transactions import DAY, SECOND, TransactionRow
-from fraud_pipeline.scoring.scorer import Scorer, now_microseconds
+from fraud_pipeline.schema.transactions import DAY, SECOND, TransactionRow, now_microseconds
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline.settings import HOME_VARIABLE, Settings
 from fraud_pipeline.storage.tables import TableStore
 from fraud_pipeline_tests.support.browser import chromium

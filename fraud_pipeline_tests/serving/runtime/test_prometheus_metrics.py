@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fraud_pipeline.policy.decisions import Decision
-from fraud_pipeline.scoring.scorer import Conflict
+from fraud_pipeline.scoring.decision_record import Conflict
 from fraud_pipeline_tests.support.metrics_text import (
     SOME_ID,
     metric_value,

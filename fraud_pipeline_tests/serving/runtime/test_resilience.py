@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from fraud_pipeline.database import Database
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline.scoring.scorer import Mode, Scorer, ScoringResult, StorageUnavailableError
+from fraud_pipeline.scoring.decision_record import Mode, ScoringResult
+from fraud_pipeline.scoring.errors import StorageUnavailableError
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline_tests.support.loaded import Loaded
 from serving.runtime.breaker import BreakerPolicy, State
 from serving.runtime.resilience import Breakers, DegradationPolicy, ResilientScorer

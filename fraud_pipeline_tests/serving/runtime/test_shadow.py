@@ -23,7 +23,7 @@ from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Decision, Policy, decide
-from fraud_pipeline.scoring.scorer import ScoringResult
+from fraud_pipeline.scoring.decision_record import ScoringResult
 from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 from serving.runtime.champion import LoadedModel
 from serving.runtime.shadow import MAX_WAITING, Shadow

@@ -20,7 +20,7 @@ from fraud_pipeline.messaging.topics import (
     ensure_topics,
     transaction_message,
 )
-from fraud_pipeline.scoring.scorer import now_microseconds
+from fraud_pipeline.schema.transactions import now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.consumer_process import SESSION

@@ -34,8 +34,9 @@ from fraud_pipeline.messaging.topics import (
     transaction_message,
 )
 from fraud_pipeline.schema.own_fields import OwnField
-from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow
-from fraud_pipeline.scoring.scorer import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows, Scorer, now_microseconds
+from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow, now_microseconds
+from fraud_pipeline.scoring.micro_batch import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.proof import SAID
 from fraud_pipeline_tests.support.raw_batches import CODECS, NotUtf8, bad_batches, batch_of, send_batch

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from fraud_pipeline.messaging.topics import SCHEMA_HEADER, Message, report_message, transaction_message
 from fraud_pipeline.schema.identifiers import Reading, read_identifier
 from fraud_pipeline.schema.transactions import CHANNELS, DAY, MAX_AMOUNT_CENTS, SECOND, TransactionRow
-from fraud_pipeline.scoring.scorer import Reason, ScoringResult
+from fraud_pipeline.scoring.decision_record import ScoringResult
+from fraud_pipeline.scoring.reasons import Reason
 from serving.stream.messages import (
     MAX_VALUE_BYTES,
     MESSAGE_REMEDIES,

@@ -19,8 +19,7 @@ from fraud_pipeline.messaging.topics import (
     open_producer,
     transaction_message,
 )
-from fraud_pipeline.schema.transactions import SECOND
-from fraud_pipeline.scoring.scorer import now_microseconds
+from fraud_pipeline.schema.transactions import SECOND, now_microseconds
 from fraud_pipeline.settings import Settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.raw_batches import bad_batches, send_batch

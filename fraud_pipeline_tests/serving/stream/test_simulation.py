@@ -22,17 +22,11 @@ from fraud_pipeline.database.tables import STREAM_POSITIONS
 from fraud_pipeline.features.engineer import FEATURE_NAMES
 from fraud_pipeline.messaging.topics import transaction_message
 from fraud_pipeline.schema.transactions import TransactionRow
+from fraud_pipeline.scoring.decide import Features
+from fraud_pipeline.scoring.decision_record import Mode, ScoringModel, ScoringResult
+from fraud_pipeline.scoring.micro_batch import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows
 from fraud_pipeline.scoring.rehearsal import UndoneError, undone
-from fraud_pipeline.scoring.scorer import (
-    NO_REQUEST_IDS,
-    Features,
-    MicroBatch,
-    Mode,
-    RequestIdsOfRows,
-    Scorer,
-    ScoringModel,
-    ScoringResult,
-)
+from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline_tests.support.proof import COUNTS
 from fraud_pipeline_tests.support.stream_simulation import (
     CUSTOMERS,
