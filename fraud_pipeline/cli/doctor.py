@@ -166,10 +166,10 @@ def check_registry(settings: Settings) -> Diagnosis:
     # MLflow's own patience is minutes.
     os.environ.update({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(_REGISTRY_SECONDS)})
     try:
-        from fraud_pipeline.promotion.registry import Registry  # noqa: PLC0415 - a serving container has no mlflow
+        from fraud_pipeline.promotion.registry import open_registry  # noqa: PLC0415 - a serving container has no mlflow
     except ModuleNotFoundError:
         return Diagnosis("registry", "ok", "not used here: mlflow is not installed, and serving does not need it")
-    registry = Registry(tracking_uri=settings.tracking_uri, model_name=settings.model_name)
+    registry = open_registry(settings)
     try:
         champion = registry.with_alias("champion")
     except Exception as error:  # noqa: BLE001 - every kind of store has errors of its own

@@ -13,13 +13,13 @@ from pydantic_core import to_json
 
 from fraud_pipeline.host.ports import check_port
 from fraud_pipeline.promotion.model_exporter import export_challenger, follow_until_stopped
-from fraud_pipeline.promotion.registry import Registry, RegistryError
-from fraud_pipeline.settings import Settings, load_settings
+from fraud_pipeline.promotion.registry import RegistryError, open_registry
+from fraud_pipeline.settings import load_settings
 
 
 def models(arguments: argparse.Namespace) -> int:
     """List versions and the history of promotions."""
-    registry = _registry(load_settings())
+    registry = open_registry(load_settings())
     if arguments.json:
         previous = None
         with suppress(RegistryError):  # no version was champion before the present one
@@ -45,7 +45,7 @@ def models(arguments: argparse.Namespace) -> int:
 def promote(arguments: argparse.Namespace) -> int:
     """Make a version the champion."""
     settings = load_settings()
-    registry = _registry(settings)
+    registry = open_registry(settings)
     decision = registry.install_champion(
         arguments.version, action="promote", reasons=[arguments.reason], directory=settings.champion_directory
     )
@@ -58,7 +58,7 @@ def promote(arguments: argparse.Namespace) -> int:
 def rollback(arguments: argparse.Namespace) -> int:
     """Make the previous champion the champion again."""
     settings = load_settings()
-    registry = _registry(settings)
+    registry = open_registry(settings)
     decision = registry.install_champion(
         registry.previous_champion().version,
         action="rollback",
@@ -84,7 +84,7 @@ def mlflow(arguments: argparse.Namespace) -> int:
     check_port(arguments.host, arguments.port, command="fraud-detect mlflow")
     settings.home.mkdir(parents=True, exist_ok=True)
     # MLflow opens every experiment as a GenAI one, unless the link or an earlier visit says otherwise.
-    experiment = _registry(settings).ensure_experiment(settings.model_name)
+    experiment = open_registry(settings).ensure_experiment(settings.model_name)
     link = f"http://{arguments.host}:{arguments.port}/#/experiments/{experiment}?workflowType=machine_learning"
     print(f"MLflow UI on {link} - stop it with Ctrl+C", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--workers=1", f"--host={arguments.host}"]
@@ -96,11 +96,3 @@ def mlflow(arguments: argparse.Namespace) -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for generative AI only
     }
     return subprocess.call([*command, f"--port={arguments.port}"], env=environment, cwd=settings.home)  # noqa: S603 - our own arguments
-
-
-def _registry(settings: Settings) -> Registry:
-    return Registry(
-        tracking_uri=settings.tracking_uri,
-        model_name=settings.model_name,
-        artifact_directory=settings.artifact_directory,
-    )

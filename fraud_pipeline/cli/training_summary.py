@@ -24,13 +24,9 @@ def summary(settings: Settings, *, run_id: str, seconds: float) -> str:
     """What came out of this run, where it is, and what to do next."""
     from fraud_pipeline.modeling.comparison import Comparison  # noqa: PLC0415 - pandas takes a second
     from fraud_pipeline.modeling.evaluation import Evaluation  # noqa: PLC0415 - the same
-    from fraud_pipeline.promotion.registry import Registry  # noqa: PLC0415 - mlflow takes seconds
+    from fraud_pipeline.promotion.registry import open_registry  # noqa: PLC0415 - mlflow takes seconds
 
-    registry = Registry(
-        tracking_uri=settings.tracking_uri,
-        model_name=settings.model_name,
-        artifact_directory=settings.artifact_directory,
-    )
+    registry = open_registry(settings)
     model = registry.of_run(run_id)
     record = registry.evaluation(model) or {}
     evaluation = Evaluation.from_dict(record)

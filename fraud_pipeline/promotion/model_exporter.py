@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from fraud_pipeline.promotion.published_model import publish, published_version
-from fraud_pipeline.promotion.registry import Alias, Registry
+from fraud_pipeline.promotion.registry import Alias, Registry, open_registry
 from fraud_pipeline.settings import Settings
 
 LONGEST_WAIT: Final = 60.0
@@ -93,11 +93,7 @@ def follow_until_stopped(settings: Settings, *, with_parent: bool = False) -> in
     links: dict[Alias, Path] = {"champion": settings.champion_directory}
     if settings.shadow_challenger:
         links["challenger"] = settings.challenger_directory
-    registry = Registry(
-        tracking_uri=settings.tracking_uri,
-        model_name=settings.model_name,
-        artifact_directory=settings.artifact_directory,
-    )
+    registry = open_registry(settings)
     interval = settings.champion_poll_interval.total_seconds()
     export_aliases(registry, links, interval=interval, stop=stop, on_progress=lambda line: print(line, flush=True))  # noqa: T201 - a process of its own
     return 0

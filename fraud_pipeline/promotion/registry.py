@@ -1,9 +1,7 @@
-"""The model registry: versions, the `champion` and `challenger` aliases, and the history of who was champion.
+"""The model registry: versions, and the `champion` and `challenger` aliases.
 
-Belongs here: everything said to MLflow's registry. Must not be here: the judgement (`gate.py`), training, serving.
-
-A promotion is recorded as an MLflow run of its own experiment, opened before the alias moves and finished after: the
-history and the alias live in one system, and a crash in between leaves a record that says so.
+Belongs here: calls of MLflow's registry. Must not be here: the judgement (`gate.py`), the record of decisions
+(`promotion_history.py`), training, serving.
 
 No version is champion and challenger at once: a challenger that became champion, or that was rejected, is challenger no
 more. Registries of earlier releases, where the champion kept the alias, read as if it had been removed.
@@ -20,7 +18,6 @@ from typing import Any, Final, Literal, get_args
 
 import mlflow
 import pandas as pd
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -35,11 +32,12 @@ from fraud_pipeline.modeling.model_directory import (
     read_feature_config,
 )
 from fraud_pipeline.promotion.mlflow_flavor import write_flavor
+from fraud_pipeline.promotion.promotion_history import DECISIONS, Action, Promotion, PromotionHistory, moment
 from fraud_pipeline.promotion.published_model import activate, stage
 from fraud_pipeline.promotion.training_run import NOTE_TAG
+from fraud_pipeline.settings import Settings
 
 Alias = Literal["champion", "challenger"]
-Action = Literal["promote", "shadow_only", "reject", "rollback"]
 
 ARTIFACT_NAME: Final = "fraud_model"
 PLAIN_ARTIFACT: Final = "plain_model"
@@ -47,7 +45,6 @@ SHA256_TAG: Final = "sha256"
 RUN_TAG: Final = "dagster_run_id"
 FEATURE_CONFIG_TAG: Final = "feature_config"
 TRAININGS: Final = "Trainings of the fraud model, one run each, with the model card as description."
-DECISIONS: Final = "Decisions about versions of the model, one run each: promote, shadow_only, reject or rollback."
 MODEL: Final = (
     "Card fraud model with its policy. `champion` decides about transactions; `challenger` waits for the gate."
 )
@@ -70,19 +67,6 @@ class RegisteredModel:
     tags: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Promotion:
-    """One decision about a version: what was done, when, why, and who was champion before and after."""
-
-    decided_at: pd.Timestamp
-    action: Action
-    version: int
-    previous_champion: int | None
-    champion: int | None
-    reasons: tuple[str, ...]
-    confirmed: bool
-
-
 class Registry:
     """Versions and promotions of one named model in the MLflow server at `tracking_uri`.
 
@@ -94,6 +78,7 @@ class Registry:
         self.model_name = model_name
         self._artifact_directory = artifact_directory
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        self._history = PromotionHistory(self._client, experiment=f"{model_name}_promotions")
 
     def ensure_experiment(self, name: str, *, description: str = TRAININGS) -> str:
         """The id of an experiment, created when missing."""
@@ -180,7 +165,7 @@ class Registry:
                 source=str(entry.source),
                 sha256=entry.tags.get(SHA256_TAG, ""),  # absent when somebody registered it by other means
                 aliases=_aliases(aliases, version=int(entry.version)),
-                created_at=_moment(entry.creation_timestamp),
+                created_at=moment(entry.creation_timestamp),
                 tags=entry.tags,
             )
             for entry in entries
@@ -208,12 +193,8 @@ class Registry:
 
         Raises IncompatibleModelError when this code cannot rebuild it.
         """
-        if PLAIN_ARTIFACT not in {file.path for file in self._client.list_artifacts(model.run_id)}:
-            return None
-        files = mlflow.artifacts.download_artifacts(
-            run_id=model.run_id, artifact_path=PLAIN_ARTIFACT, tracking_uri=self.tracking_uri
-        )
-        return FraudModel.load(Path(files))
+        directory = self._artifact(model, PLAIN_ARTIFACT)
+        return FraudModel.load(directory) if directory else None
 
     def feature_config(self, model: RegisteredModel) -> FeatureConfig:
         """How a version's features from history were made, also of one that this code cannot rebuild.
@@ -249,14 +230,17 @@ class Registry:
 
     def evaluation(self, model: RegisteredModel) -> dict[str, Any] | None:
         """What `evaluation.json` of the run that trained a version says, or None where there is no such file."""
-        name = "evaluation.json"
+        file = self._artifact(model, "evaluation.json")
+        figures: dict[str, Any] | None = json.loads(file.read_text()) if file else None
+        return figures
+
+    def _artifact(self, model: RegisteredModel, name: str) -> Path | None:
+        """A local copy of a file or directory of the run that trained a version, or None where there is none."""
         if name not in {file.path for file in self._client.list_artifacts(model.run_id)}:
             return None
-        file = mlflow.artifacts.download_artifacts(
-            run_id=model.run_id, artifact_path=name, tracking_uri=self.tracking_uri
+        return Path(
+            mlflow.artifacts.download_artifacts(run_id=model.run_id, artifact_path=name, tracking_uri=self.tracking_uri)
         )
-        figures: dict[str, Any] = json.loads(Path(file).read_text())
-        return figures
 
     def decide(self, version: int, *, action: Action, reasons: Sequence[str]) -> Promotion:
         """Record a decision about a version and, for `promote` and `rollback`, make it the champion.
@@ -264,26 +248,15 @@ class Registry:
         A version that is champion now, or is rejected, is not the challenger any more.
         """
         champion = self.with_alias("champion")
-        moves = action in ("promote", "rollback")
-        after = version if moves else champion.version if champion else None
-        run = self._client.create_run(
-            self.ensure_experiment(self._history_name, description=DECISIONS),
-            run_name=f"{action} v{version}",
-            tags={
-                NOTE_TAG: "\n".join(f"- {reason}" for reason in reasons),
-                "action": action,
-                "version": str(version),
-                "previous_champion": str(champion.version) if champion else "",
-                "champion": str(after) if after is not None else "",
-                "reasons": json.dumps(list(reasons)),
-            },
-        )
-        if moves:
-            self._client.set_registered_model_alias(self.model_name, "champion", str(version))
-        if moves or action == "reject":
-            self._settle(version)
-        self._client.set_terminated(run.info.run_id)
-        return _promotion(self._client.get_run(run.info.run_id))
+        moves, before = action in ("promote", "rollback"), champion.version if champion else None
+        experiment = self.ensure_experiment(self._history.experiment, description=DECISIONS)
+        after = version if moves else before
+        with self._history.recorded(experiment, action, version, before=before, after=after, reasons=reasons) as run_id:
+            if moves:
+                self._client.set_registered_model_alias(self.model_name, "champion", str(version))
+            if moves or action == "reject":
+                self._settle(version)
+        return self._history.read(run_id)
 
     def _settle(self, version: int) -> None:
         """Take the alias `challenger` from a version that carries it."""
@@ -307,17 +280,7 @@ class Registry:
 
     def history(self) -> tuple[Promotion, ...]:
         """All decisions, oldest first."""
-        experiment = self._client.get_experiment_by_name(self._history_name)
-        if experiment is None:
-            return ()
-        runs: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self._client.search_runs([experiment.experiment_id], max_results=1_000, page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                return tuple(sorted((_promotion(run) for run in runs), key=lambda entry: entry.decided_at))
+        return self._history.read_all()
 
     def waiting(self) -> Promotion | None:
         """The first decision to keep the present challenger in shadow, or None when it was decided otherwise since."""
@@ -327,9 +290,9 @@ class Registry:
         decided = [entry for entry in self.history() if entry.confirmed and entry.version == challenger.version]
         return decided[0] if decided and all(entry.action == "shadow_only" for entry in decided) else None
 
-    def champion_at(self, moment: pd.Timestamp) -> int | None:
+    def champion_at(self, instant: pd.Timestamp) -> int | None:
         """The version that was champion at an instant, or None when there was none yet."""
-        past = [entry for entry in self.history() if entry.confirmed and entry.decided_at <= moment]
+        past = [entry for entry in self.history() if entry.confirmed and entry.decided_at <= instant]
         return past[-1].champion if past else None
 
     def previous_champion(self) -> RegisteredModel:
@@ -344,10 +307,6 @@ class Registry:
                 return self.get(int(entry.previous_champion or 0))
         raise RegistryError("there is no earlier champion to go back to; promote a version by its number instead")
 
-    @property
-    def _history_name(self) -> str:
-        return f"{self.model_name}_promotions"
-
 
 def _aliases(aliases: Mapping[str, str], *, version: int) -> tuple[str, ...]:
     """What a version is called; the champion is not its own challenger."""
@@ -355,21 +314,13 @@ def _aliases(aliases: Mapping[str, str], *, version: int) -> tuple[str, ...]:
     return tuple(sorted(names - {"challenger"} if "champion" in names else names))
 
 
-def _promotion(run: Run) -> Promotion:
-    tags: dict[str, Any] = run.data.tags
-    return Promotion(
-        decided_at=_moment(run.info.start_time),
-        action=tags["action"],
-        version=int(tags["version"]),
-        previous_champion=int(tags["previous_champion"]) if tags["previous_champion"] else None,
-        champion=int(tags["champion"]) if tags["champion"] else None,
-        reasons=tuple(json.loads(tags["reasons"])),
-        confirmed=run.info.status == "FINISHED",
+def open_registry(settings: Settings) -> Registry:
+    """The registry of one deployment."""
+    return Registry(
+        tracking_uri=settings.tracking_uri,
+        model_name=settings.model_name,
+        artifact_directory=settings.artifact_directory,
     )
-
-
-def _moment(milliseconds: int) -> pd.Timestamp:
-    return pd.Timestamp(milliseconds, unit="ms", tz="UTC")
 
 
 # Neither a few small files nor making the first tables is news to a person.

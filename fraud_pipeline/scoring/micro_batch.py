@@ -4,6 +4,7 @@ Belongs here: rows and their answers within one open transaction. Must not be he
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -24,6 +25,12 @@ class MicroBatch:
 
     batch: Batch
     answers: list[Answer]
+
+
+def answers_of(transaction: AbstractContextManager[MicroBatch]) -> list[Answer]:
+    """The answers of a transaction without more statements, committed."""
+    with transaction as scored:
+        return scored.answers
 
 
 def stored_answers(batch: Batch, first: Mapping[str, TransactionRow], added: Collection[str]) -> dict[str, Answer]:

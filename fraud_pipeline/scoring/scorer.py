@@ -50,6 +50,7 @@ from fraud_pipeline.scoring.micro_batch import (
     MicroBatch,
     RequestIdsOfRows,
     answer_to,
+    answers_of,
     open_alerts,
     stored_answers,
 )
@@ -104,12 +105,7 @@ class Scorer:
         self, rows: Sequence[TransactionRow], *, mode: Mode = "full", request_ids: RequestIdsOfRows = NO_REQUEST_IDS
     ) -> list[Answer]:
         """One stored decision per row, in order. Raises what `transaction` raises."""
-
-        def committed_answers() -> list[Answer]:
-            with self.transaction(rows, mode=mode, request_ids=request_ids) as scored:
-                return scored.answers
-
-        return with_retry(committed_answers)
+        return with_retry(lambda: answers_of(self.transaction(rows, mode=mode, request_ids=request_ids)))
 
     @contextmanager
     def transaction(

@@ -22,7 +22,7 @@ from fraud_pipeline.features.engineer import FEATURE_NAMES, History, merchant_da
 from fraud_pipeline.modeling.metrics import average_precision, rank_frauds
 from fraud_pipeline.modeling.model_directory import FraudModel, IncompatibleModelError
 from fraud_pipeline.modeling.training import TrainedModel, part
-from fraud_pipeline.promotion.registry import Promotion
+from fraud_pipeline.promotion.promotion_history import Promotion
 from fraud_pipeline.storage.tables import TableStore
 from fraud_pipeline_tests.support.reports import Deployment, deployment_in
 from fraud_pipeline_tests.support.small_world import Tables

@@ -25,8 +25,9 @@ from fraud_pipeline.modeling.model_directory import (
 )
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline.promotion.promotion_history import Action
 from fraud_pipeline.promotion.published_model import published_version
-from fraud_pipeline.promotion.registry import Action, RegisteredModel, Registry, RegistryError
+from fraud_pipeline.promotion.registry import RegisteredModel, Registry, RegistryError
 from fraud_pipeline.scoring.decide import decide_with_model
 from fraud_pipeline_tests.support.small_world import Tables
 

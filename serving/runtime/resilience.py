@@ -21,8 +21,7 @@ from fraud_pipeline.scoring.errors import (
     StorageUnavailableError,
     with_retry,
 )
-from fraud_pipeline.scoring.micro_batch import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows
-from fraud_pipeline.scoring.scorer import answers_of
+from fraud_pipeline.scoring.micro_batch import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows, answers_of
 from serving.runtime.breaker import BreakerOpenError, BreakerPolicy, CircuitBreaker, Permit, State
 
 Clock = Callable[[], float]
