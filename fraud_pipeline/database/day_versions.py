@@ -74,5 +74,4 @@ def _versions(
 
 def _has_rows_before(database: Database, start: pd.Timestamp) -> bool:
     earlier = sa.select(sa.literal(1)).where(TRANSACTIONS.c.event_time < microsecond(start)).limit(1)
-    with database.transaction(read_only=True) as connection:
-        return connection.execute(earlier).first() is not None
+    return bool(database.rows(earlier))

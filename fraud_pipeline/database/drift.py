@@ -11,6 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
+from fraud_pipeline.database.statements import replace_day
 from fraud_pipeline.database.tables import DRIFT
 from fraud_pipeline.schema.transactions import microsecond, times
 
@@ -30,11 +31,7 @@ class DriftRow:
 
 def replace_drift(database: Database, *, day: pd.Timestamp, rows: Sequence[DriftRow]) -> None:
     """Store a day's figures and replace those of an earlier run for the day."""
-    at = microsecond(day)
-    with database.transaction() as connection:
-        connection.execute(sa.delete(DRIFT).where(DRIFT.c.day == at))
-        if rows:
-            connection.execute(sa.insert(DRIFT), [{"day": at, **asdict(row)} for row in rows])
+    replace_day(database, DRIFT, day=microsecond(day), rows=[asdict(row) for row in rows])
 
 
 def read_drift(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
@@ -45,7 +42,5 @@ def read_drift(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) ->
         .where(DRIFT.c.day >= microsecond(start), DRIFT.c.day < microsecond(end))
         .order_by(DRIFT.c.day, DRIFT.c.feature, DRIFT.c.baseline, DRIFT.c.kind)
     )
-    with database.transaction(read_only=True) as connection:
-        rows = connection.execute(query).all()
-    shifts = pd.DataFrame(rows, columns=list(names))
+    shifts = database.frame(query)
     return shifts.assign(day=times(shifts["day"].to_numpy(np.int64)))

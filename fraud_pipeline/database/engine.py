@@ -5,13 +5,14 @@ Belongs here: engines, pools, time limits, errors of an unavailable database. Mu
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 import psycopg
 import sqlalchemy as sa
 from alembic import command
@@ -91,6 +92,15 @@ class Database:
             connection.begin(),
         ):
             yield connection
+
+    def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        """The rows of a query, in a transaction of its own. Raises what `transaction` raises."""
+        with self.transaction(read_only=True) as connection:
+            return connection.execute(query).all()
+
+    def frame(self, query: sa.Select[Any]) -> pd.DataFrame:
+        """The rows of a query as a frame."""
+        return pd.DataFrame(self.rows(query), columns=[column.name for column in query.selected_columns])
 
     def upgrade(self, revision: str = "head") -> None:
         """Migrate the tables up to a revision; processes that start together wait for each other.

@@ -18,10 +18,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
-from fraud_pipeline.database.merchant_days import (
-    made_until,
-    mark_late_days,
-)
+from fraud_pipeline.database.merchant_days import made_until, mark_late_days
 from fraud_pipeline.database.own_fields import own_texts
 from fraud_pipeline.database.statements import increment_versions, insert_new, next_version, one_of
 from fraud_pipeline.database.tables import (
@@ -121,8 +118,7 @@ def _unknown(database: Database, table: sa.Table, rows: pd.DataFrame) -> pd.Data
 
 def loaded_days(database: Database) -> dict[tuple[str, date], str]:
     """The content version of each loaded day, by name of the table and day."""
-    with database.transaction(read_only=True) as connection:
-        rows = connection.execute(sa.select(LOADED_DAYS.c.name, LOADED_DAYS.c.day, LOADED_DAYS.c.content)).all()
+    rows = database.rows(sa.select(LOADED_DAYS.c.name, LOADED_DAYS.c.day, LOADED_DAYS.c.content))
     return {(row.name, _EPOCH + timedelta(days=row.day // DAY)): row.content for row in rows}
 
 
@@ -165,15 +161,12 @@ def read_reports(
 def read_newest_decisions(database: Database, *, limit: int) -> pd.DataFrame:
     """The newest decisions, in order of decision; all columns of the table."""
     newest = sa.select(*DECISIONS.columns).order_by(DECISIONS.c.decided_at.desc()).limit(limit)
-    with database.transaction(read_only=True) as connection:
-        rows = connection.execute(newest).all()
-    return _frame(list(reversed(rows)), list(DECISIONS.columns))
+    return _frame(database.rows(newest)[::-1], list(DECISIONS.columns))
 
 
 def read_feature_configs(database: Database) -> dict[str, str]:
     """The content of each feature configuration as JSON, by its id."""
-    with database.transaction(read_only=True) as connection:
-        return {row.id: row.content for row in connection.execute(sa.select(FEATURE_CONFIGS))}
+    return {row.id: row.content for row in database.rows(sa.select(FEATURE_CONFIGS))}
 
 
 def customers_of(database: Database, transaction_ids: Sequence[str]) -> list[str]:
@@ -205,17 +198,15 @@ def read_merchant_days(
         )
         .order_by(days.version)
     )
-    with database.transaction(read_only=True) as connection:
-        return _frame(connection.execute(query).all(), columns)
+    return _frame(database.rows(query), columns)
 
 
 def made_label_maturities(database: Database) -> list[timedelta]:
     """The label maturities that have merchants' days."""
     prefix = merchant_days_name(timedelta(0)).removesuffix("0")
     is_label_maturity = MEMORY_VERSIONS.c.name.startswith(prefix, autoescape=True)
-    with database.transaction(read_only=True) as connection:
-        names = connection.execute(sa.select(MEMORY_VERSIONS.c.name).where(is_label_maturity)).scalars()
-        return [timedelta(microseconds=int(name.removeprefix(prefix))) for name in names]
+    rows = database.rows(sa.select(MEMORY_VERSIONS.c.name).where(is_label_maturity))
+    return [timedelta(microseconds=int(name.removeprefix(prefix))) for (name,) in rows]
 
 
 def _read(

@@ -67,9 +67,7 @@ def read_traffic(database: Database, *, start: pd.Timestamp) -> pd.DataFrame:
         .group_by(minute, *kinds)
         .order_by(minute)
     )
-    with database.transaction(read_only=True) as connection:
-        rows = connection.execute(query).all()
-    traffic = pd.DataFrame(rows, columns=["minute", "decision", "decided_by", "mode", "decisions"])
+    traffic = database.frame(query)
     return traffic.assign(minute=times(traffic["minute"].to_numpy(np.int64) * _MINUTE))
 
 
@@ -81,8 +79,7 @@ def read_probabilities(database: Database, *, start: pd.Timestamp, limit: int) -
         .order_by(DECISIONS.c.decided_at.desc())
         .limit(limit)
     )
-    with database.transaction(read_only=True) as connection:
-        return np.array(connection.execute(query).scalars().all(), dtype=np.float64)
+    return database.frame(query)["probability"].to_numpy(np.float64)
 
 
 def read_case(database: Database, transaction_id: str) -> Case | None:
@@ -134,14 +131,11 @@ def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.Dat
         .order_by(TRANSACTIONS.c.event_time.desc())
         .limit(limit)
     )
-    with database.transaction(read_only=True) as connection:
-        rows = connection.execute(query).all()
-    rows_of_customer = pd.DataFrame(rows, columns=[column.name for column in columns])
+    rows_of_customer = database.frame(query)
     return rows_of_customer.assign(event_time=times(rows_of_customer["event_time"].to_numpy(np.int64)))
 
 
 def count_alerts(database: Database) -> dict[Status, int]:
     """The number of alerts of each status."""
     query = sa.select(ALERTS.c.status, sa.func.count()).group_by(ALERTS.c.status)
-    with database.transaction(read_only=True) as connection:
-        return {row[0]: row[1] for row in connection.execute(query)}
+    return {row[0]: row[1] for row in database.rows(query)}

@@ -12,7 +12,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from fraud_pipeline.database.engine import Database
-from fraud_pipeline.database.statements import insert_new
+from fraud_pipeline.database.statements import insert_new, replace_day
 from fraud_pipeline.database.tables import DECISIONS, FRAUD_REPORTS, PERFORMANCE, SHADOW_DECISIONS, TRANSACTIONS
 from fraud_pipeline.policy.holdout import HOLDOUT
 from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, microsecond, times
@@ -56,11 +56,7 @@ class ShadowRow:
 
 def replace_performance(database: Database, *, day: pd.Timestamp, rows: Sequence[PerformanceRow]) -> None:
     """Store a day's figures and replace those of an earlier run for the day."""
-    at = microsecond(day)
-    with database.transaction() as connection:
-        connection.execute(sa.delete(PERFORMANCE).where(PERFORMANCE.c.day == at))
-        if rows:
-            connection.execute(sa.insert(PERFORMANCE), [{"day": at, **asdict(row)} for row in rows])
+    replace_day(database, PERFORMANCE, day=microsecond(day), rows=[asdict(row) for row in rows])
 
 
 def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
@@ -73,7 +69,7 @@ def read_performance(database: Database, *, start: pd.Timestamp, end: pd.Timesta
     query = sa.select(*columns).where(
         PERFORMANCE.c.segment == "", PERFORMANCE.c.day >= microsecond(start), PERFORMANCE.c.day < microsecond(end)
     )
-    figures = _frame(database, query.order_by(PERFORMANCE.c.day))
+    figures = database.frame(query.order_by(PERFORMANCE.c.day))
     numbers = figures.astype({"value": "float64", "low": "float64", "high": "float64"})
     return numbers.assign(day=times(figures["day"].to_numpy(np.int64)))
 
@@ -87,7 +83,7 @@ def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timesta
         .where(event_time >= microsecond(start), event_time < microsecond(end))
         .where(DECISIONS.c.model_sha256 == model_sha256, DECISIONS.c.probability.is_not(None))
     )
-    return _frame(database, query)
+    return database.frame(query)
 
 
 def decisions_on(database: Database, transaction_ids: Sequence[str], *, model_sha256: str) -> pd.DataFrame:
@@ -96,7 +92,7 @@ def decisions_on(database: Database, transaction_ids: Sequence[str], *, model_sh
         DECISIONS.c.model_sha256 == model_sha256
     )
     pieces = [transaction_ids[at : at + _AT_ONCE] for at in range(0, len(transaction_ids), _AT_ONCE)]
-    frames = [_frame(database, by_this_model.where(DECISIONS.c.transaction_id.in_(piece))) for piece in pieces]
+    frames = [database.frame(by_this_model.where(DECISIONS.c.transaction_id.in_(piece))) for piece in pieces]
     return pd.concat(frames) if frames else pd.DataFrame(columns=["transaction_id", "decision"])
 
 
@@ -114,7 +110,7 @@ def would_be_blocks(database: Database, *, start: pd.Timestamp, end: pd.Timestam
         .where(event_time >= microsecond(start), event_time < microsecond(end))
         .where(sa.or_(DECISIONS.c.decision == "block", held_out))
     )
-    return _frame(database, query).astype({"held_out": bool, "by_model": bool, "share": "float64"})
+    return database.frame(query).astype({"held_out": bool, "by_model": bool, "share": "float64"})
 
 
 def blocked_ids(database: Database, *, since: pd.Timestamp) -> list[str]:
@@ -122,8 +118,7 @@ def blocked_ids(database: Database, *, since: pd.Timestamp) -> list[str]:
     query = sa.select(DECISIONS.c.transaction_id).where(
         DECISIONS.c.decision == "block", DECISIONS.c.decided_at >= microsecond(since)
     )
-    with database.transaction(read_only=True) as connection:
-        return list(connection.execute(query).scalars())
+    return [id_ for (id_,) in database.rows(query)]
 
 
 def add_shadow_rows(database: Database, rows: Sequence[ShadowRow]) -> None:
@@ -154,7 +149,7 @@ def shadow_rows(database: Database, *, champion: str, challenger: str) -> pd.Dat
         .where(SHADOW_DECISIONS.c.champion == champion, SHADOW_DECISIONS.c.challenger == challenger)
         .order_by(TRANSACTIONS.c.event_time)
     )
-    decisions = _frame(database, query).astype({"held_out": bool, "share": "float64"})
+    decisions = database.frame(query).astype({"held_out": bool, "share": "float64"})
     return decisions.assign(event_time=times(decisions["event_time"].to_numpy(np.int64)))
 
 
@@ -166,11 +161,5 @@ def shadowed_frauds(database: Database, *, champion: str, challenger: str, befor
         .where(SHADOW_DECISIONS.c.champion == champion, SHADOW_DECISIONS.c.challenger == challenger)
         .where(FRAUD_REPORTS.c.is_fraud, FRAUD_REPORTS.c.event_time < microsecond(before))
     )
-    with database.transaction(read_only=True) as connection:
-        return int(connection.execute(query).scalar_one())
-
-
-def _frame(database: Database, query: sa.Select[tuple[object, ...]]) -> pd.DataFrame:
-    with database.transaction(read_only=True) as connection:
-        rows = connection.execute(query).all()
-    return pd.DataFrame(rows, columns=[column.name for column in query.selected_columns])
+    ((frauds,),) = database.rows(query)
+    return int(frauds)

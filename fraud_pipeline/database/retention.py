@@ -122,8 +122,7 @@ def _delete(database: Database, table: sa.Table, is_old: sa.ColumnElement[bool])
     of_key = sa.delete(table).where(*(key == sa.bindparam(name) for key, name in zip(keys, names, strict=True)))
     removed = 0
     while True:
-        with database.transaction(read_only=True) as connection:
-            rows = connection.execute(search).all()
+        rows = database.rows(search)
         for part in chunks(database, len(rows)):
             with database.transaction() as connection:
                 if table is tables.TRANSACTIONS:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from psycopg.errors import UniqueViolation
 from sqlalchemy.dialects import postgresql, sqlite
 
+from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.tables import MEMORY_VERSIONS
 
 StatementColumns = Mapping[str, Sequence[Any]]
@@ -83,6 +84,14 @@ def increment_versions_and_insert_new(
         results[kind].append(row)
     counted = {key: version for key, version, _ in results["counted"]}
     return counted, [row[0] for row in results["inserted"]], results["also_select"]
+
+
+def replace_day(database: Database, table: sa.Table, *, day: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store the rows of a day (its midnight in microseconds) in place of those of an earlier run."""
+    with database.transaction() as connection:
+        connection.execute(sa.delete(table).where(table.c.day == day))
+        if rows:
+            connection.execute(sa.insert(table), [{"day": day, **row} for row in rows])
 
 
 def next_version(connection: sa.Connection, name: str, *, as_of: int) -> int:

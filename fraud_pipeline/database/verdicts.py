@@ -80,8 +80,7 @@ def _columns() -> tuple[sa.Column[Any], ...]:
 
 
 def _read(database: Database, statement: sa.Select[Any]) -> Sequence[ReportVerdict]:
-    with database.transaction(read_only=True) as connection:
-        rows = connection.execute(statement).all()
+    rows = database.rows(statement)
     return [ReportVerdict(row[0], pd.Timestamp(row.day, unit="us", tz="UTC"), *row[2:]) for row in rows]
 
 
@@ -89,15 +88,11 @@ def days_with_page(database: Database, report: ReportName) -> list[pd.Timestamp]
     """Days with a stored report page, the newest first."""
     table = REPORT_VERDICTS
     query = sa.select(table.c.day).where(table.c.report == report, table.c.page.is_not(None))
-    with database.transaction(read_only=True) as connection:
-        days = connection.execute(query.order_by(table.c.day.desc())).scalars().all()
-    return [pd.Timestamp(day, unit="us", tz="UTC") for day in days]
+    return [pd.Timestamp(day, unit="us", tz="UTC") for (day,) in database.rows(query.order_by(table.c.day.desc()))]
 
 
 def read_page(database: Database, report: ReportName, day: pd.Timestamp) -> str | None:
     """The stored report page of a day, or None."""
     table = REPORT_VERDICTS
     query = sa.select(table.c.page).where(table.c.report == report, table.c.day == microsecond(day))
-    with database.transaction(read_only=True) as connection:
-        page = connection.execute(query).scalar_one_or_none()
-    return None if page is None else gzip.decompress(page).decode()
+    return next((gzip.decompress(page).decode() for (page,) in database.rows(query) if page is not None), None)
