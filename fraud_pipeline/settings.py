@@ -10,7 +10,7 @@ import os
 import re
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -49,6 +49,11 @@ def _declared(value: object) -> object:
         return read_declaration(path.read_text(encoding="utf-8"), path=path)
     except (OSError, UnicodeError) as error:
         raise ValueError(f"{path}: cannot be read ({type(error).__name__}): name a fraud.toml") from None
+
+
+def _retention(days: int, *, least: int, of: str) -> Any:
+    """A setting that says how many days something is kept."""
+    return Field(timedelta(days=days), ge=timedelta(days=least), le=_LONGEST_RETENTION, description=of)
 
 
 class Settings(BaseSettings):
@@ -120,45 +125,19 @@ class Settings(BaseSettings):
     )
 
     # How long rows and files are kept; docs/how-to/operations.md lists what each setting covers
-    history_retention: timedelta = Field(
-        timedelta(days=180),
-        ge=timedelta(days=62),
-        le=_LONGEST_RETENTION,
-        description="events and fraud reports older than this leave the database; reports may be this late",
+    history_retention: timedelta = _retention(
+        180, least=62, of="events and fraud reports older than this leave the database; reports may be this late"
     )
-    decision_retention: timedelta = Field(
-        timedelta(days=365),
-        ge=timedelta(days=62),
-        le=_LONGEST_RETENTION,
-        description="decisions, and with them the promise that an id is decided once; as long as the history at least",
+    decision_retention: timedelta = _retention(
+        365,
+        least=62,
+        of="decisions, and with them the promise that an id is decided once; as long as the history at least",
     )
-    shadow_retention: timedelta = Field(
-        timedelta(days=180),
-        ge=timedelta(days=62),
-        le=_LONGEST_RETENTION,
-        description="shadow scores of challengers",
-    )
-    alert_retention: timedelta = Field(
-        timedelta(days=730),
-        ge=timedelta(days=30),
-        le=_LONGEST_RETENTION,
-        description="alerts and the steps of analysts",
-    )
-    report_retention: timedelta = Field(
-        timedelta(days=1_095),
-        ge=timedelta(days=180),
-        le=_LONGEST_RETENTION,
-        description="figures and verdicts of the daily reports",
-    )
-    report_page_retention: timedelta = Field(
-        timedelta(days=90), ge=timedelta(days=1), le=_LONGEST_RETENTION, description="daily reports as pages"
-    )
-    study_retention: timedelta = Field(
-        timedelta(days=30),
-        ge=timedelta(days=1),
-        le=_LONGEST_RETENTION,
-        description="journals from which an interrupted search continues",
-    )
+    shadow_retention: timedelta = _retention(180, least=62, of="shadow scores of challengers")
+    alert_retention: timedelta = _retention(730, least=30, of="alerts and the steps of analysts")
+    report_retention: timedelta = _retention(1_095, least=180, of="figures and verdicts of the daily reports")
+    report_page_retention: timedelta = _retention(90, least=1, of="daily reports as pages")
+    study_retention: timedelta = _retention(30, least=1, of="journals from which an interrupted search continues")
 
     # Service
     currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="the one currency of all amounts")

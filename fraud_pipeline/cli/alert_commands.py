@@ -5,13 +5,12 @@ Belongs here: words for a person. Must not be here: the rules of alerts (`alerts
 
 import argparse
 import getpass
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 from pydantic_core import to_json
 
 from fraud_pipeline.alerts import queue
-from fraud_pipeline.database import Database
+from fraud_pipeline.database import open_database
 from fraud_pipeline.database.alerts import Alert
 from fraud_pipeline.settings import load_settings
 
@@ -20,8 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def alerts(arguments: argparse.Namespace) -> int:
     """List the oldest alerts, take the next one, or resolve one."""
-    with closing(Database(load_settings().database)) as database:
-        database.prepare()
+    with open_database(load_settings().database) as database:
         if arguments.action == "list":
             rows = queue.listed(database, status=arguments.status, limit=arguments.limit)
         elif arguments.action == "next":

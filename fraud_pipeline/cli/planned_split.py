@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from fraud_pipeline.ingest.column_times import MISSING
 from fraud_pipeline.ingest.inspection import Inspection
+from fraud_pipeline.ingest.time_spellings import MISSING
 from fraud_pipeline.modeling.dataset import PART_NAMES, PartName, Period, SplitError, time_ordered_split
 
 _DELAY_SHARE: Final = 10

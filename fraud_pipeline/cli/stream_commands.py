@@ -7,12 +7,11 @@ import argparse
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import asdict
 
 from pydantic_core import to_json
 
-from fraud_pipeline.database import Database
+from fraud_pipeline.database import open_database
 from fraud_pipeline.host.ports import check_port
 from fraud_pipeline.messaging.topics import load_kafka_settings
 from fraud_pipeline.settings import load_settings
@@ -62,8 +61,7 @@ def dead_letters(arguments: argparse.Namespace) -> int:
     lines = summary(_keep(letters, newest))
     sent = None
     if arguments.replay:
-        with closing(Database(load_settings().database)) as database:
-            database.prepare()
+        with open_database(load_settings().database) as database:
             sent = replay(kafka, database, reason=arguments.reason)
     if arguments.json:
         listing = {"summary": [line.strip() for line in lines], "newest": [_fields(letter) for letter in newest]}

@@ -11,6 +11,7 @@ from fraud_pipeline.database.engine import (
     DatabaseRefusedError,
     DatabaseUnavailableError,
     DatabaseUnsuitableError,
+    open_database,
 )
 from fraud_pipeline.database.pending import PendingReport
 from fraud_pipeline.database.positions import FencedError, Position, Positions
@@ -29,5 +30,6 @@ __all__ = [
     "Positions",
     "StoredDecision",
     "Versions",
+    "open_database",
     "scoring_batch",
 ]

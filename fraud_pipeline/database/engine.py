@@ -93,7 +93,7 @@ class Database:
         ):
             yield connection
 
-    def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    def rows(self, query: sa.Select[Any]) -> Sequence[Any]:
         """The rows of a query, in a transaction of its own. Raises what `transaction` raises."""
         with self.transaction(read_only=True) as connection:
             return connection.execute(query).all()
@@ -161,6 +161,17 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+@contextmanager
+def open_database(url: str, *, statement_timeout: timedelta = timedelta(seconds=2)) -> Iterator[Database]:
+    """The database with the tables of this release, closed after the block. Raises what `prepare` raises."""
+    database = Database(url, statement_timeout=statement_timeout)
+    try:
+        database.prepare()
+        yield database
+    finally:
+        database.close()
 
 
 def _alembic(connection: sa.Connection) -> Config:

@@ -13,7 +13,7 @@ from typing import Final
 import pandas as pd
 
 from fraud_pipeline.database.day_versions import read_day_versions
-from fraud_pipeline.database.engine import Database
+from fraud_pipeline.database.engine import Database, open_database
 from fraud_pipeline.database.history import read_reports, read_transactions
 from fraud_pipeline.database.history_source import HistorySource, check_history_source
 from fraud_pipeline.database.own_fields import typed
@@ -80,10 +80,6 @@ class DatabaseSource:
                 f"days before {self._kept:%Y-%m-%d} are no longer in the database: leave them out, or set "
                 "FRAUD_LEARN_FROM_SERVED to false to take them from where they came from"
             )
-        database = Database(self.url, statement_timeout=timedelta(minutes=10))
-        try:
-            database.prepare()
+        with open_database(self.url, statement_timeout=timedelta(minutes=10)) as database:
             check_history_source(database, self.source)
             yield database
-        finally:
-            database.close()

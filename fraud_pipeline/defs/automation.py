@@ -6,7 +6,6 @@ and retraining (`retraining.py`).
 
 import json
 from collections.abc import Mapping
-from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,9 +13,9 @@ import dagster as dg
 from dagster_mlflow import end_mlflow_on_run_finished
 
 from fraud_pipeline.alerts.webhook import WebhookError, open_client, post
-from fraud_pipeline.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
+from fraud_pipeline.database import DatabaseUnavailableError, DatabaseUnsuitableError, open_database
 from fraud_pipeline.database.verdicts import ReportName, ReportVerdict, newest_verdicts
-from fraud_pipeline.defs.calendar import Span, time_limit
+from fraud_pipeline.defs.calendar import Span, scheduled, sensor_status, time_limit
 from fraud_pipeline.defs.drift import CHECK as NO_DRIFT
 from fraud_pipeline.defs.features import INPUTS_CHECKED, INPUTS_CURRENT, window_of
 from fraud_pipeline.defs.missed_fraud import CHECK as NO_SURGE
@@ -74,14 +73,13 @@ def build_schedules(
     settings: Settings, jobs: Mapping[str, Any], *, tables: TablesResource, source: SourceResource
 ) -> list[dg.ScheduleDefinition]:
     """Daily data, features, history and retention; switched on unless the settings say otherwise."""
-    status = dg.DefaultScheduleStatus.RUNNING if settings.schedules_enabled else dg.DefaultScheduleStatus.STOPPED
+    shared = scheduled(settings)
 
     @dg.schedule(
         name="daily_ingest",
         job=jobs["ingest_job"],
         cron_schedule="30 1 * * *",
-        execution_timezone="UTC",
-        default_status=status,
+        **shared,
         description="Every night, each day up to yesterday that is missing or differs from its source, and features "
         "that are stale.",
     )
@@ -98,16 +96,14 @@ def build_schedules(
         name="daily_online_history",
         job=jobs["online_history_job"],
         cron_schedule="2 0 * * *",
-        execution_timezone="UTC",
-        default_status=status,
+        **shared,
         description="Merchants' days as of midnight, soon after it: features of whole days need them.",
     )
     retention = dg.ScheduleDefinition(
         name="daily_retention",
         job=jobs["retention_job"],
         cron_schedule="0 2 * * *",
-        execution_timezone="UTC",
-        default_status=status,
+        **shared,
         description="What is older than its retention leaves the database, a little every night.",
     )
     return [daily_ingest, midnight, retention]
@@ -148,7 +144,7 @@ def red_line(verdict: ReportVerdict) -> str:
 
 def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     """A failed run, or a report that turns red, writes one clear line and, where a webhook is set, posts it."""
-    status = dg.DefaultSensorStatus.RUNNING if settings.schedules_enabled else dg.DefaultSensorStatus.STOPPED
+    status = sensor_status(running=settings.schedules_enabled)
 
     @dg.run_failure_sensor(
         name="run_failure_alert",
@@ -181,8 +177,7 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         # A report that is red for weeks is posted once, and again after a recovery.
         before: set[str] = set(json.loads(context.cursor or "[]"))
         try:
-            with closing(Database(settings.database, statement_timeout=settings.statement_timeout)) as database:
-                database.prepare()
+            with open_database(settings.database, statement_timeout=settings.statement_timeout) as database:
                 red = {verdict.report: verdict for verdict in newest_verdicts(database) if verdict.red}
         except (DatabaseUnavailableError, DatabaseUnsuitableError) as error:
             return dg.SkipReason(str(error))

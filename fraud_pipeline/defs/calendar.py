@@ -69,6 +69,17 @@ def days_of_run(tags: Mapping[str, str]) -> Span | None:
     return None
 
 
+def scheduled(settings: Settings) -> dict[str, Any]:
+    """The common properties of schedules; they are switched on unless the settings say otherwise."""
+    status = dg.DefaultScheduleStatus.RUNNING if settings.schedules_enabled else dg.DefaultScheduleStatus.STOPPED
+    return {"execution_timezone": "UTC", "default_status": status}
+
+
+def sensor_status(*, running: bool) -> dg.DefaultSensorStatus:
+    """Whether a sensor starts switched on."""
+    return dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
+
+
 def build_calendar(settings: Settings) -> dg.DailyPartitionsDefinition:
     """Days in UTC from the first to the last day of a file, or from `first_day` on, for ever."""
     last = settings.calendar_end

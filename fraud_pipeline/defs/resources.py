@@ -5,7 +5,7 @@ Belongs here: configuration to object. Must not be here: what assets do with the
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ from typing import Any, cast
 import dagster as dg
 from dagster_mlflow.resources import CONFIG_SCHEMA, MlFlow
 
-from fraud_pipeline.database import Database
+from fraud_pipeline.database import Database, open_database
 from fraud_pipeline.database.history_source import HistorySource
 from fraud_pipeline.database.query_source import data_source
 from fraud_pipeline.database.source import DatabaseSource
@@ -90,15 +90,9 @@ class DatabaseResource(dg.ConfigurableResource):
 
     url: str
 
-    @contextmanager
-    def opened(self) -> Iterator[Database]:
+    def opened(self) -> AbstractContextManager[Database]:
         """The database with the tables of this release."""
-        database = Database(self.url, statement_timeout=timedelta(minutes=10))
-        try:
-            database.prepare()
-            yield database
-        finally:
-            database.close()
+        return open_database(self.url, statement_timeout=timedelta(minutes=10))
 
 
 class RegistryResource(dg.ConfigurableResource):

@@ -23,7 +23,7 @@ import pandas as pd
 from dagster_mlflow import end_mlflow_on_run_finished
 
 from fraud_pipeline.database.performance import shadowed_frauds
-from fraud_pipeline.defs.calendar import days_of_run, time_limit
+from fraud_pipeline.defs.calendar import days_of_run, scheduled, sensor_status, time_limit
 from fraud_pipeline.defs.drift import ENOUGH_ROWS
 from fraud_pipeline.defs.named_source import reason_to_wait
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource
@@ -87,14 +87,13 @@ def build_loop_jobs() -> dict[str, Any]:
 
 def build_loop_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg.ScheduleDefinition]:
     """The daily gate and weekly retraining; switched on unless the settings say otherwise."""
-    status = dg.DefaultScheduleStatus.RUNNING if settings.schedules_enabled else dg.DefaultScheduleStatus.STOPPED
+    shared = scheduled(settings)
 
     @dg.schedule(
         name="daily_gate",
         job=jobs["gate_job"],
         cron_schedule="0 5 * * *",
-        execution_timezone="UTC",
-        default_status=status,
+        **shared,
         description="Judges a challenger that waits in shadow, once enough frauds that it scored have matured.",
     )
     def daily_gate(
@@ -122,8 +121,7 @@ def build_loop_schedules(settings: Settings, jobs: Mapping[str, Any]) -> list[dg
         name="weekly_retraining",
         job=jobs["retraining_job"],
         cron_schedule="0 4 * * 1",
-        execution_timezone="UTC",
-        default_status=status,
+        **shared,
         description="Retrain on Monday morning, after Sunday's data, unless a challenger still waits in shadow; the "
         "gate decides whether it goes live.",
     )
@@ -151,7 +149,7 @@ def build_report_sensor(settings: Settings, jobs: Mapping[str, Any]) -> dg.Senso
         request_job=jobs["drift_job"],
         # Runs of the command line belong to no code location, and their days are judged like any other.
         monitor_all_code_locations=True,
-        default_status=dg.DefaultSensorStatus.RUNNING if settings.schedules_enabled else dg.DefaultSensorStatus.STOPPED,
+        default_status=sensor_status(running=settings.schedules_enabled),
         minimum_interval_seconds=30,
         description="The champion's reports of each day whose features were made, after they were.",
     )
@@ -172,7 +170,7 @@ def build_loop_sensor(settings: Settings) -> dg.AutomationConditionSensorDefinit
     return dg.AutomationConditionSensorDefinition(
         "retraining_on_alarm",
         target=RETRAINING,
-        default_status=dg.DefaultSensorStatus.RUNNING if settings.schedules_enabled else dg.DefaultSensorStatus.STOPPED,
+        default_status=sensor_status(running=settings.schedules_enabled),
         minimum_interval_seconds=60,
         run_tags={"fraud/cause": "alarm"},
         description="Trains after drift or degradation: once, and again after a recovery.",

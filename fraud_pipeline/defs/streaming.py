@@ -11,7 +11,6 @@ consumer takes milliseconds, and while one is alive the sensor only observes.
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -21,14 +20,14 @@ from fraud_pipeline.alerts.backoff import pause_after
 from fraud_pipeline.alerts.outbox import post_new_alerts
 from fraud_pipeline.alerts.webhook import WebhookAwayError
 from fraud_pipeline.database import (
-    Database,
     DatabaseUnavailableError,
     DatabaseUnsuitableError,
     FencedError,
     Position,
+    open_database,
     scoring_batch,
 )
-from fraud_pipeline.defs.calendar import time_limit
+from fraud_pipeline.defs.calendar import sensor_status, time_limit
 from fraud_pipeline.defs.external import REPORTS_TOPIC, TRANSACTIONS_TOPIC
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings
 from fraud_pipeline.scoring.errors import NotStoredError
@@ -122,7 +121,7 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
         name="transactions_sensor",
         job=job,
         minimum_interval_seconds=5,
-        default_status=_status(settings.schedules_enabled and has_broker),
+        default_status=sensor_status(running=settings.schedules_enabled and has_broker),
         description="Launches runs over bounded ranges of the stream, unless a live consumer scores it already.",
     )
     def transactions_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -148,7 +147,7 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
     @dg.sensor(
         name="alert_webhook",
         minimum_interval_seconds=10,
-        default_status=_status(settings.schedules_enabled and bool(settings.alert_webhook_url)),
+        default_status=sensor_status(running=settings.schedules_enabled and bool(settings.alert_webhook_url)),
         description="Posts new alerts to FRAUD_ALERT_WEBHOOK_URL: at least once, a customer's in their order.",
     )
     def alert_webhook(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -158,7 +157,7 @@ def build_stream_sensors(settings: Settings, kafka: KafkaSettings, *, job: Any) 
         if time.time() < since + pause_after(failures).total_seconds():
             return dg.SkipReason(f"the webhook was away {failures} times in a row and is left alone for a while")
         try:
-            with _database(settings) as database:
+            with open_database(settings.database, statement_timeout=settings.statement_timeout) as database:
                 posted = post_new_alerts(database, settings.alert_webhook_url)
         except (WebhookAwayError, DatabaseUnavailableError, DatabaseUnsuitableError) as error:
             context.update_cursor(json.dumps([failures + 1, time.time()]))
@@ -291,24 +290,12 @@ def _topics(kafka: KafkaSettings) -> tuple[str, str]:
 
 
 def _positions(settings: Settings, kafka: KafkaSettings) -> dict[Partition, Position]:
-    with _database(settings) as database, scoring_batch(database, read_only=True) as batch:
+    with (
+        open_database(settings.database, statement_timeout=settings.statement_timeout) as database,
+        scoring_batch(database, read_only=True) as batch,
+    ):
         return {
             Partition(topic, partition): position
             for topic in _topics(kafka)
             for partition, position in batch.positions.all(topic).items()
         }
-
-
-@contextmanager
-def _database(settings: Settings) -> Iterator[Database]:
-    """The database with the tables of this release; a tick must not wait long for it."""
-    database = Database(settings.database, statement_timeout=settings.statement_timeout)
-    try:
-        database.prepare()
-        yield database
-    finally:
-        database.close()
-
-
-def _status(running: bool) -> dg.DefaultSensorStatus:  # noqa: FBT001 - the one thing it depends on
-    return dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED

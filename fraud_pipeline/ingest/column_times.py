@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -17,23 +17,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fraud_pipeline.ingest.column_profiles import NEARLY_ALL, Profile
-from fraud_pipeline.ingest.time_spellings import TimesError, joined_times, read_times
+from fraud_pipeline.ingest.declaration import TimeUnit
+from fraud_pipeline.ingest.time_spellings import MICROSECONDS, MISSING, TimesError, joined_times, read_times
 
-Unit = Literal["", "s", "ms", "us", "ns", "minutes", "hours", "days"]
 Times = NDArray[np.int64]
-MISSING: Final = np.iinfo(np.int64).min
 
 _SECOND: Final = 1_000_000
-MICROSECONDS: Final[dict[str, float]] = {
-    "s": _SECOND,
-    "ms": 1_000,
-    "us": 1,
-    "ns": 0.001,
-    "minutes": 60 * _SECOND,
-    "hours": 3_600 * _SECOND,
-    "days": 86_400 * _SECOND,
-}
-_EPOCHS: Final[tuple[tuple[Unit, float], ...]] = (("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
+_EPOCHS: Final[tuple[tuple[TimeUnit, float], ...]] = (("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
 _FIRST_SECOND: Final = 631_152_000  # 1990-01-01
 _LAST_SECOND: Final = 4_102_444_800  # 2100-01-01
 _PACKED: Final = ((8, "%Y%m%d"), (12, "%Y%m%d%H%M"), (14, "%Y%m%d%H%M%S"))
@@ -80,7 +70,7 @@ class TimeSpelling:
 
     times: Times
     evidence: str
-    unit: Unit = ""
+    unit: TimeUnit = ""
     format: str = ""
     origin: datetime | None = None
     certain: bool = True
@@ -123,7 +113,7 @@ def joined(profiles: Sequence[Profile]) -> Profile:
     return Profile(" + ".join(profile.name for profile in profiles), cells, profiles[0].rows)
 
 
-def elapsed(profile: Profile, *, unit: Unit, origin: datetime | None) -> TimeSpelling:
+def elapsed(profile: Profile, *, unit: TimeUnit, origin: datetime | None) -> TimeSpelling:
     """Numbers that count from a start. Without an origin a round one is taken that lies far enough in the past."""
     numbers = profile.numbers if profile.numbers is not None else np.empty(0)
     span = MICROSECONDS[unit] * float(np.nanmax(numbers)) / _SECOND

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 
 from fraud_pipeline.ingest.column_names import spelled
 from fraud_pipeline.ingest.column_profiles import NEARLY_ALL, Profile
-from fraud_pipeline.ingest.column_times import MISSING, TimeSpelling, time_spelling
+from fraud_pipeline.ingest.column_times import TimeSpelling, time_spelling
 from fraud_pipeline.ingest.field_names import NO_AMOUNT, field_rank
 from fraud_pipeline.ingest.time_guesses import TimeGuess
+from fraud_pipeline.ingest.time_spellings import MISSING
 from fraud_pipeline.schema.fields import FIELDS
 
 _SCIENTIFIC: Final = r"^[0-9][.,]?[0-9]*[eE][+-]?[0-9]+$"
@@ -124,13 +125,8 @@ def _transaction_id(profile: Profile, _rank: int) -> str:
     return "each value occurs once" if _is_id(profile) and profile.is_unique else ""
 
 
-def _customer_id(profile: Profile, rank: int) -> str:
-    if not _is_id(profile) or profile.yes or (rank > 1 and not _has_many(profile)):
-        return ""
-    return f"{_many(profile)} in {len(profile.text):,} sampled rows"
-
-
-def _merchant_id(profile: Profile, rank: int) -> str:
+def _entity_id(profile: Profile, rank: int) -> str:
+    """Whether a column identifies customers or merchants."""
     if not _is_id(profile) or profile.yes or (rank > 1 and not _has_many(profile)):
         return ""
     return f"{_many(profile)} in {len(profile.text):,} sampled rows"
@@ -190,8 +186,8 @@ def _many(profile: Profile) -> str:
 
 _FITS: Final[Mapping[str, Callable[[Profile, int], str]]] = {
     "transaction_id": _transaction_id,
-    "customer_id": _customer_id,
-    "merchant_id": _merchant_id,
+    "customer_id": _entity_id,
+    "merchant_id": _entity_id,
     "amount": _amount,
     "category": _category,
     "channel": _channel,

@@ -20,7 +20,7 @@ from fraud_pipeline.ingest.column_labels import LabelGuess, judge_label, label_r
 from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.column_names import our_name
 from fraud_pipeline.ingest.column_profiles import Profile
-from fraud_pipeline.ingest.column_times import MISSING, Times
+from fraud_pipeline.ingest.column_times import Times
 from fraud_pipeline.ingest.declaration import Declaration, OwnColumn
 from fraud_pipeline.ingest.field_guesses import FieldGuess, guess_fields, guess_report_time
 from fraud_pipeline.ingest.inspection_findings import all_times, column_of, label_values, problems_of, warnings_of
@@ -29,6 +29,7 @@ from fraud_pipeline.ingest.inspection_sample import Sample, sample_of
 from fraud_pipeline.ingest.label_leaks import calendar_reason, leak_reason
 from fraud_pipeline.ingest.own_types import TypeGuess, guess_type
 from fraud_pipeline.ingest.time_guesses import TimeGuess, TimeOptions, guess_time, named_time
+from fraud_pipeline.ingest.time_spellings import MISSING
 from fraud_pipeline.schema.own_fields import RESERVED_NAMES
 
 Use = Literal["field", "own", "not_used"]

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from fraud_pipeline.ingest.column_labels import LabelGuess
 from fraud_pipeline.ingest.column_names import spelled
 from fraud_pipeline.ingest.column_profiles import Profile, plain_count
-from fraud_pipeline.ingest.column_times import MISSING, Times, joined, times_as
+from fraud_pipeline.ingest.column_times import Times, joined, times_as
 from fraud_pipeline.ingest.declaration import Declaration
 from fraud_pipeline.ingest.file_content import order_times
 from fraud_pipeline.ingest.inspection_sample import Sample
 from fraud_pipeline.ingest.number_spellings import WIDESPREAD
 from fraud_pipeline.ingest.time_guesses import TimeGuess
+from fraud_pipeline.ingest.time_spellings import MISSING
 
 FEWEST_FRAUDS: Final = 20
 """Below this number the four parts of a split cannot all hold frauds that judge anything."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.ingest.column_labels import is_about_label
 from fraud_pipeline.ingest.column_profiles import Profile
-from fraud_pipeline.ingest.column_times import MISSING, Times
+from fraud_pipeline.ingest.column_times import Times
+from fraud_pipeline.ingest.time_spellings import MISSING
 
 _GIVES_AWAY: Final = 0.999
 _ENOUGH: Final = 10

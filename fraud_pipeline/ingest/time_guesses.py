@@ -13,8 +13,8 @@ import numpy as np
 from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.column_names import spelled
 from fraud_pipeline.ingest.column_profiles import Profile
-from fraud_pipeline.ingest.column_times import TimeSpelling, Unit, by_format, elapsed, is_clock, joined, time_spelling
-from fraud_pipeline.ingest.declaration import TimeReading
+from fraud_pipeline.ingest.column_times import TimeSpelling, by_format, elapsed, is_clock, joined, time_spelling
+from fraud_pipeline.ingest.declaration import TimeReading, TimeUnit
 from fraud_pipeline.ingest.field_names import NO_EVENT_TIME, field_rank
 
 _STEPS: Final = ("step", "time_step", "transaction_dt", "timestep", "elapsed", "seconds", "t", "tick", "period")
@@ -29,7 +29,7 @@ class TimeOptions:
     """What a person said of the event time; empty where nothing was."""
 
     origin: datetime | None = None
-    unit: Unit = ""
+    unit: TimeUnit = ""
     format: str = ""
     zone: str = ""
 
@@ -164,10 +164,10 @@ def _elapsed(profile: Profile, *, options: TimeOptions) -> TimeGuess:
     return TimeGuess((profile.name,), elapsed(profile, unit=unit, origin=options.origin))
 
 
-def _unit(profile: Profile) -> Unit:
+def _unit(profile: Profile) -> TimeUnit:
     """The unit of numbers that count from a start: by the name, or by how high and how regularly they count."""
     words = spelled(profile.name).split("_")
-    named: tuple[tuple[Unit, tuple[str, ...]], ...] = (
+    named: tuple[tuple[TimeUnit, tuple[str, ...]], ...] = (
         ("days", ("day", "days")),
         ("hours", ("hour", "hours")),
         ("minutes", ("minute", "minutes", "min")),

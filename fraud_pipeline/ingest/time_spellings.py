@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fraud_pipeline.ingest.number_spellings import WIDESPREAD
 
 _UTC: Final = pa.timestamp("us", tz="UTC")
-_MISSING: Final = np.iinfo(np.int64).min
-_MICROSECONDS: Final = {
+MISSING: Final = np.iinfo(np.int64).min
+MICROSECONDS: Final = {
     "ns": 1e-3,
     "us": 1,
     "ms": 1e3,
@@ -78,7 +78,7 @@ def read_times(text: pa.Array, *, zone: str = "UTC") -> pa.Array:
     zones = pc.fill_null(pc.struct_field(parts, "zone"), "").dictionary_encode()
     names = [name.strip(" []") for name in zones.dictionary.to_pylist()]
     codes = zones.indices.to_numpy(zero_copy_only=False)
-    readable = stamps != _MISSING
+    readable = stamps != MISSING
     _refuse_abbreviations(names, np.bincount(codes[readable], minlength=len(names)))
     naive = np.isin(codes, [code for code, name in enumerate(names) if not name]) & readable
     times = stamps.copy()
@@ -86,7 +86,7 @@ def read_times(text: pa.Array, *, zone: str = "UTC") -> pa.Array:
         if name:
             rows = (codes == code) & readable
             times[rows] = _in_zone(stamps[rows], name)
-    n_naive, n_zoned = int(naive.sum()), int(((times != _MISSING) & ~naive).sum())
+    n_naive, n_zoned = int(naive.sum()), int(((times != MISSING) & ~naive).sum())
     if not n_naive + n_zoned:
         raise TimesError("holds no readable times; write them as 2026-01-31T13:45:00Z")
     if n_naive and n_zoned:
@@ -95,10 +95,10 @@ def read_times(text: pa.Array, *, zone: str = "UTC") -> pa.Array:
                 f"mixes {n_zoned} times with a UTC offset and {n_naive} without one: write all of them with an offset "
                 "such as Z or +02:00, or none (then they are UTC)"
             )
-        times[naive if n_naive < n_zoned else ~naive] = _MISSING
-    local = naive & (times != _MISSING)
+        times[naive if n_naive < n_zoned else ~naive] = MISSING
+    local = naive & (times != MISSING)
     times[local] = _moments(local_times(pa.array(times[local]).cast(pa.timestamp("us")), zone=zone))
-    return pa.array(times, mask=times == _MISSING, type=pa.int64()).cast(pa.timestamp("us")).cast(_UTC)
+    return pa.array(times, mask=times == MISSING, type=pa.int64()).cast(pa.timestamp("us")).cast(_UTC)
 
 
 def joined_times(texts: Sequence[pa.Array]) -> pa.Array:
@@ -140,7 +140,7 @@ def formatted_times(text: pa.Array, *, format: str, zone: str) -> pa.Array:  # n
 
 def counted_times(numbers: pa.Array, *, unit: str, origin: int) -> pa.Array:
     """Times from numbers of a unit that count from `origin`, in microseconds UTC; impossible ones are missing."""
-    per_unit = _MICROSECONDS[unit]
+    per_unit = MICROSECONDS[unit]
     values = pc.fill_null(numbers, 0).to_numpy(zero_copy_only=False)
     spans = values.astype(np.float64) * per_unit
     possible = np.isfinite(spans) & (np.abs(spans) < _LONGEST) & numbers.is_valid().to_numpy(zero_copy_only=False)
@@ -157,14 +157,14 @@ def _moments(times: pa.Array) -> NDArray[np.int64]:
 
 
 def _stamps(stamps: pa.Array) -> NDArray[np.int64]:
-    """Microseconds of local times, without finer fractions; _MISSING for an invalid time."""
+    """Microseconds of local times, without finer fractions; MISSING for an invalid time."""
     shortened = pc.replace_substring_regex(stamps, r"(\.\d{6})\d+$", r"\1")
     parsed = pd.to_datetime(pd.Series(shortened.to_pandas()), format="ISO8601", errors="coerce")
     return np.asarray(parsed.astype("datetime64[us]").astype("int64"), dtype=np.int64)
 
 
 def _in_zone(stamps: NDArray[np.int64], name: str) -> NDArray[np.int64]:
-    """Microseconds UTC of local times; _MISSING when the zone is unknown, or the local time is ambiguous or does not
+    """Microseconds UTC of local times; MISSING when the zone is unknown, or the local time is ambiguous or does not
     exist.
     """
     if name == "Z":
@@ -173,13 +173,13 @@ def _in_zone(stamps: NDArray[np.int64], name: str) -> NDArray[np.int64]:
         digits = name[1:].replace(":", "").ljust(4, "0")
         hours, minutes = int(digits[:2]), int(digits[2:])
         if hours > 23 or minutes > 59:
-            return np.full_like(stamps, _MISSING)
+            return np.full_like(stamps, MISSING)
         return stamps - (1 if name[0] == "+" else -1) * (hours * 60 + minutes) * 60_000_000
     local = pd.Series(stamps.astype("datetime64[us]"))
     try:
         moments = local.dt.tz_localize(name, ambiguous="NaT", nonexistent="NaT")
     except Exception:  # noqa: BLE001 - the errors of an unknown zone differ between versions of Python's zoneinfo
-        return np.full_like(stamps, _MISSING)
+        return np.full_like(stamps, MISSING)
     return np.asarray(moments.dt.tz_convert("UTC").dt.tz_localize(None).astype("int64"), dtype=np.int64)
 
 

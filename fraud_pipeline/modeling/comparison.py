@@ -34,18 +34,12 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; undefined figures are None."""
-        values = asdict(self)
-        for name in ("model", "plain", "gain"):
-            values[name] = {bound: None if np.isnan(x) else x for bound, x in values[name].items()}
-        return values
+        return asdict(self) | {name: getattr(self, name).to_dict() for name in ("model", "plain", "gain")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The comparison that `to_dict` wrote."""
-        model, plain, gain = (
-            Interval(**{bound: np.nan if x is None else x for bound, x in values[name].items()})
-            for name in ("model", "plain", "gain")
-        )
+        model, plain, gain = (Interval.from_dict(values[name]) for name in ("model", "plain", "gain"))
         counts = {name: int(values[name]) for name in ("rows", "frauds", "customers")}
         return cls(**counts, model=model, plain=plain, gain=gain)
 

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fraud_pipeline.schema.joins import positions_of
-from fraud_pipeline.schema.transactions import MICROSECOND
+from fraud_pipeline.schema.transactions import MICROSECOND, microsecond
 
 PartName = Literal["train", "tune", "calibrate", "test"]
 PART_NAMES: Final[tuple[PartName, ...]] = get_args(PartName)
@@ -33,7 +33,6 @@ LONGEST: Final[Mapping[PartName, timedelta]] = MappingProxyType(
 ENOUGH_FRAUDS: Final = 50
 """With rare fraud, parts may be longer, until this number of frauds is expected in each."""
 MAX_WARM_UP_SHARE: Final = 0.25
-EPOCH: Final = pd.Timestamp(0, tz="UTC")
 
 
 class SplitError(ValueError):
@@ -119,7 +118,7 @@ def time_ordered_split(
     A gap of at least `label_maturity` makes the test as hard as live scoring, where the newest labels are missing.
     Raises SplitError when a part would hold no fraud or no legitimate row, or when no time is left for it.
     """
-    matured = event_time < _microsecond(as_of) - _span(label_maturity)
+    matured = event_time < microsecond(as_of) - _span(label_maturity)
     if not matured.any():
         raise SplitError(
             f"event_time: none of {len(event_time)} rows is {label_maturity} old at {as_of}; "
@@ -129,7 +128,7 @@ def time_ordered_split(
         raise ValueError("labels: unknown on matured rows; compute them by labels_as_of with the same as_of")
     first, end = int(event_time[matured].min()), int(event_time[matured].max()) + MICROSECOND
     start = first + min(_span(warm_up), int((end - first) * MAX_WARM_UP_SHARE))
-    fixed = None if test_start is None else _microsecond(test_start)
+    fixed = None if test_start is None else microsecond(test_start)
     frauds = max(1, int((labels[matured] == 1).sum()))
     longest = {name: max(_span(most), ENOUGH_FRAUDS * (end - first) // frauds) for name, most in LONGEST.items()}
     bounds = _bounds(start, end, gap=_span(gap), fractions=fractions, longest=longest, test_start=fixed)
@@ -211,10 +210,6 @@ def _check_part(name: PartName, labels: NDArray[np.float64], period: Period) -> 
         f"{name}: {missing} among {len(labels)} matured rows from {period.start} to {period.end}; bring a longer "
         f"period, give {name} a larger fraction, shorten gap or label_maturity, or check that reports cover it"
     )
-
-
-def _microsecond(instant: pd.Timestamp) -> int:
-    return _span(instant - EPOCH)
 
 
 def _span(length: timedelta) -> int:

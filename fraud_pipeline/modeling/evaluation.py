@@ -5,7 +5,7 @@ whether a model may be promoted (`promotion/gate.py`), charts (`reporting/`), th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -47,6 +47,15 @@ class Interval:
         low, high = np.percentile(resamples, _CONFIDENCE)
         return cls(value=value, low=float(low), high=float(high))
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain values for JSON; NaN becomes None."""
+        return {bound: None if np.isnan(x) else x for bound, x in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, float | None]) -> Self:
+        """The interval that `to_dict` wrote."""
+        return cls(**{bound: np.nan if x is None else x for bound, x in values.items()})
+
     def __str__(self) -> str:
         if np.isnan(self.value):
             return "undefined"
@@ -64,10 +73,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes None."""
         return {
-            "metrics": {
-                name: {bound: _plain(getattr(interval, bound)) for bound in ("value", "low", "high")}
-                for name, interval in self.metrics.items()
-            },
+            "metrics": {name: interval.to_dict() for name, interval in self.metrics.items()},
             "counts": dict(self.counts),
             "segments": {
                 segment: {group: evaluation.to_dict() for group, evaluation in groups.items()}
@@ -79,10 +85,7 @@ class Evaluation:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The evaluation that `to_dict` wrote."""
         return cls(
-            metrics={
-                name: Interval(**{bound: np.nan if number is None else number for bound, number in interval.items()})
-                for name, interval in values["metrics"].items()
-            },
+            metrics={name: Interval.from_dict(interval) for name, interval in values["metrics"].items()},
             counts=dict(values["counts"]),
             segments={
                 segment: {group: cls.from_dict(evaluation) for group, evaluation in groups.items()}
@@ -197,7 +200,3 @@ def evaluate(
         for segment in (segments or {})
     }
     return replace(parts[_ALL], segments=of_segment)
-
-
-def _plain(number: float) -> float | None:
-    return None if np.isnan(number) else number

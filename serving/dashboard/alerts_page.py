@@ -30,7 +30,7 @@ def show(session: Session) -> None:
     waiting = listed(session.database, status="open", limit=SHOWN)
     _heads(session, my_alerts=my_alerts, waiting=waiting)
     if session.may("feedback"):
-        if st.button("Take the next", type="primary", disabled=not waiting):
+        if st.button("Take next alert", type="primary", disabled=not waiting):
             taken = take_next(session.database, who=me)
             if taken is not None:
                 st.session_state[_CHOSEN] = taken.number
@@ -44,7 +44,7 @@ def show(session: Session) -> None:
         st.pills("In your review", list(numbers), key=_CHOSEN, required=True)
         _review(session, numbers[st.session_state[_CHOSEN]])
     elif waiting:
-        st.info("Nothing is in your review: take the next.")
+        st.info("Nothing is in your review: take the next alert.")
     else:
         st.success("No alert is open.")
     _other_alerts(session, waiting=waiting)
@@ -57,7 +57,7 @@ def _heads(session: Session, *, my_alerts: list[Alert], waiting: list[Alert]) ->
         "Open": f"{counts.get('open', 0):,}",
         "Oldest open": oldest,
         "In your review": f"{len(my_alerts):,}",
-        "In any review": f"{counts.get('in_review', 0):,}",
+        "In review (team)": f"{counts.get('in_review', 0):,}",
         "Confirmed fraud": f"{counts.get('confirmed_fraud', 0):,}",
         "Legitimate": f"{counts.get('legitimate', 0):,}",
     }
@@ -164,7 +164,7 @@ def _other_alerts(session: Session, *, waiting: list[Alert]) -> None:
         st.dataframe(pd.DataFrame(rows), hide_index=True)
         by_number = {alert.number: alert for alert in queue}
         if session.may("feedback") and by_number:
-            number = st.selectbox("Take a particular one, from a colleague too", list(by_number), index=None)
+            number = st.selectbox("Take a specific alert, also from a colleague", list(by_number), index=None)
             if st.button("Take it", disabled=number is None) and number is not None:
                 chosen = by_number[number]
                 _try(partial(take, database, chosen.transaction_id, who=who, version=chosen.version))

@@ -440,7 +440,7 @@ class TestPages:
         labels = [button.label for button in opened("alerts", with_token=token(settings, "admin")).button]
         assert labels == []
         labels = [button.label for button in opened("alerts", with_token=token(settings, "feedback")).button]
-        assert {"Take the next", "Fraud", "Legitimate", "Duplicate"} <= set(labels)
+        assert {"Take next alert", "Fraud", "Legitimate", "Duplicate"} <= set(labels)
 
     def test_what_was_taken_last_is_shown_and_after_it_what_is_left(
         self, settings: Settings, trained: TrainedModel
@@ -454,7 +454,7 @@ class TestPages:
         )
         app = opened("alerts", with_token=token(settings, "feedback"))
         for customer in ("c-1", "c-2"):
-            next(button for button in app.button if button.label == "Take the next").click().run()
+            next(button for button in app.button if button.label == "Take next alert").click().run()
             assert plain(f"Customer {customer}") in [heading.value for heading in app.subheader]
         next(button for button in app.button if button.label == "Duplicate").click().run()
         assert not app.exception
@@ -576,7 +576,7 @@ def test_an_analyst_resolves_an_alert_and_the_next_training_knows(
     page.on("request", lambda request: requests.append(request.url))
     log_in(page, board, token(settings, "feedback"))
     for verdict, status in (("Fraud", "confirmed_fraud"), ("Legitimate", "legitimate")):
-        page.get_by_role("button", name="Take the next").click()
+        page.get_by_role("button", name="Take next alert").click()
         case = page.get_by_role("heading", name=f"Customer {BEACON}")
         case.wait_for()
         page.get_by_role("button", name=verdict, exact=True).click()
