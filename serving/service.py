@@ -1,21 +1,14 @@
 """The HTTP service: `bentoml serve serving.service:FraudDetection`, or `fraud-detect serve`.
 
-Belongs here: how the pieces are put together, started and stopped. Must not be here: any rule.
+Belongs here: assembly, start and stop. Must not be here: any rule.
 
-The way of a request, which no later step leads back:
-1. `http/draining.py`: once the worker stops, each answer closes its connection.
-2. `http/request_context.py`: the request gets its id, for answer, log and decision.
-3. `http/measured.py`: it is counted and timed.
-4. `http/guard.py`: health probes go to BentoML. Any other request must pass the limits of bytes and of requests at
-   once (`http/limits.py`), then its token, its rate and its scopes.
-5. `http/endpoints.py`: the path's handler checks the body (`http/requests.py`) and makes a row of it.
-6. `http/batching.py`: the row waits until the scoring thread is free, and is scored with all that wait.
-7. `runtime/resilience.py`: the scorer decides in the best mode there is, without what is away.
-8. `fraud_pipeline/scoring/scorer.py`: one database transaction holds history, decisions and alerts.
-9. `http/answers.py`: the stored decision becomes JSON.
+A request passes `http/draining.py` (closes connections at shutdown), `http/request_context.py` (request id),
+`http/measured.py` (counts), `http/guard.py` (limits, token, scopes), `http/endpoints.py` (body to row),
+`http/batching.py` (micro-batch), `runtime/resilience.py` (mode), `fraud_pipeline/scoring/scorer.py` (one database
+transaction) and `http/answers.py` (JSON), in this order.
 
-BentoML runs the workers, the lifespan and the health probes. Its routing and middlewares cost as much as scoring does,
-so requests go past them.
+BentoML runs the workers, the lifespan and the health probes. Requests bypass its routing and middlewares, because these
+cost as much as scoring.
 """
 
 import gc

@@ -3,13 +3,11 @@
 Belongs here: the times of reports, and the triggers of a training. Must not be here: findings of the reports,
 training, promotion.
 
-Drift or degradation stays red for days or weeks, until a better champion is in service and its labels have matured. So
-an alarm starts one training, and another one only after a recovery. The weekly training covers frauds that were not
-yet reported at the first one.
+Drift stays red until a better champion serves and its labels have matured. So an alarm starts one training, and another
+one only after a recovery. The weekly training covers frauds that were not yet reported at the first one.
 
-A challenger that the gate keeps in shadow is judged again every day, as soon as enough of the frauds that it scored
-have been reported and matured. Until then the weekly training does not replace it, because otherwise no challenger
-would ever be judged. An alarm does replace it, because waiting would be worse.
+A challenger in shadow is judged every day, once enough frauds that it scored have matured. Until then the weekly
+training does not replace it, because otherwise no challenger would ever be judged. An alarm does replace it.
 """
 
 import operator

@@ -3,14 +3,10 @@
 Belongs here: which reports count, which groups are tested, and the report's text. Must not be here: the statistical
 test (`surge_test.py`), tables, the registry, SQL, orchestration.
 
-A new kind of fraud has too few rows to shift a feature, and its labels mature weeks later; but some of its victims call
-within hours. So the test compares frauds of the last days that are already reported with frauds of earlier days that
-had been reported as fast. The champion's trees, calibration and thresholds never saw any of these days. Blocked
-transactions are not counted.
-
-Rows of one theft are one piece of evidence, so the test counts incidents. A new kind of fraud mostly uses one channel
-and stands out there sooner, so each channel is also tested alone. The number of incidents depends on active customers
-and not on busy pay days, so customers are the exposure.
+A new kind of fraud shifts no feature, and its labels mature weeks later, but some victims call within hours. So the
+test compares reported frauds of the last days with frauds of earlier days that were reported as fast; the champion saw
+none of these days. Blocked transactions are not counted. Rows of one theft are one incident. Each channel is also
+tested alone, because a new kind of fraud mostly uses one. The exposure is active customers, not busy pay days.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

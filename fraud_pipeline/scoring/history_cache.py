@@ -3,11 +3,9 @@
 Belongs here: the content of the cache, its expiry, and rows as feature tables. Must not be here: SQL, features,
 positions of rows (`cache_arrays.py`), customers' histories (`customer_cache.py`).
 
-No entry is trusted because of its age. The database gives every customer, the reports and the merchant days a version;
-if it differs from the cached one, the difference is read. So several processes may serve one customer.
-
-Names are numbers here, the same for as long as they are cached: windows compare them by the million. Events are
-identified by a hash of their id; the database guarantees that each is stored once.
+The database gives every customer, the reports and the merchant days a version. If it differs from the cached one, the
+difference is read, so several processes may serve one customer. Names are numbers here, the same for as long as they
+are cached. Events are identified by a hash of their id; the database guarantees that each is stored once.
 
 A plain LRU of arrays per customer is 2 to 3 times as fast for one row, and 5 to 8 times slower for the stream's
 batches of 500 (`python benchmarks/history_cache.py`).

@@ -84,8 +84,7 @@ class Endpoints:
     async def feedback(self, request: Request) -> Response:
         """POST /feedback: the label of a transaction."""
         sent = parse_feedback(await _json(request))
-        fraud = sent.label == "fraud"
-        reported_at = await asyncio.to_thread(self.records.report, sent.transaction_id, is_fraud=fraud)
+        reported_at = await asyncio.to_thread(self.records.report, sent.transaction_id, is_fraud=sent.is_fraud)
         if reported_at is None:
             raise _unknown_transaction()
         return answer({"transaction_id": sent.transaction_id, "reported_at": time_of(reported_at)})

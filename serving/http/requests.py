@@ -34,11 +34,11 @@ _row_values: Final = itemgetter(*(field.name for field in transaction_fields()))
 
 
 @dataclass(frozen=True, slots=True)
-class Feedback:
-    """The label of a transaction that was decided on: `fraud` or `legitimate`."""
+class Report:
+    """The label of one transaction."""
 
     transaction_id: str
-    label: str
+    is_fraud: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +114,15 @@ class RequestParser:
         return problems
 
 
-def parse_feedback(body: bytes) -> Feedback:
+def parse_feedback(body: bytes) -> Report:
     """The label of a /feedback body. Raises RequestError."""
-    return feedback_of(decode(body))
+    return report_in(decode(body))
 
 
-def feedback_of(document: object, *, root: str = "body") -> Feedback:
+def report_in(document: object, *, root: str = "body") -> Report:
     """The label of a JSON document; `root` is the name of the whole in refusals. Raises RequestError."""
-    return Feedback(**vars(validate(_FEEDBACK, document, root=root)))
+    values = vars(validate(_FEEDBACK, document, root=root))
+    return Report(values["transaction_id"], is_fraud=values["label"] == "fraud")
 
 
 def parse_transaction_id(text: str) -> str:

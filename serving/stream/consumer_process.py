@@ -20,7 +20,6 @@ from prometheus_client import start_http_server
 
 from fraud_pipeline.host.tracing import start_tracing
 from fraud_pipeline.messaging.topics import KafkaSettings, ensure_topics, open_consumer, open_producer
-from fraud_pipeline.schema.transactions import now_microseconds
 from fraud_pipeline.settings import Settings
 from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.scoring_runtime import open_scoring_runtime
@@ -79,16 +78,7 @@ def consume(
         consumer = StreamConsumer(
             consumer=stack.enter_context(closing(client)),
             topics=[kafka.transactions_topic, kafka.reports_topic],
-            stream=StreamScorer(
-                scorer=scoring.scorer,
-                database=scoring.database,
-                producer=producer,
-                kafka=kafka,
-                currency=settings.currency,
-                declared=scoring.declared_own_fields,
-                clock=now_microseconds,
-                reached=reached,
-            ),
+            stream=StreamScorer.build(settings, kafka, scoring, producer=producer, reached=reached),
             database=scoring.database,
             observer=stream_metrics,
             max_records=max_records,

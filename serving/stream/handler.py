@@ -1,28 +1,19 @@
-"""Records of a topic to stored decisions: what the long-lived consumer and a run over a range both do with a batch.
+"""From records of a topic to stored decisions, for the long-lived consumer and for runs over ranges.
 
-Belongs here: the order in which things become lasting, and what is done with each kind of record. Must not be here:
-polling, assignment, retries (`consumer.py`, `ranges.py`), the layout of messages (`messages.py`), how long a
-report waits (`reports.py`).
+Belongs here: the order in which results become durable. Must not be here: polling and retries (`consumer.py`,
+`ranges.py`), what a record holds (`record_reader.py`), the layout of messages (`messages.py`).
 
-The order is the guarantee. Decisions, history, alerts, reports and the next offset are one database transaction, under
-a fence that refuses a reader who has been replaced. Dead letters and decisions are sent after that, while nothing in
-the database is locked, and `published_offset` follows only what was acknowledged: whatever was stored and perhaps not
-sent is read again, the scorer answers it with what it stored, and what nobody can score is dead-lettered again.
-
-A record is judged by when it was sent, not by when it is read: every reading judges it alike, so none is dead-lettered
-once and decided on another time, and no outage makes a transaction too old or a report late.
-
-No record stops those behind it, and none is dead-lettered for what is no fault of its own. When something unexpected
-happens, a record that is known to be good goes the same way and is undone again (`known_record.py`). Where that fails
-too, everybody waits: the database refuses us, or a fault of ours hits every record. Where it does not, the batch is
-halved until one record is left, and that one is dead-lettered.
+1. One fenced database transaction holds decisions, history, alerts, reports and the next offset.
+2. Dead letters and decisions are sent, while nothing in the database is locked.
+3. `published_offset` moves past what the brokers acknowledged. Records after it are read again: the scorer answers
+   stored decisions unchanged.
+After an unexpected error a known good record goes the same way (`known_record.py`). If it fails too, all records wait.
+Otherwise the batch is halved until one record is left, and that record is dead-lettered.
 """
 
-import logging
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -36,26 +27,20 @@ from fraud_pipeline.database import (
     scoring_batch,
 )
 from fraud_pipeline.host.tracing import remote_span, span, tracing_is_on
-from fraud_pipeline.messaging.corrupt_record_patch import UnreadableRecord
 from fraud_pipeline.messaging.topics import KafkaSettings, Message
-from fraud_pipeline.schema.transactions import MILLISECOND, TransactionRow
+from fraud_pipeline.schema.transactions import TransactionRow, now_microseconds
 from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
-from fraud_pipeline.scoring.errors import StorageRefusedError, StorageUnavailableError, with_retry
+from fraud_pipeline.scoring.errors import StorageUnavailableError, with_retry
+from fraud_pipeline.settings import Settings
 from serving.http.own_fields import DeclaredFields, nothing_declared
+from serving.http.requests import Report
 from serving.request_ids import record_request_ids
+from serving.runtime.scoring_runtime import ScoringRuntime
 from serving.stream.known_record import ScoresRows, check_known_record
-from serving.stream.messages import (
-    BadMessage,
-    MessageReader,
-    Report,
-    dead_letter,
-    decision_message,
-    report_of,
-)
+from serving.stream.messages import BadMessage, MessageReader, decision_message
+from serving.stream.record_reader import ReadRecord, RecordReader, failed
 from serving.stream.records import Partition, Record
 from serving.stream.reports import StreamReports, overdue_dead_letter
-
-log = logging.getLogger(__name__)
 
 Point = Literal[
     "polled",
@@ -76,32 +61,18 @@ class BatchResult:
     """What became of the records of a batch."""
 
     positions: Mapping[Partition, Position]
-    decided: int
-    replayed: int
-    dead_letters: int
-    reports: int
+    decided: int = 0
+    replayed: int = 0
+    dead_letters: int = 0
+    reports: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """One record and what it says."""
-
-    at: Partition
-    record: Record
-    content: TransactionRow | Report | BadMessage
-
-    def dead_letter(self, why: BadMessage) -> Message:
-        """The dead letter of this record."""
-        record = self.record
-        return dead_letter(
-            why,
-            key=record.key,
-            value=record.value,
-            headers=record.headers,
-            topic=self.at.topic,
-            partition=self.at.partition,
-            offset=record.offset,
-            timestamp=record.timestamp,
+    def __add__(self, later: "BatchResult") -> "BatchResult":
+        return BatchResult(
+            positions=later.positions,
+            decided=self.decided + later.decided,
+            replayed=self.replayed + later.replayed,
+            dead_letters=self.dead_letters + later.dead_letters,
+            reports=self.reports + later.reports,
         )
 
 
@@ -150,10 +121,33 @@ class StreamScorer:
         self._producer = producer
         self._kafka = kafka
         self._reader = MessageReader(currency=currency, declared=declared)
+        self._records = RecordReader(self._reader, reports_topic=kafka.reports_topic, database=database, clock=clock)
         self._clock = clock
         self._patience = acknowledge_within
         self._reached = reached
         self._reports = StreamReports(clock=clock)
+
+    @classmethod
+    def build(
+        cls,
+        settings: Settings,
+        kafka: KafkaSettings,
+        scoring: ScoringRuntime,
+        *,
+        producer: KafkaProducer,
+        reached: Callable[[Point], None] = lambda _point: None,
+    ) -> Self:
+        """The stream's scorer of one process."""
+        return cls(
+            scorer=scoring.scorer,
+            database=scoring.database,
+            producer=producer,
+            kafka=kafka,
+            currency=settings.currency,
+            declared=scoring.declared_own_fields,
+            clock=now_microseconds,
+            reached=reached,
+        )
 
     def handle(
         self, records: Mapping[Partition, Sequence[Record]], positions: Mapping[Partition, Position]
@@ -203,37 +197,14 @@ class StreamScorer:
             reports=stored.reports,
         )
 
-    def _read(self, at: Partition, record: Record, *, stored_before: int) -> _Read:
-        if isinstance(record, UnreadableRecord):
-            return _Read(at, record, BadMessage("unreadable", "record"))
+    def _read(self, at: Partition, record: Record, *, stored_before: int) -> ReadRecord:
         try:
-            if at.topic == self._kafka.reports_topic:
-                return _Read(at, record, report_of(record.value, record.headers))
-            sent = record.timestamp * MILLISECOND if record.timestamp > 0 else self._clock()
-            content = self._reader.transaction_message(record.value, record.headers, now=sent)
-            if record.offset < stored_before:
-                content = self._as_before(record, content, now=sent)
-            return _Read(at, record, content)
-        except Exception as error:  # noqa: BLE001 - what nobody thought of must not stop the records behind it
+            return self._records.read(at, record, stored_before=stored_before)
+        except Exception as error:  # noqa: BLE001 - an unforeseen error must not stop the records behind this one
             check_known_record(self._scorer, self._reader, now=self._clock())
-            return _Read(at, record, _failed(at, record, error))
+            return ReadRecord(at, record, failed(at, record, error))
 
-    def _as_before(
-        self, record: Record, content: TransactionRow | BadMessage, *, now: int
-    ) -> TransactionRow | BadMessage:
-        """What an earlier reading made of a record; the champion of then may have declared other own fields."""
-        reader = replace(self._reader, declared=nothing_declared)
-        row = reader.transaction_message(record.value, record.headers, now=now)
-        if isinstance(row, BadMessage) or row.own_fields is None:
-            return content
-        with scoring_batch(self._database, read_only=True) as batch:
-            event, decision = batch.stored([row.transaction_id]).get(row.transaction_id, (None, None))
-        if decision is not None:
-            return row
-        # Whatever was good then was stored with the position.
-        return BadMessage("declared_otherwise", "own_fields") if event is None else content
-
-    def _store(self, read: Sequence[_Read], positions: Mapping[Partition, Position]) -> _Stored:
+    def _store(self, read: Sequence[ReadRecord], positions: Mapping[Partition, Position]) -> _Stored:
         """Store what is decided on these, in as many transactions as it takes to leave out what cannot be stored."""
         try:
             return with_retry(lambda: self._store_at_once(read, positions))
@@ -248,9 +219,9 @@ class StreamScorer:
             if not read or isinstance(read[0].content, BadMessage):
                 raise
             (item,) = read
-            return self._store_at_once([replace(item, content=_failed(item.at, item.record, error))], positions)
+            return self._store_at_once([replace(item, content=failed(item.at, item.record, error))], positions)
 
-    def _store_at_once(self, read: Sequence[_Read], positions: Mapping[Partition, Position]) -> _Stored:
+    def _store_at_once(self, read: Sequence[ReadRecord], positions: Mapping[Partition, Position]) -> _Stored:
         rows = [item.content for item in read if isinstance(item.content, TransactionRow)]
         new = [item for item in read if item.record.offset >= positions[item.at].next_offset]
         ends = {item.at: item.record.offset + 1 for item in read}
@@ -316,11 +287,3 @@ def _senders_spans(records: Mapping[Partition, Sequence[Record]]) -> list[Any]:
         for name, value in record.headers
         if name.lower() == "traceparent"
     ]
-
-
-def _failed(at: Partition, record: Record, error: Exception) -> BadMessage:
-    """Why a record is dead-lettered after an unexpected error, whose own words may hold what the record says."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    why = error if isinstance(error, StorageRefusedError) else type(error).__name__
-    log.error("offset %d of %s/%d is dead-lettered: %s\n%s", record.offset, *at, why, where)
-    return BadMessage("internal")

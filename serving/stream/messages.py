@@ -18,7 +18,7 @@ from fraud_pipeline.scoring.decision_record import ScoringResult
 from serving.errors import REMEDIES, FieldProblem, RequestError
 from serving.http.answers import decision_body
 from serving.http.json_documents import decode
-from serving.http.requests import RequestParser, feedback_of
+from serving.http.requests import Report, RequestParser, report_in
 
 _OF_MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -69,14 +69,6 @@ def message_remedy(reason: str, *, path: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The label of one transaction."""
-
-    transaction_id: str
-    is_fraud: bool
-
-
-@dataclass(frozen=True, slots=True)
 class MessageReader(RequestParser):
     """Reads messages for one currency."""
 
@@ -95,12 +87,9 @@ def report_of(value: bytes | None, headers: Headers) -> Report | BadMessage:
     """The fraud report of a message."""
     try:
         document = _document(value, headers)
-        if isinstance(document, BadMessage):
-            return document
-        feedback = feedback_of(document, root="value")
+        return document if isinstance(document, BadMessage) else report_in(document, root="value")
     except RequestError as error:
         return _bad(error.fields)
-    return Report(feedback.transaction_id, is_fraud=feedback.label == "fraud")
 
 
 def decision_message(scored: ScoringResult, *, customer_id: str) -> Message:

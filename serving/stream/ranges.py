@@ -18,7 +18,6 @@ from kafka import KafkaConsumer, TopicPartition
 
 from fraud_pipeline.database import Database, Position, scoring_batch
 from fraud_pipeline.messaging.topics import KafkaSettings, open_consumer, open_producer
-from fraud_pipeline.schema.transactions import now_microseconds
 from fraud_pipeline.settings import Settings
 from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.scoring_runtime import open_scoring_runtime
@@ -79,15 +78,7 @@ def range_scorer(
         scoring = stack.enter_context(open_scoring_runtime(settings, metrics=metrics, follow=False))
         producer = open_producer(kafka, max_block_ms=round(ACKNOWLEDGE_WITHIN * 1_000))
         stack.callback(producer.close, timeout=2)
-        stream = StreamScorer(
-            scorer=scoring.scorer,
-            database=scoring.database,
-            producer=producer,
-            kafka=kafka,
-            currency=settings.currency,
-            declared=scoring.declared_own_fields,
-            clock=now_microseconds,
-        )
+        stream = StreamScorer.build(settings, kafka, scoring, producer=producer)
         consumer = stack.enter_context(closing(open_consumer(kafka, fetch_max_wait_ms=50)))
         yield RangeScorer(consumer, stream, scoring.database, batch=batch, patience=patience, metrics=metrics)
 
@@ -131,7 +122,7 @@ class RangeScorer:
         beginning = self._consumer.beginning_offsets([TopicPartition(*at)])[TopicPartition(*at)]
         with scoring_batch(self._database) as batch:
             position = batch.positions.claim(*at, start=beginning)
-        total = BatchResult(positions={at: position}, decided=0, replayed=0, dead_letters=0, reports=0)
+        total = BatchResult(positions={at: position})
         if requested.start > max(position.next_offset, beginning):
             raise RangeError(f"{requested} leaves out records from {position.next_offset} on: score those first")
         # Unpublished decisions come first, because they must not be skipped.
@@ -140,7 +131,7 @@ class RangeScorer:
         for records in chain(newer, older):
             handled = self._stream.handle({at: records}, total.positions)
             on_batch(handled)
-            total = _sum(total, handled)
+            total += handled
         return replace(total, positions={at: self._passed(at, total.positions[at], requested.end)})
 
     def _records(self, at: Partition, start: int, end: int) -> Iterator[Sequence[Record]]:
@@ -178,13 +169,3 @@ class RangeScorer:
         with scoring_batch(self._database) as batch:
             batch.positions.move(*at, before=position, after=passed)
         return passed
-
-
-def _sum(total: BatchResult, handled: BatchResult) -> BatchResult:
-    return BatchResult(
-        positions=handled.positions,
-        decided=total.decided + handled.decided,
-        replayed=total.replayed + handled.replayed,
-        dead_letters=total.dead_letters + handled.dead_letters,
-        reports=total.reports + handled.reports,
-    )

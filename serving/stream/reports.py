@@ -10,7 +10,8 @@ from typing import Final
 from fraud_pipeline.database import Batch, PendingReport
 from fraud_pipeline.messaging.topics import Message
 from fraud_pipeline.schema.transactions import DAY, MILLISECOND, SECOND
-from serving.stream.messages import BadMessage, Report, dead_letter
+from serving.http.requests import Report
+from serving.stream.messages import BadMessage, dead_letter
 from serving.stream.records import Partition, Record
 
 PENDING_FOR: Final = 7 * DAY

@@ -348,7 +348,7 @@ def test_any_bytes_are_refused(sent: bytes) -> None:
 
 
 def test_feedback_is_fraud_or_legitimate() -> None:
-    assert parse_feedback(b'{"transaction_id": "t-1", "label": "fraud"}').label == "fraud"
+    assert parse_feedback(b'{"transaction_id": "t-1", "label": "fraud"}').is_fraud
     with pytest.raises(RequestError) as caught:
         parse_feedback(b'{"transaction_id": "t-1", "label": "fraudulent"}')
     assert [(field.path, field.problem) for field in caught.value.fields] == [("label", "unknown_label")]

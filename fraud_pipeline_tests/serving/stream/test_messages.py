@@ -15,12 +15,12 @@ from fraud_pipeline.schema.identifiers import Reading, read_identifier
 from fraud_pipeline.schema.transactions import CHANNELS, DAY, MAX_AMOUNT_CENTS, SECOND, TransactionRow
 from fraud_pipeline.scoring.decision_record import ScoringResult
 from fraud_pipeline.scoring.reasons import Reason
+from serving.http.requests import Report
 from serving.stream.messages import (
     MAX_VALUE_BYTES,
     MESSAGE_REMEDIES,
     BadMessage,
     MessageReader,
-    Report,
     dead_letter,
     decision_message,
     report_of,
