@@ -42,7 +42,7 @@ def take_next(database: Database, *, who: str, note: str = "") -> Alert | None:
 
 
 def take(database: Database, transaction_id: str, *, who: str, version: int, note: str = "") -> Alert:
-    """Give `who` this alert, from a colleague too, if it still is as `who` saw it at `version`. Raises AlertError."""
+    """Assign this alert to `who`, also from a colleague, if it still has this `version`. Raises AlertError."""
     _check_texts(who, note)
     with database.transaction() as connection:
         alerts = Alerts(connection)
@@ -67,7 +67,7 @@ def add_note(database: Database, transaction_id: str, *, who: str, note: str) ->
 def resolve(database: Database, transaction_id: str, *, who: str, verdict: AnalystVerdict, note: str = "") -> Alert:
     """Close an alert that `who` has in review; unless it is a duplicate, the verdict is a fraud report from now on.
 
-    Nothing is learned from a transaction that has left history. Saying the same again changes nothing. Raises
+    Nothing is learned from a transaction that has left history. The same verdict again changes nothing. Raises
     AlertError.
     """
     _check_texts(who, note)

@@ -1,6 +1,6 @@
-"""How a training learns which column of a file is which: `--columns`, a fraud.toml, or an inspection.
+"""The columns of a training's file: from `--columns`, a fraud.toml, or an inspection.
 
-Belongs here: which of them is used. Must not be here: the source and its days (`training_plan.py`).
+Belongs here: the choice among the three. Must not be here: the source and its days (`training_plan.py`).
 """
 
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ DECLARATION_FILE: Final = "fraud.toml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnFlags:
-    """What a person typed about columns; None or empty where nothing was."""
+    """Options about columns; None or empty where they were not given."""
 
     columns: str | None = None
     declaration: Path | None = None
@@ -38,7 +38,7 @@ class ColumnFlags:
 
 @dataclass(frozen=True, slots=True)
 class ColumnPlan:
-    """The columns of a file in one of two forms; `outlook` is that of an inspection, `note` says where from."""
+    """The columns of a file in one of two forms; `outlook` belongs to an inspection, `note` names the origin."""
 
     columns: str = ""
     declaration: Declaration | None = None

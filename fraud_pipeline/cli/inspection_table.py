@@ -1,4 +1,4 @@
-"""An inspection in words, for a person who says yes or no to it, and as JSON.
+"""An inspection as a table that a person confirms, and as JSON.
 
 Belongs here: layout. Must not be here: guesses. Cells of the file are never shown, except the evidence of times and
 the values of the label.

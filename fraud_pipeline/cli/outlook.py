@@ -1,4 +1,4 @@
-"""What a training would make of an inspected file: its table, its split, and what stops it.
+"""The expected training on an inspected file: its table, its split, and problems that stop it.
 
 Belongs here: an inspection together with settings. Must not be here: guesses, writing files.
 """
@@ -23,12 +23,12 @@ class Outlook:
     problems: tuple[str, ...]
 
     def table(self) -> str:
-        """The table that a person can say yes to."""
+        """The table that a person confirms."""
         return table_of(self.inspection, parts=self.parts, notes=self.waits.notes, problems=self.problems)
 
 
 def outlook_of(inspection: Inspection, *, settings: Settings, label_delay: timedelta | None) -> Outlook:
-    """What a training would make of an inspected file, with these settings and the delay that a person gave."""
+    """The expected training on an inspected file, with these settings and the given delay."""
     span = inspection.span
     if span is None or inspection.problems:
         waits = Waits(label_delay or settings.label_delay, settings.gap)

@@ -1,6 +1,6 @@
-"""What one `fraud-detect train` learns from: its flags, explicit settings and the remembered choice, put together.
+"""The source of one `fraud-detect train`, from its flags, explicit settings and the remembered choice.
 
-Belongs here: which of them wins, and the sentences that say so. Must not be here: the shell (`training_command.py`),
+Belongs here: their precedence, and the sentences about it. Must not be here: the shell (`training_command.py`),
 Dagster.
 
 A flag is for one run, except that the source it names is remembered once it has proved usable. A flag wins over an
@@ -34,7 +34,7 @@ class UsageError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags(ColumnFlags):
-    """What a person typed; None where nothing was."""
+    """Options of the command; None where they were not given."""
 
     data_path: DataLocation | None = None
     data_url: str | None = None

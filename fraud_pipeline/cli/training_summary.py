@@ -1,4 +1,4 @@
-"""The summary at the end of `fraud-detect train`: what came out, beside plain XGBoost, and the verdict.
+"""The summary at the end of `fraud-detect train`: the model's figures, plain XGBoost's figures, the verdict.
 
 Belongs here: words around figures that the run recorded. Must not be here: computing figures.
 """
@@ -21,7 +21,7 @@ def short(directory: Path) -> str:
 
 
 def summary(settings: Settings, *, run_id: str, seconds: float) -> str:
-    """What came out of this run, where it is, and what to do next."""
+    """The result of this run, its place, and the next step."""
     from fraud_pipeline.modeling.comparison import Comparison  # noqa: PLC0415 - pandas takes a second
     from fraud_pipeline.modeling.evaluation import Evaluation  # noqa: PLC0415 - the same
     from fraud_pipeline.promotion.registry import open_registry  # noqa: PLC0415 - mlflow takes seconds

@@ -145,7 +145,7 @@ def _guess(
 
 
 def _meaning(value: str) -> str | None:
-    """fraud, legitimate, or None for a value that says neither."""
+    """fraud, legitimate, or None for any other value."""
     for side in ("fraud", "legitimate"):
         if value in _spellings(side):
             return side

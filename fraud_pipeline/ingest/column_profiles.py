@@ -1,4 +1,4 @@
-"""A column's sample and what its values look like, computed when somebody asks.
+"""A column's sample, and facts about its values that are computed at first use.
 
 Belongs here: facts about the values of one column. Must not be here: names of columns, conclusions.
 """

@@ -1,4 +1,4 @@
-"""How a column (or several together) spells times, found out from its values, with the evidence in words.
+"""The spelling of times in a column (or several together), recognised from its values, with the evidence in words.
 
 Belongs here: recognising spellings of times. Must not be here: which column is the event time (`field_guesses.py`),
 reading a whole source by a declaration.
@@ -88,7 +88,7 @@ class TimeSpelling:
 
 
 def time_spelling(profile: Profile) -> TimeSpelling | None:
-    """How a column spells dates or times; None if it does not. Seconds from an unknown start are no such times."""
+    """The spelling of a column's dates or times; None without any. Seconds from an unknown start do not count."""
     kind = profile.cells.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         zone = getattr(kind, "tz", None)

@@ -1,4 +1,4 @@
-"""What fraud.toml says of a file: which column is which field, and which columns are fields of the bank's own.
+"""The declaration in fraud.toml: which column is which field, and which columns are own fields.
 
 Belongs here: the declaration as data, its rules, its TOML. Must not be here: files of transactions, guesses.
 """

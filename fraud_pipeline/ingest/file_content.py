@@ -1,6 +1,6 @@
 """The rows of a file in order of time, and the version of each of their days.
 
-Belongs here: what is made up for fields that no column gives, unknown labels, versions of days. Must not be here: the
+Belongs here: defaults of fields without a column, unknown labels, versions of days. Must not be here: the
 conversion of columns (`readings.py`), reports (`sources.py`).
 """
 

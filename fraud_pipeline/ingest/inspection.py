@@ -166,7 +166,7 @@ def _label(
 
 
 def _check_header(sample: Sample, path: DataLocation, *, has_names: bool) -> None:
-    """Raise SourceError where the first line may be data, so that its words must not be shown as names."""
+    """Raise SourceError where the first line may be data, because its cells must not be shown as names."""
     if sample.certain or has_names:
         return
     guess = next((header.guess for header in sample.headers if not header.certain), "")
@@ -183,7 +183,7 @@ def _time(profiles: Sequence[Profile], overrides: Overrides, options: TimeOption
 
 
 def _drop_repeated_ids(full: pa.Table, fields: dict[str, FieldGuess], *, given: Mapping[str, str]) -> str:
-    """Take the transaction id back if it is repeated in the whole file; the warning that says so."""
+    """Drop the guess of the transaction id if ids repeat in the whole file; returns the warning."""
     guess = fields.get("transaction_id")
     if guess is None or "transaction_id" in given:
         return ""
@@ -203,7 +203,7 @@ def _own_guess(
     times: Times | None,
     has_label: bool,
 ) -> TypeGuess:
-    """The type of a column that is no field; a person's word wins over every reason."""
+    """The type of a column that is no field; an override has precedence over every reason."""
     guess = guess_type(profile)
     if profile.name in overrides.own_columns:
         given = overrides.own_columns[profile.name][1] or guess.type or "category"
@@ -222,7 +222,7 @@ def _declared(
     fields: Mapping[str, FieldGuess],
     guesses: Mapping[str, TypeGuess],
 ) -> tuple[tuple[ColumnPlace, ...], Declaration]:
-    """The place of each column, and the declaration that says the same."""
+    """The place of each column, and the declaration of the same places."""
     plain = {guess.name: guess for guess in fields.values()}
     taken = {*RESERVED_NAMES, *FEATURE_NAMES, *overrides.own}
     places: list[ColumnPlace] = []

@@ -1,4 +1,4 @@
-"""What all rows of a file say together: times, labels, warnings, and problems that stop a training.
+"""Findings about all rows of a file: times, labels, warnings, and problems that stop a training.
 
 Belongs here: sentences about the whole file. Must not be here: guesses about one column.
 """
@@ -54,7 +54,7 @@ def label_values(profile: Profile | None, guess: LabelGuess | None, *, rows: int
 def warnings_of(
     sample: Sample, declaration: Declaration, time: TimeGuess | None, times: Times, labels: NDArray[np.float64]
 ) -> tuple[str, ...]:
-    """What a person should know before training; nothing of it stops one."""
+    """Warnings before a training; none of them stops it."""
     warnings: list[str] = []
     if set(sample.names) >= _AMAZON:
         warnings.append("The columns are those of an Amazon Fraud Detector export.")
@@ -92,7 +92,7 @@ def _finer_than_cents(amount: Profile) -> float:
 
 
 def _missing_fields(declaration: Declaration) -> list[str]:
-    """What follows from fields that no column gives."""
+    """The consequences of fields without a column."""
     consequences = {
         "transaction_id": "No transaction id: row numbers serve, for training only (--set transaction_id=COLUMN).",
         "customer_id": "No customer: each transaction is its own customer, without history (--set customer_id=COLUMN).",
@@ -116,7 +116,7 @@ def _about_customers(sample: Sample, declaration: Declaration) -> list[str]:
 
 
 def problems_of(declaration: Declaration, times: Times, labels: NDArray[np.float64]) -> tuple[str, ...]:
-    """What stops a training, each with the option that helps."""
+    """Problems that stop a training, each with the option that helps."""
     problems: list[str] = []
     frauds, genuine = int((labels == 1).sum()), int((labels == 0).sum())
     if declaration.label is None and "reported_at" not in declaration.fields:

@@ -1,6 +1,6 @@
-"""What a person says about columns before the inspection guesses: `field=COLUMN`, `field=-`.
+"""Overrides of the inspection's guesses: `field=COLUMN`, `field=-`.
 
-Belongs here: reading and checking these words. Must not be here: guesses.
+Belongs here: reading and checking the options. Must not be here: guesses.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Columns that give the label away, or only repeat the calendar.
+"""Columns that leak the label, or only repeat the calendar.
 
-Belongs here: a column beside the label and the time. Must not be here: types.
+Belongs here: comparing a column with the label and the time. Must not be here: types.
 """
 
 from typing import Final
@@ -24,7 +24,7 @@ _CALENDAR: Final = 0.999
 def leak_reason(profile: Profile, labels: NDArray[np.float64]) -> str:
     """Why a column must be no input, or nothing. `labels`: 1 fraud, 0 legitimate, NaN unknown; shape (n,)."""
     if is_about_label(profile.name):
-        return "named like the label: it may say afterwards what happened"
+        return "named like the label: it may have been written afterwards"
     known = np.isfinite(labels)
     fraud = labels[known] == 1
     if min(fraud.sum(), (~fraud).sum()) < _ENOUGH:
@@ -34,7 +34,7 @@ def leak_reason(profile: Profile, labels: NDArray[np.float64]) -> str:
         return "it is filled for one side of the label only: it gives the label away"
     values = _values(profile)
     if values is not None and _auc(values[known], fraud) >= _GIVES_AWAY:
-        return "alone it tells fraud from legitimate: it gives the label away"
+        return "it alone separates fraud from legitimate: it gives the label away"
     return ""
 
 
@@ -60,7 +60,7 @@ def _values(profile: Profile) -> NDArray[np.float64] | None:
 
 
 def _auc(values: NDArray[np.float64], fraud: NDArray[np.bool_]) -> float:
-    """How well values tell fraud from legitimate, in any direction; few different ones are ranked by fraud rate."""
+    """The AUC of values for fraud, in either direction; few different values are ranked by fraud rate."""
     codes, inverse = np.unique(values, return_inverse=True)
     if len(codes) <= len(values) // _ROWS_PER_VALUE and len(codes) <= 1_000:
         rates = np.bincount(inverse, weights=fraud) / np.bincount(inverse)

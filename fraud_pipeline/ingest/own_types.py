@@ -1,4 +1,4 @@
-"""The type of a column that is none of our fields, or why it is not used.
+"""The type of a column that is no fixed field, or the reason why it is not used.
 
 Belongs here: one column and its type. Must not be here: fixed fields, columns that give the label away
 (`label_leaks.py`).
@@ -58,7 +58,7 @@ class TypeGuess:
 
 
 def guess_type(profile: Profile) -> TypeGuess:
-    """The type of a column that is no field of ours."""
+    """The type of a column that is no fixed field."""
     unused = _unused(profile)
     if unused:
         return TypeGuess(None, unused)

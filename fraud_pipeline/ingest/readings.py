@@ -1,4 +1,4 @@
-"""Which columns of a file are read for which field, and how: by names that speak for themselves, or by a declaration.
+"""The reading of each field from the columns of a file: by a mapping of names, or by a declaration.
 
 Belongs here: one reading per field. Must not be here: files, the conversion of plain fields (`file_columns.py`).
 """

@@ -26,7 +26,7 @@ _DAILY: Final = 0.3
 
 @dataclass(frozen=True, slots=True)
 class TimeOptions:
-    """What a person said of the event time; empty where nothing was."""
+    """Options about the event time; empty where none was given."""
 
     origin: datetime | None = None
     unit: TimeUnit = ""
@@ -69,7 +69,7 @@ def guess_time(profiles: Sequence[Profile], *, options: TimeOptions) -> TimeGues
     if counting:
         best = min(counting, key=lambda profile: (spelled(profile.name) not in _STEPS, _rank(profile) or 0))
         return _elapsed(best, options=options)
-    # No name helps; the only column that holds times may be it.
+    # No name matches, so the only column of times is taken.
     unnamed = [
         (profile, spelling)
         for profile in profiles
@@ -97,7 +97,7 @@ def named_time(names: Sequence[str], profiles: Sequence[Profile], *, options: Ti
 
 
 def _spellings(profiles: Sequence[Profile]) -> Mapping[str, TimeSpelling | None]:
-    """How each column spells times. Numbers are asked only where the name speaks of time."""
+    """How each column spells times. Numbers are examined only where the name means a time."""
     return {
         profile.name: time_spelling(profile)
         for profile in profiles

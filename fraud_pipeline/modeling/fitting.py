@@ -50,7 +50,7 @@ def sensible_parameters(labels: NDArray[np.float64]) -> dict[str, Any]:
 class LabelledRows:
     """Feature rows (n, k) and their labels (n,) of 0 or 1; `feature_types` are XGBoost's, None for numbers only.
 
-    `customers` (n,) are whose rows they are, by default each row its own: what is noise is judged by customers.
+    `customers` (n,) are the customers of the rows; by default each row has its own. Noise is judged by customers.
     """
 
     features: pd.DataFrame

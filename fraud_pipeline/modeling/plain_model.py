@@ -1,4 +1,4 @@
-"""The plain model: XGBoost with fixed parameters on the row's own columns, the honest floor under ours.
+"""The plain model: XGBoost with fixed parameters on the row's own columns, the floor for every trained model.
 
 Belongs here: which columns a row has of its own, and fitting the plain model. Must not be here: the comparison
 (`comparison.py`), what follows from it (`promotion/quality_checks.py`).

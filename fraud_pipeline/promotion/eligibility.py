@@ -1,6 +1,6 @@
-"""May this challenger be judged at all, and beside this champion? Checks of what they are, not of how well they rank.
+"""Whether a challenger can be judged beside the champion: compatibility and source, not ranking.
 
-Belongs here: whether both can be rebuilt and learned from one source. Must not be here: figures of their scores
+Belongs here: whether both models can be rebuilt and learned from one source. Must not be here: figures of their scores
 (`quality_checks.py`), loading models (`judgement.py`).
 """
 
@@ -13,14 +13,14 @@ from fraud_pipeline.promotion.verdict import GateReason
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model's data came from: its identity, empty for models that do not say it, and words for people."""
+    """The source of a model's data: its identity (empty where the model records none) and its name for people."""
 
     id: str
     words: str
 
     @classmethod
     def of(cls, lineage: Mapping[str, Any]) -> Self:
-        """What a model's lineage says."""
+        """The source that a model's lineage records."""
         return cls(id=str(lineage.get("source_id") or ""), words=str(lineage.get("source") or "an unknown source"))
 
     def __str__(self) -> str:
@@ -29,7 +29,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where champion and challenger learned from, and whether a person accepts that they differ."""
+    """The sources of champion and challenger, and whether a person accepts a difference."""
 
     champion: Source
     challenger: Source
@@ -37,7 +37,7 @@ class Sources:
 
 
 def compatible(incompatibility: str | None) -> GateReason:
-    """Whether this installation can compute the features; `incompatibility` says why not."""
+    """Whether this installation can compute the features; `incompatibility` is the reason if it cannot."""
     if incompatibility is None:
         return GateReason("compatibility", "promote", "This installation can compute every feature of the model.", {})
     detail = f"{incompatibility} Train the model again with the installed feature code."
@@ -45,7 +45,7 @@ def compatible(incompatibility: str | None) -> GateReason:
 
 
 def incomparable(why: str) -> GateReason:
-    """The reason that a champion stays which nobody can compare."""
+    """The champion stays, because it cannot be compared; `why` is the cause."""
     detail = (
         f"{why} The champion stays. Judge with the release that trained it, or make the challenger champion by hand: "
         "`fraud-detect promote` and its version."
@@ -58,13 +58,13 @@ def one_source(sources: Sources) -> GateReason:
     champion, challenger = sources.champion, sources.challenger
     if bool(champion.id) != bool(challenger.id):
         unsaid = "champion" if challenger.id else "challenger"
-        return GateReason("source", "promote", f"The {unsaid} does not say which data it learned from.", {})
+        return GateReason("source", "promote", f"The {unsaid} records no source of its training data.", {})
     if champion != challenger if not champion.id else champion.id != challenger.id:
         both = f"The challenger learned from {challenger}, the champion from {champion}"
         if sources.other_accepted:
-            return GateReason("source", "promote", f"{both}; the run was told to accept that.", {})
+            return GateReason("source", "promote", f"{both}; this run accepts that.", {})
         detail = (
-            f"{both}: they are models of two worlds. Train on the champion's source, or say that it is meant: "
+            f"{both}: the models have different sources. Train on the champion's source, or accept the difference: "
             "`fraud-detect train --accept-other-source`, or `accept_other_source` of `champion` in the launchpad."
         )
         return GateReason("source", "shadow_only", detail, {})

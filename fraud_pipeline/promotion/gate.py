@@ -1,14 +1,13 @@
-"""May this model decide about customers? The verdict on a challenger, and each reason for it.
+"""The gate: the verdict on a challenger, with a reason for each check.
 
 Belongs here: the order of the checks, and the resamples that they share. Must not be here: the checks
 (`eligibility.py`, `quality_checks.py`), metric definitions (`modeling/metrics.py`), who is champion (`registry.py`).
 
-All models score the same fresh rows and are resampled together, for the difference of two models on one sample is
-known far better than either of them. Each check can hold a model back in shadow (it scores, nobody acts) or reject it;
-the strictest outcome of all checks is the verdict. Two identical models pass: the newer one is as good and fresher.
+All models score the same rows and are resampled together, because a paired difference is more precise than either
+figure. Each check can keep a model in shadow (it scores, and its decisions are not used) or reject it. The strictest
+outcome is the verdict. Two identical models pass: the newer one is as good and fresher.
 
-Evidence comes in this order: rows, frauds, intervals. Intervals of too few frauds reject nobody; such a model waits.
-A champion that cannot be compared stays: it is no reason to judge a model as if there were none.
+Too few frauds reject no model; the model waits in shadow. A champion that cannot be compared stays.
 """
 
 from collections.abc import Iterator, Mapping
@@ -66,11 +65,11 @@ def gate_verdict(
 ) -> GateVerdict:
     """Judge `challenger` against `champion` and `plain`, probabilities of the same rows; every array has shape (n,).
 
-    `plain` are scores of the plain model that was trained beside the challenger, if any. `row_weights` are how many
-    rows each one stands for, by default itself. `hidden` are the challenger's decisions on other rows, of any number,
-    that were blocked and never reported. `incompatibility` says why this installation cannot compute the challenger's
-    features, if so; `champion_incomparable` why there is a champion without probabilities.
-    Raises ValueError for missing scores and unknown labels.
+    `plain` holds scores of the plain model that was trained beside the challenger, if any. `row_weights` is the number
+    of rows that each row represents, by default 1. `hidden` holds the challenger's decisions on other rows, of any
+    number, that were blocked and never reported. `incompatibility` is the reason why this installation cannot compute
+    the challenger's features; `champion_incomparable` the reason why a champion has no probabilities. Raises ValueError
+    for missing scores and unknown labels.
     """
     scores = np.concatenate([of for of in (challenger, champion, plain) if of is not None])
     if not (np.isfinite(scores).all() and np.isin(labels, (0, 1)).all()):
@@ -127,7 +126,7 @@ class _Ranking:
         return (drawn[:, self.codes] * self.stands_for for drawn in self._resamples(len(self.labels)))
 
     def observed_over_expected(self, scores: Floats) -> Interval:
-        """Known frauds for each predicted one."""
+        """Observed frauds per predicted fraud."""
         customers = int(self.codes.max(initial=-1)) + 1
         observed, expected = (
             np.bincount(self.codes, of * self.stands_for, minlength=customers) for of in (self.labels, scores)
@@ -155,7 +154,7 @@ class _Ranking:
         return {key: Interval.of(np.concatenate(of)) for key, of in blocks.items()}
 
     def more_saved(self, new: Floats, old: Floats, lost: Floats, days: NDArray[np.int64], *, budget: float) -> Interval:
-        """The money that `new` catches within the alert budget and `old` does not, as a share of all that is lost."""
+        """The money that `new` catches within the alert budget beyond `old`, as a share of all fraud losses."""
         fraud = self.labels == 1
         blocks = []
         for weights in self._weights():

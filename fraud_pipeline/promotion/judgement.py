@@ -62,7 +62,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judgement:
-    """The verdict on a challenger, and the rows that it rests on in words."""
+    """The verdict on a challenger, and the judged rows in words."""
 
     verdict: GateVerdict
     basis: str
@@ -83,7 +83,7 @@ def judge_live(
     alert_budget_per_day: float,
     accept_other_source: bool,
 ) -> Judgement:
-    """Judge by what both models scored while the champion served."""
+    """Judge by the rows that both models scored while the champion served."""
     rows, hidden = live.rows, live.hidden["challenger_decision"].to_numpy(object)
     verdict = gate_verdict(
         rows["challenger_probability"].to_numpy(np.float64),

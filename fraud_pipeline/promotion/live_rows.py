@@ -3,8 +3,8 @@
 Belongs here: which of them count, and for how much. Must not be here: reading them (`database/performance.py`), the
 judgement (`gate.py`).
 
-What the champion blocked and nobody reported has no label. Where enough would-be blocks were held out, those count for
-it; else such rows are left out, and a challenger that would let many of them through waits, for they may be frauds.
+A transaction that the champion blocked has no label without a report. Where enough would-be blocks were held out, they
+represent the blocked rows. Otherwise blocked rows are left out, and a challenger that would allow many of them waits.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from fraud_pipeline.schema.transactions import DAY, microseconds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveRows:
-    """What both models scored while the champion served.
+    """Rows that both models scored while the champion served.
 
-    `rows` are those with a matured label, in `label`, and how many rows each stands for, in `weight`; `hidden` were
-    blocked and never reported, and nobody stands for them.
+    `rows` have a matured `label`, and a `weight`: the number of rows that each represents. `hidden` rows were blocked
+    and never reported, and no other row represents them.
     """
 
     rows: pd.DataFrame
@@ -40,7 +40,7 @@ class LiveRows:
 def live_rows(
     shadowed: pd.DataFrame, reports: pd.DataFrame, *, as_of: pd.Timestamp, label_maturity: timedelta, rules: GateRules
 ) -> LiveRows | None:
-    """What both models scored while the champion served, with matured labels; None while that are too few frauds.
+    """Rows with matured labels that both models scored while the champion served; None while frauds are too few.
 
     `shadowed` holds rows of `shadow_rows`.
     """

@@ -1,4 +1,4 @@
-"""The model directory as a model of MLflow's own, for `mlflow.pyfunc.load_model`.
+"""The model directory as an MLflow model, for `mlflow.pyfunc.load_model`.
 
 Belongs here: the files that MLflow reads beside ours, and how it loads a directory. Must not be here: the registry
 (`registry.py`), the model (`modeling/model_directory.py`). Serving reads neither these files nor this module.

@@ -1,9 +1,9 @@
-"""Follows the registry's aliases: exports the model that each names, for services that know no MLflow.
+"""Exports the models of the registry's aliases, for services that have no MLflow.
 
-Belongs here: when a directory is exported again. Must not be here: what the registry says (`registry.py`), how a
-directory is replaced (`modeling/model_directory.py`), serving.
+Belongs here: when a model is exported again. Must not be here: versions and aliases (`registry.py`), the swap of
+a directory (`published_model.py`), serving.
 
-The registry may be away for hours: what was exported last stays, and one line says what is wrong.
+The registry may be unavailable for hours: the last exported models stay, and one line reports the cause.
 """
 
 import os
@@ -19,7 +19,7 @@ from fraud_pipeline.promotion.registry import Alias, Registry, open_registry
 from fraud_pipeline.settings import Settings
 
 LONGEST_WAIT: Final = 60.0
-# An unreachable server shall cost seconds; MLflow's own patience is minutes.
+# An unreachable server should cost seconds; MLflow's own timeout is minutes.
 PATIENCE: Final = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
@@ -31,10 +31,10 @@ def export_aliases(
     stop: threading.Event,
     on_progress: Callable[[str], None],
 ) -> None:
-    """Keep each link at the model of its alias until `stop` is set, looking every `interval` seconds.
+    """Keep each link at the model of its alias until `stop` is set; aliases are read every `interval` seconds.
 
-    An alias that is gone leaves the champion where it is, and takes the challenger away. What is wrong with one alias
-    does not hold up the other.
+    If an alias is removed, the exported champion stays and the exported challenger is removed. A failure of one alias
+    does not delay the other.
     """
     wait, reported = interval, set[str]()
     while not stop.is_set():
@@ -52,16 +52,16 @@ def export_aliases(
 
 
 def export_challenger(registry: Registry, settings: Settings, *, on_progress: Callable[[str], None]) -> None:
-    """Bring the challenger's link of this home to its alias, where challengers score in shadow.
+    """Export the challenger to this home, where challengers score in shadow.
 
-    Runs over ranges score with the models of the home that trains, where no follower runs. Raises as `export_alias`.
+    Runs over ranges score with the models of the home that trains, where no exporter runs. Raises as `export_alias`.
     """
     if settings.shadow_challenger:
         export_alias(registry, "challenger", settings.challenger_directory, on_progress=on_progress)
 
 
 def export_alias(registry: Registry, alias: Alias, link: Path, *, on_progress: Callable[[str], None]) -> None:
-    """Bring one link to the model of its alias, once; a challenger that is gone is taken away.
+    """Export the model of one alias once; the link of a removed challenger is removed.
 
     Raises whatever MLflow raises, RegistryError and IncompatibleModelError; the link then stays as it is.
     """
@@ -69,7 +69,7 @@ def export_alias(registry: Registry, alias: Alias, link: Path, *, on_progress: C
     if model is None:
         if alias == "challenger" and link.is_symlink():
             link.unlink()
-            on_progress("there is no challenger any more")
+            on_progress("the registry has no challenger any more")
         return
     if published_version(link) != (model.version, model.sha256):
         publish(registry.download(model), link=link, version=model.version)
@@ -77,13 +77,13 @@ def export_alias(registry: Registry, alias: Alias, link: Path, *, on_progress: C
 
 
 def _in_one_line(error: Exception) -> str:
-    """What went wrong, without the password of an address that MLflow repeats."""
+    """The first line of an error, without the password of an address that MLflow repeats."""
     first = next(iter(str(error).splitlines()), "") or type(error).__name__
     return re.sub(r"//[^/\s]*@", "//", first)
 
 
 def follow_until_stopped(settings: Settings, *, with_parent: bool = False) -> int:
-    """Follow the aliases of these settings until a signal comes; `with_parent` also until the parent process ends."""
+    """Export the aliases of these settings until a signal arrives; `with_parent` also ends with the parent process."""
     os.environ.update(PATIENCE)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,7 +4,7 @@ Belongs here: copying, verifying, the atomic swap of the link, the registry's ve
 Must not be here: which version is published (`model_exporter.py`, `registry.py`), MLflow, reading a model
 (`modeling/model_directory.py`).
 
-Champion and challenger are published alike. Serving may import this module: it knows no MLflow.
+Champion and challenger are published alike. Serving may import this module, because it does not import MLflow.
 """
 
 import fcntl
@@ -42,9 +42,9 @@ def publish(directory: Path, *, link: Path, version: int | None = None) -> Path:
 
 
 def stage(directory: Path, *, link: Path) -> Path:
-    """Copy a model directory to where `link` may point at it, and verify the copy; returns it.
+    """Copy a model directory beside the published ones and verify the copy; returns the copy.
 
-    What `link` points at does not change. Raises IncompatibleModelError when this code cannot rebuild the model.
+    The target of `link` does not change. Raises IncompatibleModelError when this code cannot rebuild the model.
     """
     with _locked(link) as versions:
         return _stage(directory, versions=versions)

@@ -41,11 +41,11 @@ def calibrated(miscalibration: Interval, *, rules: GateRules) -> GateReason:
         "limit": limit,
     }
     finding = f"Observed over predicted frauds is {miscalibration}"
-    # Few frauds make the ratio uncertain; only a model that is beyond doubt off by more than the limit is held back.
+    # Few frauds make the ratio uncertain; only a model whose whole interval is beyond the limit is held back.
     if miscalibration.low <= limit and miscalibration.high >= 1 / limit:
         return GateReason("calibration", "promote", f"{finding}; a factor of {limit:g} is allowed.", figures)
     detail = (
-        f"{finding}, clearly beyond a factor of {limit:g}: thresholds would not mean what they say; "
+        f"{finding}, clearly beyond a factor of {limit:g}: thresholds would not have their meaning; "
         "calibrate on newer data."
     )
     return GateReason("calibration", "shadow_only", detail, figures)
@@ -154,7 +154,7 @@ def no_segment_worse(gains: Mapping[tuple[str, str], Interval], *, rules: GateRu
 
 
 def stops_what_was_blocked(decisions: NDArray[np.object_], *, rules: GateRules) -> GateReason:
-    """Whether most of what the champion blocked, and nobody reported, would be stopped, too."""
+    """Whether the challenger would also stop most transactions that were blocked and never reported."""
     share = float((decisions == "allow").mean())
     figures = {"blocked": float(len(decisions)), "let_through": share, "limit": rules.max_let_through}
     finding = (

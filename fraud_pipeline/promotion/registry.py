@@ -51,7 +51,7 @@ MODEL: Final = (
 
 
 class RegistryError(RuntimeError):
-    """The registry cannot do what was asked; the message says what is missing."""
+    """The registry cannot carry out a request; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +197,9 @@ class Registry:
         return FraudModel.load(directory) if directory else None
 
     def feature_config(self, model: RegisteredModel) -> FeatureConfig:
-        """How a version's features from history were made, also of one that this code cannot rebuild.
+        """The configuration of a version's features from history, also of a version that this code cannot rebuild.
 
-        Raises IncompatibleModelError when its files do not say it.
+        Raises IncompatibleModelError when its files do not record it.
         """
         if FEATURE_CONFIG_TAG in model.tags:
             return FeatureConfig.from_json(model.tags[FEATURE_CONFIG_TAG])
@@ -208,7 +208,7 @@ class Registry:
     def judged_pair(self) -> tuple[str, str] | None:
         """The versions of the champion and of the challenger that is judged against it, None without both.
 
-        Raises RegistryError when the registry does not say it now.
+        Raises RegistryError when the registry cannot be read.
         """
         try:
             champion, challenger = self.with_alias("champion"), self.with_alias("challenger")
@@ -217,9 +217,9 @@ class Registry:
         return (str(champion.version), str(challenger.version)) if champion and challenger else None
 
     def feature_configs(self) -> dict[Alias, FeatureConfig]:
-        """How the features of the champion and of the challenger were made, of those there are.
+        """The feature configurations of champion and challenger, as far as they exist.
 
-        Raises RegistryError when the registry does not say it now.
+        Raises RegistryError when the registry cannot be read.
         """
         aliases: tuple[Alias, ...] = get_args(Alias)
         try:
@@ -229,7 +229,7 @@ class Registry:
             raise RegistryError(f"{self.model_name} cannot be looked up: {error}; see that MLflow runs") from error
 
     def evaluation(self, model: RegisteredModel) -> dict[str, Any] | None:
-        """What `evaluation.json` of the run that trained a version says, or None where there is no such file."""
+        """The content of `evaluation.json` of the run that trained a version, or None where there is no such file."""
         file = self._artifact(model, "evaluation.json")
         figures: dict[str, Any] | None = json.loads(file.read_text()) if file else None
         return figures
@@ -309,7 +309,7 @@ class Registry:
 
 
 def _aliases(aliases: Mapping[str, str], *, version: int) -> tuple[str, ...]:
-    """What a version is called; the champion is not its own challenger."""
+    """The aliases of a version; the champion is not its own challenger."""
     names = {name for name, carrier in aliases.items() if int(carrier) == version}
     return tuple(sorted(names - {"challenger"} if "champion" in names else names))
 
@@ -323,7 +323,7 @@ def open_registry(settings: Settings) -> Registry:
     )
 
 
-# Neither a few small files nor making the first tables is news to a person.
+# Small downloads and the first creation of tables need no messages.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 for _name in ("alembic", "mlflow.store.db.utils"):
     logging.getLogger(_name).setLevel(logging.WARNING)

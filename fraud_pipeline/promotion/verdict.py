@@ -1,7 +1,7 @@
-"""What the gate says: its rules as data, one reason for each check, and the verdict on a challenger.
+"""The gate's rules as data, the reason of each check, and the verdict on a challenger.
 
 Belongs here: these records and their spelling for people and JSON. Must not be here: the checks (`eligibility.py`,
-`quality_checks.py`), the rows that they look at (`gate.py`, `live_rows.py`).
+`quality_checks.py`), the judged rows (`gate.py`, `live_rows.py`).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ SEVERITY: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 @dataclass(frozen=True, slots=True)
 class GateRules:
-    """What a challenger must show. Average precision (AP) and shares are between 0 and 1.
+    """The requirements for a challenger. Average precision (AP) and shares are between 0 and 1.
 
     `min_odds_without_champion` is how many times better the odds of a right alert must be than those of a random row.
     `plain_tolerance` and `max_loss_to_plain` are shares of what the plain model gains over chance.

@@ -1,10 +1,10 @@
-"""The rules of ids: which spellings are one id, which hold nothing, and which lost digits or characters on their way.
+"""The rules of ids: equal spellings, empty ones, and ids that lost digits or characters on their way.
 
 Belongs here: the one table of rules that files, HTTP and the stream follow. Must not be here: files, requests.
 
-An id is opaque text: letter case and leading zeros belong to it. A spelling is put right only where nothing can be lost
-by it; what was lost before is refused. `read_identifier` decides on one text; `read_identifiers` asks it about those
-texts of a column that a pattern picks out, and leaves the plain ones alone.
+An id is opaque text: letter case and leading zeros belong to it. A spelling is corrected only where nothing can be
+lost; a damaged id is refused. `read_identifier` reads one text. `read_identifiers` calls it for those texts of a column
+that a pattern selects, and keeps plain texts as they are.
 """
 
 import re
@@ -107,7 +107,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a text says: the id, which normalisations it took, or the problem. Without either it holds nothing."""
+    """The id in a text and its normalisations, or the problem. Without either the text holds nothing."""
 
     text: str | None
     rules: tuple[str, ...] = ()

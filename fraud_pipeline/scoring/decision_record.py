@@ -1,7 +1,7 @@
-"""What was decided on one transaction, as it is answered and as it is kept.
+"""The record of one decision: the answer, and its conversion for the database.
 
-Belongs here: the answer, and the way into the database and back. Must not be here: how it is decided
-(`decide.py`), in which order (`scorer.py`), statements (`database/`).
+Belongs here: the record, storing it and reading it. Must not be here: making a decision (`decide.py`), the order of
+the steps (`scorer.py`), statements (`database/`).
 """
 
 import json
@@ -54,7 +54,7 @@ class Conflict:
 
 
 class ScoringModel(Protocol):
-    """A model that was verified, and which one it is."""
+    """A verified model with its version and hash."""
 
     @property
     def model(self) -> FraudModel: ...
@@ -75,9 +75,9 @@ def store(
     loaded: ScoringModel | None,
     holdout_share: float,
 ) -> set[str]:
-    """Store decisions on new rows with what they rest on; the ids whose decision was stored.
+    """Store decisions on new rows with their features and versions; returns the ids whose decision was stored.
 
-    `config` is how `features` were made.
+    `config` is the configuration of `features`.
     """
     config_id, days_version = config.id, versions.merchant_days(config.label_maturity).version
     return batch.add_decisions(
@@ -110,7 +110,7 @@ def store(
 
 
 def from_stored(stored: StoredDecision) -> ScoringResult:
-    """The answer to another delivery of what was decided."""
+    """The answer to a repeated delivery of a decided transaction."""
     values: dict[str, Any] = {
         name: getattr(stored, name)
         for name in (
@@ -133,5 +133,5 @@ def unused_fields(row: TransactionRow, declared: Collection[str]) -> tuple[str, 
 
 
 def _drawn(result: ScoringResult) -> bool:
-    """Whether the model would block and a draw decided whether a person does instead."""
+    """Whether the model would block, so that the holdout draw was made."""
     return result.decision == "block" or (bool(result.reasons) and result.reasons[-1].code == HOLDOUT)

@@ -123,7 +123,7 @@ def test_a_model_of_another_source_waits_until_a_person_accepts_that(
     assert "file bank.csv (file-1)" in reasons["source"]
     assert "accept_other_source" in reasons["source"]
     _, reasons = judge(deployment, instance, accept_other_source=True)
-    assert "told to accept" in reasons["source"]
+    assert "this run accepts that" in reasons["source"]
 
 
 def test_a_model_below_its_plain_model_is_rejected_with_the_finding_in_the_check(

@@ -1,6 +1,7 @@
-"""The queue of doubted transactions: take one, see why it was doubted and what its customer did, say what it was.
+"""The alert queue: take an alert, see its reasons and its customer's history, record the verdict.
 
-Belongs here: what an analyst sees and presses. Must not be here: what that does (`fraud_pipeline/alerts/queue.py`).
+Belongs here: content and buttons of the page. Must not be here: the rules of alerts
+(`fraud_pipeline/alerts/queue.py`).
 """
 
 import time

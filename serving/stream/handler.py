@@ -58,7 +58,7 @@ _NO_RECORDS_FAULT: Final = (FencedError, StorageUnavailableError, DatabaseUnavai
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of the records of a batch."""
+    """Counts of the records of a batch, and the positions after it."""
 
     positions: Mapping[Partition, Position]
     decided: int = 0
@@ -78,7 +78,7 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What is in the database by now, and what is to be sent of it."""
+    """What was stored, and the messages that must follow."""
 
     positions: dict[Partition, Position]
     answers: list[tuple[TransactionRow, ScoringResult | Conflict]]
@@ -99,8 +99,9 @@ class _Stored:
 class StreamScorer:
     """Handles batches of records; one per thread.
 
-    `declared` gives the own fields that the champion declares. Brokers that do not acknowledge within so many seconds
-    are away. `reached` gets each point of the order, so that a test can stop a process there.
+    `declared` gives the own fields that the champion declares. Brokers that do not acknowledge within
+    `acknowledge_within` seconds are unavailable. `reached` gets each point of the order, so that a test can stop a
+    process there.
     """
 
     def __init__(
@@ -205,7 +206,7 @@ class StreamScorer:
             return ReadRecord(at, record, failed(at, record, error))
 
     def _store(self, read: Sequence[ReadRecord], positions: Mapping[Partition, Position]) -> _Stored:
-        """Store what is decided on these, in as many transactions as it takes to leave out what cannot be stored."""
+        """Store the decisions on these records, in as many transactions as it takes to leave out failing records."""
         try:
             return with_retry(lambda: self._store_at_once(read, positions))
         except _NO_RECORDS_FAULT:

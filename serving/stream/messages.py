@@ -27,7 +27,7 @@ _OF_MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
         "too_large": "send one transaction in a message, in the fields of /score",
         "conflict": "the transaction_id was used before for another transaction: send it under a new one",
         "unknown_transaction": "no transaction of that id within a week: replay this when one did, or correct the id",
-        "declared_otherwise": "the model of then declared an own field otherwise and refused it: replay this",
+        "declared_otherwise": "the model at that time declared an own field differently and refused it: replay this",
         "unreadable": "the record cannot be decompressed: check its sender, and how it compresses records",
         "internal": "handling it failed on our side, see the log: report it, and replay this once it is fixed",
     }
@@ -37,7 +37,7 @@ MESSAGE_REMEDIES: Final[Mapping[str, str]] = MappingProxyType({**REMEDIES, **_OF
 """Why a message is bad -> what to do about it: the problems of HTTP requests, and those that only messages have."""
 
 MAX_VALUE_BYTES: Final = 65_536
-"""Far above any transaction with its own fields: a value that is longer is not worth reading."""
+"""A longer value is not read; the largest transaction with own fields is far smaller."""
 MAX_LETTER_BYTES: Final = 98_304
 """Of a dead letter's key, value and headers as they came: brokers refuse a message above a million by default."""
 _HEADER_OVERHEAD: Final = 10

@@ -1,6 +1,6 @@
-"""What is known of a record that was read from a topic.
+"""A record that was read from a topic, and its partition.
 
-Belongs here: where it stands and what is looked at of it. Must not be here: what it says (`messages.py`).
+Belongs here: the used attributes of a record. Must not be here: its content (`messages.py`).
 """
 
 from typing import NamedTuple, Protocol
@@ -16,13 +16,13 @@ class Partition(NamedTuple):
 
 
 class Record(Protocol):
-    """What is looked at of a record that was read."""
+    """The used attributes of a record."""
 
     @property
     def offset(self) -> int: ...
     @property
     def timestamp(self) -> int:
-        """When it was sent, in milliseconds since 1970-01-01 UTC; -1 when nobody said."""
+        """The time of sending in milliseconds since 1970-01-01 UTC; -1 when the record has none."""
         ...
 
     @property
