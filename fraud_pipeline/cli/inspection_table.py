@@ -6,7 +6,6 @@ the values of the label.
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from typing import Any, Final
 
 from fraud_pipeline.cli.planned_split import PlannedPart, in_words
@@ -78,7 +77,8 @@ def _totals(inspection: Inspection) -> list[str]:
     lines = []
     if inspection.span:
         first, last = inspection.span
-        lines.append(f"Span    {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, {in_words(_length(inspection))}")
+        length = in_words((last - first).to_pytimedelta())
+        lines.append(f"Span    {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, {length}")
     lines.append(
         f"Rows    {inspection.rows:,}" + (f", {inspection.unknown:,} without a label" if inspection.unknown else "")
     )
@@ -86,11 +86,6 @@ def _totals(inspection: Inspection) -> list[str]:
     share = f", {inspection.frauds / labelled:.2%} of the labelled rows" if labelled else ""
     lines.append(f"Frauds  {inspection.frauds:,}{share}")
     return lines
-
-
-def _length(inspection: Inspection) -> timedelta:
-    first, last = inspection.span or (None, None)
-    return timedelta(0) if first is None or last is None else (last - first).to_pytimedelta()
 
 
 def _part(part: PlannedPart) -> str:

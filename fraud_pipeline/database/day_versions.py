@@ -36,7 +36,8 @@ def read_day_versions(database: Database, *, start: pd.Timestamp, end: pd.Timest
         transactions |= _versions(database, TRANSACTIONS, TRANSACTIONS.c.event_time, TRANSACTION_COLUMNS, low, high)
         reports |= _versions(database, FRAUD_REPORTS, FRAUD_REPORTS.c.reported_at, REPORT_COLUMNS, low, high)
         low = high
-    first = start.date() if _has_rows_before(database, start) else min(transactions, default=end.date())
+    earlier = sa.select(sa.literal(1)).where(TRANSACTIONS.c.event_time < microsecond(start)).limit(1)
+    first = start.date() if database.rows(earlier) else min(transactions, default=end.date())
     return {
         day: SourceDay(transactions=transactions.get(day, _EMPTY), reports=reports.get(day, _EMPTY))
         for day in days_between(first, end.date() - timedelta(days=1))
@@ -70,8 +71,3 @@ def _versions(
             )
         rows = connection.execute(of_days).all()
     return {_EPOCH + timedelta(days=number): f"{count}-{total}" for number, count, total in rows}
-
-
-def _has_rows_before(database: Database, start: pd.Timestamp) -> bool:
-    earlier = sa.select(sa.literal(1)).where(TRANSACTIONS.c.event_time < microsecond(start)).limit(1)
-    return bool(database.rows(earlier))

@@ -80,7 +80,9 @@ def drift_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> 
         registered = models.with_alias("champion")
         with database.opened() as online:
             if registered is None:
-                enough = _enough_rows({day: _stored_rows(store, day) for day in span.days})
+                days = set(store.days("features"))
+                rows = {day: len(store.read("features", day, day)) if day in days else 0 for day in span.days}
+                enough = _enough_rows(rows)
                 return not_judged_result(
                     online, "drift", check=CHECK, days=span.days, reason=NO_CHAMPION, further_checks=[enough]
                 )
@@ -239,10 +241,6 @@ def _result(
         },
         check_results=[alarm_check(database, "drift", check=CHECK, day=day, summary=report.summary), enough_rows],
     )
-
-
-def _stored_rows(store: TableStore, day: date) -> int:
-    return len(store.read("features", day, day)) if day in store.days("features") else 0
 
 
 def _rows(report: DriftReport, *, model_version: str) -> list[DriftRow]:

@@ -28,6 +28,7 @@ from fraud_pipeline.schema.raw_transactions import LABEL_UNKNOWN
 from fraud_pipeline.schema.transactions import DAY, EARLIEST_EVENT_TIME, microsecond
 
 LABELS: Final = ("is_fraud", "reported_at")
+_UTC: Final = pa.timestamp("us", tz="UTC")
 _PLACES: Final = ("file_row", "file_part")
 _ORDER_START: Final = microsecond(pd.Timestamp("2020-01-01", tz="UTC"))
 _ORDER_SPAN: Final = 120 * DAY
@@ -119,7 +120,7 @@ def _fill_in(fields: dict[str, pa.Array], *, n_rows: int) -> dict[str, int]:
     add("customer_id", fields["transaction_id"], "each transaction is its own customer's")
     add("amount", pa.array(np.zeros(n_rows)), "it is 0")
     add("merchant_id", pa.array([NO_MERCHANT] * n_rows), "features of merchants are missing")
-    moments = pa.array(order_times(n_rows)).cast(pa.timestamp("us")).cast(_utc())
+    moments = pa.array(order_times(n_rows)).cast(pa.timestamp("us")).cast(_UTC)
     add("event_time", moments, "the order of the rows is their time")
     if missing := fields["merchant_id"].null_count:
         notes["merchant_id: empty, so without a merchant"] = missing
@@ -221,7 +222,3 @@ def _hashable(values: pa.Array) -> NDArray[np.object_] | NDArray[np.int64]:
         whole = values.cast(pa.int64()).fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
         return np.asarray(whole, dtype=np.int64)
     return np.array(["" if value is None else f"={value}" for value in values.to_pylist()], dtype=object)
-
-
-def _utc() -> pa.DataType:
-    return pa.timestamp("us", tz="UTC")

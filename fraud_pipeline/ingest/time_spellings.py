@@ -97,7 +97,8 @@ def read_times(text: pa.Array, *, zone: str = "UTC") -> pa.Array:
             )
         times[naive if n_naive < n_zoned else ~naive] = MISSING
     local = naive & (times != MISSING)
-    times[local] = _moments(local_times(pa.array(times[local]).cast(pa.timestamp("us")), zone=zone))
+    moments = local_times(pa.array(times[local]).cast(pa.timestamp("us")), zone=zone)
+    times[local] = moments.cast(pa.int64()).to_numpy(zero_copy_only=False)
     return pa.array(times, mask=times == MISSING, type=pa.int64()).cast(pa.timestamp("us")).cast(_UTC)
 
 
@@ -150,10 +151,6 @@ def counted_times(numbers: pa.Array, *, unit: str, origin: int) -> pa.Array:
     else:
         exact = np.rint(np.where(possible, spans, 0)).astype(np.int64)
     return pa.array(exact + origin, mask=~possible, type=pa.int64()).cast(pa.timestamp("us")).cast(_UTC)
-
-
-def _moments(times: pa.Array) -> NDArray[np.int64]:
-    return np.asarray(times.cast(pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _stamps(stamps: pa.Array) -> NDArray[np.int64]:

@@ -1,25 +1,21 @@
 """Texts of reasons: a sentence for every feature value.
 
-Belongs here: the sentence of every feature and of its missing value, numbers in readable form. Must not be here: the
-choice of features (`reasons.py`).
+Belongs here: the sentence of every feature and of its missing value. Must not be here: the choice of features
+(`reasons.py`), numbers in readable form (`readable_numbers.py`).
 
 A sentence compares the transaction with the history of its customer or merchant. Amounts are in currency units. Only
 numbers, weekdays, times of day and frequent categories are filled in, so no sentence can hold an id.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from fraud_pipeline.features.definitions import FEATURES, FeatureDefinition, Unit, WindowName
+from fraud_pipeline.features.definitions import FEATURES, FeatureDefinition, WindowName
 from fraud_pipeline.features.own_inputs import OwnInput
-
-LARGEST_SHOWN: Final = 1e9
-BEYOND: Final = 1e15
-"""Replaces infinity; larger than the largest number shown in any unit."""
-
+from fraud_pipeline.scoring.readable_numbers import BEYOND, SHOW, plain_number
 
 _LONGEST: Final = 120
 
@@ -36,7 +32,7 @@ def sentence(feature: str, value: float) -> str:
     if math.isnan(value):
         shown, text = "", words.missing or f"no history of this {definition.entity} in {{days}}"
     else:
-        shown = _SHOW[definition.unit](max(-BEYOND, min(value, BEYOND)))
+        shown = SHOW[definition.unit](max(-BEYOND, min(value, BEYOND)))
         text = words.zero if words.zero and value == 0 else words.text
     return text.format(
         value=shown,
@@ -56,9 +52,9 @@ def own_sentence(own: OwnInput, value: float) -> str:
     elif own.kind == "flag":
         text = f"{own.name} is {'true' if value else 'false'}"
     elif own.kind == "age":
-        text = f"{own.name} is {_SHOW['days'](abs(value))} {'ahead' if value < 0 else 'ago'}"
+        text = f"{own.name} is {SHOW['days'](abs(value))} {'ahead' if value < 0 else 'ago'}"
     else:
-        text = f"{own.name} is {_plain_number(value)}"
+        text = f"{own.name} is {plain_number(value)}"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
@@ -73,8 +69,6 @@ class _Words:
 
 
 _DEFINITIONS: Final = {definition.name: definition for definition in FEATURES}
-_WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
 _DAYS: Final[Mapping[WindowName, str]] = MappingProxyType(
     {"1h": "1 hour", "24h": "24 hours", "1d": "1 day", "7d": "7 days", "30d": "30 days", "60d": "60 days"}
 )
@@ -255,67 +249,6 @@ _STATISTICS: Final[Mapping[str, _Words]] = MappingProxyType(
             "smallest amount of the frauds in a row at this merchant is {value}",
             missing="no frauds in a row at this merchant in {days}",
         ),
-    }
-)
-
-
-def _number(value: float) -> str:
-    """A number with two significant digits, and never too long to read."""
-    size = abs(value)
-    if size > LARGEST_SHOWN:
-        text = f"over {LARGEST_SHOWN:,.0f}"
-    elif 0 < size < 0.01:
-        text = "under 0.01"
-    elif size < 0.1:
-        text = f"{size:.2f}"
-    else:
-        text = f"{size:,.0f}" if size >= 10 else f"{size:.1f}"
-    text = text.removesuffix(".0")
-    return f"minus {text}" if value < 0 else text
-
-
-def _plain_number(value: float) -> str:
-    """A number of an unknown unit, with up to six digits as they are."""
-    return f"{value:g}" if 1e-3 <= abs(value) < 1e6 or value == 0 else _number(max(-BEYOND, min(value, BEYOND)))
-
-
-def _counted(number: float, noun: str) -> str:
-    shown = _number(number)
-    return f"{shown} {noun}{'' if shown == '1' else 's'}"
-
-
-def _money(cents: float) -> str:
-    units = cents / 100
-    return f"{units:,.2f}" if abs(units) <= LARGEST_SHOWN else _number(units)
-
-
-def _duration(seconds: float) -> str:
-    """A duration in the largest unit that gives at least 2."""
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{_number(seconds // size)} {unit}"
-    return _counted(seconds, "second")
-
-
-def _time_of_day(hours: float) -> str:
-    hour, minute = divmod(round(hours * 60) % 1_440, 60)
-    return f"{hour:02d}:{minute:02d}"
-
-
-_SHOW: Final[Mapping[Unit, Callable[[float], str]]] = MappingProxyType(
-    {
-        "cents": _money,
-        "count": _number,
-        "seconds": _duration,
-        "days": lambda days: _duration(days * 86_400),
-        "ratio": lambda ratio: f"{_number(ratio)}x",
-        "share": lambda share: f"{_number(share * 100)} %",
-        "km": lambda km: f"{_number(km)} km",
-        "km/h": lambda speed: f"{_number(speed)} km/h",
-        "flag": _number,
-        "hour": _time_of_day,
-        "weekday": lambda day: _WEEKDAYS[round(day) % 7],
-        "sigma": lambda sigma: f"{_counted(abs(sigma), 'standard deviation')} {'below' if sigma < 0 else 'above'}",
     }
 )
 

@@ -13,6 +13,7 @@ from starlette import types as asgi
 from serving.auth.tokens import Caller, ForbiddenError, RefusedError, Scope, TokenVerifier, UnauthorizedError
 from serving.http.answers import answer, error_body
 from serving.http.limits import BodyLimit, ConcurrencyLimit, RateLimiter
+from serving.http.routes import Routes
 
 Paths = Mapping[tuple[str, str], frozenset[Scope]]
 
@@ -86,13 +87,10 @@ class Admission:
         self._verifier = verifier
         self._rate_limiter = rate_limiter
         self._on_refusal = on_refusal
-        self._exact: dict[str, dict[str, frozenset[Scope]]] = {}
-        self._below: dict[str, dict[str, frozenset[Scope]]] = {}
+        self._methods: dict[str, dict[str, frozenset[Scope]]] = {}
         for (method, path), scopes in paths.items():
-            fixed, brace, rest = path.partition("{")
-            if rest.find("}") != len(rest) - 1:
-                raise ValueError(f"{path}: only a last {{name}} can stand for any text")
-            (self._below if brace else self._exact).setdefault(fixed, {})[method] = scopes
+            self._methods.setdefault(path, {})[method] = scopes
+        self._routes = Routes(self._methods)
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         try:
@@ -121,10 +119,7 @@ class Admission:
         return caller
 
     def _needed_scopes(self, method: str, path: str) -> frozenset[Scope]:
-        methods = self._exact.get(path)
-        if methods is None:
-            start = max((start for start in self._below if path.startswith(start)), key=len, default="")
-            methods = self._below.get(start)
+        methods = self._methods.get(self._routes.of(path))
         if methods is None:
             raise RefusedError(
                 status=404, code="unknown_path", message="Nothing is here: /openapi.json lists the paths."
