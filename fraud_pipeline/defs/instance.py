@@ -170,9 +170,10 @@ def _run(
 
 
 def _show_in_overview(instance: dg.DagsterInstance, job: dg.JobDefinition) -> None:
-    """Give runs that this instance creates the job's place in the code location of `workspace.yaml`.
+    """Give runs that this instance creates the job's origin in the code location of `workspace.yaml`.
 
-    Dagster gives none to a run in this process, and its first page then shows no such run, nor can one be run again.
+    Dagster records no origin for a run in this process. Its first page then leaves the run out, and the run cannot be
+    repeated there. No public API sets an origin (dagster-io/dagster issues 17707 and 19458).
     """
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), SINGLETON_REPOSITORY_NAME)
     create_run = partial(instance.create_run_for_job, remote_job_origin=RemoteJobOrigin(repository, job.name))
