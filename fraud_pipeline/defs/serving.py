@@ -31,7 +31,7 @@ from fraud_pipeline.database.retention import Retention, give_back_space, remove
 from fraud_pipeline.defs.features import feature_config
 from fraud_pipeline.defs.resources import DatabaseResource, RegistryResource, TablesResource
 from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
-from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit_each, with_tables
+from fraud_pipeline.monitoring.skew_audit import Audit, VersionedHistory, audit_each, with_tables
 from fraud_pipeline.promotion.registry import Registry, RegistryError
 from fraud_pipeline.scoring.online_history import load_changed_days, rows_of_customers
 from fraud_pipeline.settings import Settings
@@ -178,17 +178,17 @@ def _audit(database: Database, store: TableStore, *, first: date, last: date, se
     online_reports = read_reports(database, start=start, end=end, with_version=True)
     transactions, reports = rows_of_customers(store, customers, first=first, last=last)
 
-    def known(config: FeatureConfig) -> Known:
+    def history_for(config: FeatureConfig) -> VersionedHistory:
         fields = config.own_inputs.fields
-        everything = Known(
+        history = VersionedHistory(
             transactions=typed(online, fields),
             reports=online_reports,
             merchant_days=read_merchant_days(database, start=start, end=end, label_maturity=config.label_maturity),
         )
-        return with_tables(everything, transactions=with_types_of(transactions, fields), reports=reports)
+        return with_tables(history, transactions=with_types_of(transactions, fields), reports=reports)
 
     configs = {id_: FeatureConfig.from_json(content) for id_, content in read_feature_configs(database).items()}
-    return audit_each(decisions, known, configs=configs, unnamed=feature_config(settings))
+    return audit_each(decisions, history_for, configs=configs, unnamed=feature_config(settings))
 
 
 def _configs_in_use(database: Database, models: Registry, *, settings: Settings) -> set[FeatureConfig]:

@@ -26,7 +26,7 @@ _NOT_KEPT = "a feature configuration that is not kept"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class VersionedHistory:
     """History, with the version at which each row became known.
 
     `transactions` carry `customer_version` and typed columns of own fields, `reports` and `merchant_days` (all versions
@@ -70,46 +70,46 @@ class Audit:
         )
 
 
-def with_tables(known: Known, *, transactions: pd.DataFrame, reports: pd.DataFrame) -> Known:
+def with_tables(history: VersionedHistory, *, transactions: pd.DataFrame, reports: pd.DataFrame) -> VersionedHistory:
     """The same history, with rows of the offline tables in place of the same rows of the database.
 
     Own fields that the tables lack are those of the database.
     """
-    by_id = known.transactions.set_index("transaction_id")
+    by_id = history.transactions.set_index("transaction_id")
     lacking = [name for name in by_id.columns if name not in transactions and name != "customer_version"]
     online = by_id[lacking].reindex(transactions["transaction_id"]).set_axis(transactions.index)
     transactions = pd.concat([transactions, online], axis=1)
-    return Known(
-        transactions=_overlaid(known.transactions, transactions, key=["transaction_id"], version="customer_version"),
-        reports=_overlaid(known.reports, reports, key=["transaction_id", "reported_at"], version="version"),
-        merchant_days=known.merchant_days,
+    return VersionedHistory(
+        transactions=_overlaid(history.transactions, transactions, key=["transaction_id"], version="customer_version"),
+        reports=_overlaid(history.reports, reports, key=["transaction_id", "reported_at"], version="version"),
+        merchant_days=history.merchant_days,
     )
 
 
-def _overlaid(known: pd.DataFrame, table: pd.DataFrame, *, key: list[str], version: str) -> pd.DataFrame:
+def _overlaid(history: pd.DataFrame, table: pd.DataFrame, *, key: list[str], version: str) -> pd.DataFrame:
     """Version 0 for a row that only the table has: it counts as always known, so its absence online shows as skew."""
-    versions = known.set_index(key)[version]
+    versions = history.set_index(key)[version]
     at = pd.MultiIndex.from_frame(table[key]) if len(key) > 1 else pd.Index(table[key[0]])
     versioned = table.assign(**{version: versions.reindex(at, fill_value=0).to_numpy()})
-    return pd.concat([versioned, known], ignore_index=True).drop_duplicates(key, ignore_index=True)
+    return pd.concat([versioned, history], ignore_index=True).drop_duplicates(key, ignore_index=True)
 
 
-def audit(decisions: pd.DataFrame, known: Known, *, config: FeatureConfig) -> Audit:
+def audit(decisions: pd.DataFrame, history: VersionedHistory, *, config: FeatureConfig) -> Audit:
     """Compare the stored rows of `decisions` (rows of the table, made with `config`) with recomputed ones.
 
-    Decisions that were made without history are left out. `known` must cover the longest window of every decision.
+    Decisions that were made without history are left out. `history` must cover the longest window of every decision.
     """
     decisions = decisions[decisions["mode"].isin(COMPARED_MODES)]
-    has_history = decisions["transaction_id"].isin(known.transactions["transaction_id"])
+    has_history = decisions["transaction_id"].isin(history.transactions["transaction_id"])
     decisions = decisions[has_history].reset_index(drop=True)
     stored = _stored_bits(decisions, config)
-    new = rows_of(known.transactions, decisions["transaction_id"], table="transactions")
-    computed = _computed_bits(new, known, events=known.transactions, config=config)
+    new = rows_of(history.transactions, decisions["transaction_id"], table="transactions")
+    computed = _computed_bits(new, history, events=history.transactions, config=config)
     suspects = np.flatnonzero((stored != computed).any(axis=1))
     unequal = np.zeros(len(config.feature_names), bool)
     different: list[str] = []
     for position in suspects:
-        again = _as_known(decisions.iloc[position], new.iloc[[int(position)]], known, config=config)
+        again = _as_known(decisions.iloc[position], new.iloc[[int(position)]], history, config=config)
         wrong = stored[position] != again
         if wrong.any():
             different.append(str(decisions["transaction_id"].iloc[position]))
@@ -125,14 +125,14 @@ def audit(decisions: pd.DataFrame, known: Known, *, config: FeatureConfig) -> Au
 
 def audit_each(
     decisions: pd.DataFrame,
-    known: Callable[[FeatureConfig], Known],
+    history: Callable[[FeatureConfig], VersionedHistory],
     *,
     configs: Mapping[str, FeatureConfig],
     unnamed: FeatureConfig,
 ) -> Audit:
     """Audit decisions of several feature configurations, each with its own.
 
-    `known` gives the history with merchants' days of a configuration. `unnamed` is the configuration of decisions of
+    `history` gives the history with merchants' days of a configuration. `unnamed` is the configuration of decisions of
     earlier releases, which name none. Decisions whose configuration is not among `configs` all count as different.
     """
     audits = []
@@ -141,7 +141,7 @@ def audit_each(
         if config is None:
             audits.append(_unknown_configuration(made_with_it))
         else:
-            audits.append(audit(made_with_it, known(config), config=config))
+            audits.append(audit(made_with_it, history(config), config=config))
     return Audit(
         compared=sum(each.compared for each in audits),
         explained_by_later_knowledge=sum(each.explained_by_later_knowledge for each in audits),
@@ -162,28 +162,30 @@ def _unknown_configuration(decisions: pd.DataFrame) -> Audit:
     )
 
 
-def _as_known(decision: pd.Series, new: pd.DataFrame, known: Known, *, config: FeatureConfig) -> NDArray[np.uint32]:
+def _as_known(
+    decision: pd.Series, new: pd.DataFrame, history: VersionedHistory, *, config: FeatureConfig
+) -> NDArray[np.uint32]:
     """One row's features from what was known at its decision: earlier versions, and its own micro-batch."""
-    of_customer = known.transactions[known.transactions["customer_id"] == new["customer_id"].iloc[0]]
-    then = Known(
+    of_customer = history.transactions[history.transactions["customer_id"] == new["customer_id"].iloc[0]]
+    then = VersionedHistory(
         transactions=of_customer[of_customer["customer_version"] <= decision["customer_version"]],
-        reports=known.reports[known.reports["version"] <= decision["reports_version"]],
-        merchant_days=known.merchant_days[known.merchant_days["version"] <= decision["merchant_days_version"]],
+        reports=history.reports[history.reports["version"] <= decision["reports_version"]],
+        merchant_days=history.merchant_days[history.merchant_days["version"] <= decision["merchant_days_version"]],
     )
     bits: NDArray[np.uint32] = _computed_bits(new, then, events=then.transactions, config=config)[0]
     return bits
 
 
 def _computed_bits(
-    new: pd.DataFrame, known: Known, *, events: pd.DataFrame, config: FeatureConfig
+    new: pd.DataFrame, history: VersionedHistory, *, events: pd.DataFrame, config: FeatureConfig
 ) -> NDArray[np.uint32]:
-    days = known.merchant_days.drop_duplicates(["merchant_id", "day"], keep="last").drop(columns="version")
-    history = History(
+    days = history.merchant_days.drop_duplicates(["merchant_id", "day"], keep="last").drop(columns="version")
+    inputs = History(
         transactions=events[list(TRANSACTION_COLUMNS)],
-        reports=known.reports.drop(columns="version"),
+        reports=history.reports.drop(columns="version"),
         merchant_days=days,
     )
-    features = config.engineer().compute(history=history, new=new[list(TRANSACTION_COLUMNS)])
+    features = config.engineer().compute(history=inputs, new=new[list(TRANSACTION_COLUMNS)])
     columns = with_own_columns(new, config.own_inputs.fields)
     own = config.own_inputs.values(
         {name: columns[name] for name in config.own_inputs.names}, microseconds(new["event_time"])

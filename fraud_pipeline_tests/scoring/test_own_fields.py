@@ -23,7 +23,7 @@ from fraud_pipeline.database.overview import read_case
 from fraud_pipeline.database.own_fields import typed
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.own_inputs import OwnInput, OwnInputs
-from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit_each, with_tables
+from fraud_pipeline.monitoring.skew_audit import Audit, VersionedHistory, audit_each, with_tables
 from fraud_pipeline.schema.own_fields import OwnField, own_fields_json
 from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, TransactionRow, empty, microseconds
 from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
@@ -86,8 +86,8 @@ def served(database: Database, ids: Sequence[str], *, inputs: int) -> NDArray[np
 def audited(database: Database, configs: dict[str, FeatureConfig]) -> Audit:
     online = read_transactions(database, start=BEGINNING, end=END, with_version=True, with_own_fields=True)
 
-    def known(config: FeatureConfig) -> Known:
-        everything = Known(
+    def known(config: FeatureConfig) -> VersionedHistory:
+        everything = VersionedHistory(
             transactions=typed(online, config.own_inputs.fields),
             reports=read_reports(database, start=BEGINNING, end=END, with_version=True),
             merchant_days=read_merchant_days(database, start=BEGINNING, end=END, label_maturity=config.label_maturity),

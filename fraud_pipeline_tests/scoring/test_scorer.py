@@ -29,7 +29,7 @@ from fraud_pipeline.database.tables import ALERTS, DECISIONS, TRANSACTIONS
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.modeling.training import TrainedModel
-from fraud_pipeline.monitoring.skew_audit import Audit, Known, audit
+from fraud_pipeline.monitoring.skew_audit import Audit, VersionedHistory, audit
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow, microseconds
 from fraud_pipeline.scoring.decide import provisional_decisions
@@ -89,7 +89,7 @@ def stored_bits(database: Database) -> dict[str, NDArray[np.uint32]]:
 
 
 def audited(database: Database, *, config: FeatureConfig) -> Audit:
-    known = Known(
+    known = VersionedHistory(
         transactions=read_transactions(database, start=BEGINNING, end=END, with_version=True),
         reports=read_reports(database, start=BEGINNING, end=END, with_version=True),
         merchant_days=read_merchant_days(database, start=BEGINNING, end=END, label_maturity=LABEL_MATURITY),

@@ -27,7 +27,7 @@ from fraud_pipeline.features.engineer import FEATURE_NAMES, History, merchant_da
 from fraud_pipeline.messaging.topics import ensure_topics, transaction_message
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import TrainedModel
-from fraud_pipeline.monitoring.skew_audit import Known, audit_each
+from fraud_pipeline.monitoring.skew_audit import VersionedHistory, audit_each
 from fraud_pipeline.promotion.model_exporter import export_alias
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.schema.transactions import (
@@ -162,8 +162,8 @@ def test_each_decision_is_audited_with_the_configuration_that_it_was_made_with(
     configs = {id_: FeatureConfig.from_json(content) for id_, content in read_feature_configs(database).items()}
     assert {configs[id_] for id_ in decisions["feature_config"]} == {of_model, shorter, DEFAULT_FEATURE_CONFIG}
 
-    def known(config: FeatureConfig) -> Known:
-        return Known(
+    def known(config: FeatureConfig) -> VersionedHistory:
+        return VersionedHistory(
             transactions=read_transactions(database, start=BEGINNING, end=END, with_version=True),
             reports=read_reports(database, start=BEGINNING, end=END, with_version=True),
             merchant_days=read_merchant_days(database, start=BEGINNING, end=END, label_maturity=config.label_maturity),
