@@ -187,7 +187,7 @@ class TestShell:
         script.write_text(capsys.readouterr().out)
         (tmp_path / "mine.csv").touch()
         assert self.completions(script, "fraud-detect", "export") == {"export-models"}
-        assert self.completions(script, "fraud-detect", "train", "--da") == {"--data-path"}
+        assert self.completions(script, "fraud-detect", "train", "--data-p") == {"--data-path"}
         assert "confirmed_fraud" in self.completions(script, "fraud-detect", "alerts", "list", "--status", "")
         path = str(tmp_path / "mi")
         assert self.completions(script, "fraud-detect", "train", "--data-path", path) == {str(tmp_path / "mine.csv")}
