@@ -134,7 +134,8 @@ def read_identifier(text: str, *, exact: bool = True) -> Reading:
     if not _NEEDS_ATTENTION.search(text):
         return Reading(text)
     cleaned, rules = _normalised(text)
-    problem = _problem(cleaned or text, exact=exact) if cleaned or _CONTROL.search(text) else None
+    # A text of padding alone holds nothing, also where tabs are among it.
+    problem = _problem(cleaned or text, exact=exact) if cleaned or _CONTROL.search(text.strip(_EDGE)) else None
     if problem is not None:
         return Reading(text, problem=problem)
     return Reading(None) if _IS_NOTHING.fullmatch(_bare(cleaned)) else Reading(cleaned, rules)

@@ -16,6 +16,7 @@ from fraud_pipeline_tests.support.spellings import SPELLINGS
 from serving.http.field_types import request_type
 
 IDENTIFIER = request_type(FIELDS["customer_id"])
+OPTIONAL_ID = request_type(FIELDS["merchant_id"])
 SHORT_TEXT = request_type(FIELDS["category"])
 MAX_ID_LENGTH = FIELDS["customer_id"].max_length
 EDGE = " \t\x85\xa0\u2003\u200b\u200d"
@@ -90,7 +91,24 @@ def test_ordinary_ids_stay_as_they_are(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", " ", "\u2003", "NULL", "null", "(null)", "<null>", "[NULL]", "<NA>", "NA", "#N/A", "n/a", "nil", "None"),
+        *(
+            "",
+            " ",
+            "\t",
+            " \t\u200d",
+            "\u2003",
+            "NULL",
+            "null",
+            "(null)",
+            "<null>",
+            "[NULL]",
+            "<NA>",
+            "NA",
+            "#N/A",
+            "n/a",
+            "nil",
+            "None",
+        ),
         *("NaN", "NaT", r"\N", "undefined", "-", "--", "?", ".", "#REF!", '"NULL"', " NULL "),
         *("'", '"', '="', "`", "'NULL", "NULL'", '"-', "=?", "\uff0d", "\uff02"),
     ],
@@ -111,7 +129,7 @@ def test_words_for_nothing_are_no_ids(text: str) -> None:
         *((text, "lost_digits") for text in ("9007199254740992.0", "45123400000079190.00")),
         *((text, "decimal_id") for text in ("12.5", "12,5", ".5", "123.000", "1,234,567")),
         *((text, "lost_characters") for text in ("Caf\ufffd", "\ufffd")),
-        *((text, "control_character") for text in ("c\x00", "c\n", "a\tb", "\t", "\x7f")),
+        *((text, "control_character") for text in ("c\x00", "c\n", "a\tb", "\x00 ", "\x7f")),
     ],
 )
 def test_what_was_lost_is_refused_and_never_believed(text: str, problem: str) -> None:
@@ -175,7 +193,7 @@ PADDED = st.builds(
 )
 
 
-@pytest.mark.parametrize("kind", [IDENTIFIER, SHORT_TEXT])
+@pytest.mark.parametrize("kind", [IDENTIFIER, OPTIONAL_ID, SHORT_TEXT])
 @given(text=PADDED.filter(lambda text: not re.search("[\u200b\u00c3\u0661]", text.strip(EDGE))))
 @example(text="c\n")
 @example(text="'")
@@ -188,7 +206,7 @@ def test_the_description_of_an_id_promises_nothing_that_is_refused(kind: Any, te
     assert accepted(kind, text) or not described(kind, text)
 
 
-@pytest.mark.parametrize("kind", [IDENTIFIER, SHORT_TEXT])
+@pytest.mark.parametrize("kind", [IDENTIFIER, OPTIONAL_ID, SHORT_TEXT])
 @given(text=PADDED.filter(lambda text: not re.search("[\"'`\u200b\u0301]", text.strip(EDGE))))
 @example(text="\x850" + "\x85" * 63)
 @example(text="c" * MAX_ID_LENGTH)
