@@ -140,6 +140,17 @@ TICKS = """{ sensorOrError(sensorSelector: {
 }) { ... on Sensor { sensorState { ticks(limit: 3) { timestamp } } } } }"""
 
 
+DECLARATION = """version = 1
+[fields]
+transaction_id = "transaction_id"
+event_time = {columns = ["event_time"]}
+customer_id = "customer_id"
+merchant_id = "merchant_id"
+amount = "amount"
+is_fraud = {column = "is_fraud"}
+"""
+
+
 class TestDaemon:
     def test_schedules_and_sensors_are_running(self, ui: Ui) -> None:
         repositories = ui.graphql(
@@ -206,12 +217,15 @@ class TestDaemon:
         header = "transaction_id,event_time,customer_id,merchant_id,amount,is_fraud"
         rows = [f"row-{number},2026-01-01T08:{number:02d}:00Z,c-1,m-1,9.90,0" for number in range(60)]
         (tmp_path / "one-hour.csv").write_text("\n".join([header, *rows]))
+        # With a declaration, the file is not inspected before the run, which would stop for want of frauds.
+        (tmp_path / "fraud.toml").write_text(DECLARATION)
         failed = subprocess.run(
             [str(Path(sys.executable).with_name("fraud-detect")), "train", "--data-path", "one-hour.csv"],
             env=ui.environment, cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert failed.returncode == 1, failed.stdout + failed.stderr
         run_id = failed.stderr.partition("\nrun ")[2].partition(";")[0]
+        assert run_id, failed.stderr
 
         def posts() -> list[str]:
             return [post["run_id"] for post in ui.webhook.received if post["job"] == "source_to_champion_job"]
