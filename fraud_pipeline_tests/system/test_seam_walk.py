@@ -131,7 +131,8 @@ class Bank:
         """Register a model as challenger, let the nightly job see it, and promote it; returns its version, once it
         serves.
         """
-        replace(trained.model, feature_config=FeatureConfig(label_maturity=label_maturity)).save(directory)
+        config = replace(trained.model.feature_config, label_maturity=label_maturity)
+        replace(trained.model, feature_config=config).save(directory)
         registry = Registry(tracking_uri=f"http://127.0.0.1:{self.deployment.ports[5000]}", model_name="fraud_model")
         run_id = registry._client.create_run(registry.ensure_experiment("fraud_model")).info.run_id
         version = registry.register(directory, run_id=run_id, tags={}).version
