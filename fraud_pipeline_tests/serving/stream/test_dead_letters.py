@@ -11,7 +11,7 @@ from fraud_pipeline.messaging.topics import KafkaSettings, ensure_topics, open_p
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.streams import everything
 from serving.stream.dead_letters import Replayed, dead_letters, replay, summary
-from serving.stream.messages import BadMessage, dead_letter
+from serving.stream.messages import MAX_LETTER_BYTES, BadMessage, dead_letter
 
 SENT = 1_700_000_000_000
 NOT_JSON, NO_SCHEMA = BadMessage("not_json"), BadMessage("unknown_schema", "schema")
@@ -92,7 +92,7 @@ def test_each_letter_is_sent_once_however_often_and_by_whatever_reason(
 
 
 def test_a_letter_that_is_not_whole_is_not_sent(kafka: KafkaSettings, database: Database) -> None:
-    put_aside(kafka, BadMessage("too_large"), offset=11, value=b"x" * 50_000)
+    put_aside(kafka, BadMessage("too_large"), offset=11, value=b"x" * (MAX_LETTER_BYTES + 1))
     put_aside(kafka, BadMessage("unreadable", "record"), offset=12)
     assert replay(kafka, database) == Replayed(2, 2)
     assert replay(kafka, database) == Replayed(0, 0)
