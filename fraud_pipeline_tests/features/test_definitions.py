@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given
 
 from fraud_pipeline.features.definitions import (
@@ -175,6 +176,7 @@ def definition(row: Row, world: World) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(world=worlds())
 def test_every_feature_is_what_its_definition_says(world: World) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_pipeline.defs.calendar import Span
@@ -23,6 +23,8 @@ from fraud_pipeline_tests.support.feature_worlds import DAY, EXAMPLES, START, Wo
 from fraud_pipeline_tests.support.small_world import Tables
 
 DAYS: Final = 60
+FEW_EXAMPLES: Final = settings(EXAMPLES, max_examples=15)
+"""Each example makes sixty days, one at a time."""
 maturities = st.sampled_from([0, 0.5, 1, 4.9, 5, 5.5, 21, 45]).map(lambda days: timedelta(days=days))
 
 
@@ -46,7 +48,7 @@ def final_days(world: World, *, label_maturity: timedelta) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@EXAMPLES
+@FEW_EXAMPLES
 @given(world=worlds(), label_maturity=maturities)
 def test_final_days_together_equal_all_merchants_days(world: World, label_maturity: timedelta) -> None:
     """Cleared columns only of days that settled in time."""
@@ -62,7 +64,7 @@ def test_final_days_together_equal_all_merchants_days(world: World, label_maturi
 
 
 @pytest.mark.slow
-@EXAMPLES
+@FEW_EXAMPLES
 @given(world=worlds(), label_maturity=maturities)
 def test_many_days_at_once_are_these_days_one_by_one(world: World, label_maturity: timedelta) -> None:
     transactions, reports = frame(world.transactions), frame(world.reports, FRAUD_REPORTS)
@@ -78,7 +80,7 @@ def test_many_days_at_once_are_these_days_one_by_one(world: World, label_maturit
 
 
 @pytest.mark.slow
-@EXAMPLES
+@FEW_EXAMPLES
 @given(world=worlds(), label_maturity=maturities)
 def test_features_of_a_day_need_thirty_final_days_and_keep_every_bit(world: World, label_maturity: timedelta) -> None:
     final = final_days(world, label_maturity=label_maturity)

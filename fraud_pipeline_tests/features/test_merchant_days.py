@@ -7,6 +7,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pandas as pd
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 
@@ -30,6 +31,7 @@ REPORTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 120), st.boolean
 LIFE = st.lists(st.tuples(EVENTS, REPORTS, st.booleans()), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @given(life=LIFE, label_maturity=st.sampled_from(MATURITIES))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 def test_days_made_night_by_night_are_those_of_all_events(

@@ -43,6 +43,7 @@ def stored(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 class TestParity:
+    @pytest.mark.slow
     @given(world=own_worlds(), batch=st.integers(1, 5))
     def test_rows_batches_and_tables_give_the_same_bits(self, world: OwnWorld, batch: int) -> None:
         rows = world.rows()

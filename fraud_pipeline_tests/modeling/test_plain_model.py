@@ -51,6 +51,7 @@ class TestPlainModel:
         assert again.plain.booster.save_raw() == trained.plain.booster.save_raw()
         assert again.model.booster.save_raw() != trained.model.booster.save_raw()
 
+    @pytest.mark.slow
     def test_it_learns_from_train_and_tune(
         self, trained: TrainedModel, training_set: pd.DataFrame, policy_settings: PolicySettings
     ) -> None:

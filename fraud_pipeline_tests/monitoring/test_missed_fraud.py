@@ -156,6 +156,7 @@ class TestReport:
         assert "incidents of fraud that champion 3 allowed" in report.summary
         assert {"channel", "category"} == {group.segment for group in report.groups}
 
+    @pytest.mark.slow
     def test_more_customers_bring_more_fraud_and_that_is_no_surge(self) -> None:
         doubled = {FIRST + timedelta(days=day): 1_000 if day < 50 else 2_000 for day in range(DAYS)}
         worlds = [lived(seed, a_day=30, surge=2, begins=50) for seed in range(20)]
@@ -305,6 +306,7 @@ class TestAsset:
         )
         assert checks["no_surge"].passed
 
+    @pytest.mark.slow
     def test_a_surge_turns_the_report_red_posts_a_line_and_starts_no_training(
         self, deployment: Deployment, tables: Tables, tmp_path: Path
     ) -> None:

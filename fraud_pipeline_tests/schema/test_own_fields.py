@@ -136,6 +136,7 @@ class TestText:
 
 
 class TestColumns:
+    @pytest.mark.slow
     @given(world=own_worlds())
     def test_texts_as_columns_follow_the_schema_and_hold_the_values(self, world: OwnWorld) -> None:
         columns = own_columns(world.texts, world.fields)

@@ -148,6 +148,7 @@ VISITS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(visits=VISITS, max_rows=st.sampled_from([0, 300, 10_000]), many=st.sampled_from([3, 50, 400, 10_000]))
 def test_two_processes_compute_what_training_computes(visits: list[Visit], max_rows: int, many: int) -> None:
     """With other writers, late and repeated events, any size of the cache and busy customers."""
@@ -185,6 +186,7 @@ def test_a_late_transaction_keeps_its_window_while_newer_events_are_caught_up() 
         truth.add([TransactionRow(f"new-{number}-{hour}", NOW - hour * HOUR, "c", "m", 100) for hour in range(40)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [1, 12 * HOUR])
 def test_a_crowded_customer_costs_what_its_newest_events_and_edges_cost(late: int) -> None:
     """30,000 events and two processes in turn: each reads some tiles and caches few."""

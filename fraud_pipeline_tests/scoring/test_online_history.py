@@ -157,6 +157,7 @@ def test_an_empty_database_is_filled_again(database: Database, store: TableStore
     assert load(database, store)[1].transactions == 200
 
 
+@pytest.mark.slow
 def test_one_day_at_a_time_is_in_memory(database: Database, tmp_path: Path) -> None:
     """Ten days need hardly more memory than one."""
 

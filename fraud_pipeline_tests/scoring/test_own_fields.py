@@ -114,6 +114,7 @@ def test_the_stored_own_inputs_are_those_that_training_computes(
     assert (np.nanstd(values[:, 4:], axis=0) > 0).all()
 
 
+@pytest.mark.slow
 def test_each_decision_is_audited_with_its_own_inputs(database: Database, scorer: Scorer, champion: Loaded) -> None:
     """Decisions by rules are of a configuration that this audit does not get."""
     scorer.score(rows_with_own_fields(30))
@@ -132,6 +133,7 @@ def test_each_decision_is_audited_with_its_own_inputs(database: Database, scorer
     assert {"age", "score_3"} & set(spoilt.features)
 
 
+@pytest.mark.slow
 def test_a_replay_is_answered_from_the_store_and_other_own_fields_are_another_transaction(
     database: Database, champion: Loaded
 ) -> None:
@@ -230,6 +232,7 @@ def test_own_inputs_are_reasons_also_without_history() -> None:
     assert reasons == (Reason("feature.kind", "kind is b"), Reason("feature.age", "age is 31"))
 
 
+@pytest.mark.slow
 def test_a_challenger_of_other_own_inputs_is_compared_on_its_own_encoding(database: Database) -> None:
     """The champion may see none of them, or other ones."""
     kept: list[ShadowRow] = []

@@ -94,6 +94,7 @@ def test_a_missing_value_has_a_sentence_without_a_number(feature: FeatureDefinit
     assert {*re.findall(r"\d+", sentence(feature.name, NAN))} <= {*re.findall(r"\d+", feature.window)}
 
 
+@pytest.mark.slow
 @given(
     contributions=st.lists(ANY_FLOAT32, min_size=len(FEATURE_NAMES), max_size=len(FEATURE_NAMES)),
     values=st.lists(st.just(NAN) | ANY_FLOAT32, min_size=len(FEATURE_NAMES), max_size=len(FEATURE_NAMES)),

@@ -46,6 +46,7 @@ def last_day(tables: Tables) -> pd.Timestamp:
     return tables.as_of.floor("D") - pd.Timedelta(days=1)
 
 
+@pytest.mark.slow
 def test_scores_are_the_services(tables: Tables, model: FraudModel, last_day: pd.Timestamp, tmp_path: Path) -> None:
     """One day, served in micro-batches after the days before it were loaded, and scored at once by the API."""
     before = tables.transactions["event_time"] < last_day

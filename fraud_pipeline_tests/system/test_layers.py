@@ -170,6 +170,7 @@ class TestWhatIsLoaded:
     def test_the_package_itself_loads_nothing(self) -> None:
         assert loaded_by("fraud_pipeline") - loaded_by("sys") == {"fraud_pipeline"}
 
+    @pytest.mark.slow
     def test_serving_loads_neither_orchestration_nor_training(self) -> None:
         programs = {"serving.dashboard.main"}  # Streamlit runs it; importing it is running it
         names = [name for name in modules_of("serving/") if name not in programs]
@@ -179,6 +180,7 @@ class TestWhatIsLoaded:
             == set()
         )
 
+    @pytest.mark.slow
     def test_the_domain_loads_no_outside_system(self) -> None:
         """Packages without adapters and without a database."""
         graph = arrows()

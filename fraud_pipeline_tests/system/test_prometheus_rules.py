@@ -81,6 +81,7 @@ class TestAlerts:
         done = promtool("test", "rules", *(case.name for case in CASES))
         assert done.returncode == 0, done.stdout + done.stderr
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("wrong", "alert"),
         [

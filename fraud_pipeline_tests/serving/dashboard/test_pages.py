@@ -311,6 +311,7 @@ class TestDatabase:
 
 
 class TestPages:
+    @pytest.mark.slow
     @pytest.mark.parametrize("page", PAGES)
     def test_a_page_of_an_empty_home_says_what_to_do(self, settings: Settings, page: str) -> None:
         app = opened(page, with_token=token(settings, "feedback", "admin"))

@@ -57,6 +57,7 @@ def logged(log_format: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
+@pytest.mark.slow
 def test_json_logs_are_an_object_per_line_with_the_request() -> None:
     in_thread, failed, outside = map(json.loads, logged("json").splitlines())
     of_request = {"request_id": "order-17", "trace_id": TRACE}
@@ -72,12 +73,14 @@ def test_json_logs_are_an_object_per_line_with_the_request() -> None:
     assert (outside["message"], "request_id" in outside) == ("outside", False)
 
 
+@pytest.mark.slow
 def test_text_logs_name_the_request_too() -> None:
     lines = logged("text")
     assert "thread [request order-17]" in lines
     assert lines.endswith("WARNING a.module: outside\n")
 
 
+@pytest.mark.slow
 def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded() -> None:
     program = """
 import sys
