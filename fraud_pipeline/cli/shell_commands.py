@@ -12,7 +12,7 @@ from typing import Final
 
 import shtab
 
-from fraud_pipeline.cli.arguments import path
+from fraud_pipeline.cli.arguments import location, path
 from fraud_pipeline.cli.parser import build_parser
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ def completion(arguments: argparse.Namespace) -> int:
     """Print the script that completes commands, options and paths in a shell."""
     parser = build_parser()
     for action in _actions(parser):
-        if action.type in (Path, path):
+        if action.type in (Path, path, location):
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab reads it
     print(shtab.complete(parser, shell=arguments.shell))
     return 0

@@ -133,7 +133,7 @@ def test_times_with_an_offset_are_read_to_the_edges_of_the_window(text: str, sec
         ({"customer_id": " \u2003"}, "customer_id", "missing"),
         ({"customer_id": "c" * 65}, "customer_id", "too_long"),
         ({"customer_id": "c\x00"}, "customer_id", "control_character"),
-        ({"customer_id": "\t"}, "customer_id", "control_character"),
+        ({"customer_id": "\t"}, "customer_id", "missing"),
         ({"customer_id": "\ud800"}, "customer_id", "control_character"),
         ({"customer_id": 17}, "customer_id", "wrong_type"),
         ({"customer_id": "(null)"}, "customer_id", "missing"),
