@@ -303,9 +303,11 @@ def compared(database: Database, *, world: World) -> dict[str, int]:
     everything = {"start": world.transactions["event_time"].min(), "end": world.end + pd.Timedelta(days=2)}
     events, reports = read_transactions(database, **everything), read_reports(database, **everything)
     new = events[events["event_time"] >= world.served_from].reset_index(drop=True)
-    model, names = world.model, world.model.features
-    whole = with_own_inputs(offline_features(events, reports, new=new), new, model.feature_config.own_inputs)
-    offline = pd.DataFrame(model.values(whole), columns=pd.Index(names), index=whole["transaction_id"])
+    config = world.model.feature_config
+    names = config.feature_names
+    whole = with_own_inputs(offline_features(events, reports, new=new), new, config.own_inputs)
+    values = config.model_rows(whole, features=names)
+    offline = pd.DataFrame(values, columns=pd.Index(names), index=whole["transaction_id"])
     rows, differing_rows = 0, 0
     differing_features = np.zeros(len(names), np.bool_)
     for ids, served in stored_features(database, width=len(names)):

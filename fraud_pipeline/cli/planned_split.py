@@ -17,8 +17,6 @@ from fraud_pipeline.modeling.dataset import PART_NAMES, PartName, Period, SplitE
 _DELAY_SHARE: Final = 10
 _GAP_SHARE: Final = 20
 _ROUND: Final = tuple(timedelta(hours=hours) for hours in (1, 2, 3, 4, 6, 8, 12, 24, 36, 48, 72, 96, 120, 144, 168))
-
-
 _SHORTEST: Final = timedelta(minutes=1)
 
 

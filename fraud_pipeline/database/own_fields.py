@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fraud_pipeline.schema.own_fields import OwnField, own_columns, own_fields_json
+from fraud_pipeline.schema.own_fields import OwnField, one_spelling, own_columns, own_fields_json
 from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS
 
 
@@ -57,5 +57,4 @@ def _sent(column: pd.Series) -> list[Any]:
 def _json_value(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
-    plain = value.item() if hasattr(value, "item") else value
-    return int(plain) if isinstance(plain, float) and plain.is_integer() and abs(plain) < 2**53 else plain
+    return one_spelling(value.item() if hasattr(value, "item") else value)

@@ -77,7 +77,7 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
                 store, raw, days=span.days, now=span.end, fallback_time=span.start, own_fields=own_fields(settings)
             )
             check_rejected_share(result, max_share=settings.max_rejected_share)
-            # Before the transactions: whoever reads these must not take an unknown label for a legitimate one.
+            # Before the transactions: their readers must not take an unknown label for a legitimate one.
             if len(result.unknown_labels) or store.days(UNKNOWN):
                 store.write_days(UNKNOWN, result.unknown_labels, time_column="event_time", days=span.days)
             store.write_days("transactions", result.accepted, time_column="event_time", days=span.days, notes=notes)

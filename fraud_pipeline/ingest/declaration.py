@@ -307,7 +307,7 @@ def _sentence(path: Path | str, key: KeyPath, lines: Mapping[KeyPath, int], prob
 
 
 def _inline(reading: BaseModel, *, plain: str) -> str:
-    """A reading as the name of its column where nothing else is said, or as an inline table."""
+    """A reading as the name of its column, or as an inline table where it has more."""
     given = {name: value for name, value in reading if value not in ("", (), None)}
     column = given[plain] if isinstance(given[plain], str) else given[plain][0]
     if len(given) == 1 and given[plain] in (column, (column,)):

@@ -68,8 +68,7 @@ class Sample:
 
 def sample_of(path: DataLocation) -> Sample:
     """Open a source and read a sample. Raises SourceError, whose message names the file and quotes no cell."""
-    found = parts_of(path)
-    parts = [part for part in found if part.size]
+    parts = [part for part in parts_of(path) if part.size]
     if not parts:
         raise SourceError(f"{path}: the file is empty (0 bytes): export it again")
     opened: list[OpenPart] = []

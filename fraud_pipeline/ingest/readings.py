@@ -97,7 +97,7 @@ def unnamed_columns(declaration: Declaration, header: Header) -> list[str]:
 
 
 def unnamed_note(columns: Sequence[str]) -> str:
-    """What is said of such columns."""
+    """The note on these columns of a file."""
     return f"columns that fraud.toml does not name, so not used: {', '.join(columns)}"
 
 

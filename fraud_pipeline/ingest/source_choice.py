@@ -63,7 +63,7 @@ class SyntheticChoice(_Choice):
 class FileChoice(_Choice):
     """A file, its reading options, and its days. A `label_maturity` or `gap` of None leaves it to the settings.
 
-    `declaration` is what fraud.toml said when the choice was made; a later change of that file changes nothing here.
+    `declaration` is the content of fraud.toml at the time of the choice. A later change of that file has no effect.
     """
 
     kind: Literal["file"] = "file"

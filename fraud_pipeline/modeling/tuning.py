@@ -132,7 +132,7 @@ def tune(
     chosen = _choose(study, fitting)
     trials = study.trials_dataframe(attrs=("number", "value", "state", "duration", "params", "user_attrs"))
     return TuningResult(
-        parameters={name: value for name, value in chosen.params.items() if name != "history"},
+        parameters=_parameters(chosen),
         columns=columns[_history(chosen)],
         history=_history(chosen),
         rounds=int(chosen.user_attrs["rounds"]),
@@ -152,7 +152,7 @@ def _choose(study: optuna.Study, fitting: Fitting) -> FrozenTrial:
 def _gain(fitting: Fitting, trial: FrozenTrial, *, over: FrozenTrial) -> Interval:
     """The average precision of a trial on the tune rows minus that of another, paired by customers."""
     of_trial, of_other = (
-        fitting.scores(fitting.stopped_early(each.params, history=_history(each)), history=_history(each))
+        fitting.scores(fitting.stopped_early(_parameters(each), history=_history(each)), history=_history(each))
         for each in (trial, over)
     )
     rows = fitting.tune_rows
@@ -162,6 +162,11 @@ def _gain(fitting: Fitting, trial: FrozenTrial, *, over: FrozenTrial) -> Interva
 
 def _value(trial: FrozenTrial) -> float:
     return float(trial.value or 0.0)
+
+
+def _parameters(trial: FrozenTrial) -> dict[str, Any]:
+    """XGBoost's parameters of a trial."""
+    return {name: value for name, value in trial.params.items() if name != "history"}
 
 
 def _history(trial: FrozenTrial) -> bool:
@@ -175,9 +180,9 @@ def _finished(study: optuna.Study) -> list[FrozenTrial]:
 def _enqueue_fixed(study: optuna.Study, fixed: Sequence[Mapping[str, Any]]) -> None:
     """Make the fixed trials the next ones; after a crash, those that did not end are among them again."""
     states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING]
-    known = {trial.user_attrs.get(_FIXED) for trial in study.get_trials(deepcopy=False, states=states)}
+    present = {trial.user_attrs.get(_FIXED) for trial in study.get_trials(deepcopy=False, states=states)}
     for number, parameters in enumerate(fixed):
-        if number not in known:
+        if number not in present:
             study.enqueue_trial(dict(parameters), user_attrs={_FIXED: number})
 
 

@@ -45,6 +45,7 @@ _NUMBERS: Final = frozenset({"number", "money"})
 _COUNTRY: Final = re.compile(FIELDS["country"].pattern)
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
 _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2}))?")
+_EXACT_BELOW: Final = 2.0**53
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -158,6 +159,13 @@ def _time(text: str) -> int:
         return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
     except ValueError:
         raise OwnValueError("time_missing_or_unreadable") from None
+
+
+def one_spelling(value: Any) -> Any:
+    """A JSON value in the one spelling of equal numbers: a whole float that is exact becomes an integer."""
+    if isinstance(value, float) and abs(value) < _EXACT_BELOW and value.is_integer():
+        return int(value)
+    return value
 
 
 def own_fields_json(values: Mapping[str, OwnValue]) -> str:

@@ -151,8 +151,8 @@ class TestMainJob:
         assert run.inputs is not None
         assert [dataset.dataset.name for dataset in run.inputs.dataset_inputs] == ["training_set"]
         best = client.get_metric_history(run.info.run_id, "best_average_precision")
-        # A trial is chosen over the fixed ones only if it is better by more than its noise.
-        assert best[-1].value >= run.data.metrics["tuning_average_precision"] > 0
+        # The best of all trials, or the better of the fixed ones where the difference may be noise.
+        assert run.data.metrics["tuning_average_precision"] in {metric.value for metric in best}
         assert len({metric.step for metric in best}) == len(best)
         assert run.data.tags["dagster_run_id"] == deployment.run_id
         files = {file.path for folder in ("", "plots") for file in client.list_artifacts(run.info.run_id, folder)}

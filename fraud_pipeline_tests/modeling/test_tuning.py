@@ -1,5 +1,6 @@
 """The search is seeded, resumable, prunes what is hopeless, and reports how it goes."""
 
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,15 @@ class TestChoice:
         assert result.history is best
         assert result.columns == (("a", "b", "c", "d") if best else ("a", "b"))
         assert "history" not in result.parameters
+
+    def test_a_searched_trial_and_a_fixed_one_are_compared_by_parameters_that_xgboost_has(self) -> None:
+        """Whether a trial saw history is a choice of columns; XGBoost warns of a parameter that it does not use."""
+        tune_on = rows(20_000, seed=4)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = tune(train=TRAIN, tune_on=tune_on, n_trials=12, seed=2, threads=1, plain=["a", "b"])
+        assert int(result.trials["value"].idxmax()) > 1, "the case needs a trial that seems better than the fixed ones"
+        assert [str(each.message) for each in caught if "not used" in str(each.message)] == []
 
     def test_history_that_tells_frauds_is_kept_and_noise_is_left_out(self) -> None:
         assert search(2, plain=["c", "d"]).history

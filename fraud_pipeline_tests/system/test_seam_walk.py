@@ -26,7 +26,8 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import read_reports, read_transactions
 from fraud_pipeline.database.tables import DECISIONS
 from fraud_pipeline.features.config import FeatureConfig
-from fraud_pipeline.features.engineer import FEATURE_NAMES, History, merchant_days
+from fraud_pipeline.features.engineer import History, merchant_days
+from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.messaging.topics import open_producer, report_message, transaction_message
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.promotion.registry import Registry
@@ -278,13 +279,16 @@ def test_a_week_is_trained_on_with_the_served_features(
     live(bank, 6)
     bank.night()
 
-    check_learned_as_served(bank, first=first, second=second)
+    check_learned_as_served(bank, first=first, second=second, config=trained.model.feature_config)
     payments = len(bank.sent)
     record_property(SAID, f"a week over every seam: {payments:,} payments learned as served, 0 feature rows differ")
 
 
-def check_learned_as_served(bank: Bank, *, first: str, second: str) -> None:
-    """Each payment has one decision, and the learning tables hold rows and features as they were served."""
+def check_learned_as_served(bank: Bank, *, first: str, second: str, config: FeatureConfig) -> None:
+    """Each payment has one decision, and the learning tables hold rows and features as they were served.
+
+    Both models have the own inputs of `config`.
+    """
     assert bank_letters(bank) == ["conflict"]
     decisions = bank.decisions()
     assert sorted(decisions["transaction_id"]) == sorted(bank.sent), "each payment has one decision"
@@ -300,9 +304,10 @@ def check_learned_as_served(bank: Bank, *, first: str, second: str) -> None:
     pd.testing.assert_frame_equal(reports, stored)
 
     by_first = decisions[decisions["model_version"] == first]
-    assert differing_rows(by_first, bank.learned("features")) == []
+    assert differing_rows(by_first, bank.learned("features"), transactions=learned, config=config) == []
     by_second = decisions[decisions["model_version"] == second]
-    assert differing_rows(by_second, offline_features(learned, reports, label_maturity=SECOND_MATURITY)) == []
+    features = offline_features(learned, reports, label_maturity=SECOND_MATURITY)
+    assert differing_rows(by_second, features, transactions=learned, config=config) == []
 
 
 def live(bank: Bank, day: int, *, halves: Sequence[int] = (0, 1), reports: bool = True) -> None:
@@ -337,11 +342,14 @@ def offline_features(transactions: pd.DataFrame, reports: pd.DataFrame, *, label
     return FeatureConfig(label_maturity=label_maturity).engineer().compute(history=history, new=transactions)
 
 
-def differing_rows(decisions: pd.DataFrame, features: pd.DataFrame) -> list[str]:
-    """The ids whose served features differ from these in one bit; own inputs follow the features in a served row."""
-    rows_served = [np.frombuffer(row, np.uint32)[: len(FEATURE_NAMES)] for row in decisions["features"]]
-    served = np.array(rows_served, np.uint32).reshape(len(decisions), len(FEATURE_NAMES))
-    rows = features.set_index("transaction_id").loc[decisions["transaction_id"], list(FEATURE_NAMES)]
-    expected = np.ascontiguousarray(rows.to_numpy(np.float32)).view(np.uint32)
+def differing_rows(
+    decisions: pd.DataFrame, features: pd.DataFrame, *, transactions: pd.DataFrame, config: FeatureConfig
+) -> list[str]:
+    """The ids whose served rows, features and own inputs, differ from the learned ones in one bit."""
+    names = config.feature_names
+    served = np.frombuffer(b"".join(decisions["features"]), np.uint32).reshape(len(decisions), len(names))
+    whole = with_own_inputs(features, transactions, config.own_inputs).set_index("transaction_id")
+    rows = whole.loc[decisions["transaction_id"]]
+    expected = np.ascontiguousarray(config.model_rows(rows, features=names)).view(np.uint32)
     differing: list[str] = decisions["transaction_id"][(served != expected).any(axis=1)].tolist()
     return differing

@@ -18,6 +18,7 @@ from fraud_pipeline.schema.own_fields import (
     MAX_OWN_TEXT_LENGTH,
     OwnField,
     OwnValueError,
+    one_spelling,
     own_fields_json,
     read_own_value,
 )
@@ -29,7 +30,6 @@ MAX_NAME_LENGTH: Final = 64
 MAX_CHARACTERS: Final = 32_768
 """Of the names and texts of all own fields of one transaction."""
 
-_LARGEST_EXACT: Final = 2.0**53
 _DAMAGED: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # In some dialects $ also stands before a last line feed.
 _UNDAMAGED: Final = r"^[^\x00-\x1f\x7f]*(?!\n)$"
@@ -64,7 +64,7 @@ def own_field_problems(sent: Mapping[str, object], declared: Mapping[str, OwnFie
 
 def spelling(sent: Mapping[str, Any]) -> str | None:
     """The text that is stored of own fields; None where there is none."""
-    present = {name: _plain(value) for name, value in sent.items() if value is not None}
+    present = {name: one_spelling(value) for name, value in sent.items() if value is not None}
     return own_fields_json(present) if present else None
 
 
@@ -97,13 +97,6 @@ def _schema(field: OwnField) -> dict[str, Any]:
         case "time":
             return described | {"type": ["string", "null"], "format": "date-time"}
     return described | {"type": ["string", "null"], "maxLength": MAX_OWN_TEXT_LENGTH}
-
-
-def _plain(value: Any) -> Any:
-    """One spelling of equal numbers: a whole float is written as an integer."""
-    if isinstance(value, float) and abs(value) < _LARGEST_EXACT and value.is_integer():
-        return int(value)
-    return value
 
 
 def _declared_problem(field: OwnField, value: object) -> str:

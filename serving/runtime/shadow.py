@@ -233,8 +233,8 @@ def _rows_of(
     transactions: Sequence[TransactionRow],
 ) -> NDArray[np.float32]:
     """The challenger's rows of these transactions, from the champion's rows."""
-    theirs, config = champion.model.feature_config, challenger.model.feature_config
-    if config.own_inputs == theirs.own_inputs:
+    config = challenger.model.feature_config
+    if config.own_inputs == champion.model.feature_config.own_inputs:
         return values
     features = values[:, : len(FEATURE_NAMES)]
     return config.whole_rows(features, config.own_inputs.values_of_rows(transactions))
