@@ -276,7 +276,7 @@ def transaction_rows(frame: pd.DataFrame) -> list[TransactionRow]:
         microseconds(frame[name]).tolist() if name == "event_time" else _optional(frame[name])
         for name in TRANSACTION_COLUMNS
     ]
-    return [TransactionRow._make(values) for values in zip(*columns, strict=True)]
+    return [TransactionRow(*values) for values in zip(*columns, strict=True)]
 
 
 def _optional(column: pd.Series) -> list[Any]:
