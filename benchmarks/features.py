@@ -104,14 +104,14 @@ def polars_query(rows: pd.DataFrame) -> Callable[[], BenchmarkColumns]:
         expression
         for w in WINDOWS
         for expression in (
-            rolling("customer", "one", w).alias(f"customer_count_{w}d"),
+            rolling("customer", "unit", w).alias(f"customer_count_{w}d"),
             rolling("customer", "cents", w).alias(f"customer_sum_{w}d"),
         )
     ]
     terminal = [
         rolling("terminal", value, w).alias(f"{value}_{w}")
         for w in (DELAY, *(w + DELAY for w in WINDOWS))
-        for value in ("one", "fraud")
+        for value in ("unit", "fraud")
     ]
 
     def run() -> BenchmarkColumns:
@@ -125,11 +125,11 @@ def polars_query(rows: pd.DataFrame) -> Callable[[], BenchmarkColumns]:
                 share(pl.col(f"customer_sum_{w}d"), pl.col(f"customer_count_{w}d")).alias(f"customer_mean_{w}d")
                 for w in WINDOWS
             ),
-            *((pl.col(f"one_{w + DELAY}") - pl.col(f"one_{DELAY}")).alias(f"terminal_count_{w}d") for w in WINDOWS),
+            *((pl.col(f"unit_{w + DELAY}") - pl.col(f"unit_{DELAY}")).alias(f"terminal_count_{w}d") for w in WINDOWS),
             *(
                 share(
                     pl.col(f"fraud_{w + DELAY}") - pl.col(f"fraud_{DELAY}"),
-                    pl.col(f"one_{w + DELAY}") - pl.col(f"one_{DELAY}"),
+                    pl.col(f"unit_{w + DELAY}") - pl.col(f"unit_{DELAY}"),
                 ).alias(f"terminal_risk_{w}d")
                 for w in WINDOWS
             ),
