@@ -93,6 +93,7 @@ def read_transactions(
         source.transactions(start=start, end=end),
         now=pd.Timestamp.now(tz="UTC"),
         own_fields=declared.own_fields if declared else (),
+        conversion=declared.conversion if declared else None,
     )
     if len(result.rejected):
         warnings.warn(f"{path}: {_rejected(result)} and left out", stacklevel=2)

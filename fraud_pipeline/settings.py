@@ -140,7 +140,11 @@ class Settings(BaseSettings):
     study_retention: timedelta = _retention(30, least=1, of="journals from which an interrupted search continues")
 
     # Service
-    currency: str = Field("EUR", pattern="^[A-Z]{3}$", description="the one currency of all amounts")
+    currency: str = Field(
+        "EUR",
+        pattern="^[A-Z]{3}$",
+        description="the one currency of all amounts, unless the model has rates of several",
+    )
     http_workers: int = Field(1, ge=1, description="processes that answer requests")
     max_batch_transactions: int = Field(1_000, ge=1, description="transactions in one /score_batch request")
     max_body_bytes: int = Field(1_000_000, ge=1_000, description="a larger request body is refused unread")

@@ -87,6 +87,7 @@ class Runtime:
                 currency=settings.currency,
                 max_batch=settings.max_batch_transactions,
                 declared=scoring.declared_own_fields,
+                conversion=scoring.conversion,
             ),
             batcher=self._batcher,
             records=scoring.scorer,

@@ -169,7 +169,7 @@ class QuerySource:
             raise SourceError(f"{self.query.path}: {error}") from None
 
     def _reports_of(self, content: FileContent) -> pd.DataFrame:
-        return reports_of(content, label_delay=self.label_delay)
+        return reports_of(content, label_delay=self.label_delay, conversion=self.declaration.conversion)
 
     @cached_property
     def _dated_reports(self) -> list[pd.DataFrame]:

@@ -16,6 +16,7 @@ from fraud_pipeline.features.code_version import package_hash
 from fraud_pipeline.features.definitions import FEATURES, features_schema
 from fraud_pipeline.features.merchant_days import FINAL_MERCHANT_DAYS
 from fraud_pipeline.modeling.training import training_set_schema
+from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.own_fields import OwnField, transactions_schema
 from fraud_pipeline.schema.raw_transactions import RAW_TRANSACTIONS
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS, REJECTED_TRANSACTIONS, TRANSACTIONS, UNKNOWN_LABELS
@@ -76,6 +77,11 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
 def own_fields(settings: Settings) -> tuple[OwnField, ...]:
     """The own fields that this deployment declares."""
     return settings.declaration.own_fields if settings.declaration else ()
+
+
+def conversion(settings: Settings) -> Conversion | None:
+    """How amounts of other currencies are converted; None where no currency is declared."""
+    return settings.declaration.conversion if settings.declaration else None
 
 
 def stored_tables(own_fields: Sequence[OwnField]) -> Mapping[str, DataFrameSchema]:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from fraud_pipeline.database.query_source import QuerySource
 from fraud_pipeline.defs.calendar import DAYS_POOL, daily, span_of
-from fraud_pipeline.defs.catalog import UNKNOWN, own_fields
+from fraud_pipeline.defs.catalog import UNKNOWN, conversion, own_fields
 from fraud_pipeline.defs.checks import broken_rules
 from fraud_pipeline.defs.metadata import counts_table, stored_version
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
@@ -74,7 +74,13 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         # Whoever is accepted first keeps the id; the lock makes one of two runs at once the first.
         with store.locked("transactions"):
             result, notes = accept(
-                store, raw, days=span.days, now=span.end, fallback_time=span.start, own_fields=own_fields(settings)
+                store,
+                raw,
+                days=span.days,
+                now=span.end,
+                fallback_time=span.start,
+                own_fields=own_fields(settings),
+                conversion=conversion(settings),
             )
             check_rejected_share(result, max_share=settings.max_rejected_share)
             # Before the transactions: their readers must not take an unknown label for a legitimate one.

@@ -5,6 +5,7 @@ Belongs here: loading, one call, writing, showing. Must not be here: how to trai
 """
 
 import logging
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from dagster_mlflow import end_mlflow_on_run_finished
 from tqdm import tqdm
 
 from fraud_pipeline.database.performance import blocked_ids
-from fraud_pipeline.defs.catalog import HIDDEN_ROWS, UNKNOWN, own_fields
+from fraud_pipeline.defs.catalog import HIDDEN_ROWS, UNKNOWN, conversion, own_fields
 from fraud_pipeline.defs.features import feature_config, window_of
 from fraud_pipeline.defs.metadata import image, volume_plot
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
@@ -175,7 +176,7 @@ def training_assets(
                     journal=settings.study_directory / f"{data[:16]}.journal",
                 ),
                 policy=policy,
-                feature_config=feature_config(settings),
+                feature_config=replace(feature_config(settings), conversion=conversion(settings)),
                 own_fields=own_fields(settings),
                 lineage={
                     "created_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.features.own_inputs import NO_OWN_INPUTS, OwnInputs
+from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.transactions import microseconds
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -30,10 +31,12 @@ class FeatureConfig:
     """The configuration; an unreported transaction counts as matured legitimate after `label_maturity`.
 
     `own_inputs` are what a model sees beside the features; they are fitted with it, and empty without a model.
+    `conversion` are the rates that the model was trained with, if transactions have a currency.
     """
 
     label_maturity: timedelta
     own_inputs: OwnInputs = NO_OWN_INPUTS
+    conversion: Conversion | None = None
 
     def engineer(self) -> FeatureEngineer:
         """The feature code with this configuration; it computes everything but the own inputs."""
@@ -46,8 +49,11 @@ class FeatureConfig:
 
     @property
     def of_history(self) -> Self:
-        """The configuration of the features from history alone: models that share it share these features."""
-        return replace(self, own_inputs=NO_OWN_INPUTS)
+        """The configuration of the features from history alone: models that share it share these features.
+
+        They see amounts that are converted already.
+        """
+        return replace(self, own_inputs=NO_OWN_INPUTS, conversion=None)
 
     def feature_types(self, features: Sequence[str]) -> list[str] | None:
         """XGBoost's type of each of a model's features, or None where all are numbers."""
@@ -83,15 +89,17 @@ class FeatureConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, in whole microseconds."""
         own = {"own_inputs": self.own_inputs.to_dict()} if self.own_inputs != NO_OWN_INPUTS else {}
-        return {"label_maturity_microseconds": self.label_maturity // _MICROSECOND, **own}
+        money = {"conversion": self.conversion.to_dict()} if self.conversion else {}
+        return {"label_maturity_microseconds": self.label_maturity // _MICROSECOND, **own, **money}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The configuration that `to_dict` wrote. Raises KeyError, TypeError or ValueError for other values."""
-        own = values.get("own_inputs")
+        own, money = values.get("own_inputs"), values.get("conversion")
         return cls(
             label_maturity=int(values["label_maturity_microseconds"]) * _MICROSECOND,
             own_inputs=NO_OWN_INPUTS if own is None else OwnInputs.from_dict(own),
+            conversion=None if money is None else Conversion.from_dict(money),
         )
 
     def to_json(self) -> str:

@@ -17,6 +17,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_object_dtype
 
 from fraud_pipeline.features.definitions import FEATURE_NAMES, FeatureDefinition, Unit
 from fraud_pipeline.schema.joins import rows_of
+from fraud_pipeline.schema.money import MONEY_FIELDS, ORIGINAL_CURRENCY, RATE
 from fraud_pipeline.schema.own_fields import OwnField, OwnType, OwnValue, own_values, with_own_columns
 from fraud_pipeline.schema.transactions import DAY, TransactionRow, microseconds
 
@@ -165,6 +166,10 @@ def fit_own_inputs(rows: pd.DataFrame, own_fields: Sequence[OwnField], *, min_co
     """
     check_own_names(own_fields)
     kinds = {**FIXED_INPUTS, **{own.name: KINDS[own.type] for own in own_fields if own.type in KINDS}}
+    # The rate says nothing beside the currency, and a single currency nothing beside the amount.
+    for own in set(own_fields) & set(MONEY_FIELDS):
+        if own.name == RATE or rows[ORIGINAL_CURRENCY].nunique() < 2:
+            del kinds[own.name]
     inputs = []
     for name, kind in kinds.items():
         if kind != "category":
@@ -188,13 +193,15 @@ def with_own_inputs(rows: pd.DataFrame, transactions: pd.DataFrame, own: OwnInpu
 
 def not_inputs(own: OwnInputs) -> dict[str, str]:
     """The own fields that the model does not see, each with the reason."""
-    unseen = [field for field in own.fields if field.name not in own.names]
-    return {
-        field.name: "it held no value, or no category often enough, in the training part"
-        if field.type in KINDS
-        else f"a field of type {field.type} is stored, and is no model input yet"
-        for field in unseen
-    }
+    return {field.name: _why_not(field) for field in own.fields if field.name not in own.names}
+
+
+def _why_not(own: OwnField) -> str:
+    if own in MONEY_FIELDS:
+        return "the amount in the reporting currency says the same, and the rate nothing more"
+    if own.type in KINDS:
+        return "it held no value, or no category often enough, in the training part"
+    return f"a field of type {own.type} is stored, and is no model input yet"
 
 
 def _frequent(column: pd.Series, *, min_count: int) -> tuple[str, ...]:

@@ -198,12 +198,17 @@ def _number(value: object) -> float | None:
         return float("inf")
 
 
+def amounts_of(raw: pd.DataFrame, field: Field, verdict: Verdict) -> tuple[NDArray[np.float64], bool]:
+    """Amounts in currency units, NaN where unusable, and whether they came as 32-bit floats."""
+    return _numbers(raw, field, verdict), _cells(raw, field.name).dtype == np.float32
+
+
 def _cents(raw: pd.DataFrame, field: Field, verdict: Verdict) -> NDArray[np.int64]:
-    amount, name = _numbers(raw, field, verdict), field.name
+    (amount, single), name = amounts_of(raw, field, verdict), field.name
     out_of_range = (amount < field.minimum) | (amount > field.maximum)
     verdict.reject(out_of_range, field=name, reason="out_of_range")
     # A column of 32-bit floats cannot spell large amounts to the cent; what it can spell is judged.
-    cents, exact = whole_cents(np.where(out_of_range, np.nan, amount), single=_cells(raw, name).dtype == np.float32)
+    cents, exact = whole_cents(np.where(out_of_range, np.nan, amount), single=single)
     verdict.reject(~exact, field=name, reason="finer_than_a_cent")
     ordinary = np.where(np.abs(amount) <= field.maximum * 100, amount, np.nan)
     thousandths = ~exact & whole_cents(ordinary * 10)[1]

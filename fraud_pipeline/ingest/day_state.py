@@ -34,6 +34,7 @@ from fraud_pipeline.ingest.day_plan import (
 )
 from fraud_pipeline.ingest.sources import TransactionSource
 from fraud_pipeline.ingest.validation import ValidationResult, validate
+from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.transactions import DAY
 from fraud_pipeline.storage.tables import MissingDaysError, TableStore
@@ -171,6 +172,7 @@ def accept(
     now: pd.Timestamp,
     fallback_time: pd.Timestamp,
     own_fields: Sequence[OwnField] = (),
+    conversion: Conversion | None = None,
 ) -> tuple[ValidationResult, dict[date, str]]:
     """Validate the stored raw rows of `days`; ids of other days' transactions are duplicates. Also returns the days'
     notes.
@@ -178,7 +180,7 @@ def accept(
     A note holds the version of the raw rows, and of the raw rows of each day whose ids were repeated: rows that were
     rejected as duplicates are validated again when that day changes.
     """
-    judge = partial(validate, raw, now=now, fallback_time=fallback_time, own_fields=own_fields)
+    judge = partial(validate, raw, now=now, fallback_time=fallback_time, own_fields=own_fields, conversion=conversion)
     result = judge()
     ids = result.accepted["transaction_id"]
     other_days = store.days_holding("transactions", ids, column="transaction_id", other_than=days)

@@ -17,8 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from fraud_pipeline.ingest.column_mapping import SourceError
-from fraud_pipeline.ingest.toml_text import KeyPath, lines_of_keys, toml_key, toml_value
+from fraud_pipeline.ingest.money_reading import (
+    MONEY_KEYS,
+    MoneyReading,
+    money_document,
+    money_fields_toml,
+    money_key,
+    rates_toml,
+)
+from fraud_pipeline.ingest.toml_text import KeyedError, KeyPath, lines_of_keys, toml_key, toml_value
 from fraud_pipeline.schema.fields import FIELDS, fields_of
+from fraud_pipeline.schema.money import MONEY_FIELDS, MONEY_NAMES, Conversion
 from fraud_pipeline.schema.own_fields import OwnField, OwnType
 
 TimeUnit = Literal["", "s", "ms", "us", "ns", "minutes", "hours", "days"]
@@ -30,14 +39,6 @@ _NO_EPOCH_UNITS: Final = ("minutes", "hours", "days")
 _ZONE: Final = re.compile(r"[A-Za-z_]+(?:/[A-Za-z0-9_+-]+)*")
 
 _ColumnName = Annotated[str, Field(min_length=1)]
-
-
-class _KeyedError(ValueError):
-    """A problem of one key of fraud.toml."""
-
-    def __init__(self, key: KeyPath, problem: str) -> None:
-        super().__init__(problem)
-        self.key, self.problem = key, problem
 
 
 class _Part(BaseModel):
@@ -115,12 +116,16 @@ class OwnColumn(_Part):
 
 
 class Declaration(_Part):
-    """Which column of a file is which field. Without `event_time` the order of the rows is their time."""
+    """Which column of a file is which field. Without `event_time` the order of the rows is their time.
+
+    Without `money`, all amounts are in one currency that nobody names.
+    """
 
     version: Literal[1] = 1
     fields: Mapping[str, _ColumnName] = Field(default_factory=dict)
     event_time: TimeReading | None = None
     label: LabelReading | None = None
+    money: MoneyReading | None = None
     own: tuple[OwnColumn, ...] = ()
     not_used: Mapping[str, str] = Field(default_factory=dict)
 
@@ -131,52 +136,73 @@ class Declaration(_Part):
     def _check_fields(self) -> Self:
         for name in self.fields:
             if name not in PLAIN_FIELDS:
-                known = ", ".join(FIELDS_OF_A_FILE)
-                raise _KeyedError(("fields", name), f"no such field: write one of {known}, or declare an own field")
+                known = ", ".join([*FIELDS_OF_A_FILE, *MONEY_KEYS])
+                raise KeyedError(("fields", name), f"no such field: write one of {known}, or declare an own field")
             if (other := FIELDS[name].together_with) and other not in self.fields:
                 problem = f"a position has two columns: give {other} as well, or declare an own number"
-                raise _KeyedError(("fields", name), problem)
-        columns = [*self.fields.items(), *(("is_fraud", column) for column in self._label_columns)]
+                raise KeyedError(("fields", name), problem)
+        columns = [*self.fields.items(), *self._money_columns.items()]
+        columns += [("is_fraud", column) for column in self._label_columns]
         if repeated := _repeated(column for _, column in columns):
             field = [name for name, column in columns if column == repeated[0]][-1]
-            raise _KeyedError(("fields", field), f"column '{repeated[0]}' is given to two fields: each needs its own")
+            raise KeyedError(("fields", field), f"column '{repeated[0]}' is given to two fields: each needs its own")
         return self
 
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
         if repeated := _repeated(own.name for own in self.own):
-            raise _KeyedError(("own_fields", repeated[0]), "this own field is declared twice: keep one")
+            raise KeyedError(("own_fields", repeated[0]), "this own field is declared twice: keep one")
+        if self.money and "amount" not in self.fields:
+            raise KeyedError(("fields", "currency"), "no amount is in this currency: add amount, or remove the key")
         answers = {*self._label_columns, self.fields.get("reported_at")}
         for own in self.own:
+            if self.money and own.name in MONEY_NAMES:
+                raise KeyedError(
+                    ("own_fields", own.name), "the original amount is stored by this name: rename the field"
+                )
             if own.column in answers:
                 key = ("own_fields", own.name, "column")
-                raise _KeyedError(key, f"column '{own.column}' is the label, which no input may be: remove the field")
+                raise KeyedError(key, f"column '{own.column}' is the label, which no input may be: remove the field")
         for column in self.columns:
             if column in self.not_used:
-                raise _KeyedError(("not_used", column), "the column is used as well: remove it here, or its field")
+                raise KeyedError(("not_used", column), "the column is used as well: remove it here, or its field")
         return self
 
     @property
     def own_fields(self) -> tuple[OwnField, ...]:
-        """The bank's own fields in declared order."""
-        return tuple(own.field for own in self.own)
+        """The bank's own fields in declared order, then what is stored of an original amount."""
+        return (*(own.field for own in self.own), *(MONEY_FIELDS if self.money else ()))
+
+    @property
+    def conversion(self) -> Conversion | None:
+        """How amounts become cents of the reporting currency; None where they have no currency."""
+        return self.money.conversion if self.money else None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is read, once each."""
         time = self.event_time.columns if self.event_time else ()
-        own = [own.column for own in self.own]
+        own = [*self._money_columns.values(), *(own.column for own in self.own)]
         return tuple(dict.fromkeys([*self.fields.values(), *time, *self._label_columns, *own]))
 
     @property
     def id(self) -> str:
         """Short hash of all that decides stored values; descriptions and reasons do not."""
-        return _hash(self.model_dump(mode="json", exclude={"not_used": True, "own": {"__all__": {"description"}}}))
+        return self._hash(exclude={"not_used": True, "own": {"__all__": {"description"}}})
 
     @property
     def fixed_id(self) -> str:
-        """Short hash of all that decides the values of fixed fields."""
-        return _hash(self.model_dump(mode="json", exclude={"not_used", "own"}))
+        """Short hash of all that decides whose transactions these are; rates change amounts, and not that."""
+        return self._hash(exclude={"not_used": True, "own": True, "money": {"rates"}})
+
+    def _hash(self, *, exclude: dict[str, Any]) -> str:
+        # Without a currency, the hash is that of releases that knew none, so that no day is read again.
+        values = self.model_dump(mode="json", exclude=exclude if self.money else {**exclude, "money": True})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def _money_columns(self) -> dict[str, str]:
+        return self.money.columns if self.money else {}
 
     @property
     def _label_columns(self) -> list[str]:
@@ -207,10 +233,13 @@ def read_declaration(text: str, *, path: Path | str = "fraud.toml") -> Declarati
     own, fields = document.pop("own_fields", {}), document.pop("fields", {})
     try:
         _check_tables(document, own=own, fields=fields)
+        money = money_document(fields, document)
+        plain = {name: column for name, column in fields.items() if name not in {*_READINGS, *MONEY_KEYS}}
         return Declaration.model_validate(
             {
-                **document,
-                "fields": {name: column for name, column in fields.items() if name not in _READINGS},
+                **{key: value for key, value in document.items() if key in ("version", "not_used")},
+                "fields": plain,
+                "money": money,
                 **{
                     argument: {key: [value] if key == "columns" else value} if isinstance(value, str) else value
                     for name, (argument, key) in _READINGS.items()
@@ -219,7 +248,7 @@ def read_declaration(text: str, *, path: Path | str = "fraud.toml") -> Declarati
                 "own": [{**table, "name": name} for name, table in own.items()],
             }
         )
-    except _KeyedError as error:
+    except KeyedError as error:
         problems = [(error.key, error.problem)]
     except ValidationError as error:
         problems = [_problem(details, own=tuple(own)) for details in error.errors()]
@@ -231,16 +260,19 @@ def declaration_toml(declaration: Declaration) -> str:
     out = [
         "# Which column of the file is which field; `fraud-detect train` reads it. Change what is wrong.",
         f"version = {declaration.version}",
-        "",
-        "[fields]  # ours = the file's",
     ]
+    if declaration.money and declaration.money.reporting:
+        out.append(f"reporting_currency = {toml_value(declaration.money.reporting)}")
+    out += ["", "[fields]  # ours = the file's"]
     if declaration.event_time:
         out.append(f"event_time = {_inline(declaration.event_time, plain='columns')}")
     else:
         out.append("# event_time is given by no column: the order of the rows is their time")
     out += [f"{toml_key(name)} = {toml_value(column)}" for name, column in declaration.fields.items()]
+    out += money_fields_toml(declaration.money) if declaration.money else []
     if declaration.label:
         out.append(f"is_fraud = {_inline(declaration.label, plain='column')}  # other cells, and empty ones: unknown")
+    out += rates_toml(declaration.money) if declaration.money else []
     for own in declaration.own:
         out += ["", f"[own_fields.{toml_key(own.name)}]", f"type = {toml_value(own.type)}"]
         out += [f"column = {toml_value(own.column)}"]
@@ -257,21 +289,22 @@ _LATER: Final = ("entities", "features")
 
 
 def _check_tables(document: Mapping[str, Any], *, own: object, fields: object) -> None:
-    """Raise _KeyedError for what is no table, and for tables of a later release."""
+    """Raise KeyedError for what is no table, and for tables of a later release."""
     for name in document:
         if name in _LATER:
-            raise _KeyedError((name,), "entities and features are not declared in this release: remove the table")
-        if name not in {"version", "not_used"}:
-            raise _KeyedError((name,), "no such key is known: write version, [fields], [own_fields.NAME] or [not_used]")
+            raise KeyedError((name,), "entities and features are not declared in this release: remove the table")
+        if name not in {"version", "not_used", "rates", "reporting_currency"}:
+            known = "version, reporting_currency, [fields], [rates], [own_fields.NAME] or [not_used]"
+            raise KeyedError((name,), f"no such key is known: write {known}")
     for name, table in (("fields", fields), ("own_fields", own)):
         if not isinstance(table, dict):
-            raise _KeyedError((name,), f"this must be a table: write [{name}] above its keys")
+            raise KeyedError((name,), f"this must be a table: write [{name}] above its keys")
     for name, table in own.items() if isinstance(own, dict) else ():
         if not isinstance(table, dict):
             problem = f"this must be a table: write [own_fields.{name}], then type and column"
-            raise _KeyedError(("own_fields", name), problem)
+            raise KeyedError(("own_fields", name), problem)
         if "name" in table:
-            raise _KeyedError(("own_fields", name, "name"), "the table's name is the field's name: remove this key")
+            raise KeyedError(("own_fields", name, "name"), "the table's name is the field's name: remove this key")
 
 
 def _key_of(place: Sequence[int | str], own: Sequence[str]) -> KeyPath:
@@ -281,6 +314,8 @@ def _key_of(place: Sequence[int | str], own: Sequence[str]) -> KeyPath:
             start: KeyPath = ("own_fields", own[index])
         case ("event_time" | "label" as argument, *rest):
             start = ("fields", "is_fraud" if argument == "label" else argument)
+        case ("money", str(argument), *rest):
+            return money_key(argument, [str(key) for key in rest])
         case _:
             start, rest = (), list(place)
     return (*start, *map(str, rest))
@@ -289,7 +324,7 @@ def _key_of(place: Sequence[int | str], own: Sequence[str]) -> KeyPath:
 def _problem(details: ErrorDetails, *, own: Sequence[str]) -> tuple[KeyPath, str]:
     """Key and problem, with its remedy, of one of pydantic's errors."""
     cause = details.get("ctx", {}).get("error")
-    if isinstance(cause, _KeyedError):
+    if isinstance(cause, KeyedError):
         return cause.key, cause.problem
     remedies = {
         "extra_forbidden": "no such key is known: remove it, or check its spelling",
@@ -313,10 +348,6 @@ def _inline(reading: BaseModel, *, plain: str) -> str:
     if len(given) == 1 and given[plain] in (column, (column,)):
         return toml_value(column)
     return "{" + ", ".join(f"{name} = {toml_value(value)}" for name, value in given.items()) + "}"
-
-
-def _hash(values: object) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

@@ -23,12 +23,14 @@ from fraud_pipeline.ingest.declaration import Declaration
 from fraud_pipeline.ingest.file_tables import read_parts
 from fraud_pipeline.ingest.readings import Reading, declared_readings, mapped_readings, unnamed_columns, unnamed_note
 from fraud_pipeline.ingest.source_part import Part
+from fraud_pipeline.schema.currencies import MINOR_DIGITS
 from fraud_pipeline.schema.fields import NO_MERCHANT
 from fraud_pipeline.schema.raw_transactions import LABEL_UNKNOWN
 from fraud_pipeline.schema.transactions import DAY, EARLIEST_EVENT_TIME, microsecond
 
 LABELS: Final = ("is_fraud", "reported_at")
 _UTC: Final = pa.timestamp("us", tz="UTC")
+_ROUNDED: Final = "more than two decimals, rounded to cents"
 _PLACES: Final = ("file_row", "file_part")
 _ORDER_START: Final = microsecond(pd.Timestamp("2020-01-01", tz="UTC"))
 _ORDER_SPAN: Final = 120 * DAY
@@ -71,7 +73,7 @@ def read_content(
     if unnamed:
         notes[unnamed_note(unnamed)] = n_rows
     if declaration is not None:
-        complete_fields(fields, notes, n_rows=n_rows)
+        complete_fields(fields, notes, declaration, n_rows=n_rows)
     mark_unknown_labels(fields, notes)
     times = _usable_times(fields["event_time"])
     if (times < 0).all():
@@ -90,8 +92,12 @@ def read_content(
     )
 
 
-def complete_fields(fields: dict[str, pa.Array], notes: dict[str, int], *, n_rows: int) -> None:
-    """Round amounts, and add the required fields that no column gives; with notes on both."""
+def complete_fields(
+    fields: dict[str, pa.Array], notes: dict[str, int], declaration: Declaration, *, n_rows: int
+) -> None:
+    """Round amounts, and add the fields that no column gives; with notes on both."""
+    if declaration.money and declaration.money.constant:
+        fields["currency"] = pa.array([declaration.money.constant] * n_rows, pa.string())
     _round_amounts(fields, notes)
     notes |= _fill_in(fields, n_rows=n_rows)
 
@@ -128,15 +134,20 @@ def _fill_in(fields: dict[str, pa.Array], *, n_rows: int) -> dict[str, int]:
 
 
 def _round_amounts(fields: dict[str, pa.Array], notes: dict[str, int]) -> None:
-    """Round amounts of more than two decimals, as dinars and converted currencies have, to whole cents."""
+    """Round amounts of more decimals than their currency has, or than two without one, to its minor units."""
     amounts = fields.get("amount")
     if amounts is None or not pa.types.is_float64(amounts.type):
         return
     rounded = pc.round(amounts, 2, round_mode="half_to_even")
+    for digits in sorted(set(MINOR_DIGITS.values()) - {2}) if "currency" in fields else ():
+        codes = pa.array([code for code, of_code in MINOR_DIGITS.items() if of_code == digits])
+        whole = pc.round(amounts, digits, round_mode="half_to_even")
+        rounded = pc.if_else(pc.is_in(fields["currency"], value_set=codes), whole, rounded)
     changed = pc.greater(pc.abs(pc.subtract(amounts, rounded)), pc.add(pc.multiply(pc.abs(amounts), 1e-12), 1e-9))
     if count := pc.sum(changed).as_py() or 0:
         fields["amount"] = pc.if_else(changed, rounded, amounts)
-        notes["amount: more than two decimals, rounded to cents"] = count
+        more = "more decimals than the currency has, rounded" if "currency" in fields else _ROUNDED
+        notes[f"amount: {more}"] = count
 
 
 def order_times(n_rows: int) -> NDArray[np.int64]:

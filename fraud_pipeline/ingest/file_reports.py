@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 
 from fraud_pipeline.ingest.file_content import FileContent
 from fraud_pipeline.ingest.validation import validate
+from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS, REPORT_COLUMNS, TIME_DTYPE, empty
 from fraud_pipeline.storage.content_version import frame_version
 
 
-def reports_of(content: FileContent, *, label_delay: timedelta) -> pd.DataFrame:
+def reports_of(content: FileContent, *, label_delay: timedelta, conversion: Conversion | None = None) -> pd.DataFrame:
     """Frauds in order of report, without rows that validation rejects; FRAUD_REPORTS rows.
 
     A fraud without a report time counts as reported `label_delay` after its transaction.
@@ -31,7 +32,7 @@ def reports_of(content: FileContent, *, label_delay: timedelta) -> pd.DataFrame:
         # A report before its transaction is an error in the file; using its time would let features see the future.
         times = frauds["reported_at"].where(frauds["reported_at"].ge(frauds["event_time"]), times)
     frauds["reported_at"] = times.astype(TIME_DTYPE)
-    result = validate(frauds, now=pd.Timestamp.now(tz="UTC"))
+    result = validate(frauds, now=pd.Timestamp.now(tz="UTC"), conversion=conversion)
     kept = frauds.drop(result.rejected["row"]).reset_index(drop=True)
     reports = result.accepted.assign(reported_at=kept["reported_at"], is_fraud=True)[list(REPORT_COLUMNS)]
     reports = reports[kept["is_fraud"].eq(True)]

@@ -21,15 +21,18 @@ from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.column_names import our_name
 from fraud_pipeline.ingest.column_profiles import Profile
 from fraud_pipeline.ingest.column_times import Times
+from fraud_pipeline.ingest.currency_guess import currency_column, one_currency, several_currencies
 from fraud_pipeline.ingest.declaration import Declaration, OwnColumn
 from fraud_pipeline.ingest.field_guesses import FieldGuess, guess_fields, guess_report_time
 from fraud_pipeline.ingest.inspection_findings import all_times, column_of, label_values, problems_of, warnings_of
 from fraud_pipeline.ingest.inspection_overrides import Overrides
 from fraud_pipeline.ingest.inspection_sample import Sample, sample_of
 from fraud_pipeline.ingest.label_leaks import calendar_reason, leak_reason
+from fraud_pipeline.ingest.money_reading import MoneyReading
 from fraud_pipeline.ingest.own_types import TypeGuess, guess_type
 from fraud_pipeline.ingest.time_guesses import TimeGuess, TimeOptions, guess_time, named_time
 from fraud_pipeline.ingest.time_spellings import MISSING
+from fraud_pipeline.schema.money import MONEY_NAMES
 from fraud_pipeline.schema.own_fields import RESERVED_NAMES
 
 Use = Literal["field", "own", "not_used"]
@@ -121,6 +124,9 @@ def inspect(
     if report is not None:
         fields["reported_at"] = report
     left = [profile for profile in left if report is None or profile.name != report.name]
+    currency = currency_column(left) if "amount" in fields else None
+    money = one_currency(currency) if currency and currency.name not in overrides.own_columns else None
+    left = [profile for profile in left if money is None or profile.name != money.column]
     sampled = next((profile for profile in profiles if label and profile.name == label.name), None)
     sampled_labels = label_values(sampled, label, rows=len(sample.table))
     guesses = {
@@ -129,12 +135,13 @@ def inspect(
         )
         for profile in left
     }
-    places, declaration = _declared(sample, overrides, label, time, fields, guesses)
+    places, declaration = _declared(sample, overrides, label, time, fields, guesses, money=money)
     times = all_times(full, time)
     labels = label_values(Profile(label.name, column_of(full, label.name)) if label else None, label, rows=len(full))
     if label is None and report is not None:
         labels = np.asarray(sample.columns([report.name]).column(0).is_valid().to_numpy(), dtype=np.float64)
-    warnings = (*label_notes, *([repeated] if repeated else []), *warnings_of(sample, declaration, time, times, labels))
+    notes = [repeated, several_currencies(currency) if currency else ""]
+    warnings = (*label_notes, *filter(None, notes), *warnings_of(sample, declaration, time, times, labels))
     problems = problems_of(declaration, times, labels)
     return Inspection(path, declaration, places, warnings, problems, times, labels)
 
@@ -221,10 +228,12 @@ def _declared(
     time: TimeGuess | None,
     fields: Mapping[str, FieldGuess],
     guesses: Mapping[str, TypeGuess],
+    *,
+    money: MoneyReading | None,
 ) -> tuple[tuple[ColumnPlace, ...], Declaration]:
     """The place of each column, and the declaration of the same places."""
     plain = {guess.name: guess for guess in fields.values()}
-    taken = {*RESERVED_NAMES, *FEATURE_NAMES, *overrides.own}
+    taken = {*RESERVED_NAMES, *FEATURE_NAMES, *overrides.own, *(MONEY_NAMES if money else ())}
     places: list[ColumnPlace] = []
     own: list[OwnColumn] = []
     not_used: dict[str, str] = {}
@@ -233,6 +242,9 @@ def _declared(
             places.append(ColumnPlace(column, "field", "is_fraud", "label", label.evidence))
         elif time and column in time.columns:
             places.append(ColumnPlace(column, "field", "event_time", "time", time.spelling.evidence))
+        elif money and column == money.column:
+            evidence = f"{money.reporting} in all sampled rows"
+            places.append(ColumnPlace(column, "field", "currency", "", evidence))
         elif column in plain:
             guess = plain[column]
             places.append(ColumnPlace(column, "field", guess.field, "", guess.evidence))
@@ -251,6 +263,7 @@ def _declared(
         fields={field: guess.name for field, guess in fields.items()},
         event_time=time.reading if time else None,
         label=label.reading if label else None,
+        money=money,
         own=tuple(own),
         not_used=not_used,
     )

@@ -11,7 +11,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fraud_pipeline.ingest.column_labels import LabelGuess
-from fraud_pipeline.ingest.column_names import spelled
 from fraud_pipeline.ingest.column_profiles import Profile, plain_count
 from fraud_pipeline.ingest.column_times import Times, joined, times_as
 from fraud_pipeline.ingest.declaration import Declaration
@@ -75,11 +74,6 @@ def warnings_of(
     amount = next((each for each in sample.profiles if each.name == declaration.fields.get("amount")), None)
     if amount is not None and _finer_than_cents(amount) > WIDESPREAD:
         warnings.append(f"Amounts in '{amount.name}' have more than two decimals and are rounded to cents.")
-    currencies = [name for name in declaration.columns if "currency" in spelled(name)]
-    if currencies:
-        warnings.append(
-            f"Amounts are taken as they are: '{currencies[0]}' names several currencies, none is converted."
-        )
     if unknown := int(np.isnan(labels).sum()) if declaration.label else 0:
         warnings.append(f"{plain_count(unknown, 'row')} without a label: history only, in no training or test row.")
     return tuple(warnings)

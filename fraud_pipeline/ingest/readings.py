@@ -4,7 +4,7 @@ Belongs here: one reading per field. Must not be here: files, the conversion of 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -25,6 +25,7 @@ from fraud_pipeline.ingest.time_spellings import (
 )
 from fraud_pipeline.schema.fields import FIELDS, Kind
 from fraud_pipeline.schema.identifiers import NORMALISATIONS, read_identifiers
+from fraud_pipeline.schema.money import RATE
 from fraud_pipeline.schema.own_fields import OwnType
 
 Place = Callable[[int], str]
@@ -85,6 +86,8 @@ def declared_readings(declaration: Declaration, header: Header, *, all_rows: boo
         plain = TimeReading(columns=(column,))
         how = time.model_copy(update={"columns": (column,)}) if time and alike else plain
         readings.append(_time_reading("reported_at", how, otherwise=plain))
+    if declaration.money:
+        readings += [_money_reading(key, column) for key, column in declaration.money.columns.items()]
     if declaration.label:
         readings.append(_label_reading(declaration.label, all_rows=all_rows))
     return readings + [_own_reading(own) for own in declaration.own]
@@ -158,6 +161,13 @@ def _whole_numbers(column: pa.Array) -> pa.Array:
     except pa.ArrowInvalid:
         numbers = read_numbers(trimmed, grouped=False)
         return column if numbers is None or is_text(numbers.values.type) else numbers.values
+
+
+def _money_reading(key: str, column: str) -> Reading:
+    """The currency of each amount as a code in capitals, or its rate as a number."""
+    rate = OwnColumn(name=RATE, type="number", column=column)
+    code = OwnColumn(name="currency_code", type="country", column=column)  # read as two-letter codes are
+    return replace(_own_reading(rate if key == RATE else code), field=key)
 
 
 def _label_reading(label: LabelReading, *, all_rows: bool) -> Reading:

@@ -117,7 +117,8 @@ class FileSource:
 
     @cached_property
     def _reports(self) -> pd.DataFrame:
-        return reports_of(self._content, label_delay=self.label_delay)
+        conversion = self.declaration.conversion if self.declaration else None
+        return reports_of(self._content, label_delay=self.label_delay, conversion=conversion)
 
     @cached_property
     def _report_versions(self) -> Mapping[date, str]:

@@ -37,7 +37,7 @@ def table_content(rows: pa.Table, declaration: Declaration, *, marks_legitimate:
         notes |= {f"{reading.field}: {what}": count for what, count in column.notes.items()}
     if unnamed := unnamed_columns(declaration, header):
         notes[unnamed_note(unnamed)] = len(rows)
-    complete_fields(fields, notes, n_rows=len(rows))
+    complete_fields(fields, notes, declaration, n_rows=len(rows))
     mark_unknown_labels(fields, notes, marks_legitimate=marks_legitimate)
     moments = fields["event_time"].cast(pa.int64())
     if moments.null_count:

@@ -12,6 +12,15 @@ from typing import Final
 
 KeyPath = tuple[str, ...]
 
+
+class KeyedError(ValueError):
+    """A problem of one key of a TOML file."""
+
+    def __init__(self, key: KeyPath, problem: str) -> None:
+        super().__init__(problem)
+        self.key, self.problem = key, problem
+
+
 _KEY: Final = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _HEADER: Final = re.compile(rf"\s*\[\[?\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*\]")
 _ASSIGNED: Final = re.compile(rf"\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*=")

@@ -7,14 +7,17 @@ and reasons (`schema/`), reading files, storing tables.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fraud_pipeline.ingest.column_checks import check_column
+from fraud_pipeline.ingest.money_columns import check_money
 from fraud_pipeline.ingest.own_column_checks import check_own_column
 from fraud_pipeline.ingest.verdict import Objects, Verdict
 from fraud_pipeline.schema.fields import transaction_fields
+from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.raw_transactions import LABEL_UNKNOWN
 from fraud_pipeline.schema.reasons import remedy
@@ -65,18 +68,25 @@ def validate(
     known_ids: Collection[str] | None = None,
     fallback_time: pd.Timestamp | None = None,
     own_fields: Sequence[OwnField] = (),
+    conversion: Conversion | None = None,
 ) -> ValidationResult:
     """Split raw rows (any types, columns may be absent) into accepted ones and rejected ones with a reason.
 
     A row gets the first reason that applies, in the order of the fields; a repeated id is judged last, so the first
     good row of an id wins, and none does whose id is in `known_ids`.
     Rejected rows without a usable time carry `fallback_time`, so that they have a day to be stored under. Accepted rows
-    have a typed column for each of `own_fields`; an own value never rejects its row.
+    have a typed column for each of `own_fields`; an own value never rejects its row. `conversion` makes cents of the
+    amounts of rows with a `currency`; served rows have none, because their cents are converted already.
     """
     raw = raw.reset_index(drop=True)
     verdict, fields = Verdict(len(raw)), transaction_fields()
-    columns = {field.stored_as: check_column(raw, field, verdict, now=now) for field in fields}
-    columns |= {field.name: check_own_column(raw, field, verdict) for field in own_fields}
+    columns: dict[str, Any] = {}
+    for field in fields:
+        if field.kind == "amount" and conversion is not None and "currency" in raw:
+            columns |= check_money(raw, field, verdict, conversion)
+        else:
+            columns[field.stored_as] = check_column(raw, field, verdict, now=now)
+    columns |= {own.name: check_own_column(raw, own, verdict) for own in own_fields if own.name not in columns}
     ids, times = columns["transaction_id"], pd.Series(columns["event_time"])
     for field in fields:
         if field.together_with:

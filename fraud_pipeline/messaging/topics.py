@@ -23,6 +23,7 @@ from fraud_pipeline.host.reachability import talks_tls, why_unreachable
 from fraud_pipeline.messaging.committed_reads import end_at_stable_offsets
 from fraud_pipeline.messaging.corrupt_record_patch import read_leniently
 from fraud_pipeline.messaging.rejoin_patch import finish_joins
+from fraud_pipeline.schema.money import ORIGINAL_CURRENCY, sent_money
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.settings import SETTINGS_FILE, home_directory
 
@@ -166,14 +167,20 @@ def partitions_of(kafka: KafkaSettings) -> dict[str, int]:
         return _partitions(admin, list(kafka.topics))
 
 
-def transaction_message(row: TransactionRow, *, currency: str) -> Message:
-    """A transaction with the fields of the body of /score, keyed by customer, so that a customer's order is kept."""
+def transaction_message(row: TransactionRow, *, currency: str, with_rate: bool = False) -> Message:
+    """A transaction with the fields of the body of /score, keyed by customer, so that a customer's order is kept.
+
+    Its amount is in its original currency, or in `currency` without one; `with_rate` sends the rate that was used.
+    """
     named = row._asdict()
     event_time, cents, own_fields = (named.pop(name) for name in ("event_time", "amount_cents", "own_fields"))
     present = {name: value for name, value in named.items() if value is not None}
-    if own_fields:
-        present["own_fields"] = json.loads(own_fields)
     money = {"amount": cents / 100, "currency": currency}
+    own = json.loads(own_fields) if own_fields else {}
+    if ORIGINAL_CURRENCY in own:
+        money = sent_money(own, with_rate=with_rate)
+    if own:
+        present["own_fields"] = own
     return message(row.customer_id, {"event_time": _EPOCH + timedelta(microseconds=event_time), **present, **money})
 
 

@@ -21,6 +21,16 @@ def _own_inputs(model: FraudModel) -> str:
     return f"**Fields as they are.** {seen}." + (f" Not used: {unseen}." if unseen else "")
 
 
+def _currencies(model: FraudModel) -> str:
+    """The rates at which the model's amounts were converted, and at which it is served."""
+    conversion = model.feature_config.conversion
+    if conversion is None:
+        return ""
+    rates = ", ".join(f"{code} {rate:g}" for code, rate in conversion.rates) or "none"
+    of_row = ", where a transaction brings no rate of its own" if conversion.rate_of_row else ""
+    return f"\n**Currencies.** Amounts are in {conversion.reporting}. Rates of others{of_row}: {rates}.\n"
+
+
 def model_card(model: FraudModel, evaluation: Evaluation) -> str:
     """The card of a model and its evaluation on rows that the training did not see."""
     lineage, policy = model.lineage, model.policy
@@ -37,7 +47,7 @@ from {lineage.get("trained_from")} to {lineage.get("trained_to")}; source: {line
 as legitimate {maturity:g} days after it happened when nobody reported it.
 
 {_own_inputs(model)}
-
+{_currencies(model)}
 **Decisions.** Review {review}; block {block}.
 
 **Evaluation** on {evaluation.counts["rows"]:,} later transactions with {evaluation.counts["frauds"]:,} known frauds;

@@ -128,13 +128,13 @@ _TABLE: Final = (
     Field(
         name="currency",
         kind="currency",
-        description="ISO 4217 code of the amount's currency, which is the one currency of the service",
+        description="ISO 4217 code of the amount's currency: the service's, or one with a rate",
         example="EUR",
         required=True,
         entrances=("request",),
         max_length=_MAX_TEXT_LENGTH,
         reason="unknown_currency",
-        remedy="send amounts in the one currency of this service, which /openapi.json names",
+        remedy="write an ISO 4217 code such as EUR; /openapi.json lists the currencies of a service",
     ),
     Field(
         name="is_fraud",

@@ -18,6 +18,9 @@ _OF_ANY_FIELD: Final = MappingProxyType(
         "control_character": "remove NUL, control characters and broken Unicode from the text",
         **PROBLEMS,
         "not_finite": "replace infinite numbers",
+        "no_rate": "add the currency to [rates] of fraud.toml and train; /openapi.json lists those that have a rate",
+        "bad_rate": "a rate is one unit in the reporting currency: a number above 0, and 1 for that currency itself",
+        "finer_than_the_currency": "round the amount to the decimals of its currency: 0 for JPY, 2 for EUR, 3 for KWD",
         "finer_than_a_cent": "round amounts to two decimals, in currency units",
         "duplicate_id": "each transaction_id may occur once (the first row was kept): is the right column mapped?",
     }
@@ -55,7 +58,7 @@ def _allowed(field: Field) -> str:
 def _all_remedies() -> dict[str, str]:
     of_fields: dict[str, dict[str, None]] = {}
     for field in FIELDS.values():
-        if "file" in field.entrances:
+        if "file" in field.entrances or field.kind == "currency":  # fraud.toml names the currency of a file
             for reason, remedy in field_remedies(field).items():
                 of_fields.setdefault(reason, {})[remedy] = None
     return {**_OF_ANY_FIELD, **{reason: "; ".join(remedies) for reason, remedies in of_fields.items()}}

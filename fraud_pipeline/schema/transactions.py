@@ -107,7 +107,7 @@ REJECTED_TRANSACTIONS: Final = table_schema(
         "row": pa.Column("int64"),
         "event_time": stored_column(FIELDS["event_time"], nullable=True),
         "transaction_id": pa.Column(str, nullable=True),
-        "field": pa.Column(str, pa.Check.isin([field.name for field in transaction_fields()])),
+        "field": pa.Column(str, pa.Check.isin([*(field.name for field in transaction_fields()), "currency"])),
         "reason": pa.Column(str, pa.Check.isin(tuple(REASONS))),
         "place": pa.Column(str, nullable=True),
     },

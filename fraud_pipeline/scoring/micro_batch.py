@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from fraud_pipeline.database import Batch
+from fraud_pipeline.schema.money import same_transaction
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult, from_stored
 
@@ -38,7 +39,7 @@ def stored_answers(batch: Batch, first: Mapping[str, TransactionRow], added: Col
     stored = batch.stored([id_ for id_ in first if id_ not in added]) if len(added) < len(first) else {}
     answers: dict[str, Answer] = {}
     for id_, (event, decision) in stored.items():
-        if event is not None and event != first[id_]:
+        if event is not None and not same_transaction(event, first[id_]):
             answers[id_] = Conflict(id_)
         elif decision is not None:
             answers[id_] = from_stored(decision)
@@ -50,7 +51,7 @@ def answer_to(row: TransactionRow, answers: Mapping[str, Answer], first: Mapping
     chosen, answer = first[row.transaction_id], answers[row.transaction_id]
     if row is chosen or isinstance(answer, Conflict):
         return answer
-    return replace(answer, replayed=True) if row == chosen else Conflict(row.transaction_id)
+    return replace(answer, replayed=True) if same_transaction(row, chosen) else Conflict(row.transaction_id)
 
 
 def open_alerts(

@@ -20,7 +20,8 @@ from fraud_pipeline.features.own_inputs import (
     not_inputs,
 )
 from fraud_pipeline.features.record import changed_features, record_features
-from fraud_pipeline.schema.own_fields import OWN_TYPES, OwnField, own_columns, own_values
+from fraud_pipeline.schema.money import MONEY_FIELDS, ORIGINAL_AMOUNT, ORIGINAL_CURRENCY, RATE, Conversion
+from fraud_pipeline.schema.own_fields import OWN_TYPES, OwnField, own_columns, own_fields_json, own_values
 from fraud_pipeline.schema.transactions import DAY, TransactionRow
 from fraud_pipeline_tests.support.own_worlds import OwnWorld, own_fields, own_worlds
 
@@ -147,3 +148,39 @@ class TestRecord:
         assert changed_features(manifest) == []
         manifest["feature_values"] = manifest["feature_values"] | {"age": "other bits"}
         assert changed_features(manifest) == ([] if code == "same" else ["age"])
+
+
+class TestMoney:
+    EURO = Conversion(reporting="EUR", rates=(("USD", 0.92),))
+
+    def rows(self, *currencies: str) -> pd.DataFrame:
+        texts = [own_fields_json(self.EURO.paid(10.0, currency).own_values) for currency in currencies]
+        fixed = pd.DataFrame({name: [None] * len(texts) for name in FIXED_INPUTS})
+        return fixed.join(own_columns(texts, MONEY_FIELDS))
+
+    def test_of_several_currencies_shows_the_original_amount(self) -> None:
+        own = fit_own_inputs(self.rows("EUR", "USD", "USD"), MONEY_FIELDS, min_count=1)
+
+        assert own.names == (ORIGINAL_CURRENCY, ORIGINAL_AMOUNT)
+        assert own.inputs[0].categories == ("EUR", "USD")
+        assert list(not_inputs(own)) == [RATE]
+
+    def test_of_one_currency_says_nothing_beside_the_amount(self) -> None:
+        own = fit_own_inputs(self.rows("USD", "USD"), MONEY_FIELDS, min_count=1)
+
+        assert own.names == ()
+        assert list(not_inputs(own)) == [ORIGINAL_CURRENCY, ORIGINAL_AMOUNT, RATE]
+
+    def test_leaves_a_field_of_the_bank_by_the_same_name_alone(self) -> None:
+        rate = OwnField(name=RATE, type="number")
+        rows = self.rows("USD", "USD")
+
+        assert fit_own_inputs(rows, [rate], min_count=1).names == (RATE,)
+
+    def test_rates_are_part_of_the_configuration_and_not_of_the_history(self) -> None:
+        config = FeatureConfig(label_maturity=timedelta(days=21), conversion=self.EURO)
+
+        assert FeatureConfig.from_json(config.to_json()) == config
+        assert config.id != DEFAULT_FEATURE_CONFIG.id
+        assert config.of_history == DEFAULT_FEATURE_CONFIG
+        assert "conversion" not in DEFAULT_FEATURE_CONFIG.to_dict()

@@ -31,6 +31,8 @@ from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.modeling.training import TrainedModel
 from fraud_pipeline.monitoring.skew_audit import Audit, VersionedHistory, audit
 from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline.schema.money import Conversion
+from fraud_pipeline.schema.own_fields import own_fields_json
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow, microseconds
 from fraud_pipeline.scoring.decide import provisional_decisions
 from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
@@ -68,6 +70,11 @@ def scorer(make_scorer: Callable[..., Scorer]) -> Scorer:
 
 def row(number: int, *, customer: str = "c-1", at: int = 20_000 * DAY, cents: int = 1_000) -> TransactionRow:
     return TransactionRow(f"t-{number}", at + number * HOUR, customer, "m-1", cents, channel="online")
+
+
+def in_dollars(conversion: Conversion, amount: float) -> TransactionRow:
+    paid = conversion.paid(amount, "USD")
+    return row(1, cents=paid.cents)._replace(own_fields=own_fields_json(paid.own_values))
 
 
 def decision(answer: ScoringResult | Conflict) -> ScoringResult:
@@ -204,6 +211,17 @@ class TestOneDecision:
         scorer.score([row(1)])
         answers = scorer.score([row(2), row(1, cents=5), row(3)])
         assert [type(answer) for answer in answers] == [ScoringResult, Conflict, ScoringResult]
+
+    def test_the_same_money_at_another_rate_is_answered_from_the_store(self, scorer: Scorer) -> None:
+        """Another model with other rates became champion between the two deliveries."""
+        then, now = (Conversion(reporting="EUR", rates=(("USD", rate),)) for rate in (0.92, 0.87))
+        first = decision(scorer.score([in_dollars(then, 10.0)])[0])
+
+        again = decision(scorer.score([in_dollars(now, 10.0)])[0])
+        other = scorer.score([in_dollars(now, 10.01)])[0]
+
+        assert again == replace(first, replayed=True)
+        assert isinstance(other, Conflict)
 
     def test_twice_in_one_batch(self, database: Database, scorer: Scorer) -> None:
         answers = scorer.score([row(1), row(1), row(1, cents=5), row(2)])

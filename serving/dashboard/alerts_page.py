@@ -15,7 +15,7 @@ import streamlit as st
 from fraud_pipeline.alerts.queue import Alert, AlertError, history, listed, resolve, take, take_next
 from fraud_pipeline.database.alerts import AnalystVerdict
 from fraud_pipeline.database.overview import Case, count_alerts, read_case, read_customer
-from serving.dashboard.formatting import age, money, plain, show_figures, words
+from serving.dashboard.formatting import age, money, original_amount, plain, show_figures, words
 from serving.dashboard.session import Session
 
 SHOWN: Final = 50
@@ -90,7 +90,9 @@ def _case(case: Case) -> None:
     st.subheader(f"{case.decision.capitalize()}{odds}")
     if case.amount_cents is not None and case.event_time is not None:
         about = ", ".join(fact for fact in (case.merchant_id, case.category, case.channel, case.country) if fact)
-        st.markdown(f"**{money(case.amount_cents)}** on {case.event_time:%Y-%m-%d %H:%M:%S} UTC at {plain(about)}")
+        original = original_amount(case.own_fields)
+        paid = f"**{money(case.amount_cents)}**" + (f" ({original})" if original else "")
+        st.markdown(f"{paid} on {case.event_time:%Y-%m-%d %H:%M:%S} UTC at {plain(about)}")
     for reason in case.reasons:
         st.markdown(f"- {plain(reason)}")
     if case.own_fields:

@@ -11,6 +11,8 @@ import streamlit as st
 
 from fraud_pipeline.reporting.chart_style import QUIET
 from fraud_pipeline.reporting.daily_charts import STATE_COLOURS
+from fraud_pipeline.schema.currencies import MINOR_DIGITS
+from fraud_pipeline.schema.money import ORIGINAL_AMOUNT, ORIGINAL_CURRENCY
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])")
 
@@ -33,6 +35,15 @@ def show_figures(figures: Mapping[str, str]) -> None:
 def money(cents: int) -> str:
     """An amount in currency units."""
     return f"{cents / 100:,.2f}"
+
+
+def original_amount(own_fields: Mapping[str, Any]) -> str:
+    """The amount in the currency in which it was paid; empty for transactions without one."""
+    currency, minor_units = own_fields.get(ORIGINAL_CURRENCY), own_fields.get(ORIGINAL_AMOUNT)
+    digits = MINOR_DIGITS.get(str(currency))
+    if digits is None or not isinstance(minor_units, int | float):
+        return ""
+    return f"{minor_units / 10**digits:,.{digits}f} {currency}"
 
 
 def age(seconds: float) -> str:

@@ -125,6 +125,7 @@ class Endpoints:
             max_batch=self.parser.max_batch,
             now=time_of(now_microseconds()),
             declared=self.parser.declared().values(),
+            conversion=self.parser.conversion(),
         )
         return answer(document)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo, WithJsonSchema
 from pydantic import Field as Limits
 from pydantic_core import PydanticCustomError
 
@@ -54,7 +54,8 @@ def request_type(field: Field) -> Any:
         case "currency":
             constraints = (StringConstraints(max_length=field.max_length),)
         case "amount":
-            base, constraints = float, (Limits(ge=field.minimum, le=field.maximum), AfterValidator(_cents))
+            limits = WithJsonSchema({"type": "number", "minimum": field.minimum, "maximum": field.maximum})
+            base, constraints = float, (limits, AfterValidator(_amount_reader(field)))
         case "coordinate":
             base, constraints = float, (Limits(ge=field.minimum, le=field.maximum),)
         case "choice":
@@ -126,11 +127,19 @@ def _time_reader(field: Field) -> Callable[[str], int]:
     return microseconds
 
 
-def _cents(amount: float) -> int:
-    cents = cents_of(amount)
-    if cents is None:
-        raise _refused("finer_than_a_cent")
-    return cents
+def _amount_reader(field: Field) -> Callable[[float, ValidationInfo], float]:
+    def read(amount: float, info: ValidationInfo) -> float:
+        """Cents; with a conversion as the context, the amount as it came, because its currency decides."""
+        if info.context is not None:
+            return amount
+        if not field.minimum <= amount <= field.maximum:
+            raise _refused("out_of_range")
+        cents = cents_of(amount)
+        if cents is None:
+            raise _refused("finer_than_a_cent")
+        return cents
+
+    return read
 
 
 def _refused(reason: str) -> PydanticCustomError:

@@ -47,10 +47,13 @@ def decode(body: bytes) -> object:
         ) from None
 
 
-def validate(adapter: TypeAdapter[T], document: object, *, root: str = "body") -> T:
-    """The document as the adapter's type. RequestError (422) names the fields; `root` is the name of the whole."""
+def validate(adapter: TypeAdapter[T], document: object, *, root: str = "body", context: object = None) -> T:
+    """The document as the adapter's type. RequestError (422) names the fields; `root` is the name of the whole.
+
+    `context` is for the types of fields.
+    """
     try:
-        return adapter.validate_python(document)
+        return adapter.validate_python(document, context=context)
     except ValidationError as error:
         problems = problems_of(error, required=REQUIRED, root=root)
     return refuse(problems)

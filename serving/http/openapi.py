@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from fraud_pipeline.schema.amounts import whole_units
 from fraud_pipeline.schema.fields import fields_of, transaction_fields
+from fraud_pipeline.schema.money import MONEY_FIELDS, RATE, Conversion
 from fraud_pipeline.schema.own_fields import OwnField
 from serving.http.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
 from serving.http.guard import PATHS
@@ -73,16 +74,26 @@ _DECISION: Final[Json] = {
 }
 
 
-def describe(*, currency: str, max_batch: int, now: datetime, declared: Collection[OwnField] = ()) -> Json:
+def describe(
+    *,
+    currency: str,
+    max_batch: int,
+    now: datetime,
+    declared: Collection[OwnField] = (),
+    conversion: Conversion | None = None,
+) -> Json:
     """The document that /openapi.json answers with; its examples are of `now`, so that they can be sent as they are.
 
-    `declared` are the own fields that the champion declares.
+    `declared` are the own fields that the champion declares, `conversion` its rates, if it has some.
     """
     _, definitions = models_json_schema(_MODELS, ref_template="#/components/schemas/{model}")
     schemas: Json = definitions["$defs"]
     _add_rules(schemas, currency=currency, max_batch=max_batch, declared=declared)
     example = {**_EXAMPLE, "event_time": now.isoformat(timespec="seconds"), "currency": currency}
-    if whole_units(currency):
+    if conversion is not None:
+        _add_currencies(schemas["TransactionIn"]["properties"], conversion)
+        example["currency"] = conversion.reporting
+    if whole_units(example["currency"]):
         example["amount"] = round(example["amount"])
     document: Json = {
         "openapi": "3.1.0",
@@ -164,6 +175,18 @@ def _add_rules(schemas: Json, *, currency: str, max_batch: int, declared: Collec
     transaction["allOf"] = [_both_or_neither(sorted(pair)) for pair in sorted(pairs, key=sorted)]
     transaction["properties"]["own_fields"] = own_fields_schema(declared)
     schemas["BatchIn"]["properties"]["transactions"]["maxItems"] = max_batch
+
+
+def _add_currencies(properties: Json, conversion: Conversion) -> None:
+    """What a currency may be, where amounts are converted; which amounts it has is not for JSON Schema to say."""
+    described = {"type": "string", "description": properties["currency"]["description"]}
+    rates = {"pattern": "^[A-Z]{3}$"} if conversion.rate_of_row else {"enum": list(conversion.currencies)}
+    properties["currency"] = described | rates
+    for limit in ("minimum", "maximum", "multipleOf"):
+        del properties["amount"][limit]
+    for own in MONEY_FIELDS:
+        if own.name != RATE or not conversion.rate_of_row:
+            properties["own_fields"]["properties"].pop(own.name, None)
 
 
 def _both_or_neither(names: Sequence[str]) -> Json:

@@ -4,7 +4,7 @@ Belongs here: the rules that compare fields, the clock and the service's currenc
 hold (`field_types.py`), how a refusal is worded (`serving/errors.py`), HTTP routing, scoring.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from fraud_pipeline.features.definitions import LONGEST_WINDOW
 from fraud_pipeline.schema.amounts import whole_units
 from fraud_pipeline.schema.fields import FIELDS, transaction_fields
+from fraud_pipeline.schema.money import MONEY_NAMES, RATE, Conversion, MoneyError, is_rate
 from fraud_pipeline.schema.transactions import EARLIEST_EVENT_TIME, TransactionRow, microsecond
 from serving.errors import FieldProblem, RequestError, refuse
 from serving.http.field_types import request_type
@@ -33,6 +34,10 @@ _PAIRS: Final = tuple((field.name, field.together_with) for field in transaction
 _row_values: Final = itemgetter(*(field.name for field in transaction_fields()))
 
 
+def no_conversion() -> None:
+    """The conversion of models whose amounts have one currency."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The label of one transaction."""
@@ -43,14 +48,22 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class RequestParser:
-    """Reads bodies for one currency and one limit of transactions in a batch; all methods raise RequestError.
+    """Reads bodies for one limit of transactions in a batch; all methods raise RequestError.
 
-    `declared` gives the own fields that the champion declares, which are read strictly.
+    `declared` gives the own fields that the champion declares, which are read strictly. Amounts are in `currency`, or
+    in those of the champion's `conversion` if it has one.
     """
 
     currency: str
     max_batch: int
     declared: DeclaredFields = nothing_declared
+    conversion: Callable[[], Conversion | None] = no_conversion
+
+    @property
+    def known_currency(self) -> str:
+        """A currency that is accepted."""
+        conversion = self.conversion()
+        return conversion.reporting if conversion else self.currency
 
     def transaction(self, body: bytes, *, now: int) -> TransactionRow:
         """The transaction of a /score body; `now` in microseconds since 1970-01-01 UTC."""
@@ -58,7 +71,9 @@ class RequestParser:
 
     def row(self, document: object, *, now: int, root: str = "body") -> TransactionRow:
         """The transaction of a JSON document; `root` is the name of the whole in refusals."""
-        return self._rows([vars(validate(_TRANSACTION, document, root=root))], now=now, paths=[""])[0]
+        conversion = self.conversion()
+        transaction = vars(validate(_TRANSACTION, document, root=root, context=conversion))
+        return self._rows([transaction], now=now, paths=[""], conversion=conversion)[0]
 
     def batch(self, body: bytes, *, now: int) -> list[TransactionRow]:
         """The transactions of a /score_batch body, in order; one bad one refuses all."""
@@ -71,28 +86,43 @@ class RequestParser:
                 message=f"A batch may hold at most {self.max_batch} transactions.",
                 fields=[FieldProblem("transactions", "too_many_transactions")],
             )
-        transactions = [vars(item) for item in vars(validate(_BATCH, document))["transactions"]]
+        conversion = self.conversion()
+        transactions = [vars(item) for item in vars(validate(_BATCH, document, context=conversion))["transactions"]]
         paths = [f"transactions[{position}]." for position in range(len(transactions))]
-        return self._rows(transactions, now=now, paths=paths)
+        return self._rows(transactions, now=now, paths=paths, conversion=conversion)
 
     def _rows(
-        self, transactions: Sequence[Mapping[str, Any]], *, now: int, paths: Sequence[str]
+        self,
+        transactions: Sequence[Mapping[str, Any]],
+        *,
+        now: int,
+        paths: Sequence[str],
+        conversion: Conversion | None,
     ) -> list[TransactionRow]:
-        problems = [
-            FieldProblem(path + field, reason)
-            for values, path in zip(transactions, paths, strict=True)
-            for field, reason in self._problems(values, now=now)
-        ]
+        problems: list[FieldProblem] = []
+        rows: list[TransactionRow] = []
+        for sent, path in zip(transactions, paths, strict=True):
+            values, of_money = (sent, self._currency_problems(sent)) if conversion is None else _paid(sent, conversion)
+            of_row = self._problems(sent, of_money, now=now)
+            problems += [FieldProblem(path + field, reason) for field, reason in of_row]
+            own = values["own_fields"]
+            rows.append(TransactionRow._make((*_row_values(values), spelling(own) if own and not problems else None)))
         if problems:
             refuse(problems)
-        return [
-            TransactionRow._make(
-                (*_row_values(values), spelling(values["own_fields"]) if values["own_fields"] else None)
-            )
-            for values in transactions
-        ]
+        return rows
 
-    def _problems(self, values: Mapping[str, Any], *, now: int) -> list[tuple[str, str]]:
+    def _currency_problems(self, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """What is wrong with money in the one currency of the service; its amount is in cents."""
+        problems: list[tuple[str, str]] = []
+        if values["amount"] % 100 and whole_units(self.currency):
+            problems.append(("amount", "finer_than_the_currency"))
+        if values["currency"] != self.currency:
+            problems.append(("currency", "unknown_currency" if values["currency"] else "missing"))
+        return problems
+
+    def _problems(
+        self, values: Mapping[str, Any], of_money: Sequence[tuple[str, str]], *, now: int
+    ) -> list[tuple[str, str]]:
         """Field and reason of what only the clock, the currency or another field can tell."""
         problems: list[tuple[str, str]] = []
         event_time = values["event_time"]
@@ -102,16 +132,28 @@ class RequestParser:
             problems.append(("event_time", "too_old"))
         elif event_time < _EARLIEST:
             problems.append(("event_time", "too_early"))
-        if values["amount"] % 100 and whole_units(self.currency):
-            problems.append(("amount", "finer_than_the_currency"))
-        if values["currency"] != self.currency:
-            problems.append(("currency", "unknown_currency" if values["currency"] else "missing"))
+        problems += of_money
         for field, other in _PAIRS:
             if values[field] is None and values[other] is not None:
                 problems.append((field, "incomplete_position"))
         if values["own_fields"]:
             problems += own_field_problems(values["own_fields"], self.declared())
         return problems
+
+
+def _paid(sent: Mapping[str, Any], conversion: Conversion) -> tuple[Mapping[str, Any], list[tuple[str, str]]]:
+    """The transaction with cents of the reporting currency and the original as own fields, or what is wrong."""
+    own: Mapping[str, Any] = sent["own_fields"] or {}
+    reserved = MONEY_NAMES - {RATE} if conversion.rate_of_row else MONEY_NAMES
+    problems = [(f"own_fields.{name}", "name_taken") for name in sorted(reserved & own.keys())]
+    rate = own.get(RATE)
+    if problems or (rate is not None and not is_rate(rate)):
+        return sent, problems or [(f"own_fields.{RATE}", "bad_rate")]
+    try:
+        paid = conversion.paid(sent["amount"], sent["currency"], rate=rate)
+    except MoneyError as error:
+        return sent, [(error.field, error.reason)]
+    return {**sent, "amount": paid.cents, "own_fields": {**own, **paid.own_values}}, []
 
 
 def parse_feedback(body: bytes) -> Report:

@@ -13,6 +13,7 @@ from typing import Final
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import add_shadow_rows
+from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline.settings import Settings
@@ -31,6 +32,7 @@ class ScoringRuntime:
 
     def __init__(self, settings: Settings, *, metrics: Metrics) -> None:
         self.database = Database(settings.database, statement_timeout=settings.statement_timeout)
+        self._conversion = settings.declaration.conversion if settings.declaration else None
         poll_interval = settings.champion_poll_interval.total_seconds()
         self.champion = ChampionHolder(
             settings.champion_directory,
@@ -86,6 +88,11 @@ class ScoringRuntime:
         """The own fields that the champion declares now, by name."""
         loaded = self.champion.current()
         return {field.name: field for field in loaded.model.feature_config.own_inputs.fields} if loaded else {}
+
+    def conversion(self) -> Conversion | None:
+        """The rates that the champion was trained with; without a champion those of the settings' fraud.toml."""
+        loaded = self.champion.current()
+        return loaded.model.feature_config.conversion if loaded else self._conversion
 
     def shadow_report(self) -> ShadowReport | None:
         """The comparison of challenger and champion, or None without a challenger."""

@@ -28,12 +28,13 @@ from fraud_pipeline.database import (
 )
 from fraud_pipeline.host.tracing import remote_span, span, tracing_is_on
 from fraud_pipeline.messaging.topics import KafkaSettings, Message
+from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.transactions import TransactionRow, now_microseconds
 from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
 from fraud_pipeline.scoring.errors import StorageUnavailableError, with_retry
 from fraud_pipeline.settings import Settings
 from serving.http.own_fields import DeclaredFields, nothing_declared
-from serving.http.requests import Report
+from serving.http.requests import Report, no_conversion
 from serving.request_ids import record_request_ids
 from serving.runtime.scoring_runtime import ScoringRuntime
 from serving.stream.known_record import ScoresRows, check_known_record
@@ -99,9 +100,9 @@ class _Stored:
 class StreamScorer:
     """Handles batches of records; one per thread.
 
-    `declared` gives the own fields that the champion declares. Brokers that do not acknowledge within
-    `acknowledge_within` seconds are unavailable. `reached` gets each point of the order, so that a test can stop a
-    process there.
+    `declared` gives the own fields that the champion declares, `conversion` its rates. Brokers that do not acknowledge
+    within `acknowledge_within` seconds are unavailable. `reached` gets each point of the order, so that a test can stop
+    a process there.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class StreamScorer:
         currency: str,
         clock: Callable[[], int],
         declared: DeclaredFields = nothing_declared,
+        conversion: Callable[[], Conversion | None] = no_conversion,
         acknowledge_within: float = ACKNOWLEDGE_WITHIN,
         reached: Callable[[Point], None] = lambda _point: None,
     ) -> None:
@@ -121,7 +123,7 @@ class StreamScorer:
         self._database = database
         self._producer = producer
         self._kafka = kafka
-        self._reader = MessageReader(currency=currency, declared=declared)
+        self._reader = MessageReader(currency=currency, declared=declared, conversion=conversion)
         self._records = RecordReader(self._reader, reports_topic=kafka.reports_topic, database=database, clock=clock)
         self._clock = clock
         self._patience = acknowledge_within
@@ -146,6 +148,7 @@ class StreamScorer:
             kafka=kafka,
             currency=settings.currency,
             declared=scoring.declared_own_fields,
+            conversion=scoring.conversion,
             clock=now_microseconds,
             reached=reached,
         )

@@ -62,7 +62,7 @@ def _handle_and_undo(scorer: ScoresRows, row: TransactionRow, *, now: int) -> No
 
 
 def _read(reader: MessageReader, *, now: int) -> TransactionRow:
-    sent = transaction_message(TransactionRow(_NAME, now, _NAME, _NAME, 100), currency=reader.currency)
+    sent = transaction_message(TransactionRow(_NAME, now, _NAME, _NAME, 100), currency=reader.known_currency)
     report = report_message(_NAME, is_fraud=True)
     row = reader.transaction_message(sent.value, sent.headers, now=now)
     message = report_of(report.value, report.headers)

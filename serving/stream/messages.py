@@ -27,7 +27,7 @@ _OF_MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
         "too_large": "send one transaction in a message, in the fields of /score",
         "conflict": "the transaction_id was used before for another transaction: send it under a new one",
         "unknown_transaction": "no transaction of that id within a week: replay this when one did, or correct the id",
-        "declared_otherwise": "the model at that time declared an own field differently and refused it: replay this",
+        "declared_otherwise": "the model at that time refused an own field or the currency: replay this",
         "unreadable": "the record cannot be decompressed: check its sender, and how it compresses records",
         "internal": "handling it failed on our side, see the log: report it, and replay this once it is fixed",
     }
@@ -70,7 +70,7 @@ def message_remedy(reason: str, *, path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MessageReader(RequestParser):
-    """Reads messages for one currency."""
+    """Reads messages, one transaction in each."""
 
     max_batch: int = 1
 

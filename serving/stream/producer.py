@@ -86,6 +86,8 @@ def produce(
     if not rate > 0 or (count is not None and count < 1):
         raise ValueError("the rate must be above 0 and the count at least 1")
     rows = file_rows(settings, data_path, on_progress=on_progress) if data_path else synthetic_rows(settings)
+    conversion = settings.declaration.conversion if settings.declaration else None
+    with_rate = conversion is not None and conversion.rate_of_row
     name = topic or kafka.transactions_topic
     partitions = ensure_topics(kafka, [name])[name]
     run = uuid4().hex[:12]
@@ -100,7 +102,8 @@ def produce(
                 time.sleep(pause_before(position, rate=rate, elapsed=time.monotonic() - started))
                 now = now_microseconds()
                 retimed = row._replace(transaction_id=f"{run}-{position}", event_time=now)
-                deliveries.send(client, name, transaction_message(retimed, currency=settings.currency))
+                message = transaction_message(retimed, currency=settings.currency, with_rate=with_rate)
+                deliveries.send(client, name, message)
                 bar.update(deliveries.acknowledged - bar.n)
         except KeyboardInterrupt:
             pass
@@ -150,7 +153,8 @@ def file_rows(
     )
     start, end = pd.Timestamp(source.first_day, tz="UTC"), pd.Timestamp(source.last_day, tz="UTC") + _DAY
     raw = source.transactions(start=start, end=end)
-    result = validate(raw, now=pd.Timestamp.now(tz="UTC"), own_fields=own_fields)
+    conversion = declaration.conversion if declaration else None
+    result = validate(raw, now=pd.Timestamp.now(tz="UTC"), own_fields=own_fields, conversion=conversion)
     if len(result.rejected):
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in result.summary().items())
         on_progress(f"{path.name}: {len(result.rejected):,} invalid rows are not sent ({reasons})")

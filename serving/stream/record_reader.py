@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.messaging.corrupt_record_patch import UnreadableRecord
 from fraud_pipeline.messaging.topics import Message
+from fraud_pipeline.schema.money import ANY_CURRENCY, Conversion
 from fraud_pipeline.schema.transactions import MILLISECOND, TransactionRow
 from fraud_pipeline.scoring.errors import StorageRefusedError
 from serving.http.own_fields import nothing_declared
@@ -74,17 +75,25 @@ class RecordReader:
     def _as_before(
         self, record: Record, content: TransactionRow | BadMessage, *, now: int
     ) -> TransactionRow | BadMessage:
-        """The content as an earlier reading judged it; the champion of that time may have declared other own fields."""
-        reader = replace(self._reader, declared=nothing_declared)
+        """The content as an earlier reading judged it; the champion then may have had other own fields or rates."""
+        if isinstance(content, TransactionRow) and content.own_fields is None:
+            return content
+        reader = replace(self._reader, declared=nothing_declared, conversion=any_currency)
         row = reader.transaction_message(record.value, record.headers, now=now)
-        if isinstance(row, BadMessage) or row.own_fields is None:
+        if isinstance(row, BadMessage):
             return content
         with scoring_batch(self._database, read_only=True) as batch:
             event, decision = batch.stored([row.transaction_id]).get(row.transaction_id, (None, None))
         if decision is not None:
             return row
         # A good record was stored together with the position.
-        return BadMessage("declared_otherwise", "own_fields") if event is None else content
+        refused_then = event is None and isinstance(content, TransactionRow)
+        return BadMessage("declared_otherwise", "own_fields") if refused_then else content
+
+
+def any_currency() -> Conversion:
+    """The conversion for rows that are only compared."""
+    return ANY_CURRENCY
 
 
 def failed(at: Partition, record: Record, error: Exception) -> BadMessage:

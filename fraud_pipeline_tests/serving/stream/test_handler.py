@@ -33,6 +33,7 @@ from fraud_pipeline.messaging.topics import (
     report_message,
     transaction_message,
 )
+from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.transactions import DAY, HOUR, TransactionRow, now_microseconds
 from fraud_pipeline.scoring.micro_batch import NO_REQUEST_IDS, MicroBatch, RequestIdsOfRows
@@ -58,6 +59,7 @@ from fraud_pipeline_tests.support.streams import (
 )
 from fraud_pipeline_tests.support.waiting import until
 from serving.http.own_fields import DeclaredFields, nothing_declared
+from serving.http.requests import no_conversion
 from serving.stream.consumer import POLL_SECONDS, StreamConsumer
 from serving.stream.dead_letters import Replayed, replay
 from serving.stream.handler import BatchResult, Point, StreamScorer
@@ -118,6 +120,7 @@ class World:
         scorer: ScoresRows | None = None,
         reached: Callable[[Point], None] = lambda _point: None,
         declared: DeclaredFields = nothing_declared,
+        conversion: Callable[[], Conversion | None] = no_conversion,
     ) -> StreamScorer:
         """What handles batches; its clock is `later` than ours."""
         return StreamScorer(
@@ -128,6 +131,7 @@ class World:
             currency="EUR",
             clock=lambda: now_microseconds() + self.later,
             declared=declared,
+            conversion=conversion,
             acknowledge_within=2.0,
             reached=reached,
         )
@@ -156,12 +160,16 @@ class World:
     def send(self, rows: Sequence[TransactionRow]) -> None:
         send(self.kafka, self.kafka.transactions_topic, [transaction_message(row, currency="EUR") for row in rows])
 
+    def send_in_dollars(self, row: TransactionRow) -> None:
+        send(self.kafka, self.kafka.transactions_topic, [transaction_message(row, currency="USD")])
+
     def handle(
         self,
         *,
         scorer: ScoresRows | None = None,
         reached: Callable[[Point], None] = lambda _point: None,
         declared: DeclaredFields = nothing_declared,
+        conversion: Callable[[], Conversion | None] = no_conversion,
     ) -> BatchResult:
         """Everything that was sent as one batch, by a reader who has just claimed it."""
         records = records_of(self.kafka, self.kafka.transactions_topic) | records_of(
@@ -169,7 +177,7 @@ class World:
         )
         positions = claim(self.database, records)
         rest = {at: of_partition[positions[at].published_offset :] for at, of_partition in records.items()}
-        return self.stream(scorer=scorer, reached=reached, declared=declared).handle(
+        return self.stream(scorer=scorer, reached=reached, declared=declared, conversion=conversion).handle(
             {at: of_partition for at, of_partition in rest.items() if of_partition}, positions
         )
 
@@ -207,6 +215,11 @@ def world(broker: Broker, database: Database) -> Iterator[World]:
     ensure_topics(kafka)
     with closing(open_producer(kafka, max_block_ms=2_000)) as producer:
         yield World(kafka, database, producer)
+
+
+def converts_dollars() -> Conversion:
+    """A champion that was trained with a rate of USD."""
+    return Conversion(reporting="EUR", rates=(("USD", 0.92),))
 
 
 def declares_age() -> dict[str, OwnField]:
@@ -457,6 +470,25 @@ class TestOneBatch:
         letters = world.dead_letters()
         assert len(sources(letters)) == 1
         assert {header(letter, "path") for letter in letters} == {"own_fields.age", "own_fields"}
+
+    def test_a_champion_without_the_rate_changes_nothing_about_what_was_read_before(self, world: World) -> None:
+        """One decision or one dead letter, also when a process ends between two champions with other rates."""
+        (row,) = transactions(1, customers=1, end=SENT)
+        world.send_in_dollars(row)
+        with pytest.raises(CrashError):
+            world.handle(conversion=converts_dollars, reached=crash_at("stored"))
+        handled = world.handle()
+        assert (handled.replayed, handled.decided, handled.dead_letters) == (1, 0, 0)
+        assert world.published() == ["t0"]
+        world.send_in_dollars(row._replace(transaction_id="u0"))
+        with pytest.raises(CrashError):
+            world.handle(reached=crash_at("dead_letter_acknowledged"))
+        handled = world.handle(conversion=converts_dollars)
+        assert (handled.replayed, handled.decided, handled.dead_letters) == (0, 0, 1)
+        assert list(decided(world.database)) == ["t0"]
+        letters = world.dead_letters()
+        assert len(sources(letters)) == 1
+        assert {header(letter, "path") for letter in letters} == {"currency", "own_fields"}
 
     def test_a_reader_who_was_replaced_stores_nothing(self, world: World) -> None:
         world.send(transactions(10, customers=2, end=SENT))
