@@ -86,7 +86,7 @@ class World:
         plain = self.transactions.tail(50_000).sample(frac=1, random_state=1)[list(TRANSACTION_COLUMNS)]
         plain = plain.assign(event_time=0).astype(object)
         known = [
-            TransactionRow(*(None if pd.isna(value) else value for value in values))
+            TransactionRow._make(None if pd.isna(value) else value for value in values)
             for values in plain.itertuples(index=False, name=None)
         ]
         run = f"{time.time_ns():x}"
