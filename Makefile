@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help setup run ui test test-fast lint audit format reference docs env requirements clean
+.PHONY: help setup demo run ui test test-fast lint audit format reference docs env requirements clean
 help:
+	@echo "make demo    set up, then the whole system with live traffic, attacks and a tour; Ctrl+C ends it"
 	@echo "make run     set up, then 100,000 synthetic transactions -> champion model"
 	@echo "make ui      the Dagster UI over the same instance, on http://127.0.0.1:3000"
 	@echo "make test-fast  set up, then the tests of a few minutes: no server, browser or chaos; while you work"
@@ -25,6 +26,9 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+demo: setup
+	$(BIN)/fraud-detect demo $(ARGS)
 
 run: setup
 	$(BIN)/fraud-detect train $(ARGS)

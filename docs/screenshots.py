@@ -2,13 +2,13 @@
 
 Usage: python docs/screenshots.py [--home DIRECTORY] [--phone DIRECTORY]
 A home that was trained before saves the training. `--phone` keeps each page of the dashboard as a phone shows it.
-It needs Chromium, and starts everything else itself: broker, service, consumer, producer, dashboard, Dagster.
+It needs Chromium, and everything else is what `fraud-detect demo` runs.
 """
 
 import sys
 from pathlib import Path
 
-# Servers are started by helpers of the tests, which an installation leaves out.
+# The browser is started by a helper of the tests, which an installation leaves out.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # isort: split
@@ -17,32 +17,27 @@ import html
 import io
 import json
 import os
-import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any, Final
 
-import dagster as dg
 import httpx
 from PIL import Image
 
-from fraud_pipeline.definitions import build_defs
-from fraud_pipeline.defs.instance import RANGE_END_TAG, RANGE_START_TAG, prepare_dagster_home
-from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings
-from fraud_pipeline.storage.tables import TableStore
-from fraud_pipeline_tests.support.brokers import running_broker
+from fraud_pipeline.cli.demo_command import ADDRESSES_FILE
+from fraud_pipeline.cli.demo_home import prepare_demo_home
+from fraud_pipeline.settings import Settings, load_settings
 from fraud_pipeline_tests.support.browser import chromium
-from fraud_pipeline_tests.support.services import free_port, wait_for_answer
+from fraud_pipeline_tests.support.waiting import until
 from serving.auth.tokens import issue_token_for
 from serving.stream.producer import synthetic_rows
 
 IMAGES: Final = Path(__file__).with_name("images")
-REPORT_DAYS: Final = 21
 LIVE_SECONDS: Final = 60
 DESK: Final = {"width": 1_440, "height": 900}
 PHONE: Final = {"width": 390, "height": 844}
@@ -65,81 +60,46 @@ def main() -> None:
     parser.add_argument("--phone", type=Path, help="where pages as a phone shows them are kept")
     arguments = parser.parse_args()
     with ExitStack() as running:
-        home = arguments.home or Path(running.enter_context(tempfile.TemporaryDirectory(prefix="fraud-")))
-        os.environ[HOME_VARIABLE] = str(home.resolve())
+        home = arguments.home or Path(running.enter_context(tempfile.TemporaryDirectory(prefix="fraud-"))) / "demo"
+        today = datetime.now(UTC).date()
+        prepare_demo_home(home, today=today, transactions=100_000, settings={}, environment=os.environ)
         training = train(home)
-        settings = load_settings()
-        report_the_last_days(settings)
-        broker = running.enter_context(running_broker())
-        os.environ["FRAUD_KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers
-        service, board, dagster = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
-        os.environ["FRAUD_SERVICE_URL"] = service
-        for command in (
-            ["serve", port_of(service)],
-            ["consume"],
-            ["produce", "--rate=10", f"--count={600 * LIVE_SECONDS}"],
-            ["dashboard", port_of(board)],
-            ["ui", port_of(dagster)],
-        ):
-            running.enter_context(process(command, log=home / f"{command[0]}.log"))
-        wait_for_answer(f"{board}/_stcore/health")
-        wait_for_answer(f"{service}/readyz")
-        wait_for_answer(f"{dagster}/server_info")
+        running.enter_context(demo(home))
+        until((home / ADDRESSES_FILE).exists, what="the demo")
+        urls = json.loads((home / ADDRESSES_FILE).read_bytes())
+        settings, board, service = load_settings(), urls["dashboard"], urls["service"]
         stop = Event()
         running.callback(stop.set)
         Thread(target=send_payments, args=(settings, service), kwargs={"stop": stop}).start()
         time.sleep(LIVE_SECONDS)
         with chromium() as browser:
-            take_pictures(browser, settings, board=board, dagster=dagster)
+            take_pictures(browser, settings, board=board, dagster=urls["dagster"])
             animate(browser, settings, board=board, service=service, training=training)
             if arguments.phone:
                 take_phone_pictures(browser, settings, board=board, directory=arguments.phone)
-
-
-def port_of(url: str) -> str:
-    """The option with this URL's port."""
-    return f"--port={url.rpartition(':')[2]}"
 
 
 def train(home: Path) -> str:
     """What the training of this home printed; it is trained now if it was not."""
     output = home / "training.txt"
     if not (home / "champion").exists():
-        home.mkdir(parents=True, exist_ok=True)
         trained = subprocess.run([FRAUD_DETECT, "train"], check=True, capture_output=True, text=True)
         output.write_text(trained.stdout.replace(str(home.resolve()), ".fraud"))
     return output.read_text() if output.exists() else ""
 
 
-def report_the_last_days(settings: Settings) -> None:
-    """Drift and performance of the last days of the trained world."""
-    last = max(TableStore(settings.tables_directory).days("features"))
-    prepare_dagster_home(settings)
-    with dg.DagsterInstance.get() as instance:
-        build_defs(settings).resolve_job_def("drift_job").execute_in_process(
-            instance=instance,
-            run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
-            tags={
-                RANGE_START_TAG: (last - timedelta(days=REPORT_DAYS - 1)).isoformat(),
-                RANGE_END_TAG: last.isoformat(),
-            },
-        )
-
-
 @contextmanager
-def process(arguments: list[str], *, log: Path) -> Iterator[None]:
-    """One of our commands, until the block ends."""
-    with log.open("w") as output:
-        running = subprocess.Popen([FRAUD_DETECT, *arguments], stdout=output, stderr=output, start_new_session=True)
+def demo(home: Path) -> Iterator[None]:
+    """`fraud-detect demo` on free ports, until the block ends."""
+    with (home / "demo.log").open("w") as output:
+        running = subprocess.Popen(
+            [FRAUD_DETECT, "demo", f"--home={home}", "--free-ports"], stdout=output, stderr=output
+        )
     try:
         yield
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGINT)  # Dagster's processes too
-        try:
-            running.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(running.pid, signal.SIGKILL)
+        running.terminate()
+        running.wait()
 
 
 def send_payments(settings: Settings, url: str, *, stop: Event) -> None:

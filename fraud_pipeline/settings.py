@@ -2,7 +2,7 @@
 
 Belongs here: names, defaults, ranges, places of files. Must not be here: anything that acts on a setting. The
 environment takes precedence over the file. Both take precedence over the source that `fraud-detect train` records
-(`ingest/source_choice.py`). People write `settings.env`; no command does.
+(`ingest/source_choice.py`). People write `settings.env`; no command does, except `demo` in a home of its own.
 """
 
 import hashlib

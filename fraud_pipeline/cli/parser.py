@@ -82,9 +82,21 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=Command(module, name.replace("-", "_")))
         return command
 
-    for add_group in (_add_training, _add_models, _add_service, _add_stream, _add_alerts, _add_operations):
+    for add_group in (_add_demo, _add_training, _add_models, _add_service, _add_stream, _add_alerts, _add_operations):
         add_group(add)
     return top
+
+
+def _add_demo(add: AddCommand) -> None:
+    demo = add("demo", "demo_command", "run the whole system on this machine, with live traffic and attacks")
+    demo.add_argument("--home", type=Path, help="directory of the demo's data (default: demo in the home directory)")
+    demo.add_argument(
+        "--transactions", type=whole_number, default=100_000, help="size of the history, at the first start"
+    )
+    demo.add_argument("--n-trials", type=whole_number, default=3, help="Optuna trials of the first training")
+    demo.add_argument("--seconds", type=float, help="time after which it stops (default: Ctrl+C)")
+    demo.add_argument("--free-ports", action="store_true", help="use any free ports, not 8080, 8501, 3000 and others")
+    _add_json(demo)
 
 
 def _add_training(add: AddCommand) -> None:

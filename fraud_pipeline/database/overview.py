@@ -4,7 +4,7 @@ Belongs here: reading. Must not be here: writing, the analysts' alerts (`alerts.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -105,6 +105,14 @@ def read_case(database: Database, transaction_id: str) -> Case | None:
     if values["event_time"] is not None:
         values["event_time"] = pd.Timestamp(values["event_time"], unit="us", tz="UTC")
     return Case(**values)
+
+
+def read_decisions(database: Database, transaction_ids: Sequence[str]) -> dict[str, str]:
+    """The decision by transaction id; those that are not decided yet are left out."""
+    query = sa.select(DECISIONS.c.transaction_id, DECISIONS.c.decision)
+    with database.transaction(read_only=True) as connection:
+        rows = connection.execute(query.where(DECISIONS.c.transaction_id.in_(transaction_ids))).all()
+    return {row[0]: row[1] for row in rows}
 
 
 def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.DataFrame:

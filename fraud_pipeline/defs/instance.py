@@ -35,8 +35,10 @@ __all__ = [
     "ModelRejectedError",
     "PipelineFailedError",
     "ingest",
+    "make_reports",
     "migrate_dagster",
     "prepare_dagster_home",
+    "refresh_history",
     "run_pipeline",
 ]
 
@@ -133,6 +135,27 @@ def ingest(settings: Settings, *, on_progress: Callable[[str], None]) -> None:
                 failures.append(str(error))
     if failures:
         raise PipelineFailedError("\n".join(failures))
+
+
+def refresh_history(settings: Settings, *, on_progress: Callable[[str], None]) -> None:
+    """Run the schedule daily_online_history now: the database gets the days that changed, and merchant days.
+
+    Raises PipelineFailedError.
+    """
+    prepare_dagster_home(settings)
+    job = build_defs(settings).resolve_job_def("online_history_job")
+    _run(job, tags={}, progress=_Progress(on_progress))
+
+
+def make_reports(settings: Settings, *, first: date, last: date, on_progress: Callable[[str], None]) -> None:
+    """Make the three daily reports of `first` to `last`, as the sensor does after the features of a day.
+
+    Raises PipelineFailedError.
+    """
+    prepare_dagster_home(settings)
+    job = build_defs(settings).resolve_job_def("drift_job")
+    tags = {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
+    _run(job, tags=tags, progress=_Progress(on_progress))
 
 
 def _run(

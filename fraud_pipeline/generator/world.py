@@ -76,6 +76,18 @@ class SyntheticWorld:
         rows, _ = self.rows_with_truth(start=start, end=end)
         return raw_frame(self._world, rows)
 
+    def transactions_with_kind(self, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """`transactions` with the truth of each row, for demos and tests. Never join it into features.
+
+        Further columns: kind (scenario, honest event or ordinary), episode_id (0: none), is_fraud.
+        """
+        rows, truth = self.rows_with_truth(start=start, end=end)
+        return raw_frame(self._world, rows).assign(
+            kind=np.array(KINDS, dtype=object)[truth.kind],
+            episode_id=truth.episode,
+            is_fraud=FRAUD_KIND[truth.kind],
+        )
+
     def day_versions(self, *, start: pd.Timestamp, end: pd.Timestamp) -> dict[date, SourceDay]:
         """Every day since the world began; a world never changes, so its configuration is the version."""
         version = hashlib.sha256(repr(self.config).encode()).hexdigest()[:16]

