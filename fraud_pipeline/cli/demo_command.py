@@ -25,7 +25,7 @@ from fraud_pipeline.cli.demo_services import WITH_URL, Ports, broker_service, se
 from fraud_pipeline.cli.demo_tour import tour
 from fraud_pipeline.cli.demo_training import bring_up_to_date, train_if_needed
 from fraud_pipeline.cli.demo_words import addresses, announcement, noticed_payments, outcome
-from fraud_pipeline.cli.supervisor import Supervisor
+from fraud_pipeline.cli.supervisor import ServiceEndedError, Supervisor
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.overview import count_alerts, read_decisions, read_traffic
 from fraud_pipeline.generator.live import Attack
@@ -64,6 +64,9 @@ def demo(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             _say("Everything is stopped.")
             return 0
+        except ServiceEndedError as error:
+            print(f"fraud-detect: {error}", file=sys.stderr)
+            return 1
     if arguments.json:
         print(to_json(result, indent=2).decode(), file=output)
     return 0

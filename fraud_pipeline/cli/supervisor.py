@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-READY_SECONDS: Final = 300.0
+READY_SECONDS: Final = 600.0
 STOP_SECONDS: Final = 20.0
 _LOG_LINES: Final = 12
 _POLL_SECONDS: Final = 0.1
