@@ -2,8 +2,8 @@
 
 Belongs here: processes and their logs. Must not be here: which servers (`demo_services.py`), words beyond errors.
 
-Each server has a session of its own. So a Ctrl+C of the terminal reaches only us, and a signal to a server's process
-group reaches the processes that it started.
+Each server has a session of its own, so that a Ctrl+C of the terminal reaches only us. The processes that a server
+starts may have sessions of their own too (BentoML's workers do), so they are known by a variable of their environment.
 """
 
 import os
@@ -15,10 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
+from uuid import uuid4
+
+import psutil
 
 READY_SECONDS: Final = 600.0
 STOP_SECONDS: Final = 20.0
 _LOG_LINES: Final = 12
+_FAMILY: Final = "SUPERVISED_BY"
 _POLL_SECONDS: Final = 0.1
 
 
@@ -47,6 +51,7 @@ class Supervisor:
 
     log_directory: Path
     environment: Mapping[str, str]
+    _id: str = field(default_factory=lambda: uuid4().hex)
     _running: dict[str, tuple[Service, "subprocess.Popen[bytes]"]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -64,7 +69,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=dict(self.environment),
+                env={**self.environment, _FAMILY: self._id},
                 start_new_session=True,
             )
         self._running[service.name] = (service, process)
@@ -86,22 +91,33 @@ class Supervisor:
                 raise ServiceEndedError(self._with_log(name, f"ended with status {process.returncode}"))
 
     def stop(self) -> None:
-        """Stop every service and the processes that it started; those that take too long are killed.
-
-        The last one that was started ends first, because it may need the others to end well.
-        """
-        processes = [process for _, process in reversed(self._running.values())]
+        """Stop every service and the processes that it started; those that take too long are killed."""
+        processes = [process for _, process in self._running.values()]
         self._running.clear()
         try:
             for process in processes:
-                _signal(process, signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
             deadline = time.monotonic() + STOP_SECONDS
-            while any(_has_members(process) for process in processes) and time.monotonic() < deadline:
+            while self._family(processes) and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
-        finally:  # a second Ctrl+C stops the wait
-            for process in processes:
-                _signal(process, signal.SIGKILL)
-                process.wait()
+        finally:  # a second Ctrl+C ends the wait
+            while family := self._family(processes):
+                for member in family:
+                    with suppress(psutil.Error):
+                        member.kill()
+                time.sleep(_POLL_SECONDS)
+
+    def _family(self, processes: "Sequence[subprocess.Popen[bytes]]") -> list[psutil.Process]:
+        """The living processes of all services. Our own children are reaped first, as they count until then."""
+        for process in processes:
+            process.poll()
+        family = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # it ended, or is another user's
+                if process.environ().get(_FAMILY) == self._id:
+                    family.append(process)
+        return family
 
     def pid(self, name: str) -> int:
         """The process id of a service."""
@@ -115,19 +131,3 @@ class Supervisor:
         log = self.log(name)
         lines = log.read_text(errors="replace").rstrip().splitlines()[-_LOG_LINES:]
         return "\n".join([f"{name} {problem}; the end of {log}:", *(f"  {line}" for line in lines)])
-
-
-def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    """Send a signal to the process and all that it started in its session's group."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-
-
-def _has_members(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether a process of the group still lives; our own child is reaped first, as it counts until then."""
-    process.poll()
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

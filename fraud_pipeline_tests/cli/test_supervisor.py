@@ -16,7 +16,8 @@ from fraud_pipeline_tests.support.waiting import until
 WAITS = "import time\ntime.sleep(600)"
 HAS_A_CHILD = """
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+ignores = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", ignores], start_new_session=True)
 print(child.pid, flush=True)
 time.sleep(600)
 """
@@ -77,7 +78,11 @@ def test_a_service_that_never_answers_is_named(supervised: Supervisor, monkeypat
             running.wait_until_ready()
 
 
-def test_leaving_the_block_ends_the_processes_that_a_service_started(supervised: Supervisor) -> None:
+def test_leaving_the_block_ends_the_processes_that_a_service_started(
+    supervised: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one with a session of its own, as BentoML's workers have, whose parent ended without it."""
+    monkeypatch.setattr(supervisor, "STOP_SECONDS", 0.5)
     with supervised as running:
         running.start(python(HAS_A_CHILD))
         child = int(until(lambda: running.log("worker").read_text().strip()))
