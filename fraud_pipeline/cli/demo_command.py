@@ -38,7 +38,9 @@ DIRECTORY: Final = "demo"
 ADDRESSES_FILE: Final = "addresses.json"
 """In the demo's home, while it runs and everything answers: URLs by name, for programs."""
 _FIRST_ATTACK: Final = pd.Timedelta(seconds=5)
-_DECIDED_AFTER: Final = pd.Timedelta(seconds=5)
+_DECIDED_AFTER: Final = pd.Timedelta(seconds=2)
+_PATIENCE: Final = pd.Timedelta(seconds=60)
+"""A consumer that is stopped for the tour decides later; then the outcome is not waited for."""
 _TICK_SECONDS: Final = 0.2
 
 
@@ -94,11 +96,11 @@ def _run(home: Path, ports: Ports, *, arguments: argparse.Namespace) -> dict[str
         for service in services(ports):
             running.start(service)
         now = pd.Timestamp.now(tz="UTC")
-        sent = traffic.send_last_day(now=now)
+        sent = traffic.send_today_so_far(now=now)
         running.wait_until_ready()
         seconds, urls = time.monotonic() - started, {name: ports.url(name) for name in WITH_URL}
         stack.enter_context(_written(home / ADDRESSES_FILE, to_json(urls)))
-        _say(f"Ready after {seconds:.0f} s. The {sent:,} payments of the last 24 hours went to the consumer.\n")
+        _say(f"Ready after {seconds:.0f} s. The {sent:,} payments since midnight (UTC) went to the consumer.\n")
         _introduce(settings, kafka, urls, running=running)
         database = stack.enter_context(closing(Database(settings.database)))
         watched = _play(traffic, running, database, seconds=arguments.seconds)
@@ -158,6 +160,8 @@ def _play(traffic: LiveTraffic, running: Supervisor, database: Database, *, seco
             watched.open.append(attack)
         for attack in [attack for attack in watched.open if attack.ends + _DECIDED_AFTER <= now]:
             decisions = read_decisions(database, attack.transactions["transaction_id"].tolist())
+            if len(decisions) < len(attack.transactions) and now < attack.ends + _PATIENCE:
+                continue
             _say(outcome(attack, decisions, now=now))
             watched.open.remove(attack)
             watched.ended.append((attack, len(noticed_payments(attack, decisions))))

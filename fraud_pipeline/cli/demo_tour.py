@@ -50,18 +50,19 @@ def tour(
     return [
         Step(
             "See an attack become an alert",
-            f"Open {urls['dashboard']} and log in with the token above. Wait for an attack in this terminal, then "
-            "press Refresh on the page Alerts: among the newest is the customer of the attack.",
+            f"Open {urls['dashboard']} and log in with the token above. Wait until this terminal says that an attack "
+            "was noticed. Then choose Traffic and Alerts again: The queue, at the bottom, lists its customer.",
         ),
         Step(
             "Open the alert",
-            "Press Take the next. You see the payment, the reasons of the decision, and what else the customer bought.",
+            "Choose its number below the queue, and press Take it. You see the payment, the reasons of the decision, "
+            "and what else the customer bought.",
         ),
         Step("Resolve it", "Press Fraud or Legitimate. Your verdict is stored as the payment's label."),
         Step(
-            "Ask for a decision yourself",
-            "This sends a payment over HTTP. The answer has the decision, the probability and the reasons:",
-            (_request(command, urls["service"]),),
+            "Ask for decisions yourself",
+            "This sends six payments of one card within seconds, over HTTP. The last answers are review, with reasons:",
+            (f"TOKEN=$({command} token --subject tour)", _requests(urls["service"])),
         ),
         Step(
             "Stop the consumer",
@@ -71,15 +72,15 @@ def tour(
         ),
         Step(
             "Take the database away",
-            f"This locks it for {LOCK_SECONDS} seconds. Repeat step 4 meanwhile: the answer is provisional, and it "
-            "says who decided and what was missing. The consumer waits, and loses nothing.",
+            f"This locks it for {LOCK_SECONDS} seconds. Repeat the second line of step 4 meanwhile: the answer is a "
+            "provisional decision (decided_by fail_safe), and nothing is stored. The consumer waits, and loses nothing.",
             (f'{python} -c "{lock}" {shlex.quote(database)}',),
         ),
         Step(
             "Look for drift, then retrain",
             "The pages Drift, Performance and Missed fraud judge the last 21 days. A training takes minutes; its run "
             f"is in MLflow ({urls['mlflow']}) and in Dagster ({urls['dagster']}).",
-            (f"{command} train",),
+            (f"{command} train --n-trials 3",),
         ),
         Step(
             "Change the model, and roll back",
@@ -89,10 +90,10 @@ def tour(
     ]
 
 
-def _request(command: str, service: str) -> str:
+def _requests(service: str) -> str:
     body = (
         """{"transaction_id": "tour-'$(date +%s)'", "event_time": "'$(date -u +%Y-%m-%dT%H:%M:%SZ)'", """
         """"customer_id": "tour", "merchant_id": "m-1", "amount": 129.90, "currency": "EUR", "channel": "online"}"""
     )
-    token = f'"Authorization: Bearer $({command} token --subject tour)"'
-    return f"curl -s {service}/score -H {token} -H 'Content-Type: application/json' -d '{body}'"
+    headers = '-H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json"'
+    return f"for n in 1 2 3 4 5 6; do curl -s {service}/score {headers} -d '{body}'; echo; sleep 1; done"

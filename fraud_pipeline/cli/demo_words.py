@@ -45,7 +45,7 @@ def outcome(attack: Attack, decisions: Mapping[str, str], *, now: pd.Timestamp) 
     undecided = sum(id_ not in decisions for id_ in ids)
     noticed = noticed_payments(attack, decisions)
     if undecided:
-        result = f"{undecided} of {_counted(size, 'payment')} wait for a decision (is the consumer running?)"
+        result = f"waits: {undecided} of {_counted(size, 'payment')} have no decision yet"
     elif noticed:
         blocked = sum(decisions[id_] == "block" for id_ in ids)
         how = f"{len(noticed) - blocked} sent to review, {blocked} blocked"

@@ -127,7 +127,7 @@ class TestAttacks:
         assert "attack 4 missed: 3 payments looked ordinary to the model" in outcome(attack(), decisions, now=NOW)
 
     def test_payments_without_a_decision_are_not_called_missed(self) -> None:
-        assert "2 of 3 payments wait for a decision" in outcome(attack(), {"r-attack-4-1": "allow"}, now=NOW)
+        assert "waits: 2 of 3 payments have no decision yet" in outcome(attack(), {"r-attack-4-1": "allow"}, now=NOW)
 
 
 class TestTour:

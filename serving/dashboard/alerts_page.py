@@ -158,6 +158,7 @@ def _other_alerts(session: Session, *, waiting: list[Alert]) -> None:
             {
                 "alert": alert.number,
                 "opened": pd.Timestamp(alert.created_at, unit="us", tz="UTC"),
+                "customer": alert.customer_id,
                 "decision": alert.decision,
                 "status": words(alert.status),
                 "assignee": alert.assignee or "",

@@ -28,7 +28,7 @@ _DAY: Final = pd.Timedelta(days=1)
 class LiveTraffic:
     """The world of these settings, sent to the topic of transactions.
 
-    `send_last_day` sends what happened before; `send_due` everything whose time has come, and must be called often.
+    `send_today_so_far` sends what happened before; `send_due` everything whose time has come, and must be called often.
     """
 
     def __init__(self, settings: Settings, kafka: KafkaSettings, producer: KafkaProducer, *, run: str) -> None:
@@ -50,9 +50,9 @@ class LiveTraffic:
         """Messages so far."""
         return self._deliveries.sent
 
-    def send_last_day(self, *, now: pd.Timestamp) -> int:
-        """Send what happened in the last 24 hours, with its own ids and times; returns the number of payments."""
-        rows = list(self._rows(self._world.happened(start=now - _DAY, end=now), now=now))
+    def send_today_so_far(self, *, now: pd.Timestamp) -> int:
+        """Send what happened since midnight, with its own ids and times; returns the number of payments."""
+        rows = list(self._rows(self._world.happened(start=now.normalize(), end=now), now=now))
         for row in rows:
             self._send(row)
         return len(rows)
