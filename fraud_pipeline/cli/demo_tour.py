@@ -73,7 +73,7 @@ def tour(
         Step(
             "Take the database away",
             f"This locks it for {LOCK_SECONDS} seconds. Repeat the second line of step 4 meanwhile: the answer is a "
-            "provisional decision (decided_by fail_safe), and nothing is stored. The consumer waits, and loses nothing.",
+            "provisional decision (decided_by fail_safe), and nothing is stored. The consumer waits and loses nothing.",
             (f'{python} -c "{lock}" {shlex.quote(database)}',),
         ),
         Step(
