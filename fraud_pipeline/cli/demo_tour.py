@@ -85,7 +85,7 @@ def tour(
         Step(
             "Change the model, and roll back",
             "The page Models has every version and a button to roll back. The service changes within seconds:",
-            (f"{command} models", f"{command} promote 2 --reason tour", f"{command} rollback --reason tour"),
+            (f"{command} models", f"{command} rollback --reason tour", f"{command} promote 2 --reason tour"),
         ),
     ]
 
