@@ -16,7 +16,7 @@ import pandas as pd
 
 from fraud_pipeline.generator.config import WorldConfig
 from fraud_pipeline.generator.world import SyntheticWorld
-from fraud_pipeline.schema.transactions import TIME_DTYPE
+from fraud_pipeline.schema.transactions import SECOND, TIME_DTYPE, microseconds
 
 DAYS_SIDE_BY_SIDE: Final = 28
 ATTACK_SPEED: Final = 20.0
@@ -96,7 +96,7 @@ class LiveWorld:
 
 
 def _played(episode: pd.DataFrame, *, number: int, begins: pd.Timestamp, run: str) -> Attack:
-    gaps = episode["event_time"].diff().dt.total_seconds().to_numpy()[1:] / ATTACK_SPEED
+    gaps = np.diff(microseconds(episode["event_time"])) / SECOND / ATTACK_SPEED
     seconds = np.cumsum([0.0, *np.clip(gaps, SHORTEST_GAP, LONGEST_GAP)])
     ids = [f"{run}-attack-{number}-{position}" for position in range(1, len(episode) + 1)]
     times = (begins + pd.to_timedelta(seconds, unit="s")).floor("us").astype(TIME_DTYPE)

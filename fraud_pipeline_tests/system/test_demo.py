@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 PLAYED_SECONDS: Final = 60
+PAYMENT: Final = {"customer_id": "tour", "merchant_id": "m-1", "amount": 129.9, "currency": "EUR", "channel": "online"}
 HEALTH: Final = {
     "service": "/readyz",
     "dashboard": "/_stcore/health",
@@ -67,15 +70,14 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def played(
-    home: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[dict[str, Any], dict[str, bool], str]]:
+def played(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     """The summary of one run, which URLs answered meanwhile, and what it printed for a person."""
     log = tmp_path_factory.mktemp("log") / "demo.log"
     demo = start(home, f"--seconds={PLAYED_SECONDS}", "--json", log=log)
     try:
         urls = until(lambda: addresses(home, ended=demo.poll() is not None), what="the addresses", seconds=1_800)
         answered = {name: httpx.get(f"{url}{HEALTH[name]}", timeout=60).is_success for name, url in urls.items()}
+        send_burst(home, urls["service"])
         output, _ = demo.communicate(timeout=LIMIT_SECONDS)
         assert demo.returncode == 0, log.read_text()[-3_000:]
         yield Played(json.loads(output), answered, log.read_text())
@@ -90,6 +92,16 @@ def addresses(home: Path, *, ended: bool) -> dict[str, str]:
     assert not ended, "the demo ended"
     file = home / ADDRESSES_FILE
     return dict(json.loads(file.read_bytes())) if file.exists() else {}
+
+
+def send_burst(home: Path, service: str) -> None:
+    """The payments of the tour: so many of one card that the rules doubt them, whatever the model says."""
+    token = fraud_detect(str(home), "token", "--subject=tour").strip()
+    for number in range(1, 8):
+        payment = {"transaction_id": f"tour-{number}", "event_time": datetime.now(UTC).isoformat(), **PAYMENT}
+        headers = {"Authorization": f"Bearer {token}"}
+        httpx.post(f"{service}/score", json=payment, headers=headers, timeout=60).raise_for_status()
+        time.sleep(1.1)  # payments of one second do not see each other
 
 
 def test_every_service_answers_while_it_runs(played: Played) -> None:
