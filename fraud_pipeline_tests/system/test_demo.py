@@ -82,14 +82,14 @@ def played(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pla
         assert demo.returncode == 0, log.read_text()[-3_000:]
         yield Played(json.loads(output), answered, log.read_text())
     finally:
-        if demo.poll() is None:
-            demo.send_signal(signal.SIGTERM)
-            demo.wait(LIMIT_SECONDS)
+        with demo:  # waits, and closes its pipe
+            demo.terminate()
 
 
 def addresses(home: Path, *, ended: bool) -> dict[str, str]:
     """The URLs, once everything is ready."""
-    assert not ended, "the demo ended"
+    if ended:
+        raise AssertionError("the demo ended before it was ready")
     file = home / ADDRESSES_FILE
     return dict(json.loads(file.read_bytes())) if file.exists() else {}
 
