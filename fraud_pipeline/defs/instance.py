@@ -16,6 +16,7 @@ from typing import Any, Final
 import dagster as dg
 import yaml
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+from dagster._core.events import RunFailureReason
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from fraud_pipeline.defs.automation import due_runs
@@ -168,7 +169,7 @@ def _run(
 ) -> str:
     """Run a job, or these assets of it, in this process, with the configuration of its `steps`; the run's id.
 
-    Raises PipelineFailedError.
+    Raises PipelineFailedError, and KeyboardInterrupt after a signal: Dagster ends the run in order, and returns.
     """
     run_id = str(uuid.uuid4())
     with dg.DagsterInstance.get() as instance:
@@ -186,10 +187,17 @@ def _run(
             asset_selection=assets,
             raise_on_error=False,
         )
+    if _was_interrupted(result):
+        raise KeyboardInterrupt
     if not result.success:
         message = f"{progress.failure or 'the run failed'}\nrun {run_id}; `fraud-detect ui` shows its log under Runs"
         raise ModelRejectedError(message, run_id=run_id) if progress.rejected else PipelineFailedError(message)
     return run_id
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    failures = (event.job_failure_data for event in result.all_events if event.is_job_failure)
+    return any(failure.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION for failure in failures)
 
 
 def _show_in_overview(instance: dg.DagsterInstance, job: dg.JobDefinition) -> None:

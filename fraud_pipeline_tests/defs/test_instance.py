@@ -1,11 +1,18 @@
 """The Dagster instance: SQLite by default, a real PostgreSQL by one environment variable."""
 
+import os
+import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from fraud_pipeline.defs.instance import POSTGRES_VARIABLE, prepare_dagster_home
+from fraud_pipeline.defs.instance import (
+    POSTGRES_VARIABLE,
+    ingest,
+    prepare_dagster_home,
+)
 from fraud_pipeline.settings import Settings
 
 
@@ -48,3 +55,21 @@ def test_with_the_variable_runs_and_events_are_in_postgres_and_the_password_is_n
         assert run.status is dg.DagsterRunStatus.SUCCESS
         assert again.get_latest_materialization_event(an_asset.key) is not None
     assert not list(home.rglob("runs.db"))
+
+
+def test_ctrl_c_during_a_run_is_no_error_of_the_run(tmp_path: Path) -> None:
+    """Dagster marks the run as failed and returns; the command must end as after any other Ctrl+C."""
+    lines: list[str] = []
+
+    def interrupt_at_the_first_table(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    settings = Settings(home=tmp_path, synthetic=True, first_day=yesterday)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(settings, on_progress=interrupt_at_the_first_table)
+    assert "features" not in "".join(lines), "the run went on"
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]
