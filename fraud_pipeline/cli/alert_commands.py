@@ -18,7 +18,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def alerts(arguments: argparse.Namespace) -> int:
-    """List the oldest alerts, take the next one, or resolve one."""
+    """List the oldest alerts, take the most urgent one, or resolve one."""
     with open_database(load_settings().database) as database:
         if arguments.action == "list":
             rows = queue.listed(database, status=arguments.status, limit=arguments.limit)
@@ -32,6 +32,7 @@ def alerts(arguments: argparse.Namespace) -> int:
                     arguments.transaction_id,
                     who=_analyst(arguments),
                     verdict=arguments.verdict,
+                    kind=arguments.kind,
                     note=arguments.note,
                 )
             ]

@@ -261,13 +261,20 @@ def _add_alerts(add: AddCommand) -> None:
         help="only alerts of this status (default: all)",
     )
     listing.add_argument("--limit", type=int, default=50, help="number of alerts")
-    taking = actions.add_parser("next", help="take the oldest open alert", description="Take the oldest open alert.")
+    taking = actions.add_parser(
+        "next", help="take the most urgent open alert", description="Take the most urgent open alert."
+    )
     resolving = actions.add_parser(
         "resolve", help="close an alert in your review", description="Close an alert in your review."
     )
     resolving.add_argument("transaction_id", help="id of the alert's transaction")
     resolving.add_argument(
         "verdict", choices=["confirmed_fraud", "legitimate", "duplicate"], help="what the transaction turned out to be"
+    )
+    resolving.add_argument(
+        "--kind",
+        choices=["lost_or_stolen", "account_takeover", "friendly_fraud"],
+        help="kind of a confirmed fraud (default: not named)",
     )
     resolving.add_argument("--note", default="", help="text for the alert's history")
     for action in (taking, resolving):

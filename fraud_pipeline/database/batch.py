@@ -41,7 +41,7 @@ from fraud_pipeline.database.tables import (
     merchant_days_name,
     whole_microseconds,
 )
-from fraud_pipeline.schema.transactions import MILLISECOND, REPORT_COLUMNS, ROW_COLUMNS, TransactionRow
+from fraud_pipeline.schema.transactions import DAY, MILLISECOND, REPORT_COLUMNS, ROW_COLUMNS, TransactionRow
 
 _EVENT = [TRANSACTIONS.c[name] for name in ROW_COLUMNS]
 _REPORTS = sa.select(*(FRAUD_REPORTS.c[name] for name in REPORT_COLUMNS)).where(
@@ -194,14 +194,18 @@ class Batch:
         query = sa.select(SECRETS.c.value).where(SECRETS.c.name == "holdout")
         return str(self._connection.execute(query).scalar_one())
 
-    def add_alerts(self, *, ids: list[str], customers: list[str], decisions: list[str], created_at: int) -> None:
-        """Open an alert for each decision that a person should look at."""
+    def add_alerts(
+        self, *, ids: list[str], customers: list[str], decisions: list[str], created_at: int, **further: list[Any]
+    ) -> None:
+        """Open an alert for each decision that a person should look at; `further` are other columns of ALERTS."""
         columns: dict[str, list[Any]] = {
             "transaction_id": ids,
             "customer_id": customers,
             "created_at": [created_at] * len(ids),
             "decision": decisions,
             "status": ["open"] * len(ids),
+            "queue_order": [created_at / (7 * DAY)] * len(ids),  # as `alerts/urgency.py` places an unknown loss
+            **further,
         }
         insert_new(self._connection, ALERTS, columns)
 

@@ -226,7 +226,22 @@ ALERTS: Final = sa.Table(
     sa.Column("posted_at", sa.BigInteger),
     # When to retry an alert that the webhook did not accept; empty for all others.
     sa.Column("retry_at", sa.BigInteger),
+    # Copies of the transaction and its decision, so that the queue is sorted and filtered without reading either.
+    sa.Column("merchant_id", sa.Text),
+    sa.Column("amount_cents", sa.BigInteger),
+    sa.Column("probability", sa.Double),
+    sa.Column("expected_loss_cents", sa.BigInteger),
+    # The place in the queue, the smallest first (`alerts/urgency.py`).
+    sa.Column("queue_order", sa.Double),
+    # The alert is hidden from the queue until then.
+    sa.Column("snoozed_until", sa.BigInteger),
+    # The kind of a confirmed fraud, where the analyst named one.
+    sa.Column("fraud_kind", sa.Text),
     sa.Index("alerts_by_status", "status", "number"),
+    sa.Index("alerts_in_queue", "status", "queue_order", "number"),
+    sa.Index("alerts_of_customer", "customer_id", "number"),
+    sa.Index("alerts_of_merchant", "merchant_id", "number"),
+    sa.Index("alerts_by_time", "created_at"),
     sa.Index(
         "alerts_not_posted",
         "number",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
+from fraud_pipeline.alerts.urgency import expected_loss_cents, queue_order
 from fraud_pipeline.database import Batch
 from fraud_pipeline.schema.money import same_transaction
 from fraud_pipeline.schema.transactions import TransactionRow
@@ -61,9 +62,17 @@ def open_alerts(
     both = zip(new, scored, strict=True)
     alerts = [(row, result) for row, result in both if result.decision != "allow" and row.transaction_id in decided]
     if alerts:
+        losses = [expected_loss_cents(row.amount_cents, result.probability) for row, result in alerts]
         batch.add_alerts(
             ids=[row.transaction_id for row, _ in alerts],
             customers=[row.customer_id for row, _ in alerts],
             decisions=[result.decision for _, result in alerts],
             created_at=alerts[0][1].decided_at,
+            merchant_id=[row.merchant_id for row, _ in alerts],
+            amount_cents=[row.amount_cents for row, _ in alerts],
+            probability=[result.probability for _, result in alerts],
+            expected_loss_cents=losses,
+            queue_order=[
+                queue_order(result.decided_at, loss) for (_, result), loss in zip(alerts, losses, strict=True)
+            ],
         )
