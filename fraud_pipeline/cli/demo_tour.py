@@ -51,11 +51,11 @@ def tour(
         Step(
             "See an attack become an alert",
             f"Open {urls['dashboard']} and log in with the token above. Wait until this terminal says that an attack "
-            "was noticed. Then choose Traffic and Alerts again: The queue, at the bottom, lists its customer.",
+            "was noticed. Then choose Traffic and Alerts again: The queue lists its customer.",
         ),
         Step(
             "Open the alert",
-            "Choose its number below the queue, and press Take it. You see the payment, the reasons of the decision, "
+            "Click its row in the queue, and press Take it. You see the payment, the reasons of the decision, "
             "and what else the customer bought.",
         ),
         Step("Resolve it", "Press Fraud or Legitimate. Your verdict is stored as the payment's label."),
