@@ -24,7 +24,7 @@ from fraud_pipeline.database.retention import RULES, Kept
 from fraud_pipeline.database.tables import METADATA
 from fraud_pipeline.features.definitions import FEATURES, NEWEST_EVENTS
 from fraud_pipeline.features.own_inputs import FIXED_INPUTS, INPUT_MEANINGS, INPUT_UNITS, KINDS, MAX_CATEGORIES
-from fraud_pipeline.ingest.source_choice import FileChoice, SyntheticChoice
+from fraud_pipeline.ingest.source_choice import FileChoice
 from fraud_pipeline.messaging.topics import KafkaSettings
 from fraud_pipeline.modeling.training import MIN_CATEGORY_ROWS
 from fraud_pipeline.schema.fields import FIELDS, Field
@@ -68,7 +68,7 @@ TABLES: Final[Mapping[str, str]] = {
 
 def settings_page() -> str:
     """Every setting with type, range, default and origin."""
-    remembered = {*FileChoice.model_fields, *SyntheticChoice.model_fields, "synthetic"} - {"kind"}
+    remembered = {*FileChoice.model_fields, "synthetic", "world_first_day"} - {"kind"}
     compose = (ROOT / "docker-compose.yml").read_text()
 
     def rows(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[list[str]]:

@@ -62,8 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with ExitStack() as running:
         home = arguments.home or Path(running.enter_context(tempfile.TemporaryDirectory(prefix="fraud-"))) / "demo"
-        today = datetime.now(UTC).date()
-        prepare_demo_home(home, today=today, transactions=100_000, settings={}, environment=os.environ)
+        prepare_demo_home(home, settings={}, environment=os.environ)
         training = train(home)
         running.enter_context(demo(home))
         until((home / ADDRESSES_FILE).exists, what="the demo")

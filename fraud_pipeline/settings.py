@@ -94,6 +94,10 @@ class Settings(BaseSettings):
     seed: int = Field(7, description="seed of the synthetic world and of the search")
     difficulty: float = Field(0.5, ge=0, le=1, description="how closely fraudsters imitate their victim")
 
+    world_first_day: date | None = Field(
+        None, description="first day of the synthetic world; empty: as remembered by `train`, or else first_day"
+    )
+
     # Training
     gap: timedelta = Field(
         timedelta(days=3), description="between train, tune, calibrate and test: no episode straddles"
@@ -230,13 +234,20 @@ class Settings(BaseSettings):
 
     @property
     def living(self) -> bool:
-        """Whether new days come by themselves, so that missing ones are a fault; the synthetic world lacks none."""
-        return self.source_kind in ("served", "file")
+        """Whether new days come by themselves, so that missing ones are a fault. A world without a first day of its own
+        is for tests: it has as many days as somebody asks for.
+        """
+        return self.source_kind in ("served", "file") or (self.synthetic and self.world_first_day is not None)
 
     @property
     def calendar_end(self) -> date | None:
         """The last day of the calendar; None: it grows every day."""
         return None if self.learn_from_served else self.last_day
+
+    @property
+    def world_begins(self) -> date:
+        """The first day of the synthetic world."""
+        return self.world_first_day or self.first_day
 
     @property
     def source_id(self) -> str:
@@ -276,15 +287,27 @@ class Settings(BaseSettings):
     @property
     def _world(self) -> str:
         """The synthetic world of these settings. The same seed makes another world from another first day on."""
-        # A deployment that learns from served rows began with its first day.
-        as_ever = self.learn_from_served or self.first_day == Settings.model_fields["first_day"].default
-        begins = "" if as_ever else f"-{self.first_day}"
-        return f"synthetic-{self.seed}-{self.difficulty:g}{begins}"
+        default = Settings.model_fields["first_day"].default
+        # The first day of a deployment that learns from served rows says nothing about the world before it.
+        begins = self.world_first_day or (default if self.learn_from_served else self.first_day)
+        return self._seeded if begins == default else f"{self._seeded}-{begins}"
+
+    @property
+    def stored_worlds(self) -> list[date]:
+        """The first days of those worlds of this seed whose tables this home has, in order."""
+        named = re.compile(rf"{re.escape(self._seeded)}(?:-(\d{{4}}-\d\d-\d\d))?")
+        names = [path.name for path in (self.home / "tables").glob(f"{self._seeded}*")]
+        days = [match[1] for match in map(named.fullmatch, names) if match]
+        return sorted(date.fromisoformat(day) if day else Settings.model_fields["first_day"].default for day in days)
+
+    @property
+    def _seeded(self) -> str:
+        return f"synthetic-{self.seed}-{self.difficulty:g}"
 
     @property
     def _history_name(self) -> str:
         if self.data_path is None:
-            return f"synthetic-{self.seed}-{self.difficulty:g}"
+            return self._seeded
         # Own fields may come and go; what the fixed ones are read from decides whose events and labels these are.
         reading = self.declaration.fixed_id if self.declaration else self.columns
         source = f"{self.data_path}{self._database}\n{reading}\n{self.label_delay.total_seconds()}"
@@ -365,6 +388,8 @@ def with_choice(explicit: Settings, choice: SourceChoice | None) -> Settings:
     if choice is None or not agrees(explicit, choice):
         return explicit
     given = explicit.model_fields_set
+    # A calendar that was set begins with its world, unless the days are served ones.
+    given = given | {"world_first_day"} if "first_day" in given and not explicit.learn_from_served else given
     # Explicit words on the columns, in either form, leave none of the remembered ones.
     given = given | {"columns", "declaration"} if given & {"columns", "declaration"} else given
     missing = {name: value for name, value in choice.settings().items() if name not in given}

@@ -76,15 +76,11 @@ def demo(arguments: argparse.Namespace) -> int:
 
 def _run(home: Path, ports: Ports, *, arguments: argparse.Namespace) -> dict[str, Any]:
     begun, run = datetime.now(UTC), f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    prepare_demo_home(
-        home,
-        today=begun.date(),
-        transactions=arguments.transactions,
-        settings=_settings(ports, run=run),
-        environment=os.environ,
+    prepare_demo_home(home, settings=_settings(ports, run=run), environment=os.environ)
+    trained = train_if_needed(
+        load_settings(), transactions=arguments.transactions, n_trials=arguments.n_trials, on_progress=_say
     )
-    settings = load_settings()
-    trained = train_if_needed(settings, today=begun.date(), n_trials=arguments.n_trials, on_progress=_say)
+    settings = load_settings()  # the training chose the first day of the world
     bring_up_to_date(settings, today=datetime.now(UTC).date(), on_progress=_say)
     kafka, started = load_kafka_settings(), time.monotonic()
     with ExitStack() as stack:

@@ -4,15 +4,12 @@ Belongs here: the settings file of that directory, the environment of its proces
 """
 
 from collections.abc import Mapping, MutableMapping
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
-from fraud_pipeline.cli.training_plan import days_of
 from fraud_pipeline.settings import HOME_VARIABLE, SETTINGS_FILE
 
 FIRST_LINE: Final = "# Written by `fraud-detect demo` at each start; changes are lost."
-_FIRST_DAY: Final = "FRAUD_FIRST_DAY="
 _FOREIGN: Final = ("FRAUD_", "DAGSTER_", "MLFLOW_", "BENTOML_")
 
 
@@ -20,29 +17,20 @@ class DemoHomeError(ValueError):
     """The directory holds another deployment; the message names the remedy."""
 
 
-def prepare_demo_home(
-    home: Path, *, today: date, transactions: int, settings: Mapping[str, str], environment: MutableMapping[str, str]
-) -> None:
+def prepare_demo_home(home: Path, *, settings: Mapping[str, str], environment: MutableMapping[str, str]) -> None:
     """Write the settings of the demo, and let this process and its children see them and no others.
 
-    The world begins so that its history ends today; a home that exists keeps its first day, because all its rows begin
-    there. Raises DemoHomeError for a directory that is not the demo's.
+    Raises DemoHomeError for a directory that is not the demo's.
     """
     file = home / SETTINGS_FILE
-    first_day = today - timedelta(days=days_of(transactions))
     if file.exists():
-        lines = file.read_text(encoding="utf-8").splitlines()
-        if lines[:1] != [FIRST_LINE]:
+        if file.read_text(encoding="utf-8").splitlines()[:1] != [FIRST_LINE]:
             raise DemoHomeError(f"{home} is the home of another deployment: name another directory with --home")
-        first_day = next(
-            (date.fromisoformat(line.removeprefix(_FIRST_DAY)) for line in lines if line.startswith(_FIRST_DAY)),
-            first_day,
-        )
     elif home.exists() and any(home.iterdir()):
         raise DemoHomeError(f"{home} holds other files: name another directory with --home")
     home.mkdir(parents=True, exist_ok=True)
     values = {"FRAUD_SYNTHETIC": "true", **settings}
-    text = "\n".join([FIRST_LINE, f"{_FIRST_DAY}{first_day}", *(f"{name}={value}" for name, value in values.items())])
+    text = "\n".join([FIRST_LINE, *(f"{name}={value}" for name, value in values.items())])
     unfinished = file.with_suffix(".new")
     unfinished.write_text(f"{text}\n", encoding="utf-8")
     unfinished.replace(file)

@@ -78,7 +78,7 @@ def tour(
         ),
         Step(
             "Look for drift, then retrain",
-            "The pages Drift, Performance and Missed fraud judge the last 21 days. A training takes minutes; its run "
+            "The pages Drift, Performance and Missed fraud judge the last 3 days. A training takes minutes; its run "
             f"is in MLflow ({urls['mlflow']}) and in Dagster ({urls['dagster']}).",
             (f"{command} train --n-trials 3",),
         ),

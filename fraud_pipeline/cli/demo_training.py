@@ -6,23 +6,21 @@ Belongs here: what is missing, in the order in which it is made. Must not be her
 from collections.abc import Callable
 from contextlib import closing
 from datetime import date, timedelta
-from typing import Final
 
 from fraud_pipeline.cli.parser import build_parser
-from fraud_pipeline.cli.training_plan import TRANSACTIONS_PER_DAY
+from fraud_pipeline.cli.training_plan import REPORT_DAYS
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.verdicts import newest_reported
 from fraud_pipeline.settings import Settings
 from fraud_pipeline.storage.tables import TableStore
 
-REPORT_DAYS: Final = 21
 
-
-def train_if_needed(settings: Settings, *, today: date, n_trials: int, on_progress: Callable[[str], None]) -> bool:
-    """Train the first champion on every day up to yesterday, if the home has none. Raises RuntimeError."""
+def train_if_needed(
+    settings: Settings, *, transactions: int, n_trials: int, on_progress: Callable[[str], None]
+) -> bool:
+    """Train the first champion as `fraud-detect train` does, if the home has none. Raises RuntimeError."""
     if settings.champion_directory.exists():
         return False
-    transactions = (today - settings.first_day).days * TRANSACTIONS_PER_DAY
     on_progress(
         f"First start: a model is trained on about {transactions:,} synthetic payments; that takes some minutes. "
         "Later starts skip this."

@@ -7,11 +7,13 @@ Belongs here: words for a person. Must not be here: which source wins (`training
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fraud_pipeline.cli.init_command import time_options
-from fraud_pipeline.cli.training_plan import Flags, UsageError, plan_training
+from fraud_pipeline.cli.training_plan import Flags, Plan, UsageError, plan_training
 from fraud_pipeline.cli.training_summary import short, summary
 from fraud_pipeline.ingest.inspection_overrides import parse_overrides
 from fraud_pipeline.ingest.source_choice import SourceChoiceError, read_choice, save_choice
@@ -53,7 +55,7 @@ def train(arguments: argparse.Namespace) -> int:
             return 1
     from fraud_pipeline.defs.instance import PipelineFailedError, run_pipeline  # noqa: PLC0415 - dagster takes seconds
 
-    settings = plan.settings
+    settings, say = plan.settings, partial(print, flush=True)
     print(f"Training on the {settings.source_name}{plan.origin}, {plan.first} to {plan.last}", end="; ")
     print(f"everything is kept in {short(settings.home)}", *plan.notes, "", sep="\n", flush=True)
 
@@ -66,17 +68,30 @@ def train(arguments: argparse.Namespace) -> int:
             settings,
             first=plan.first,
             last=plan.last,
-            on_progress=lambda line: print(line, flush=True),
+            on_progress=say,
+            history_last=plan.history_last,
             n_trials=arguments.n_trials,
             accept_other_source=arguments.accept_other_source,
             on_usable=remember,
         )
+        _make_reports(plan, on_progress=say)
     except PipelineFailedError as error:
         return _stopped(error, settings, started=started)
     print(summary(settings, run_id=run_id, seconds=time.monotonic() - started))
     if plan.choice is not None and plan.choice != remembered:
         print("A Dagster UI or code location that is running now sees this source once it is reloaded (Deployment).")
     return 0
+
+
+def _make_reports(plan: Plan, *, on_progress: Callable[[str], None]) -> None:
+    """The reports of days that the champion did not learn from, if there are such days. Raises PipelineFailedError."""
+    from fraud_pipeline.defs.instance import make_reports  # noqa: PLC0415 - as above
+
+    if plan.judged is None or not plan.settings.champion_directory.exists():
+        return
+    first, last = plan.judged
+    on_progress(f"\nReports of {first} to {last}, days that the model did not learn from:")
+    make_reports(plan.settings, first=first, last=last, on_progress=on_progress)
 
 
 def _stopped(error: "PipelineFailedError", settings: Settings, *, started: float) -> int:

@@ -9,7 +9,7 @@ explicit setting, and that over what is remembered.
 
 import math
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from fraud_pipeline.cli.column_plan import ColumnFlags, plan_columns
 from fraud_pipeline.cli.outlook import Outlook
 from fraud_pipeline.cli.planned_split import Waits, waits_for
 from fraud_pipeline.database.query_source import data_source
+from fraud_pipeline.generator.config import DEFAULT_FIRST_DAY, first_day_of_history
 from fraud_pipeline.host.data_location import DataLocation
 from fraud_pipeline.ingest.column_mapping import parse_columns
 from fraud_pipeline.ingest.source_choice import FileChoice, SourceChoice, SyntheticChoice
@@ -25,6 +26,10 @@ from fraud_pipeline.settings import Settings, agrees, where_set, with_choice
 
 TRANSACTIONS_PER_DAY: Final = 833  # of the default synthetic world
 DEFAULT_TRANSACTIONS: Final = 100_000
+DAYS_SINCE_TRAINING: Final = timedelta(weeks=5)
+"""A new world is at least so much older than its training set: labels mature for three weeks, and two weeks of matured
+labels are judged."""
+REPORT_DAYS: Final = 3
 _OF_A_FILE: Final = ("columns", "declaration", "first_day", "last_day")
 
 
@@ -47,6 +52,7 @@ class Flags(ColumnFlags):
 class Plan:
     """The settings and days of one run, what to remember of them, where the source is from, and further sentences.
 
+    The model learns from `first` to `last`; days up to `history_last`, if there is one, are ingested too, and judged.
     `outlook` is that of a file which was inspected for this run; its problems stop it.
     """
 
@@ -57,6 +63,15 @@ class Plan:
     origin: str = ""
     notes: tuple[str, ...] = ()
     outlook: Outlook | None = None
+    history_last: date | None = None
+
+    @property
+    def judged(self) -> tuple[date, date] | None:
+        """The first and the last of the newest days that the model does not learn from; reports judge them."""
+        if self.history_last is None or self.history_last == self.last:
+            return None
+        first = self.history_last - timedelta(days=REPORT_DAYS - 1)
+        return max(first, self.last + timedelta(days=1)), self.history_last
 
 
 def plan_training(flags: Flags, *, explicit: Settings, remembered: SourceChoice | None, now: datetime) -> Plan:
@@ -175,13 +190,41 @@ def _file(
 
 
 def _synthetic(flags: Flags, *, explicit: Settings, remembered: SourceChoice | None, now: datetime) -> Plan:
-    settings = _without_source(explicit, path=None).model_copy(update={"synthetic": True}).checked()
+    base = _without_source(explicit, path=None).model_copy(update={"synthetic": True}).checked()
     transactions = DEFAULT_TRANSACTIONS if flags.transactions is None else flags.transactions
+    days, today = days_of(transactions), now.astimezone(UTC).date()
+    choice = remembered if isinstance(remembered, SyntheticChoice) else _world(base, days=days, today=today, now=now)
+    settings = with_choice(base, choice)
     first = settings.first_day
-    last = first + timedelta(days=days_of(transactions) - 1)
-    choice = remembered if isinstance(remembered, SyntheticChoice) else SyntheticChoice(chosen_at=now)
-    plan = Plan(settings, first, min(last, settings.last_day or last), choice)
-    return _explained(plan, flags, explicit=explicit, remembered=remembered)
+    last = first + timedelta(days=days - 1)
+    last = min(last, settings.last_day or last)
+    plan = _explained(Plan(settings, first, last, choice), flags, explicit=explicit, remembered=remembered)
+    return plan if settings.world_first_day is None else _living(plan, yesterday=today - timedelta(days=1))
+
+
+def _world(base: Settings, *, days: int, today: date, now: datetime) -> SyntheticChoice:
+    """The world whose first day was set, or that this home had before a file, or a new one that ends with yesterday."""
+    if {"first_day", "world_first_day"} & base.model_fields_set:
+        return SyntheticChoice(chosen_at=now, first_day=base.world_begins)
+    if stored := base.stored_worlds:
+        # A world that begins on the default day was made by an earlier release, or for tests; it does not go on.
+        return SyntheticChoice(chosen_at=now, first_day=None if stored[-1] == DEFAULT_FIRST_DAY else stored[-1])
+    first_day = first_day_of_history(days=days + DAYS_SINCE_TRAINING.days, before=today)
+    return SyntheticChoice(chosen_at=now, first_day=first_day)
+
+
+def _living(plan: Plan, *, yesterday: date) -> Plan:
+    """The plan for a world that has lived up to `yesterday`. Raises UsageError before its first day has passed."""
+    if plan.first > yesterday:
+        raise UsageError(f"the synthetic world begins on {plan.first}: train once that day has passed")
+    history_last = min(yesterday, plan.settings.last_day or yesterday)
+    if plan.last <= yesterday:
+        return replace(plan, history_last=history_last)
+    note = (
+        f"The remembered world has lived for {(yesterday - plan.first).days + 1} days only, so the model learns from "
+        "fewer transactions. For a larger world, train in another home directory: FRAUD_HOME=DIRECTORY"
+    )
+    return replace(plan, last=history_last, history_last=history_last, notes=(*plan.notes, note))
 
 
 def _served(present: Settings, *, now: datetime) -> Plan:

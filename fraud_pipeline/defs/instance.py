@@ -91,14 +91,16 @@ def run_pipeline(
     first: date,
     last: date,
     on_progress: Callable[[str], None],
+    history_last: date | None = None,
     n_trials: int | None = None,
     accept_other_source: bool = False,
     on_usable: Callable[[], None] | None = None,
 ) -> str:
     """Materialize everything from the source to the champion for `first` to `last` in one run; returns its id.
 
-    `on_progress` receives a line for each step as it ends. `on_usable` is called once the source has proved to be large
-    enough for a training. `accept_other_source` lets history and champion be followed by those of another source.
+    `on_progress` receives a line for each step as it ends. Days up to `history_last` are ingested too, but not learned
+    from. `on_usable` is called once the source has proved to be large enough for a training. `accept_other_source` lets
+    history and champion be followed by those of another source.
     Raises PipelineFailedError with the cause of the first failure, and ModelRejectedError for the gate's verdict.
     """
     prepare_dagster_home(settings)
@@ -109,7 +111,7 @@ def run_pipeline(
         "online_history": {"accept_other_source": accept_other_source},
         "champion": {"accept_other_source": accept_other_source},
     }
-    tags = {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
+    tags = {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: (history_last or last).isoformat()}
     return _run(job, tags=tags, steps=steps, progress=_Progress(on_progress, on_usable=on_usable))
 
 

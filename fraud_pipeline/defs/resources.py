@@ -154,7 +154,7 @@ def build_resources(settings: Settings) -> dict[str, object]:
             label_delay_seconds=settings.label_delay.total_seconds(),
             seed=settings.seed,
             difficulty=settings.difficulty,
-            first_day=settings.first_day.isoformat(),
+            first_day=settings.world_begins.isoformat(),
         ),
         "database": DatabaseResource(url=settings.database),
         "workspace": training_workspace.configured({"directory": str(settings.model_directory)}),

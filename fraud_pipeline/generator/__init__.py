@@ -7,8 +7,8 @@ possible score; `world` is the source.
 Belongs here: the public names. Must not be here: features, models.
 """
 
-from fraud_pipeline.generator.config import WorldConfig, drift_schedule
+from fraud_pipeline.generator.config import WorldConfig, drift_schedule, first_day_of_history
 from fraud_pipeline.generator.drift_schedule import Drift, ScheduledDrift
 from fraud_pipeline.generator.world import SyntheticWorld
 
-__all__ = ["Drift", "ScheduledDrift", "SyntheticWorld", "WorldConfig", "drift_schedule"]
+__all__ = ["Drift", "ScheduledDrift", "SyntheticWorld", "WorldConfig", "drift_schedule", "first_day_of_history"]

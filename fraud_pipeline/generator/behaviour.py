@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.generator import chance
 from fraud_pipeline.generator.categories import CATEGORIES, ONLINE, SPREAD, by_category, hours_drawn
+from fraud_pipeline.generator.config import DEFAULT_FIRST_DAY
 from fraud_pipeline.generator.geography import HOME_WEIGHT, TRIP_WEIGHT, ZONE_LATITUDE, ZONE_LONGITUDE, zones_drawn
 from fraud_pipeline.generator.population import HOMES, Floats, Ints, usual_log_amount
 from fraud_pipeline.generator.rows import Intents, Truth, World
@@ -89,11 +90,13 @@ def whereabouts(world: World, day: int) -> Whereabouts:
 
 def purchases_expected(world: World, day: int, location: Whereabouts) -> Floats:
     """Mean number of ordinary purchases of each customer on a day, shape (customers,)."""
-    today = world.config.first_day + timedelta(days=day)
-    pay_day = 1.2 if today.day <= 3 or today.day >= 27 else 1.0
+    weekday = (world.config.first_day + timedelta(days=day)).weekday()
+    # Months are those after the default first day, so that a world that begins later has the same pay days in its life.
+    of_month = (DEFAULT_FIRST_DAY + timedelta(days=day)).day
+    pay_day = 1.2 if of_month <= 3 or of_month >= 27 else 1.0
     season = 1 + 0.3 * world.drift("season", day)
     staying = np.where(location.travelling, 1.6, np.where(location.settling, 1.3, 1.0))
-    return np.asarray(world.customers.activity * staying * (_WEEKDAY[today.weekday()] * pay_day * season))
+    return np.asarray(world.customers.activity * staying * (_WEEKDAY[weekday] * pay_day * season))
 
 
 def taste_on(world: World, day: int, location: Whereabouts, customer: Ints) -> Floats:

@@ -4,7 +4,7 @@ Belongs here: parameters and their ranges. Must not be here: constants of behavi
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 from fraud_pipeline.generator.drift_schedule import DEFAULT_DRIFTS, Drift, ScheduledDrift, with_dates
@@ -12,6 +12,7 @@ from fraud_pipeline.generator.drift_schedule import DEFAULT_DRIFTS, Drift, Sched
 MIN_MERCHANTS: Final = 600
 LOWEST_FRAUD_RATE: Final = 0.003
 HIGHEST_FRAUD_RATE: Final = 0.01
+DEFAULT_FIRST_DAY: Final = date(2026, 1, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class WorldConfig:
     """
 
     seed: int = 7
-    first_day: date = date(2026, 1, 1)
+    first_day: date = DEFAULT_FIRST_DAY
     customers: int = 500
     merchants: int = 800
     fraud_rate: float = 0.008
@@ -47,3 +48,13 @@ class WorldConfig:
 def drift_schedule(config: WorldConfig) -> tuple[ScheduledDrift, ...]:
     """Every change of the world with its calendar dates, in the order of the configuration."""
     return with_dates(config.drifts, first_day=config.first_day)
+
+
+def first_day_of_history(*, days: int, before: date) -> date:
+    """The last first day of a world that has at least `days` whole days before a day.
+
+    It lies whole weeks from the default, so that weekdays fall on the same days of the world's life. Everything else is
+    counted from the first day. Worlds of one seed then differ in nothing but their dates.
+    """
+    weeks = (before - timedelta(days=days) - DEFAULT_FIRST_DAY).days // 7
+    return DEFAULT_FIRST_DAY + timedelta(weeks=weeks)

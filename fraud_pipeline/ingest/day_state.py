@@ -68,7 +68,7 @@ def feature_window(config: FeatureConfig, *, first: date) -> FeatureWindow:
 def expected_last(*, living: bool, ends: date | None, now: datetime) -> date | None:
     """The last day that should be ingested by now, three hours after its end; `ends` is the calendar's last day.
 
-    None for a source that is not `living`, such as the synthetic world, which has any number of days.
+    None for a source that is not `living`: a synthetic world that has any number of days.
     """
     if not living:
         return None

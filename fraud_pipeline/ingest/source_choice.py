@@ -51,13 +51,16 @@ class _Choice(BaseModel):
 
 
 class SyntheticChoice(_Choice):
-    """The synthetic world."""
+    """The synthetic world, with its first day; None in choices of releases whose world always began on the same day."""
 
     kind: Literal["synthetic"] = "synthetic"
+    first_day: date | None = None
 
     def settings(self) -> dict[str, Any]:
         """Values of settings by name."""
-        return {"synthetic": True}
+        if self.first_day is None:
+            return {"synthetic": True}
+        return {"synthetic": True, "first_day": self.first_day, "world_first_day": self.first_day}
 
 
 class FileChoice(_Choice):

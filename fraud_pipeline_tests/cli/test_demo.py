@@ -11,7 +11,7 @@ from typing import Final
 import pandas as pd
 import pytest
 
-from fraud_pipeline.cli.demo_home import DemoHomeError, prepare_demo_home
+from fraud_pipeline.cli.demo_home import FIRST_LINE, DemoHomeError, prepare_demo_home
 from fraud_pipeline.cli.demo_services import Ports
 from fraud_pipeline.cli.demo_tour import tour
 from fraud_pipeline.cli.demo_words import ATTACKS, announcement, noticed_payments, outcome
@@ -19,9 +19,9 @@ from fraud_pipeline.cli.parser import build_parser
 from fraud_pipeline.generator.live import Attack
 from fraud_pipeline.generator.story import SCENARIOS
 from fraud_pipeline.host.ports import CannotListenError
-from fraud_pipeline.settings import Settings, load_settings
+from fraud_pipeline.ingest.source_choice import SyntheticChoice, save_choice
+from fraud_pipeline.settings import load_settings
 
-TODAY: Final = date(2026, 11, 28)
 BEGINS: Final = pd.Timestamp("2026-11-28 10:42:07", tz="UTC")
 NOW: Final = BEGINS + pd.Timedelta(seconds=40)
 
@@ -38,32 +38,27 @@ def attack(*, payments: int = 3) -> Attack:
     return Attack(number=4, kind="stolen_number", customer_id="c-9", transactions=rows)
 
 
-def prepare(
-    home: Path, *, today: date = TODAY, transactions: int = 8_330, environment: MutableMapping[str, str] | None = None
-) -> None:
+def prepare(home: Path, *, environment: MutableMapping[str, str] | None = None) -> None:
     prepare_demo_home(
         home,
-        today=today,
-        transactions=transactions,
         settings={"FRAUD_SERVICE_URL": "http://127.0.0.1:8123"},
         environment={} if environment is None else environment,
     )
 
 
 class TestHome:
-    def test_the_history_ends_with_the_last_midnight(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        prepare(tmp_path / "demo")
-        monkeypatch.setenv("FRAUD_HOME", str(tmp_path / "demo"))
+    def test_a_later_start_keeps_the_world_and_takes_new_ports(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        home = tmp_path / "demo"
+        prepare(home)
+        save_choice(SyntheticChoice(chosen_at=NOW.to_pydatetime(), first_day=date(2026, 6, 25)), home=home)
+        (home / "settings.env").write_text(f"{FIRST_LINE}\nFRAUD_SERVICE_URL=http://127.0.0.1:9\n")
+        prepare(home)
+        monkeypatch.setenv("FRAUD_HOME", str(home))
         settings = load_settings()
-        assert (TODAY - settings.first_day).days == 10, "8,330 payments are ten days"
-        assert settings.synthetic
+        assert (settings.synthetic, settings.world_begins) == (True, date(2026, 6, 25))
         assert settings.service_url == "http://127.0.0.1:8123"
-
-    def test_a_later_start_keeps_the_first_day(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        prepare(tmp_path / "demo")
-        prepare(tmp_path / "demo", today=date(2026, 12, 24), transactions=100_000)
-        monkeypatch.setenv("FRAUD_HOME", str(tmp_path / "demo"))
-        assert load_settings().first_day == date(2026, 11, 18)
 
     def test_the_settings_of_another_deployment_do_not_reach_the_demo(self, tmp_path: Path) -> None:
         environment = {"FRAUD_DATABASE_URL": "postgresql://bank", "MLFLOW_TRACKING_URI": "http://bank", "PATH": "/bin"}
@@ -81,9 +76,6 @@ class TestHome:
         (tmp_path / "letter.txt").write_text("dear")
         with pytest.raises(DemoHomeError, match="holds other files"):
             prepare(tmp_path)
-
-    def test_no_default_of_the_world_changes(self) -> None:
-        assert Settings.model_fields["first_day"].default == date(2026, 1, 1)
 
 
 class TestPorts:

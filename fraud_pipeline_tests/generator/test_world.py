@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud_pipeline.generator import Drift, SyntheticWorld, WorldConfig, drift_schedule
+from fraud_pipeline.generator import Drift, SyntheticWorld, WorldConfig, drift_schedule, first_day_of_history
 from fraud_pipeline.generator.behaviour import ordinary_life
 from fraud_pipeline.generator.episodes import episodes_starting
 from fraud_pipeline.generator.oracle import oracle_scores
@@ -99,6 +99,22 @@ def test_a_day_far_away_needs_no_day_before_it() -> None:
     swept = SyntheticWorld(SMALL).transactions(start=at(195), end=at(202))
     of_the_day = swept[(swept["event_time"] >= at(200)) & (swept["event_time"] < at(201))]
     pd.testing.assert_frame_equal(alone, of_the_day.reset_index(drop=True))
+
+
+@pytest.mark.parametrize("before", [date(2026, 3, 1), date(2026, 11, 28), date(2031, 7, 9)])
+def test_a_world_that_ends_now_differs_in_nothing_but_its_dates(before: date) -> None:
+    first_day = first_day_of_history(days=156, before=before)
+    assert 156 <= (before - first_day).days < 163
+    shift = pd.Timestamp(first_day) - pd.Timestamp(SMALL.first_day)
+    moved = SyntheticWorld(replace(SMALL, first_day=first_day))
+    start, end = at(25), at(34)  # over a pay day
+    expected = SyntheticWorld(SMALL).transactions(start=start, end=end)
+    rows = moved.transactions(start=start + shift, end=end + shift)
+    assert len(rows) > 0
+    pd.testing.assert_frame_equal(rows.assign(event_time=rows["event_time"] - shift), expected)
+    reports = moved.reports(start=start + shift, end=end + shift)
+    expected_reports = SyntheticWorld(SMALL).reports(start=start, end=end)
+    assert reports["transaction_id"].tolist() == expected_reports["transaction_id"].tolist()
 
 
 def test_before_the_first_day_nothing_happens(world: SyntheticWorld) -> None:

@@ -26,6 +26,7 @@ from fraud_pipeline.settings import SETTINGS_FILE, explicit_settings, load_setti
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 EARLIER = datetime(2026, 2, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 
 
@@ -65,9 +66,9 @@ def explicitly(home: Path, *lines: str) -> None:
     (home / SETTINGS_FILE).write_text("".join(f"{line}\n" for line in lines))
 
 
-def plan(home: Path, **flags: Any) -> Plan:
+def plan(home: Path, *, now: datetime = NOW, **flags: Any) -> Plan:
     """The plan of `fraud-detect train` with these flags."""
-    return plan_training(Flags(**flags), explicit=explicit_settings(), remembered=read_choice(home), now=NOW)
+    return plan_training(Flags(**flags), explicit=explicit_settings(), remembered=read_choice(home), now=now)
 
 
 def trained(home: Path, **flags: Any) -> Plan:
@@ -120,7 +121,7 @@ class TestRemembered:
     def test_flags_of_one_run_are_not_remembered(self, home: Path) -> None:
         trained(home, transactions=1_000)
         assert plan(home).last == plan(home, transactions=100_000).last
-        assert set(json.loads((home / CHOICE_FILE).read_text())) == {"version", "chosen_at", "kind"}
+        assert set(json.loads((home / CHOICE_FILE).read_text())) == {"version", "chosen_at", "kind", "first_day"}
 
     def test_normalisations_of_reading_are_shown(self, home: Path, tmp_path: Path) -> None:
         padded = bank(tmp_path / "padded.csv", customer_id=[" c-1 "] * 10)
@@ -210,7 +211,7 @@ class TestExplicit:
         )
         made = trained(home, synthetic=True)
         assert (made.settings.source_kind, made.settings.columns) == ("synthetic", "")
-        assert made.first == date(2026, 1, 1), "days of a file are no days of the synthetic world"
+        assert made.first == date(2025, 9, 25), "days of a file are no days of the synthetic world"
         assert "FRAUD_DATA_PATH" in plan_text(made)
         assert "stays" in plan_text(made)
         assert load_settings().source_name == plan(home).settings.source_name == "file bank.csv"
@@ -237,6 +238,81 @@ class TestExplicit:
         served = load_settings()
         assert (served.source_kind, served.history_kind, served.database) == ("served", "none", before.database)
         assert served.source_id != before.source_id
+
+
+class TestLivingWorld:
+    """The synthetic world of a home begins so that its history ends with yesterday, and goes on from there."""
+
+    def test_a_new_world_ends_with_yesterday_and_is_older_than_its_training_set(self, home: Path) -> None:
+        made = plan(home)
+        assert (made.last - made.first).days + 1 == 121, "100,000 transactions"
+        assert made.history_last == date(2026, 2, 28)
+        assert 35 <= (made.history_last - made.last).days < 42
+        assert made.judged == (date(2026, 2, 26), date(2026, 2, 28))
+        assert made.settings.living, "a missing day is a fault"
+        assert f"{made.first:%A}" == "Thursday", "weekdays fall on the same days of every world's life"
+
+    def test_it_is_remembered_and_goes_on(self, home: Path) -> None:
+        first = trained(home)
+        later = plan(home, now=NOW + 10 * DAY)
+        assert (later.settings, later.first, later.last) == (first.settings, first.first, first.last)
+        assert later.history_last == date(2026, 3, 10)
+        loaded = load_settings()
+        assert (loaded.first_day, loaded.world_begins, loaded.source_id) == (
+            first.first,
+            first.first,
+            first.settings.source_id,
+        )
+
+    def test_a_first_day_that_is_set_makes_the_same_rows_on_every_day(self, home: Path) -> None:
+        trained(home)
+        explicitly(home, "FRAUD_FIRST_DAY=2026-01-01")
+        made = plan(home)
+        assert (made.first, made.last, made.history_last, made.judged) == (
+            date(2026, 1, 1),
+            date(2026, 5, 1),
+            None,
+            None,
+        )
+        assert load_settings().world_begins == date(2026, 1, 1)
+        assert not load_settings().living
+        assert load_settings().source_id == made.settings.source_id == "synthetic-7-0.5"
+
+    def test_the_world_of_an_earlier_release_stays(self, home: Path) -> None:
+        save_choice(SyntheticChoice(chosen_at=EARLIER), home=home)
+        made = plan(home)
+        assert (made.first, made.history_last) == (date(2026, 1, 1), None)
+        assert made.settings.source_id == "synthetic-7-0.5"
+
+    def test_more_transactions_than_have_happened_are_said(self, home: Path) -> None:
+        trained(home, transactions=1_000)
+        made = plan(home)
+        assert made.last == made.history_last == date(2026, 2, 28)
+        assert made.judged is None
+        assert "lived for 38 days only" in plan_text(made)
+
+    @pytest.mark.parametrize("first_day", [date(2026, 1, 1), date(2025, 8, 7)])
+    def test_back_from_a_file_it_is_the_world_of_before(self, home: Path, file: Path, first_day: date) -> None:
+        save_choice(SyntheticChoice(chosen_at=EARLIER, first_day=first_day), home=home)
+        before = plan(home).settings
+        before.tables_directory.mkdir(parents=True)
+        (before.tables_directory.parent / "synthetic-7-0.55-2026-02-05").mkdir()
+        trained(home, data_path=file)
+        back = trained(home, synthetic=True, now=NOW + 40 * DAY)
+        assert (back.first, back.settings.source_id) == (first_day, before.source_id)
+        assert load_settings().tables_directory == before.tables_directory
+
+    def test_a_world_of_the_future_is_refused(self, home: Path) -> None:
+        explicitly(home, "FRAUD_WORLD_FIRST_DAY=2026-03-01")
+        with pytest.raises(UsageError, match="begins on 2026-03-01: train once that day has passed"):
+            plan(home)
+
+    def test_a_rehearsal_of_serving_keeps_the_identity_whatever_its_calendar(self, home: Path) -> None:
+        before = trained(home).settings
+        explicitly(home, "FRAUD_SYNTHETIC=true", "FRAUD_LEARN_FROM_SERVED=true", "FRAUD_FIRST_DAY=2026-02-20")
+        served = load_settings()
+        assert (served.source_kind, served.first_day) == ("served", date(2026, 2, 20))
+        assert (served.source_id, served.database) == (before.source_id, before.database)
 
 
 class TestColumns:

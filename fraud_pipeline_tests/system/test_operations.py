@@ -50,6 +50,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     environment = {
         **os.environ,
         "FRAUD_HOME": str(home),
+        "FRAUD_FIRST_DAY": "2026-01-01",
         "FRAUD_LABEL_MATURITY": "P10D",
         "FRAUD_WARM_UP": "P5D",
         "FRAUD_GAP": "P1D",

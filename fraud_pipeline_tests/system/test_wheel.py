@@ -162,6 +162,7 @@ def test_the_training_extra_trains_and_shows_the_run(install: Callable[[str], In
     done = training.run("train", "--synthetic", "--transactions", "41000", "--n-trials", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "champion is version 1" in done.stdout
+    assert "days that the model did not learn from" in done.stdout, "the world ends now, and is judged"
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     query = """{

@@ -32,7 +32,7 @@ class LiveTraffic:
     """
 
     def __init__(self, settings: Settings, kafka: KafkaSettings, producer: KafkaProducer, *, run: str) -> None:
-        config = WorldConfig(seed=settings.seed, difficulty=settings.difficulty, first_day=settings.first_day)
+        config = WorldConfig(seed=settings.seed, difficulty=settings.difficulty, first_day=settings.world_begins)
         self._world = LiveWorld(config)
         self._settings = settings
         self._topic = kafka.transactions_topic

@@ -126,11 +126,11 @@ def synthetic_rows(settings: Settings) -> Iterator[TransactionRow]:
         WorldConfig(
             seed=settings.seed,
             difficulty=settings.difficulty,
-            first_day=settings.first_day,
+            first_day=settings.world_begins,
             customers=CUSTOMERS,
         )
     )
-    first = max(pd.Timestamp.now(tz="UTC"), pd.Timestamp(settings.first_day, tz="UTC"))
+    first = max(pd.Timestamp.now(tz="UTC"), pd.Timestamp(settings.world_begins, tz="UTC"))
     for day in counting():
         start, end = first + day * _DAY, first + (day + 1) * _DAY
         yield from rows_of(validate(world.transactions(start=start, end=end), now=end).accepted)
