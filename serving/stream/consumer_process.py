@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from kafka.errors import KafkaError
 from prometheus_client import start_http_server
+from tqdm import tqdm
 
 from fraud_pipeline.host.tracing import start_tracing
 from fraud_pipeline.messaging.topics import KafkaSettings, ensure_topics, open_consumer, open_producer
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 PATIENCE: Final = 120.0
 """Seconds: longer than any batch waits for a database and brokers that are away."""
 STALLED: Final = 70
+COUNTED_EVERY: Final = 1.0
 PRODUCER_OPTIONS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "max_block_ms": round(ACKNOWLEDGE_WITHIN * 1_000),
@@ -95,7 +97,8 @@ def consume(
         loaded = scoring.champion.current()
         by = f"model version {loaded.version}" if loaded else "rules, since there is no champion yet"
         on_progress(f"Scoring {kafka.transactions_topic} at {kafka.bootstrap_servers} as {kafka.group}, by {by}")
-        consumer.run(stop)
+        with counted(lambda: stream_metrics.decided):
+            consumer.run(stop)
     on_progress(f"Stopped: {stream_metrics.decided:,} transactions decided on")
     return 0
 
@@ -108,6 +111,39 @@ def _closing(producer: Any) -> Iterator[Any]:
     finally:
         with suppress(KafkaError):
             producer.close(timeout=2)
+
+
+@contextmanager
+def counted(
+    decided: Callable[[], int], *, terminal: TextIO | None = None, every: float = COUNTED_EVERY
+) -> Iterator[None]:
+    """Show how many transactions were decided on, and how many a second, until the block ends.
+
+    Args:
+        decided: the number so far; called from a thread of its own.
+        terminal: where it is shown; stderr by default. Nothing is shown where that is no terminal.
+        every: seconds between two looks.
+
+    """
+    with tqdm(desc="decided", unit=" transactions", file=terminal, disable=None) as line:
+        if line.disable:
+            yield
+            return
+        ended = threading.Event()
+
+        def count() -> None:
+            while not ended.wait(every):
+                line.n = decided()
+                line.refresh()
+
+        counter = threading.Thread(target=count, name="counter", daemon=True)
+        counter.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            counter.join()
+            line.n = decided()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from fraud_pipeline_tests.support.consumer_process import SESSION
 from fraud_pipeline_tests.support.streams import passed, running, send, transactions
 from fraud_pipeline_tests.support.waiting import until
 from serving.stream.consumer_metrics import StreamMetrics
-from serving.stream.consumer_process import STALLED, consume
+from serving.stream.consumer_process import STALLED, consume, counted
 from serving.stream.handler import Point
 from serving.stream.records import Partition
 
@@ -168,3 +168,22 @@ def test_a_loop_that_hangs_ends_the_process(kafka: KafkaSettings, tmp_path: Path
     process.start()
     process.join(90)
     assert process.exitcode == STALLED
+
+
+def test_a_terminal_shows_how_many_were_decided_on() -> None:
+    ours, theirs = os.openpty()
+    numbers, shown = iter(range(0, 1_000_000, 1_234)), ""
+    with (
+        os.fdopen(ours, "rb", buffering=0) as screen,
+        os.fdopen(theirs, "w") as terminal,
+        counted(lambda: next(numbers), terminal=terminal, every=0.01),
+    ):
+        while "decided: 2468 transactions" not in shown:
+            shown += screen.read(4_096).decode()
+    assert "transactions/s" in shown
+
+
+def test_a_log_is_not_filled_with_counts(tmp_path: Path) -> None:
+    with (tmp_path / "consumer.log").open("w") as log, counted(lambda: 7, terminal=log, every=0.01):
+        time.sleep(0.05)
+    assert (tmp_path / "consumer.log").read_text() == ""
