@@ -5,12 +5,13 @@ import json
 import os
 import platform
 import re
+import shlex
 import stat
 import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from fraud_pipeline.cli import shell_commands
 from fraud_pipeline.cli.arguments import duration
 from fraud_pipeline.cli.main import main
 from fraud_pipeline.cli.parser import build_parser
-from fraud_pipeline.cli.training_plan import DEFAULT_TRANSACTIONS
+from fraud_pipeline.cli.training_plan import DEFAULT_TRANSACTIONS, Flags, plan_training
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.messaging.topics import ensure_topics
 from fraud_pipeline.modeling.model_directory import FraudModel
@@ -33,7 +34,7 @@ from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.promotion.published_model import published_version
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.schema.transactions import DAY, FRAUD_REPORTS, TransactionRow
-from fraud_pipeline.settings import SETTINGS_FILE, Settings, load_settings
+from fraud_pipeline.settings import SETTINGS_FILE, Settings, explicit_settings, load_settings
 from fraud_pipeline_tests.support.brokers import Broker, topics_of_our_own
 from fraud_pipeline_tests.support.small_world import Tables
 from fraud_pipeline_tests.support.streams import send
@@ -381,6 +382,23 @@ class TestGenerateData:
         output = capsys.readouterr().out
         for name, frame in tables.items():
             assert f"{len(frame):,} rows  {out / name}.parquet" in output
+        frauds = tables["reports"].query("is_fraud").groupby("transaction_id")["reported_at"].min()
+        reported = tables["transactions"].set_index("transaction_id")["reported_at"].dropna()
+        pd.testing.assert_series_equal(reported.sort_index(), frauds.sort_index())
+
+    def test_its_file_can_be_trained_on_by_the_command_that_it_prints(
+        self, empty_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["generate-data", "--transactions", "41000", "--out", str(tmp_path / "a bank")]) == 0
+        command = shlex.split(capsys.readouterr().out.partition("Train on it: ")[2])
+        flags = build_parser().parse_args(command[1:])
+        made = plan_training(
+            Flags(data_path=flags.data_path), explicit=explicit_settings(), remembered=None, now=datetime.now(UTC)
+        )
+        assert made.outlook is not None
+        assert not made.outlook.problems
+        assert made.settings.declaration is not None
+        assert made.settings.declaration.fields["reported_at"]
 
     def test_the_seed_decides(self, empty_home: Path, tmp_path: Path) -> None:
         for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
