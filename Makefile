@@ -22,6 +22,7 @@ setup: $(INSTALLED)
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) deploy/check_python.py
+	@echo "Installing about 300 packages (3 GB on disk) into $(VENV), once. pip prints nothing for some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
