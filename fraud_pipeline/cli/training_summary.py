@@ -4,15 +4,20 @@ Belongs here: words around figures that the run recorded. Must not be here: comp
 """
 
 import os
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fraud_pipeline.ingest.source_choice import CHOICE_FILE
 from fraud_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from fraud_pipeline.modeling.comparison import Comparison  # pandas takes a second
+
+PROGRAM: Final = "fraud-detect"
 
 
 def short(directory: Path) -> str:
@@ -54,15 +59,38 @@ def summary(settings: Settings, *, run_id: str, seconds: float) -> str:
         "",
         f"Verdict on version {verdict.version}: {verdict.action}; champion is version {verdict.champion or '-'}.",
         *(f"  - {reason}" for reason in verdict.reasons),
-        "",
-        f"Champion directory  {short(settings.champion_directory)}",
-        "MLflow              fraud-detect mlflow",
-        "Dagster UI          make ui          (or: fraud-detect ui)",
-        "Versions            fraud-detect models, promote, rollback",
-        f"Source              a plain `fraud-detect train` repeats this one ({short(settings.home / CHOICE_FILE)})",
+        *next_steps(settings),
         f"Done in {seconds:.0f} s.",
     ]
     return "\n".join(lines)
+
+
+def next_steps(settings: Settings) -> list[str]:
+    """Commands to paste, and where the champion and the choice of the source are."""
+    steps = {
+        "serve": "answers over HTTP",
+        "dashboard": "alerts, traffic, drift, performance, models",
+        "ui": "Dagster: runs, tables, plots, schedules   (or: make ui)",
+        "mlflow": "MLflow: trainings and models",
+        "models": "versions; `promote` and `rollback` change the champion",
+        "train": f"repeats this training on the source in {short(settings.home / CHOICE_FILE)}",
+    }
+    program = fraud_detect()
+    width = max(map(len, steps)) + 3
+    return [
+        "",
+        f"The champion is in {short(settings.champion_directory)}. Next:",
+        *(f"  {program} {command:<{width}}{text}" for command, text in steps.items()),
+        "",
+    ]
+
+
+def fraud_detect() -> str:
+    """The program as a person types it: its name if the shell finds it by that, or else its path."""
+    script = Path(sys.executable).with_name(PROGRAM)
+    in_path = shutil.which(PROGRAM)
+    known = in_path is not None and Path(in_path).resolve() == script.resolve()
+    return PROGRAM if known else shlex.quote(short(script))
 
 
 def beside_plain(compared: "Comparison", *, columns: Sequence[str]) -> list[str]:
