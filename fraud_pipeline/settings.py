@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         0.0, ge=0, le=0.2, description="of the model's would-be blocks, reviewed instead to keep it measurable"
     )
 
+    # Personal fields
+    personal_key: Path | None = Field(
+        None, description="file of the key of personal own fields; empty: personal.key, which the first ingest makes"
+    )
+
     # Database and memory
     database_url: str = Field(
         "", description="SQLAlchemy URL of PostgreSQL; empty: a SQLite file in the home directory"
@@ -355,6 +360,11 @@ class Settings(BaseSettings):
     def keys_file(self) -> Path:
         """The file of the keys that sign and verify tokens."""
         return self.jwt_keys or self.home / "keys.json"
+
+    @property
+    def personal_key_file(self) -> Path:
+        """The file of the key that makes pseudonyms of personal own fields."""
+        return self.personal_key or self.home / "personal.key"
 
     @property
     def dagster_home(self) -> Path:

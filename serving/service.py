@@ -88,6 +88,7 @@ class Runtime:
                 max_batch=settings.max_batch_transactions,
                 declared=scoring.declared_own_fields,
                 conversion=scoring.conversion,
+                personal=scoring.personal_fields,
             ),
             batcher=self._batcher,
             records=scoring.scorer,

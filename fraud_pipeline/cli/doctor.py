@@ -36,6 +36,7 @@ from fraud_pipeline.storage.tables import TableStore
 from serving.auth.keys import KeyFileError, read_keys
 from serving.auth.tokens import LEEWAY
 from serving.runtime.champion import load_proven
+from serving.runtime.personal import key_of_model
 
 State = Literal["ok", "warn", "fail"]
 
@@ -194,6 +195,8 @@ def check_champion(settings: Settings, *, now: Callable[[], float] = time.time) 
     published = published_version(directory)
     try:
         model = load_proven(directory).model
+        if (own := model.feature_config.own_inputs).personal_key:
+            key_of_model(own, settings.personal_key_file)
     except (IncompatibleModelError, OSError) as error:
         return Diagnosis("champion", "fail", f"cannot serve: {error}")
     name = f"v{published[0]}" if published else "unregistered copy"

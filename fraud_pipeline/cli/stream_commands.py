@@ -74,7 +74,7 @@ def dead_letters(arguments: argparse.Namespace) -> int:
     if sent:
         print(f"{sent.sent:,} sent again. They stay in the topic; a record that still fails becomes a new dead letter.")
         if sent.not_whole:
-            print(f"{sent.not_whole:,} are truncated and were not sent: ask their sender to send them again.")
+            print(f"{sent.not_whole:,} are not whole and were not sent: ask their sender to send them again.")
     return 0
 
 

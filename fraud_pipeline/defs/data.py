@@ -12,6 +12,7 @@ from fraud_pipeline.defs.checks import broken_rules
 from fraud_pipeline.defs.metadata import counts_table, stored_version
 from fraud_pipeline.defs.resources import SourceResource, TablesResource
 from fraud_pipeline.ingest.day_state import accept, source_notes
+from fraud_pipeline.ingest.pseudonymous_source import PseudonymousSource
 from fraud_pipeline.ingest.sources import FileSource
 from fraud_pipeline.ingest.validation import check_rejected_share
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS
@@ -44,7 +45,9 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
             misplaced_day=span.first,
             notes=source_notes(versions, reports=False),
         )
-        recognised = counts_table(origin.notes if isinstance(origin, FileSource | QuerySource) else {})
+        recognised = counts_table(
+            origin.notes if isinstance(origin, FileSource | QuerySource | PseudonymousSource) else {}
+        )
         return dg.MaterializeResult(
             metadata={"dagster/row_count": len(raw), "days": len(span.days), "recognised_in_the_source": recognised},
             data_version=stored_version(tables.store(), "raw_transactions", span),

@@ -18,12 +18,15 @@ from fraud_pipeline.database.history_source import HistorySource
 from fraud_pipeline.database.query_source import data_source
 from fraud_pipeline.database.source import DatabaseSource
 from fraud_pipeline.defs.named_source import NO_SOURCE
+from fraud_pipeline.defs.personal_key import personal_key
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.host.data_location import data_location
 from fraud_pipeline.ingest.declaration import Declaration
+from fraud_pipeline.ingest.pseudonymous_source import PseudonymousSource
 from fraud_pipeline.ingest.sources import SourceError, TransactionSource, parse_columns
 from fraud_pipeline.modeling.training_workspace import Workspace, locked_workspace
 from fraud_pipeline.promotion.registry import Registry
+from fraud_pipeline.schema.personal_fields import PersonalFields
 from fraud_pipeline.settings import Settings, SourceKind
 from fraud_pipeline.storage.tables import TableStore
 
@@ -54,14 +57,27 @@ class SourceResource(dg.ConfigurableResource):
     data_url: str = ""
     columns: str = ""
     declaration: str = ""
+    personal_key: str = ""
+    personal_key_is_ours: bool = True
+    champion: str = ""
     label_delay_seconds: float
     seed: int
     difficulty: float
     first_day: str
 
     def source(self) -> TransactionSource:
-        """The source. Raises SourceError when none is chosen."""
+        """The source, with pseudonyms in personal fields.
+
+        Raises SourceError when none is chosen, and PersonalKeyError without a usable key of personal fields.
+        """
         declaration = Declaration.model_validate_json(self.declaration) if self.declaration else None
+        source = self._source(declaration)
+        if declaration is None or not any(own.personal for own in declaration.own):
+            return source
+        key = personal_key(Path(self.personal_key), ours=self.personal_key_is_ours, champion=Path(self.champion))
+        return PseudonymousSource(source, PersonalFields.among(declaration.own_fields, key=key))
+
+    def _source(self, declaration: Declaration | None) -> TransactionSource:
         match cast("SourceKind", self.kind):
             case "served":
                 return DatabaseSource(
@@ -151,6 +167,9 @@ def build_resources(settings: Settings) -> dict[str, object]:
             data_url=settings.data_url,
             columns=settings.columns,
             declaration=settings.declaration.model_dump_json() if settings.declaration else "",
+            personal_key=str(settings.personal_key_file),
+            personal_key_is_ours=settings.personal_key is None,
+            champion=str(settings.champion_directory),
             label_delay_seconds=settings.label_delay.total_seconds(),
             seed=settings.seed,
             difficulty=settings.difficulty,

@@ -72,10 +72,14 @@ class OwnInput:
 
 @dataclass(frozen=True, slots=True)
 class OwnInputs:
-    """The own fields that are declared, and the inputs that a model has of them and of the fixed fields."""
+    """The own fields that are declared, and the inputs that a model has of them and of the fixed fields.
+
+    `personal_key` is the id of the key of pseudonyms; it is empty without a personal field.
+    """
 
     fields: tuple[OwnField, ...] = ()
     inputs: tuple[OwnInput, ...] = ()
+    personal_key: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,11 +130,20 @@ class OwnInputs:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "fields": [{"name": own.name, "type": own.type, "description": own.description} for own in self.fields],
+            "fields": [
+                {
+                    "name": own.name,
+                    "type": own.type,
+                    "description": own.description,
+                    **({"personal": True} if own.personal else {}),
+                }
+                for own in self.fields
+            ],
             "inputs": [
                 {"name": own.name, "kind": own.kind, **({"categories": list(own.categories)} if own.categories else {})}
                 for own in self.inputs
             ],
+            **({"personal_key": self.personal_key} if self.personal_key else {}),
         }
 
     @classmethod
@@ -142,6 +155,7 @@ class OwnInputs:
                 OwnInput(own["name"], own["kind"], categories=tuple(own.get("categories", ())))
                 for own in values["inputs"]
             ),
+            personal_key=values.get("personal_key", ""),
         )
 
 

@@ -103,6 +103,7 @@ class OwnColumn(_Part):
     type: OwnType
     column: _ColumnName
     description: str = ""
+    personal: bool = False
 
     @model_validator(mode="after")
     def _is_field(self) -> Self:
@@ -112,7 +113,7 @@ class OwnColumn(_Part):
     @property
     def field(self) -> OwnField:
         """The field without its column."""
-        return OwnField(name=self.name, type=self.type, description=self.description)
+        return OwnField(name=self.name, type=self.type, description=self.description, personal=self.personal)
 
 
 class Declaration(_Part):
@@ -198,6 +199,9 @@ class Declaration(_Part):
     def _hash(self, *, exclude: dict[str, Any]) -> str:
         # Without a currency, the hash is that of releases that knew none, so that no day is read again.
         values = self.model_dump(mode="json", exclude=exclude if self.money else {**exclude, "money": True})
+        for own in values.get("own", ()):
+            if not own["personal"]:
+                del own["personal"]  # as in releases that knew no personal fields
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -277,6 +281,7 @@ def declaration_toml(declaration: Declaration) -> str:
         out += ["", f"[own_fields.{toml_key(own.name)}]", f"type = {toml_value(own.type)}"]
         out += [f"column = {toml_value(own.column)}"]
         out += [f"description = {toml_value(own.description)}"] if own.description else []
+        out += ["personal = true"] if own.personal else []
     if declaration.not_used:
         out += ["", "[not_used]  # column = why"]
         out += [f"{toml_key(column)} = {toml_value(reason)}" for column, reason in declaration.not_used.items()]

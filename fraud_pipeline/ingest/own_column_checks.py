@@ -64,7 +64,7 @@ def _texts(cells: pd.Series, field: OwnField) -> tuple[Objects, Flags]:
         unusable |= rows
     unusable |= flags_of(pc.greater(pc.utf8_length(column.texts), MAX_OWN_TEXT_LENGTH))
     texts = only(column.texts.to_numpy(zero_copy_only=False), text.is_text & ~unusable)
-    if field.type in ("country", "ip", "email"):
+    if field.type in ("country", "ip", "email") or field.personal:
         texts, refused = _of_type(texts, field)
         unusable |= refused
     return texts, (text.is_text | ~text.present) & ~unusable

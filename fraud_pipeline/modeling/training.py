@@ -133,16 +133,18 @@ def train_model(
     feature_config: FeatureConfig,
     lineage: Mapping[str, Any],
     own_fields: Sequence[OwnField] = (),
+    personal_key: str = "",
     on_trial: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
     """Search, fit, calibrate and choose thresholds; the test part is read only for the drift reference.
 
     `feature_config` is the configuration of the training set's features; the model's has own inputs beside, which the
-    train part decides. `own_fields` are those of the training set.
+    train part decides. `own_fields` are those of the training set; `personal_key` is the id of the key of their
+    pseudonyms.
     """
     parts = {name: training_set[training_set["part"] == name] for name in PART_NAMES}
     own_inputs = fit_own_inputs(parts["train"], own_fields, min_count=MIN_CATEGORY_ROWS)
-    config = replace(feature_config, own_inputs=own_inputs)
+    config = replace(feature_config, own_inputs=replace(own_inputs, personal_key=personal_key))
     train, tune_on = (_labelled(parts[name], config) for name in ("train", "tune"))
     result = tune(
         train=train,

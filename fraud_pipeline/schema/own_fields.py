@@ -24,6 +24,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_object_dtype
 
 from fraud_pipeline.schema.fields import FIELDS
 from fraud_pipeline.schema.identifiers import read_identifier
+from fraud_pipeline.schema.pseudonyms import PSEUDONYM_PATTERN, UNREADABLE, is_pseudonym
 from fraud_pipeline.schema.reasons import REASONS
 from fraud_pipeline.schema.transactions import TEXT_PATTERN, TIME_DTYPE, TRANSACTIONS, table_schema
 
@@ -32,6 +33,8 @@ OWN_TYPES: Final[tuple[OwnType, ...]] = get_args(OwnType)
 OwnValue = str | float | bool | int
 """A text, a number or an amount of money (float64), a flag, or a time in microseconds since 1970-01-01 UTC."""
 
+PERSONAL_TYPES: Final[frozenset[OwnType]] = frozenset({"identifier", "ip", "email", "text"})
+"""The types that may be personal: opaque texts, of which no feature needs more than whether two are equal."""
 MAX_OWN_TEXT_LENGTH: Final = 1_024
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 # Columns of tables that carry own fields: the training set, drift samples, rows of files, `event_time` and its kin.
@@ -78,11 +81,15 @@ def own_remedy(reason: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnField:
-    """A field that the bank declares beside the fixed ones. Raises ValueError for a name or type that cannot be."""
+    """A field that the bank declares beside the fixed ones; of a `personal` one only pseudonyms are stored.
+
+    Raises ValueError for a name or type that cannot be.
+    """
 
     name: str
     type: OwnType
     description: str = ""
+    personal: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -94,15 +101,24 @@ class OwnField:
             raise ValueError(f"own field '{self.name}': the name is taken by a field or column of ours; rename it")
         if self.type not in OWN_TYPES:
             raise ValueError(f"own field '{self.name}': type '{self.type}' is none of {', '.join(OWN_TYPES)}")
+        if self.personal and self.type not in PERSONAL_TYPES:
+            raise ValueError(
+                f"own field '{self.name}': a field of type {self.type} cannot be personal, only one of "
+                f"{', '.join(sorted(PERSONAL_TYPES))}; change its type, or remove personal"
+            )
 
 
 def read_own_value(field: OwnField, value: object) -> OwnValue | None:
     """The value of one own field in JSON, read strictly; None where it is null or says nothing.
 
-    Raises OwnValueError with the reason.
+    A pseudonym is a value of every personal field. Raises OwnValueError with the reason.
     """
     if value is None:
         return None
+    if field.personal and is_pseudonym(value):
+        return str(value)
+    if field.personal and value == UNREADABLE:
+        raise OwnValueError("wrong_type")
     if field.type == "boolean":
         if isinstance(value, bool):
             return value
@@ -253,6 +269,8 @@ def _typed(field: OwnField, values: Sequence[Any]) -> pd.Series:
 
 def own_column(field: OwnField) -> pa.Column:
     """The column of a stored table that holds values of an own field."""
+    if field.personal:
+        return pa.Column(str, pa.Check.str_matches(rf"^{PSEUDONYM_PATTERN}\Z"), nullable=True)
     match field.type:
         case "number" | "money":
             return pa.Column("float64", pa.Check(np.isfinite), nullable=True)

@@ -3,7 +3,7 @@
 Belongs here: rows and their answers within one open transaction. Must not be here: making decisions (`scorer.py`).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -35,12 +35,22 @@ def answers_of(transaction: AbstractContextManager[MicroBatch]) -> list[Answer]:
         return scored.answers
 
 
-def stored_answers(batch: Batch, first: Mapping[str, TransactionRow], added: Collection[str]) -> dict[str, Answer]:
-    """Answers to ids that were decided on before, or that were used for another transaction."""
+def stored_answers(
+    batch: Batch,
+    first: Mapping[str, TransactionRow],
+    added: Collection[str],
+    *,
+    as_stored_now: Callable[[TransactionRow], TransactionRow],
+) -> dict[str, Answer]:
+    """Answers to ids that were decided on before, or that were used for another transaction.
+
+    `as_stored_now` gives the form in which an earlier row would be stored today: a field may have become personal.
+    """
     stored = batch.stored([id_ for id_ in first if id_ not in added]) if len(added) < len(first) else {}
     answers: dict[str, Answer] = {}
     for id_, (event, decision) in stored.items():
-        if event is not None and not same_transaction(event, first[id_]):
+        sent = first[id_]
+        if event is not None and not (same_transaction(event, sent) or same_transaction(as_stored_now(event), sent)):
             answers[id_] = Conflict(id_)
         elif decision is not None:
             answers[id_] = from_stored(decision)

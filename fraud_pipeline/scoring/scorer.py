@@ -75,7 +75,8 @@ class Scorer:
 
     `champion` gives the model to use now, or None; features are made with its configuration, and without a model with
     the default one. Blocks beyond `max_blocks_per_minute` become reviews, as does a `holdout_share` of the model's
-    blocks. `observe` gets the seconds of each stage; `shadow` gets what the model saw, after it was stored.
+    blocks. `as_stored_now` gives the row as which the doors of this process would store an earlier one. `observe` gets
+    the seconds of each stage; `shadow` gets what the model saw, after it was stored.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Scorer:
         cache_events: int = 1_000_000,
         max_blocks_per_minute: int | None = None,
         holdout_share: float = 0.0,
+        as_stored_now: Callable[[TransactionRow], TransactionRow] = lambda row: row,
         observe: Callable[[Stage, float], None] = lambda _stage, _seconds: None,
         shadow: Shadow | None = None,
         clock: Callable[[], int] = now_microseconds,
@@ -94,6 +96,7 @@ class Scorer:
         self._champion = champion
         self._holdout_share = holdout_share
         self._block_overrides = BlockOverrides(max_per_minute=max_blocks_per_minute, holdout_share=holdout_share)
+        self._as_stored_now = as_stored_now
         self._shadow = shadow
         self._clock = clock
         self._cache = HistoryCache(window=_CUSTOMER_WINDOW, max_rows=cache_events)
@@ -181,7 +184,7 @@ class Scorer:
             first.setdefault(row.transaction_id, row)
         with self._stages.transaction(), scoring_batch(self._database) as batch:
             versions, added = batch.remember(list(first.values()))
-            answers = stored_answers(batch, first, added)
+            answers = stored_answers(batch, first, added, as_stored_now=self._as_stored_now)
             new = [row for id_, row in first.items() if id_ not in answers]
             table = self._cache.table(new)
             known = np.array([row.transaction_id not in added for row in new], np.bool_)

@@ -86,7 +86,8 @@ def own_fields_schema(declared: Collection[OwnField]) -> dict[str, Any]:
 
 
 def _schema(field: OwnField) -> dict[str, Any]:
-    described = {"description": field.description or f"{field.name}, {field.type}"}
+    stored = "; stored as a pseudonym" if field.personal else ""
+    described = {"description": (field.description or f"{field.name}, {field.type}") + stored}
     match field.type:
         case "number" | "money":
             return described | {"type": ["number", "null"]}

@@ -16,6 +16,7 @@ from fraud_pipeline.features.definitions import LONGEST_WINDOW
 from fraud_pipeline.schema.amounts import whole_units
 from fraud_pipeline.schema.fields import FIELDS, transaction_fields
 from fraud_pipeline.schema.money import MONEY_NAMES, RATE, Conversion, MoneyError, is_rate
+from fraud_pipeline.schema.personal_fields import PersonalNow, nothing_personal
 from fraud_pipeline.schema.transactions import EARLIEST_EVENT_TIME, TransactionRow, microsecond
 from serving.errors import FieldProblem, RequestError, refuse
 from serving.http.field_types import request_type
@@ -50,14 +51,15 @@ class Report:
 class RequestParser:
     """Reads bodies for one limit of transactions in a batch; all methods raise RequestError.
 
-    `declared` gives the own fields that the champion declares, which are read strictly. Amounts are in `currency`, or
-    in those of the champion's `conversion` if it has one.
+    `declared` gives the own fields that the champion declares, which are read strictly. Of those that `personal` gives,
+    rows hold pseudonyms. Amounts are in `currency`, or in those of the champion's `conversion` if it has one.
     """
 
     currency: str
     max_batch: int
     declared: DeclaredFields = nothing_declared
     conversion: Callable[[], Conversion | None] = no_conversion
+    personal: PersonalNow = nothing_personal
 
     @property
     def known_currency(self) -> str:
@@ -101,12 +103,14 @@ class RequestParser:
     ) -> list[TransactionRow]:
         problems: list[FieldProblem] = []
         rows: list[TransactionRow] = []
+        personal = self.personal()
         for sent, path in zip(transactions, paths, strict=True):
             values, of_money = (sent, self._currency_problems(sent)) if conversion is None else _paid(sent, conversion)
             of_row = self._problems(sent, of_money, now=now)
             problems += [FieldProblem(path + field, reason) for field, reason in of_row]
             own = values["own_fields"]
-            rows.append(TransactionRow._make((*_row_values(values), spelling(own) if own and not problems else None)))
+            stored = spelling(personal.values(own)) if own and not problems else None
+            rows.append(TransactionRow._make((*_row_values(values), stored)))
         if problems:
             refuse(problems)
         return rows

@@ -54,7 +54,8 @@ class ChampionHolder:
     """Holds the model of a directory that another process replaces.
 
     A model that cannot be verified is refused once, as long as its files stay the same, and the last good one stays in
-    service. `keep_when_gone` keeps it also after the directory was removed.
+    service. `keep_when_gone` keeps it also after the directory was removed. `verify` raises for a model that this
+    process cannot serve.
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class ChampionHolder:
         *,
         poll_interval: float = 5.0,
         keep_when_gone: bool = True,
+        verify: Callable[[FraudModel], None] = lambda _model: None,
         on_loaded: Callable[[LoadedModel], None] = lambda _loaded: None,
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._directory = directory
         self._poll_interval = poll_interval
         self._keep_when_gone = keep_when_gone
+        self._verify = verify
         self._on_loaded = on_loaded
         self._on_refused = on_refused
         self._current: LoadedModel | None = None
@@ -103,6 +106,7 @@ class ChampionHolder:
         self._judged = stamp
         try:
             loaded = load_proven(directory)
+            self._verify(loaded.model)
         except Exception as error:  # noqa: BLE001 - whatever a bad model raises, the last good one serves on
             log.error("model %s refused, the last good one serves on: %s", directory.name, error)  # noqa: TRY400 - a person needs the line, not the trace
             self._on_refused()

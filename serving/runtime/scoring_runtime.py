@@ -15,9 +15,11 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import add_shadow_rows
 from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.own_fields import OwnField
+from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.scorer import Scorer
 from fraud_pipeline.settings import Settings
-from serving.runtime.champion import ChampionHolder
+from serving.runtime.champion import ChampionHolder, LoadedModel
+from serving.runtime.personal import ServedPersonalFields
 from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.report_watch import ReportWatch
 from serving.runtime.resilience import Breakers, DegradationPolicy, ResilientScorer
@@ -34,16 +36,21 @@ class ScoringRuntime:
         self.database = Database(settings.database, statement_timeout=settings.statement_timeout)
         self._conversion = settings.declaration.conversion if settings.declaration else None
         poll_interval = settings.champion_poll_interval.total_seconds()
+        self.personal_fields = ServedPersonalFields(settings, champion=self._loaded)
         self.champion = ChampionHolder(
             settings.champion_directory,
             poll_interval=poll_interval,
+            verify=self.personal_fields.verify,
             on_loaded=lambda loaded: metrics.model_loaded(
                 loaded.version, created_at=loaded.created_at, trained_to=loaded.trained_to
             ),
             on_refused=metrics.model_refused,
         )
         self._challenger = ChampionHolder(
-            settings.challenger_directory, poll_interval=poll_interval, keep_when_gone=False
+            settings.challenger_directory,
+            poll_interval=poll_interval,
+            keep_when_gone=False,
+            verify=self.personal_fields.verify,
         )
         self._shadow = (
             Shadow(
@@ -64,6 +71,7 @@ class ScoringRuntime:
                 cache_events=settings.history_cache_events,
                 max_blocks_per_minute=settings.max_blocks_per_minute,
                 holdout_share=settings.holdout_share,
+                as_stored_now=self._as_stored_now,
                 observe=metrics.stage,
                 shadow=self._shadow,
             ),
@@ -93,6 +101,12 @@ class ScoringRuntime:
         """The rates that the champion was trained with; without a champion those of the settings' fraud.toml."""
         loaded = self.champion.current()
         return loaded.model.feature_config.conversion if loaded else self._conversion
+
+    def _loaded(self) -> LoadedModel | None:
+        return self.champion.current()
+
+    def _as_stored_now(self, row: TransactionRow) -> TransactionRow:
+        return self.personal_fields().row(row)
 
     def shadow_report(self) -> ShadowReport | None:
         """The comparison of challenger and champion, or None without a challenger."""

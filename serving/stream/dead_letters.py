@@ -54,7 +54,7 @@ class DeadLetter:
 
 
 class Replayed(NamedTuple):
-    """The number of letters sent again, and of letters that cannot be sent because their record was truncated."""
+    """The number of letters sent again, and of letters that cannot be sent because their record is not whole."""
 
     sent: int
     not_whole: int
@@ -174,7 +174,7 @@ def _letter(at: Partition, record: Any) -> DeadLetter | None:
         source_offset=int(marks["offset"]),
         timestamp=sent if sent > 0 else None,
         sha256=marks["sha256"],
-        whole="truncated" not in marks and marks["reason"] != "unreadable",
+        whole=not {"truncated", "withheld"} & marks.keys() and marks["reason"] != "unreadable",
         key=record.key,
         value=record.value,
         headers=tuple(

@@ -29,6 +29,7 @@ from fraud_pipeline.database import (
 from fraud_pipeline.host.tracing import remote_span, span, tracing_is_on
 from fraud_pipeline.messaging.topics import KafkaSettings, Message
 from fraud_pipeline.schema.money import Conversion
+from fraud_pipeline.schema.personal_fields import PersonalNow, nothing_personal
 from fraud_pipeline.schema.transactions import TransactionRow, now_microseconds
 from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
 from fraud_pipeline.scoring.errors import StorageUnavailableError, with_retry
@@ -100,9 +101,9 @@ class _Stored:
 class StreamScorer:
     """Handles batches of records; one per thread.
 
-    `declared` gives the own fields that the champion declares, `conversion` its rates. Brokers that do not acknowledge
-    within `acknowledge_within` seconds are unavailable. `reached` gets each point of the order, so that a test can stop
-    a process there.
+    `declared` gives the own fields that the champion declares, `personal` those that are stored as pseudonyms, and
+    `conversion` its rates. Brokers that do not acknowledge within `acknowledge_within` seconds are unavailable.
+    `reached` gets each point of the order, so that a test can stop a process there.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class StreamScorer:
         clock: Callable[[], int],
         declared: DeclaredFields = nothing_declared,
         conversion: Callable[[], Conversion | None] = no_conversion,
+        personal: PersonalNow = nothing_personal,
         acknowledge_within: float = ACKNOWLEDGE_WITHIN,
         reached: Callable[[Point], None] = lambda _point: None,
     ) -> None:
@@ -123,7 +125,7 @@ class StreamScorer:
         self._database = database
         self._producer = producer
         self._kafka = kafka
-        self._reader = MessageReader(currency=currency, declared=declared, conversion=conversion)
+        self._reader = MessageReader(currency=currency, declared=declared, personal=personal, conversion=conversion)
         self._records = RecordReader(self._reader, reports_topic=kafka.reports_topic, database=database, clock=clock)
         self._clock = clock
         self._patience = acknowledge_within
@@ -149,6 +151,7 @@ class StreamScorer:
             currency=settings.currency,
             declared=scoring.declared_own_fields,
             conversion=scoring.conversion,
+            personal=scoring.personal_fields,
             clock=now_microseconds,
             reached=reached,
         )
@@ -249,7 +252,7 @@ class StreamScorer:
             answer = next(by_row) if isinstance(item.content, TransactionRow) else None
             why = BadMessage("conflict", "transaction_id") if isinstance(answer, Conflict) else item.content
             if isinstance(why, BadMessage) and item.record.offset >= positions[item.at].published_offset:
-                dead_letters.append(item.dead_letter(why))
+                dead_letters.append(item.dead_letter(why, personal=self._reader.personal()))
         return _Stored(after, list(zip(rows, scored.answers, strict=True)), dead_letters, list(overdue), len(reports))
 
     def _send_dead_letters(self, dead_letters: Sequence[Message]) -> None:

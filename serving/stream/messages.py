@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from fraud_pipeline.messaging.topics import SCHEMA, SCHEMA_HEADER, Message, message
+from fraud_pipeline.schema.personal_fields import NOTHING_PERSONAL, PersonalFields
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.scoring.decision_record import ScoringResult
 from serving.errors import REMEDIES, FieldProblem, RequestError
@@ -108,11 +109,18 @@ def dead_letter(
     partition: int,
     offset: int,
     timestamp: int,
+    personal: PersonalFields = NOTHING_PERSONAL,
 ) -> Message:
     """The message as it came; headers hold the reason, its place in the topic, its timestamp, size and SHA-256.
 
-    A message that is too large to be sent again is cut, and the header `truncated` says so.
+    A message that is too large to be sent again is cut, and the header `truncated` says so. Personal fields hold
+    pseudonyms. A value that is no JSON object could hold them anywhere: it is left out where a field is personal, and
+    the header `withheld` says so. Its SHA-256 would let others guess it, so size and hash are of what is sent.
     """
+    withheld = False
+    if personal.fields and value:
+        safe = personal.document(value)
+        withheld, value = safe is None, b"" if safe is None else safe
     marks = {
         "reason": bad.reason,
         "path": bad.path,
@@ -123,6 +131,8 @@ def dead_letter(
         "size": str(len(value or b"")),
         "sha256": hashlib.sha256(value or b"").hexdigest(),
     }
+    if withheld:
+        marks["withheld"] = "yes"
     header_bytes = sum(len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD for name, content in headers)
     if len(key or b"") + len(value or b"") + header_bytes > MAX_LETTER_BYTES:
         marks["truncated"] = "yes"

@@ -16,6 +16,7 @@ from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.messaging.corrupt_record_patch import UnreadableRecord
 from fraud_pipeline.messaging.topics import Message
 from fraud_pipeline.schema.money import ANY_CURRENCY, Conversion
+from fraud_pipeline.schema.personal_fields import PersonalFields
 from fraud_pipeline.schema.transactions import MILLISECOND, TransactionRow
 from fraud_pipeline.scoring.errors import StorageRefusedError
 from serving.http.own_fields import nothing_declared
@@ -34,8 +35,8 @@ class ReadRecord:
     record: Record
     content: TransactionRow | Report | BadMessage
 
-    def dead_letter(self, why: BadMessage) -> Message:
-        """The dead letter of this record."""
+    def dead_letter(self, why: BadMessage, *, personal: PersonalFields) -> Message:
+        """The dead letter of this record, with pseudonyms in personal fields."""
         record = self.record
         return dead_letter(
             why,
@@ -46,6 +47,7 @@ class ReadRecord:
             partition=self.at.partition,
             offset=record.offset,
             timestamp=record.timestamp,
+            personal=personal,
         )
 
 
