@@ -39,11 +39,13 @@ ui: setup
 
 # What needs a server, a browser or long is left out; conftest.py knows by its fixtures what needs a server.
 test-fast: setup
+	@echo "The tests without a server, a browser or chaos: 4 to 8 minutes on 2 cores."
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=20 \
 		--hypothesis-profile=fast -m "not chaos and not browser and not slow and not servers" $(ARGS)
 
 # Most tests wait for servers of their own, so more of them run than there are cores.
 test: setup
+	@echo "Every test, with servers, a browser and chaos: about 40 minutes on 2 cores. make test-fast is for work."
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=20 --cov --cov-report=term $(ARGS)
 
 # Go builds actionlint and checks its hashes; the package on PyPI downloads a binary when it is installed.
