@@ -44,6 +44,13 @@ COMMAND_TYPES: Final = {"int": "whole number", "float": "number", "Path": "path"
 TABLES: Final[Mapping[str, str]] = {
     "transactions": "The history: each transaction that was scored or loaded, by its id.",
     "decisions": "Each decision with its features, reasons, model, and the versions of the history that it used.",
+    "rules_versions": "The number of the last change of any rule, list or snooze.",
+    "analyst_rules": "Each rule of analysts: the version that counts, and its state.",
+    "analyst_rule_versions": "What each rule was in each version, with author and reason.",
+    "rule_events": "The audit trail of rules, lists and snoozes.",
+    "rule_snoozes": "Rules that are off for a customer until an instant.",
+    "value_lists": "The lists that rules use.",
+    "value_list_entries": "The values of the lists, with comment, end and hash.",
     "spent_ids": "Ids whose transaction has left the history while their decision is kept.",
     "feature_configs": "Each feature configuration that a decision was made with, as JSON.",
     "customers": "The version of each customer's history. Its row is the lock of a micro-batch.",

@@ -119,6 +119,10 @@ class Settings(BaseSettings):
         0.0, ge=0, le=0.2, description="of the model's would-be blocks, reviewed instead to keep it measurable"
     )
 
+    rule_approval: bool = Field(
+        False, description="an analysts' rule is activated by another person than the author of its version"
+    )
+
     # Personal fields
     personal_key: Path | None = Field(
         None, description="file of the key of personal own fields; empty: personal.key, which the first ingest makes"

@@ -23,6 +23,7 @@ from fraud_pipeline.cli.arguments import (
     time_zone,
     whole_number,
 )
+from fraud_pipeline.cli.rule_options import add_rules
 
 UI_PORT: Final = 3000
 MLFLOW_PORT: Final = 5000
@@ -82,7 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=Command(module, name.replace("-", "_")))
         return command
 
-    for add_group in (_add_demo, _add_training, _add_models, _add_service, _add_stream, _add_alerts, _add_operations):
+    groups = (_add_demo, _add_training, _add_models, _add_service, _add_stream, _add_alerts, add_rules, _add_operations)
+    for add_group in groups:
         add_group(add)
     return top
 

@@ -3,6 +3,7 @@
 Belongs here: connections, tables, statements. Must not be here: the meaning of a decision (`scoring/scorer.py`).
 """
 
+import fraud_pipeline.database.rule_tables  # noqa: F401 - all tables are known, whoever asks
 from fraud_pipeline.database.batch import Batch, StoredDecision, Versions, scoring_batch
 from fraud_pipeline.database.customer_history import HistoryReadError
 from fraud_pipeline.database.engine import (

@@ -104,6 +104,9 @@ class StoredDecision:
     feature_config: str | None = None
     request_id: str | None = None
     unused_fields: str | None = None
+    rule: str | None = None
+    model_decision: str | None = None
+    rule_matches: str | None = None
 
 
 @contextmanager

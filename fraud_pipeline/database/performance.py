@@ -20,6 +20,8 @@ from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, microsecond,
 _AT_ONCE: Final = 10_000
 """Ids per statement; SQLite accepts some 30,000 parameters, PostgreSQL 65,000."""
 # Only a code can match this pattern: in a reason's text JSON would escape the quotes.
+# Figures about a model are about its own decisions, and not about those of the rules that overruled it.
+_WITHOUT_RULES: Final = sa.func.coalesce(DECISIONS.c.model_decision, DECISIONS.c.decision).label("decision")
 _HELD_OUT: Final = DECISIONS.c.reasons.contains(f'["{HOLDOUT}"')
 
 
@@ -78,7 +80,7 @@ def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timesta
     """A model's decisions on transactions with `event_time` in [start, end): transaction_id, decision, probability."""
     event_time = TRANSACTIONS.c.event_time
     query = (
-        sa.select(DECISIONS.c.transaction_id, DECISIONS.c.decision, DECISIONS.c.probability)
+        sa.select(DECISIONS.c.transaction_id, _WITHOUT_RULES, DECISIONS.c.probability)
         .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)
         .where(event_time >= microsecond(start), event_time < microsecond(end))
         .where(DECISIONS.c.model_sha256 == model_sha256, DECISIONS.c.probability.is_not(None))
@@ -88,7 +90,7 @@ def served_decisions(database: Database, *, start: pd.Timestamp, end: pd.Timesta
 
 def decisions_on(database: Database, transaction_ids: Sequence[str], *, model_sha256: str) -> pd.DataFrame:
     """A model's decisions on those of these transactions that it served: transaction_id, decision."""
-    by_this_model = sa.select(DECISIONS.c.transaction_id, DECISIONS.c.decision).where(
+    by_this_model = sa.select(DECISIONS.c.transaction_id, _WITHOUT_RULES).where(
         DECISIONS.c.model_sha256 == model_sha256
     )
     pieces = [transaction_ids[at : at + _AT_ONCE] for at in range(0, len(transaction_ids), _AT_ONCE)]
@@ -99,11 +101,12 @@ def decisions_on(database: Database, transaction_ids: Sequence[str], *, model_sh
 def would_be_blocks(database: Database, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """Transactions with `event_time` in [start, end) that were blocked or held out.
 
-    Columns: transaction_id, held_out, by_model, and the share of the holdout draw (NaN without a draw).
+    Columns: transaction_id, held_out, by_model (or by a rule of analysts, which the holdout covers, too), and the share
+    of the holdout draw (NaN without a draw).
     """
     event_time = TRANSACTIONS.c.event_time
     held_out = _HELD_OUT.label("held_out")
-    by_model = (DECISIONS.c.decided_by == "model").label("by_model")
+    by_model = DECISIONS.c.decided_by.in_(("model", "analyst_rule")).label("by_model")
     query = (
         sa.select(DECISIONS.c.transaction_id, held_out, by_model, DECISIONS.c.holdout_share.label("share"))
         .join(TRANSACTIONS, TRANSACTIONS.c.transaction_id == DECISIONS.c.transaction_id)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import pandas as pd
 import sqlalchemy as sa
 
-from fraud_pipeline.database import tables
+from fraud_pipeline.database import rule_tables, tables
 from fraud_pipeline.database.engine import Database
 from fraud_pipeline.database.history import chunks, let_others_write
 from fraud_pipeline.database.months import MONTHLY, drop_months, undated_partitions
@@ -79,6 +79,13 @@ RULES: Final[tuple[Kept | Unbounded, ...]] = (
     Unbounded(tables.HISTORY_SOURCE, "one row: the source that the history came from"),
     Unbounded(tables.STREAM_POSITIONS, "one row per partition of a topic"),
     Unbounded(tables.SECRETS, "one row per secret"),
+    Unbounded(rule_tables.RULES_VERSIONS, "one row"),
+    Unbounded(rule_tables.ANALYST_RULES, "one row per rule that a person wrote"),
+    Unbounded(rule_tables.ANALYST_RULE_VERSIONS, "one row per version that a person wrote: decisions cite them"),
+    Unbounded(rule_tables.RULE_EVENTS, "one row per change that a person made: the audit trail"),
+    Unbounded(rule_tables.RULE_SNOOZES, "one row per rule and customer that a person snoozed"),
+    Unbounded(rule_tables.VALUE_LISTS, "one row per list"),
+    Unbounded(rule_tables.VALUE_LIST_ENTRIES, "one row per value that a person or a file listed"),
 )
 
 

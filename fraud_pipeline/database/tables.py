@@ -80,6 +80,11 @@ DECISIONS: Final = sa.Table(
     sa.Column("request_id", sa.Text),
     # The own fields that this decision did not use, as a JSON list; empty for none.
     sa.Column("unused_fields", sa.Text),
+    # The rule of analysts that decided, as name@version, and the decision without rules; empty where none decided.
+    sa.Column("rule", sa.Text),
+    sa.Column("model_decision", sa.Text),
+    # Every rule that was true, as a JSON list of name, version, action and effect; empty for none.
+    sa.Column("rule_matches", sa.Text),
     sa.Index("decisions_by_time", "decided_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (decided_at)",
 )

@@ -20,7 +20,7 @@ _HELD_OUT: Final = Reason(
 
 
 class BlockOverrides:
-    """Turns blocks beyond `max_per_minute` of one minute, and a `holdout_share` of the model's blocks, into reviews.
+    """Turns blocks beyond `max_per_minute` of one minute, and a `holdout_share` of those drawn, into reviews.
 
     The cap is shared by all processes of the database, so that a faulty model cannot block everybody at once; None
     means no cap.
@@ -31,17 +31,20 @@ class BlockOverrides:
         self._holdout_share = holdout_share
         self._holdout_key = ""
 
-    def apply(self, batch: Batch, blocks: Sequence[TransactionRow], *, by_model: bool) -> dict[str, Reason]:
-        """The ids of the overridden blocks, with the reason; the others stay blocked."""
+    def apply(self, batch: Batch, blocks: Sequence[TransactionRow], *, drawn: Sequence[bool]) -> dict[str, Reason]:
+        """The ids of the overridden blocks, with the reason; the others stay blocked.
+
+        `drawn` says which blocks the holdout covers: those of a model and of analysts' rules.
+        """
         may = [True] * len(blocks)
         if self._max_per_minute is not None:
             may = batch.blocks.take([row.event_time for row in blocks], most=self._max_per_minute)
         overridden = {}
-        for row, allowed in zip(blocks, may, strict=True):
+        for row, allowed, is_drawn in zip(blocks, may, drawn, strict=True):
             if not allowed:
                 overridden[row.transaction_id] = _CAPPED
             # Drawn last, so that held out rows differ from blocked ones only by the draw.
-            elif by_model and self._holdout_share:
+            elif is_drawn and self._holdout_share:
                 self._holdout_key = self._holdout_key or batch.holdout_key()
                 if held_out(row.transaction_id, share=self._holdout_share, key=self._holdout_key):
                     overridden[row.transaction_id] = _HELD_OUT

@@ -27,6 +27,7 @@ from fraud_pipeline.database import (
 from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS
 from fraud_pipeline.features.kernels.columns import Table
+from fraud_pipeline.policy.analyst_rules import RuleSet
 from fraud_pipeline.policy.decisions import FAIL_SAFE_RULES, RULES
 from fraud_pipeline.schema.transactions import DAY, TransactionRow, now_microseconds
 from fraud_pipeline.scoring.block_overrides import BlockOverrides
@@ -54,6 +55,7 @@ from fraud_pipeline.scoring.micro_batch import (
     open_alerts,
     stored_answers,
 )
+from fraud_pipeline.scoring.rule_verdicts import MISSING_RULES, apply_rules, with_verdict
 from fraud_pipeline.scoring.stage_clock import Stage, StageClock
 
 _CUSTOMER_WINDOW: Final = max(CUSTOMER_WINDOWS.values())
@@ -74,9 +76,10 @@ class Scorer:
     """Decides on transactions and remembers them; one scorer per thread, any number per database.
 
     `champion` gives the model to use now, or None; features are made with its configuration, and without a model with
-    the default one. Blocks beyond `max_blocks_per_minute` become reviews, as does a `holdout_share` of the model's
-    blocks. `as_stored_now` gives the row as which the doors of this process would store an earlier one. `observe` gets
-    the seconds of each stage; `shadow` gets what the model saw, after it was stored.
+    the default one. `rules` gives the analysts' rules in force, which may overrule the model. Blocks beyond
+    `max_blocks_per_minute` become reviews, as does a `holdout_share` of the blocks of models and of analysts' rules.
+    `as_stored_now` gives the row as which the doors of this process would store an earlier one. `observe` gets the
+    seconds of each stage; `shadow` gets what the model saw, after it was stored.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Scorer:
         as_stored_now: Callable[[TransactionRow], TransactionRow] = lambda row: row,
         observe: Callable[[Stage, float], None] = lambda _stage, _seconds: None,
         shadow: Shadow | None = None,
+        rules: Callable[[], RuleSet | None] = lambda: None,
         clock: Callable[[], int] = now_microseconds,
     ) -> None:
         self._database = database
@@ -98,6 +102,7 @@ class Scorer:
         self._block_overrides = BlockOverrides(max_per_minute=max_blocks_per_minute, holdout_share=holdout_share)
         self._as_stored_now = as_stored_now
         self._shadow = shadow
+        self._rules = rules
         self._clock = clock
         self._cache = HistoryCache(window=_CUSTOMER_WINDOW, max_rows=cache_events)
         self._config = DEFAULT_FEATURE_CONFIG
@@ -273,8 +278,14 @@ class Scorer:
             except Exception as error:  # whatever a damaged model raises, rules can answer
                 raise ModelUnavailableError(f"version {loaded.version} failed ({type(error).__name__})") from error
         decided_at = self._clock()
-        blocks = [row for row, decision in zip(new, decisions, strict=True) if decision == "block"]
-        all_spared = self._block_overrides.apply(batch, blocks, by_model=loaded is not None)
+        verdicts = apply_rules(self._rules(), new, features, decisions=decisions, probabilities=probabilities)
+        without_rules, decisions = decisions, verdicts.overrule(decisions)
+        blocks = [place for place, decision in enumerate(decisions) if decision == "block"]
+        all_spared = self._block_overrides.apply(
+            batch,
+            [new[place] for place in blocks],
+            drawn=[loaded is not None or verdicts.decide(place) for place in blocks],
+        )
         declared = {field.name for field in self._config.own_inputs.fields} if loaded else set[str]()
         scored = []
         for row, decision, probability, why in zip(new, decisions, probabilities, reasons, strict=True):
@@ -287,11 +298,13 @@ class Scorer:
                     reasons=(*why, spared) if spared else why,
                     decided_by=by,  # type: ignore[arg-type]  # one of the three literals above
                     mode=mode,
-                    missing=features.missing,
+                    missing=features.missing if verdicts.complete else (*features.missing, MISSING_RULES),
                     model_version=loaded.version if loaded else None,
                     decided_at=decided_at,
                     request_id=request_ids.get(row.transaction_id),
                     unused_fields=unused_fields(row, declared) if row.own_fields else (),
                 )
             )
+        for place, verdict in verdicts.by_row.items():
+            scored[place] = with_verdict(scored[place], verdict, without_rules=without_rules[place])
         return scored

@@ -62,7 +62,7 @@ COMMANDS = (
         "export-models",
     ),
     *("serve", "dashboard", "token", "rotate-keys", "produce", "consume", "dead-letters", "alerts", "doctor", "backup"),
-    *("migrate", "completion", "test"),
+    *("migrate", "completion", "test", "rules", "lists"),
 )
 
 

@@ -49,6 +49,11 @@ class DecisionOut(_Answer):
     unused_fields: list[str] = Field(
         description="own fields that the model does not declare: stored, and not used for this decision"
     )
+    rule: str | None = Field(description="the analysts' rule that decided, as name@version; null when none did")
+    model_decision: Decision | None = Field(
+        description="what the model, or the rules that stand in for it, would have decided; null when no rule decided"
+    )
+    tags: list[str] = Field(description="analysts' tag rules that were true")
 
 
 class FieldOut(_Answer):
@@ -157,6 +162,9 @@ def decision_body(scored: ScoringResult, *, latency_ms: float) -> dict[str, Any]
         "latency_ms": latency_ms,
         "request_id": scored.request_id,
         "unused_fields": scored.unused_fields,
+        "rule": scored.rule,
+        "model_decision": scored.model_decision,
+        "tags": scored.tags,
     }
 
 

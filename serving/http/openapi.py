@@ -71,6 +71,9 @@ _DECISION: Final[Json] = {
     "latency_ms": 4.1,
     "request_id": "7f3a9c0e5b1d4f6a8c2e0d9b7a5f3c1e",
     "unused_fields": [],
+    "rule": None,
+    "model_decision": None,
+    "tags": [],
 }
 
 

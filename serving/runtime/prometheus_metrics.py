@@ -36,6 +36,7 @@ DECIDES: Final[dict[DecidedBy, tuple[str, ...]]] = {
     "model": DECISIONS,
     "rules": DECISIONS,
     "fail_safe": tuple(sorted({"allow", *(rule.decision for rule in FAIL_SAFE_RULES)})),
+    "analyst_rule": DECISIONS,
 }
 ALARMING_REFUSALS: Final = ("overloaded",)
 """Refusals that an alert counts."""

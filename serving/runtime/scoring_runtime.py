@@ -23,6 +23,7 @@ from serving.runtime.personal import ServedPersonalFields
 from serving.runtime.prometheus_metrics import Metrics
 from serving.runtime.report_watch import ReportWatch
 from serving.runtime.resilience import Breakers, DegradationPolicy, ResilientScorer
+from serving.runtime.rule_watch import RuleWatch
 from serving.runtime.shadow import Shadow, ShadowReport
 
 _SHADOW_PATIENCE: Final = 60.0
@@ -63,6 +64,7 @@ class ScoringRuntime:
             else None
         )
         self._reports = ReportWatch(self.database, on_verdict=metrics.reported)
+        self.rules = RuleWatch(self.database)
         self._following = False
         self.scorer = ResilientScorer(
             Scorer(
@@ -74,6 +76,7 @@ class ScoringRuntime:
                 as_stored_now=self._as_stored_now,
                 observe=metrics.stage,
                 shadow=self._shadow,
+                rules=self.rules.current,
             ),
             breakers=Breakers.build(on_change=metrics.breaker_changed),
             policy=DegradationPolicy(),
@@ -81,7 +84,7 @@ class ScoringRuntime:
         )
 
     def start(self, *, follow: bool = True) -> None:
-        """Load the exported models. With `follow`, also watch for new models and for red reports."""
+        """Load the exported models. With `follow`, also watch for new models, changed rules and red reports."""
         self._following = follow
         holders = [self.champion, *([self._challenger] if self._shadow else [])]
         for holder in holders:
@@ -89,7 +92,9 @@ class ScoringRuntime:
                 holder.start()
             else:
                 holder.check_now()
+        self.rules.check_now()
         if follow:
+            self.rules.start()
             self._reports.start()
 
     def declared_own_fields(self) -> Mapping[str, OwnField]:
@@ -121,6 +126,7 @@ class ScoringRuntime:
             self._shadow.close(patience=_SHADOW_PATIENCE)
         self.champion.close()
         self._reports.close()
+        self.rules.close()
         self.database.close()
 
 

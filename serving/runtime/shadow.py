@@ -187,7 +187,7 @@ class Shadow:
         columns = [names.index(name) for name in loaded.model.features]
         probabilities = loaded.model.probabilities(np.ascontiguousarray(values[np.ix_(rows, columns)]))
         of_challenger = decide(probabilities, loaded.model.policy)
-        of_champion = np.array([scored[position].decision for position in rows], dtype=object)
+        of_champion = np.array([scored[position].decision_without_rules for position in rows], dtype=object)
         champion = np.array([scored[position].probability for position in rows], np.float64)
         versions = (str(scored[rows[0]].model_version), loaded.version)
         if self._tally is not None and (self._tally.versions != versions or self._tally.refused):

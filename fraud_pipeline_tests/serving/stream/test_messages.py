@@ -173,6 +173,9 @@ class TestAnswers:
             "decided_at": "2024-10-04T00:00:00Z",
             "request_id": "r-1",
             "unused_fields": [],
+            "rule": None,
+            "model_decision": None,
+            "tags": [],
         }
 
     def test_a_dead_letter_is_the_message_with_why_and_where(self) -> None:
