@@ -6,6 +6,7 @@ Belongs here: words for a person. Must not be here: the rules of alerts (`alerts
 import argparse
 import getpass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from pydantic_core import to_json
 
@@ -14,6 +15,10 @@ from fraud_pipeline.database import open_database
 from fraud_pipeline.database.alerts import Alert
 from fraud_pipeline.settings import load_settings
 
+NO_ALERT: Final = (
+    "There is no such alert. Each decision to review or block makes one: start `fraud-detect serve`, or "
+    "`fraud-detect demo` for live traffic"
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,8 +43,8 @@ def alerts(arguments: argparse.Namespace) -> int:
             ]
     if arguments.json:
         print(to_json(rows).decode())
-    elif not rows and arguments.action == "next":
-        print("There is no open alert.")
+    elif not rows:
+        print(NO_ALERT)
     else:
         for alert in rows:
             print(_line(alert))

@@ -31,7 +31,11 @@ def models(arguments: argparse.Namespace) -> int:
         }
         print(to_json(listing).decode())
         return 0
-    for model in registry.versions():
+    versions = registry.versions()
+    if not versions:
+        print("There is no model yet. Train one: `fraud-detect train`")
+        return 0
+    for model in versions:
         score = model.tags.get("average_precision", "?")
         print(f"v{model.version:<4} {model.created_at:%Y-%m-%d %H:%M} UTC  AP {score}  {' '.join(model.aliases)}")
     print("\nPromotions, newest first:")

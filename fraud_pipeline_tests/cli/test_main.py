@@ -243,6 +243,21 @@ class TestJson:
         assert self.printed(["alerts", "next"], capsys) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        (["models"], "fraud-detect train"),
+        (["alerts", "list"], "fraud-detect serve"),
+        (["alerts", "next"], "fraud-detect demo"),
+    ],
+)
+@pytest.mark.usefixtures("empty_home")
+def test_an_empty_list_names_the_next_step(command: list[str], remedy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert remedy in line
+
+
 class TestDeadLetters:
     def test_are_listed_for_people_and_programs_without_their_content(
         self, broker: Broker, empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
