@@ -162,8 +162,9 @@ def explain(features: pd.DataFrame, *, model: FraudModel | None = None, top: int
     ]
     frame = pd.DataFrame(rows, columns=["transaction_id", "feature", "value", "contribution"])
     own = {each.name: each for each in model.feature_config.own_inputs.inputs}
+    local = model.feature_config.local_time
     texts = [
-        own_sentence(own[name], float(value)) if name in own else sentence(name, float(value))
+        own_sentence(own[name], float(value)) if name in own else sentence(name, float(value), local_time=local)
         for _, name, value, _ in rows
     ]
     return frame.assign(text=texts)
@@ -181,7 +182,7 @@ def _all_features(
     known = empty(FRAUD_REPORTS) if reports is None else _checked(FRAUD_REPORTS, reports, name="reports")
     events = new if past.empty else pd.concat([past, new], ignore_index=True).drop_duplicates("transaction_id")
     days = merchant_days(events, known, label_maturity=config.label_maturity)
-    frame = config.engineer().compute(history=History(past, known, days), new=new)
+    frame = config.engineer().compute(history=History(past, known, days), new=raw)
     return frame.assign(**raw[list(own)]).set_axis(transactions.index)
 
 

@@ -40,7 +40,7 @@ _OF_REQUESTS: Final[Mapping[str, str]] = MappingProxyType(
         "wrong_content_type": "send Content-Type: application/json, in UTF-8 and uncompressed",
         "too_short": "send at least one transaction",
         "too_many_transactions": "send the transactions in several smaller batches",
-        "name_taken": "leave the field out: it is made from amount and currency",
+        "name_taken": "leave the field out: it is made from amount, currency and event_time",
         "bad_name": "the name of an own field has 1 to 64 characters without control characters",
         "too_many_own_fields": "send at most 256 own fields that the model does not declare",
         "own_fields_too_large": "send own fields of at most 32,768 characters in all, names and texts together",

@@ -78,10 +78,14 @@ def instant(text: str) -> datetime:
 
 
 def time_zone(text: str) -> str:
-    """The name of a time zone. Raises argparse's error for one that is not known."""
+    """The name of a time zone, or OWN_OFFSETS. Raises argparse's error for a zone that is not known."""
     from zoneinfo import ZoneInfo  # noqa: PLC0415 - not for --help
 
+    if text == "offset":
+        return text
     try:
         return ZoneInfo(text).key
     except (KeyError, ValueError, OSError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time zone; write a name such as Europe/Berlin") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time zone; write a name such as Europe/Berlin, or offset for each time's own"
+        ) from None

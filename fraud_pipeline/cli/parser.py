@@ -180,7 +180,9 @@ def _add_inspection(command: argparse.ArgumentParser) -> None:
     units = ["s", "ms", "us", "ns", "minutes", "hours", "days"]
     command.add_argument("--time-unit", choices=units, help="unit of an event time that is a number")
     command.add_argument("--time-origin", type=instant, help="instant from which an event time counts that is a number")
-    command.add_argument("--time-zone", type=time_zone, help="zone of times without an offset (default: UTC)")
+    command.add_argument(
+        "--time-zone", type=time_zone, help="zone of the local clock, or offset for that of each time (default: UTC)"
+    )
 
 
 def _add_models(add: AddCommand) -> None:

@@ -191,10 +191,10 @@ class QuerySource:
         how = self.declaration.event_time
         if how is None:
             raise SourceError(f"{self.query.path}: fraud.toml declares no event_time, and rows are in no order: add it")
-        if len(how.columns) == 1 and not how.format:
+        if len(how.all_columns) == 1 and not how.format:
             rows = pa.table([self.query.extremes(how.columns[0])], names=list(how.columns))
         else:
-            rows = self.query.columns(how.columns)
+            rows = self.query.columns(how.all_columns)
         extremes = pc.min_max(self._converted("event_time", rows).cast(pa.int64())).as_py()
         if extremes["min"] is None:
             raise SourceError(f"{self.query.path}: the query gives no rows for any time: check it, and --data-url")

@@ -120,7 +120,9 @@ def _keeps_out_the_future(history: History, new: pd.DataFrame, *, settings: Sett
 
 def feature_config(settings: Settings) -> FeatureConfig:
     """The feature configuration of this deployment's next training."""
-    return FeatureConfig(label_maturity=settings.label_maturity)
+    declared = settings.declaration
+    local_time = declared.local_time if declared else False
+    return FeatureConfig(label_maturity=settings.label_maturity, local_time=local_time)
 
 
 def engineer(settings: Settings) -> FeatureEngineer:

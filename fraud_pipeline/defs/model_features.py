@@ -3,14 +3,14 @@
 Belongs here: when the feature table differs from the model's features. Must not be here: uses of its scores.
 
 The feature table is computed with the deployment's configuration, for the next model. A champion that was trained with
-another label maturity never sees these values, and would be judged on wrong ones. A model's own
-inputs are columns of `transactions`.
+another label maturity, or with another clock, never sees these values, and would be judged on wrong ones. A model's
+own inputs are columns of `transactions`.
 """
 
 import pandas as pd
 
 from fraud_pipeline.defs.calendar import Span
-from fraud_pipeline.defs.features import engineer, feature_config, history_before
+from fraud_pipeline.defs.features import feature_config, history_before
 from fraud_pipeline.features.own_inputs import with_own_inputs
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.schema.joins import rows_of
@@ -42,5 +42,5 @@ def _with_features(model: FraudModel, store: TableStore, rows: pd.DataFrame, *, 
     for day, of_day in rows.groupby(rows["event_time"].dt.date):
         new = rows_of(store.read("transactions", day, day), of_day["transaction_id"], table="transactions")
         history = history_before(store, Span(day, day), settings=like_model, stored_merchant_days=False)
-        parts.append(engineer(like_model).compute(history=history, new=new))
+        parts.append(model.feature_config.engineer().compute(history=history, new=new))
     return rows_of(pd.concat(parts, ignore_index=True), rows["transaction_id"], table="features")

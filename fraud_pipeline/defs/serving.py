@@ -80,9 +80,11 @@ def serving_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             if settings.source_kind != "none":
                 claim_history(online, source, accept_other=config.accept_other_source)
             load = load_changed_days(online, store, first=first, last=last)
+            # Models that differ in own inputs or in local time share these days.
+            lookbacks = {each.label_maturity: each.engineer().lookback for each in in_use}
             days = sum(
-                refresh_merchant_days(online, now=now, lookback=each.lookback, label_maturity=each.label_maturity)
-                for each in {config.engineer() for config in in_use}  # models differ in own inputs, too
+                refresh_merchant_days(online, now=now, lookback=lookback, label_maturity=label_maturity)
+                for label_maturity, lookback in lookbacks.items()
             )
             _remove_settled_shadow_rows(online, registry.registry())
             verdict = _audit(online, store, first=first, last=last, settings=settings)

@@ -19,9 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
+from fraud_pipeline.features.kernels.columns import Table
 from fraud_pipeline.features.own_inputs import NO_OWN_INPUTS, OwnInputs
+from fraud_pipeline.schema.local_time import OFFSET_FIELD, UTC_OFFSET
 from fraud_pipeline.schema.money import Conversion
-from fraud_pipeline.schema.transactions import microseconds
+from fraud_pipeline.schema.own_fields import own_values
+from fraud_pipeline.schema.transactions import TransactionRow, microseconds
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -31,16 +34,25 @@ class FeatureConfig:
     """The configuration; an unreported transaction counts as matured legitimate after `label_maturity`.
 
     `own_inputs` are what a model sees beside the features; they are fitted with it, and empty without a model.
-    `conversion` are the rates that the model was trained with, if transactions have a currency.
+    `conversion` are the rates that the model was trained with, if transactions have a currency. With `local_time`, hour
+    and weekday are those of the local clock, and UTC where nobody knows its offset.
     """
 
     label_maturity: timedelta
     own_inputs: OwnInputs = NO_OWN_INPUTS
     conversion: Conversion | None = None
+    local_time: bool = False
 
     def engineer(self) -> FeatureEngineer:
         """The feature code with this configuration; it computes everything but the own inputs."""
-        return FeatureEngineer(label_maturity=self.label_maturity)
+        return FeatureEngineer(label_maturity=self.label_maturity, local_time=self.local_time)
+
+    def on_local_clock(self, new: Table, rows: Sequence[TransactionRow]) -> Table:
+        """The table of these new transactions, with the offset of each one's clock where features need it."""
+        if not self.local_time:
+            return new
+        offsets = own_values([row.own_fields for row in rows], [OFFSET_FIELD])[UTC_OFFSET]
+        return {**new, UTC_OFFSET: np.array(offsets, np.float64)}
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -90,7 +102,8 @@ class FeatureConfig:
         """Plain values for JSON, in whole microseconds."""
         own = {"own_inputs": self.own_inputs.to_dict()} if self.own_inputs != NO_OWN_INPUTS else {}
         money = {"conversion": self.conversion.to_dict()} if self.conversion else {}
-        return {"label_maturity_microseconds": self.label_maturity // _MICROSECOND, **own, **money}
+        local = {"local_time": True} if self.local_time else {}
+        return {"label_maturity_microseconds": self.label_maturity // _MICROSECOND, **own, **money, **local}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -100,6 +113,7 @@ class FeatureConfig:
             label_maturity=int(values["label_maturity_microseconds"]) * _MICROSECOND,
             own_inputs=NO_OWN_INPUTS if own is None else OwnInputs.from_dict(own),
             conversion=None if money is None else Conversion.from_dict(money),
+            local_time=bool(values.get("local_time", False)),
         )
 
     def to_json(self) -> str:

@@ -5,7 +5,7 @@ Names derive from definitions: entity, statistic, window. A new feature is a new
 `engineer.py`, `customer_features.py` or `merchant_features.py`; `docs/reference.py` makes a page of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import pandera.pandas as pa
@@ -127,6 +127,13 @@ FEATURES: Final = tuple(
     for window in windows
 )
 FEATURE_NAMES: Final = tuple(definition.name for definition in FEATURES)
+
+
+def described_features(*, local_time: bool) -> tuple[FeatureDefinition, ...]:
+    """FEATURES, whose descriptions name the clock that a model's hours and weekdays are of."""
+    if not local_time:
+        return FEATURES
+    return tuple(replace(each, description=each.description.replace("UTC", "local time")) for each in FEATURES)
 
 
 def features_schema() -> pa.DataFrameSchema:

@@ -20,7 +20,9 @@ from fraud_pipeline.features import customer_features, merchant_features
 from fraud_pipeline.features.code_version import code_hash
 from fraud_pipeline.features.definitions import FEATURE_NAMES, FEATURES, LONGEST_WINDOW, FeatureDefinition
 from fraud_pipeline.features.kernels.columns import MISSING_CODE, Columns, Table, first_of_each, positions_in, table
+from fraud_pipeline.features.kernels.windows import Ints
 from fraud_pipeline.features.merchant_days import assembled, days_to_clear, final_on, merchant_days
+from fraud_pipeline.schema.local_time import MINUTE, MINUTES_OF_A_DAY, UTC_OFFSET
 from fraud_pipeline.schema.transactions import CHANNELS, DAY, HOUR
 
 __all__ = [
@@ -63,9 +65,13 @@ class HistoryTables:
 
 @dataclass(frozen=True, slots=True)
 class FeatureEngineer:
-    """Computes every feature; a transaction without a report for `label_maturity` counts as matured legitimate."""
+    """Computes every feature; a transaction without a report for `label_maturity` counts as matured legitimate.
+
+    With `local_time`, hour and weekday are those of the local clock: new rows have a column UTC_OFFSET.
+    """
 
     label_maturity: timedelta
+    local_time: bool = False
 
     @property
     def lookback(self) -> timedelta:
@@ -93,7 +99,7 @@ class FeatureEngineer:
     def values(self, *, history: HistoryTables, new: Table) -> NDArray[np.float32]:
         """`compute` on arrays: returns shape (rows of `new`, features), in the order of `FEATURE_NAMES`."""
         reports = _frauds(history.reports, distinct=history.known is not None)
-        columns = _transaction(new)
+        columns = _transaction(new, clock=_local_clock(new) if self.local_time else new["event_time"])
         columns |= customer_features.customer_columns(
             customer_features.customer_events(
                 history.transactions, new, known=history.known, tiles=history.customer_tiles
@@ -122,9 +128,19 @@ def _code_version() -> str:
     return code_hash(FeatureEngineer.compute, FeatureEngineer.values, lookback, *days)
 
 
-def _transaction(new: Table) -> Columns:
-    now, channel = new["event_time"], positions_in(new["channel"], CHANNELS)
-    weekday = (now // DAY + EPOCH_WEEKDAY) % 7
+def _local_clock(new: Table) -> Ints:
+    """What the local clock shows, in microseconds as if it were UTC; UTC itself where no offset is known."""
+    now: Ints = new["event_time"]
+    if UTC_OFFSET not in new:
+        return now
+    offset = new[UTC_OFFSET].astype(np.float64)
+    known = np.abs(offset) < MINUTES_OF_A_DAY
+    return now + np.where(known, offset, 0).astype(np.int64) * MINUTE
+
+
+def _transaction(new: Table, *, clock: Ints) -> Columns:
+    channel = positions_in(new["channel"], CHANNELS)
+    weekday = (clock // DAY + EPOCH_WEEKDAY) % 7
     known = channel != MISSING_CODE
     flags = {
         f"is_{name}": np.where(known, channel == CHANNELS.index(name), np.nan)
@@ -132,10 +148,10 @@ def _transaction(new: Table) -> Columns:
     }
     return flags | {
         "amount": new["amount_cents"],
-        "hour_of_day": (now % DAY) / HOUR,
+        "hour_of_day": (clock % DAY) / HOUR,
         "day_of_week": weekday,
         "is_weekend": weekday >= 5,
-        "is_night": now % DAY < 6 * HOUR,
+        "is_night": clock % DAY < 6 * HOUR,
     }
 
 

@@ -17,6 +17,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_object_dtype
 
 from fraud_pipeline.features.definitions import FEATURE_NAMES, FeatureDefinition, Unit
 from fraud_pipeline.schema.joins import rows_of
+from fraud_pipeline.schema.local_time import OFFSET_FIELD, UTC_OFFSET
 from fraud_pipeline.schema.money import MONEY_FIELDS, ORIGINAL_CURRENCY, RATE
 from fraud_pipeline.schema.own_fields import OwnField, OwnType, OwnValue, own_values, with_own_columns
 from fraud_pipeline.schema.transactions import DAY, TransactionRow, microseconds
@@ -184,6 +185,8 @@ def fit_own_inputs(rows: pd.DataFrame, own_fields: Sequence[OwnField], *, min_co
     for own in set(own_fields) & set(MONEY_FIELDS):
         if own.name == RATE or rows[ORIGINAL_CURRENCY].nunique() < 2:
             del kinds[own.name]
+    if OFFSET_FIELD in own_fields:
+        del kinds[UTC_OFFSET]  # hour and weekday are made with it
     inputs = []
     for name, kind in kinds.items():
         if kind != "category":
@@ -211,6 +214,8 @@ def not_inputs(own: OwnInputs) -> dict[str, str]:
 
 
 def _why_not(own: OwnField) -> str:
+    if own == OFFSET_FIELD:
+        return "hour and weekday are those of the local clock by it"
     if own in MONEY_FIELDS:
         return "the amount in the reporting currency says the same, and the rate nothing more"
     if own.type in KINDS:

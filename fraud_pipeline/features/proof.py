@@ -3,8 +3,8 @@
 Belongs here: that history, and a hash of each feature's values. Must not be here: what to do when they differ.
 
 The history comes from a random stream of our own, so that it is the same in every release. It covers ties, windows that
-end on an event, missing values, places around the date line, customers and merchants with more than `NEWEST_EVENTS`
-events, reports before and after the label maturity, and withdrawn and repeated reports.
+end on an event, missing values, places around the date line, offsets of local clocks, customers and merchants with more
+than `NEWEST_EVENTS` events, reports before and after the label maturity, and withdrawn and repeated reports.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer, History, merchant_days
 from fraud_pipeline.features.own_inputs import FIXED_INPUTS, OwnInput, OwnInputs
+from fraud_pipeline.schema.local_time import UTC_OFFSET
 from fraud_pipeline.schema.own_fields import own_columns
 from fraud_pipeline.schema.transactions import CHANNELS, DAY, HOUR, REPORT_COLUMNS, times
 
@@ -36,7 +37,9 @@ def value_hashes(engineer: FeatureEngineer) -> Mapping[str, str]:
     reports = _reports(transactions)
     days = merchant_days(transactions, reports, label_maturity=engineer.label_maturity)
     twice = pd.concat([transactions, transactions.head(50)], ignore_index=True)
-    rows = engineer.compute(history=History(transactions=twice, reports=reports, merchant_days=days), new=transactions)
+    offsets = np.array([-300.0, 0.0, 60.0, 345.0, np.nan])[(_draws(18) * 5).astype(np.int64)]
+    new = transactions.assign(**{UTC_OFFSET: offsets})
+    rows = engineer.compute(history=History(transactions=twice, reports=reports, merchant_days=days), new=new)
     return {name: _hash(rows[name].to_numpy(np.float32)) for name in FEATURE_NAMES}
 
 

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from fraud_pipeline.features.code_version import code_hash
 from fraud_pipeline.features.config import FeatureConfig
-from fraud_pipeline.features.engineer import FEATURES, FeatureEngineer
+from fraud_pipeline.features.definitions import described_features
+from fraud_pipeline.features.engineer import FeatureEngineer
 from fraud_pipeline.features.own_inputs import OwnInputs
 from fraud_pipeline.features.proof import own_value_hashes, value_hashes
 from fraud_pipeline.schema.own_fields import own_columns, own_values
@@ -62,7 +63,8 @@ def changed_features(manifest: Mapping[str, Any]) -> list[str]:
 
 def _definitions(config: FeatureConfig) -> dict[str, dict[str, Any]]:
     """The definition of each feature and own input, by its name."""
-    return {definition.name: asdict(definition) for definition in (*FEATURES, *config.own_inputs.definitions)}
+    features = described_features(local_time=config.local_time)
+    return {definition.name: asdict(definition) for definition in (*features, *config.own_inputs.definitions)}
 
 
 def _code(config: FeatureConfig) -> str:

@@ -58,6 +58,8 @@ _CLOCKS: Final = (
 _LOOKS_LIKE_A_DATE: Final = r"^(?:[0-9]{1,4}[-/. ][0-9A-Za-z]|[A-Za-z]{3,9} [0-9]|[0-9]{8}\b)"
 _HEAD: Final = 200
 _CLOCK: Final = r"^\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp][Mm])?$"
+_OFFSET: Final = r":\d{2}(?:[.,]\d+)? ?[+-](?:(?:0[1-9]|1\d|2[0-3])(?::?\d{2})?|00:?(?:0[1-9]|[1-5]\d))(?: ?\[.+\])?$"
+"""A time of day and an offset that is not zero."""
 _EVIDENT: Final = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.]\d{2,4}")
 
 
@@ -65,7 +67,8 @@ _EVIDENT: Final = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.]\d{2,4}")
 class TimeSpelling:
     """A way to read a column: its unit or format, `times` of the sample in microseconds UTC (MISSING: unreadable).
 
-    `certain` is off where another way would read the values as well.
+    `certain` is off where another way would read the values as well; `offsets` is on where times carry the offset of a
+    local clock.
     """
 
     times: Times
@@ -75,6 +78,7 @@ class TimeSpelling:
     origin: datetime | None = None
     certain: bool = True
     warnings: tuple[str, ...] = ()
+    offsets: bool = False
 
     @property
     def present(self) -> Times:
@@ -160,8 +164,9 @@ def _iso(profile: Profile) -> TimeSpelling | None:
     if (times != MISSING).sum() < NEARLY_ALL * profile.filled:
         return None
     zoned = profile.fits(r"(?:[Zz]|[+-]\d{2}:?\d{2}|UTC|GMT|[A-Za-z]+/[A-Za-z_]+\]?)$")
-    example = _example(profile)
-    return TimeSpelling(times, f"year first: {example}" + ("" if zoned else "; without a time zone, read as UTC"))
+    offsets = bool(pc.any(pc.match_substring_regex(profile.text, _OFFSET)).as_py())
+    clock = "; hours are those of its offset" if offsets else "" if zoned else "; without a time zone, read as UTC"
+    return TimeSpelling(times, f"year first: {_example(profile)}{clock}", offsets=offsets)
 
 
 def _epoch(profile: Profile) -> TimeSpelling | None:

@@ -27,6 +27,7 @@ from fraud_pipeline.ingest.money_reading import (
 )
 from fraud_pipeline.ingest.toml_text import KeyedError, KeyPath, lines_of_keys, toml_key, toml_value
 from fraud_pipeline.schema.fields import FIELDS, fields_of
+from fraud_pipeline.schema.local_time import OFFSET_FIELD, UTC_OFFSET
 from fraud_pipeline.schema.money import MONEY_FIELDS, MONEY_NAMES, Conversion
 from fraud_pipeline.schema.own_fields import OwnField, OwnType
 
@@ -36,6 +37,8 @@ PLAIN_FIELDS: Final = tuple(field.name for field in fields_of("file") if field.n
 """The fields that one column gives without further words."""
 
 _NO_EPOCH_UNITS: Final = ("minutes", "hours", "days")
+OWN_OFFSETS: Final = "offset"
+"""In place of a zone: each time carries the offset of its local clock."""
 _ZONE: Final = re.compile(r"[A-Za-z_]+(?:/[A-Za-z0-9_+-]+)*")
 
 _ColumnName = Annotated[str, Field(min_length=1)]
@@ -48,8 +51,9 @@ class _Part(BaseModel):
 class TimeReading(_Part):
     """How a time is read: text of one or several columns (joined by a blank), or a number with its `unit`.
 
-    A number counts from `origin`, or from 1970 where there is none. `format` is of `datetime.strptime`. Text without an
-    offset is a local time of `zone`, or UTC.
+    A number counts from `origin`, or from 1970 where there is none. `format` is of `datetime.strptime`. The local clock
+    is that of the row's zone or offset in `zone_column`, or of `zone`; OWN_OFFSETS stands for each time's own offset. A
+    time without an offset is one of `zone`, or else of the row's zone, or else of UTC.
     """
 
     columns: tuple[_ColumnName, ...] = Field(min_length=1, max_length=6)
@@ -57,6 +61,7 @@ class TimeReading(_Part):
     format: str = ""
     origin: datetime | None = None
     zone: str = ""
+    zone_column: str = ""
 
     @field_validator("origin")
     @classmethod
@@ -67,15 +72,37 @@ class TimeReading(_Part):
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
-        if self.unit and (self.format or self.zone or len(self.columns) > 1):
-            raise ValueError("a unit is for one column of numbers: remove format, zone and the second column, or unit")
+        if self.unit and (self.format or len(self.columns) > 1):
+            raise ValueError("a unit is for one column of numbers: remove format and the second column, or unit")
         if self.origin is not None and not self.unit:
             raise ValueError("an origin needs the unit of the numbers that count from it: add unit")
         if self.unit in _NO_EPOCH_UNITS and self.origin is None:
             raise ValueError(f"{self.unit} count from a start: add origin, such as 2026-01-01T00:00:00Z")
         if self.zone and not _ZONE.fullmatch(self.zone):
-            raise ValueError("a zone is a name such as Europe/Berlin: write one")
+            raise ValueError(f'a zone is a name such as Europe/Berlin, or "{OWN_OFFSETS}": write one')
+        others = [name for name in ("unit", "format", "zone_column") if getattr(self, name)]
+        if self.zone == OWN_OFFSETS and others:
+            raise ValueError(
+                f'"{OWN_OFFSETS}" is for times such as 2026-01-31T13:45:00+01:00: remove {others[0]}, or zone'
+            )
+        if self.zone_column in self.columns:
+            raise ValueError(f"column '{self.zone_column}' is the time: zone_column needs a column of its own")
         return self
+
+    @property
+    def all_columns(self) -> tuple[str, ...]:
+        """Every column that is read; that of the zone comes last."""
+        return (*self.columns, self.zone_column) if self.zone_column else self.columns
+
+    @property
+    def has_local_time(self) -> bool:
+        """Whether the local clock of transactions is known."""
+        return bool(self.zone or self.zone_column)
+
+    @property
+    def zone_name(self) -> str:
+        """The zone of times without an offset of their own."""
+        return "UTC" if self.zone in ("", OWN_OFFSETS) else self.zone
 
 
 class LabelReading(_Part):
@@ -157,10 +184,9 @@ class Declaration(_Part):
             raise KeyedError(("fields", "currency"), "no amount is in this currency: add amount, or remove the key")
         answers = {*self._label_columns, self.fields.get("reported_at")}
         for own in self.own:
-            if self.money and own.name in MONEY_NAMES:
-                raise KeyedError(
-                    ("own_fields", own.name), "the original amount is stored by this name: rename the field"
-                )
+            if own.name == UTC_OFFSET or (self.money and own.name in MONEY_NAMES):
+                what = "local clock" if own.name == UTC_OFFSET else "original amount"
+                raise KeyedError(("own_fields", own.name), f"the {what} is stored by this name: rename the field")
             if own.column in answers:
                 key = ("own_fields", own.name, "column")
                 raise KeyedError(key, f"column '{own.column}' is the label, which no input may be: remove the field")
@@ -171,8 +197,14 @@ class Declaration(_Part):
 
     @property
     def own_fields(self) -> tuple[OwnField, ...]:
-        """The bank's own fields in declared order, then what is stored of an original amount."""
-        return (*(own.field for own in self.own), *(MONEY_FIELDS if self.money else ()))
+        """The bank's own fields in declared order, then what is stored of an original amount and of the local clock."""
+        clock = (OFFSET_FIELD,) if self.local_time else ()
+        return (*(own.field for own in self.own), *(MONEY_FIELDS if self.money else ()), *clock)
+
+    @property
+    def local_time(self) -> bool:
+        """Whether the local clock of transactions is known, so that hour and weekday are those of it."""
+        return self.event_time is not None and self.event_time.has_local_time
 
     @property
     def conversion(self) -> Conversion | None:
@@ -182,23 +214,27 @@ class Declaration(_Part):
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is read, once each."""
-        time = self.event_time.columns if self.event_time else ()
+        time = self.event_time.all_columns if self.event_time else ()
         own = [*self._money_columns.values(), *(own.column for own in self.own)]
         return tuple(dict.fromkeys([*self.fields.values(), *time, *self._label_columns, *own]))
 
     @property
     def id(self) -> str:
         """Short hash of all that decides stored values; descriptions and reasons do not."""
-        return self._hash(exclude={"not_used": True, "own": {"__all__": {"description"}}})
+        return self._hash(exclude={"not_used": True, "own": {"__all__": {"description"}}}, local_time=self.local_time)
 
     @property
     def fixed_id(self) -> str:
         """Short hash of all that decides whose transactions these are; rates change amounts, and not that."""
-        return self._hash(exclude={"not_used": True, "own": True, "money": {"rates"}})
+        by_row = self.event_time is not None and self.event_time.zone_column != ""
+        return self._hash(exclude={"not_used": True, "own": True, "money": {"rates"}}, local_time=by_row)
 
-    def _hash(self, *, exclude: dict[str, Any]) -> str:
-        # Without a currency, the hash is that of releases that knew none, so that no day is read again.
-        values = self.model_dump(mode="json", exclude=exclude if self.money else {**exclude, "money": True})
+    def _hash(self, *, exclude: dict[str, Any], local_time: bool) -> str:
+        # Without a currency, and without local time, the hash is that of releases that knew none, so that no day is
+        # read again.
+        exclude = exclude if self.money else {**exclude, "money": True}
+        exclude = exclude if local_time else {**exclude, "event_time": {"zone_column"}}
+        values = self.model_dump(mode="json", exclude=exclude)
         for own in values.get("own", ()):
             if not own["personal"]:
                 del own["personal"]  # as in releases that knew no personal fields

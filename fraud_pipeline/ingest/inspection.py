@@ -32,6 +32,7 @@ from fraud_pipeline.ingest.money_reading import MoneyReading
 from fraud_pipeline.ingest.own_types import TypeGuess, guess_type
 from fraud_pipeline.ingest.time_guesses import TimeGuess, TimeOptions, guess_time, named_time
 from fraud_pipeline.ingest.time_spellings import MISSING
+from fraud_pipeline.schema.local_time import UTC_OFFSET
 from fraud_pipeline.schema.money import MONEY_NAMES
 from fraud_pipeline.schema.own_fields import RESERVED_NAMES
 
@@ -233,7 +234,7 @@ def _declared(
 ) -> tuple[tuple[ColumnPlace, ...], Declaration]:
     """The place of each column, and the declaration of the same places."""
     plain = {guess.name: guess for guess in fields.values()}
-    taken = {*RESERVED_NAMES, *FEATURE_NAMES, *overrides.own, *(MONEY_NAMES if money else ())}
+    taken = {*RESERVED_NAMES, *FEATURE_NAMES, UTC_OFFSET, *overrides.own, *(MONEY_NAMES if money else ())}
     places: list[ColumnPlace] = []
     own: list[OwnColumn] = []
     not_used: dict[str, str] = {}

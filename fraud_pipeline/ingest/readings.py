@@ -12,19 +12,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_pipeline.ingest.column_mapping import Header, SourceError
-from fraud_pipeline.ingest.declaration import Declaration, LabelReading, OwnColumn, TimeReading, spelling
+from fraud_pipeline.ingest.declaration import (
+    OWN_OFFSETS,
+    Declaration,
+    LabelReading,
+    OwnColumn,
+    TimeReading,
+    spelling,
+)
 from fraud_pipeline.ingest.file_columns import Column, converted, is_text, label_words, typed, wrong_column
 from fraud_pipeline.ingest.number_spellings import AmbiguousNumbersError, read_numbers
 from fraud_pipeline.ingest.time_spellings import (
     TimesError,
     counted_times,
     formatted_times,
+    has_no_offsets,
+    in_each_zone,
     joined_times,
     local_times,
+    own_offsets,
     read_times,
+    zone_names,
+    zone_offsets,
 )
 from fraud_pipeline.schema.fields import FIELDS, Kind
 from fraud_pipeline.schema.identifiers import NORMALISATIONS, read_identifiers
+from fraud_pipeline.schema.local_time import UTC_OFFSET
 from fraud_pipeline.schema.money import RATE
 from fraud_pipeline.schema.own_fields import OwnType
 
@@ -80,6 +93,7 @@ def declared_readings(declaration: Declaration, header: Header, *, all_rows: boo
     time = declaration.event_time
     if time:
         readings.append(_time_reading("event_time", time))
+        readings += [_offset_reading(time)] if time.has_local_time else []
     if column := declaration.fields.get("reported_at"):
         # A report is dated as its transaction is, unless that one has a column for the hour as well.
         alike = time and len(time.columns) == 1
@@ -107,12 +121,12 @@ def unnamed_note(columns: Sequence[str]) -> str:
 def _time_reading(field: str, reading: TimeReading, *, otherwise: TimeReading | None = None) -> Reading:
     """The reading of a time; text that `reading` does not fit is read by `otherwise`."""
     name = "+".join(reading.columns)
-    zone = reading.zone or "UTC"
+    by_row = reading.zone_column or reading.zone == OWN_OFFSETS
 
     def cast(piece: pa.Array, column: str) -> pa.Array:
         piece = piece.dictionary_decode() if pa.types.is_dictionary(piece.type) else piece
         kind = piece.type
-        if is_text(kind) or pa.types.is_null(kind):
+        if is_text(kind) or pa.types.is_null(kind) or column == reading.zone_column:
             return piece.cast(pa.string())
         if reading.unit:
             if pa.types.is_integer(kind):
@@ -121,21 +135,76 @@ def _time_reading(field: str, reading: TimeReading, *, otherwise: TimeReading | 
         whole = len(reading.columns) == 1 and not reading.format
         if whole and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
             stamps = piece.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False)
-            return local_times(stamps, zone=zone)
+            return stamps if by_row else local_times(stamps, zone=reading.zone_name)
         return piece.cast(pa.string())
 
     def combine(columns: tuple[pa.Array, ...], place: Place) -> Column:
         try:
-            return Column(_times(columns, reading, zone=zone), {})
+            return Column(_times(columns, reading), {})
         except TimesError as error:
             if otherwise is not None and otherwise != reading:
-                return _time_reading(field, otherwise).converted(columns, place)
+                return _time_reading(field, otherwise).converted(columns[: len(otherwise.columns)], place)
             raise wrong_column(name, field, str(error)) from None
 
-    return Reading(field, reading.columns, cast, combine)
+    return Reading(field, reading.all_columns, cast, combine)
 
 
-def _times(columns: tuple[pa.Array, ...], reading: TimeReading, *, zone: str) -> pa.Array:
+def _offset_reading(reading: TimeReading) -> Reading:
+    """The reading of the minutes by which the local clock of a time is ahead of UTC."""
+    time = _time_reading("event_time", reading)
+
+    def combine(columns: tuple[pa.Array, ...], _: Place) -> Column:
+        try:
+            return Column(_offsets(columns, reading), {})
+        except TimesError as error:
+            raise wrong_column("+".join(reading.columns), "event_time", str(error)) from None
+
+    return replace(time, field=UTC_OFFSET, converted=combine)
+
+
+def _offsets(columns: tuple[pa.Array, ...], reading: TimeReading) -> pa.Array:
+    first = columns[0]
+    if reading.zone == OWN_OFFSETS:
+        if not pa.types.is_timestamp(first.type):
+            return own_offsets(_text(columns))
+        is_local = first.type.tz not in (None, "UTC")
+        return zone_offsets(first.cast(_UTC), first.type.tz) if is_local else pa.nulls(len(first), pa.float64())
+    times = _times(columns, reading)
+    if not reading.zone_column:
+        return zone_offsets(times, reading.zone)
+    zones = zone_names(columns[-1], column=reading.zone_column).fill_null(reading.zone)
+    return in_each_zone(times, zones, lambda rows, zone: zone_offsets(rows, zone) if zone else _no_offsets(rows))
+
+
+def _no_offsets(rows: pa.Array) -> pa.Array:
+    return pa.nulls(len(rows), pa.float64())
+
+
+def _times(columns: tuple[pa.Array, ...], reading: TimeReading) -> pa.Array:
+    parts = columns[: len(reading.columns)]
+    stamps = _times_in(parts, reading, zone=reading.zone_name)
+    if not reading.zone_column or reading.zone or not _show_local_clock(parts, reading):
+        return stamps
+    zones = zone_names(columns[-1], column=reading.zone_column).fill_null("UTC")
+    return in_each_zone(
+        stamps, zones, lambda rows, zone: local_times(rows.cast(pa.int64()).cast(pa.timestamp("us")), zone=zone)
+    )
+
+
+def _show_local_clock(columns: tuple[pa.Array, ...], reading: TimeReading) -> bool:
+    """Whether times are those of a local clock, and not instants that only need to be shown by one."""
+    if reading.unit:
+        return False
+    if pa.types.is_timestamp(columns[0].type):
+        return columns[0].type.tz is None
+    return "%z" not in reading.format if reading.format else has_no_offsets(_text(columns))
+
+
+def _text(columns: tuple[pa.Array, ...]) -> pa.Array:
+    return joined_times([pc.utf8_trim_whitespace(column) for column in columns])
+
+
+def _times_in(columns: tuple[pa.Array, ...], reading: TimeReading, *, zone: str) -> pa.Array:
     first = columns[0]
     if reading.unit:
         numbers = _whole_numbers(first)
@@ -143,12 +212,11 @@ def _times(columns: tuple[pa.Array, ...], reading: TimeReading, *, zone: str) ->
             raise TimesError(f"holds text, not numbers of {reading.unit}")
         origin = int(reading.origin.timestamp()) * 1_000_000 + reading.origin.microsecond if reading.origin else 0
         return counted_times(numbers, unit=reading.unit, origin=origin)
-    if first.type == _UTC:
-        return first
-    text = joined_times([pc.utf8_trim_whitespace(column) for column in columns])
+    if pa.types.is_timestamp(first.type):
+        return local_times(first, zone=zone)
     if reading.format:
-        return formatted_times(text, format=reading.format, zone=zone)
-    return read_times(text, zone=zone)
+        return formatted_times(_text(columns), format=reading.format, zone=zone)
+    return read_times(_text(columns), zone=zone)
 
 
 def _whole_numbers(column: pa.Array) -> pa.Array:

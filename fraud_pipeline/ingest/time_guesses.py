@@ -14,7 +14,7 @@ from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.column_names import spelled
 from fraud_pipeline.ingest.column_profiles import Profile
 from fraud_pipeline.ingest.column_times import TimeSpelling, by_format, elapsed, is_clock, joined, time_spelling
-from fraud_pipeline.ingest.declaration import TimeReading, TimeUnit
+from fraud_pipeline.ingest.declaration import OWN_OFFSETS, TimeReading, TimeUnit
 from fraud_pipeline.ingest.field_names import NO_EVENT_TIME, field_rank
 
 _STEPS: Final = ("step", "time_step", "transaction_dt", "timestep", "elapsed", "seconds", "t", "tick", "period")
@@ -44,12 +44,16 @@ class TimeGuess:
 
     @property
     def reading(self) -> TimeReading:
-        """The declaration."""
+        """The declaration. Raises SourceError for offsets that such times cannot carry."""
         spelling = self.spelling
         origin = spelling.origin if spelling.unit else None
-        return TimeReading(
-            columns=self.columns, unit=spelling.unit, format=spelling.format, origin=origin, zone=self.zone
-        )
+        if self.zone == OWN_OFFSETS and (spelling.unit or spelling.format):
+            raise SourceError(
+                f"event_time={'+'.join(self.columns)}: only times as 2026-01-31T13:45:00+01:00 carry an offset; give a "
+                "zone, such as --time-zone Europe/Berlin"
+            )
+        zone = self.zone or (OWN_OFFSETS if spelling.offsets else "")
+        return TimeReading(columns=self.columns, unit=spelling.unit, format=spelling.format, origin=origin, zone=zone)
 
 
 def guess_time(profiles: Sequence[Profile], *, options: TimeOptions) -> TimeGuess | None:
@@ -119,14 +123,13 @@ def _with_clock(
     """A date together with the time of day in another column, if there is one."""
     if options.format and (given := by_format(profile, options.format)):
         return TimeGuess((profile.name,), given, options.zone)
-    zone = "" if spelling.unit else options.zone
     if spelling.all_midnight and not spelling.unit:
         for other in profiles:
             if other is not profile and is_clock(other) and not _is_other_time(other):
                 both = time_spelling(joined([profile, other]))
                 if both is not None:
-                    return TimeGuess((profile.name, other.name), both, zone)
-    return TimeGuess((profile.name,), spelling, zone)
+                    return TimeGuess((profile.name, other.name), both, options.zone)
+    return TimeGuess((profile.name,), spelling, options.zone)
 
 
 def _calendar(profiles: Sequence[Profile]) -> tuple[list[Profile], TimeSpelling] | None:
@@ -161,7 +164,7 @@ def _counts_time(profile: Profile) -> bool:
 
 def _elapsed(profile: Profile, *, options: TimeOptions) -> TimeGuess:
     unit = options.unit or _unit(profile)
-    return TimeGuess((profile.name,), elapsed(profile, unit=unit, origin=options.origin))
+    return TimeGuess((profile.name,), elapsed(profile, unit=unit, origin=options.origin), options.zone)
 
 
 def _unit(profile: Profile) -> TimeUnit:

@@ -4,7 +4,7 @@ Belongs here: offsets, zones, fractions, separators. Must not be here: valid ran
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fraud_pipeline.ingest.number_spellings import WIDESPREAD
+from fraud_pipeline.schema.local_time import MINUTE, offset_of
 
 _UTC: Final = pa.timestamp("us", tz="UTC")
 MISSING: Final = np.iinfo(np.int64).min
@@ -71,13 +72,7 @@ def read_times(text: pa.Array, *, zone: str = "UTC") -> pa.Array:
             return local_times(text.cast(kind), zone=zone)
         except pa.ArrowInvalid:
             continue
-    for pattern, directives in _SPELLINGS:
-        text = pc.replace_substring_regex(text, pattern, directives)
-    parts = pc.extract_regex(text, _PARTS)
-    stamps = _stamps(pc.struct_field(parts, "stamp"))
-    zones = pc.fill_null(pc.struct_field(parts, "zone"), "").dictionary_encode()
-    names = [name.strip(" []") for name in zones.dictionary.to_pylist()]
-    codes = zones.indices.to_numpy(zero_copy_only=False)
+    stamps, codes, names = _stamps_and_zones(text)
     readable = stamps != MISSING
     _refuse_abbreviations(names, np.bincount(codes[readable], minlength=len(names)))
     naive = np.isin(codes, [code for code, name in enumerate(names) if not name]) & readable
@@ -102,6 +97,64 @@ def read_times(text: pa.Array, *, zone: str = "UTC") -> pa.Array:
     return pa.array(times, mask=times == MISSING, type=pa.int64()).cast(pa.timestamp("us")).cast(_UTC)
 
 
+def own_offsets(text: pa.Array) -> pa.Array:
+    """Minutes (float64) by which the clock of each trimmed time is ahead of UTC, by its own offset or zone.
+
+    Missing for Z, UTC, -00:00, no offset, and for a time that cannot be read.
+    """
+    stamps, codes, names = _stamps_and_zones(text)
+    minutes = np.full(len(stamps), np.nan)
+    for code, name in enumerate(names):
+        is_named = name not in ("", "Z") and name[0] not in "+-"
+        rows = (codes == code) & (stamps != MISSING)
+        if is_named:
+            moments = _in_zone(stamps[rows], name)
+            minutes[rows] = np.where(moments == MISSING, np.nan, (stamps[rows] - moments) / MINUTE)
+        elif (offset := offset_of(name)) is not None:
+            minutes[rows] = offset
+    return pa.array(minutes, mask=np.isnan(minutes), type=pa.float64())
+
+
+def zone_offsets(times: pa.Array, zone: str) -> pa.Array:
+    """Minutes (float64) by which the clock of a known zone is ahead of UTC at each of `times` (timestamp[us, UTC]).
+
+    Raises TimesError for an unknown zone.
+    """
+    if not _is_zone(zone):
+        raise TimesError(_unknown_zone(zone))
+    clock = pc.local_timestamp(times.cast(pa.timestamp("us", tz=zone))).cast(pa.int64())
+    return pc.divide(pc.subtract(clock, times.cast(pa.int64())).cast(pa.float64()), float(MINUTE))
+
+
+def zone_names(cells: pa.Array, *, column: str) -> pa.Array:
+    """The zone that each cell names, as Arrow knows it: Europe/Berlin, +01:00 for +0100; missing for Z and nothing.
+
+    Raises TimesError for a cell that is neither a zone nor an offset.
+    """
+    encoded = pc.utf8_trim_whitespace(cells).dictionary_encode()
+    names: list[str | None] = []
+    for text in encoded.dictionary.to_pylist():
+        offset = offset_of(text)
+        if offset is not None:
+            hours, minutes = divmod(abs(offset), 60)
+            names.append(f"{'-' if offset < 0 else '+'}{hours:02}:{minutes:02}")
+        elif text in ("", "Z", "z") or _is_zone(text):
+            names.append(text if len(text) > 1 else None)
+        else:
+            raise TimesError(
+                f"has a zone of '{text}' in '{column}', which is no known zone: write one such as Europe/Berlin, or an "
+                "offset such as +01:00"
+            )
+    return pa.array(names, pa.string()).take(encoded.indices)
+
+
+def has_no_offsets(text: pa.Array) -> bool:
+    """Whether most of these trimmed times have neither offset nor zone, so that they show a local clock."""
+    stamps, codes, names = _stamps_and_zones(text)
+    bare = np.isin(codes, [code for code, name in enumerate(names) if not name])[stamps != MISSING]
+    return bool(bare.mean() > 0.5) if len(bare) else False
+
+
 def joined_times(texts: Sequence[pa.Array]) -> pa.Array:
     """One text of the parts of a time, with blanks between them; the midnight of a date gives way to the other part."""
     if len(texts) == 1:
@@ -119,9 +172,7 @@ def local_times(stamps: pa.Array, *, zone: str) -> pa.Array:
         try:
             stamps = pc.assume_timezone(stamps, zone, ambiguous="earliest", nonexistent="latest")
         except pa.ArrowInvalid:
-            raise TimesError(
-                f"has no times of '{zone}', which is no known zone: write one such as Europe/Berlin"
-            ) from None
+            raise TimesError(_unknown_zone(zone)) from None
     return stamps.cast(pa.timestamp("us", tz=stamps.type.tz), safe=False).cast(_UTC)
 
 
@@ -151,6 +202,40 @@ def counted_times(numbers: pa.Array, *, unit: str, origin: int) -> pa.Array:
     else:
         exact = np.rint(np.where(possible, spans, 0)).astype(np.int64)
     return pa.array(exact + origin, mask=~possible, type=pa.int64()).cast(pa.timestamp("us")).cast(_UTC)
+
+
+def _stamps_and_zones(text: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """What the clock of each time shows, in microseconds; the code of its offset or zone; the names of the codes."""
+    for pattern, directives in _SPELLINGS:
+        text = pc.replace_substring_regex(text, pattern, directives)
+    parts = pc.extract_regex(text, _PARTS)
+    zones = pc.fill_null(pc.struct_field(parts, "zone"), "").dictionary_encode()
+    names = [name.strip(" []") for name in zones.dictionary.to_pylist()]
+    return _stamps(pc.struct_field(parts, "stamp")), zones.indices.to_numpy(zero_copy_only=False), names
+
+
+def in_each_zone(values: pa.Array, zones: pa.Array, convert: Callable[[pa.Array, str], pa.Array]) -> pa.Array:
+    """The values (n,), those of each zone converted together; `zones` (n,) holds no missing name."""
+    encoded = zones.dictionary_encode()
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    places = [np.flatnonzero(codes == code) for code in range(len(encoded.dictionary))]
+    if not places:
+        return convert(values, "UTC")
+    names = encoded.dictionary.to_pylist()
+    parts = [convert(values.take(pa.array(rows)), name) for rows, name in zip(places, names, strict=True)]
+    return pa.concat_arrays(parts).take(pa.array(np.argsort(np.concatenate(places))))
+
+
+def _unknown_zone(zone: str) -> str:
+    return f"has no times of '{zone}', which is no known zone: write one such as Europe/Berlin"
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        pc.assume_timezone(pa.array([0]).cast(pa.timestamp("us")), name)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _stamps(stamps: pa.Array) -> NDArray[np.int64]:

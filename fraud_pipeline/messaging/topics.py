@@ -23,6 +23,7 @@ from fraud_pipeline.host.reachability import talks_tls, why_unreachable
 from fraud_pipeline.messaging.committed_reads import end_at_stable_offsets
 from fraud_pipeline.messaging.corrupt_record_patch import read_leniently
 from fraud_pipeline.messaging.rejoin_patch import finish_joins
+from fraud_pipeline.schema.local_time import UTC_OFFSET, on_local_clock
 from fraud_pipeline.schema.money import ORIGINAL_CURRENCY, sent_money
 from fraud_pipeline.schema.transactions import TransactionRow
 from fraud_pipeline.settings import SETTINGS_FILE, home_directory
@@ -170,7 +171,8 @@ def partitions_of(kafka: KafkaSettings) -> dict[str, int]:
 def transaction_message(row: TransactionRow, *, currency: str, with_rate: bool = False) -> Message:
     """A transaction with the fields of the body of /score, keyed by customer, so that a customer's order is kept.
 
-    Its amount is in its original currency, or in `currency` without one; `with_rate` sends the rate that was used.
+    Its amount is in its original currency, or in `currency` without one; `with_rate` sends the rate that was used. Its
+    time has the offset of the local clock, if that is known.
     """
     named = row._asdict()
     event_time, cents, own_fields = (named.pop(name) for name in ("event_time", "amount_cents", "own_fields"))
@@ -179,9 +181,10 @@ def transaction_message(row: TransactionRow, *, currency: str, with_rate: bool =
     own = json.loads(own_fields) if own_fields else {}
     if ORIGINAL_CURRENCY in own:
         money = sent_money(own, with_rate=with_rate)
+    moment = on_local_clock(_EPOCH + timedelta(microseconds=event_time), own.pop(UTC_OFFSET, None))
     if own:
         present["own_fields"] = own
-    return message(row.customer_id, {"event_time": _EPOCH + timedelta(microseconds=event_time), **present, **money})
+    return message(row.customer_id, {"event_time": moment, **present, **money})
 
 
 def report_message(transaction_id: str, *, is_fraud: bool) -> Message:

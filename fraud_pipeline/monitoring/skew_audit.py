@@ -185,7 +185,7 @@ def _computed_bits(
         reports=history.reports.drop(columns="version"),
         merchant_days=days,
     )
-    features = config.engineer().compute(history=inputs, new=new[list(TRANSACTION_COLUMNS)])
+    features = config.engineer().compute(history=inputs, new=new)
     columns = with_own_columns(new, config.own_inputs.fields)
     own = config.own_inputs.values(
         {name: columns[name] for name in config.own_inputs.names}, microseconds(new["event_time"])

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.schema.amounts import cents_of, whole_cents
 from fraud_pipeline.schema.currencies import MINOR_DIGITS
+from fraud_pipeline.schema.local_time import UTC_OFFSET
 from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.transactions import MAX_AMOUNT_CENTS, MIN_AMOUNT_CENTS, TransactionRow
 
@@ -221,21 +222,24 @@ def _converted(
 
 
 def same_transaction(one: TransactionRow, other: TransactionRow) -> bool:
-    """Whether two rows are the same transaction: equal but for the rate, and so for the converted amount.
+    """Whether two rows are the same transaction: equal but for the rate, the converted amount and the local clock.
 
-    So an id that is sent again after another model became champion, with other rates, is no conflict.
+    So an id that is sent again after another model became champion, with other rates or with local time, is no
+    conflict.
     """
     if one == other:
         return True
-    if not any(ORIGINAL_CURRENCY in (row.own_fields or "") for row in (one, other)):
+    made = (ORIGINAL_CURRENCY, UTC_OFFSET)
+    if not any(name in (row.own_fields or "") for row in (one, other) for name in made):
         return False
     own, theirs = json.loads(one.own_fields or "{}"), json.loads(other.own_fields or "{}")
     paid, paid_there = ([fields.pop(name, None) for name in _AS_PAID] for fields in (own, theirs))
     # One of them may have been sent to a model without currencies.
     unnamed = None in (paid[0], paid_there[0])
     same_money = one.amount_cents == other.amount_cents if unnamed else paid == paid_there
-    own.pop(RATE, None)
-    theirs.pop(RATE, None)
+    for name in (RATE, UTC_OFFSET):
+        own.pop(name, None)
+        theirs.pop(name, None)
     rest, rest_there = (row._replace(amount_cents=0, own_fields=None) for row in (one, other))
     return same_money and own == theirs and rest == rest_there
 

@@ -25,8 +25,8 @@ def topic(feature: str) -> str:
     return _WORDS[feature].topic
 
 
-def sentence(feature: str, value: float) -> str:
-    """The sentence for a value of a feature, in at most 120 characters."""
+def sentence(feature: str, value: float, *, local_time: bool = False) -> str:
+    """The sentence for a value of a feature, in at most 120 characters; `local_time` as in FeatureConfig."""
     words, definition = _WORDS[feature], _DEFINITIONS[feature]
     days = _DAYS.get(definition.window, "")
     if math.isnan(value):
@@ -34,6 +34,8 @@ def sentence(feature: str, value: float) -> str:
     else:
         shown = SHOW[definition.unit](max(-BEYOND, min(value, BEYOND)))
         text = words.zero if words.zero and value == 0 else words.text
+    if local_time:
+        text = text.replace(" (UTC)", "").replace(" UTC", "")
     return text.format(
         value=shown,
         s="" if shown == "1" else "s",

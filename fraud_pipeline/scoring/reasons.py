@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.features.definitions import FEATURES
 from fraud_pipeline.features.own_inputs import NO_OWN_INPUTS, OwnInputs
 from fraud_pipeline.policy.decisions import FAIL_SAFE_RULES, RULES
+from fraud_pipeline.schema.local_time import OFFSET_FIELD
 from fraud_pipeline.scoring.reason_texts import own_sentence, sentence, topic
 
 _RULE_TEXTS: Final = {rule.name: rule.description for rule in (*RULES, *FAIL_SAFE_RULES)}
@@ -51,7 +52,10 @@ def explain(
         if len(texts) == top or not contributions[position] > 0:
             break
         value = float(values[position])
-        about, text = (name, own_sentence(own[name], value)) if name in own else (topic(name), sentence(name, value))
+        if name in own:
+            about, text = name, own_sentence(own[name], value)
+        else:
+            about, text = topic(name), sentence(name, value, local_time=OFFSET_FIELD in own_inputs.fields)
         known = not without_history or name in own or _ENTITY[name] == "transaction"
         if known and about not in texts and text not in texts.values():
             texts[about] = text

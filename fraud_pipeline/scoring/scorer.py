@@ -248,7 +248,7 @@ class Scorer:
             if versions.merchant_days(config.label_maturity).as_of < int(new["event_time"].max()) // DAY * DAY:
                 missing = (*missing, "merchant_days")
         with self._stages.measured("features"):
-            values = config.engineer().values(history=history, new=new)
+            values = config.engineer().values(history=history, new=config.on_local_clock(new, rows))
             if config.own_inputs.inputs:
                 values = config.whole_rows(values, config.own_inputs.values_of_rows(rows))
             values = np.ascontiguousarray(values)

@@ -16,7 +16,7 @@ from fraud_pipeline.database.alert_queue import QueueRow, read_assignees
 from fraud_pipeline.database.overview import Case, read_case, read_customer
 from fraud_pipeline.schema.fields import NO_MERCHANT
 from fraud_pipeline.schema.transactions import DAY, HOUR, now_microseconds
-from serving.dashboard.formatting import money, original_amount, plain, words
+from serving.dashboard.formatting import clock, money, original_amount, plain, words
 from serving.dashboard.session import Session
 from serving.dashboard.verdicts import (
     attempt,
@@ -61,7 +61,7 @@ def show_case(case: Case) -> None:
         merchant = "" if case.merchant_id == NO_MERCHANT else case.merchant_id
         about = ", ".join(fact for fact in (merchant, case.category, case.channel, case.country) if fact)
         place = f" at {plain(about)}" if about else ""
-        st.markdown(f"{case.event_time:%Y-%m-%d %H:%M:%S} UTC{place}")
+        st.markdown(f"{clock(case.event_time, case.own_fields)}{place}")
     for reason in case.reasons:
         st.markdown(f"- {plain(reason)}")
     if case.own_fields:

@@ -5,6 +5,7 @@ Belongs here: text. Must not be here: reading, charts (`fraud_pipeline/reporting
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import streamlit as st
@@ -12,6 +13,7 @@ import streamlit as st
 from fraud_pipeline.reporting.chart_style import QUIET
 from fraud_pipeline.reporting.daily_charts import STATE_COLOURS
 from fraud_pipeline.schema.currencies import MINOR_DIGITS
+from fraud_pipeline.schema.local_time import UTC_OFFSET, on_local_clock
 from fraud_pipeline.schema.money import ORIGINAL_AMOUNT, ORIGINAL_CURRENCY
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])")
@@ -44,6 +46,12 @@ def original_amount(own_fields: Mapping[str, Any]) -> str:
     if digits is None or not isinstance(minor_units, int | float):
         return ""
     return f"{minor_units / 10**digits:,.{digits}f} {currency}"
+
+
+def clock(moment: datetime, own_fields: Mapping[str, Any]) -> str:
+    """What the local clock showed, and its offset from UTC; UTC where no offset is known."""
+    local = on_local_clock(moment, own_fields.get(UTC_OFFSET))
+    return f"{local:%Y-%m-%d %H:%M:%S} UTC{local:%z}".removesuffix("+0000")
 
 
 def age(seconds: float) -> str:

@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from fraud_pipeline.schema.amounts import whole_units
 from fraud_pipeline.schema.fields import fields_of, transaction_fields
+from fraud_pipeline.schema.local_time import OFFSET_FIELD
 from fraud_pipeline.schema.money import MONEY_FIELDS, RATE, Conversion
 from fraud_pipeline.schema.own_fields import OwnField
 from serving.http.answers import BatchOut, DecisionOut, ErrorOut, FeedbackOut, ModelOut
@@ -176,7 +177,11 @@ def _add_rules(schemas: Json, *, currency: str, max_batch: int, declared: Collec
     transaction["properties"]["amount"]["multipleOf"] = 1 if whole_units(currency) else 0.01
     pairs = {frozenset((field.name, field.together_with)) for field in transaction_fields() if field.together_with}
     transaction["allOf"] = [_both_or_neither(sorted(pair)) for pair in sorted(pairs, key=sorted)]
-    transaction["properties"]["own_fields"] = own_fields_schema(declared)
+    # The offset is read from the time.
+    transaction["properties"]["own_fields"] = own_fields_schema([own for own in declared if own != OFFSET_FIELD])
+    if OFFSET_FIELD in declared:
+        of_clock = "; its offset is that of the local clock, and Z means that nobody knows it"
+        transaction["properties"]["event_time"]["description"] += of_clock
     schemas["BatchIn"]["properties"]["transactions"]["maxItems"] = max_batch
 
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from fraud_pipeline.features.definitions import LONGEST_WINDOW
 from fraud_pipeline.schema.amounts import whole_units
 from fraud_pipeline.schema.fields import FIELDS, transaction_fields
+from fraud_pipeline.schema.local_time import OFFSET_FIELD, UTC_OFFSET, offset_of_time
 from fraud_pipeline.schema.money import MONEY_NAMES, RATE, Conversion, MoneyError, is_rate
 from fraud_pipeline.schema.personal_fields import PersonalNow, nothing_personal
 from fraud_pipeline.schema.transactions import EARLIEST_EVENT_TIME, TransactionRow, microsecond
@@ -75,11 +76,11 @@ class RequestParser:
         """The transaction of a JSON document; `root` is the name of the whole in refusals."""
         conversion = self.conversion()
         transaction = vars(validate(_TRANSACTION, document, root=root, context=conversion))
-        return self._rows([transaction], now=now, paths=[""], conversion=conversion)[0]
+        return self._rows([transaction], [document], now=now, paths=[""], conversion=conversion)[0]
 
     def batch(self, body: bytes, *, now: int) -> list[TransactionRow]:
         """The transactions of a /score_batch body, in order; one bad one refuses all."""
-        document = decode(body)
+        document: Any = decode(body)
         listed = document.get("transactions") if isinstance(document, dict) else None
         if isinstance(listed, list) and len(listed) > self.max_batch:
             raise RequestError(
@@ -91,11 +92,12 @@ class RequestParser:
         conversion = self.conversion()
         transactions = [vars(item) for item in vars(validate(_BATCH, document, context=conversion))["transactions"]]
         paths = [f"transactions[{position}]." for position in range(len(transactions))]
-        return self._rows(transactions, now=now, paths=paths, conversion=conversion)
+        return self._rows(transactions, document["transactions"], now=now, paths=paths, conversion=conversion)
 
     def _rows(
         self,
         transactions: Sequence[Mapping[str, Any]],
+        documents: Sequence[Any],
         *,
         now: int,
         paths: Sequence[str],
@@ -104,9 +106,13 @@ class RequestParser:
         problems: list[FieldProblem] = []
         rows: list[TransactionRow] = []
         personal = self.personal()
-        for sent, path in zip(transactions, paths, strict=True):
+        has_local_time = self.declared().get(UTC_OFFSET) == OFFSET_FIELD
+        for sent, document, path in zip(transactions, documents, paths, strict=True):
             values, of_money = (sent, self._currency_problems(sent)) if conversion is None else _paid(sent, conversion)
             of_row = self._problems(sent, of_money, now=now)
+            if has_local_time:
+                values, of_clock = _on_local_clock(values, document["event_time"])
+                of_row += of_clock
             problems += [FieldProblem(path + field, reason) for field, reason in of_row]
             own = values["own_fields"]
             stored = spelling(personal.values(own)) if own and not problems else None
@@ -158,6 +164,14 @@ def _paid(sent: Mapping[str, Any], conversion: Conversion) -> tuple[Mapping[str,
     except MoneyError as error:
         return sent, [(error.field, error.reason)]
     return {**sent, "amount": paid.cents, "own_fields": {**own, **paid.own_values}}, []
+
+
+def _on_local_clock(values: Mapping[str, Any], time: str) -> tuple[Mapping[str, Any], list[tuple[str, str]]]:
+    """The transaction with the offset of its time as an own field, or what is wrong."""
+    own: Mapping[str, Any] = values["own_fields"] or {}
+    if UTC_OFFSET in own:
+        return values, [(f"own_fields.{UTC_OFFSET}", "name_taken")]
+    return {**values, "own_fields": {**own, UTC_OFFSET: offset_of_time(time)}}, []
 
 
 def parse_feedback(body: bytes) -> Report:
