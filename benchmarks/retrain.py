@@ -159,7 +159,7 @@ class Life:
     def served(self, model: FraudModel, first: int, end: int) -> str:
         """The frauds that a champion caught on its days [first, end), by its own thresholds, in words."""
         rows = self.rows(self.features, self.instant(first), self.instant(end))
-        caught = decide(model.predict(rows), model.policy) != "allow"
+        caught = decide(model.predict(rows), model.policy, amounts_cents=rows["amount_cents"].to_numpy()) != "allow"
         new, fraud = self.is_theft(rows), self.is_fraud(rows)
         other_frauds = fraud & ~new
         return (

@@ -1,11 +1,11 @@
 """Measures the quality of the model of the synthetic world, compared with the oracle.
 
-    python benchmarks/synthetic_model.py [--transactions N] [--n-trials N] [--seeds N]
+    python benchmarks/synthetic_model.py [--transactions N] [--n-trials N] [--worlds N]
 
 Trains like the pipeline, without Dagster and MLflow, with the default settings. It evaluates the test part twice: on
 reported labels, as a bank can, and on the generator's truth. The oracle knows the generator's parameters, but not which
-rows are fraud. Figures are followed by the 95 % interval from resampled customers for one seed, and by the lowest and
-highest value for several seeds. Prints a table, and as its last line one JSON object.
+rows are fraud. Figures are followed by the 95 % interval from resampled customers for one world, and by the lowest and
+highest value for several. Blocks are counted over all worlds. Prints a table, and as its last line one JSON object.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -25,14 +26,33 @@ from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FeatureEngineer, History, merchant_days
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.ingest.validation import validate
-from fraud_pipeline.modeling.evaluation import Interval, evaluate
+from fraud_pipeline.modeling.evaluation import Evaluation, Interval, evaluate
+from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import PolicySettings, TuningSettings, build_training_set, days, part, train_model
-from fraud_pipeline.policy.decisions import CostModel, Policy
+from fraud_pipeline.policy.decisions import CostModel, Policy, decide
 from fraud_pipeline.settings import Settings
 
 TRANSACTIONS_PER_DAY: Final = 833  # of the default world
 METRICS: Final = {"ap": "average_precision", "auc": "roc_auc", "recall_at_p85": "recall_at_precision"}
+NEVER: Final = Policy(review_threshold=np.inf, block_threshold=np.inf)
 Figures = dict[str, Interval]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the policy did on the test part, by reported labels."""
+
+    cost_saved: float
+    blocks: int
+    right_blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Figures by (scorer, labels), and what the policy did."""
+
+    figures: dict[tuple[str, str], Figures]
+    decided: Decided
 
 
 def policy_of(settings: Settings) -> PolicySettings:
@@ -66,25 +86,37 @@ def training_rows(world: SyntheticWorld, settings: Settings, *, end: pd.Timestam
     return rows
 
 
-def judge(
-    scores: NDArray[np.float64], labels: NDArray[np.float64], rows: pd.DataFrame, policy: PolicySettings
-) -> Figures:
-    evaluation = evaluate(
+def evaluated(
+    scores: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    rows: pd.DataFrame,
+    policy: PolicySettings,
+    *,
+    decides: Policy = NEVER,
+    replicates: int = 200,
+) -> Evaluation:
+    return evaluate(
         scores,
         labels,
         amounts_cents=rows["amount_cents"].to_numpy(np.int64),
         customers=rows["customer_id"].to_numpy(),
         days=days(rows),
-        policy=Policy(review_threshold=np.inf, block_threshold=np.inf),
+        policy=decides,
         costs=policy.costs,
         alert_budget_per_day=policy.alert_budget_per_day,
         precision_floor=policy.precision_floor,
+        replicates=replicates,
     )
-    return {short: evaluation.metrics[name] for short, name in METRICS.items()}
 
 
-def one_seed(*, seed: int, transactions: int, n_trials: int) -> dict[tuple[str, str], Figures]:
-    """Figures by (scorer, labels)."""
+def decided_by(model: FraudModel, rows: pd.DataFrame, policy: PolicySettings) -> Decided:
+    scores, labels = model.predict(rows), rows["label"].to_numpy(np.float64)
+    blocked = decide(scores, model.policy, amounts_cents=rows["amount_cents"].to_numpy(np.int64)) == "block"
+    saved = evaluated(scores, labels, rows, policy, decides=model.policy, replicates=0).metrics["cost_saved"].value
+    return Decided(cost_saved=saved, blocks=int(blocked.sum()), right_blocks=int(labels[blocked].sum()))
+
+
+def one_world(*, seed: int, transactions: int, n_trials: int) -> World:
     began = time.perf_counter()
     settings = Settings(seed=seed)
     policy = policy_of(settings)
@@ -107,52 +139,70 @@ def one_seed(*, seed: int, transactions: int, n_trials: int) -> dict[tuple[str, 
     counts = ", ".join(f"{int(label.sum())} frauds by {name}" for name, label in labels.items())
     seconds = time.perf_counter() - began
     print(
-        f"seed {seed}: tested on {len(test):,} rows, {counts}; {trained.tuning.rounds} trees; {seconds:.0f} s",
+        f"seed {seed}: tested on {len(test):,} rows, {counts}; {trained.tuning.rounds} trees; "
+        f"{trained.policy_report.blocks}; {seconds:.0f} s",
         flush=True,
     )
-    return {
-        (who, judged_by): judge(score, label, test, policy)
+    figures = {
+        (who, judged_by): evaluated(score, label, test, policy).metrics
         for judged_by, label in labels.items()
         for who, score in scores.items()
     }
+    return World(
+        figures={key: {short: metrics[name] for short, name in METRICS.items()} for key, metrics in figures.items()},
+        decided=decided_by(trained.model, test, policy),
+    )
 
 
-def over_seeds(intervals: Sequence[Interval]) -> Interval:
-    """The mean with the lowest and highest value; the interval itself for a single seed."""
+def over_worlds(intervals: Sequence[Interval]) -> Interval:
+    """The mean with the lowest and highest value; the interval itself for a single world."""
     if len(intervals) == 1:
         return intervals[0]
     values = [interval.value for interval in intervals]
     return Interval(value=statistics.mean(values), low=min(values), high=max(values))
 
 
+def summary_of(worlds: Sequence[World]) -> dict[str, float | int | None]:
+    """The spread of average precision, its ratio to the oracle's, and what the policies did, over all worlds."""
+    ap = [world.figures["model", "reported"]["ap"].value for world in worlds]
+    ratios = [
+        world.figures["model", "truth"]["ap"].value / world.figures["oracle", "truth"]["ap"].value for world in worlds
+    ]
+    blocks, right = (sum(getattr(world.decided, name) for world in worlds) for name in ("blocks", "right_blocks"))
+    return {
+        "ap_sd": round(statistics.stdev(ap), 4) if len(ap) > 1 else None,
+        "oracle_ratio_truth": round(statistics.mean(ratios), 4),
+        "cost_saved": round(statistics.mean(world.decided.cost_saved for world in worlds), 4),
+        "block_precision": round(right / blocks, 4) if blocks else None,
+        "blocks": blocks,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="quality of the synthetic world's model")
     parser.add_argument("--transactions", type=int, default=100_000)
     parser.add_argument("--n-trials", type=int, default=Settings.model_fields["n_trials"].default)
-    parser.add_argument("--seeds", type=int, default=1, help="how many worlds to average over")
+    parser.add_argument("--worlds", "--seeds", type=int, default=1, help="how many worlds to average over")
     arguments = parser.parse_args()
     first = Settings().seed
-    by_seed = [
-        one_seed(seed=seed, transactions=arguments.transactions, n_trials=arguments.n_trials)
-        for seed in range(first, first + arguments.seeds)
+    worlds = [
+        one_world(seed=seed, transactions=arguments.transactions, n_trials=arguments.n_trials)
+        for seed in range(first, first + arguments.worlds)
     ]
     figures: dict[str, object] = {
-        "seeds": arguments.seeds,
+        "worlds": arguments.worlds,
         "transactions": arguments.transactions,
         "n_trials": arguments.n_trials,
     }
     print(f"\n{'':20}{'average precision':26}{'ROC-AUC':26}recall at precision .85")
-    for who, judged_by in by_seed[0]:
-        means = {
-            short: over_seeds([figures_of_seed[who, judged_by][short] for figures_of_seed in by_seed])
-            for short in METRICS
-        }
+    for who, judged_by in worlds[0].figures:
+        means = {short: over_worlds([world.figures[who, judged_by][short] for world in worlds]) for short in METRICS}
         print("".join([f"{f'{who}, {judged_by}':20}", *(f"{interval!s:26}" for interval in means.values())]).rstrip())
         prefix = ("" if judged_by == "reported" else "truth_") + ("" if who == "model" else "oracle_")
         for short, interval in means.items():
             figures[f"{prefix}{short}"] = round(interval.value, 4)
             figures[f"{prefix}{short}_interval"] = [round(interval.low, 4), round(interval.high, 4)]
-    print(json.dumps(figures))
+    print(json.dumps(figures | summary_of(worlds)))
 
 
 if __name__ == "__main__":

@@ -110,7 +110,11 @@ class Settings(BaseSettings):
     # Policy
     precision_floor: float = Field(0.85, gt=0, lt=1, description="blocks must be right at least this often")
     alert_budget_per_day: float = Field(20, gt=0, description="transactions per day that analysts can review")
+    decide_by: Literal["expected_cost", "thresholds"] = Field(
+        "expected_cost", description="expected_cost: probability and amount decide; thresholds: the probability alone"
+    )
     review_cost_cents: int = Field(500, ge=0, description="one analyst looking at one transaction")
+    review_friction_cents: int = Field(0, ge=0, description="one good customer who waits for a review")
     false_block_cost_cents: int = Field(2_000, ge=0, description="one good customer turned away")
     zero_amount_fraud_cost_cents: int = Field(
         10_000, gt=0, description="what a fraud costs whose amount is 0, as in files without amounts"

@@ -16,6 +16,7 @@ from fraud_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from fraud_pipeline.modeling.comparison import Comparison  # pandas takes a second
+    from fraud_pipeline.modeling.model_directory import FraudModel
 
 PROGRAM: Final = "fraud-detect"
 
@@ -38,15 +39,25 @@ def summary(settings: Settings, *, run_id: str, seconds: float) -> str:
     verdict = next(entry for entry in registry.history() if entry.version == model.version)
     meaning = {
         "average_precision": "ranking quality for rare fraud; chance is the fraud rate",
+        "average_precision_1_in_1000": "the same, if 1 transaction in 1,000 were fraud",
+        "average_precision_15_in_100000": "the same, if 15 transactions in 100,000 were fraud",
         "roc_auc": "a fraud is scored above a legitimate row this often",
         "precision": "alerts of the policy (review and block) that are right",
+        "block_precision": "blocks that are right",
         "recall": "frauds that the policy reviews or blocks",
+        "money_recall": "amount of these frauds, as a share of the amount of all frauds",
         "recall_at_precision": f"frauds caught when {settings.precision_floor:.0%} of alerts must be right",
         "recall_at_budget": f"frauds caught with {settings.alert_budget_per_day:g} alerts a day",
         "cost_saved": "share of the cost of doing nothing that the policy saves",
+        "saved_per_day": f"the same in {settings.currency} a day",
+        "alerts_per_day": f"reviews and blocks; {settings.alert_budget_per_day:g} are the budget",
+        "blocks_per_day": "blocks",
         "calibration_error": "mean distance of probability and observed rate",
         "brier": "mean squared error of the probability",
         "observed_over_expected": "known frauds for each predicted one",
+        "incident_recall": "incidents (frauds of one customer, each within 3 days of the last) with any alert",
+        "incident_recall_at_once": "incidents whose first fraud raised the alert",
+        "customer_recall": "defrauded customers with any alert on a fraud",
         "card_precision": "compromised cards among the 100 most suspicious of a day",
     }
     rows, frauds = evaluation.counts["rows"], evaluation.counts["frauds"]
@@ -54,7 +65,8 @@ def summary(settings: Settings, *, run_id: str, seconds: float) -> str:
     lines = [
         "",
         f"{tested} (95 % intervals from resampled customers):",
-        *(f"  {name:<24}{metric!s:<26}{meaning[name]}" for name, metric in evaluation.metrics.items()),
+        *(f"  {name:<32}{metric!s:<26}{meaning[name]}" for name, metric in evaluation.metrics.items()),
+        *decisions(registry.load(model)),
         *beside_plain(Comparison.from_dict(record["beside_plain"]), columns=record["beside_plain"]["columns"]),
         "",
         f"Verdict on version {verdict.version}: {verdict.action}; champion is version {verdict.champion or '-'}.",
@@ -91,6 +103,16 @@ def fraud_detect() -> str:
     in_path = shutil.which(PROGRAM)
     known = in_path is not None and Path(in_path).resolve() == script.resolve()
     return PROGRAM if known else shlex.quote(short(script))
+
+
+def decisions(model: "FraudModel") -> list[str]:
+    """When the model reviews, and what it blocks or why it blocks nothing."""
+    from fraud_pipeline.policy.block_bound import BlockEvidence  # noqa: PLC0415 - scipy takes a second
+
+    lines = ["", f"Decisions: {model.policy}."]
+    if proof := model.lineage.get("blocks"):
+        lines.append(f"  The model {BlockEvidence.from_dict(proof)}.")
+    return lines
 
 
 def beside_plain(compared: "Comparison", *, columns: Sequence[str]) -> list[str]:

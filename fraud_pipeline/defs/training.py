@@ -74,11 +74,13 @@ def policy_settings(settings: Settings) -> PolicySettings:
     return PolicySettings(
         costs=CostModel(
             review_cost_cents=settings.review_cost_cents,
+            review_friction_cents=settings.review_friction_cents,
             false_block_cost_cents=settings.false_block_cost_cents,
             zero_amount_fraud_cost_cents=settings.zero_amount_fraud_cost_cents,
         ),
         precision_floor=settings.precision_floor,
         alert_budget_per_day=settings.alert_budget_per_day,
+        decides_by=settings.decide_by,
     )
 
 
@@ -150,7 +152,7 @@ def training_assets(
         kinds={"xgboost", "optuna", "mlflow"},
         deps=[training_set],
         hooks={end_mlflow_on_run_finished},
-        description="XGBoost tuned by Optuna on average precision, calibrated; thresholds chosen by expected cost.",
+        description="XGBoost tuned by Optuna on average precision, calibrated; decisions of least expected cost.",
     )
     def fraud_model(
         context: dg.AssetExecutionContext,
@@ -211,6 +213,8 @@ def training_assets(
                 "tuning_average_precision": trained.tuning.average_precision,
                 "review_threshold": _threshold(trained.model.policy.review_threshold),
                 "block_threshold": _threshold(trained.model.policy.block_threshold),
+                "policy": str(trained.model.policy),
+                "blocks": str(trained.policy_report.blocks),
                 **{name: image(png, title=name.replace("_", " ")) for name, png in pictures.items()},
                 "mlflow_run_id": mlflow.active_run().info.run_id,
             },

@@ -6,12 +6,14 @@ whether a model may be promoted (`promotion/gate.py`), charts (`reporting/`), th
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fraud_pipeline.modeling.incidents import Incidents
 from fraud_pipeline.modeling.metrics import (
     Floats,
     average_precision,
@@ -25,9 +27,15 @@ from fraud_pipeline.modeling.metrics import (
     roc_auc,
 )
 from fraud_pipeline.policy.decisions import DECISIONS, CostModel, Policy, decide
+from fraud_pipeline.schema.transactions import DAY
 
 _CONFIDENCE: Final = (2.5, 97.5)
+_LARGE: Final = 1_000  # from here on three decimals say nothing
 _ALL: Final = ("", "all")
+RARE: Final[Mapping[str, float]] = MappingProxyType(
+    {"average_precision_1_in_1000": 1 / 1_000, "average_precision_15_in_100000": 15 / 100_000}
+)
+"""Average precision where fraud is as rare as at most banks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,8 @@ class Interval:
     def __str__(self) -> str:
         if np.isnan(self.value):
             return "undefined"
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        number = ".3f" if max(abs(self.value), abs(self.high)) < _LARGE else ",.0f"
+        return f"{self.value:{number}} ({self.low:{number}} to {self.high:{number}})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,28 +143,33 @@ def evaluate(
     segments: Mapping[str, NDArray[Any]] | None = None,
     decided: NDArray[np.object_] | None = None,
     row_weights: Floats | None = None,
+    times: NDArray[np.int64] | None = None,
     replicates: int = 200,
     seed: int = 0,
 ) -> Evaluation:
     """All metrics with intervals, overall and for each group of each segment; every array has shape (n,).
 
     `segments` maps a name to one group label per row. `decided` are the decisions that were taken, by default those of
-    `policy`. `row_weights` is the number of rows that each row stands for, by default 1; cards always count once. The
-    alert budget is the bank's: a segment's recall at budget counts its frauds among the alerts of all rows. Raises
-    ValueError for missing scores and unknown labels.
+    `policy`. `row_weights` is the number of rows that each row stands for, by default 1; cards and incidents always
+    count once. `times` (microseconds) order the frauds of an incident, by default `days` do. The alert budget is the
+    bank's: a segment's recall at budget counts its frauds among the alerts of all rows. Money is in units,
+    not cents. Raises ValueError for missing scores and unknown labels.
     """
     if not (np.isfinite(probability).all() and np.isin(labels, (0, 1)).all()):
         raise ValueError("probability, labels: evaluate rows with a finite score and a known label only")
+    decided = decide(probability, policy, amounts_cents=amounts_cents) if decided is None else decided
     # Sorting once makes each of the many later sorts one linear pass.
     order = np.argsort(-probability, kind="stable")
     probability, labels, amounts_cents, days = probability[order], labels[order], amounts_cents[order], days[order]
     groups = {_ALL: np.ones(len(labels), dtype=bool)}
     groups |= {key: rows[order] for key, rows in segment_rows(segments or {}).items()}
-    decided, fraud = decide(probability, policy) if decided is None else decided[order], labels == 1
-    alerts, squared_error = decided != "allow", (probability - labels) ** 2
+    decided, fraud = decided[order], labels == 1
+    alerts, blocks, squared_error = decided != "allow", decided == "block", (probability - labels) ** 2
     cost = {choice: costs.cost(choice, labels=labels, amounts_cents=amounts_cents) for choice in DECISIONS}
+    at_stake, number_of_days = cost["allow"], len(np.unique(days))
     saved = cost["allow"] - np.select([decided == choice for choice in DECISIONS], list(cost.values()))
     names, codes = np.unique(customers[order], return_inverse=True)
+    incidents = Incidents.of(fraud, alerts, codes, days * DAY if times is None else times[order])
     stands_for = np.ones(len(labels)) if row_weights is None else row_weights[order]
 
     blocks_of: dict[tuple[str, str], list[dict[str, Floats]]] = {key: [] for key in groups}
@@ -168,17 +182,24 @@ def evaluate(
             alerted = (shares[:, rows[fraud]] * part[:, within]).sum(axis=1)
             block = {
                 "average_precision": average_precision(ranks),
+                **{name: average_precision(ranks, prevalence=share) for name, share in RARE.items()},
                 "roc_auc": roc_auc(ranks),
                 "precision": ratio(part @ (alerts & fraud)[rows], part @ alerts[rows]),
+                "block_precision": ratio(part @ (blocks & fraud)[rows], part @ blocks[rows]),
                 "recall": ratio(part @ (alerts & fraud)[rows], part @ fraud[rows]),
+                "money_recall": ratio(part @ (at_stake * alerts)[rows], part @ at_stake[rows]),
                 "recall_at_precision": recall_at_precision(ranks, precision=precision_floor),
                 "recall_at_budget": ratio(alerted, part[:, within].sum(axis=1)),
-                "cost_saved": ratio(part @ saved[rows], part @ cost["allow"][rows]),
+                "cost_saved": ratio(part @ saved[rows], part @ at_stake[rows]),
+                "saved_per_day": _per_day(part @ saved[rows] / 100, number_of_days),
+                "alerts_per_day": _per_day(part @ alerts[rows], number_of_days),
+                "blocks_per_day": _per_day(part @ blocks[rows], number_of_days),
                 "calibration_error": calibration_error(probability[rows], labels[rows], part),
                 "brier": ratio(part @ squared_error[rows], part.sum(axis=1)),
                 "observed_over_expected": ratio(part @ labels[rows], part @ probability[rows]),
             }
             if key == _ALL:
+                block |= incidents.metrics(drawn)
                 block["card_precision"] = card_precision(
                     probability, labels, codes, days, drawn, cards_per_day=cards_per_day
                 )
@@ -200,3 +221,7 @@ def evaluate(
         for segment in (segments or {})
     }
     return replace(parts[_ALL], segments=of_segment)
+
+
+def _per_day(total: Floats, days: int) -> Floats:
+    return ratio(total, np.full(len(total), float(days)))

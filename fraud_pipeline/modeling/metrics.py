@@ -56,9 +56,17 @@ def rank_frauds(scores: Floats, labels: Floats, weights: Floats) -> FraudRanks:
     )
 
 
-def average_precision(ranks: FraudRanks) -> Floats:
-    """Area under precision against recall without interpolation, as scikit-learn defines it; shape (replicates,)."""
-    precision = ratio(ranks.frauds_through, ranks.through)
+def average_precision(ranks: FraudRanks, *, prevalence: float | None = None) -> Floats:
+    """Area under precision against recall without interpolation, as scikit-learn defines it; shape (replicates,).
+
+    With a `prevalence`, legitimate rows weigh as much as they would where this share of rows is fraud.
+    """
+    through = ranks.through
+    if prevalence is not None:
+        frauds = ranks.weight.sum(axis=1)
+        rarer = ratio(frauds * (1 - prevalence), prevalence * (ranks.total - frauds))
+        through = ranks.frauds_through + rarer[:, None] * (through - ranks.frauds_through)
+    precision = ratio(ranks.frauds_through, through)
     return ratio((ranks.weight * np.where(ranks.weight > 0, precision, 0)).sum(axis=1), ranks.weight.sum(axis=1))
 
 

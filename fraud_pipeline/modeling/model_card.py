@@ -6,11 +6,10 @@ Source of the format: Mitchell et al., "Model Cards for Model Reporting", FAT* 2
 
 from datetime import timedelta
 
-import numpy as np
-
 from fraud_pipeline.features.own_inputs import not_inputs
 from fraud_pipeline.modeling.evaluation import Evaluation
 from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.policy.block_bound import BlockEvidence
 
 
 def _own_inputs(model: FraudModel) -> str:
@@ -33,10 +32,10 @@ def _currencies(model: FraudModel) -> str:
 
 def model_card(model: FraudModel, evaluation: Evaluation) -> str:
     """The card of a model and its evaluation on rows that the training did not see."""
-    lineage, policy = model.lineage, model.policy
+    lineage, decisions = model.lineage, str(model.policy).capitalize()
+    if proof := lineage.get("blocks"):
+        decisions += f". The model {BlockEvidence.from_dict(proof)}"
     maturity = model.feature_config.label_maturity / timedelta(days=1)
-    block = f"from probability {policy.block_threshold:.3f}" if np.isfinite(policy.block_threshold) else "never"
-    review = f"from probability {policy.review_threshold:.4f}" if np.isfinite(policy.review_threshold) else "never"
     top = "\n".join(f"| {name} | {share:.1%} |" for name, share in model.importance().head(10).items())
     return f"""# Card fraud model
 
@@ -48,7 +47,7 @@ as legitimate {maturity:g} days after it happened when nobody reported it.
 
 {_own_inputs(model)}
 {_currencies(model)}
-**Decisions.** Review {review}; block {block}.
+**Decisions.** {decisions}.
 
 **Evaluation** on {evaluation.counts["rows"]:,} later transactions with {evaluation.counts["frauds"]:,} known frauds;
 95 % intervals from resampled customers.

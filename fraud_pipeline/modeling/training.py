@@ -1,10 +1,11 @@
 """From labelled feature rows to one trained, calibrated model with a policy, and to its evaluation.
 
 Belongs here: the order of the steps, and which part of the data each may see. Must not be here: the steps themselves
-(`dataset`, `tuning`, `model_directory`, `policy.decisions`, `evaluation`), files, orchestration.
+(`dataset`, `tuning`, `model_directory`, `policy.choice`, `evaluation`), files, orchestration.
 
-The train part fits the trees; tune chooses hyper-parameters and stops early; calibrate sets probabilities and
-thresholds; test is only evaluated. The evaluated model is the shipped model: nothing is fitted afterwards.
+The train part fits the trees; tune chooses hyper-parameters and stops early. All parts before the test, scored by trees
+that did not see their customers, set probabilities and policy. Test is only evaluated. The evaluated model is the
+shipped model: nothing is fitted afterwards.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +29,11 @@ from fraud_pipeline.modeling.evaluation import Evaluation, evaluate
 from fraud_pipeline.modeling.fitting import LabelledRows
 from fraud_pipeline.modeling.metrics import effective_number
 from fraud_pipeline.modeling.model_directory import Calibration, FraudModel, fit_booster, fit_calibration
+from fraud_pipeline.modeling.out_of_fold import out_of_fold_margins
 from fraud_pipeline.modeling.plain_model import fit_plain_model, row_columns
 from fraud_pipeline.modeling.tuning import TuningResult, tune
-from fraud_pipeline.policy.decisions import CostModel, Policy, PolicyReport, choose_policy
+from fraud_pipeline.policy.choice import PolicyReport, PolicyRows, choose_policy
+from fraud_pipeline.policy.decisions import CostModel, Policy, PolicyKind
 from fraud_pipeline.schema.joins import rows_of
 from fraud_pipeline.schema.own_fields import OwnField, own_column, with_own_columns
 from fraud_pipeline.schema.transactions import DAY, TRANSACTIONS, microseconds
@@ -44,13 +47,14 @@ AMOUNT_BANDS_CENTS: Final = (0, 10_00, 50_00, 200_00, 1_000_00)
 
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
-    """The bank's requirements for decisions: costs, the least precision of blocks, and alerts per day that people can
-    review.
+    """The bank's requirements for decisions: costs, the least precision of blocks, alerts per day that people can
+    review, and whether the amount decides, too.
     """
 
     costs: CostModel
     precision_floor: float
     alert_budget_per_day: float
+    decides_by: PolicyKind = "expected_cost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,16 @@ class TuningSettings:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model, the plain model beside it, and the results of its tuning and of the choice of its policy."""
+    """The model, the plain model beside it, and the results of its tuning and of the choice of its policy.
+
+    `policy_rows` are the rows on which the policy was chosen.
+    """
 
     model: FraudModel
     plain: FraudModel
     tuning: TuningResult
     policy_report: PolicyReport
+    policy_rows: PolicyRows
 
 
 def build_training_set(
@@ -178,16 +186,25 @@ def train_model(
         calibration=Calibration(),
         policy=NEVER,
     )
-    labels = calibrate["label"].to_numpy(np.float64)
-    calibration = fit_calibration(raw.margin(calibrate), labels)
+    # The calibrate part alone holds few frauds; out of fold, the rows behind the trees can be judged, too.
+    behind = out_of_fold_margins(fit_on, parameters=result.parameters, rounds=result.rounds, seed=tuning.seed)
+    margins, judged = np.concatenate([behind, raw.margin(calibrate)]), pd.concat([newest, calibrate])
+    labels = judged["label"].to_numpy(np.float64)
+    calibration = fit_calibration(margins, labels)
+    policy_rows = PolicyRows(
+        probability=calibration(margins),
+        labels=labels,
+        amounts_cents=judged["amount_cents"].to_numpy(np.int64),
+        customers=judged["customer_id"].to_numpy(),
+        # The newest traffic is the one that people will have to look at.
+        rows_per_day=len(calibrate) / len(np.unique(days(calibrate))),
+    )
     chosen, report = choose_policy(
-        calibration(raw.margin(calibrate)),
-        labels,
-        calibrate["amount_cents"].to_numpy(np.int64),
-        days(calibrate),
+        policy_rows,
         costs=policy.costs,
         alert_budget_per_day=policy.alert_budget_per_day,
         precision_floor=policy.precision_floor,
+        decides_by=policy.decides_by,
     )
     model = replace(
         raw,
@@ -206,6 +223,7 @@ def train_model(
             "evaluated_to": training_set["event_time"].max().isoformat(),
             "training_rows": len(newest),
             "training_frauds": int(newest["label"].sum()),
+            "blocks": report.blocks.to_dict(),
         },
     )
     unseen = pd.concat([parts["calibrate"], parts["test"]])
@@ -214,7 +232,13 @@ def train_model(
     model = replace(model, lineage={**model.lineage, "reference_customers": effective_number(sample["customer_id"])})
     reference = model_frame(sample, config)[list(result.columns)].assign(score=model.predict(sample))
     plain = fit_plain_model(train, tune_on, config=config, lineage=lineage, seed=tuning.seed)
-    return TrainedModel(model=replace(model, reference=reference), plain=plain, tuning=result, policy_report=report)
+    return TrainedModel(
+        model=replace(model, reference=reference),
+        plain=plain,
+        tuning=result,
+        policy_report=report,
+        policy_rows=policy_rows,
+    )
 
 
 def evaluate_model(model: FraudModel, rows: pd.DataFrame, *, policy: PolicySettings) -> Evaluation:
@@ -230,6 +254,7 @@ def evaluate_model(model: FraudModel, rows: pd.DataFrame, *, policy: PolicySetti
         alert_budget_per_day=policy.alert_budget_per_day,
         precision_floor=policy.precision_floor,
         segments=segments(rows),
+        times=microseconds(rows["event_time"]),
     )
 
 

@@ -142,7 +142,7 @@ def allowed_frauds(
     if features.empty:
         return pd.DataFrame({name: [] for name in _ROW_COLUMNS}).astype({"event_time": TIME_DTYPE})
     rows = with_own_inputs(features, transactions, model.feature_config.own_inputs)
-    decided = decide(model.predict(rows), model.policy)
+    decided = decide(model.predict(rows), model.policy, amounts_cents=rows["amount"].to_numpy(np.float32))
     position = positions_of(features, served["transaction_id"], table="features")
     decided[position[position >= 0]] = served["decision"].to_numpy(object)[position >= 0]
     rows = rows_of(transactions, features["transaction_id"], table="transactions")[decided == "allow"]

@@ -28,12 +28,14 @@ from fraud_pipeline.monitoring.performance_comparison import COMPARED, MIN_FRAUD
 from fraud_pipeline.policy.decisions import decide
 from fraud_pipeline.policy.holdout import HeldOut, Holdout
 from fraud_pipeline.schema.joins import positions_of, rows_of
+from fraud_pipeline.schema.transactions import microseconds
 
 Kind = Literal["matured", "provisional"]
 
 WINDOW: Final = timedelta(days=28)
 SHOWN: Final = (
     "precision",
+    "block_precision",
     "recall",
     "average_precision",
     "cost_saved",
@@ -189,13 +191,14 @@ def assess(
     context = rows_of(transactions, features["transaction_id"], table="transactions")
     labels = labels_as_of(context, reports, as_of=as_of, label_maturity=label_maturity)
     probability = model.predict(with_own_inputs(features, context, model.feature_config.own_inputs))
-    decided = decide(probability, model.policy)
+    amounts = context["amount_cents"].to_numpy(np.int64)
+    decided = decide(probability, model.policy, amounts_cents=amounts)
     position = positions_of(context, served["transaction_id"], table="transactions")
     known_rows = position >= 0
     rows = position[known_rows]
     decided[rows] = np.where(held_out[rows], "block", served["decision"].to_numpy()[known_rows])
     probability[rows] = served["probability"].to_numpy(np.float64)[known_rows]
-    outcomes, amounts = np.nan_to_num(labels, nan=0.0), context["amount_cents"].to_numpy(np.int64)
+    outcomes = np.nan_to_num(labels, nan=0.0)
     evaluation = evaluate(
         probability,
         outcomes,
@@ -209,6 +212,7 @@ def assess(
         segments=reported_segments(context),
         decided=decided,
         row_weights=holdout.weights[seen],
+        times=microseconds(context["event_time"]),
         replicates=replicates,
     )
     review, block = (

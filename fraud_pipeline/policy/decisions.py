@@ -1,11 +1,12 @@
-"""Decisions from a score: costs, the choice of thresholds, and the rules that decide without a model.
+"""Decisions from a score and an amount, by a policy and costs, and the rules that decide without a model.
 
-Belongs here: policies, costs of decisions, rules as data. Must not be here: models, metrics, storage of decisions.
+Belongs here: policies, costs of decisions, rules as data. Must not be here: the choice of a policy (`choice.py`),
+models, metrics, storage of decisions.
 """
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self, get_args
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 Decision = Literal["allow", "review", "block"]
 DECISIONS: Final[tuple[Decision, ...]] = get_args(Decision)
+PolicyKind = Literal["expected_cost", "thresholds"]
+Amounts = NDArray[np.int64] | NDArray[np.float32]  # whole cents, or those of feature rows; NaN where missing
 Rows = pd.DataFrame | Mapping[str, NDArray[Any]]  # features by name, as a frame or as arrays of equal length
 Comparison = Literal[">", ">=", "<", "<=", "=="]
 _COMPARE: Final[Mapping[Comparison, Callable[[Any, float], NDArray[np.bool_]]]] = MappingProxyType(
@@ -23,37 +26,12 @@ _COMPARE: Final[Mapping[Comparison, Callable[[Any, float], NDArray[np.bool_]]]] 
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """Probabilities from which a transaction is reviewed and blocked; infinity means never."""
-
-    review_threshold: float
-    block_threshold: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.review_threshold <= self.block_threshold:
-            raise ValueError("review_threshold: must lie between 0 and block_threshold; lower it or raise the other")
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Plain values for JSON, which has no infinity: None means never."""
-        return {
-            "review_threshold": _finite(self.review_threshold),
-            "block_threshold": _finite(self.block_threshold),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, float | None]) -> Self:
-        """The policy that `to_dict` wrote."""
-        return cls(
-            review_threshold=_or_never(values["review_threshold"]), block_threshold=_or_never(values["block_threshold"])
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class CostModel:
     """The cost of each decision for the bank, in cents, and the share of a fraud's amount that it recovers.
 
     A fraud whose amount is 0 costs `zero_amount_fraud_cost_cents`: in a file without amounts every one is such a fraud,
-    and a card check is followed by others. At no cost nothing would ever be reviewed.
+    and a card check is followed by others. At no cost nothing would ever be reviewed. `review_friction_cents` is what a
+    good customer's wait for a review costs.
     """
 
     review_cost_cents: float = 300.0
@@ -61,99 +39,116 @@ class CostModel:
     zero_amount_fraud_cost_cents: float = 10_000.0
     recovered_on_review: float = 0.9
     recovered_on_block: float = 1.0
+    review_friction_cents: float = 0.0
 
-    def cost(
-        self, decision: Decision, *, labels: NDArray[np.float64], amounts_cents: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """The cost of `decision` on every row in cents, shape (n,); labels are 0 or 1."""
+    def cost(self, decision: Decision, *, labels: NDArray[np.float64], amounts_cents: Amounts) -> NDArray[np.float64]:
+        """The cost of `decision` on every row in cents, shape (n,).
+
+        Labels are 0 or 1; with probabilities in their place the cost is the expected one.
+        """
         lost = labels * self.at_stake(amounts_cents)
         match decision:
             case "allow":
                 return lost
             case "review":
-                return self.review_cost_cents + lost * (1 - self.recovered_on_review)
+                waiting = (1 - labels) * self.review_friction_cents
+                return self.review_cost_cents + waiting + lost * (1 - self.recovered_on_review)
             case "block":
                 return lost * (1 - self.recovered_on_block) + (1 - labels) * self.false_block_cost_cents
 
-    def at_stake(self, amounts_cents: NDArray[np.int64]) -> NDArray[np.float64]:
-        """What is lost on each row if it is fraud and allowed, in cents, shape (n,); a refund counts as a payment."""
-        return np.where(amounts_cents == 0, self.zero_amount_fraud_cost_cents, np.abs(amounts_cents).astype(np.float64))
+    def savings_cents(self, probability: NDArray[np.float64], amounts_cents: Amounts) -> NDArray[np.float64]:
+        """What allow, review and block are expected to save over allow on each row, shape (3, n)."""
+        allow, review, block = (
+            self.cost(choice, labels=probability, amounts_cents=amounts_cents) for choice in DECISIONS
+        )
+        return np.stack([np.zeros_like(allow), allow - review, allow - block])
+
+    def at_stake(self, amounts_cents: Amounts) -> NDArray[np.float64]:
+        """What is lost on each row if it is fraud and allowed, in cents, shape (n,); a refund counts as a payment.
+
+        Tables hold whole cents and feature rows float32. Both are rounded to float32 here, so that they decide equally.
+        """
+        amounts = np.abs(np.asarray(amounts_cents, np.float32)).astype(np.float64)
+        return np.where(amounts > 0, amounts, self.zero_amount_fraud_cost_cents)  # a missing amount is not above 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PolicyReport:
-    """The choice of a policy: expected cost, load and precision by threshold, thresholds descending, shape (k,).
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which probabilities permit a review and a block, infinity means never, and which permitted action is taken.
 
-    `cost_cents_per_day` is the cost of reviewing from each threshold on, while blocking as the chosen policy does.
+    Without `costs` it is the strictest, with `costs` that of least expected cost: probability times the amount at
+    stake, against the costs of review and false block. `review_price_cents` is added to the cost of each review, so
+    that no more reviews pay than people can look at: the shadow price of their time.
     """
 
-    thresholds: NDArray[np.float64]
-    cost_cents_per_day: NDArray[np.float64]
-    alerts_per_day: NDArray[np.float64]
-    precision: NDArray[np.float64]
-    do_nothing_cents_per_day: float
-    chosen_cents_per_day: float
-    alert_budget_per_day: float
-    precision_floor: float
+    review_threshold: float
+    block_threshold: float
+    costs: CostModel | None = None
+    review_price_cents: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.review_threshold <= self.block_threshold:
+            raise ValueError("review_threshold: must lie between 0 and block_threshold; lower it or raise the other")
+        if not 0 <= self.review_price_cents < np.inf:
+            raise ValueError("review_price_cents: must be 0 or more and finite; retrain to choose it anew")
+
+    @property
+    def decides_by(self) -> PolicyKind:
+        """The kind of the policy."""
+        return "thresholds" if self.costs is None else "expected_cost"
+
+    @property
+    def review_loss_cents(self) -> float:
+        """The expected loss from which a review pays, for a row that is probably legitimate; infinity without costs."""
+        if self.costs is None or self.costs.recovered_on_review == 0:
+            return np.inf
+        price = self.costs.review_cost_cents + self.costs.review_friction_cents + self.review_price_cents
+        return price / self.costs.recovered_on_review
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, which has no infinity: None means never."""
+        thresholds = {
+            "review_threshold": _finite(self.review_threshold),
+            "block_threshold": _finite(self.block_threshold),
+        }
+        if self.costs is None:
+            return thresholds
+        return {**thresholds, "costs": asdict(self.costs), "review_price_cents": self.review_price_cents}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The policy that `to_dict` wrote; without costs it is one of thresholds, as in earlier releases."""
+        return cls(
+            review_threshold=_or_never(values["review_threshold"]),
+            block_threshold=_or_never(values["block_threshold"]),
+            costs=CostModel(**values["costs"]) if "costs" in values else None,
+            review_price_cents=values.get("review_price_cents", 0.0),
+        )
+
+    def __str__(self) -> str:
+        block = f"block from probability {self.block_threshold:.3f}" if np.isfinite(self.block_threshold) else ""
+        if self.costs is None:
+            seldom = np.isinf(self.review_threshold)
+            review = "review never" if seldom else f"review from probability {self.review_threshold:.4f}"
+            return f"{review}; {block or 'block never'}"
+        review = f"review from an expected loss (probability x amount) of {self.review_loss_cents / 100:.2f}"
+        return f"{review}; {block}, where that costs less" if block else f"{review}; block never"
 
 
-def choose_policy(
-    probability: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    amounts_cents: NDArray[np.int64],
-    days: NDArray[np.int64],
-    *,
-    costs: CostModel,
-    alert_budget_per_day: float,
-    precision_floor: float = 0.85,
-    min_alerts: int = 20,
-) -> tuple[Policy, PolicyReport]:
-    """Choose the thresholds of least expected cost within the alert budget; arrays have shape (n,), `days` numbers the
-    days.
+def decide(probability: NDArray[np.float64], policy: Policy, *, amounts_cents: Amounts) -> NDArray[np.object_]:
+    """One decision per probability and amount, shape (n,): the only place where a score becomes a decision.
 
-    Blocking starts at the lowest threshold whose alerts reach `precision_floor`, counted on at least `min_alerts` of
-    them; if there is none, nothing is ever blocked. Reviewing starts where the expected cost is least while reviews and
-    blocks together stay within the budget on an average day. If blocks alone exceed it, nothing is reviewed.
-    Raises ValueError for missing values and for no rows.
+    Of two actions with the same expected cost the milder one is taken. Raises ValueError for a probability of NaN,
+    which would otherwise pass as allow.
     """
-    if len(probability) == 0 or np.isnan(probability).any() or np.isnan(labels).any():
-        raise ValueError("probability, labels: give at least one row, each with a score and a known label")
-    order = np.argsort(-probability, kind="stable")
-    scores, fraud, amounts = probability[order], labels[order], amounts_cents[order]
-    last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-    thresholds, alerts = scores[last], last + 1
-    precision = np.cumsum(fraud)[last] / alerts
-
-    trusted = (precision >= precision_floor) & (alerts >= min_alerts)
-    block_threshold = float(thresholds[trusted][-1]) if trusted.any() else np.inf
-    blocked = scores >= block_threshold
-    allow, review, block = (costs.cost(choice, labels=fraud, amounts_cents=amounts) for choice in DECISIONS)
-    number_of_days = len(np.unique(days))
-    cost = (allow.sum() + np.cumsum(np.where(blocked, block, review) - allow)[last]) / number_of_days
-    alerts_per_day = alerts / number_of_days
-
-    no_review = float((allow.sum() + (block - allow)[blocked].sum()) / number_of_days)
-    affordable = (thresholds < block_threshold) & (alerts_per_day <= alert_budget_per_day) & (cost < no_review)
-    best = int(np.argmin(np.where(affordable, cost, np.inf)))
-    review_threshold = float(thresholds[best]) if affordable.any() else block_threshold
-    report = PolicyReport(
-        thresholds=thresholds,
-        cost_cents_per_day=cost,
-        alerts_per_day=alerts_per_day,
-        precision=precision,
-        do_nothing_cents_per_day=float(allow.sum() / number_of_days),
-        chosen_cents_per_day=float(cost[best]) if affordable.any() else no_review,
-        alert_budget_per_day=alert_budget_per_day,
-        precision_floor=precision_floor,
-    )
-    return Policy(review_threshold=review_threshold, block_threshold=block_threshold), report
-
-
-def decide(probability: NDArray[np.float64], policy: Policy) -> NDArray[np.object_]:
-    """One decision per probability, shape (n,). Raises ValueError for NaN, which would otherwise pass as allow."""
     if np.isnan(probability).any():
         raise ValueError("probability: NaN cannot be decided on; score again or decide by rules")
     level = (probability >= policy.review_threshold).astype(np.intp) + (probability >= policy.block_threshold)
+    if policy.costs is not None:
+        saved = policy.costs.savings_cents(probability, amounts_cents)
+        saved[1] -= policy.review_price_cents
+        saved[np.arange(len(DECISIONS))[:, None] > level] = -np.inf
+        level = saved.argmax(axis=0)
     return np.array(DECISIONS, dtype=object)[level]
 
 

@@ -27,9 +27,11 @@ from fraud_pipeline.modeling.metrics import (
     rank_frauds,
     ratio,
 )
+from fraud_pipeline.policy.block_bound import BlockEvidence
 from fraud_pipeline.promotion.eligibility import Sources, compatible, incomparable, one_source
 from fraud_pipeline.promotion.quality_checks import (
     above_floor,
+    blocks_right,
     calibrated,
     enough_frauds,
     level_with_plain,
@@ -60,6 +62,8 @@ def gate_verdict(
     sources: Sources | None = None,
     row_weights: Floats | None = None,
     hidden: NDArray[np.object_] | None = None,
+    decided: NDArray[np.object_] | None = None,
+    block_proof: BlockEvidence | None = None,
     replicates: int = 200,
     seed: int = 0,
 ) -> GateVerdict:
@@ -67,7 +71,8 @@ def gate_verdict(
 
     `plain` holds scores of the plain model that was trained beside the challenger, if any. `row_weights` is the number
     of rows that each row represents, by default 1. `hidden` holds the challenger's decisions on other rows, of any
-    number, that were blocked and never reported. `incompatibility` is the reason why this installation cannot compute
+    number, that were blocked and never reported; `decided` are those on the judged rows, and `block_proof` is what its
+    training proved about blocks. `incompatibility` is the reason why this installation cannot compute
     the challenger's features; `champion_incomparable` the reason why a champion has no probabilities. Raises ValueError
     for missing scores and unknown labels.
     """
@@ -82,7 +87,13 @@ def gate_verdict(
     standing += [one_source(sources)] if sources else []
     evidence = enough_frauds(rows=len(labels), customers=len(names), frauds=int(labels.sum()), first=first, rules=rules)
     ranking = _Ranking(labels=labels, codes=codes, stands_for=stands_for, replicates=replicates, seed=seed)
-    reasons = [calibrated(ranking.observed_over_expected(challenger), rules=rules)]
+    of_champion = None if champion is None else ranking.observed_over_expected(champion)
+    reasons = [
+        calibrated(ranking.observed_over_expected(challenger), of_champion=of_champion, first=first, rules=rules)
+    ]
+    if decided is not None and block_proof is not None:
+        blocked = decided == "block"
+        reasons.append(blocks_right(ranking.right(blocked), blocks=int(blocked.sum()), proof=block_proof))
     if plain is not None:
         compared = compare(challenger, plain, labels, customers=codes, replicates=replicates, seed=seed)
         reasons.append(level_with_plain(compared, rules=rules))
@@ -133,6 +144,15 @@ class _Ranking:
         )
         blocks = [ratio(drawn @ observed, drawn @ expected) for drawn in self._resamples(customers)]
         return Interval.of(np.concatenate(blocks))
+
+    def right(self, rows: NDArray[np.bool_]) -> Interval:
+        """The share of frauds among these rows."""
+        customers = int(self.codes.max(initial=-1)) + 1
+        frauds, all_rows = (
+            np.bincount(self.codes, of * rows * self.stands_for, minlength=customers)
+            for of in (self.labels, np.ones(len(rows)))
+        )
+        return Interval.of(np.concatenate([ratio(d @ frauds, d @ all_rows) for d in self._resamples(customers)]))
 
     def precision(self, scores: Floats) -> Interval:
         """Average precision."""

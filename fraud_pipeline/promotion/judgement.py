@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.modeling.model_directory import FraudModel, IncompatibleModelError, read_manifest
 from fraud_pipeline.modeling.training import days, segments
+from fraud_pipeline.policy.block_bound import BlockEvidence
 from fraud_pipeline.policy.decisions import CostModel, decide
 from fraud_pipeline.promotion.eligibility import Source, Sources
 from fraud_pipeline.promotion.gate import gate_verdict
@@ -55,6 +56,12 @@ class Contender:
             problem = f"Version {registered.version} cannot be rebuilt: {error}."
         return cls(version=registered.version, source=source, model=model, problem=problem, plain=plain)
 
+    @property
+    def block_proof(self) -> BlockEvidence | None:
+        """What its training proved about blocks; None for a version of an earlier release."""
+        proof = self.model.lineage.get("blocks") if self.model else None
+        return None if proof is None else BlockEvidence.from_dict(proof)
+
     def probabilities(self, rows: pd.DataFrame, features_for: FeaturesFor) -> NDArray[np.float64] | None:
         """Fraud probabilities, shape (n,), or None for a model that cannot be rebuilt."""
         return None if self.model is None else self.model.predict(features_for(self.model, rows))
@@ -91,6 +98,8 @@ def judge_live(
         sources=_sources(challenger, champion, accept_other_source=accept_other_source),
         row_weights=rows["weight"].to_numpy(np.float64),
         hidden=hidden,
+        decided=rows["challenger_decision"].to_numpy(object),
+        block_proof=challenger.block_proof,
         **_about(rows, costs=costs, alert_budget_per_day=alert_budget_per_day),
     )
     return Judgement(verdict, basis=str(live), blocked_and_never_reported=len(hidden))
@@ -109,10 +118,13 @@ def judge_by_test_part(
 ) -> Judgement:
     """Judge by the test part of the training set; `hidden_rows` were blocked and never reported."""
     basis = f"{len(rows):,} rows of the test part: too few frauds were scored in shadow and have matured"
-    scores, hidden = challenger.probabilities(rows, features_for), None
-    if challenger.model is not None:
+    scores, hidden, decided = challenger.probabilities(rows, features_for), None, None
+    if challenger.model is not None and scores is not None:
+        decided = decide(scores, challenger.model.policy, amounts_cents=rows["amount_cents"].to_numpy(np.int64))
         beside = hidden_rows[hidden_rows["event_time"].between(rows["event_time"].min(), rows["event_time"].max())]
-        hidden = decide(challenger.model.predict(features_for(challenger.model, beside)), challenger.model.policy)
+        hidden_scores = challenger.model.predict(features_for(challenger.model, beside))
+        amounts = beside["amount"].to_numpy(np.float32)
+        hidden = decide(hidden_scores, challenger.model.policy, amounts_cents=amounts)
         basis += f"; {len(hidden):,} more were blocked and never reported" if len(hidden) else ""
         basis += "" if challenger.plain else "; no plain model was trained beside this version"
     verdict = gate_verdict(
@@ -123,6 +135,8 @@ def judge_by_test_part(
         champion_incomparable=champion.problem if champion else None,
         sources=_sources(challenger, champion, accept_other_source=accept_other_source) if champion else None,
         hidden=hidden,
+        decided=decided,
+        block_proof=challenger.block_proof,
         **_about(rows, costs=costs, alert_budget_per_day=alert_budget_per_day),
     )
     return Judgement(verdict, basis=basis, blocked_and_never_reported=0 if hidden is None else len(hidden))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.modeling.comparison import Comparison
 from fraud_pipeline.modeling.evaluation import Interval
+from fraud_pipeline.policy.block_bound import BlockEvidence
 from fraud_pipeline.promotion.verdict import GateReason, GateRules
 
 _ROUNDING: Final = 1e-9
@@ -31,8 +32,12 @@ def enough_frauds(*, rows: int, customers: int, frauds: int, first: bool, rules:
     return GateReason("frauds", "shadow_only", detail, figures)
 
 
-def calibrated(miscalibration: Interval, *, rules: GateRules) -> GateReason:
-    """Whether predicted frauds are as many as observed ones, unless the interval leaves that open."""
+def calibrated(miscalibration: Interval, *, of_champion: Interval | None, first: bool, rules: GateRules) -> GateReason:
+    """Whether predicted frauds are shown to be as many as observed ones.
+
+    Few frauds leave that open. Then a first model gets an advice, because rules have no probabilities at all, and a
+    challenger passes unless its champion is shown to be right, or is closer.
+    """
     limit = rules.max_miscalibration
     figures = {
         "observed_over_expected": miscalibration.value,
@@ -41,14 +46,38 @@ def calibrated(miscalibration: Interval, *, rules: GateRules) -> GateReason:
         "limit": limit,
     }
     finding = f"Observed over predicted frauds is {miscalibration}"
-    # Few frauds make the ratio uncertain; only a model whose whole interval is beyond the limit is held back.
-    if miscalibration.low <= limit and miscalibration.high >= 1 / limit:
+    if _shown(miscalibration, limit=limit):
         return GateReason("calibration", "promote", f"{finding}; a factor of {limit:g} is allowed.", figures)
-    detail = (
-        f"{finding}, clearly beyond a factor of {limit:g}: thresholds would not have their meaning; "
-        "calibrate on newer data."
-    )
-    return GateReason("calibration", "shadow_only", detail, figures)
+    if not (miscalibration.low <= limit and miscalibration.high >= 1 / limit):
+        detail = (
+            f"{finding}, clearly beyond a factor of {limit:g}: thresholds would not have their meaning; "
+            "calibrate on newer data."
+        )
+        return GateReason("calibration", "shadow_only", detail, figures)
+    finding += f", not shown to lie within a factor of {limit:g}"
+    if first:
+        detail = f"{finding}: too few customers were defrauded to know; watch it in the performance report."
+        return GateReason("calibration", "promote", detail, figures)
+    if of_champion is not None and not _shown(of_champion, limit=limit):
+        figures |= {"champion": of_champion.value}
+        if _factor(miscalibration) <= max(_factor(of_champion), limit):
+            detail = f"{finding}, nor is the champion's, which is {of_champion}."
+            return GateReason("calibration", "promote", detail, figures)
+    return GateReason("calibration", "shadow_only", f"{finding}: judge again on a longer window.", figures)
+
+
+def blocks_right(precision: Interval, *, blocks: int, proof: BlockEvidence) -> GateReason:
+    """Whether the blocks on the judged rows contradict the proof of the training; `precision` is their right share."""
+    figures = {"blocks": float(blocks), "precision": precision.value, "low": precision.low, "high": precision.high}
+    figures |= {"floor": proof.floor, "proven": proof.lower_bound}
+    training = f"By the rows of the training it {proof}."
+    if not blocks:
+        return GateReason("blocks", "promote", f"It blocks none of these rows. {training}", figures)
+    finding = f"Of {blocks} blocks on these rows the share of right ones is {precision}"
+    if precision.high < proof.floor:
+        detail = f"{finding}, clearly below {proof.floor:g}: train again on newer data. {training}"
+        return GateReason("blocks", "shadow_only", detail, figures)
+    return GateReason("blocks", "promote", f"{finding}. {training}", figures)
 
 
 def above_floor(precision: Interval, *, base_rate: float, rules: GateRules) -> GateReason:
@@ -168,6 +197,16 @@ def stops_what_was_blocked(decisions: NDArray[np.object_], *, rules: GateRules) 
         "(FRAUD_HOLDOUT_SHARE), and judge again."
     )
     return GateReason("blocked", "shadow_only", detail, figures)
+
+
+def _factor(miscalibration: Interval) -> float:
+    """How many times too high or too low the probabilities are."""
+    value = max(miscalibration.value, _ROUNDING)
+    return max(value, 1 / value)
+
+
+def _shown(miscalibration: Interval, *, limit: float) -> bool:
+    return miscalibration.low >= 1 / limit and miscalibration.high <= limit
 
 
 def _undefined(check: str, figures: Mapping[str, float]) -> GateReason:

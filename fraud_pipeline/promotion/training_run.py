@@ -45,6 +45,7 @@ class TrainingRun:
             "feature_code": lineage["feature_code"],
         }
         thresholds = {"review_threshold": policy.review_threshold, "block_threshold": policy.block_threshold}
+        thresholds |= {"review_price_cents": policy.review_price_cents} if policy.costs else {}
         parameters = {**tuning.parameters, "rounds": tuning.rounds, "features": len(trained.model.features)}
         values = {"tuning_average_precision": tuning.average_precision, "training_rows": lineage["training_rows"]}
         values |= {"training_frauds": lineage["training_frauds"], **thresholds}

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fraud_pipeline.policy.decisions import Policy, PolicyReport
+from fraud_pipeline.policy.choice import PolicyReport
+from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.reporting.chart_style import (
     ACCENT,
     FRAUD,
@@ -103,17 +104,24 @@ def calibration(probability: Floats, labels: Floats, *, bins: int = 12) -> Chart
 
 
 def cost_by_threshold(report: PolicyReport, policy: Policy) -> Chart:
-    """Expected cost per day by review threshold, with the chosen thresholds and the part beyond the alert budget."""
-    thresholds = np.maximum(report.thresholds, SMALLEST)
+    """Observed cost per day by review threshold, with the chosen thresholds and the part beyond the alert budget.
+
+    The threshold of a policy by expected cost is an expected loss in currency units.
+    """
+    by_loss = policy.costs is not None
+    unit, review_from = (100, policy.review_loss_cents / 100) if by_loss else (1, policy.review_threshold)
+    thresholds = np.maximum(report.thresholds / unit, SMALLEST)
     cost, idle = report.cost_cents_per_day / 100, report.do_nothing_cents_per_day / 100
     left = float(thresholds.min() / 1.1)
     # Reviewing everything costs many times doing nothing and would squeeze the part that matters into a line.
     top = max(idle, float(cost.min()), 1.0) * 1.6
     x = alt.X(
         "threshold:Q",
-        title="review threshold",
-        axis=percent(),
-        scale=alt.Scale(type="log", domain=[left, min(1.0, float(thresholds.max() * 1.1))], nice=False),
+        title="review from an expected loss of (currency units)" if by_loss else "review threshold",
+        axis=alt.Axis(format="~g") if by_loss else percent(),
+        scale=alt.Scale(
+            type="log", domain=[left, min(np.inf if by_loss else 1.0, float(thresholds.max() * 1.1))], nice=False
+        ),
     )
     y = alt.Y(
         "cost:Q",
@@ -122,10 +130,13 @@ def cost_by_threshold(report: PolicyReport, policy: Policy) -> Chart:
         scale=alt.Scale(domain=[0, top], nice=False),
     )
     vertical = {
-        f"{name} from {100 * threshold:.3g} %": (float(threshold), colour)
+        (f"{name} from {threshold:.2f}" if by_loss else f"{name} from {100 * threshold:.3g} %"): (
+            float(threshold),
+            colour,
+        )
         for name, threshold, colour in (
-            ("review", policy.review_threshold, ACCENT),
-            ("block", policy.block_threshold, FRAUD),
+            ("review", review_from, ACCENT),
+            ("block", np.inf if by_loss else policy.block_threshold, FRAUD),
         )
         if np.isfinite(threshold)
     }
@@ -214,7 +225,7 @@ def score_distribution(
     )
     if policy is None:
         return bars
-    thresholds = {"review": policy.review_threshold, "block": policy.block_threshold}
+    thresholds = {"review": np.inf if policy.costs else policy.review_threshold, "block": policy.block_threshold}
     lines = pd.DataFrame(
         [(name, at) for name, at in thresholds.items() if np.isfinite(at)], columns=["threshold", "low"]
     )

@@ -6,6 +6,7 @@ storage.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from fraud_pipeline.policy.decisions import FAIL_SAFE_RULES, Decision, Rule, dec
 from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, TransactionRow
 from fraud_pipeline.scoring.history_cache import NO_MERCHANT_DAYS, NO_REPORTS, NO_TRANSACTIONS, rows_to_table
 from fraud_pipeline.scoring.reasons import Reason, explain
+
+_AMOUNT: Final = FEATURE_NAMES.index("amount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def decide_with_model(
     names = model.feature_config.feature_names
     rows = values if model.features == names else values[:, [names.index(name) for name in model.features]]
     probabilities = model.probabilities(rows)
-    decisions = decide(probabilities, model.policy)
+    decisions = decide(probabilities, model.policy, amounts_cents=values[:, _AMOUNT])
     reasons: list[tuple[Reason, ...]] = [()] * len(decisions)
     doubted = np.flatnonzero(decisions != "allow")
     if len(doubted):

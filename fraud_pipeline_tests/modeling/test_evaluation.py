@@ -23,6 +23,7 @@ from fraud_pipeline.modeling.metrics import (
     roc_auc,
 )
 from fraud_pipeline.policy.decisions import CostModel, Policy
+from fraud_pipeline.schema.transactions import DAY
 
 COSTS = CostModel(review_cost_cents=100, false_block_cost_cents=1_000, recovered_on_review=0.5, recovered_on_block=1)
 
@@ -235,6 +236,16 @@ class TestEvaluate:
             "precision",
             "recall",
             "card_precision",
+            "average_precision_1_in_1000",
+            "average_precision_15_in_100000",
+            "block_precision",
+            "money_recall",
+            "saved_per_day",
+            "alerts_per_day",
+            "blocks_per_day",
+            "incident_recall",
+            "incident_recall_at_once",
+            "customer_recall",
         }
         for name in ("average_precision", "roc_auc", "recall_at_budget", "cost_saved", "card_precision"):
             interval = result.metrics[name]
@@ -262,11 +273,39 @@ class TestEvaluate:
         }
         by_policy = judged(data).metrics
         assert [by_policy[name].value for name in ("precision", "recall")] == pytest.approx([2 / 3, 2 / 3])
+        assert (by_policy["block_precision"].value, by_policy["blocks_per_day"].value) == (1, 1)
+        assert (by_policy["alerts_per_day"].value, by_policy["money_recall"].value) == (3, 0.8)
+        assert by_policy["saved_per_day"].value == pytest.approx((5_000 + 1_500 - 100 - 100) / 100)
         served = judged(data, decided=np.array(["review", "allow", "allow", "review"], dtype=object)).metrics
         assert [served[name].value for name in ("precision", "recall")] == pytest.approx([1 / 2, 1 / 3])
         assert served["cost_saved"].value == pytest.approx((2_500 - 100 - 100) / 10_000)
         assert served["brier"].value == pytest.approx((0.1**2 + 0.7**2 + 0.9**2 + 0.3**2) / 4)
         assert served["observed_over_expected"].value == pytest.approx(3 / 1.6)
+
+    def test_average_precision_at_another_prevalence_is_that_of_more_legitimate_rows(self) -> None:
+        data = world(2_000)
+        fraud = data["labels"] == 1
+        copies = np.where(fraud, 1, 50)
+        many = judged({name: np.repeat(values, copies) for name, values in data.items()}, replicates=0)
+        rate = fraud.sum() / copies.sum()
+        scores, labels = (data[name].astype(np.float64) for name in ("probability", "labels"))
+        ranks = rank_frauds(scores, labels, np.ones((1, 2_000)))
+        assert average_precision(ranks, prevalence=rate)[0] == pytest.approx(many.metrics["average_precision"].value)
+        assert average_precision(ranks, prevalence=fraud.mean()) == pytest.approx(average_precision(ranks))
+
+    def test_incidents_count_once_however_many_frauds_they_hold(self) -> None:
+        days = np.array([0, 1, 9, 0, 0], np.int64)
+        data = {
+            "probability": np.array([0.1, 0.9, 0.1, 0.9, 0.1]),
+            "labels": np.array([1.0, 1, 1, 1, 0]),
+            "amounts_cents": np.full(5, 5_000),
+            "customers": np.array(["a", "a", "a", "b", "c"], dtype=object),
+            "days": days,
+        }
+        # Customer a has an incident that its second fraud gives away, and a later one that nobody noticed.
+        metrics = judged(data, times=days * DAY).metrics
+        shares = [metrics[name].value for name in ("incident_recall", "incident_recall_at_once", "customer_recall")]
+        assert shares == pytest.approx([2 / 3, 1 / 3, 1])
 
     def test_intervals_cover_the_truth_with_their_nominal_frequency(self) -> None:
         truth = judged(world(200_000, seed=99), replicates=0).metrics["average_precision"].value
@@ -322,8 +361,8 @@ class TestEvaluate:
         order = np.random.default_rng(seed).permutation(300)
         straight, mixed = judged(data), judged({name: values[order] for name, values in data.items()})
         for name, interval in straight.metrics.items():
-            assert mixed.metrics[name].value == pytest.approx(interval.value)
-            assert mixed.metrics[name].high == pytest.approx(interval.high)
+            assert mixed.metrics[name].value == pytest.approx(interval.value, nan_ok=True)
+            assert mixed.metrics[name].high == pytest.approx(interval.high, nan_ok=True)
 
 
 class TestRecord:

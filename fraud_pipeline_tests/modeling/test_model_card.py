@@ -9,7 +9,8 @@ import pytest
 from fraud_pipeline.modeling.evaluation import Evaluation
 from fraud_pipeline.modeling.model_card import model_card
 from fraud_pipeline.modeling.training import PolicySettings, TrainedModel, evaluate_model, part
-from fraud_pipeline.policy.decisions import Policy
+from fraud_pipeline.policy.block_bound import BlockEvidence
+from fraud_pipeline.policy.decisions import CostModel, Policy
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +45,21 @@ class TestCard:
             (Policy(0.25, 0.5), "Review from probability 0.2500; block from probability 0.500."),
             (Policy(0.25, np.inf), "Review from probability 0.2500; block never."),
             (Policy(np.inf, np.inf), "Review never; block never."),
+            (
+                Policy(0, np.inf, CostModel()),
+                "Review from an expected loss (probability x amount) of 3.33; ",
+            ),
         ],
     )
     def test_it_says_when_the_model_reviews_and_blocks(
         self, trained: TrainedModel, evaluation: Evaluation, policy: Policy, sentence: str
     ) -> None:
         assert sentence in model_card(replace(trained.model, policy=policy), evaluation)
+
+    def test_it_says_why_nothing_is_blocked(self, trained: TrainedModel, evaluation: Evaluation) -> None:
+        proof = BlockEvidence(None, looked_at=3, rows=40, frauds=30, owners=20, lower_bound=0.5, floor=0.85)
+        model = replace(trained.model, lineage={**trained.model.lineage, "blocks": proof.to_dict()})
+        assert f"The model {proof}." in model_card(model, evaluation)
 
     def test_it_names_its_limits_and_its_lineage(self, trained: TrainedModel, evaluation: Evaluation) -> None:
         card = model_card(trained.model, evaluation)

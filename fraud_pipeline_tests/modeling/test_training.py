@@ -11,7 +11,7 @@ from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURE_NAMES, FeatureEngineer
 from fraud_pipeline.features.own_inputs import FIXED_INPUTS
 from fraud_pipeline.modeling.dataset import PART_NAMES, SplitError
-from fraud_pipeline.modeling.evaluation import Evaluation
+from fraud_pipeline.modeling.evaluation import RARE, Evaluation
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import (
     PolicySettings,
@@ -23,7 +23,6 @@ from fraud_pipeline.modeling.training import (
     segments,
     train_model,
 )
-from fraud_pipeline.policy.decisions import decide
 from fraud_pipeline_tests.support.small_world import LABEL_MATURITY, Tables
 
 
@@ -110,13 +109,21 @@ class TestTraining:
         assert lineage["source"] == "synthetic world"
         assert lineage["parameters"] == dict(trained.tuning.parameters)
 
-    def test_the_policy_keeps_to_the_alert_budget_on_the_days_it_was_chosen_on(
-        self, trained: TrainedModel, training_set: pd.DataFrame, policy_settings: PolicySettings
+    def test_the_policy_keeps_to_the_alert_budget_on_the_rows_it_was_chosen_on(
+        self, trained: TrainedModel, policy_settings: PolicySettings
     ) -> None:
-        rows = part(training_set, "calibrate")
-        alerts = (decide(trained.model.predict(rows), trained.model.policy) != "allow").sum()
-        assert alerts / len(np.unique(days(rows))) <= policy_settings.alert_budget_per_day
-        assert trained.policy_report.chosen_cents_per_day <= trained.policy_report.do_nothing_cents_per_day
+        report = trained.policy_report
+        assert 0 < report.chosen_alerts_per_day <= policy_settings.alert_budget_per_day
+        assert report.chosen_cents_per_day <= report.do_nothing_cents_per_day
+
+    def test_every_part_before_the_test_has_a_say_in_the_policy(
+        self, trained: TrainedModel, training_set: pd.DataFrame
+    ) -> None:
+        before = training_set[training_set["part"] != "test"]
+        rows_per_day = len(part(training_set, "calibrate")) / len(np.unique(days(part(training_set, "calibrate"))))
+        lost = before.loc[before["label"] == 1, "amount_cents"].sum()
+        per_day = lost / (len(before) / rows_per_day)
+        assert trained.policy_report.do_nothing_cents_per_day == pytest.approx(per_day, rel=1e-6)
 
     def test_the_reference_holds_scores_of_unseen_rows(self, trained: TrainedModel, training_set: pd.DataFrame) -> None:
         reference = trained.model.reference
@@ -161,9 +168,21 @@ class TestEvaluation:
             "precision",
             "recall",
             "card_precision",
+            *RARE,
+            "block_precision",
+            "money_recall",
+            "saved_per_day",
+            "alerts_per_day",
+            "blocks_per_day",
+            "incident_recall",
+            "incident_recall_at_once",
+            "customer_recall",
         }
-        assert all(np.isfinite([m.value, m.low, m.high]).all() for m in evaluation.metrics.values())
-        assert all(m.low <= m.high for m in evaluation.metrics.values())
+        defined = {name: m for name, m in evaluation.metrics.items() if name != "block_precision"}
+        assert all(np.isfinite([m.value, m.low, m.high]).all() for m in defined.values())
+        assert all(m.low <= m.high for m in defined.values())
+        blocks = evaluation.metrics["blocks_per_day"].value
+        assert np.isfinite(evaluation.metrics["block_precision"].value) == (blocks > 0)
 
     def test_the_model_is_far_better_than_chance(self, evaluation: Evaluation) -> None:
         fraud_rate = evaluation.counts["frauds"] / evaluation.counts["rows"]

@@ -252,7 +252,8 @@ class TestAllowed:
     def test_only_allowed_rows_by_their_served_decision(self, tables: Tables, trained: TrainedModel) -> None:
         frauds = tables.features["transaction_id"].isin(tables.reports["transaction_id"])
         features = tables.model_rows[frauds.to_numpy()]
-        decided = decide(trained.model.predict(features), trained.model.policy)
+        amounts = features["amount"].to_numpy(np.float32)
+        decided = decide(trained.model.predict(features), trained.model.policy, amounts_cents=amounts)
         offline = set(features.loc[decided == "allow", "transaction_id"])
         allowed = allowed_frauds(trained.model, features, tables.transactions, NOTHING_SERVED)
         assert set(allowed["transaction_id"]) == offline

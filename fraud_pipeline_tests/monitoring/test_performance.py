@@ -315,7 +315,7 @@ class TestAsset:
                 zip(
                     rows["transaction_id"],
                     microseconds(rows["event_time"]).tolist(),
-                    decide(probability, deployment.model.policy),
+                    decide(probability, deployment.model.policy, amounts_cents=rows["amount_cents"].to_numpy()),
                     probability,
                     strict=True,
                 )

@@ -1,15 +1,13 @@
-"""Thresholds have the least permitted cost, decisions follow them, and rules decide without a model."""
+"""Decisions follow a policy of thresholds or of expected cost, and rules decide without a model."""
 
 import json
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from fraud_pipeline.features.definitions import FEATURE_NAMES
 from fraud_pipeline.policy.decisions import (
@@ -19,154 +17,116 @@ from fraud_pipeline.policy.decisions import (
     Condition,
     CostModel,
     Policy,
-    PolicyReport,
     Rule,
-    choose_policy,
     decide,
     rules_decide,
 )
 
 COSTS = CostModel(review_cost_cents=500, false_block_cost_cents=3_000, recovered_on_review=0.8, recovered_on_block=1)
 NEVER = float("inf")
-
-
-@dataclass(frozen=True)
-class Rows:
-    probability: NDArray[np.float64]
-    labels: NDArray[np.float64]
-    amounts_cents: NDArray[np.int64]
-    days: NDArray[np.int64]
-
-    def choose(self, *, budget: float = 1e9, floor: float = 0.85, min_alerts: int = 20) -> tuple[Policy, PolicyReport]:
-        return choose_policy(
-            self.probability,
-            self.labels,
-            self.amounts_cents,
-            self.days,
-            costs=COSTS,
-            alert_budget_per_day=budget,
-            precision_floor=floor,
-            min_alerts=min_alerts,
-        )
-
-
-@st.composite
-def scored_rows(draw: st.DrawFn) -> Rows:
-    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
-    size = draw(st.integers(1, 80))
-    levels = draw(st.sampled_from([3, 10, 1_000]))
-    probability = generator.integers(0, levels + 1, size) / levels
-    return Rows(
-        probability=probability,
-        labels=(generator.random(size) < probability * draw(st.sampled_from([0.0, 0.3, 1.0]))).astype(np.float64),
-        amounts_cents=generator.integers(1, 50_000, size),
-        days=generator.integers(0, 4, size),
-    )
-
-
-def total_cost(rows: Rows, policy: Policy) -> float:
-    """The cost of a policy, decision by decision."""
-    cost = 0.0
-    for decision, fraud, amount in zip(decide(rows.probability, policy), rows.labels, rows.amounts_cents, strict=True):
-        match decision:
-            case "allow":
-                cost += amount if fraud else 0
-            case "review":
-                cost += 500 + (0.2 * amount if fraud else 0)
-            case "block":
-                cost += 0 if fraud else 3_000
-    return cost
-
-
-class TestChoice:
-    @given(scored_rows(), st.integers(1, 30), st.sampled_from([0.5, 0.85, 1.0]), st.integers(1, 10))
-    def test_no_allowed_review_threshold_is_cheaper(
-        self, rows: Rows, budget: int, floor: float, min_alerts: int
-    ) -> None:
-        policy, report = rows.choose(budget=budget, floor=floor, min_alerts=min_alerts)
-        number_of_days = len(set(rows.days.tolist()))
-        allowed = [
-            Policy(threshold, policy.block_threshold)
-            for threshold in {*rows.probability.tolist()}
-            if threshold < policy.block_threshold and (rows.probability >= threshold).sum() / number_of_days <= budget
-        ]
-        cheapest = min(
-            total_cost(rows, policy_) for policy_ in [*allowed, Policy(policy.block_threshold, policy.block_threshold)]
-        )
-        assert total_cost(rows, policy) == pytest.approx(cheapest)
-        assert report.chosen_cents_per_day * number_of_days == pytest.approx(cheapest)
-        assert report.do_nothing_cents_per_day * number_of_days == pytest.approx(total_cost(rows, Policy(NEVER, NEVER)))
-
-    @given(scored_rows(), st.sampled_from([0.5, 0.85, 1.0]), st.integers(1, 10))
-    def test_blocking_starts_at_the_lowest_threshold_that_is_precise_enough(
-        self, rows: Rows, floor: float, min_alerts: int
-    ) -> None:
-        policy, _ = rows.choose(floor=floor, min_alerts=min_alerts)
-        precise = [
-            threshold
-            for threshold in {*rows.probability.tolist()}
-            if (alerts := rows.probability >= threshold).sum() >= min_alerts and rows.labels[alerts].mean() >= floor
-        ]
-        assert policy.block_threshold == min(precise, default=NEVER)
-
-    @given(scored_rows(), st.integers(0, 30))
-    def test_reviews_stay_within_the_budget(self, rows: Rows, budget: int) -> None:
-        policy, _ = rows.choose(budget=budget)
-        alerts = (rows.probability >= policy.review_threshold).sum()
-        reviews = alerts - (rows.probability >= policy.block_threshold).sum()
-        assert reviews == 0 or alerts <= budget * len(set(rows.days.tolist()))
-
-    def test_few_lucky_alerts_do_not_allow_blocking(self) -> None:
-        top_ten = np.repeat([0.0, 1.0], [90, 10])
-        rows = Rows(np.linspace(0, 1, 100), top_ten, np.full(100, 100), np.zeros(100, np.int64))
-        assert rows.choose(min_alerts=10)[0].block_threshold < 1
-        assert rows.choose(min_alerts=50)[0].block_threshold == NEVER
-
-    def test_without_fraud_nothing_is_reviewed_or_blocked(self) -> None:
-        rows = Rows(np.linspace(0, 1, 100), np.zeros(100), np.full(100, 10_000), np.zeros(100, np.int64))
-        policy, report = rows.choose()
-        assert policy == Policy(NEVER, NEVER)
-        assert report.chosen_cents_per_day == report.do_nothing_cents_per_day == 0
-
-    def test_the_report_follows_the_thresholds_down(self) -> None:
-        rows = Rows(np.repeat([0.9, 0.5, 0.1], 4), np.repeat([1.0, 0, 0], 4), np.full(12, 10_000), np.arange(12) % 2)
-        policy, report = rows.choose(min_alerts=100)
-        assert policy.review_threshold == 0.9
-        np.testing.assert_allclose(report.thresholds, [0.9, 0.5, 0.1])
-        np.testing.assert_allclose(report.alerts_per_day, [2, 4, 6])
-        np.testing.assert_allclose(report.precision, [1, 1 / 2, 1 / 3])
-        np.testing.assert_allclose(report.cost_cents_per_day, [2 * 2_500, 2 * 2_500 + 1_000, 2 * 2_500 + 2_000])
-
-    @pytest.mark.parametrize("bad", ["probability", "labels"])
-    def test_missing_values_are_refused(self, bad: str) -> None:
-        values = {"probability": np.full(3, 0.5), "labels": np.zeros(3), bad: np.array([0.1, np.nan, 0.2])}
-        rows = Rows(amounts_cents=np.ones(3, np.int64), days=np.zeros(3, np.int64), **values)
-        with pytest.raises(ValueError, match="each with a score and a known label"):
-            rows.choose()
+NO_AMOUNTS = np.zeros(6, np.int64)
+BY_COST = Policy(0.0, 0.9, COSTS, review_price_cents=700.0)
 
 
 class TestPolicy:
     def test_thresholds_are_inclusive(self) -> None:
         policy = Policy(review_threshold=0.2, block_threshold=0.8)
         probability = np.array([0.0, np.nextafter(0.2, 0), 0.2, np.nextafter(0.8, 0), 0.8, 1.0])
-        assert decide(probability, policy).tolist() == ["allow", "allow", "review", "review", "block", "block"]
+        assert decide(probability, policy, amounts_cents=NO_AMOUNTS[:6]).tolist() == [
+            "allow",
+            "allow",
+            "review",
+            "review",
+            "block",
+            "block",
+        ]
 
     def test_infinity_means_never(self) -> None:
-        assert decide(np.array([0.5, 1.0]), Policy(0.9, NEVER)).tolist() == ["allow", "review"]
-        assert decide(np.array([1.0]), Policy(NEVER, NEVER)).tolist() == ["allow"]
+        assert decide(np.array([0.5, 1.0]), Policy(0.9, NEVER), amounts_cents=NO_AMOUNTS[:2]).tolist() == [
+            "allow",
+            "review",
+        ]
+        assert decide(np.array([1.0]), Policy(NEVER, NEVER), amounts_cents=NO_AMOUNTS[:1]).tolist() == ["allow"]
 
     def test_a_missing_score_is_refused(self) -> None:
         with pytest.raises(ValueError, match="NaN cannot be decided on"):
-            decide(np.array([0.5, np.nan]), Policy(0.2, 0.8))
+            decide(np.array([0.5, np.nan]), Policy(0.2, 0.8), amounts_cents=NO_AMOUNTS[:2])
 
     @pytest.mark.parametrize(("review", "block"), [(0.9, 0.8), (-0.1, 0.8), (np.nan, 0.8), (0.2, np.nan)])
     def test_thresholds_out_of_order_are_refused(self, review: float, block: float) -> None:
         with pytest.raises(ValueError, match="review_threshold"):
             Policy(review, block)
 
-    @pytest.mark.parametrize("policy", [Policy(0.1, 0.9), Policy(0.1, NEVER), Policy(NEVER, NEVER)])
+    @pytest.mark.parametrize("policy", [Policy(0.1, 0.9), Policy(0.1, NEVER), Policy(NEVER, NEVER), BY_COST])
     def test_survives_strict_json(self, policy: Policy) -> None:
         assert Policy.from_dict(json.loads(json.dumps(policy.to_dict(), allow_nan=False))) == policy
+
+    def test_a_policy_of_an_earlier_release_decides_as_before(self) -> None:
+        policy = Policy.from_dict({"review_threshold": 0.2, "block_threshold": None})
+        amounts = np.array([1, 10**9, 0], np.int64)
+        assert decide(np.array([0.3, 0.1, 1.0]), policy, amounts_cents=amounts).tolist() == [
+            "review",
+            "allow",
+            "review",
+        ]
+
+    @pytest.mark.parametrize("price", [-1.0, np.nan, np.inf])
+    def test_a_price_that_cannot_be_paid_is_refused(self, price: float) -> None:
+        with pytest.raises(ValueError, match="review_price_cents"):
+            Policy(0.0, 0.9, COSTS, review_price_cents=price)
+
+
+class TestExpectedCost:
+    @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.5, NEVER]), st.sampled_from([0.0, 40.0, 3_000.0]))
+    def test_no_permitted_action_is_expected_to_cost_less(self, seed: int, block_from: float, price: float) -> None:
+        generator = np.random.default_rng(seed)
+        probability, amounts = generator.beta(0.3, 2, 50), generator.integers(-50_000, 50_000, 50)
+        policy = Policy(0.0, block_from, COSTS, review_price_cents=price)
+        for p, amount, decision in zip(
+            probability, amounts, decide(probability, policy, amounts_cents=amounts), strict=True
+        ):
+            lost = p * (abs(amount) or COSTS.zero_amount_fraud_cost_cents)
+            cost = {"allow": lost, "review": 500 + price + 0.2 * lost, "block": (1 - p) * 3_000}
+            if p < block_from:
+                del cost["block"]
+            assert cost[decision] <= min(cost.values()) + 1e-6
+
+    def test_the_amount_decides_at_the_same_probability(self) -> None:
+        amounts = np.array([1_000, 100_000, -100_000, 0], np.int64)
+        decided = decide(np.full(4, 0.08), Policy(0.0, NEVER, COSTS), amounts_cents=amounts)
+        assert decided.tolist() == ["allow", "review", "review", "review"]
+
+    def test_a_missing_amount_costs_what_an_amount_of_zero_costs(self) -> None:
+        amounts = np.array([0, np.nan], np.float32)
+        for probability in (0.01, 0.08):
+            assert len(set(decide(np.full(2, probability), BY_COST, amounts_cents=amounts))) == 1
+
+    @given(st.integers(0, 2**32))
+    def test_whole_cents_and_feature_rows_decide_equally(self, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        cents = generator.integers(0, 10**11, 300)
+        probability = 500 / 0.8 / np.maximum(cents, 1)  # where a review begins to pay
+        rows = decide(probability, Policy(0.0, 0.9, COSTS), amounts_cents=cents.astype(np.float32))
+        assert decide(probability, Policy(0.0, 0.9, COSTS), amounts_cents=cents).tolist() == rows.tolist()
+
+    def test_friction_makes_reviews_of_good_customers_dearer(self) -> None:
+        patient, impatient = CostModel(), CostModel(review_friction_cents=600)
+        amounts = np.full(1, 100_00, np.int64)
+        decided = [
+            decide(np.array([0.05]), Policy(0.0, NEVER, costs), amounts_cents=amounts)[0]
+            for costs in (patient, impatient)
+        ]
+        assert decided == ["review", "allow"]
+
+    def test_it_says_from_which_loss_a_review_pays(self) -> None:
+        loss = BY_COST.review_loss_cents
+        amounts = np.full(2, 100_000_00, np.int64)
+        around = np.array([0.999, 1.001]) * loss / 100_000_00
+        assert decide(around, BY_COST, amounts_cents=amounts).tolist() == ["allow", "review"]
+        assert str(BY_COST) == (
+            "review from an expected loss (probability x amount) of 15.00; block from probability 0.900, "
+            "where that costs less"
+        )
 
 
 FAST = Rule("fast", "many at once", "review", (Condition("count_1h", ">", 3),))
@@ -275,18 +235,6 @@ class TestShippedRules:
         decisions, codes = rules_decide(features)
         assert time.process_time() - started < 1
         assert len(decisions) == len(codes) == 100_000
-
-
-@pytest.mark.parametrize("amounts", [np.zeros(400, np.int64), np.full(400, 100_00)], ids=["none", "100 each"])
-def test_frauds_without_an_amount_are_worth_a_review(amounts: NDArray[np.int64]) -> None:
-    """A file without amounts has amount 0 everywhere; its frauds must not look free."""
-    labels = np.repeat([1.0, 0.0], [40, 360])
-    rows = Rows(np.repeat([0.9, 0.2], [40, 360]), labels, amounts, np.arange(400) % 20)
-
-    policy, report = rows.choose(floor=0.999999, min_alerts=1_000)
-
-    assert policy == Policy(review_threshold=0.9, block_threshold=NEVER)
-    assert report.do_nothing_cents_per_day == 40 * 100_00 / 20
 
 
 def test_a_refund_is_at_stake_like_a_payment() -> None:

@@ -256,7 +256,9 @@ class Life:
 
     def stopped(self, key: object) -> pd.DataFrame:
         """The would-be blocks, and those that this key holds out."""
-        decision = decide(self.model.predict(self.features), self.model.policy)
+        decision = decide(
+            self.model.predict(self.features), self.model.policy, amounts_cents=self.features["amount"].to_numpy()
+        )
         ids = self.features.loc[decision == "block", "transaction_id"]
         return drawn_of(ids, np.array([held_out(id_, share=SHARE, key=str(key)) for id_ in ids], bool))
 
@@ -329,7 +331,7 @@ class TestEstimates:
     def test_a_held_out_row_counts_as_a_block(self, life: Life) -> None:
         draw = life.stopped("key")
         probability = life.model.predict(life.features)
-        decision = decide(probability, life.model.policy)
+        decision = decide(probability, life.model.policy, amounts_cents=life.features["amount"].to_numpy())
         decision[life.features["transaction_id"].isin(draw["transaction_id"][draw["held_out"]])] = "review"
         served = pd.DataFrame(
             {"transaction_id": life.features["transaction_id"], "decision": decision, "probability": probability}

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fraud_pipeline.policy.block_bound import BlockEvidence
 from fraud_pipeline.promotion.eligibility import Source, Sources
 from fraud_pipeline.promotion.gate import gate_verdict
 from fraud_pipeline.promotion.live_rows import LiveRows, live_rows
@@ -46,6 +47,8 @@ def verdict(
     champion_incomparable: str | None = None,
     sources: Sources | None = None,
     plain: Floats | None = None,
+    decided: NDArray[np.object_] | None = None,
+    block_proof: BlockEvidence | None = None,
     replicates: int = 60,
 ) -> GateVerdict:
     return gate_verdict(
@@ -62,6 +65,8 @@ def verdict(
         champion_incomparable=champion_incomparable,
         sources=sources,
         plain=plain,
+        decided=decided,
+        block_proof=block_proof,
         replicates=replicates,
     )
 
@@ -176,6 +181,34 @@ class TestAgainstAChampion:
         result = verdict(np.sqrt(TRUTH), noisy(2))
         assert (result.decision, outcomes(result)["calibration"]) == ("shadow_only", "shadow_only")
         assert "calibrate on newer data" in detail(result, "calibration")
+
+    def test_a_calibration_that_few_frauds_cannot_show_waits_only_beside_one_that_is_shown(self) -> None:
+        frauds = np.flatnonzero(LABELS)[::12]  # a dozen customers
+        few = np.zeros(ROWS)
+        few[frauds] = 1
+        rules = GateRules(min_frauds=5, max_miscalibration=1.2)
+        right = np.full(ROWS, len(frauds) / ROWS)
+        for champion in (None, right):
+            result = verdict(right, champion, few, rules=rules)
+            assert outcomes(result)["calibration"] == "promote"
+            assert "not shown to lie within a factor of 1.2" in detail(result, "calibration")
+        farther = verdict(right * 1.3, right, few, rules=rules)
+        assert outcomes(farther)["calibration"] == "shadow_only"
+
+    @pytest.mark.parametrize(("below", "outcome"), [(0.0, "promote"), (0.5, "shadow_only")])
+    def test_blocks_that_contradict_their_proof_wait_in_shadow(self, below: float, outcome: Outcome) -> None:
+        proof = BlockEvidence(0.5, looked_at=20, rows=80, frauds=79, owners=80, lower_bound=0.9, floor=0.85)
+        wrong = np.random.default_rng(0).random(ROWS) < below * LABELS.mean()
+        decided = np.where((LABELS == 1) | wrong, "block", "allow").astype(object)
+        result = verdict(TRUTH, noisy(2), decided=decided, block_proof=proof)
+        assert outcomes(result)["blocks"] == result.decision == outcome
+        assert str(proof) in detail(result, "blocks")
+
+    def test_a_model_that_blocks_nothing_says_why(self) -> None:
+        proof = BlockEvidence(None, looked_at=20, rows=40, frauds=39, owners=9, lower_bound=0.5, floor=0.85)
+        result = verdict(TRUTH, None, decided=np.full(ROWS, "allow", object), block_proof=proof)
+        assert result.decision == "promote"
+        assert "blocks nothing, because" in detail(result, "blocks")
 
     def test_features_that_cannot_be_computed_reject_even_the_best(self) -> None:
         result = verdict(TRUTH, noisy(2), incompatibility="Feature mood_24h is unknown here.")

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fraud_pipeline.policy.decisions import CostModel, Policy, choose_policy
+from fraud_pipeline.policy.choice import PolicyRows, choose_policy
+from fraud_pipeline.policy.decisions import CostModel, Policy
 from fraud_pipeline.reporting import daily_charts, model_charts
 from fraud_pipeline.reporting.chart_style import FRAUD, LEGITIMATE, Chart, markdown_image, note, to_png
 from fraud_pipeline_tests.support.pictures import picture_in, pixels_that_differ, share_of
@@ -19,15 +20,11 @@ GENERATOR = np.random.default_rng(0)
 PROBABILITY = GENERATOR.beta(0.3, 8, ROWS)
 LABELS = (GENERATOR.random(ROWS) < PROBABILITY).astype(np.float64)
 NOTHING, NO_ROWS = np.zeros(ROWS), np.zeros(0)
-POLICY, REPORT = choose_policy(
-    PROBABILITY,
-    LABELS,
-    GENERATOR.integers(1, 100_000, ROWS),
-    np.arange(ROWS, dtype=np.int64) % 7,
-    costs=CostModel(),
-    alert_budget_per_day=5,
-    min_alerts=5,
+POLICY_ROWS = PolicyRows(
+    PROBABILITY, LABELS, GENERATOR.integers(1, 100_000, ROWS), customers=np.arange(ROWS), rows_per_day=ROWS / 7
 )
+POLICY, REPORT = choose_policy(POLICY_ROWS, costs=CostModel(), alert_budget_per_day=5, decides_by="thresholds")
+BY_COST, COST_REPORT = choose_policy(POLICY_ROWS, costs=CostModel(), alert_budget_per_day=5)
 NEVER = Policy(np.inf, np.inf)
 WEEK = pd.date_range("2024-01-01", periods=7, tz="UTC")
 COUNTS = np.arange(7, dtype=np.int64)
@@ -50,6 +47,7 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     "calibration without fraud": lambda: model_charts.calibration(PROBABILITY, NOTHING),
     "calibration without rows": lambda: model_charts.calibration(NO_ROWS, NO_ROWS),
     "cost_by_threshold": lambda: model_charts.cost_by_threshold(REPORT, POLICY),
+    "cost_by_threshold by expected cost": lambda: model_charts.cost_by_threshold(COST_REPORT, BY_COST),
     "cost_by_threshold of never": lambda: model_charts.cost_by_threshold(REPORT, NEVER),
     "feature_importance": lambda: model_charts.feature_importance({"amount": 2.0, "hour": 1.0}),
     "feature_importance of nothing": lambda: model_charts.feature_importance({}),

@@ -22,6 +22,7 @@ from fraud_pipeline.database.tables import ALERTS, DECISIONS
 from fraud_pipeline.features.config import DEFAULT_FEATURE_CONFIG, FeatureConfig
 from fraud_pipeline.messaging.topics import KafkaSettings, Message, open_consumer, open_producer
 from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline.schema.transactions import (
     CHANNELS,
     DAY,
@@ -96,7 +97,7 @@ def of_every_decision(model: FraudModel, rows: Sequence[TransactionRow]) -> Frau
             {result.probability or 0.0 for result in scorer.score(rows) if isinstance(result, ScoringResult)}
         )
     review, block = probabilities[-len(probabilities) // 5], probabilities[-len(probabilities) // 20]
-    return replace(model, policy=replace(model.policy, review_threshold=review, block_threshold=block))
+    return replace(model, policy=Policy(review_threshold=review, block_threshold=block))
 
 
 def send(kafka: KafkaSettings, topic: str, messages: Iterable[Message], *, partition: int | None = None) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from fraud_pipeline.policy.decisions import Decision
+from fraud_pipeline.policy.decisions import Decision, Policy, PolicyKind
 from fraud_pipeline.scoring.decision_record import Conflict, DecidedBy, Mode, ScoringResult
 from fraud_pipeline.scoring.reasons import Reason
 from serving.errors import FieldProblem
@@ -130,8 +130,12 @@ class ModelOut(_Answer):
     loaded_at: datetime
     features: list[str]
     label_maturity_days: float = Field(description="of its features: after so long an unreported transaction is clear")
-    review_threshold: float | None
-    block_threshold: float | None
+    decides_by: PolicyKind = Field(description="expected_cost: probability and amount; thresholds: probability alone")
+    review_threshold: float | None = Field(description="probability from which a review is permitted; null: never")
+    block_threshold: float | None = Field(description="probability from which a block is permitted; null: never")
+    review_price_cents: float | None = Field(
+        description="what a review must save beyond its cost, so that people can keep up; null without expected cost"
+    )
     shadow: ShadowOut | None
 
 
@@ -144,6 +148,15 @@ def error_body(*, code: str, message: str, fields: Sequence[FieldProblem] = ()) 
     """What an ErrorOut describes."""
     shown = [{"path": field.path, "problem": field.problem, "remedy": field.remedy} for field in fields]
     return {"error": {"code": code, "message": message, "fields": shown}}
+
+
+def policy_body(policy: Policy) -> dict[str, Any]:
+    """What a ModelOut describes of a policy."""
+    return {
+        "decides_by": policy.decides_by,
+        **{name: policy.to_dict()[name] for name in ("review_threshold", "block_threshold")},
+        "review_price_cents": policy.review_price_cents if policy.costs else None,
+    }
 
 
 def decision_body(scored: ScoringResult, *, latency_ms: float) -> dict[str, Any]:

@@ -23,7 +23,16 @@ from fraud_pipeline.scoring.decide import provisional_decisions
 from fraud_pipeline.scoring.decision_record import Conflict, ScoringResult
 from fraud_pipeline.scoring.errors import NotStoredError
 from serving.errors import FieldProblem, RequestError
-from serving.http.answers import answer, batch_body, conflict_body, decision_body, error_body, reasons_body, time_of
+from serving.http.answers import (
+    answer,
+    batch_body,
+    conflict_body,
+    decision_body,
+    error_body,
+    policy_body,
+    reasons_body,
+    time_of,
+)
 from serving.http.batching import MicroBatcher, OverloadedError
 from serving.http.json_documents import check_content_type
 from serving.http.openapi import describe
@@ -113,7 +122,7 @@ class Endpoints:
                 "loaded_at": loaded.loaded_at,
                 "features": loaded.model.features,
                 "label_maturity_days": loaded.model.feature_config.label_maturity / timedelta(days=1),
-                **loaded.model.policy.to_dict(),
+                **policy_body(loaded.model.policy),
                 "shadow": shadow.to_dict() if shadow else None,
             }
         )

@@ -186,7 +186,8 @@ class Shadow:
         names = loaded.model.feature_config.feature_names
         columns = [names.index(name) for name in loaded.model.features]
         probabilities = loaded.model.probabilities(np.ascontiguousarray(values[np.ix_(rows, columns)]))
-        of_challenger = decide(probabilities, loaded.model.policy)
+        amounts = values[rows, names.index("amount")]
+        of_challenger = decide(probabilities, loaded.model.policy, amounts_cents=amounts)
         of_champion = np.array([scored[position].decision_without_rules for position in rows], dtype=object)
         champion = np.array([scored[position].probability for position in rows], np.float64)
         versions = (str(scored[rows[0]].model_version), loaded.version)

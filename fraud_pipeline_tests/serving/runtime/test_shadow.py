@@ -20,15 +20,18 @@ from fraud_pipeline.database import Database
 from fraud_pipeline.database.performance import ShadowRow, add_shadow_rows
 from fraud_pipeline.database.tables import SHADOW_DECISIONS
 from fraud_pipeline.features.config import FeatureConfig
+from fraud_pipeline.features.definitions import FEATURE_NAMES
 from fraud_pipeline.modeling.model_directory import FraudModel
 from fraud_pipeline.modeling.training import TrainedModel
-from fraud_pipeline.policy.decisions import Decision, Policy, decide
+from fraud_pipeline.policy.decisions import CostModel, Decision, Policy, decide
 from fraud_pipeline.scoring.decision_record import ScoringResult
 from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS, until
 from serving.runtime.champion import LoadedModel
 from serving.runtime.shadow import MAX_WAITING, Shadow
 
-CHAMPION, CHALLENGER = Policy(review_threshold=0.02, block_threshold=0.5), Policy(0.1, 0.6)
+CHAMPION = Policy(review_threshold=0.02, block_threshold=0.5)
+CHALLENGER = Policy(0.0, 0.6, CostModel(), review_price_cents=100.0)
+AMOUNT = FEATURE_NAMES.index("amount")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,9 @@ def decided(model: FraudModel, values: NDArray[np.float32]) -> list[ScoringResul
     probabilities = model.probabilities(values)
     return [
         ScoringResult(f"t-{number}", choice, float(p), (), "model", "full", (), "1", 0)
-        for number, (choice, p) in enumerate(zip(decide(probabilities, CHAMPION), probabilities, strict=True))
+        for number, (choice, p) in enumerate(
+            zip(decide(probabilities, CHAMPION, amounts_cents=values[:, AMOUNT]), probabilities, strict=True)
+        )
     ]
 
 
@@ -94,7 +99,13 @@ def test_it_counts_how_often_the_challenger_would_decide_otherwise(
     report = shadow.report()
     assert report is not None
     probabilities = other.model.probabilities(values)
-    both = list(zip([result.decision for result in scored], decide(probabilities, CHALLENGER), strict=True))
+    both = list(
+        zip(
+            [result.decision for result in scored],
+            decide(probabilities, CHALLENGER, amounts_cents=values[:, AMOUNT]),
+            strict=True,
+        )
+    )
     assert compared == both
     assert report.decisions == Counter(both)
     assert report.compared == len(values)
@@ -139,7 +150,9 @@ def test_every_row_is_kept_for_the_day_its_label_is_known(
     assert [row.challenger_probability for row in kept] == probabilities.tolist()
     assert [row.champion_probability for row in kept] == [result.probability for result in scored]
     assert [row.champion_decision for row in kept] == [result.decision for result in scored]
-    assert [row.challenger_decision for row in kept] == decide(probabilities, CHALLENGER).tolist()
+    assert [row.challenger_decision for row in kept] == decide(
+        probabilities, CHALLENGER, amounts_cents=values[:20, AMOUNT]
+    ).tolist()
     assert {(row.champion, row.challenger) for row in kept} == {("1", "2")}
     add_shadow_rows(database, kept)  # scored again after a crash
     with database.transaction(read_only=True) as connection:
