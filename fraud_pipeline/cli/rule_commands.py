@@ -9,7 +9,7 @@ import getpass
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -26,17 +26,21 @@ from fraud_pipeline.database.analyst_rules import (
     set_state,
     snooze,
 )
+from fraud_pipeline.database.rules_in_force import read_rules
 from fraud_pipeline.database.value_lists import list_names
 from fraud_pipeline.features.record import recorded_config
 from fraud_pipeline.modeling.model_directory import MANIFEST_FILE
 from fraud_pipeline.policy.analyst_rules import AnalystRule, used_own_fields
+from fraud_pipeline.policy.backtest import Backtest
 from fraud_pipeline.policy.expressions import ExpressionError, Names, parse_expression
 from fraud_pipeline.policy.rule_file import read_rules_file, rules_file
 from fraud_pipeline.schema.own_fields import OwnType
 from fraud_pipeline.schema.transactions import MICROSECOND, now_microseconds
+from fraud_pipeline.scoring.rule_backtest import backtest_rule
 from fraud_pipeline.settings import Settings, load_settings
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_BACKTEST_STATEMENT: Final = timedelta(minutes=1)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 Result = tuple[Any, list[str]]
 """What `--json` prints, and the lines for a person."""
@@ -138,6 +142,47 @@ def _change_state(database: Database, settings: Settings, arguments: argparse.Na
     return _plain(changed), [f"{changed.label} is {changed.state}; every service takes it over within seconds."]
 
 
+def _backtest(_database: Database, settings: Settings, arguments: argparse.Namespace) -> Result:
+    # A day of a large bank takes longer to read than a scorer may wait.
+    with open_database(settings.database, statement_timeout=_BACKTEST_STATEMENT) as database:
+        if arguments.when is None:
+            rule = rule_versions(database, arguments.name)[0].rule
+        else:
+            own = used_own_fields(parse_expression(arguments.when, _names(database, settings)))
+            rule = AnalystRule("condition", 0, "review", arguments.when, own_types=own)
+        result = backtest_rule(
+            database,
+            rule,
+            lists=read_rules(database).rules.lists,
+            days=arguments.days,
+            label_maturity=settings.label_maturity,
+        )
+    return asdict(result), backtest_lines(result, currency=settings.currency)
+
+
+def backtest_lines(result: Backtest, *, currency: str) -> list[str]:
+    """The figures of a backtest for a person."""
+    if not result.rows:
+        return [f"No transaction of the last {result.days} days was decided: nothing to test on."]
+    total, per_day = f"{result.rows:,} transactions in {result.days} days", f"{result.matches_per_day:.1f} a day"
+    lines = [f"{result.matches:,} of {total} match ({per_day})."]
+    if result.precision is None:
+        lines.append("No match has a known label, so precision is unknown.")
+    else:
+        interval = f"{result.precision_low:.2f} to {result.precision_high:.2f}"
+        lines.append(
+            f"precision {result.precision:.2f} ({interval}): {result.matched_frauds:,} frauds, "
+            f"{result.matched_legitimate:,} legitimate; labels of the others are not known"
+        )
+    if result.recall is not None:
+        lines.append(f"recall {result.recall:.2f} of the reported frauds")
+    lines.append(
+        f"allowed without rules: {result.new_frauds:,} matched frauds of {result.saved_cents / 100:,.2f} {currency}, "
+        f"and {result.disturbed:,} legitimate matches"
+    )
+    return [*lines, *(f"  {sample}" for sample in result.samples)]
+
+
 def _snooze(database: Database, _settings: Settings, arguments: argparse.Namespace) -> Result:
     ends_at = now_microseconds() + arguments.lasts // timedelta(microseconds=MICROSECOND)
     who, reason = person(arguments), arguments.reason
@@ -221,6 +266,7 @@ _ACTIONS: Final[Mapping[str, Callable[[Database, Settings, argparse.Namespace], 
     "activate": _change_state,
     "retire": _change_state,
     "snooze": _snooze,
+    "backtest": _backtest,
     "export": _export,
     "import": _import,
 }

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from fraud_pipeline.cli.arguments import duration, instant
+from fraud_pipeline.cli.arguments import duration, instant, whole_number
 
 AddCommand = Callable[..., argparse.ArgumentParser]
 
@@ -38,6 +38,11 @@ def add_rules(add: AddCommand) -> None:
     adding.add_argument("--description", default="", help="what the rule looks for, as analysts and callers read it")
     snoozing.add_argument("customer_id", help="id of the customer")
     snoozing.add_argument("--for", dest="lasts", type=duration, required=True, help="time span, such as 7d")
+    testing = _action(actions, "backtest", "count what a rule was true of in the stored decisions", writes=False)
+    which = testing.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", help="name of the rule")
+    which.add_argument("--when", help="SQL condition instead of a saved rule")
+    testing.add_argument("--days", type=whole_number, default=90, help="number of days before now")
     exporting = _action(actions, "export", "write all rules to a TOML file for Git", writes=False)
     importing = _action(actions, "import", "save the rules of a TOML file that differ, with their states")
     for action in (exporting, importing):

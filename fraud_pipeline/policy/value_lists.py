@@ -101,11 +101,13 @@ class ValueList:
     def _ends(self, values: NDArray[np.object_]) -> NDArray[np.int64]:
         """The latest end of the entries that match each value, 0 where none does; shape (n,)."""
         ends = np.zeros(len(values), np.int64)
-        owners, hashes = [], []
-        for owner, value in enumerate(values):
-            for text in self._candidates(value) if value is not None else ():
-                owners.append(owner)
-                hashes.append(_hash(text))
+        texts = [
+            (owner, text)
+            for owner, value in enumerate(values)
+            if value is not None
+            for text in ((value,) if self.match == "exact" else self._candidates(value))
+        ]
+        owners, hashes = [owner for owner, _ in texts], [_hash(text) for _, text in texts]
         if hashes and len(self.keys):
             wanted = np.array(hashes, np.int64)
             at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
@@ -113,19 +115,16 @@ class ValueList:
         return ends
 
     def _candidates(self, value: str) -> list[str]:
-        match self.match:
-            case "exact":
-                return [value]
-            case "prefix":
-                return [value[:length] for length in map(int, self.widths) if length <= len(value)]
-            case "cidr":
-                try:
-                    address = ip_address(value)
-                except ValueError:
-                    return []
-                of_version = f"{address.version}/"
-                lengths = [width.removeprefix(of_version) for width in self.widths if width.startswith(of_version)]
-                return [str(ip_network(f"{address}/{length}", strict=False)) for length in lengths]
+        """The prefixes, or networks, that hold the value and could be in the list."""
+        if self.match == "prefix":
+            return [value[:length] for length in map(int, self.widths) if length <= len(value)]
+        try:
+            address = ip_address(value)
+        except ValueError:
+            return []
+        of_version = f"{address.version}/"
+        lengths = [width.removeprefix(of_version) for width in self.widths if width.startswith(of_version)]
+        return [str(ip_network(f"{address}/{length}", strict=False)) for length in lengths]
 
 
 def is_none(values: NDArray[np.object_]) -> NDArray[np.bool_]:

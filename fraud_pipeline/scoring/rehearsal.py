@@ -126,6 +126,9 @@ def _score(batch: Batch, rows: Sequence[TransactionRow], *, now: int) -> None:
                 feature_config=_REASONS,
                 request_id=_WIDEST,
                 unused_fields=_REASONS,
+                rule=_WIDEST,
+                model_decision=decision,
+                rule_matches=_REASONS,
             )
             for row, (decision, decided_by, mode) in zip(rows, outcomes, strict=True)
         ]

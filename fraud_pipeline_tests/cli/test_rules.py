@@ -50,6 +50,8 @@ def test_a_rule_goes_from_draft_to_active_and_every_step_has_an_author(run: Run)
         ("bea", "active"),
         ("ann", "saved"),
     ]
+    for which in (["shop"], ["--when", "probability > 0.5"]):
+        assert run("rules", "backtest", *which)["rows"] == 0
     run("rules", "retire", "shop", "--who", "ann")
     assert in_force().rules.rules == ()
     assert "there is no such rule" in run("rules", "activate", "shp", "--who", "ann", status=1)
