@@ -295,6 +295,11 @@ def _add_operations(add: AddCommand) -> None:
 
     add("migrate", "database_commands", "upgrade the database to this release")
 
+    erase = add("erase", "erase_command", "erase a customer (GDPR, Art. 17) and prove it")
+    erase.add_argument("customer", help="id of the customer")
+    erase.add_argument("--dry-run", action="store_true", help="only count the rows")
+    _add_json(erase)
+
     completion = add("completion", "shell_commands", "print the completion script of a shell")
     completion.add_argument("shell", choices=["bash", "zsh"], help="shell that reads the script")
 

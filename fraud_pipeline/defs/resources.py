@@ -18,12 +18,12 @@ from fraud_pipeline.database.history_source import HistorySource
 from fraud_pipeline.database.query_source import data_source
 from fraud_pipeline.database.source import DatabaseSource
 from fraud_pipeline.defs.named_source import NO_SOURCE
-from fraud_pipeline.defs.personal_key import personal_key
 from fraud_pipeline.generator import SyntheticWorld, WorldConfig
 from fraud_pipeline.host.data_location import data_location
 from fraud_pipeline.ingest.declaration import Declaration
 from fraud_pipeline.ingest.pseudonymous_source import PseudonymousSource
 from fraud_pipeline.ingest.sources import SourceError, TransactionSource, parse_columns
+from fraud_pipeline.modeling.personal_key import personal_key
 from fraud_pipeline.modeling.training_workspace import Workspace, locked_workspace
 from fraud_pipeline.promotion.registry import Registry
 from fraud_pipeline.schema.personal_fields import PersonalFields

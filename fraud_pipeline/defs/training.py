@@ -19,13 +19,13 @@ from fraud_pipeline.database.performance import blocked_ids
 from fraud_pipeline.defs.catalog import HIDDEN_ROWS, UNKNOWN, conversion, own_fields
 from fraud_pipeline.defs.features import feature_config, window_of
 from fraud_pipeline.defs.metadata import image, volume_plot
-from fraud_pipeline.defs.personal_key import key_id
 from fraud_pipeline.defs.resources import DatabaseResource, HeldWorkspace, RegistryResource, TablesResource
 from fraud_pipeline.features.own_inputs import not_inputs
 from fraud_pipeline.ingest.day_state import check_features
 from fraud_pipeline.modeling.comparison import compare
 from fraud_pipeline.modeling.dataset import censored_labels
 from fraud_pipeline.modeling.model_card import model_card
+from fraud_pipeline.modeling.personal_key import key_id
 from fraud_pipeline.modeling.training import (
     PolicySettings,
     TuningSettings,
@@ -181,7 +181,7 @@ def training_assets(
                 policy=policy,
                 feature_config=replace(feature_config(settings), conversion=conversion(settings)),
                 own_fields=own_fields(settings),
-                personal_key=key_id(settings),
+                personal_key=key_id(settings.personal_key_file, own_fields(settings)),
                 lineage={
                     "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
                     "data_sha256": data,

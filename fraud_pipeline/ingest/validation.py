@@ -16,6 +16,7 @@ from fraud_pipeline.ingest.column_checks import check_column
 from fraud_pipeline.ingest.money_columns import check_money
 from fraud_pipeline.ingest.own_column_checks import check_own_column
 from fraud_pipeline.ingest.verdict import Objects, Verdict
+from fraud_pipeline.schema.erasure import PREFIX
 from fraud_pipeline.schema.fields import transaction_fields
 from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.own_fields import OwnField
@@ -100,9 +101,10 @@ def validate(
     good, bad = verdict.good, ~verdict.good
     names = [*TRANSACTION_COLUMNS, *(field.name for field in own_fields)]
     accepted = pd.DataFrame({name: columns[name] for name in names})[good].reset_index(drop=True)
-    unknown = (
-        raw[LABEL_UNKNOWN].eq(True).to_numpy()[good] if LABEL_UNKNOWN in raw else np.zeros(len(accepted), dtype=bool)
-    )
+    # Nobody may learn from a person who was erased.
+    unknown = accepted["customer_id"].astype(str).str.startswith(PREFIX).to_numpy(dtype=bool)
+    if LABEL_UNKNOWN in raw:
+        unknown |= raw[LABEL_UNKNOWN].eq(True).to_numpy()[good]
     usable = times.ge(EARLIEST_EVENT_TIME) & times.le(now)
     fallback = pd.Series(fallback_time, index=times.index, dtype=TIME_DTYPE)
     stored_under = times.where(usable, fallback)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.engineer import FEATURE_NAMES, History
+from fraud_pipeline.schema.erasure import PREFIX
 from fraud_pipeline.schema.joins import rows_of
 from fraud_pipeline.schema.own_fields import with_own_columns
 from fraud_pipeline.schema.transactions import TRANSACTION_COLUMNS, microseconds
@@ -97,10 +98,12 @@ def _overlaid(history: pd.DataFrame, table: pd.DataFrame, *, key: list[str], ver
 def audit(decisions: pd.DataFrame, history: VersionedHistory, *, config: FeatureConfig) -> Audit:
     """Compare the stored rows of `decisions` (rows of the table, made with `config`) with recomputed ones.
 
-    Decisions that were made without history are left out. `history` must cover the longest window of every decision.
+    Decisions that were made without history, and erased ones, are left out. `history` must cover the longest window of
+    every decision.
     """
     decisions = decisions[decisions["mode"].isin(COMPARED_MODES)]
     has_history = decisions["transaction_id"].isin(history.transactions["transaction_id"])
+    has_history &= ~decisions["transaction_id"].str.startswith(PREFIX)
     decisions = decisions[has_history].reset_index(drop=True)
     stored = _stored_bits(decisions, config)
     new = rows_of(history.transactions, decisions["transaction_id"], table="transactions")

@@ -15,12 +15,12 @@ import sqlalchemy as sa
 
 from fraud_pipeline.database import Database
 from fraud_pipeline.database.history import read_transactions
-from fraud_pipeline.defs.personal_key import key_id
 from fraud_pipeline.defs.resources import SourceResource, build_resources
 from fraud_pipeline.host.personal_key import PersonalKeyError, create_personal_key, read_personal_key
 from fraud_pipeline.ingest.declaration import Declaration, DeclarationError, declaration_toml, read_declaration
 from fraud_pipeline.ingest.validation import validate
 from fraud_pipeline.modeling.model_directory import FraudModel
+from fraud_pipeline.modeling.personal_key import key_id
 from fraud_pipeline.promotion.published_model import publish
 from fraud_pipeline.schema.own_fields import OwnField, transactions_schema
 from fraud_pipeline.schema.personal_fields import PersonalFields
@@ -312,7 +312,7 @@ class TestTheKey:
         assert stat.S_IMODE(made.stat().st_mode) == 0o600
         assert create_personal_key(made) == read_personal_key(made)
         assert made.read_text().strip() not in repr(read_personal_key(made))
-        assert key_id(settings) == read_personal_key(made).id
+        assert key_id(made, settings.declaration.own_fields) == read_personal_key(made).id
         assert sorted(path.name for path in made.parent.glob(".*")) == []
 
     def test_a_key_that_a_setting_names_is_never_made(self, settings: Settings, tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 Belongs here: when the key may be made. Must not be here: its file (`host/personal_key.py`), serving, which only reads.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from fraud_pipeline.defs.catalog import own_fields
 from fraud_pipeline.host.personal_key import PersonalKeyError, create_personal_key, read_personal_key
 from fraud_pipeline.modeling.model_directory import MANIFEST_FILE, read_manifest
+from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.pseudonyms import PersonalKey
-from fraud_pipeline.settings import Settings
 
 
 def personal_key(path: Path, *, ours: bool, champion: Path) -> PersonalKey:
@@ -27,11 +27,9 @@ def personal_key(path: Path, *, ours: bool, champion: Path) -> PersonalKey:
     return create_personal_key(path)
 
 
-def key_id(settings: Settings) -> str:
-    """The id of the key of this deployment's personal fields; empty without one. Raises PersonalKeyError."""
-    if not any(own.personal for own in own_fields(settings)):
-        return ""
-    return read_personal_key(settings.personal_key_file).id
+def key_id(path: Path, own_fields: Iterable[OwnField]) -> str:
+    """The id of the key of personal fields; empty where no field is personal. Raises PersonalKeyError."""
+    return read_personal_key(path).id if any(own.personal for own in own_fields) else ""
 
 
 def _key_of(champion: Path) -> str:
