@@ -88,6 +88,12 @@ def read_alert_of(database: Database, transaction_id: str) -> Alert | None:
     return _first(database, ALERTS.c.transaction_id == transaction_id)
 
 
+def read_alerts_of_customer(database: Database, customer_id: str, *, limit: int) -> list[Alert]:
+    """The customer's alerts of every status, the newest first."""
+    query = sa.select(*ALERT_COLUMNS).where(ALERTS.c.customer_id == customer_id)
+    return [Alert(*row) for row in database.rows(query.order_by(ALERTS.c.number.desc()).limit(limit))]
+
+
 def read_assignees(database: Database) -> list[str]:
     """Who has alerts in review, in alphabetical order."""
     query = sa.select(ALERTS.c.assignee).where(ALERTS.c.status == "in_review").distinct()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.database.alerts import Status
 from fraud_pipeline.database.engine import Database
-from fraud_pipeline.database.tables import ALERTS, DECISIONS, FRAUD_REPORTS, TRANSACTIONS
+from fraud_pipeline.database.tables import ALERTS, DECISIONS, TRANSACTIONS
 from fraud_pipeline.schema.transactions import SECOND, microsecond, times
 
 _MINUTE: Final = 60 * SECOND
@@ -113,34 +113,6 @@ def read_decisions(database: Database, transaction_ids: Sequence[str]) -> dict[s
     with database.transaction(read_only=True) as connection:
         rows = connection.execute(query.where(DECISIONS.c.transaction_id.in_(transaction_ids))).all()
     return {row[0]: row[1] for row in rows}
-
-
-def read_customer(database: Database, customer_id: str, *, limit: int) -> pd.DataFrame:
-    """The customer's newest transactions, newest first, with their decision and whether fraud was reported."""
-    verdict_columns = (
-        sa.select(FRAUD_REPORTS.c.is_fraud)
-        .where(FRAUD_REPORTS.c.transaction_id == TRANSACTIONS.c.transaction_id)
-        .order_by(FRAUD_REPORTS.c.reported_at.desc())
-        .limit(1)
-        .scalar_subquery()
-        .label("reported_fraud")
-    )
-    columns = [
-        TRANSACTIONS.c.transaction_id,
-        *(TRANSACTIONS.c[name] for name in _HAPPENED),
-        DECISIONS.c.decision,
-        DECISIONS.c.probability,
-        verdict_columns,
-    ]
-    query = (
-        sa.select(*columns)
-        .outerjoin(DECISIONS, DECISIONS.c.transaction_id == TRANSACTIONS.c.transaction_id)
-        .where(TRANSACTIONS.c.customer_id == customer_id)
-        .order_by(TRANSACTIONS.c.event_time.desc())
-        .limit(limit)
-    )
-    rows_of_customer = database.frame(query)
-    return rows_of_customer.assign(event_time=times(rows_of_customer["event_time"].to_numpy(np.int64)))
 
 
 def count_alerts(database: Database) -> dict[Status, int]:

@@ -51,6 +51,7 @@ TRANSACTIONS: Final = sa.Table(
     sa.Index("transactions_by_version", "customer_id", "customer_version"),
     # Rows arrive nearly in order of time, so a BRIN index is tiny and does not slow inserts.
     sa.Index("transactions_by_time", "event_time", postgresql_using="brin"),
+    sa.Index("transactions_of_merchant", "merchant_id", "event_time"),
 )
 
 # There is no foreign key to the events, because history expires long before decisions. PostgreSQL needs the time in the
@@ -126,6 +127,7 @@ FRAUD_REPORTS: Final = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Index("fraud_reports_by_version", "version"),
     sa.Index("fraud_reports_by_time", "reported_at"),
+    sa.Index("fraud_reports_of_merchant", "merchant_id", "event_time"),
 )
 
 # The loaded content version of each day of the offline tables; `day` is its midnight in microseconds.

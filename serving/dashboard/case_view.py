@@ -4,19 +4,23 @@ Belongs here: content and buttons of the alert. Must not be here: the rules of a
 (`fraud_pipeline/alerts/queue.py`), verdicts and what comes after them (`verdicts.py`).
 """
 
+import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 import streamlit as st
 
 from fraud_pipeline.alerts.queue import Alert, add_note, assign, history, release, snooze, take
 from fraud_pipeline.database.alert_queue import QueueRow, read_assignees
-from fraud_pipeline.database.overview import Case, read_case, read_customer
+from fraud_pipeline.database.overview import Case, read_case
+from fraud_pipeline.database.related_alerts import read_related
 from fraud_pipeline.schema.fields import NO_MERCHANT
 from fraud_pipeline.schema.transactions import DAY, HOUR, now_microseconds
-from serving.dashboard.formatting import clock, money, original_amount, plain, words
+from serving.dashboard.customer_view import show_customer
+from serving.dashboard.formatting import age, clock, money, original_amount, plain, words
+from serving.dashboard.navigation import link
 from serving.dashboard.session import Session
 from serving.dashboard.verdicts import (
     attempt,
@@ -27,7 +31,8 @@ from serving.dashboard.verdicts import (
     verdict_buttons,
 )
 
-SHOWN: Final = 50
+IDENTIFYING: Final = ("identifier", "ip", "email")
+"""Types of declared own fields whose value two payments of one attack share."""
 SNOOZES: Final = {"1 hour": HOUR, "4 hours": 4 * HOUR, "1 day": DAY, "1 week": 7 * DAY}
 
 
@@ -36,17 +41,24 @@ def show(session: Session, alert: Alert, *, mine: Sequence[QueueRow]) -> None:
     _bar(session, alert, mine=mine)
     case = read_case(session.database, alert.transaction_id)
     left, right = st.columns([3, 5], gap="large")
+    with right:
+        st.subheader(f"Customer {plain(alert.customer_id)}")
+        _links(alert)
+        ticked = _related(session, alert)
+        show_customer(
+            session,
+            alert.customer_id,
+            transaction_id=alert.transaction_id,
+            event_time=case.event_time if case else None,
+        )
+        _steps(session, alert)
     with left:
         if case is None:
             st.warning("The decision behind this alert is no longer there.")
         else:
             show_case(case)
         if session.may("feedback"):
-            _work(session, alert)
-    with right:
-        st.subheader(f"Customer {plain(alert.customer_id)}")
-        _customer(session, alert)
-        _steps(session, alert)
+            _work(session, alert, ticked=ticked)
 
 
 def show_case(case: Case) -> None:
@@ -102,7 +114,7 @@ def _own_fields(case: Case) -> None:
         st.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
-def _work(session: Session, alert: Alert) -> None:
+def _work(session: Session, alert: Alert, *, ticked: Sequence[str]) -> None:
     """Verdicts, notes and hands, as far as the state of the alert allows them."""
     database, who, id_ = session.database, session.caller.subject, alert.transaction_id
     # A change clears the note, because it changes the version.
@@ -110,7 +122,9 @@ def _work(session: Session, alert: Alert) -> None:
     if alert.resolved_at is not None:
         st.markdown(f"**{words(alert.fraud_kind or alert.status).capitalize()}**, by {plain(alert.assignee or '')}")
     elif alert.assignee in (None, who):
-        verdict_buttons(session, [id_], key=str(alert.number), note=note)
+        if ticked:
+            st.markdown(f"A verdict closes this alert and **{len(ticked)} ticked**.")
+        verdict_buttons(session, [id_, *ticked], key=str(alert.number), note=note)
     else:
         st.markdown(f"In review by **{plain(alert.assignee or '')}**")
     with st.container(horizontal=True):
@@ -151,23 +165,47 @@ def _assign(session: Session, alert: Alert) -> None:
             attempt(change, then=show_queue)
 
 
-def _customer(session: Session, alert: Alert) -> None:
-    rows = read_customer(session.database, alert.customer_id, limit=SHOWN)
-    rows["reported_fraud"] = rows["reported_fraud"].map({1: "fraud", 0: "legitimate"}).fillna("")
-    rows["amount_cents"] /= 100
-    rows.insert(0, "this", rows.pop("transaction_id") == alert.transaction_id)
-    st.dataframe(
-        rows,
-        hide_index=True,
-        column_config={
-            "this": st.column_config.CheckboxColumn("", width=30),
-            "event_time": st.column_config.DatetimeColumn("time (UTC)", format="MM-DD HH:mm:ss", timezone="UTC"),
-            "amount_cents": st.column_config.NumberColumn("amount", format="%.2f"),
-            "merchant_id": "merchant",
-            "probability": st.column_config.NumberColumn("probability", format="percent"),
-            "reported_fraud": "reported",
-        },
+def _links(alert: Alert) -> None:
+    with st.container(horizontal=True):
+        link("Customer", "All of this customer", transaction=alert.transaction_id)
+        if alert.merchant_id not in (None, NO_MERCHANT):
+            link("Merchant", f"Merchant {plain(alert.merchant_id or '')}", merchant=alert.merchant_id or "")
+
+
+def _related(session: Session, alert: Alert) -> list[str]:
+    """Show the alerts that may be of the same attack; returns the transaction ids of the ticked ones."""
+    declared = session.settings.declaration.own_fields if session.settings.declaration else ()
+    names = [own.name for own in declared if own.type in IDENTIFYING]
+    related = read_related(session.database, alert, identifiers=names)
+    if not related:
+        return []
+    st.markdown(
+        f"**{len(related)} other open alert{'s' if len(related) > 1 else ''}** may belong to it: tick them to "
+        "give all one verdict."
     )
+    rows = [
+        {
+            "alert": other.alert.number,
+            "in common": ", ".join(other.in_common),
+            "expected loss": None if other.alert.expected_loss_cents is None else other.alert.expected_loss_cents / 100,
+            "customer": other.alert.customer_id,
+            "merchant": other.alert.merchant_id or "",
+            "age": age(time.time() - other.alert.created_at / 1e6),
+            "assignee": other.alert.assignee or "",
+        }
+        for other in related
+    ]
+    shown: Any = st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="multi-row",
+        key=f"related-{alert.number}-{alert.version}",
+        height=min(38 + 35 * len(rows), 250),
+        column_config={"expected loss": st.column_config.NumberColumn(format="%.2f")},
+        alt="Alerts with something in common, most in common first",
+    )
+    return [related[index].alert.transaction_id for index in shown["selection"]["rows"] if index < len(related)]
 
 
 def _steps(session: Session, alert: Alert) -> None:

@@ -13,18 +13,26 @@ from streamlit.navigation.page import Page
 from fraud_pipeline.database import DatabaseUnavailableError
 from serving.dashboard import (
     alerts_page,
+    customer_page,
     drift_page,
+    merchant_page,
     missed_fraud_page,
     models_page,
+    overview_page,
     performance_page,
+    search_page,
     stream_page,
     traffic_page,
+    transaction_page,
 )
 from serving.dashboard.formatting import plain
+from serving.dashboard.navigation import register
+from serving.dashboard.search_page import search_box
 from serving.dashboard.session import Session, log_out, require_login
 
 PAGES: Final[dict[str, Callable[[Session], None]]] = {
     "Alerts": alerts_page.show,
+    "Overview": overview_page.show,
     "Traffic": traffic_page.show,
     "Drift": drift_page.show,
     "Performance": performance_page.show,
@@ -32,6 +40,13 @@ PAGES: Final[dict[str, Callable[[Session], None]]] = {
     "Models": models_page.show,
     "Stream": stream_page.show,
 }
+LINKED: Final[dict[str, Callable[[Session], None]]] = {
+    search_page.TITLE: search_page.show,
+    "Transaction": transaction_page.show,
+    "Customer": customer_page.show,
+    "Merchant": merchant_page.show,
+}
+"""Pages that are reached by a search or a link, and not by the menu."""
 
 
 # Six rem above the page leave the verdict below the fold, and no figure is larger than the case. Streamlit's captions
@@ -53,11 +68,14 @@ def main() -> None:
         return
     pages = [
         st.Page(partial(_guarded, show, session), title=title, url_path=title.lower().replace(" ", "_"))
-        for title, show in PAGES.items()
+        for title, show in {**PAGES, **LINKED}.items()
     ]
+    register(pages)
     chosen = st.navigation(pages, position="hidden")
-    _menu(session, pages)
-    st.header(chosen.title)
+    _menu(session, pages[: len(PAGES)])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.header(chosen.title, width="content")
+        search_box()
     chosen.run()
 
 

@@ -22,9 +22,10 @@ from fraud_pipeline.alerts.queue import listed, take_next
 from fraud_pipeline.database import Batch, Database, DatabaseOutdatedError
 from fraud_pipeline.database.drift import DriftRow, replace_drift
 from fraud_pipeline.database.history import load_history
-from fraud_pipeline.database.overview import count_alerts, read_case, read_customer, read_probabilities, read_traffic
+from fraud_pipeline.database.overview import count_alerts, read_case, read_probabilities, read_traffic
 from fraud_pipeline.database.performance import PerformanceRow, read_performance, replace_performance
 from fraud_pipeline.database.source import DatabaseSource
+from fraud_pipeline.database.timeline import read_before
 from fraud_pipeline.database.verdicts import ReportName, ReportVerdict, replace_verdict
 from fraud_pipeline.defs.resources import build_resources
 from fraud_pipeline.defs.training import training_assets
@@ -55,8 +56,8 @@ from serving.dashboard.service_metrics import (
     stage_times,
 )
 
-PAGES = ("alerts", "traffic", "drift", "performance", "missed_fraud", "models", "stream")
-PAGE_TITLES = ("Alerts", "Traffic", "Drift", "Performance", "Missed fraud", "Models", "Stream")
+PAGES = ("alerts", "overview", "traffic", "drift", "performance", "missed_fraud", "models", "stream")
+PAGE_TITLES = ("Alerts", "Overview", "Traffic", "Drift", "Performance", "Missed fraud", "Models", "Stream")
 BEACON = "![](http://127.0.0.1:9/beacon.png)"
 """A customer's id that would fetch a picture if it were read as Markdown."""
 
@@ -160,10 +161,10 @@ class TestOverview:
         with database.transaction() as connection:
             Batch(connection).add_report("t-1", reported_at=now_microseconds(), is_fraud=True)
             Batch(connection).add_report("t-1", reported_at=now_microseconds() + 1, is_fraud=False)
-        history = read_customer(database, "c-1", limit=2)
+        history = read_before(database, "c-1", before=now_microseconds() + 1, limit=2)
         assert list(history["transaction_id"]) == ["t-2", "t-1"]
-        assert history["reported_fraud"].isna().tolist() == [True, False]
-        assert not history["reported_fraud"][1]
+        assert history["is_fraud"].isna().tolist() == [True, False]
+        assert not history["is_fraud"][1]
 
 
 class TestLogin:
