@@ -16,6 +16,9 @@ from fraud_pipeline.schema.transactions import HOUR
 ENOUGH: Final = 3
 """Earlier rows below which nothing is called usual."""
 RARE: Final = 0.1
+"""Share of the earlier rows up to which a value is unusual."""
+RECENT: Final = pd.Timedelta(days=1)
+"""Rows this young do not make anything usual: an attack would make itself usual by its first payments."""
 _FACTS: Final[Mapping[str, tuple[str, str]]] = {
     "country": ("first time in {now}", "in {now}"),
     "merchant_id": ("never at {now} before", "at {now}"),
@@ -37,16 +40,19 @@ def compare(now: Mapping[str, Any], earlier: pd.DataFrame) -> list[Comparison]:
     """Compare a transaction with the customer's earlier ones; the unusual facts come first.
 
     Both have columns of TRANSACTIONS, with `event_time` as a timestamp. Values that are not known on either side are
-    left out.
+    left out. What is usual comes from rows of more than a day before, where there are enough of them.
     """
     if earlier.empty:
         return [Comparison("the first known payment of this customer", unusual=True)]
-    facts = [fact for name in _FACTS if (fact := _value(name, now.get(name), earlier[name])) is not None]
-    facts += [fact for fact in (_amount(now, earlier), _pace(now, earlier)) if fact is not None]
-    return sorted(facts, key=lambda fact: not fact.unusual)
+    is_recent = earlier["event_time"] > now["event_time"] - RECENT
+    before = earlier[~is_recent] if (~is_recent).sum() >= ENOUGH else earlier
+    recent = earlier.drop(before.index)
+    facts = [_value(name, now.get(name), before[name], recent[name]) for name in _FACTS]
+    facts += [_amount(now, before), _pace(now, earlier)]
+    return sorted((fact for fact in facts if fact is not None), key=lambda fact: not fact.unusual)
 
 
-def _value(name: str, value: Any, before: pd.Series) -> Comparison | None:
+def _value(name: str, value: Any, before: pd.Series, recent: pd.Series) -> Comparison | None:
     before = before[before.notna() & (before != NO_MERCHANT)]
     if pd.isna(value) or value == NO_MERCHANT or len(before) < ENOUGH:
         return None
@@ -57,7 +63,9 @@ def _value(name: str, value: Any, before: pd.Series) -> Comparison | None:
     counts = before.value_counts()
     most = int(counts.iloc[0])
     usual = f"; {most} of {total} before {place.format(now=counts.index[0])}" if most > 1 else ""
-    return Comparison(f"{first.format(now=value)}{usual}", unusual=True)
+    today = int((recent == value).sum())
+    new = f"{place} only in the last 24 hours" if today else first
+    return Comparison(f"{new.format(now=value)}{usual}", unusual=True)
 
 
 def _amount(now: Mapping[str, Any], earlier: pd.DataFrame) -> Comparison | None:

@@ -84,6 +84,13 @@ class TestUsual:
         burst = EARLIER.head(5).assign(event_time=NOW - pd.Timedelta(minutes=9))
         assert "5 payments in the hour before" in [fact.text for fact in compare(USUAL, burst)]
 
+    def test_an_attack_does_not_make_itself_usual(self) -> None:
+        attack = EARLIER.head(40).assign(event_time=NOW - pd.Timedelta(minutes=9), country="NG", merchant_id="m-9")
+        facts = [
+            fact.text for fact in compare({**USUAL, "country": "NG"}, pd.concat([attack, EARLIER], ignore_index=True))
+        ]
+        assert "in NG only in the last 24 hours; 50 of 50 before in DE" in facts
+
     def test_a_usual_payment_has_nothing_unusual(self) -> None:
         assert not any(fact.unusual for fact in compare(USUAL, EARLIER))
 

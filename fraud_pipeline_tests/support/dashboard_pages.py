@@ -61,7 +61,7 @@ def log_in(page: Any, url: str, token: str) -> None:
 
 
 def poor_contrast(page: Any) -> list[str]:
-    """Texts of a page in a browser whose contrast is below WCAG 2 AA: 4.5, and 3 for large text."""
+    """Texts of a page in a browser whose contrast is below WCAG 2 AA: 4.5, and 3 for large text and icons."""
     return [str(text) for text in page.evaluate(_POOR_CONTRAST)]
 
 
@@ -88,7 +88,8 @@ _POOR_CONTRAST: Final = """() => {
     const style = getComputedStyle(element), colour = read(style.color);
     const [a, b] = [light(over([...colour.slice(0, 3), colour[3] * opacity], background)), light(background)];
     const contrast = (Math.max(a, b) + .05) / (Math.min(a, b) + .05), size = parseFloat(style.fontSize);
-    const isLarge = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    const isIcon = style.fontFamily.includes('Material'), isBold = Number(style.fontWeight) >= 700;
+    const isLarge = isIcon || size >= 24 || (size >= 18.66 && isBold);
     if (contrast < (isLarge ? 3 : 4.5)) poor.push(`${contrast.toFixed(2)} ${element.textContent.trim()}`);
   }
   return poor;

@@ -70,7 +70,7 @@ def table(rows: pd.DataFrame, *, marked: str = "", key: str, with_customer: bool
 
 def _cells(rows: pd.DataFrame, *, marked: str, with_customer: bool) -> pd.DataFrame:
     columns = {
-        "this": [_MARK if id_ == marked else "" for id_ in rows["transaction_id"]],
+        **({"this": [_MARK if id_ == marked else "" for id_ in rows["transaction_id"]]} if marked else {}),
         "time (UTC)": rows["event_time"],
         "amount": rows["amount_cents"] / 100,
         **({"customer": rows["customer_id"]} if with_customer else {}),

@@ -40,13 +40,13 @@ PAGES: Final[dict[str, Callable[[Session], None]]] = {
     "Models": models_page.show,
     "Stream": stream_page.show,
 }
+# Pages that are reached by a search or a link, and not by the menu. (Streamlit shows any text that stands alone here.)
 LINKED: Final[dict[str, Callable[[Session], None]]] = {
     search_page.TITLE: search_page.show,
     "Transaction": transaction_page.show,
     "Customer": customer_page.show,
     "Merchant": merchant_page.show,
 }
-"""Pages that are reached by a search or a link, and not by the menu."""
 
 
 # Six rem above the page leave the verdict below the fold, and no figure is larger than the case. Streamlit's captions

@@ -50,7 +50,7 @@ def show(session: Session) -> None:
         }
     )
     if volume.empty:
-        st.info("Volume is counted by whole days: the daily run, or `fraud-detect consume`, makes them.")
+        st.info("Volume is counted in whole days, which the asset `online_history` makes each night.")
     else:
         st.altair_chart(payments_per_day(volume, frauds).properties(height=200), width="stretch")
     _common(session, merchant_id, start=start)

@@ -26,7 +26,7 @@ def link(title: str, label: str, **address: str) -> None:
     if page is None:
         st.markdown(label)
     else:
-        st.page_link(page, label=label, query_params=address)
+        st.page_link(page, label=label, icon=":material/arrow_forward:", query_params=address)
 
 
 def go(title: str, **address: str) -> None:
