@@ -4,7 +4,6 @@ Belongs here: the list of pages. Must not be here: their content.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final
 
 import streamlit as st
@@ -63,20 +62,26 @@ def main() -> None:
     """Show the requested page to a caller who may see it."""
     st.set_page_config(page_title="Fraud detection", layout="wide")
     st.html(_STYLE)
+    contents = {**PAGES, **LINKED}
+    pages = [st.Page(_empty, title=title, url_path=title.lower().replace(" ", "_")) for title in contents]
+    # Before the login, so that the address of a page outlasts it.
+    chosen = st.navigation(pages, position="hidden")
     session = require_login()
     if session is None:
         return
-    pages = [
-        st.Page(partial(_guarded, show, session), title=title, url_path=title.lower().replace(" ", "_"))
-        for title, show in {**PAGES, **LINKED}.items()
-    ]
     register(pages)
-    chosen = st.navigation(pages, position="hidden")
     _menu(session, pages[: len(PAGES)])
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header(chosen.title, width="content")
         search_box()
-    chosen.run()
+    try:
+        contents[chosen.title](session)
+    except DatabaseUnavailableError as error:
+        st.error(str(error))
+
+
+def _empty() -> None:
+    """The content of every page is shown by `main`, which knows the session."""
 
 
 def _menu(session: Session, pages: Sequence[Page]) -> None:
@@ -85,13 +90,6 @@ def _menu(session: Session, pages: Sequence[Page]) -> None:
         for page in pages:
             st.page_link(page)
         st.button(f"Log out {plain(session.caller.subject)}", type="tertiary", on_click=log_out)
-
-
-def _guarded(show: Callable[[Session], None], session: Session) -> None:
-    try:
-        show(session)
-    except DatabaseUnavailableError as error:
-        st.error(str(error))
 
 
 main()
