@@ -26,6 +26,7 @@ _FACTS: Final[Mapping[str, tuple[str, str]]] = {
     "category": ("first time for {now}", "for {now}"),
 }
 _MANY_AN_HOUR: Final = 3
+Row = Mapping[str, Any] | pd.Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Comparison:
     unusual: bool
 
 
-def compare(now: Mapping[str, Any], earlier: pd.DataFrame) -> list[Comparison]:
+def compare(now: Row, earlier: pd.DataFrame) -> list[Comparison]:
     """Compare a transaction with the customer's earlier ones; the unusual facts come first.
 
     Both have columns of TRANSACTIONS, with `event_time` as a timestamp. Values that are not known on either side are
@@ -68,7 +69,7 @@ def _value(name: str, value: Any, before: pd.Series, recent: pd.Series) -> Compa
     return Comparison(f"{new.format(now=value)}{usual}", unusual=True)
 
 
-def _amount(now: Mapping[str, Any], earlier: pd.DataFrame) -> Comparison | None:
+def _amount(now: Row, earlier: pd.DataFrame) -> Comparison | None:
     amount, before = now["amount_cents"], earlier["amount_cents"]
     if len(before) < ENOUGH or amount <= 0:
         return None
@@ -80,7 +81,7 @@ def _amount(now: Mapping[str, Any], earlier: pd.DataFrame) -> Comparison | None:
     )
 
 
-def _pace(now: Mapping[str, Any], earlier: pd.DataFrame) -> Comparison | None:
+def _pace(now: Row, earlier: pd.DataFrame) -> Comparison | None:
     start = now["event_time"] - pd.Timedelta(HOUR, unit="us")
     count = int((earlier["event_time"] >= start).sum())
     if count < _MANY_AN_HOUR:

@@ -19,7 +19,7 @@ _DAY: Final = alt.X("utcyearmonthdate(day):T", title=None, axis=alt.Axis(format=
 def frauds_per_day(frauds: pd.DataFrame) -> Chart:
     """Bars of reported fraud by day, by what was decided; `frauds` as `read_frauds_by_decision` gives them."""
     names = {"block": "blocked", "review": "to review", "allow": "missed"}
-    rows = frauds.assign(name=frauds["decision"].map(names)).groupby(["day", "name"], as_index=False).size()
+    rows = frauds.assign(name=frauds["decision"].map(names)).groupby(["day", "name"]).size().reset_index(name="size")
     return _bars(rows, value="size", title="reported frauds", colours=CAUGHT)
 
 
@@ -28,7 +28,7 @@ def alerts_per_day(outcomes: pd.DataFrame) -> Chart:
     names = {"confirmed_fraud": "fraud", "legitimate": "legitimate", "duplicate": "duplicate"}
     rows = outcomes.assign(name=outcomes["status"].map(names).fillna("waiting"))
     return _bars(
-        rows.groupby(["day", "name"], as_index=False)["alerts"].sum(), value="alerts", title="alerts", colours=OUTCOMES
+        rows.groupby(["day", "name"])["alerts"].sum().reset_index(), value="alerts", title="alerts", colours=OUTCOMES
     )
 
 

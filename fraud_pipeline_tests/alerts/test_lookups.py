@@ -100,7 +100,7 @@ class TestUsual:
 
     @given(st.lists(st.none() | st.sampled_from(["DE", "NG", "FR"]), min_size=1, max_size=9), st.none() | st.just("DE"))
     def test_missing_values_are_never_called_usual_or_new(self, countries: list[str | None], now: str | None) -> None:
-        earlier = EARLIER.head(len(countries)).assign(country=countries)
+        earlier = EARLIER.head(len(countries)).assign(country=pd.Series(countries, dtype=object))
         said = [fact.text for fact in compare({**USUAL, "country": now}, earlier)]
         assert not any("None" in text or "nan" in text for text in said)
         if now is None:

@@ -35,7 +35,7 @@ def show_customer(session: Session, customer_id: str, *, transaction_id: str, ev
     earlier = read_before(session.database, customer_id, before=moment, limit=limit)
     row = later[later["transaction_id"] == transaction_id]
     if not row.empty:
-        _usual(row.iloc[0].to_dict(), earlier.head(BEFORE))
+        _usual(row.iloc[0], earlier.head(BEFORE))
     timeline = pd.concat([part for part in (later, earlier) if not part.empty] or [later])
     table(timeline, marked=transaction_id, key=f"timeline-{transaction_id}")
     if len(earlier) == limit < MOST_BEFORE and st.button("Show earlier payments"):
@@ -85,7 +85,7 @@ def _cells(rows: pd.DataFrame, *, marked: str, with_customer: bool) -> pd.DataFr
     return pd.DataFrame(columns)
 
 
-def _usual(now: dict[str, Any], earlier: pd.DataFrame) -> None:
+def _usual(now: pd.Series, earlier: pd.DataFrame) -> None:
     facts = compare(now, earlier)
     for fact in facts:
         if fact.unusual:
