@@ -106,7 +106,8 @@ def verdict_buttons(
                 verdict.label,
                 key=f"{verdict.label}-{key}",
                 type="primary" if is_main else "secondary",
-                shortcut=verdict.shortcut,
+                # One key too many would close a whole selection.
+                shortcut=verdict.shortcut if next_opens else None,
                 wrap=True,
             ):
                 attempt(partial(_resolve, session, transaction_ids, verdict, note=note, next_opens=next_opens))
