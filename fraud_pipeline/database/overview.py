@@ -29,6 +29,8 @@ _DECIDED: Final = (
     "model_version",
     "request_id",
     "unused_fields",
+    "rule",
+    "model_decision",
 )
 _HAPPENED: Final = ("event_time", "amount_cents", "merchant_id", "category", "channel", "country")
 OwnFields = Mapping[str, str | float | bool]
@@ -55,6 +57,8 @@ class Case:
     country: str | None
     own_fields: OwnFields
     unused_fields: tuple[str, ...]
+    rule: str | None
+    model_decision: str | None
 
 
 def read_traffic(database: Database, *, start: pd.Timestamp) -> pd.DataFrame:

@@ -79,10 +79,11 @@ def show_case(case: Case) -> None:
     if case.own_fields:
         _own_fields(case)
     without = f", without {', '.join(map(words, case.missing))}" if case.missing else ""
+    alone = f" Without rule {plain(case.rule)}: {case.model_decision}." if case.rule else ""
     request = f" Request {plain(case.request_id)}." if case.request_id else ""
     st.caption(
         f"{plain(case.transaction_id)}: decided by {words(case.decided_by)}, version {case.model_version}{without}."
-        f"{request}"
+        f"{alone}{request}"
     )
 
 
