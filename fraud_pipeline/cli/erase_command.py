@@ -10,14 +10,19 @@ from collections.abc import Collection
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from fraud_pipeline.database import Database, open_database
 from fraud_pipeline.database.erasure import erase_from_database, names_any, transactions_of
 from fraud_pipeline.ingest.erased_days import erase_from_tables, transactions_in_tables
 from fraud_pipeline.modeling.personal_key import personal_key
 from fraud_pipeline.schema.erasure import ErasedRows, erased_ids
+from fraud_pipeline.schema.pseudonyms import PersonalKey
 from fraud_pipeline.settings import Settings, load_settings
 from fraud_pipeline.storage.tables import TableStore
+
+_NO_KEY: Final = PersonalKey(b"")
+"""Counting needs no key, so it makes none."""
 
 
 def erase(arguments: argparse.Namespace) -> int:
@@ -47,10 +52,7 @@ def erase(arguments: argparse.Namespace) -> int:
 
 def erase_customer(settings: Settings, database: Database, customer: str, *, dry_run: bool) -> list[ErasedRows]:
     """Erase a customer from the database, then from the tables of every source and the report pages."""
-    key = personal_key(
-        settings.personal_key_file, ours=settings.personal_key is None, champion=settings.champion_directory
-    )
-    erased = erased_ids(key)
+    erased = erased_ids(_NO_KEY if dry_run else _key(settings))
     stores = [TableStore(path) for path in sorted(settings.tables_directory.parent.glob("[!.]*")) if path.is_dir()]
     ids = transactions_of(database, customer).union(*(transactions_in_tables(store, customer) for store in stores))
     # The tables come last: until they are done, a repeated command finds all transactions in them again.
@@ -59,6 +61,11 @@ def erase_customer(settings: Settings, database: Database, customer: str, *, dry
     for store in stores:
         done += erase_from_tables(store, customer=customer, ids=ids, erased=erased, dry_run=dry_run)
     return done
+
+
+def _key(settings: Settings) -> PersonalKey:
+    path, ours = settings.personal_key_file, settings.personal_key is None
+    return personal_key(path, ours=ours, champion=settings.champion_directory)
 
 
 def not_reached(settings: Settings) -> list[str]:

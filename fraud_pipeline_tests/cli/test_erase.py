@@ -320,6 +320,7 @@ class TestTheCommand:
     def test_it_proves_that_nothing_is_left(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["erase", CUSTOMER, "--dry-run", "--json"]) == 0
         planned = json.loads(capsys.readouterr().out)
+        assert not (home / "personal.key").exists()
         assert main(["erase", CUSTOMER, "--json"]) == 0
         proof = json.loads(capsys.readouterr().out)
         assert proof["left"] == 0
