@@ -29,7 +29,7 @@ from fraud_pipeline.modeling.evaluation import Evaluation, evaluate
 from fraud_pipeline.modeling.fitting import LabelledRows
 from fraud_pipeline.modeling.metrics import effective_number
 from fraud_pipeline.modeling.model_directory import Calibration, FraudModel, fit_booster, fit_calibration
-from fraud_pipeline.modeling.out_of_fold import out_of_fold_margins
+from fraud_pipeline.modeling.out_of_fold import contradicted, out_of_fold_margins
 from fraud_pipeline.modeling.plain_model import fit_plain_model, row_columns
 from fraud_pipeline.modeling.tuning import TuningResult, tune
 from fraud_pipeline.policy.choice import PolicyReport, PolicyRows, choose_policy
@@ -189,8 +189,14 @@ def train_model(
     # The calibrate part alone holds few frauds; out of fold, the rows behind the trees can be judged, too.
     behind = out_of_fold_margins(fit_on, parameters=result.parameters, rounds=result.rounds, seed=tuning.seed)
     margins, judged = np.concatenate([behind, raw.margin(calibrate)]), pd.concat([newest, calibrate])
+    calibration = fit_calibration(margins, judged["label"].to_numpy(np.float64))
+    newest_labels, newest_customers = calibrate["label"].to_numpy(np.float64), calibrate["customer_id"].to_numpy()
+    of_newest = calibration(raw.margin(calibrate))
+    if contradicted(of_newest, newest_labels, customers=newest_customers, seed=tuning.seed):
+        # The world has changed, for example by a new kind of fraud: older rows would teach the wrong level.
+        margins, judged = raw.margin(calibrate), calibrate
+        calibration = fit_calibration(margins, newest_labels)
     labels = judged["label"].to_numpy(np.float64)
-    calibration = fit_calibration(margins, labels)
     policy_rows = PolicyRows(
         probability=calibration(margins),
         labels=labels,
