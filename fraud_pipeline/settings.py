@@ -8,6 +8,7 @@ environment takes precedence over the file. Both take precedence over the source
 import hashlib
 import os
 import re
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fraud_pipeline.host.data_location import DataLocation, DataUrl, data_location
 from fraud_pipeline.host.local_paths import local_path
 from fraud_pipeline.host.logs import LogFormat, LogLevel
 from fraud_pipeline.ingest.declaration import Declaration, read_declaration
@@ -51,6 +53,16 @@ def _declared(value: object) -> object:
         raise ValueError(f"{path}: cannot be read ({type(error).__name__}): name a fraud.toml") from None
 
 
+def _store_url(value: object) -> object:
+    """The URL of an object store as one text. Raises ValueError for a path."""
+    if not isinstance(value, str) or not value:
+        return value
+    location = data_location(value)
+    if isinstance(location, Path):
+        raise ValueError("tables of this machine lie in the home directory: set FRAUD_HOME, or write s3://BUCKET/PATH")  # noqa: TRY004 - pydantic expects it
+    return str(location)
+
+
 def _retention(days: int, *, least: int, of: str) -> Any:
     """A setting that says how many days something is kept."""
     return Field(timedelta(days=days), ge=timedelta(days=least), le=_LONGEST_RETENTION, description=of)
@@ -70,6 +82,9 @@ class Settings(BaseSettings):
     last_day: date | None = Field(None, description="last day of the calendar; empty: it grows every day")
     data_path: Annotated[DataPath | None, NoDecode] = Field(
         None, description="file, directory, pattern or Delta table, here or at s3://, gs:// or az://; empty: no source"
+    )
+    tables_url: Annotated[str, BeforeValidator(_store_url)] = Field(
+        "", description="s3://, gs:// or az:// URL below which tables lie; empty: in the home directory"
     )
     data_url: DatabaseUrl = Field(
         "", description="SQLAlchemy URL, without a password, of the database on which the query in data_path runs"
@@ -293,9 +308,17 @@ class Settings(BaseSettings):
 
     @property
     def tables_directory(self) -> Path:
-        """Tables of one source: rows of two sources must never meet in one training set."""
+        """Where tables lie on this machine, those of one source: rows of two must never meet in one training set."""
         names = {"served": "served", "file": self._history_name, "synthetic": self._world, "none": "none"}
         return self.home / "tables" / names[self.source_kind]
+
+    @property
+    def tables_location(self) -> DataLocation:
+        """Where tables lie: `tables_directory`, or the directory of that name below `tables_url`."""
+        store = data_location(self.tables_url) if self.tables_url else None
+        if not isinstance(store, DataUrl):
+            return self.tables_directory
+        return replace(store, key=f"{store.key}/{self.tables_directory.name}".lstrip("/"))
 
     @property
     def _world(self) -> str:

@@ -32,6 +32,8 @@ from fraud_pipeline.promotion.published_model import published_version
 from fraud_pipeline.schema.transactions import now_microseconds
 from fraud_pipeline.scoring.rehearsal import rehearse
 from fraud_pipeline.settings import HOME_VARIABLE, Settings, load_settings, setting_errors
+from fraud_pipeline.storage.object_store import ObjectStoreError
+from fraud_pipeline.storage.table_files import exists
 from fraud_pipeline.storage.tables import TableStore
 from serving.auth.keys import KeyFileError, read_keys
 from serving.auth.tokens import LEEWAY
@@ -224,9 +226,16 @@ def _own_maturity(model: FraudModel, settings: Settings) -> str:
 
 def check_days(settings: Settings, *, now: Callable[[], float] = time.time) -> Diagnosis:
     """Whether the day tables hold every expected day, with features computed from their present rows."""
-    if not settings.tables_directory.exists():
-        return Diagnosis("days", "ok", "not used here: no day was ingested in this home directory")
-    store = TableStore(settings.tables_directory)
+    try:
+        return _days(settings, now=now)
+    except ObjectStoreError as error:
+        return Diagnosis("days", "fail", str(error))
+
+
+def _days(settings: Settings, *, now: Callable[[], float]) -> Diagnosis:
+    if not exists(settings.tables_location):
+        return Diagnosis("days", "ok", "not used here: no day was ingested yet")
+    store = TableStore(settings.tables_location)
     window = feature_window(FeatureConfig(label_maturity=settings.label_maturity), first=settings.first_day)
     moment = datetime.fromtimestamp(now(), UTC)
     last = expected_last(living=settings.living, ends=settings.calendar_end, now=moment)

@@ -5,6 +5,7 @@ Must not be here: schemas themselves, checks of rows (`checks.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
@@ -21,6 +22,7 @@ from fraud_pipeline.schema.own_fields import OwnField, transactions_schema
 from fraud_pipeline.schema.raw_transactions import RAW_TRANSACTIONS
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS, REJECTED_TRANSACTIONS, TRANSACTIONS, UNKNOWN_LABELS
 from fraud_pipeline.settings import Settings
+from fraud_pipeline.storage.table_files import below
 
 STORED_TABLES: Final[Mapping[str, DataFrameSchema]] = {
     "raw_transactions": RAW_TRANSACTIONS,
@@ -110,8 +112,8 @@ def _metadata(spec: dg.AssetSpec, settings: Settings) -> dict[str, Any]:
     if name in STORED_TABLES:
         own = own_fields(settings)
         columns = _columns_of_schema(stored_tables(own)[name], own=own)
-        whole = spec.partitions_def is None
-        uri = (settings.tables_directory / (f"{name}.parquet" if whole else name)).as_uri()
+        table = below(settings.tables_location, name)
+        uri = table.as_uri() if isinstance(table, Path) else str(table)
     elif name in DATABASE_TABLES:
         columns = _columns_of_table(DATABASE_TABLES[name])
         uri = f"{address(settings.database)}#{DATABASE_TABLES[name].name}"

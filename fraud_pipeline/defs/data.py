@@ -72,10 +72,10 @@ def data_assets(settings: Settings, calendar: dg.DailyPartitionsDefinition) -> l
         pool=DAYS_POOL,
     )
     def validated_transactions(context: dg.AssetExecutionContext, tables: TablesResource):  # type: ignore[no-untyped-def]  # noqa: ANN202 - dagster reads an annotated generator as one output
-        span, store = span_of(context), tables.store()
-        raw = store.read("raw_transactions", span.first, span.last)
+        span = span_of(context)
+        raw = tables.store().read("raw_transactions", span.first, span.last)
         # Whoever is accepted first keeps the id; the lock makes one of two runs at once the first.
-        with store.locked("transactions"):
+        with tables.store().locked("transactions") as store:
             result, notes = accept(
                 store,
                 raw,

@@ -29,4 +29,4 @@ def reason_to_wait(settings: Settings) -> dg.SkipReason | None:
 
 
 def _source(settings: Settings) -> tuple[object, ...]:
-    return settings.source_id, settings.tables_directory, settings.first_day, settings.last_day
+    return settings.source_id, settings.tables_location, settings.first_day, settings.last_day

@@ -37,12 +37,12 @@ HeldWorkspace = dg.ResourceParam[Workspace]
 
 
 class TablesResource(dg.ConfigurableResource):
-    """The files that tables live in."""
+    """The Delta tables below a directory of this machine or of an object store."""
 
     directory: str
 
     def store(self) -> TableStore:
-        return TableStore(Path(self.directory))
+        return TableStore(data_location(self.directory))
 
 
 class SourceResource(dg.ConfigurableResource):
@@ -156,7 +156,7 @@ def training_workspace(context: dg.InitResourceContext) -> Iterator[Workspace]:
 def build_resources(settings: Settings) -> dict[str, object]:
     """The resources of one deployment, by the names that assets ask for."""
     return {
-        "tables": TablesResource(directory=str(settings.tables_directory)),
+        "tables": TablesResource(directory=str(settings.tables_location)),
         "source": SourceResource(
             kind=settings.source_kind,
             source_id=settings.source_id,

@@ -37,6 +37,7 @@ from fraud_pipeline.ingest.validation import ValidationResult, validate
 from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.transactions import DAY
+from fraud_pipeline.storage.table_files import below
 from fraud_pipeline.storage.tables import MissingDaysError, TableStore
 
 REMEDY: Final = (
@@ -133,7 +134,7 @@ def check_features(store: TableStore, *, window: FeatureWindow, first: date, las
         read_stored_days(store, window=window, first=first, last=last), window=window, first=first, last=last
     )
     if not stale.current:
-        raise StaleFeaturesError(f"{store.root / 'features'}: {stale.summary}; {REMEDY}, and train again then")
+        raise StaleFeaturesError(f"{below(store.root, 'features')}: {stale.summary}; {REMEDY}, and train again then")
 
 
 def check_lookback(

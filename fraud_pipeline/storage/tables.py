@@ -1,39 +1,42 @@
-"""The files of tables: one Parquet file per day, or one for a whole table.
+"""The tables of a deployment: daily ones and whole ones, each a Delta table that other tools can read.
 
-Belongs here: placing, replacing and reading files. Must not be here: the meaning of a table.
+Belongs here: placing, replacing and reading rows by day. Must not be here: the meaning of a table, the log
+(`delta_log.py`), files (`table_files.py`).
 
-A file appears complete or not at all: it is written under a temporary name, synced, and renamed. An empty day has a
-file, too, so that "ran without rows" differs from "never ran".
+A write appears complete or not at all, for all of its days at once. An empty day has a file, too, so that "ran without
+rows" differs from "never ran".
 """
 
 import fcntl
 import hashlib
-import os
-import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import Final, Self
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa_schema
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fraud_pipeline.host.data_location import DataLocation
 from fraud_pipeline.schema.transactions import DAY, empty, microseconds
 from fraud_pipeline.storage.content_version import NULLABLE, content_version, to_arrow
+from fraud_pipeline.storage.delta_log import PARTITION, WHOLE, NewFile, Snapshot, commit, snapshot
+from fraud_pipeline.storage.earlier_tables import adopt_earlier_files
+from fraud_pipeline.storage.object_store import open_file
+from fraud_pipeline.storage.table_files import below, footer_of, read_rows, statistics, write_file
 
-_SUFFIX = ".parquet"
+KEEP_VERSIONS: Final = timedelta(days=30)
+"""How long the files of a replaced version are kept."""
 _VERSION = b"fraud_detect.version"
 _NOTE = b"fraud_detect.note"
-_TEMPORARY = ".tmp"
 _EPOCH = date(1970, 1, 1)
 _WRITERS = 8
 
@@ -49,13 +52,16 @@ class MissingDaysError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class TableStore:
-    """Tables under one directory: `<name>/<day>.parquet` for daily ones, `<name>.parquet` for whole ones.
+    """Tables below one directory of this machine or of an object store, each a Delta table of its name.
 
-    Object columns are text: strings come back as strings, missing as None, and any other Python value as `str(value)`.
-    Every other dtype comes back as it was.
+    Daily ones are partitioned by day. Object columns are text: strings come back as strings, missing as None, and any
+    other Python value as `str(value)`. Every other dtype comes back as it was. `unchanged` gives the version that a
+    table must still have when it is written (see `locked`).
     """
 
-    root: Path
+    root: DataLocation
+    keep_versions: timedelta = KEEP_VERSIONS
+    unchanged: tuple[str, int] | None = None
 
     def write_days(
         self,
@@ -70,8 +76,8 @@ class TableStore:
         """Replace these days of a table by the rows of `frame`, in their order; a day without rows gets an empty file.
 
         `time_column` (`datetime64[*, tz]`) gives the UTC day of a row. A row whose time is missing or outside `days`
-        goes to `misplaced_day`, or is a ValueError without one. Each day is replaced atomically, together with its
-        note (see `note`) and its version.
+        goes to `misplaced_day`, or is a ValueError without one. All days are replaced at once, together with their
+        notes (see `note`) and versions. Raises ConcurrentWriteError for a table that is not `unchanged`.
         """
         days = sorted(set(days))
         misplaced = days.index(misplaced_day) if misplaced_day is not None else None
@@ -80,31 +86,26 @@ class TableStore:
         bounds = np.searchsorted(position[order], np.arange(len(days) + 1))
         # Days mostly are in order already, and a slice of the whole table costs no copy.
         table = to_arrow(frame if (np.diff(order) == 1).all() else frame.iloc[order])
-        directory = self.root / name
-        directory.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(directory)
 
-        def write_day(index: int) -> None:
+        def write_day(index: int) -> NewFile:
             rows, day = table.slice(bounds[index], bounds[index + 1] - bounds[index]), days[index]
             footer = {_VERSION: content_version(rows).encode()}
             if notes and day in notes:
                 footer[_NOTE] = notes[day].encode()
-            with _replacing(self._day(name, day)) as file:
-                pq.write_table(rows.replace_schema_metadata(footer), file)
+            return self._write_file(name, rows, partition=day.isoformat(), footer=footer)
 
+        self._adopt(name)
         # Most of the time of a small day is spent waiting for the disk.
         with ThreadPoolExecutor(_WRITERS if len(days) > 1 else 1) as pool:
-            for _ in pool.map(write_day, range(len(days))):
-                pass
-        _sync_directory(directory)
+            added = list(pool.map(write_day, range(len(days))))
+        self._commit(name, added, columns=table.schema, partitioned=True)
 
     def write(self, name: str, frame: pd.DataFrame) -> None:
-        """Replace a whole table atomically."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(self.root)
-        with _replacing(self._whole(name)) as file:
-            pq.write_table(to_arrow(frame), file)
-        _sync_directory(self.root)
+        """Replace a whole table at once."""
+        table = to_arrow(frame)
+        self._adopt(name)
+        added = self._write_file(name, table, partition=WHOLE, footer={})
+        self._commit(name, [added], columns=table.schema, partitioned=False)
 
     def read(
         self,
@@ -121,45 +122,49 @@ class TableStore:
         MissingDaysError when one of them was never written. With `allow_missing` such days count as empty; when none is
         there at all, the answer is no rows of `schema`.
         """
-        stored = [day for day in self.days(name) if first <= day <= last]
+        files = self._files(name)
+        stored = sorted(day for day in files if first <= day <= last)
         if not allow_missing and len(stored) < (last - first).days + 1:
             raise MissingDaysError(name, sorted(_days_between(first, last) - set(stored)))
         if not stored:
             if schema is None:
                 raise MissingDaysError(name, sorted(_days_between(first, last)))
             return empty(schema)
-        paths = [self._day(name, day) for day in stored]
         with ThreadPoolExecutor() as pool:
-            tables = list(pool.map(partial(_read_file, columns=columns), paths))
+            tables = list(pool.map(partial(read_rows, columns=columns), [files[day] for day in stored]))
         return _to_pandas(_concatenate(tables))
 
-    def read_whole(self, name: str) -> pd.DataFrame:
-        """A table written by `write`; FileNotFoundError when there is none."""
-        return _to_pandas(_read_file(self._require_whole(name)))
+    def read_whole(self, name: str, *, version: int | None = None) -> pd.DataFrame:
+        """A table written by `write`, as it is or as an earlier version was.
+
+        Raises FileNotFoundError when there is none, and ValueError for a version that is not kept.
+        """
+        return _to_pandas(read_rows(self._whole(name, version)))
 
     def days(self, name: str) -> list[date]:
         """The days a table has, in order; empty days count."""
-        return sorted(date.fromisoformat(path.stem) for path in (self.root / name).glob(f"[!.]*{_SUFFIX}"))
+        return sorted(self._files(name))
 
     def version(self, name: str, day: date) -> str:
         """The content version of a stored day: equal for equal rows in equal order, whenever and however written.
 
         It is read from the file's footer, so it costs no reading of rows. MissingDaysError for a day never written.
         """
-        version = self._footer(name, day).get(_VERSION)
-        # A file of an earlier release does not carry its version yet.
-        return version.decode() if version else content_version(_read_file(self._day(name, day)))
+        return _content_version_of(self._file(name, day))
 
     def versions(self, name: str, first: date, last: date) -> dict[date, str]:
         """The content versions of the stored days from `first` to `last`, both included; other days are left out."""
-        return {day: self.version(name, day) for day in self.days(name) if first <= day <= last}
+        files = self._files(name)
+        days = [day for day in sorted(files) if first <= day <= last]
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            return dict(zip(days, pool.map(_content_version_of, [files[day] for day in days]), strict=True))
 
     def note(self, name: str, day: date) -> str | None:
         """The note of the writer of a stored day; None where it left none.
 
         It is replaced together with the rows, so the two cannot disagree. MissingDaysError for a day never written.
         """
-        note = self._footer(name, day).get(_NOTE)
+        note = footer_of(self._file(name, day)).get(_NOTE)
         return None if note is None else note.decode()
 
     def days_holding(
@@ -171,47 +176,90 @@ class TableStore:
         """
         texts = pa.array(values.dropna(), type=pa.string())
         holding = {}
-        for day in self.days(name):
+        for day, file in sorted(self._files(name).items()):
             if day in other_than:
                 continue
-            held = _read_file(self._day(name, day), columns=[column]).column(column)
+            held = read_rows(file, columns=[column]).column(column)
             held = held.filter(pc.is_in(held, value_set=texts))
             if len(held):
                 holding[day] = held.to_pandas()
         return holding
 
-    @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Hold a lock for writing a table, across processes. Use it where new rows depend on stored ones.
+    def table_version(self, name: str) -> int | None:
+        """The number of a table's version, which grows with each write; None for a table that was never written."""
+        present = self._snapshot(name)
+        return present.version if present else None
 
-        It waits for its turn. A lock ends with the process that holds it.
+    @contextmanager
+    def locked(self, name: str) -> Iterator[Self]:
+        """A store for writing a table whose new rows depend on stored ones.
+
+        On this machine it holds a lock across processes, which ends with its process, and waits for its turn. In an
+        object store its writes raise ConcurrentWriteError when another writer changed the table within the block.
         """
+        if not isinstance(self.root, Path):
+            version = self.table_version(name)
+            yield replace(self, unchanged=(name, -1 if version is None else version))
+            return
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / f".{name}.lock").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            yield self
 
     def fingerprint_whole(self, name: str) -> str:
         """SHA-256 (hex) of a whole table's file: equal content written by one pyarrow version gives an equal one."""
-        with self._require_whole(name).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with open_file(self._whole(name)) as file:
+            return hashlib.sha256(file.read()).hexdigest()
 
-    def _day(self, name: str, day: date) -> Path:
-        return self.root / name / f"{day.isoformat()}{_SUFFIX}"
+    def _table(self, name: str) -> DataLocation:
+        return below(self.root, name)
 
-    def _footer(self, name: str, day: date) -> Mapping[bytes, bytes]:
-        try:
-            return pq.read_metadata(self._day(name, day)).metadata or {}
-        except FileNotFoundError:
-            raise MissingDaysError(name, [day]) from None
+    def _adopt(self, name: str) -> None:
+        if isinstance(self.root, Path):
+            adopt_earlier_files(self.root, name, keep=self.keep_versions)
 
-    def _whole(self, name: str) -> Path:
-        return self.root / f"{name}{_SUFFIX}"
+    def _snapshot(self, name: str) -> Snapshot | None:
+        self._adopt(name)
+        return snapshot(self._table(name))
 
-    def _require_whole(self, name: str) -> Path:
-        if not self._whole(name).exists():
+    def _files(self, name: str) -> dict[date, DataLocation]:
+        present = self._snapshot(name)
+        files = present.files if present else {}
+        return {date.fromisoformat(day): below(self._table(name), path) for day, path in files.items()}
+
+    def _file(self, name: str, day: date) -> DataLocation:
+        present = self._snapshot(name)
+        if present is None or day.isoformat() not in present.files:
+            raise MissingDaysError(name, [day])
+        return below(self._table(name), present.files[day.isoformat()])
+
+    def _whole(self, name: str, version: int | None = None) -> DataLocation:
+        present = self._snapshot(name) if version is None else snapshot(self._table(name), version)
+        if present is None:
             raise FileNotFoundError(f"table '{name}' was never written: materialize it first")
-        return self._whole(name)
+        return below(self._table(name), present.files[WHOLE])
+
+    def _write_file(self, name: str, rows: pa.Table, *, partition: str, footer: Mapping[bytes, bytes]) -> NewFile:
+        table, day = self._table(name), f"{PARTITION}={partition}"
+        file, size = write_file(below(table, day) if partition else table, rows, footer=footer)
+        return NewFile(partition, f"{day}/{file}" if partition else file, size, statistics(rows))
+
+    def _commit(self, name: str, added: Sequence[NewFile], *, columns: pa.Schema, partitioned: bool) -> None:
+        on_top_of = self.unchanged[1] if self.unchanged and self.unchanged[0] == name else None
+        commit(
+            self._table(name),
+            added,
+            columns=columns,
+            partitioned=partitioned,
+            on_top_of=on_top_of,
+            keep=self.keep_versions,
+        )
+
+
+def _content_version_of(file: DataLocation) -> str:
+    version = footer_of(file).get(_VERSION)
+    # A file of an earlier release does not carry its version yet.
+    return version.decode() if version else content_version(read_rows(file))
 
 
 def _days_between(first: date, last: date) -> set[date]:
@@ -239,11 +287,6 @@ def _day_positions(times: pd.Series, *, days: Sequence[date], misplaced: int | N
     return positions
 
 
-def _read_file(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        return file.read(columns=columns, use_threads=False)
-
-
 def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:
     """One table. Empty days have no say in the types; a column that is text on some days becomes text on all."""
     tables = [table for table in tables if len(table)] or tables[:1]
@@ -263,48 +306,3 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.unify_dictionaries().to_pandas(split_blocks=True)
     nullable = {field.name: "boolean" for field in table.schema if (field.metadata or {}).items() >= NULLABLE.items()}
     return frame.astype(nullable) if nullable else frame
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that replaces `path` when the block succeeds, and is removed when it fails.
-
-    It is locked while its writer lives, so the file of a killed writer can be recognized.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
-    try:
-        with _locked(temporary) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """A new file, locked until it is closed."""
-    while True:
-        file = path.open("xb")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()  # another writer tidied it away before it was locked
-
-
-def _remove_leftovers(directory: Path) -> None:
-    for path in directory.glob(f".*{_TEMPORARY}"):
-        try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
-        except (BlockingIOError, FileNotFoundError):
-            continue  # its writer lives, or has just finished
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,17 +5,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_pipeline.schema.transactions import TIME_DTYPE, TRANSACTIONS, empty
+from fraud_pipeline.storage.delta_log import snapshot, vacuum
 from fraud_pipeline.storage.tables import MissingDaysError, TableStore
 
 FIRST = date(2026, 3, 1)
@@ -156,11 +162,9 @@ class TestVersions:
             alone = store.read("events", day, day)
             store.write_days("events", alone, time_column="event_time", days=[day], notes={day: "written again"})
         assert store.versions("events", FIRST, days(2)[-1]) == before
-        for day in days(2):
-            path = tmp_path / "events" / f"{day}.parquet"
-            table = pq.read_table(path).replace_schema_metadata(None)
-            pq.write_table(table, path, row_group_size=1, compression="none", use_dictionary=False)
-        assert store.versions("events", FIRST, days(2)[-1]) == before
+        written_elsewhere = TableStore(tmp_path / "elsewhere")
+        write_as_earlier_releases(written_elsewhere, store, row_group_size=1, compression="none", use_dictionary=False)
+        assert written_elsewhere.versions("events", FIRST, days(2)[-1]) == before
 
     @given(
         column=st.sampled_from(["transaction_id", "category", "score", "event_time"]),
@@ -245,13 +249,90 @@ def test_a_killed_writer_leaves_complete_files_only(store: TableStore, tmp_path:
         assert store.read_whole("whole")["version"].unique().size == 1
 
 
-def test_the_next_write_removes_what_a_killed_writer_left(store: TableStore, tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_is_no_row_and_is_removed(store: TableStore, tmp_path: Path) -> None:
     store.write_days("events", rows(1), time_column="event_time", days=days(1))
-    leftover = tmp_path / "events" / ".2026-03-01.parquet.0.tmp"
+    leftover = tmp_path / "events" / "table_day=2026-03-01" / "half.parquet"
     leftover.write_bytes(b"PAR1 half a file")
     assert len(store.read("events", FIRST, FIRST)) == 1
-    store.write_days("events", rows(25), time_column="event_time", days=days(2)[1:])
+    vacuum(tmp_path / "events", keep=timedelta(0))
     assert not leftover.exists()
+    assert len(store.read("events", FIRST, FIRST)) == 1
+
+
+def test_files_of_replaced_versions_do_not_pile_up(tmp_path: Path) -> None:
+    store = TableStore(tmp_path, keep_versions=timedelta(0))
+    for _ in range(30):
+        store.write_days("events", rows(1, 25), time_column="event_time", days=days(2))
+    assert len(list((tmp_path / "events").rglob("*.parquet"))) < 20
+    assert len(store.read("events", FIRST, days(2)[-1])) == 2
+
+
+class TestOtherTools:
+    """A table is a Delta table that others read without this package."""
+
+    def test_polars_and_duckdb_read_the_present_rows(self, store: TableStore, tmp_path: Path) -> None:
+        store.write_days("events", rows(1, 25, 26), time_column="event_time", days=days(3))
+        store.write_days("events", rows(30).assign(country="DE"), time_column="event_time", days=[days(2)[1]])
+        expected = [("t0", FIRST), ("t0", days(2)[1])]
+        read = pl.read_delta(str(tmp_path / "events")).sort("table_day")
+        assert list(zip(read["transaction_id"], read["table_day"], strict=True)) == expected
+        assert read["country"].to_list() == [None, "DE"]
+        files = DeltaTable(str(tmp_path / "events")).file_uris()
+        query = "SELECT transaction_id, table_day FROM read_parquet(?, hive_partitioning=true) ORDER BY 2"
+        assert duckdb.execute(query, [files]).fetchall() == expected
+
+    def test_an_earlier_version_of_a_whole_table_is_kept(self, store: TableStore) -> None:
+        for number in range(3):
+            store.write("set", rows(1).assign(score=float(number)))
+        assert store.table_version("set") == 2
+        assert [store.read_whole("set", version=version)["score"].item() for version in range(3)] == [0, 1, 2]
+        with pytest.raises(ValueError, match="version 9 is not kept: versions are numbered up to 2"):
+            store.read_whole("set", version=9)
+
+
+class TestEarlierReleases:
+    """Plain files of earlier releases become Delta tables as they are."""
+
+    def test_their_days_and_whole_tables_are_taken_over(self, store: TableStore, tmp_path: Path) -> None:
+        store.write_days("events", rows(1, 25), time_column="event_time", days=days(3), notes={FIRST: "first"})
+        store.write("set", rows(1))
+        before = TableStore(tmp_path / "before")
+        write_as_earlier_releases(before, store)
+        assert before.days("events") == days(3)
+        assert before.note("events", FIRST) == "first"
+        pd.testing.assert_frame_equal(before.read("events", FIRST, days(3)[-1]), rows(1, 25))
+        pd.testing.assert_frame_equal(before.read_whole("set"), rows(1))
+        assert before.fingerprint_whole("set") == store.fingerprint_whole("set")
+        before.write_days("events", rows(2), time_column="event_time", days=days(1))
+        assert len(before.read("events", FIRST, days(3)[-1])) == 2
+        assert list((tmp_path / "before").glob("*.parquet")) == []
+        assert list((tmp_path / "before" / "events").glob("*.parquet")) == []
+
+    def test_two_processes_may_take_them_over_at_once(self, store: TableStore, tmp_path: Path) -> None:
+        store.write_days("events", rows(1, 25), time_column="event_time", days=days(2))
+        before = TableStore(tmp_path / "before")
+        write_as_earlier_releases(before, store)
+        with ThreadPoolExecutor(4) as pool:
+            stored = list(pool.map(lambda _: TableStore(before.root).days("events"), range(4)))
+        assert stored == [days(2)] * 4
+
+
+def write_as_earlier_releases(to: TableStore, store: TableStore, **layout: Any) -> None:
+    """Write the tables of a store as plain files; with a `layout`, without what our writer puts in their footers."""
+    assert isinstance(to.root, Path)
+    for name in ("events", "set"):
+        present = snapshot(store.root / name)  # type: ignore[operator]  # a path in these tests
+        if present is None:
+            continue
+        for day, file in present.files.items():
+            path = to.root / name / f"{day}.parquet" if day else to.root / f"{name}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written = pq.ParquetFile(store.root / name / file).read()  # type: ignore[operator]
+            if layout:
+                written = written.replace_schema_metadata(None)
+                pq.write_table(written, path, **layout)
+            else:
+                path.write_bytes((store.root / name / file).read_bytes())  # type: ignore[operator]
 
 
 def test_two_writers_at_once_do_not_remove_each_others_work(tmp_path: Path) -> None:
