@@ -7,7 +7,7 @@ Belongs here: loading, one call, writing, showing. Must not be here: how to trai
 import logging
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import numpy as np
@@ -134,6 +134,8 @@ def training_assets(
                 "dagster/row_count": len(rows),
                 "frauds": int(rows["label"].sum()),
                 "as_of": as_of.isoformat(),
+                "table_version": store.table_version("training_set"),
+                "read_table_versions": {name: store.table_version(name) for name in _READ_TABLES},
                 "parts": dg.MetadataValue.md(parts.reset_index().to_markdown(index=False)),
                 "left_out": {
                     "immature": split.immature_rows,
@@ -293,6 +295,9 @@ def training_assets(
         )
 
     return [training_set, fraud_model, evaluation, registered_model]
+
+
+_READ_TABLES: Final = ("features", "transactions", "fraud_reports")
 
 
 def _days_to_learn_from(store: TableStore, config: DaysConfig, *, settings: Settings) -> tuple[date, date]:
