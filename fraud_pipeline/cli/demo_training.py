@@ -53,7 +53,7 @@ def bring_up_to_date(settings: Settings, *, today: date, on_progress: Callable[[
     with closing(Database(settings.database)) as database:
         database.prepare()
         reported = [verdict.day.date() for verdict in newest_reported(database) if verdict.report == "drift"]
-    behind = max(TableStore(settings.tables_directory).days("features")) < yesterday
+    behind = max(TableStore(settings.tables_location).days("features")) < yesterday
     if not behind and reported and reported[0] >= yesterday:
         return
     from fraud_pipeline.defs import instance  # noqa: PLC0415 - dagster takes seconds

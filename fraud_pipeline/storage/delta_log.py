@@ -117,10 +117,17 @@ def commit(
         vacuum(location, keep=keep)
 
 
-def vacuum(location: DataLocation, *, keep: timedelta) -> int:
-    """Remove files that only versions older than `keep` need, and those of killed writers; returns their number."""
+def vacuum(location: DataLocation, *, keep: timedelta, orphans: bool = True) -> int:
+    """Remove files that only versions older than `keep` need; returns their number.
+
+    `orphans` are files of that age that no version needs, as a killed writer leaves them. A writer at work has such
+    files, too, so a short `keep` needs orphans=False.
+    """
     removed = _open(location).vacuum(
-        retention_hours=int(keep.total_seconds() // 3600), dry_run=False, enforce_retention_duration=False, full=True
+        retention_hours=int(keep.total_seconds() // 3600),
+        dry_run=False,
+        enforce_retention_duration=False,
+        full=orphans,
     )
     return len(removed)
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from fraud_pipeline.host.data_location import DataLocation
 from fraud_pipeline.schema.transactions import DAY, empty, microseconds
 from fraud_pipeline.storage.content_version import NULLABLE, content_version, to_arrow
-from fraud_pipeline.storage.delta_log import PARTITION, WHOLE, NewFile, Snapshot, commit, snapshot
+from fraud_pipeline.storage.delta_log import PARTITION, WHOLE, NewFile, Snapshot, commit, snapshot, vacuum
 from fraud_pipeline.storage.earlier_tables import adopt_earlier_files
 from fraud_pipeline.storage.object_store import open_file
 from fraud_pipeline.storage.table_files import below, footer_of, read_rows, statistics, write_file
@@ -189,6 +189,14 @@ class TableStore:
         """The number of a table's version, which grows with each write; None for a table that was never written."""
         present = self._snapshot(name)
         return present.version if present else None
+
+    def remove_replaced(self, name: str) -> int:
+        """Remove the files of all replaced versions of a table now, as an erasure of personal data needs it.
+
+        Returns their number. Earlier versions cannot be read any more.
+        """
+        present = self._snapshot(name)
+        return vacuum(self._table(name), keep=timedelta(0), orphans=False) if present else 0
 
     @contextmanager
     def locked(self, name: str) -> Iterator[Self]:

@@ -267,6 +267,15 @@ def test_files_of_replaced_versions_do_not_pile_up(tmp_path: Path) -> None:
     assert len(store.read("events", FIRST, days(2)[-1])) == 2
 
 
+def test_replaced_rows_can_be_removed_at_once(store: TableStore, tmp_path: Path) -> None:
+    store.write_days("events", rows(1, 25), time_column="event_time", days=days(2))
+    store.write_days("events", rows(2), time_column="event_time", days=days(1))
+    assert store.remove_replaced("events") == 1
+    assert len(list((tmp_path / "events").rglob("*.parquet"))) == 2
+    assert len(store.read("events", FIRST, days(2)[-1])) == 2
+    assert store.remove_replaced("never") == 0
+
+
 class TestOtherTools:
     """A table is a Delta table that others read without this package."""
 
