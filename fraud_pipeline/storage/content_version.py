@@ -1,6 +1,6 @@
 """The version of a table's content: it changes exactly when rows, their order or columns change.
 
-Belongs here: frames as Arrow tables, and a hash over their values. Must not be here: files, uses of a version.
+Belongs here: a hash over values. Must not be here: files, uses of a version.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from fraud_pipeline.storage.arrow_frames import to_arrow
+
 _DIGITS = 32
-NULLABLE: Final = {b"fraud_detect.dtype": b"boolean"}
-"""What the field of a column of pandas' nullable booleans carries."""
 NO_ROWS: Final = f"0-{'0' * _DIGITS}"
 """The version of every table without rows."""
 
@@ -43,27 +43,6 @@ def content_version(table: pa.Table) -> str:
 def frame_version(frame: pd.DataFrame) -> str:
     """`content_version` of a frame."""
     return content_version(to_arrow(frame))
-
-
-def to_arrow(frame: pd.DataFrame) -> pa.Table:
-    """A frame as it is stored: object columns are text, and any other Python value is `str(value)`."""
-    arrays = {str(name): _array(column) for name, column in frame.items()}
-    fields = [
-        pa.field(name, array.type, metadata=NULLABLE if isinstance(frame[name].dtype, pd.BooleanDtype) else None)
-        for name, array in arrays.items()
-    ]
-    return pa.Table.from_arrays(list(arrays.values()), schema=pa.schema(fields))
-
-
-def _array(column: pd.Series) -> pa.Array:
-    if column.dtype != object:
-        return pa.array(column, from_pandas=True)
-    try:
-        return pa.array(column, type=pa.string(), from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
-        # UTF-8 has no lone surrogates; a visible escape keeps the row, and different text stays different.
-        texts = [None if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
-        return pa.array([text and text.encode(errors="backslashreplace").decode() for text in texts], type=pa.string())
 
 
 def _plain(array: pa.Array) -> pa.Array:

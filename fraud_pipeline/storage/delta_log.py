@@ -19,17 +19,15 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.types as pt
 
 from fraud_pipeline.host.data_location import DataLocation, DataUrl
+from fraud_pipeline.storage.delta_schema import PARTITION, delta_schema, merged_columns
 from fraud_pipeline.storage.object_store import filesystem, translated
 from fraud_pipeline.storage.table_files import below, exists, quoted, sync_directory
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-PARTITION: Final = "table_day"
-"""The column that readers of the Delta table see beside those of the rows: the day of a daily table."""
 LOG: Final = "_delta_log"
 WHOLE: Final = ""
 """The partition of the file of a table without days."""
@@ -215,7 +213,7 @@ def _committed(
         try:
             create_table_with_add_actions(
                 str(location),
-                _delta_schema(columns, partitioned=partitioned),
+                delta_schema(columns, partitioned=partitioned),
                 _actions(added),
                 mode="error",
                 partition_by=partition_by,
@@ -226,11 +224,14 @@ def _committed(
                 raise
             return False
         return True
+    merged = merged_columns(present.columns, columns, empty=not present.rows)
     try:
         _open(location, present.version).create_write_transaction(
             _actions(added),
             mode="overwrite",
-            schema=_delta_schema(_merged(present, columns), partitioned=partitioned),
+            schema=delta_schema(
+                merged_columns(present.columns, columns, empty=not present.rows), partitioned=partitioned
+            ),
             partition_by=partition_by,
             partition_filters=[(PARTITION, "in", [file.partition for file in added])] if partitioned else None,
             commit_properties=CommitProperties(max_commit_retries=0) if strict else None,
@@ -255,49 +256,6 @@ def _actions(added: Sequence[NewFile]) -> list[Any]:
         )
         for file in added
     ]
-
-
-def _merged(present: Snapshot, columns: pa.Schema) -> pa.Schema:
-    """The columns of the table and of the new rows; a type that only empty files had does not count."""
-    columns = _plain(columns)
-    if not present.rows:
-        return columns
-    fields = {field.name: field.type for field in present.columns}
-    for field in columns:
-        fields[field.name] = _common(fields.get(field.name, field.type), field.type)
-    return pa.schema(list(fields.items()))
-
-
-def _common(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    if first == second:
-        return first
-    try:
-        both = [pa.schema([("column", type_)]) for type_ in (first, second)]
-        return pa.unify_schemas(both, promote_options="permissive").field(0).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.string()
-
-
-def _plain(columns: pa.Schema) -> pa.Schema:
-    """The types as Delta Lake has them."""
-    return pa.schema([(field.name, _plain_type(field.type)) for field in columns])
-
-
-def _plain_type(type_: pa.DataType) -> pa.DataType:
-    if pt.is_dictionary(type_):
-        return _plain_type(type_.value_type)
-    if pt.is_timestamp(type_):
-        return pa.timestamp("us", type_.tz)
-    if pt.is_unsigned_integer(type_):
-        return pa.int64()
-    return pa.string() if pt.is_large_string(type_) or pt.is_null(type_) else type_
-
-
-def _delta_schema(columns: pa.Schema, *, partitioned: bool) -> Any:
-    from deltalake import Schema  # noqa: PLC0415 - serving has no tables
-
-    columns = _plain(columns)
-    return Schema.from_arrow(columns.append(pa.field(PARTITION, pa.date32())) if partitioned else columns)
 
 
 def _sync_log(location: Path, version: int) -> None:

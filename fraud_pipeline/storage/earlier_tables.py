@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from fraud_pipeline.storage.delta_log import LOG, PARTITION, WHOLE, ConcurrentWriteError, NewFile, commit
+from fraud_pipeline.storage.delta_log import LOG, WHOLE, ConcurrentWriteError, NewFile, commit
+from fraud_pipeline.storage.delta_schema import PARTITION
 from fraud_pipeline.storage.table_files import SUFFIX, read_rows, statistics
 
 
@@ -28,8 +29,13 @@ def adopt_earlier_files(root: Path, name: str, *, keep: timedelta) -> None:
     }
     if not earlier:
         return
-    added = [_second_name(table, path, partition) for path, partition in sorted(earlier.items())]
-    columns = pq.read_schema(max(earlier))
+    try:
+        added = [_second_name(table, path, partition) for path, partition in sorted(earlier.items())]
+        columns = pq.read_schema(max(earlier))
+    except FileNotFoundError:
+        if (table / LOG).exists():  # another process has just adopted them
+            return
+        raise
     with suppress(ConcurrentWriteError):  # another process adopts them at the same time
         commit(table, added, columns=columns, partitioned=whole not in earlier, on_top_of=-1, keep=keep)
     for path in earlier:

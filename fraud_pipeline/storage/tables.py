@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 
 from fraud_pipeline.host.data_location import DataLocation
 from fraud_pipeline.schema.transactions import DAY, empty, microseconds
-from fraud_pipeline.storage.content_version import NULLABLE, content_version, to_arrow
-from fraud_pipeline.storage.delta_log import PARTITION, WHOLE, NewFile, Snapshot, commit, snapshot, vacuum
+from fraud_pipeline.storage.arrow_frames import concatenate, to_arrow, to_pandas
+from fraud_pipeline.storage.content_version import content_version
+from fraud_pipeline.storage.delta_log import WHOLE, NewFile, Snapshot, commit, snapshot, vacuum
+from fraud_pipeline.storage.delta_schema import PARTITION
 from fraud_pipeline.storage.earlier_tables import adopt_earlier_files
 from fraud_pipeline.storage.object_store import open_file
 from fraud_pipeline.storage.table_files import below, footer_of, read_rows, statistics, write_file
@@ -132,14 +134,14 @@ class TableStore:
             return empty(schema)
         with ThreadPoolExecutor() as pool:
             tables = list(pool.map(partial(read_rows, columns=columns), [files[day] for day in stored]))
-        return _to_pandas(_concatenate(tables))
+        return to_pandas(concatenate(tables))
 
     def read_whole(self, name: str, *, version: int | None = None) -> pd.DataFrame:
         """A table written by `write`, as it is or as an earlier version was.
 
         Raises FileNotFoundError when there is none, and ValueError for a version that is not kept.
         """
-        return _to_pandas(read_rows(self._whole(name, version)))
+        return to_pandas(read_rows(self._whole(name, version)))
 
     def days(self, name: str) -> list[date]:
         """The days a table has, in order; empty days count."""
@@ -293,24 +295,3 @@ def _day_positions(times: pd.Series, *, days: Sequence[date], misplaced: int | N
             "being written: read exactly these days from the source, or name a misplaced_day"
         )
     return positions
-
-
-def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table. Empty days have no say in the types; a column that is text on some days becomes text on all."""
-    tables = [table for table in tables if len(table)] or tables[:1]
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        text = {field.name for table in tables for field in table.schema if field.type == pa.string()}
-        return pa.concat_tables([_as_text(table, text) for table in tables], promote_options="permissive")
-
-
-def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
-    fields = [pa.field(field.name, pa.string()) if field.name in names else field for field in table.schema]
-    return table.cast(pa.schema(fields))
-
-
-def _to_pandas(table: pa.Table) -> pd.DataFrame:
-    frame: pd.DataFrame = table.unify_dictionaries().to_pandas(split_blocks=True)
-    nullable = {field.name: "boolean" for field in table.schema if (field.metadata or {}).items() >= NULLABLE.items()}
-    return frame.astype(nullable) if nullable else frame
