@@ -229,9 +229,7 @@ def _committed(
         _open(location, present.version).create_write_transaction(
             _actions(added),
             mode="overwrite",
-            schema=delta_schema(
-                merged_columns(present.columns, columns, empty=not present.rows), partitioned=partitioned
-            ),
+            schema=delta_schema(merged, partitioned=partitioned),
             partition_by=partition_by,
             partition_filters=[(PARTITION, "in", [file.partition for file in added])] if partitioned else None,
             commit_properties=CommitProperties(max_commit_retries=0) if strict else None,
