@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from fraud_pipeline.host.data_location import DataLocation, DataUrl, data_location
+from fraud_pipeline.host.data_location import DataLocation, data_location
 from fraud_pipeline.host.local_paths import local_path
 from fraud_pipeline.host.logs import LogFormat, LogLevel
 from fraud_pipeline.ingest.declaration import Declaration, read_declaration
@@ -313,12 +313,17 @@ class Settings(BaseSettings):
         return self.home / "tables" / names[self.source_kind]
 
     @property
+    def tables_root(self) -> DataLocation:
+        """Where the tables of all sources lie."""
+        return data_location(self.tables_url) if self.tables_url else self.home / "tables"
+
+    @property
     def tables_location(self) -> DataLocation:
-        """Where tables lie: `tables_directory`, or the directory of that name below `tables_url`."""
-        store = data_location(self.tables_url) if self.tables_url else None
-        if not isinstance(store, DataUrl):
+        """Where the tables of this source lie: `tables_directory`, or the directory of that name below `tables_url`."""
+        root = self.tables_root
+        if isinstance(root, Path):
             return self.tables_directory
-        return replace(store, key=f"{store.key}/{self.tables_directory.name}".lstrip("/"))
+        return replace(root, key=f"{root.key}/{self.tables_directory.name}".lstrip("/"))
 
     @property
     def _world(self) -> str:

@@ -19,6 +19,7 @@ from fraud_pipeline.modeling.personal_key import personal_key
 from fraud_pipeline.schema.erasure import ErasedRows, erased_ids
 from fraud_pipeline.schema.pseudonyms import PersonalKey
 from fraud_pipeline.settings import Settings, load_settings
+from fraud_pipeline.storage.table_files import directories_below
 from fraud_pipeline.storage.tables import TableStore
 
 _NO_KEY: Final = PersonalKey(b"")
@@ -53,7 +54,7 @@ def erase(arguments: argparse.Namespace) -> int:
 def erase_customer(settings: Settings, database: Database, customer: str, *, dry_run: bool) -> list[ErasedRows]:
     """Erase a customer from the database, then from the tables of every source and the report pages."""
     erased = erased_ids(_NO_KEY if dry_run else _key(settings))
-    stores = [TableStore(path) for path in sorted(settings.tables_directory.parent.glob("[!.]*")) if path.is_dir()]
+    stores = [TableStore(directory) for directory in directories_below(settings.tables_root)]
     ids = transactions_of(database, customer).union(*(transactions_in_tables(store, customer) for store in stores))
     # The tables come last: until they are done, a repeated command finds all transactions in them again.
     done = [_without_pages(settings.report_directory, ids, dry_run=dry_run)]

@@ -53,6 +53,10 @@ def erase_from_tables(
         done += [work.pseudonymised(name)[0] for name in ("rejected_transactions", UNKNOWN, "fraud_reports")]
         raw, versions = work.pseudonymised("raw_transactions")
         done += [raw, work.transactions(versions)]
+    if not dry_run:
+        # Files of replaced days would hold the customer for another month.
+        for name in ("features", *WHOLE_TABLES, "rejected_transactions", UNKNOWN, *_NAMING):
+            store.remove_replaced(name)
     return done
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
+from pyarrow import fs
 
 from fraud_pipeline.host.data_location import DataLocation, DataUrl
 from fraud_pipeline.storage.object_store import filesystem, open_file, translated
@@ -38,6 +39,15 @@ def exists(location: DataLocation) -> bool:
         with translated(location):
             return bool(filesystem(location).get_file_info(location.path).type)
     return location.exists()
+
+
+def directories_below(location: DataLocation) -> list[DataLocation]:
+    """The directories in a directory, in order of their names; none where it does not exist."""
+    if isinstance(location, Path):
+        return [path for path in sorted(location.glob("[!.]*")) if path.is_dir()]
+    with translated(location):
+        infos = filesystem(location).get_file_info(fs.FileSelector(location.path, allow_not_found=True))
+    return [below(location, info.base_name) for info in infos if info.type == fs.FileType.Directory]
 
 
 def write_file(directory: DataLocation, rows: pa.Table, *, footer: Mapping[bytes, bytes]) -> tuple[str, int]:

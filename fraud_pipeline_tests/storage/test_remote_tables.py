@@ -11,6 +11,7 @@ from fraud_pipeline.host.data_location import DataUrl, data_location
 from fraud_pipeline.schema.transactions import TIME_DTYPE
 from fraud_pipeline.storage.delta_log import ConcurrentWriteError
 from fraud_pipeline.storage.object_store import ObjectStoreError
+from fraud_pipeline.storage.table_files import directories_below
 from fraud_pipeline.storage.tables import TableStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
@@ -68,6 +69,14 @@ def test_rows_that_depend_on_stored_ones_are_refused_after_a_change(store: Table
         with pytest.raises(ConcurrentWriteError, match="another run changed this table.*run it again"):
             held.write_days("events", day_rows(DAYS[2]), time_column="event_time", days=DAYS[2:])
     assert store.days("events") == DAYS[:2]
+
+
+def test_the_tables_of_every_source_are_found(store: TableStore) -> None:
+    store.write("set", day_rows(DAYS[0]))
+    assert isinstance(store.root, DataUrl)
+    above = replace(store.root, key="")
+    assert directories_below(above) == [store.root]
+    assert directories_below(replace(store.root, key="nothing")) == []
 
 
 def test_a_bucket_that_is_not_there_is_named(store: TableStore) -> None:
