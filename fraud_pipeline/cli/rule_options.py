@@ -18,7 +18,9 @@ def add_rules(add: AddCommand) -> None:
     rules = add("rules", "rule_commands", "write, test and activate rules that overrule the model")
     actions = rules.add_subparsers(dest="action", required=True, metavar="action")
     listing = _action(actions, "list", "list every rule with its state", writes=False)
-    listing.add_argument("--state", choices=["draft", "shadow", "active", "retired"], help="only rules of this state")
+    listing.add_argument(
+        "--state", choices=["draft", "shadow", "active", "retired"], help="only rules of this state (default: all)"
+    )
     showing = _action(actions, "show", "show the versions of a rule and who changed it", writes=False)
     history = _action(actions, "history", "show who changed which rule or list, and why", writes=False)
     history.add_argument("name", nargs="?", help="only this rule or list")
@@ -33,7 +35,9 @@ def add_rules(add: AddCommand) -> None:
     snoozing = _action(actions, "snooze", "switch a rule off for one customer for a time")
     for action in (showing, adding, shadowing, activating, retiring, snoozing):
         action.add_argument("name", help="name of the rule")
-    adding.add_argument("--action", dest="effect", required=True, choices=["allow", "block", "review", "tag"])
+    adding.add_argument(
+        "--action", dest="effect", required=True, choices=["allow", "block", "review", "tag"], help="what the rule does"
+    )
     adding.add_argument("--when", required=True, help="SQL condition over fields, features, lists and probability")
     adding.add_argument("--description", default="", help="what the rule looks for, as analysts and callers read it")
     snoozing.add_argument("customer_id", help="id of the customer")
@@ -41,7 +45,7 @@ def add_rules(add: AddCommand) -> None:
     testing = _action(actions, "backtest", "count what a rule was true of in the stored decisions", writes=False)
     which = testing.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", help="name of the rule")
-    which.add_argument("--when", help="SQL condition instead of a saved rule")
+    which.add_argument("--when", help="SQL condition instead of a saved rule (default: the rule of the name)")
     testing.add_argument("--days", type=whole_number, default=90, help="number of days before now")
     exporting = _action(actions, "export", "write all rules to a TOML file for Git", writes=False)
     importing = _action(actions, "import", "save the rules of a TOML file that differ, with their states")
@@ -75,7 +79,7 @@ def _add_lists(add: AddCommand) -> None:
         action.add_argument("--comment", default="", help="what the list, or the value, is for")
     end = adding.add_mutually_exclusive_group()
     end.add_argument("--for", dest="lasts", type=duration, help="time span, such as 7d (default: without an end)")
-    end.add_argument("--until", type=instant, help="end, such as 2026-12-24")
+    end.add_argument("--until", type=instant, help="end, such as 2026-12-24 (default: without an end)")
     for action in (importing, exporting):
         action.add_argument("file", type=Path, help="path of the CSV file")
 

@@ -105,7 +105,8 @@ class TestDecisions:
 
     def test_what_alerts_count_is_there_before_anything_happens(self, metrics: Metrics) -> None:
         samples = dict(all_of(metrics))
-        by = {"model": get_args(Decision), "rules": get_args(Decision), "fail_safe": ("allow", "review")}
+        everything = get_args(Decision)
+        by = {"model": everything, "rules": everything, "analyst_rule": everything, "fail_safe": ("allow", "review")}
         decisions = {frozenset({decision, who}) for who, several in by.items() for decision in several}
         decided = {labels: value for (name, labels), value in samples.items() if name == "fraud_decisions_total"}
         assert decided == dict.fromkeys(decisions, 0)
