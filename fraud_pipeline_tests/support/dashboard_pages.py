@@ -76,7 +76,7 @@ _POOR_CONTRAST: Final = """() => {
   for (const element of document.querySelectorAll('body *')) {
     const box = element.getBoundingClientRect();
     const hasText = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
-    if (!hasText || !box.width || !box.height || element.closest('[disabled]')) continue;
+    if (!hasText || !box.width || !box.height || element.closest('[disabled], svg')) continue;
     let opacity = 1;
     const backgrounds = [];
     for (let parent = element; parent; parent = parent.parentElement) {
