@@ -5,7 +5,7 @@ Must not be here: a browser (`browser.py`).
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
@@ -58,39 +58,3 @@ def log_in(page: Any, url: str, token: str) -> None:
     page.goto(url)
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Log in").click()
-
-
-def poor_contrast(page: Any) -> list[str]:
-    """Texts of a page in a browser whose contrast is below WCAG 2 AA: 4.5, and 3 for large text and icons."""
-    return [str(text) for text in page.evaluate(_POOR_CONTRAST)]
-
-
-_POOR_CONTRAST: Final = """() => {
-  const light = colour => {
-    const [r, g, b] = colour.map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const read = text => { const [r, g, b, a] = text.match(/[\\d.]+/g).map(Number); return [r, g, b, a ?? 1]; };
-  const over = (top, below) => [0, 1, 2].map(i => top[i] * top[3] + below[i] * (1 - top[3]));
-  const poor = [];
-  for (const element of document.querySelectorAll('body *')) {
-    const box = element.getBoundingClientRect();
-    const hasText = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
-    if (!hasText || !box.width || !box.height || element.closest('[disabled], svg')) continue;
-    let opacity = 1;
-    const backgrounds = [];
-    for (let parent = element; parent; parent = parent.parentElement) {
-      const style = getComputedStyle(parent);
-      opacity *= Number(style.opacity);
-      backgrounds.unshift(read(style.backgroundColor));
-    }
-    const background = backgrounds.reduce((below, top) => over(top, below), [255, 255, 255]);
-    const style = getComputedStyle(element), colour = read(style.color);
-    const [a, b] = [light(over([...colour.slice(0, 3), colour[3] * opacity], background)), light(background)];
-    const contrast = (Math.max(a, b) + .05) / (Math.min(a, b) + .05), size = parseFloat(style.fontSize);
-    const isIcon = style.fontFamily.includes('Material'), isBold = Number(style.fontWeight) >= 700;
-    const isLarge = isIcon || size >= 24 || (size >= 18.66 && isBold);
-    if (contrast < (isLarge ? 3 : 4.5)) poor.push(`${contrast.toFixed(2)} ${element.textContent.trim()}`);
-  }
-  return poor;
-}"""

@@ -1,7 +1,6 @@
 """The alerts page: the queue as a table, the alert in front of the analyst, and what comes after a verdict."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,9 +10,8 @@ from fraud_pipeline.alerts.queue import assign, history, listed, resolve_all, sn
 from fraud_pipeline.database import Database, scoring_batch
 from fraud_pipeline.schema.transactions import DAY, HOUR, now_microseconds
 from fraud_pipeline.settings import Settings
-from fraud_pipeline_tests.support.dashboard_pages import log_in, opened, poor_contrast, token
+from fraud_pipeline_tests.support.dashboard_pages import opened, token
 from fraud_pipeline_tests.support.open_alerts import open_alerts
-from fraud_pipeline_tests.support.waiting import until
 
 
 @pytest.fixture
@@ -193,47 +191,3 @@ def test_an_address_of_no_alert_says_so(settings: Settings, database: Database) 
     assert "There is no alert 77." in app.warning[0].value
     press(app, "Back to the queue")
     assert shown_numbers(app) == [1]
-
-
-def click_first_row(page: Any, *, opens: str) -> bool:
-    """Whether the first row's page is open; a click before the table is drawn is lost."""
-    if opens not in page.url:
-        page.mouse.wheel(0, -5_000)
-        box = page.get_by_test_id("stDataFrame").first.bounding_box()
-        page.mouse.click(box["x"] + 130, box["y"] + 55)
-        page.wait_for_timeout(2_000)
-    return opens in page.url
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-@pytest.mark.parametrize("width", [1440, 390])
-def test_an_analyst_works_by_mouse_and_keys_at_every_width(
-    settings: Settings, database: Database, page: Any, board: str, width: int
-) -> None:
-    worth(database, [100, 90_000, 500])
-    page.set_viewport_size({"width": width, "height": 900})
-    log_in(page, f"{board}/?alert=1", token(settings, "feedback"))
-    heading = page.get_by_role("heading", name="Customer c-1")
-    heading.wait_for()  # the address survives the login
-    assert poor_contrast(page) == []
-    page.keyboard.press("q")
-    table = page.get_by_test_id("stDataFrame")
-    table.wait_for()
-    page.get_by_text("Export 3 alerts as CSV").wait_for()
-    assert poor_contrast(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    with page.expect_download() as export:
-        page.get_by_text("Export 3 alerts as CSV").click()
-    assert export.value.path().read_text().count("\n") == 4
-    until(partial(click_first_row, page, opens="alert=2"), what="the alert of the first row")
-    page.get_by_label("Note").press_sequentially("all clear")  # letters in a note are no keys
-    page.get_by_label("Note").press("Tab")
-    page.get_by_role("button", name="Add note").and_(page.locator(":enabled")).wait_for()
-    page.keyboard.press("l")
-    page.wait_for_url("**alert=3")
-    assert [alert.status for alert in listed(database)] == ["open", "legitimate", "in_review"]
-    assert [event.note for event in history(database, "t-1")] == ["", "all clear"]
-    page.keyboard.press("u")
-    page.wait_for_url("**alert=2")
-    assert [alert.status for alert in listed(database)] == ["open", "in_review", "in_review"]
