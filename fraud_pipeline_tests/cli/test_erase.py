@@ -306,6 +306,7 @@ class TestTheTables:
 class TestTheCommand:
     @pytest.fixture
     def home(self, tmp_path: Path, store: TableStore, monkeypatch: pytest.MonkeyPatch) -> Path:
+        assert isinstance(store.root, Path)
         home = store.root.parents[1]
         monkeypatch.setenv("FRAUD_HOME", str(home))
         monkeypatch.setenv("FRAUD_DATABASE_URL", f"sqlite:///{tmp_path / 'fraud.db'}")
