@@ -133,6 +133,7 @@ class TestMainJob:
             "compatibility",
             "frauds",
             "calibration",
+            "blocks",
             "plain",
             "floor",
             "basis",

@@ -33,6 +33,7 @@ from fraud_pipeline.modeling.model_directory import (
     fit_calibration,
     read_feature_config,
 )
+from fraud_pipeline.modeling.out_of_fold import contradicted
 from fraud_pipeline.modeling.training import TrainedModel, part
 from fraud_pipeline.policy.decisions import Policy
 from fraud_pipeline_tests.support.waiting import LIMIT_SECONDS
@@ -233,11 +234,14 @@ class TestCalibration:
         assert log_loss(calibrated) < log_loss(expit(margin)) - 0.01
         assert np.abs(calibrated - truth).mean() < 0.01
 
-    def test_it_is_fitted_on_the_model_s_own_calibrate_part(
+    def test_the_newest_rows_before_the_test_do_not_contradict_it(
         self, trained: TrainedModel, training_set: pd.DataFrame
     ) -> None:
         rows = part(training_set, "calibrate")
-        assert trained.model.predict(rows).mean() == pytest.approx(rows["label"].mean(), rel=0.05)
+        scores, labels = trained.model.predict(rows), rows["label"].to_numpy(np.float64)
+        customers = rows["customer_id"].to_numpy()
+        assert not contradicted(scores, labels, customers=customers, seed=1)
+        assert contradicted(scores * 3, labels, customers=customers, seed=1)
 
 
 class TestRefusal:
