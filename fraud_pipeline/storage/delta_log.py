@@ -72,7 +72,7 @@ def snapshot(location: DataLocation, version: int | None = None) -> Snapshot | N
     if version is not None:
         return _read_version(location, version)
     kept = _SNAPSHOTS.get(str(location))
-    if kept is not None and kept[0] == _state(location, kept[1].version):
+    if kept is not None and kept[0] is not None and kept[0] == _state(location, kept[1].version):
         return kept[1]
     if not exists(below(location, LOG)):
         _SNAPSHOTS.pop(str(location), None)
@@ -133,24 +133,24 @@ def vacuum(location: DataLocation, *, keep: timedelta, orphans: bool = True) -> 
 _SNAPSHOTS: Final[dict[str, tuple[object, Snapshot]]] = {}
 
 
-def _state(location: DataLocation, version: int) -> object:
-    """What changes when a version is no longer the present one: its entry of the log, and that there is no next."""
-    entries = [below(location, f"{LOG}/{number:020d}.json") for number in (version, version + 1)]
+def _state(location: DataLocation, version: int) -> object | None:
+    """The entry of a version in the log, which another table at the same place would not have; None where a newer
+    version exists, also if it came while this one was read.
+    """
+    entry, following = (_stat(below(location, f"{LOG}/{number:020d}.json")) for number in (version, version + 1))
+    return None if following else entry
+
+
+def _stat(location: DataLocation) -> tuple[object, ...] | None:
     if isinstance(location, DataUrl):
         with translated(location):
-            infos = filesystem(location).get_file_info(
-                [f"{entry.path}" for entry in entries if isinstance(entry, DataUrl)]
-            )
-        return tuple((info.type, info.mtime_ns, info.size) for info in infos)
-    return tuple(_stat(entry) for entry in entries if isinstance(entry, Path))
-
-
-def _stat(path: Path) -> tuple[int, int, int] | None:
+            info = filesystem(location).get_file_info(location.path)
+        return (info.mtime_ns, info.size) if info.is_file else None
     try:
-        found = path.stat()
+        of_file = location.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return of_file.st_ino, of_file.st_mtime_ns, of_file.st_size
 
 
 def _open(location: DataLocation, version: int | None = None) -> "DeltaTable":

@@ -52,6 +52,9 @@ def test_scores_are_the_services(tables: Tables, model: FraudModel, last_day: pd
     before = tables.transactions["event_time"] < last_day
     history, new = tables.transactions[before], tables.transactions[~before].sort_values("event_time")
     reports = tables.reports[tables.reports["reported_at"] < last_day]
+    probabilities = score(new, reports, history=history, model=model)["probability"]
+    every_decision = Policy(review_threshold=probabilities.quantile(0.9), block_threshold=probabilities.max())
+    model = replace(model, policy=every_decision)
     answers: list[ScoringResult] = []
     with closing(Database(f"sqlite:///{tmp_path / 'fraud.db'}")) as database:
         database.upgrade()
