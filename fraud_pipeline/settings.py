@@ -8,7 +8,6 @@ environment takes precedence over the file. Both take precedence over the source
 import hashlib
 import os
 import re
-from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -16,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from fraud_pipeline.host.data_location import DataLocation, data_location
+from fraud_pipeline.host.data_location import DataLocation, below, data_location
 from fraud_pipeline.host.local_paths import local_path
 from fraud_pipeline.host.logs import LogFormat, LogLevel
 from fraud_pipeline.ingest.declaration import Declaration, read_declaration
@@ -320,10 +319,7 @@ class Settings(BaseSettings):
     @property
     def tables_location(self) -> DataLocation:
         """Where the tables of this source lie: `tables_directory`, or the directory of that name below `tables_url`."""
-        root = self.tables_root
-        if isinstance(root, Path):
-            return self.tables_directory
-        return replace(root, key=f"{root.key}/{self.tables_directory.name}".lstrip("/"))
+        return below(self.tables_root, self.tables_directory.name)
 
     @property
     def _world(self) -> str:
@@ -337,7 +333,9 @@ class Settings(BaseSettings):
     def stored_worlds(self) -> list[date]:
         """The first days of those worlds of this seed whose tables this home has, in order."""
         named = re.compile(rf"{re.escape(self._seeded)}(?:-(\d{{4}}-\d\d-\d\d))?")
-        names = [path.name for path in (self.home / "tables").glob(f"{self._seeded}*")]
+        from fraud_pipeline.storage.table_files import directories_below  # noqa: PLC0415 - pyarrow takes long to load
+
+        names = [directory.name for directory in directories_below(self.tables_root)]
         days = [match[1] for match in map(named.fullmatch, names) if match]
         return sorted(date.fromisoformat(day) if day else Settings.model_fields["first_day"].default for day in days)
 

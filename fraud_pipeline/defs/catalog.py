@@ -16,13 +16,13 @@ from fraud_pipeline.database.urls import address
 from fraud_pipeline.features.code_version import package_hash
 from fraud_pipeline.features.definitions import FEATURES, features_schema
 from fraud_pipeline.features.merchant_days import FINAL_MERCHANT_DAYS
+from fraud_pipeline.host.data_location import below
 from fraud_pipeline.modeling.training import training_set_schema
 from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.own_fields import OwnField, transactions_schema
 from fraud_pipeline.schema.raw_transactions import RAW_TRANSACTIONS
 from fraud_pipeline.schema.transactions import FRAUD_REPORTS, REJECTED_TRANSACTIONS, TRANSACTIONS, UNKNOWN_LABELS
 from fraud_pipeline.settings import Settings
-from fraud_pipeline.storage.table_files import below
 
 STORED_TABLES: Final[Mapping[str, DataFrameSchema]] = {
     "raw_transactions": RAW_TRANSACTIONS,

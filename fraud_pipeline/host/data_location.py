@@ -56,6 +56,13 @@ class DataUrl:
 DataLocation = Path | DataUrl
 
 
+def below(location: DataLocation, relative: str) -> DataLocation:
+    """The location of a relative path below a directory."""
+    if isinstance(location, DataUrl):
+        return DataUrl(location.scheme, location.bucket, f"{location.key}/{relative}".lstrip("/"))
+    return location / relative
+
+
 def data_location(text: "str | DataLocation") -> DataLocation:
     """Convert a text to a location. Raises ValueError for other URLs, and for secrets in one; it never quotes them."""
     if isinstance(text, DataUrl):

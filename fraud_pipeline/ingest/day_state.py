@@ -18,6 +18,7 @@ from fraud_pipeline.features.config import FeatureConfig
 from fraud_pipeline.features.definitions import CUSTOMER_WINDOWS, LONGEST_WINDOW, MERCHANT_WINDOWS
 from fraud_pipeline.features.engineer import FeatureEngineer
 from fraud_pipeline.features.merchant_days import days_to_clear
+from fraud_pipeline.host.data_location import below
 from fraud_pipeline.ingest.day_plan import (
     DayInputs,
     DerivedTable,
@@ -37,7 +38,6 @@ from fraud_pipeline.ingest.validation import ValidationResult, validate
 from fraud_pipeline.schema.money import Conversion
 from fraud_pipeline.schema.own_fields import OwnField
 from fraud_pipeline.schema.transactions import DAY
-from fraud_pipeline.storage.table_files import below
 from fraud_pipeline.storage.tables import MissingDaysError, TableStore
 
 REMEDY: Final = (

@@ -9,11 +9,11 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from fraud_pipeline.host.data_location import DataLocation, DataUrl
+from fraud_pipeline.host.data_location import DataLocation, below
 from fraud_pipeline.ingest.column_mapping import SourceError
 from fraud_pipeline.ingest.source_part import Part
+from fraud_pipeline.storage.delta_log import open_table
 
-DELTA_LOG: Final = "_delta_log"
 _INSTALL: Final = "reading Delta tables needs the package deltalake: pip install 'fraud-pipeline[training]'"
 
 
@@ -23,13 +23,11 @@ def delta_parts(location: DataLocation) -> tuple[Part, ...]:
     Raises SourceError for a table without rows, and for one whose files are not its rows as they are.
     """
     try:
-        from deltalake import DeltaTable  # noqa: PLC0415 - serving has no Delta tables
-        from deltalake.exceptions import DeltaError  # noqa: PLC0415
+        from deltalake.exceptions import DeltaError  # noqa: PLC0415 - serving has no Delta tables
     except ImportError:
         raise SourceError(f"{location}: {_INSTALL}") from None
     try:
-        # Credentials come from the environment; a store of plain HTTP is used where a person names one.
-        table = DeltaTable(str(location), storage_options={"allow_http": "true"})
+        table = open_table(location)
         actions: list[dict[str, Any]] = pa.table(table.get_add_actions()).to_pylist()
         names = [field.name for field in pa.schema(table.schema().to_arrow())]
         features = {*(table.protocol().reader_features or ())}
@@ -60,15 +58,10 @@ def _part(location: DataLocation, action: Mapping[str, Any], names: list[str]) -
         raise SourceError(
             f"{location}: this Delta table is a shallow clone, whose files lie elsewhere: name the original"
         )
-    path = (
-        DataUrl(location.scheme, location.bucket, f"{location.key}/{relative}".lstrip("/"))
-        if isinstance(location, DataUrl)
-        else location / relative
-    )
     values: Mapping[str, object] = action.get("partition") or {}
     constants = {name: _text(values.get(name)) for name in names}
     return Part(
-        path,
+        below(location, relative),
         relative,
         modified=int(action["modification_time"]),
         size=int(action["size_bytes"]),

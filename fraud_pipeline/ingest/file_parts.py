@@ -15,8 +15,9 @@ from pyarrow.fs import FileInfo, FileType
 
 from fraud_pipeline.host.data_location import DataLocation, DataUrl
 from fraud_pipeline.ingest.column_mapping import SourceError
-from fraud_pipeline.ingest.delta_parts import DELTA_LOG, delta_parts
+from fraud_pipeline.ingest.delta_parts import delta_parts
 from fraud_pipeline.ingest.source_part import Part, hive_columns, is_data
+from fraud_pipeline.storage.delta_log import LOG
 from fraud_pipeline.storage.object_store import ObjectStoreError, files_below, info_of
 
 _PATTERN: Final = re.compile(r"[*?\[]")
@@ -75,7 +76,7 @@ def _files_below(directory: Path) -> set[Path]:
 
 def _parts_of_files(files: Collection[Path], *, base: Path) -> tuple[Part, ...]:
     for directory in {parent for file in files for parent in (base, *_between(file, base))}:
-        if (directory / DELTA_LOG).is_dir():
+        if (directory / LOG).is_dir():
             raise _table_among_files(directory)
     return tuple(_part(file, base=base) for file in sorted(files))
 
@@ -136,8 +137,8 @@ def _objects_below(base: DataUrl) -> list[_Object]:
 
 def _parts_of_objects(objects: Sequence[_Object], *, base: DataUrl) -> tuple[Part, ...]:
     for steps in (each.steps for each in objects):
-        if DELTA_LOG in steps[:-1]:
-            raise _table_among_files("/".join([str(base), *steps[: steps.index(DELTA_LOG)]]))
+        if LOG in steps[:-1]:
+            raise _table_among_files("/".join([str(base), *steps[: steps.index(LOG)]]))
     return tuple(each.part(base.scheme) for each in objects if is_data(each.steps))
 
 
@@ -160,7 +161,7 @@ def _before_pattern(steps: Sequence[str]) -> list[str]:
 
 def _table_parts(location: DataLocation, directories: Collection[str]) -> tuple[Part, ...]:
     """The parts of a Delta table, by the directories inside it; none for plain files. Raises SourceError for others."""
-    if DELTA_LOG in directories:
+    if LOG in directories:
         return delta_parts(location)
     for name, table_format in _OTHER_FORMATS.items():
         if name in directories:

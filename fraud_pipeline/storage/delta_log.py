@@ -20,10 +20,10 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from fraud_pipeline.host.data_location import DataLocation, DataUrl
+from fraud_pipeline.host.data_location import DataLocation, DataUrl, below
 from fraud_pipeline.storage.delta_schema import PARTITION, delta_schema, merged_columns
 from fraud_pipeline.storage.object_store import filesystem, translated
-from fraud_pipeline.storage.table_files import below, exists, quoted, sync_directory
+from fraud_pipeline.storage.table_files import exists, quoted, sync_directory
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -77,7 +77,7 @@ def snapshot(location: DataLocation, version: int | None = None) -> Snapshot | N
     if not exists(below(location, LOG)):
         _SNAPSHOTS.pop(str(location), None)
         return None
-    read = _snapshot_of(_open(location))
+    read = _snapshot_of(open_table(location))
     _SNAPSHOTS[str(location)] = (_state(location, read.version), read)
     return read
 
@@ -121,7 +121,7 @@ def vacuum(location: DataLocation, *, keep: timedelta, orphans: bool = True) -> 
     `orphans` are files of that age that no version needs, as a killed writer leaves them. A writer at work has such
     files, too, so a short `keep` needs orphans=False.
     """
-    removed = _open(location).vacuum(
+    removed = open_table(location).vacuum(
         retention_hours=int(keep.total_seconds() // 3600),
         dry_run=False,
         enforce_retention_duration=False,
@@ -153,7 +153,8 @@ def _stat(location: DataLocation) -> tuple[object, ...] | None:
     return of_file.st_ino, of_file.st_mtime_ns, of_file.st_size
 
 
-def _open(location: DataLocation, version: int | None = None) -> "DeltaTable":
+def open_table(location: DataLocation, version: int | None = None) -> "DeltaTable":
+    """A Delta table of anybody's. Raises deltalake's errors, and ImportError where the package is not installed."""
     from deltalake import DeltaTable  # noqa: PLC0415 - serving has no tables
 
     return DeltaTable(str(location), version=version, storage_options=_options(location))
@@ -169,7 +170,7 @@ def _read_version(location: DataLocation, version: int) -> Snapshot | None:
     if not exists(below(location, LOG)):
         return None
     try:
-        return _snapshot_of(_open(location, version))
+        return _snapshot_of(open_table(location, version))
     except (DeltaError, OSError):
         present = snapshot(location)
         newest = present.version if present else -1
@@ -226,7 +227,7 @@ def _committed(
         return True
     merged = merged_columns(present.columns, columns, empty=not present.rows)
     try:
-        _open(location, present.version).create_write_transaction(
+        open_table(location, present.version).create_write_transaction(
             _actions(added),
             mode="overwrite",
             schema=delta_schema(merged, partitioned=partitioned),

@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -19,18 +20,11 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from pyarrow import fs
 
-from fraud_pipeline.host.data_location import DataLocation, DataUrl
+from fraud_pipeline.host.data_location import DataLocation, DataUrl, below
 from fraud_pipeline.storage.object_store import filesystem, open_file, translated
 
 SUFFIX: Final = ".parquet"
 _FOOTERS: Final = 100_000
-
-
-def below(location: DataLocation, relative: str) -> DataLocation:
-    """The place of a relative path below a directory."""
-    if isinstance(location, DataUrl):
-        return DataUrl(location.scheme, location.bucket, f"{location.key}/{relative}".lstrip("/"))
-    return location / relative
 
 
 def exists(location: DataLocation) -> bool:
@@ -80,13 +74,9 @@ def read_rows(location: DataLocation, *, columns: Sequence[str] | None = None) -
         return file.read(columns=columns, use_threads=False)
 
 
+@lru_cache(maxsize=_FOOTERS)
 def footer_of(location: DataLocation) -> Mapping[bytes, bytes]:
     """What the writer of a file put beside its rows; it is read once, because a file never changes."""
-    return _footer(location)
-
-
-@lru_cache(maxsize=_FOOTERS)
-def _footer(location: DataLocation) -> Mapping[bytes, bytes]:
     with open_file(location) as source:
         return pq.read_metadata(source).metadata or {}
 
@@ -98,10 +88,12 @@ def statistics(rows: pa.Table) -> str:
     low: dict[str, Any] = {}
     high: dict[str, Any] = {}
     for field, column in zip(rows.schema, rows.columns, strict=True):
-        if len(rows) and (pt.is_integer(field.type) or pt.is_timestamp(field.type)):
-            bounds = pc.min_max(column).as_py()
-            if bounds["min"] is not None:
-                low[field.name], high[field.name] = _bound(bounds["min"]), _bound(bounds["max"], up=True)
+        if pt.is_integer(field.type) or pt.is_timestamp(field.type):
+            # A time after the year 9999 has no text.
+            with suppress(OverflowError, ValueError):
+                bounds = pc.min_max(column).as_py()
+                if bounds["min"] is not None:
+                    low[field.name], high[field.name] = _bound(bounds["min"]), _bound(bounds["max"], up=True)
     missing = {field.name: column.null_count for field, column in zip(rows.schema, rows.columns, strict=True)}
     return json.dumps({"numRecords": len(rows), "minValues": low, "maxValues": high, "nullCount": missing})
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fraud_pipeline.host.data_location import DataLocation
+from fraud_pipeline.host.data_location import DataLocation, below
 from fraud_pipeline.schema.transactions import DAY, empty, microseconds
 from fraud_pipeline.storage.arrow_frames import concatenate, to_arrow, to_pandas
 from fraud_pipeline.storage.content_version import content_version
@@ -33,7 +33,7 @@ from fraud_pipeline.storage.delta_log import WHOLE, NewFile, Snapshot, commit, s
 from fraud_pipeline.storage.delta_schema import PARTITION
 from fraud_pipeline.storage.earlier_tables import adopt_earlier_files
 from fraud_pipeline.storage.object_store import open_file
-from fraud_pipeline.storage.table_files import below, footer_of, read_rows, statistics, write_file
+from fraud_pipeline.storage.table_files import footer_of, read_rows, statistics, write_file
 
 KEEP_VERSIONS: Final = timedelta(days=30)
 """How long the files of a replaced version are kept."""

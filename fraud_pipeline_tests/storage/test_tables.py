@@ -135,6 +135,12 @@ def test_a_column_that_some_days_lack_is_missing_there(store: TableStore) -> Non
     assert store.read("raw", FIRST, days(2)[-1])["country"].tolist() == [None, "DE"]
 
 
+def test_times_far_away_come_back(store: TableStore) -> None:
+    far = pd.Series(np.array(["20000-01-01", "NaT"], "datetime64[us]")).dt.tz_localize("UTC")
+    store.write_days("raw", rows(1, 2).assign(expires=far), time_column="event_time", days=days(1))
+    assert store.read("raw", FIRST, FIRST)["expires"].equals(far)
+
+
 def test_whole_tables_come_back_and_have_a_fingerprint_of_their_content(store: TableStore) -> None:
     frame = rows(1, 30).assign(part=pd.Categorical(["train", "test"]))
     store.write("set", frame)
