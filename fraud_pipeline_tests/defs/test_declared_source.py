@@ -1,6 +1,7 @@
 """A file of a date, a label and columns of the bank's own goes through the real assets, up to the training set."""
 
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -56,8 +57,12 @@ UP_TO_THE_TRAINING_SET = (
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A home that learned from such a file; every fifth label is empty, and one number is none."""
-    directory = tmp_path_factory.mktemp("declared")
+    """A home that learned from such a file."""
+    return home_with_training_set(tmp_path_factory.mktemp("declared"))
+
+
+def home_with_training_set(directory: Path, *, tables_url: str = "") -> Settings:
+    """Make the assets of such a file up to the training set; every fifth label is empty, and one number is none."""
     n = DAYS * PER_DAY
     random = np.random.default_rng(7)
     labels = np.where(random.uniform(size=n) < 0.3, "fraud", "legit").astype(object)
@@ -78,6 +83,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     rows.to_csv(path, index=False)
     settings = Settings(
         home=directory / "home",
+        tables_url=tables_url,
         data_path=path,
         declaration=read_declaration(DECLARATION),
         first_day=FIRST,
@@ -100,6 +106,16 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture
 def store(settings: Settings) -> TableStore:
     return TableStore(settings.tables_directory)
+
+
+@pytest.mark.servers
+def test_tables_in_an_object_store_are_the_same_to_the_byte(store: TableStore, bucket: str, tmp_path: Path) -> None:
+    settings = home_with_training_set(tmp_path, tables_url=f"{bucket}/tables")
+    remote = TableStore(settings.tables_location)
+    for table in UP_TO_THE_TRAINING_SET[:-1]:
+        assert remote.versions(table, FIRST, LAST) == store.versions(table, FIRST, LAST), table
+    assert remote.fingerprint_whole("training_set") == store.fingerprint_whole("training_set")
+    assert not settings.tables_directory.exists()
 
 
 def test_every_row_and_own_column_is_stored(store: TableStore) -> None:
